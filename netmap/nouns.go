@@ -1,0 +1,82 @@
+// Package netmap holds the nouns of the cluster and a host's copy of all facts
+// about them. It is pure: no clock, no disk, no network. Everything the kernel
+// and the DNS server should do is computed from a View.
+package netmap
+
+import (
+	"net/netip"
+)
+
+// HostFact is what a host says about itself. Its only writer is that host.
+type HostFact struct {
+	Name     string         `json:"name"`
+	Underlay netip.AddrPort `json:"underlay"` // gossip, ledger and requests; the address is the VTEP
+	MTU      int            `json:"mtu"`      // of the underlay device, bytes
+	Version  string         `json:"version"`
+	Keeper   bool           `json:"keeper"` // votes on the ledger
+}
+
+// Endpoint is a container's attachment to a network, as announced by its host.
+// The origin of the fact is the host that it lives on.
+type Endpoint struct {
+	ID      EndpointID `json:"id"`
+	Network NetworkID  `json:"network"`
+	V4      netip.Addr `json:"v4"` // zero if the network has no IPv4
+	V6      netip.Addr `json:"v6"` // zero if the network has no IPv6
+	MAC     MAC        `json:"mac"`
+	Name    string     `json:"name,omitempty"` // container name, once known
+}
+
+// HostEntry is the ledger's word on a host: it was admitted, under this index.
+type HostEntry struct {
+	ID      HostID `json:"id"`
+	Name    string `json:"name"`
+	Index   uint32 `json:"index"` // unique, from 1; VTEP-derived values come from it
+	Removed bool   `json:"removed,omitempty"`
+}
+
+// Network is the ledger's word on a network.
+type Network struct {
+	ID        NetworkID      `json:"id"`
+	Name      string         `json:"name,omitempty"` // Docker's name, where replicated or given by weft.network
+	VNI       VNI            `json:"vni"`
+	Subnets   []netip.Prefix `json:"subnets"`       // v4 first
+	MTU       int            `json:"mtu,omitempty"` // container MTU asked for by the user; 0 = from the underlay
+	Multicast bool           `json:"multicast"`
+	Internal  bool           `json:"internal,omitempty"`
+	// DockerOptions are the -o options and labels a replica is created with.
+	DockerOptions map[string]string `json:"docker_options,omitempty"`
+}
+
+// Subnet is the ledger's word on a subnet. Subnets never overlap, so the prefix
+// is the identity.
+type Subnet struct {
+	Prefix    netip.Prefix          `json:"prefix"`
+	BlockBits int                   `json:"block_bits"` // prefix length of its blocks
+	Gateway   netip.Addr            `json:"gateway"`
+	Reserved  map[string]netip.Addr `json:"reserved,omitempty"` // --aux-address by name
+}
+
+// Block is an aligned piece of a subnet that exactly one host allocates from.
+// A grant of the same piece to another host has a greater epoch.
+type Block struct {
+	Prefix netip.Prefix `json:"prefix"`
+	Subnet netip.Prefix `json:"subnet"`
+	Owner  HostID       `json:"owner"`
+	Epoch  uint64       `json:"epoch"` // raft index of the grant
+}
+
+// Claim is one address granted apart from any block: static, outside every
+// owned block, or ceded by the block's owner.
+type Claim struct {
+	Addr   netip.Addr   `json:"addr"`
+	Subnet netip.Prefix `json:"subnet"`
+	Owner  HostID       `json:"owner"`
+	Epoch  uint64       `json:"epoch"`
+}
+
+// Range is address space that subnets are carved from when a network is created
+// without --subnet.
+type Range struct {
+	Prefix netip.Prefix `json:"prefix"`
+}

@@ -1,0 +1,94 @@
+package netmap
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
+
+// HostView is one host as this copy of the facts knows it.
+type HostView struct {
+	ID    HostID    `json:"id"`
+	Fact  HostFact  `json:"fact"`
+	Entry HostEntry `json:"entry"` // zero until the ledger's word arrived
+}
+
+// EndpointView is an endpoint and the host it lives on.
+type EndpointView struct {
+	Endpoint
+	Host HostID `json:"host"`
+}
+
+// View is an immutable picture of all facts at one moment. Slices and maps are
+// shared between readers and must not be changed. Slices are sorted by identity,
+// so equal facts give equal views.
+type View struct {
+	Cluster   ClusterID      `json:"cluster"`
+	Decided   uint64         `json:"decided"` // raft index up to which the ledger's word is known without gaps
+	Hosts     []HostView     `json:"hosts"`
+	Networks  []Network      `json:"networks"`
+	Subnets   []Subnet       `json:"subnets"`
+	Blocks    []Block        `json:"blocks"`
+	Claims    []Claim        `json:"claims"`
+	Ranges    []Range        `json:"ranges"`
+	Endpoints []EndpointView `json:"endpoints"`
+}
+
+// Host finds a host by id.
+func (v *View) Host(id HostID) (HostView, bool) {
+	i, ok := slices.BinarySearchFunc(v.Hosts, id, func(h HostView, id HostID) int { return slices.Compare(h.ID[:], id[:]) })
+	if !ok {
+		return HostView{}, false
+	}
+	return v.Hosts[i], true
+}
+
+// Network finds a network by id.
+func (v *View) Network(id NetworkID) (Network, bool) {
+	i, ok := slices.BinarySearchFunc(v.Networks, id, func(n Network, id NetworkID) int { return cmp.Compare(n.ID, id) })
+	if !ok {
+		return Network{}, false
+	}
+	return v.Networks[i], true
+}
+
+// NetworkOf finds the network that a subnet belongs to.
+func (v *View) NetworkOf(subnet netip.Prefix) (Network, bool) {
+	i := slices.IndexFunc(v.Networks, func(n Network) bool { return slices.Contains(n.Subnets, subnet) })
+	if i < 0 {
+		return Network{}, false
+	}
+	return v.Networks[i], true
+}
+
+// Subnet finds a subnet by its prefix.
+func (v *View) Subnet(p netip.Prefix) (Subnet, bool) {
+	i := slices.IndexFunc(v.Subnets, func(s Subnet) bool { return s.Prefix == p })
+	if i < 0 {
+		return Subnet{}, false
+	}
+	return v.Subnets[i], true
+}
+
+// Owner is the host that the ledger says owns an address: by claim, else by
+// block. Zero if nobody does.
+func (v *View) Owner(addr netip.Addr) HostID {
+	if i := slices.IndexFunc(v.Claims, func(c Claim) bool { return c.Addr == addr }); i >= 0 {
+		return v.Claims[i].Owner
+	}
+	if i := slices.IndexFunc(v.Blocks, func(b Block) bool { return b.Prefix.Contains(addr) }); i >= 0 {
+		return v.Blocks[i].Owner
+	}
+	return HostID{}
+}
+
+// Holder is the endpoint that holds an address in a network, if one is announced.
+func (v *View) Holder(network NetworkID, addr netip.Addr) (EndpointView, bool) {
+	i := slices.IndexFunc(v.Endpoints, func(e EndpointView) bool {
+		return e.Network == network && (e.V4 == addr || e.V6 == addr)
+	})
+	if i < 0 {
+		return EndpointView{}, false
+	}
+	return v.Endpoints[i], true
+}
