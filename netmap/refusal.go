@@ -1,0 +1,41 @@
+package netmap
+
+import "fmt"
+
+// RefusalKind says why a decision was refused, for callers that decide on it.
+type RefusalKind string
+
+// The kinds of refusal. Each text names who holds what and what to do.
+const (
+	Exhausted RefusalKind = "exhausted" // nothing free is left
+	Overlaps  RefusalKind = "overlaps"  // collides with another subnet, range or route
+	Held      RefusalKind = "held"      // somebody else holds it
+	Outside   RefusalKind = "outside"   // not inside the subnet or range
+	Unknown   RefusalKind = "unknown"   // there is no such network, subnet or host
+	Conflict  RefusalKind = "conflict"  // exists with other options
+	NoQuorum  RefusalKind = "no-quorum" // no majority of keepers within the deadline
+	Foreign   RefusalKind = "foreign"   // belongs to another cluster
+	Fenced    RefusalKind = "fenced"    // removed host, old disk or clone
+	BadInput  RefusalKind = "bad-input" // cannot be parsed or makes no sense
+)
+
+// Refusal is an answer that says no: final for this request, told to the user as
+// it stands. It travels over the wire unchanged.
+type Refusal struct {
+	Kind RefusalKind `json:"kind"`
+	Text string      `json:"text"`
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return r.Text }
+
+// Is makes errors.Is(err, &Refusal{Kind: k}) true for every refusal of kind k.
+func (r *Refusal) Is(target error) bool {
+	t, ok := target.(*Refusal)
+	return ok && t.Kind == r.Kind && (t.Text == "" || t.Text == r.Text)
+}
+
+// Refuse makes a refusal from a format.
+func Refuse(kind RefusalKind, format string, args ...any) *Refusal {
+	return &Refusal{Kind: kind, Text: fmt.Sprintf(format, args...)}
+}
