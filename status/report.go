@@ -1,0 +1,106 @@
+// Package status is the agent's own window: a report over a unix socket, as text
+// for people and as JSON for programs.
+package status
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Report is everything `weft status` prints. Field names are part of the JSON
+// that users script against: add, never rename.
+type Report struct {
+	Version  string           `json:"version"`
+	Cluster  netmap.ClusterID `json:"cluster"`
+	Self     netmap.HostID    `json:"self"`
+	Name     string           `json:"name"`
+	State    string           `json:"state"`    // founding, joining or ready
+	Problems []string         `json:"problems"` // what needs the operator, one sentence each
+	Hosts    []Host           `json:"hosts"`
+	Ledger   Ledger           `json:"ledger"`
+	Networks []Network        `json:"networks"`
+	Datapath Datapath         `json:"datapath"`
+	At       time.Time        `json:"at"`
+}
+
+// Host is one host of the cluster as this agent knows it.
+type Host struct {
+	ID       netmap.HostID  `json:"id"`
+	Name     string         `json:"name"`
+	Underlay netip.AddrPort `json:"underlay"`
+	State    string         `json:"state"` // alive, unreachable or removed
+	Keeper   bool           `json:"keeper"`
+	Version  string         `json:"version,omitempty"`
+	MTU      int            `json:"mtu,omitempty"` // bytes, of the underlay device
+}
+
+// Ledger is this agent's relation to the record of decisions.
+type Ledger struct {
+	Role    string          `json:"role"` // leader, keeper or reader
+	Leader  netmap.HostID   `json:"leader"`
+	Keepers []netmap.HostID `json:"keepers"`
+	Decided uint64          `json:"decided"` // raft index that this host's facts have reached
+}
+
+// Network is one network with its address space and who is on it.
+type Network struct {
+	ID        netmap.NetworkID `json:"id"`
+	Name      string           `json:"name"`
+	VNI       netmap.VNI       `json:"vni"`
+	MTU       int              `json:"mtu"` // bytes, of containers on this host; 0 where it takes no part
+	Subnets   []Subnet         `json:"subnets"`
+	Endpoints []Endpoint       `json:"endpoints"`
+}
+
+// Subnet is a subnet, its blocks by owner, and the addresses granted one by one.
+type Subnet struct {
+	Prefix  netip.Prefix `json:"prefix"`
+	Gateway netip.Addr   `json:"gateway"`
+	Blocks  []Block      `json:"blocks"`
+	Claims  []Claim      `json:"claims,omitempty"`
+}
+
+// Block is one block and its owner; Used is known for this host's own blocks.
+type Block struct {
+	Prefix netip.Prefix  `json:"prefix"`
+	Owner  netmap.HostID `json:"owner"`
+	Used   *int          `json:"used,omitempty"`
+}
+
+// Claim is one address that a host holds apart from any block.
+type Claim struct {
+	Addr  netip.Addr    `json:"addr"`
+	Owner netmap.HostID `json:"owner"`
+}
+
+// Endpoint is one container's attachment.
+type Endpoint struct {
+	ID   netmap.EndpointID `json:"id"`
+	Name string            `json:"name,omitempty"`
+	Host netmap.HostID     `json:"host"`
+	V4   netip.Addr        `json:"v4"`
+	V6   netip.Addr        `json:"v6"`
+	MAC  netmap.MAC        `json:"mac"`
+}
+
+// Datapath is the health of the kernel's side.
+type Datapath struct {
+	LastSet  time.Time `json:"last_set"`
+	Repaired uint64    `json:"repaired"` // operations that mended drift since the agent started
+	Error    string    `json:"error,omitempty"`
+}
+
+// HostName is the display name of a host, or its short id.
+func (r *Report) HostName(id netmap.HostID) string {
+	for _, h := range r.Hosts {
+		if h.ID == id && h.Name != "" {
+			return h.Name
+		}
+	}
+	if id.IsZero() {
+		return "nobody"
+	}
+	return id.Short()
+}

@@ -1,0 +1,79 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// SocketPath is where the agent listens, below a host's root directory.
+const SocketPath = "/run/weft/agent.sock"
+
+// maxReport bounds what a client reads, bytes.
+const maxReport = 64 << 20
+
+// ErrNoAgent is wrapped by Fetch when nobody listens on the socket.
+var ErrNoAgent = errors.New("no agent answers")
+
+// Serve answers GET /status on a unix socket of mode 0600 until ctx ends. It
+// replaces a socket that an earlier agent left behind. The report is made anew
+// for each request, concurrently.
+func Serve(ctx context.Context, path string, report func() *Report) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("status: %w", err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("status: %w", err)
+	}
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return fmt.Errorf("status: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		_ = ln.Close() // the chmod error is the one to tell
+		return fmt.Errorf("status: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(report()) // the client has gone: nothing to do
+	})
+	srv := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("status: %w", err)
+	}
+	return nil
+}
+
+// Fetch asks the agent behind a unix socket for its report.
+func Fetch(ctx context.Context, path string) (*Report, error) {
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://weft/status", http.NoBody)
+	if err != nil {
+		return nil, fmt.Errorf("status: %w", err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("status: %w at %s: is the plugin enabled (docker plugin ls)? (%w)", ErrNoAgent, path, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var r Report
+	if err := json.NewDecoder(http.MaxBytesReader(nil, resp.Body, maxReport)).Decode(&r); err != nil {
+		return nil, fmt.Errorf("status: the agent's answer cannot be read: %w", err)
+	}
+	return &r, nil
+}

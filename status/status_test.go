@@ -1,0 +1,130 @@
+package status_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/status"
+)
+
+func sample() *status.Report {
+	a, b := netmap.HostID{0xa1}, netmap.HostID{0xb2}
+	used := 1
+	return &status.Report{
+		Version: "0.1.0", Cluster: netmap.ClusterID{0xc3}, Self: a, Name: "host1", State: "ready",
+		Problems: []string{"keeper host2 does not answer"},
+		Hosts: []status.Host{
+			{ID: a, Name: "host1", Underlay: netip.MustParseAddrPort("10.99.0.1:7950"), State: "alive", Keeper: true, Version: "0.1.0"},
+			{ID: b, Name: "host2", Underlay: netip.MustParseAddrPort("[fd99::2]:7950"), State: "unreachable"},
+		},
+		Ledger: status.Ledger{Role: "leader", Leader: a, Keepers: []netmap.HostID{a}, Decided: 12},
+		Networks: []status.Network{{
+			ID: 7, Name: "overlay", VNI: netmap.FirstVNI, MTU: 1450,
+			Subnets: []status.Subnet{{
+				Prefix: netip.MustParsePrefix("10.32.0.0/20"), Gateway: netip.MustParseAddr("10.32.0.1"),
+				Blocks: []status.Block{{Prefix: netip.MustParsePrefix("10.32.0.0/26"), Owner: a, Used: &used}, {Prefix: netip.MustParsePrefix("10.32.0.64/26"), Owner: b}},
+				Claims: []status.Claim{{Addr: netip.MustParseAddr("10.32.3.3"), Owner: b}},
+			}},
+			Endpoints: []status.Endpoint{{ID: "0123456789abcdef", Name: "web", Host: b, V4: netip.MustParseAddr("10.32.0.66"), MAC: netmap.MACOf(netip.MustParseAddr("10.32.0.66"))}},
+		}},
+	}
+}
+
+const sampleText = `weft 0.1.0 on host1 (a1000000)
+cluster  c3000000000000000000000000000000  ready
+ledger   leader                            keepers host1, leader host1, decided 12
+PROBLEM  keeper host2 does not answer
+
+HOST   ID        UNDERLAY        STATE        KEEPER  VERSION
+host1  a1000000  10.99.0.1:7950  alive        yes     0.1.0
+host2  b2000000  [fd99::2]:7950  unreachable          
+
+NETWORK overlay        vni 1048576  id 7
+  subnet 10.32.0.0/20  gateway 10.32.0.1
+  block 10.32.0.0/26   host1  1 used
+  block 10.32.0.64/26  host2  
+  address 10.32.3.3    host2
+  ADDRESS              HOST   CONTAINER  MAC
+  10.32.0.66           host2  web        02:57:0a:20:00:42
+`
+
+func TestTextIsForPeople(t *testing.T) {
+	var b strings.Builder
+	if err := status.Text(&b, sample()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(sampleText, b.String()); diff != "" {
+		t.Errorf("text (-want +got):\n%s", diff)
+	}
+}
+
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("pipe closed") }
+
+func TestTextTellsThatItsWriterFailed(t *testing.T) {
+	if err := status.Text(brokenWriter{}, sample()); err == nil {
+		t.Error("no error from a writer that fails")
+	}
+}
+
+func TestSocketCarriesTheWholeReport(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run", "agent.sock")
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- status.Serve(ctx, path, sample) }()
+	got, err := fetchSoon(t, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(sample(), got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+		t.Errorf("report (-want +got):\n%s", diff)
+	}
+	cancel()
+	if err := <-served; err != nil {
+		t.Errorf("Serve ended with %v", err)
+	}
+}
+
+// fetchSoon asks until the server listens, for 5 s at most.
+func fetchSoon(t *testing.T, path string) (*status.Report, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	for {
+		r, err := status.Fetch(ctx, path)
+		if err == nil || ctx.Err() != nil {
+			return r, err
+		}
+	}
+}
+
+func TestSocketOfADeadAgentIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agent.sock")
+	for range 2 { // the second one finds the socket of the first
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() { served <- status.Serve(ctx, path, sample) }()
+		if _, err := fetchSoon(t, path); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		<-served
+	}
+}
+
+func TestFetchSaysThatNoAgentAnswers(t *testing.T) {
+	_, err := status.Fetch(t.Context(), filepath.Join(t.TempDir(), "none.sock"))
+	if !errors.Is(err, status.ErrNoAgent) || !strings.Contains(err.Error(), "docker plugin ls") {
+		t.Errorf("got %v, want ErrNoAgent with what to do", err)
+	}
+}

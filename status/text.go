@@ -1,0 +1,136 @@
+package status
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"text/tabwriter"
+)
+
+// Text writes the report for people.
+func Text(w io.Writer, r *Report) error {
+	p := &printer{w: tabwriter.NewWriter(w, 2, 8, 2, ' ', 0), r: r}
+	p.head()
+	p.hosts()
+	for _, n := range r.Networks {
+		p.network(n)
+	}
+	if p.err != nil {
+		return fmt.Errorf("status: %w", p.err)
+	}
+	return p.w.Flush()
+}
+
+// printer keeps the first error, so that the layout reads without checks.
+type printer struct {
+	w   *tabwriter.Writer
+	r   *Report
+	err error
+}
+
+func (p *printer) f(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format, args...)
+	}
+}
+
+func (p *printer) head() {
+	r := p.r
+	p.f("weft %s on %s (%s)\n", r.Version, r.Name, r.Self.Short())
+	p.f("cluster\t%s\t%s\n", clusterName(r), r.State)
+	names := make([]string, 0, len(r.Ledger.Keepers))
+	for _, k := range r.Ledger.Keepers {
+		names = append(names, p.r.HostName(k))
+	}
+	p.f("ledger\t%s\tkeepers %s, leader %s, decided %d\n", r.Ledger.Role, orNone(names), r.HostName(r.Ledger.Leader), r.Ledger.Decided)
+	if r.Datapath.Error != "" {
+		p.f("datapath\tfailing\t%s\n", r.Datapath.Error)
+	}
+	for _, problem := range r.Problems {
+		p.f("PROBLEM\t%s\n", problem)
+	}
+}
+
+func (p *printer) hosts() {
+	p.f("\nHOST\tID\tUNDERLAY\tSTATE\tKEEPER\tVERSION\n")
+	for _, h := range p.r.Hosts {
+		p.f("%s\t%s\t%s\t%s\t%s\t%s\n", h.Name, h.ID.Short(), h.Underlay, h.State, yesNo(h.Keeper), h.Version)
+	}
+}
+
+func (p *printer) network(n Network) {
+	p.f("\nNETWORK %s\tvni %d\tid %d\n", orDash(n.Name), n.VNI, n.ID)
+	for _, s := range n.Subnets {
+		p.f("  subnet %s\tgateway %s\n", s.Prefix, addrText(s.Gateway))
+		for _, b := range s.Blocks {
+			used := ""
+			if b.Used != nil {
+				used = fmt.Sprintf("%d used", *b.Used)
+			}
+			p.f("  block %s\t%s\t%s\n", b.Prefix, p.r.HostName(b.Owner), used)
+		}
+		for _, c := range s.Claims {
+			p.f("  address %s\t%s\n", c.Addr, p.r.HostName(c.Owner))
+		}
+	}
+	if len(n.Endpoints) == 0 {
+		return
+	}
+	p.f("  ADDRESS\tHOST\tCONTAINER\tMAC\n")
+	for _, e := range n.Endpoints {
+		p.f("  %s\t%s\t%s\t%s\n", addrs(e), p.r.HostName(e.Host), endpointName(e), e.MAC)
+	}
+}
+
+func clusterName(r *Report) string {
+	if r.Cluster.IsZero() {
+		return "none yet"
+	}
+	return r.Cluster.String()
+}
+
+func addrs(e Endpoint) string {
+	var out []string
+	for _, a := range []netip.Addr{e.V4, e.V6} {
+		if a.IsValid() {
+			out = append(out, a.String())
+		}
+	}
+	return orNone(out)
+}
+
+func addrText(a netip.Addr) string {
+	if !a.IsValid() {
+		return "none"
+	}
+	return a.String()
+}
+
+func endpointName(e Endpoint) string {
+	if e.Name != "" {
+		return e.Name
+	}
+	return string(e.ID[:min(12, len(e.ID))])
+}
+
+func orNone(s []string) string {
+	if len(s) == 0 {
+		return "none"
+	}
+	return strings.Join(s, " ")
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return ""
+}
