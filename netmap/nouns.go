@@ -44,6 +44,7 @@ type Network struct {
 	MTU       int            `json:"mtu,omitempty"` // container MTU asked for by the user; 0 = from the underlay
 	Multicast bool           `json:"multicast"`
 	Internal  bool           `json:"internal,omitempty"`
+	Retired   bool           `json:"retired,omitempty"` // removed by a user; goes when its last member leaves, its name is free
 	// DockerOptions are the -o options and labels a replica is created with.
 	DockerOptions map[string]string `json:"docker_options,omitempty"`
 }

@@ -1,0 +1,75 @@
+package plugin
+
+import (
+	"slices"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// dockerNet is one network in the local Docker, as far as replication cares.
+type dockerNet struct {
+	ID      string           // Docker's, random per host
+	Name    string           // Docker's
+	Ours    bool             // made with Weft's driver
+	Network netmap.NetworkID // 0 where it is not ours or not known yet
+	Replica bool             // made by an agent, not by a user
+	InUse   bool             // containers are attached
+}
+
+// step is one thing that replication has to do next. Exactly one group of fields
+// is set.
+type step struct {
+	Create  *netmap.Network  // make this network in the local Docker
+	Remove  *dockerNet       // drop this one from the local Docker
+	Name    netmap.NetworkID // record that this network…
+	As      string           // …has this name
+	Problem string           // tell the operator
+}
+
+// planReplicas compares the networks that the ledger names with those of the
+// local Docker. It is pure, and calling it again after its steps were carried out
+// gives none: that is how networks created at the same moment on many hosts end
+// as one (DESIGN §5). The first name in the ledger wins; a network that lost and
+// is unused gives way to a replica of the winner.
+func planReplicas(decided []netmap.Network, local []dockerNet) []step {
+	var steps []step
+	byName := make(map[string]dockerNet, len(local))
+	present := make(map[netmap.NetworkID]bool, len(local))
+	for _, d := range local {
+		byName[d.Name] = d
+		present[d.Network] = true
+		steps = append(steps, settle(decided, d)...)
+	}
+	for _, n := range decided {
+		if n.Name == "" || n.Retired || present[n.ID] {
+			continue
+		}
+		d, taken := byName[n.Name]
+		switch {
+		case !taken:
+			steps = append(steps, step{Create: &n})
+		case !d.Ours:
+			steps = append(steps, step{Problem: "network " + n.Name + " of the cluster cannot appear here: Docker on this host has a network of that name with another driver; rename or remove one of them"})
+		}
+	}
+	return steps
+}
+
+// settle says what is to be done about one local network of ours.
+func settle(decided []netmap.Network, d dockerNet) []step {
+	i := slices.IndexFunc(decided, func(n netmap.Network) bool { return n.ID == d.Network })
+	if !d.Ours || i < 0 {
+		return nil
+	}
+	n := decided[i]
+	winner := slices.IndexFunc(decided, func(o netmap.Network) bool { return o.Name == d.Name && o.ID != n.ID && !o.Retired })
+	switch {
+	case n.Retired && !d.InUse, n.Name != d.Name && winner >= 0 && !d.InUse:
+		return []step{{Remove: &d}}
+	case n.Name != d.Name && winner >= 0:
+		return []step{{Problem: "network " + d.Name + " of this host is not the cluster's network of that name and has containers; disconnect them, and it is replaced by the cluster's"}}
+	case n.Name == "" && !n.Retired && !d.Replica:
+		return []step{{Name: n.ID, As: d.Name}}
+	}
+	return nil
+}

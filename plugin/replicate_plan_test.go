@@ -1,0 +1,149 @@
+package plugin
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// say prints a plan in an operator's words.
+func say(steps []step) string {
+	var out []string
+	for _, s := range steps {
+		switch {
+		case s.Create != nil:
+			out = append(out, fmt.Sprintf("create %s as %d", s.Create.Name, s.Create.ID))
+		case s.Remove != nil:
+			out = append(out, "remove "+s.Remove.ID)
+		case s.Name != 0:
+			out = append(out, fmt.Sprintf("name %d %s", s.Name, s.As))
+		default:
+			out = append(out, "problem")
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func TestPlanReplicas(t *testing.T) {
+	overlay := netmap.Network{ID: 7, Name: "overlay"}
+	for _, c := range []struct {
+		story   string
+		decided []netmap.Network
+		local   []dockerNet
+		want    string
+	}{
+		{"nothing anywhere", nil, nil, ""},
+		{"created here, unnamed yet", []netmap.Network{{ID: 7}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7}}, "name 7 overlay"},
+		{"named and here", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7}}, ""},
+		{"created elsewhere", []netmap.Network{overlay}, nil, "create overlay as 7"},
+		{"an unnamed one elsewhere stays there", []netmap.Network{{ID: 7}}, nil, ""},
+		{
+			"created at the same moment elsewhere, which won",
+			[]netmap.Network{overlay, {ID: 9}},
+			[]dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 9}},
+			"remove a",
+		},
+		{
+			"lost, but containers are on it already",
+			[]netmap.Network{overlay, {ID: 9}},
+			[]dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 9, InUse: true}},
+			"problem",
+		},
+		{"the name is a bridge here", []netmap.Network{overlay}, []dockerNet{{ID: "b", Name: "overlay"}}, "problem"},
+		{"removed elsewhere, unused here", []netmap.Network{{ID: 7, Name: "overlay", Retired: true}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7}}, "remove a"},
+		{"removed elsewhere, used here", []netmap.Network{{ID: 7, Name: "overlay", Retired: true}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, InUse: true}}, ""},
+		{"removed and made anew elsewhere", []netmap.Network{{ID: 7, Name: "overlay", Retired: true}, {ID: 11, Name: "overlay"}}, nil, "create overlay as 11"},
+		{"same subnet under another name", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "other", Ours: true, Network: 7}}, ""},
+		{"a replica names nothing", []netmap.Network{{ID: 7}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true}}, ""},
+		{"not known to the driver yet", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true}}, ""},
+	} {
+		if diff := cmp.Diff(c.want, say(planReplicas(c.decided, c.local))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.story, diff)
+		}
+	}
+}
+
+// world is a cluster of Dockers that carry out plans in any order.
+type world struct {
+	decided []netmap.Network
+	docker  [][]dockerNet
+	next    netmap.NetworkID
+}
+
+func (w *world) create(host int, name string) {
+	w.next++
+	w.decided = append(w.decided, netmap.Network{ID: w.next})
+	w.docker[host] = append(w.docker[host], dockerNet{ID: fmt.Sprint(host, "-", w.next), Name: name, Ours: true, Network: w.next})
+}
+
+func (w *world) carryOut(host int, s step) {
+	switch {
+	case s.Create != nil:
+		w.docker[host] = append(w.docker[host], dockerNet{ID: fmt.Sprint(host, "-r", s.Create.ID), Name: s.Create.Name, Ours: true, Network: s.Create.ID, Replica: true})
+	case s.Remove != nil:
+		var kept []dockerNet
+		for _, d := range w.docker[host] {
+			if d.ID != s.Remove.ID {
+				kept = append(kept, d)
+			}
+		}
+		w.docker[host] = kept
+	case s.Name != 0:
+		for i := range w.decided {
+			if w.decided[i].Name == s.As { // the ledger: first name wins
+				return
+			}
+		}
+		for i := range w.decided {
+			if w.decided[i].ID == s.Name {
+				w.decided[i].Name = s.As
+			}
+		}
+	}
+}
+
+// TestSimultaneousCreatesEndAsOne: whatever the order, every host ends on one
+// network per name, and then nobody has anything left to do.
+func TestSimultaneousCreatesEndAsOne(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := &world{docker: make([][]dockerNet, rapid.IntRange(1, 5).Draw(t, "hosts"))}
+		for h := range w.docker {
+			for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b"}), 0, 2, rapid.ID[string]).Draw(t, "names") {
+				w.create(h, name)
+			}
+		}
+		for range 200 {
+			h := rapid.IntRange(0, len(w.docker)-1).Draw(t, "host")
+			if steps := planReplicas(w.decided, w.docker[h]); len(steps) > 0 {
+				w.carryOut(h, steps[rapid.IntRange(0, len(steps)-1).Draw(t, "step")])
+			}
+		}
+		for h := range w.docker {
+			for steps := planReplicas(w.decided, w.docker[h]); len(steps) > 0; steps = planReplicas(w.decided, w.docker[h]) {
+				w.carryOut(h, steps[0])
+			}
+		}
+		for h := range w.docker {
+			if steps := planReplicas(w.decided, w.docker[h]); len(steps) > 0 {
+				t.Fatalf("host %d still wants to %s", h, say(steps))
+			}
+			for i, d := range w.docker[h] {
+				for _, o := range w.docker[(h+1)%len(w.docker)] {
+					if d.Name == o.Name && d.Network != o.Network {
+						t.Fatalf("%s is network %d on host %d and %d next to it", d.Name, d.Network, h, o.Network)
+					}
+				}
+				for _, o := range w.docker[h][:i] {
+					if o.Name == d.Name {
+						t.Fatalf("host %d has %s twice", h, d.Name)
+					}
+				}
+			}
+		}
+	})
+}
