@@ -1,0 +1,128 @@
+package netmap
+
+import (
+	"cmp"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Kind says which noun a record is about. Kinds are numbered for ever: a number
+// is never reused, and a host carries kinds it does not know untouched.
+type Kind uint8
+
+// The kinds of record. The first two are written by hosts, the others by the
+// ledger alone; a View ignores a record from the wrong kind of writer.
+const (
+	KindHostFact  Kind = 1 // HostFact
+	KindEndpoint  Kind = 2 // Endpoint
+	KindHostEntry Kind = 3 // HostEntry
+	KindNetwork   Kind = 4 // Network
+	KindSubnet    Kind = 5 // Subnet
+	KindBlock     Kind = 6 // Block
+	KindClaim     Kind = 7 // Claim
+	KindRange     Kind = 8 // Range
+)
+
+var kindNames = [...]string{
+	KindHostFact: "host-fact", KindEndpoint: "endpoint", KindHostEntry: "host", KindNetwork: "network",
+	KindSubnet: "subnet", KindBlock: "block", KindClaim: "claim", KindRange: "range",
+}
+
+// String is the kind's name, or its number when this version does not know it.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) && kindNames[k] != "" {
+		return kindNames[k]
+	}
+	return "kind-" + strconv.Itoa(int(k))
+}
+
+// Decided reports whether only the ledger writes records of this kind.
+func (k Kind) Decided() bool { return k >= KindHostEntry && k <= KindRange }
+
+// Key names one record within its origin's log: what it is about and which one.
+// It is comparable; ID is the identity in binary, made by the …Key functions.
+type Key struct {
+	Kind Kind
+	ID   string
+}
+
+// Change is one step of the ledger or of a host: Value is a noun of this package
+// (not a pointer), or nil when the record is gone.
+type Change struct {
+	Key   Key
+	Value any
+}
+
+// HostFactKey is the key of what a host says about itself.
+func HostFactKey(id HostID) Key { return Key{KindHostFact, string(id[:])} }
+
+// HostEntryKey is the key of the ledger's word on a host.
+func HostEntryKey(id HostID) Key { return Key{KindHostEntry, string(id[:])} }
+
+// EndpointKey is the key of an endpoint. Docker's 64 hex digits take 33 bytes.
+func EndpointKey(id EndpointID) Key {
+	if raw, ok := packHex(string(id)); ok {
+		return Key{KindEndpoint, "\x00" + raw}
+	}
+	return Key{KindEndpoint, "\x01" + string(id)}
+}
+
+// NetworkKey is the key of a network.
+func NetworkKey(id NetworkID) Key { return Key{KindNetwork, string(appendUvarint(nil, uint64(id)))} }
+
+// SubnetKey is the key of a subnet.
+func SubnetKey(p netip.Prefix) Key { return Key{KindSubnet, string(appendPrefix(nil, p))} }
+
+// BlockKey is the key of a block: the piece itself, whoever owns it.
+func BlockKey(p netip.Prefix) Key { return Key{KindBlock, string(appendPrefix(nil, p))} }
+
+// ClaimKey is the key of a claim.
+func ClaimKey(a netip.Addr) Key { return Key{KindClaim, string(appendAddr(nil, a))} }
+
+// RangeKey is the key of a range.
+func RangeKey(p netip.Prefix) Key { return Key{KindRange, string(appendPrefix(nil, p))} }
+
+// Compare orders keys by kind, then by identity in binary: a total order that is
+// the same on every host.
+func (k Key) Compare(other Key) int {
+	if c := cmp.Compare(k.Kind, other.Kind); c != 0 {
+		return c
+	}
+	return strings.Compare(k.ID, other.ID)
+}
+
+// String is the key in an operator's words, such as "subnet 10.32.0.0/20".
+func (k Key) String() string { return k.Kind.String() + " " + k.identity() }
+
+func (k Key) identity() string {
+	r := reader{b: []byte(k.ID)}
+	var s string
+	switch k.Kind {
+	case KindHostFact, KindHostEntry:
+		s = r.id().String()
+	case KindEndpoint:
+		s = string(r.endpointID())
+	case KindNetwork:
+		s = strconv.FormatUint(r.uvarint(), 10)
+	case KindSubnet, KindBlock, KindRange:
+		s = r.prefix().String()
+	case KindClaim:
+		s = r.addr().String()
+	}
+	if s == "" || r.err != nil {
+		return fmt.Sprintf("%x", k.ID)
+	}
+	return s
+}
+
+// packHex turns 64 lower-case hex digits into 32 bytes.
+func packHex(s string) (string, bool) {
+	if len(s) != 64 || s != strings.ToLower(s) {
+		return "", false
+	}
+	raw, err := hex.DecodeString(s)
+	return string(raw), err == nil
+}
