@@ -1,0 +1,154 @@
+package underlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+)
+
+// Network is what the room needs of a network stack. Implementations are safe
+// for concurrent use.
+type Network interface {
+	// Listen accepts streams at an address; port 0 picks a free one.
+	Listen(at netip.AddrPort) (net.Listener, error)
+	// ListenPacket receives datagrams at an address.
+	ListenPacket(at netip.AddrPort) (PacketConn, error)
+	// Dial opens a stream from an address of this host (unspecified: any) and
+	// gives up when ctx ends.
+	Dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (net.Conn, error)
+}
+
+// PacketConn is a datagram socket that speaks netip.
+type PacketConn interface {
+	ReadFrom(b []byte) (int, netip.AddrPort, error)
+	WriteTo(b []byte, to netip.AddrPort) (int, error)
+	LocalAddr() netip.AddrPort
+	Close() error
+}
+
+// System is the kernel's own network stack, in the network namespace of the
+// calling thread.
+func System() Network { return system{} }
+
+// receiveBuffer is asked for on the datagram socket, in bytes: a burst of facts
+// from a thousand hosts must outlive one scheduling delay.
+const receiveBuffer = 4 << 20
+
+type system struct{}
+
+func (system) Listen(at netip.AddrPort) (net.Listener, error) {
+	network := "tcp"
+	if at.Addr().Unmap().Is4() {
+		network = "tcp4" // "tcp" would make 0.0.0.0 a dual-stack socket
+	}
+	return net.Listen(network, at.String())
+}
+
+func (system) ListenPacket(at netip.AddrPort) (PacketConn, error) {
+	network := "udp"
+	if at.Addr().Unmap().Is4() {
+		network = "udp4"
+	}
+	conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return nil, err
+	}
+	enlarge(conn)
+	return systemPackets{conn}, nil
+}
+
+func (system) Dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (net.Conn, error) {
+	var dialer net.Dialer
+	if from.IsValid() && !from.IsUnspecified() && from.Is4() == to.Addr().Is4() {
+		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+	}
+	return dialer.DialContext(ctx, "tcp", to.String())
+}
+
+// enlarge sets the receive buffer past net.core.rmem_max where we may
+// (CAP_NET_ADMIN), else as far as the kernel allows. Neither is worth failing for.
+func enlarge(conn *net.UDPConn) {
+	_ = conn.SetReadBuffer(receiveBuffer)
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUFFORCE, receiveBuffer)
+	})
+}
+
+type systemPackets struct{ *net.UDPConn }
+
+func (p systemPackets) ReadFrom(b []byte) (int, netip.AddrPort, error) {
+	n, from, err := p.ReadFromUDPAddrPort(b)
+	return n, plain(from), err
+}
+
+func (p systemPackets) WriteTo(b []byte, to netip.AddrPort) (int, error) {
+	return p.WriteToUDPAddrPort(b, to)
+}
+
+func (p systemPackets) LocalAddr() netip.AddrPort {
+	return addrPort(p.UDPConn.LocalAddr())
+}
+
+// plain strips the IPv4-in-IPv6 form that dual-stack sockets report.
+func plain(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+// addrPort reads a net.Addr of TCP or UDP; zero if it is something else.
+func addrPort(a net.Addr) netip.AddrPort {
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		return plain(a.AddrPort())
+	case *net.UDPAddr:
+		return plain(a.AddrPort())
+	case nil:
+		return netip.AddrPort{}
+	}
+	got, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return plain(got)
+}
+
+// portTries is how often a port that is free for TCP is looked for when the
+// caller leaves the choice to us and UDP has it taken.
+const portTries = 16
+
+// bind opens both sockets on one port number.
+func bind(network Network, at netip.AddrPort) (net.Listener, PacketConn, error) {
+	var last error
+	for range portTries {
+		listener, err := network.Listen(at)
+		if err != nil {
+			return nil, nil, bindError("TCP", at, err)
+		}
+		chosen := netip.AddrPortFrom(at.Addr(), addrPort(listener.Addr()).Port())
+		packets, err := network.ListenPacket(chosen)
+		if err == nil {
+			return listener, packets, nil
+		}
+		last = errors.Join(bindError("UDP", chosen, err), listener.Close())
+		if at.Port() != 0 {
+			break
+		}
+	}
+	return nil, nil, last
+}
+
+func bindError(protocol string, at netip.AddrPort, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("underlay: %s port %d on %s is taken by another process; stop it or set WEFT_PORT: %w", protocol, at.Port(), at.Addr(), err)
+	}
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return fmt.Errorf("underlay: %s is not an address of this host; set WEFT_ADVERTISE: %w", at.Addr(), err)
+	}
+	return fmt.Errorf("underlay: cannot listen on %s %s: %w", protocol, at, err)
+}

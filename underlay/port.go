@@ -1,0 +1,156 @@
+package underlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Config says where a Port listens.
+type Config struct {
+	Listen  netip.AddrPort // unspecified address: all of them; port 0: any free one
+	Network Network        // nil: System
+	Log     *slog.Logger   // nil: silent
+}
+
+// closeWait bounds how long Close waits for handlers that ignore their context.
+const closeWait = 5 * time.Second
+
+// Port is one open port number. All methods are safe for concurrent use.
+type Port struct {
+	network  Network
+	addr     netip.AddrPort
+	listener net.Listener
+	packets  *Packets
+	log      *slog.Logger
+	noise    sparse // logs garbage now and then
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+	stats  counters
+
+	mu       sync.Mutex
+	streams  map[byte]*streamListener
+	handlers map[string]Handler
+	open     map[net.Conn]struct{} // accepted and not handed to a room: closed by Close
+	closed   bool
+}
+
+type counters struct {
+	garbage, unserved, overflow, requests, failed atomic.Uint64
+}
+
+// Stats are counts since Open.
+type Stats struct {
+	Garbage  uint64 `json:"garbage"`  // streams and frames that were not ours
+	Unserved uint64 `json:"unserved"` // streams of a kind that nobody listens to
+	Overflow uint64 `json:"overflow"` // streams dropped because their room did not accept them in time
+	Requests uint64 `json:"requests"` // requests answered
+	Failed   uint64 `json:"failed"`   // of them, answered with an error
+}
+
+// Open listens on TCP and UDP and starts to accept. The error names the port and
+// the remedy when it is taken.
+func Open(cfg Config) (*Port, error) {
+	if cfg.Network == nil {
+		cfg.Network = System()
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if !cfg.Listen.IsValid() {
+		return nil, errors.New("underlay: no address to listen on; want one such as 0.0.0.0:7950")
+	}
+	listener, packets, err := bind(cfg.Network, cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	p := &Port{
+		network: cfg.Network, listener: listener, packets: &Packets{conn: packets}, log: cfg.Log,
+		addr:    netip.AddrPortFrom(cfg.Listen.Addr(), addrPort(listener.Addr()).Port()),
+		streams: map[byte]*streamListener{}, handlers: map[string]Handler{}, open: map[net.Conn]struct{}{},
+	}
+	p.noise.log = cfg.Log
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.tasks.Go(p.accept)
+	p.tasks.Go(p.serveRequests(p.Stream(KindRequest)))
+	return p, nil
+}
+
+// Addr is the address listened on, with the port that was really chosen.
+func (p *Port) Addr() netip.AddrPort { return p.addr }
+
+// Packets is the datagram side. There is one, shared by all callers.
+func (p *Port) Packets() *Packets { return p.packets }
+
+// Stats is a copy of the counters.
+func (p *Port) Stats() Stats {
+	return Stats{
+		Garbage: p.stats.garbage.Load(), Unserved: p.stats.unserved.Load(), Overflow: p.stats.overflow.Load(),
+		Requests: p.stats.requests.Load(), Failed: p.stats.failed.Load(),
+	}
+}
+
+// Close stops listening, ends every wait for a stream, a datagram or a request,
+// cancels the handlers' contexts and waits for them, at most five seconds.
+// Streams already handed out stay open: their rooms close them. Closing twice is
+// fine.
+func (p *Port) Close() error {
+	if !p.markClosed() {
+		return nil
+	}
+	p.cancel()
+	err := errors.Join(p.listener.Close(), p.packets.close())
+	done := make(chan struct{})
+	go func() { p.tasks.Wait(); close(done) }()
+	timer := time.NewTimer(closeWait)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return err
+	case <-timer.C:
+		return errors.Join(err, fmt.Errorf("underlay: a request handler ignores its context and still runs %s after Close", closeWait))
+	}
+}
+
+// markClosed closes all that can be closed without waiting; false if it was done.
+func (p *Port) markClosed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.closed = true
+	for _, s := range p.streams {
+		s.shut()
+	}
+	for conn := range p.open {
+		_ = conn.Close()
+	}
+	return true
+}
+
+// adopt makes Close close conn; false when Close came first.
+func (p *Port) adopt(conn net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.open[conn] = struct{}{}
+	return true
+}
+
+// release undoes adopt.
+func (p *Port) release(conn net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.open, conn)
+}

@@ -1,0 +1,34 @@
+package underlay
+
+import "fmt"
+
+// Kinds of stream. A kind is the fourth byte of the preface.
+const (
+	KindGossip  byte = 'g' // memberlist's push/pull and reliable messages
+	KindLedger  byte = 'l' // raft
+	KindRequest byte = 'r' // host-to-host requests, served by the Port itself
+)
+
+// The preface opens every stream: two bytes of magic, a version, the kind.
+// memberlist's own streams begin with a message type (0 to 13) or 244 for a
+// label, HTTP and TLS with other bytes than these two, so a peer of another
+// make is told apart by the first byte.
+const (
+	prefaceLen     = 4
+	prefaceVersion = 1
+)
+
+type preface [prefaceLen]byte
+
+func prefaceOf(kind byte) preface { return preface{'W', 0xf7, prefaceVersion, kind} }
+
+// kind reads a preface that came from outside.
+func (p preface) kind() (byte, error) {
+	if p[0] != 'W' || p[1] != 0xf7 {
+		return 0, fmt.Errorf("begins with % x, which no Weft agent sends", p[:])
+	}
+	if p[2] != prefaceVersion {
+		return 0, fmt.Errorf("speaks version %d of the underlay protocol, this agent speaks %d", p[2], prefaceVersion)
+	}
+	return p[3], nil
+}

@@ -1,0 +1,158 @@
+package underlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"time"
+)
+
+// Handler answers one kind of request. ctx ends when the caller no longer waits
+// or the Port closes; from is the other end of the connection (its port is not
+// the caller's underlay port). A netmap.Refusal reaches the caller unchanged,
+// another error as its text. body is the handler's to keep.
+type Handler func(ctx context.Context, from netip.AddrPort, body []byte) ([]byte, error)
+
+// RemoteError is an error that a handler on another host returned.
+type RemoteError struct{ Text string }
+
+// Error implements error.
+func (e *RemoteError) Error() string { return e.Text }
+
+// Limits of the request side.
+const (
+	maxRequests = 256              // answered at once; more wait as streams
+	maxPatience = 60 * time.Second // the longest a caller may ask us to work
+	readWait    = 5 * time.Second  // for the bytes of a request to arrive
+	writeWait   = 5 * time.Second  // for the bytes of an answer to leave
+)
+
+// Handle serves requests of a name. A later one of the same name replaces it,
+// nil withdraws it.
+func (p *Port) Handle(name string, h Handler) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if h == nil {
+		delete(p.handlers, name)
+		return
+	}
+	p.handlers[name] = h
+}
+
+// Call asks another host and returns its answer. It ends with ctx, or after ten
+// seconds if ctx has no deadline. Errors: a *netmap.Refusal or a *RemoteError
+// from the handler (errors.As), else what kept the host from answering, naming
+// it. When the connection broke, the request may or may not have been carried
+// out.
+func (p *Port) Call(ctx context.Context, to netip.AddrPort, name string, body []byte) ([]byte, error) {
+	ctx, cancel := p.bounded(ctx)
+	defer cancel()
+	got, err := p.call(ctx, to, name, body)
+	if err != nil && ctx.Err() != nil {
+		err = errors.Join(ctx.Err(), err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("underlay: %s at %s: %w", name, to, err)
+	}
+	return got.result()
+}
+
+func (p *Port) call(ctx context.Context, to netip.AddrPort, name string, body []byte) (answer, error) {
+	deadline, _ := ctx.Deadline() // bounded set one
+	frame, err := question{patience: time.Until(deadline), name: name, body: body}.encode()
+	if err != nil {
+		return answer{}, err
+	}
+	conn, err := p.network.Dial(ctx, p.addr.Addr(), to)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	head := prefaceOf(KindRequest)
+	if err := writeAll(conn, append(head[:], frame...)); err != nil {
+		return answer{}, err
+	}
+	reply, err := readFrame(conn, MaxBody+1)
+	if err != nil {
+		return answer{}, err
+	}
+	return decodeAnswer(reply)
+}
+
+// serveRequests answers the requests that arrive on l until it closes.
+func (p *Port) serveRequests(l net.Listener) func() {
+	slots := make(chan struct{}, maxRequests)
+	return func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			select {
+			case slots <- struct{}{}:
+			case <-p.ctx.Done():
+				_ = conn.Close()
+				return
+			}
+			p.tasks.Go(func() {
+				defer func() { <-slots }()
+				p.serve(conn)
+			})
+		}
+	}
+}
+
+func (p *Port) serve(conn net.Conn) {
+	defer func() { _ = conn.Close() }()
+	if !p.adopt(conn) {
+		return
+	}
+	defer p.release(conn)
+	q, err := p.question(conn)
+	if err != nil {
+		if p.ctx.Err() == nil {
+			p.stats.garbage.Add(1)
+			p.noise.warn("a request was refused", "peer", conn.RemoteAddr().String(), "err", err)
+		}
+		return
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, min(q.patience, maxPatience))
+	defer cancel()
+	a := answerOf(p.dispatch(ctx, addrPort(conn.RemoteAddr()), q))
+	p.stats.requests.Add(1)
+	if a.verdict != verdictOK {
+		p.stats.failed.Add(1)
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(writeWait))
+	_ = writeAll(conn, a.encode()) // the caller sees a broken connection
+}
+
+func (p *Port) question(conn net.Conn) (question, error) {
+	_ = conn.SetReadDeadline(time.Now().Add(readWait))
+	frame, err := readFrame(conn, requestHead+maxName+MaxBody)
+	if err != nil {
+		return question{}, err
+	}
+	return decodeQuestion(frame)
+}
+
+// dispatch runs the handler; one that panics has answered with an error.
+func (p *Port) dispatch(ctx context.Context, from netip.AddrPort, q question) (body []byte, err error) {
+	p.mu.Lock()
+	h := p.handlers[q.name]
+	p.mu.Unlock()
+	if h == nil {
+		return nil, fmt.Errorf("request %q is not served here (yet)", q.name)
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			p.log.Error("underlay: a request handler panicked", "request", q.name, "peer", from.String(), "err", r, "stack", string(debug.Stack()))
+			body, err = nil, fmt.Errorf("request %q failed inside this host's agent; its log says where", q.name)
+		}
+	}()
+	return h(ctx, from, q.body)
+}

@@ -1,0 +1,228 @@
+package underlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Limits of the accept side.
+const (
+	prefaceWait = 5 * time.Second // for the four bytes of the preface
+	maxUnknown  = 256             // streams that have not shown their preface
+	maxWaiting  = 64              // streams of a kind that its room has not accepted
+	acceptPause = 50 * time.Millisecond
+)
+
+// Stream is the listener for streams of a kind, one per kind: asking twice gives
+// the same one until it is closed, then a fresh one. Streams arrive without
+// their preface.
+func (p *Port) Stream(kind byte) net.Listener {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s, ok := p.streams[kind]; ok && !s.isShut() {
+		return s
+	}
+	s := &streamListener{addr: p.listener.Addr(), waiting: make(chan net.Conn, maxWaiting), done: make(chan struct{})}
+	if p.closed {
+		s.shut()
+	}
+	p.streams[kind] = s
+	return s
+}
+
+// Dial opens a stream of a kind to another host's port. The preface is already
+// sent; that the other side accepted it shows in its first answer.
+func (p *Port) Dial(ctx context.Context, kind byte, to netip.AddrPort) (net.Conn, error) {
+	ctx, cancel := p.bounded(ctx)
+	defer cancel()
+	conn, err := p.network.Dial(ctx, p.addr.Addr(), to)
+	if err != nil {
+		return nil, fmt.Errorf("underlay: no connection to %s: %w", to, err)
+	}
+	head := prefaceOf(kind)
+	deadline, _ := ctx.Deadline()
+	if err := errors.Join(conn.SetWriteDeadline(deadline), writeAll(conn, head[:]), conn.SetWriteDeadline(time.Time{})); err != nil {
+		return nil, errors.Join(fmt.Errorf("underlay: connection to %s broke at once: %w", to, err), conn.Close())
+	}
+	return conn, nil
+}
+
+// dialLimit ends a Dial whose caller set no deadline.
+const dialLimit = 10 * time.Second
+
+// bounded is ctx with a deadline for certain, and the end of Close.
+func (p *Port) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	cancelLimit := context.CancelFunc(func() {})
+	if _, ok := ctx.Deadline(); !ok {
+		ctx, cancelLimit = context.WithTimeout(ctx, dialLimit)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(p.ctx, cancel)
+	return ctx, func() { stop(); cancel(); cancelLimit() }
+}
+
+func writeAll(w io.Writer, b []byte) error {
+	_, err := w.Write(b)
+	return err
+}
+
+// accept takes streams until Close. At most maxUnknown of them may keep their
+// preface to themselves; beyond that the kernel's backlog waits.
+func (p *Port) accept() {
+	slots := make(chan struct{}, maxUnknown)
+	for {
+		conn, err := p.listener.Accept()
+		if p.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			closeIf(conn)
+			return
+		}
+		if err != nil { // out of file descriptors, or the peer left already
+			p.noise.warn("cannot accept a stream", "err", err)
+			pause(p.ctx, acceptPause)
+			continue
+		}
+		select {
+		case slots <- struct{}{}:
+		case <-p.ctx.Done():
+			closeIf(conn)
+			return
+		}
+		p.tasks.Go(func() {
+			defer func() { <-slots }()
+			p.welcome(conn)
+		})
+	}
+}
+
+func closeIf(conn net.Conn) {
+	if conn != nil {
+		_ = conn.Close()
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// welcome reads a stream's preface and hands it to its room.
+func (p *Port) welcome(conn net.Conn) {
+	if !p.adopt(conn) {
+		_ = conn.Close()
+		return
+	}
+	defer p.release(conn)
+	if err := p.sort(conn); err != nil {
+		_ = conn.Close()
+		if p.ctx.Err() == nil {
+			p.noise.warn("a stream was refused", "peer", conn.RemoteAddr().String(), "err", err)
+		}
+	}
+}
+
+func (p *Port) sort(conn net.Conn) error {
+	var head preface
+	_ = conn.SetReadDeadline(time.Now().Add(prefaceWait))
+	n, err := io.ReadFull(conn, head[:])
+	if err != nil {
+		p.stats.garbage.Add(1)
+		return fmt.Errorf("ended after %d bytes of the preface: %w", n, err)
+	}
+	kind, err := head.kind()
+	if err != nil {
+		p.stats.garbage.Add(1)
+		return err
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	p.mu.Lock()
+	s := p.streams[kind]
+	p.mu.Unlock()
+	if s == nil || s.isShut() {
+		p.stats.unserved.Add(1)
+		return fmt.Errorf("stream kind %q is not served here (yet)", kind)
+	}
+	if !s.offer(conn) {
+		p.stats.overflow.Add(1)
+		return fmt.Errorf("%d streams of kind %q wait already", maxWaiting, kind)
+	}
+	return nil
+}
+
+// streamListener is the net.Listener of one kind.
+type streamListener struct {
+	addr    net.Addr
+	waiting chan net.Conn
+
+	mu   sync.Mutex
+	done chan struct{} // closed by shut
+}
+
+// Accept implements net.Listener.
+func (s *streamListener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-s.waiting:
+		return conn, nil
+	case <-s.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener. The port itself stays open.
+func (s *streamListener) Close() error {
+	s.shut()
+	return nil
+}
+
+// Addr implements net.Listener: the address of the shared port.
+func (s *streamListener) Addr() net.Addr { return s.addr }
+
+// offer queues a stream for Accept; false when it must be dropped.
+func (s *streamListener) offer(conn net.Conn) bool {
+	s.mu.Lock() // so that nothing is queued after shut drained the queue
+	defer s.mu.Unlock()
+	if s.isShut() {
+		return false
+	}
+	select {
+	case s.waiting <- conn:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *streamListener) shut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.isShut() {
+		return
+	}
+	close(s.done)
+	for {
+		select {
+		case conn := <-s.waiting:
+			_ = conn.Close()
+		default:
+			return
+		}
+	}
+}
+
+func (s *streamListener) isShut() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
