@@ -1,0 +1,231 @@
+package settings
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+var byValue = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
+
+func defaults() Settings {
+	return Settings{
+		Ranges:      []netip.Prefix{netip.MustParsePrefix("10.32.0.0/12")},
+		Port:        7950,
+		VXLANPort:   4789,
+		Replicate:   true,
+		Domain:      "weft.local",
+		RemoveAfter: 72 * time.Hour,
+		Status:      "127.0.0.1:7951",
+		State:       "/var/lib/weft",
+		LogLevel:    "info",
+		LogFormat:   "text",
+	}
+}
+
+// from is the defaults with something changed.
+func from(change func(*Settings)) Settings {
+	s := defaults()
+	change(&s)
+	return s
+}
+
+func TestLoad(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		env   string // space separated
+		flags map[string]string
+		want  Settings
+	}{
+		{name: "defaults", want: defaults()},
+		{name: "other variables", env: "PATH=/bin WEFTY=1 HOME=/root", want: defaults()},
+		{
+			name: "peers get the port of this host", env: "WEFT_JOIN=web-1,10.0.0.2:7000,[fd00::1],[fd00::2]:1 WEFT_PORT=8000",
+			want: from(func(s *Settings) {
+				s.Port = 8000
+				s.Join = []string{"web-1:8000", "10.0.0.2:7000", "[fd00::1]:8000", "[fd00::2]:1"}
+			}),
+		},
+		{name: "a fully qualified peer", env: "WEFT_JOIN=a.b-c.example.", want: from(func(s *Settings) { s.Join = []string{"a.b-c.example.:7950"} })},
+		{name: "empty peers", env: "WEFT_JOIN=", want: defaults()},
+		{
+			name: "two ranges", env: "WEFT_RANGE=10.64.0.0/12,fd00:32::/48",
+			want: from(func(s *Settings) {
+				s.Ranges = []netip.Prefix{netip.MustParsePrefix("10.64.0.0/12"), netip.MustParsePrefix("fd00:32::/48")}
+			}),
+		},
+		{
+			name: "advertise an address", env: "WEFT_ADVERTISE=fd00::7",
+			want: from(func(s *Settings) { s.Advertise.Addr = netip.MustParseAddr("fd00::7") }),
+		},
+		{
+			name: "advertise from a prefix, host bits do not matter", env: "WEFT_ADVERTISE=192.0.2.9/24",
+			want: from(func(s *Settings) { s.Advertise.Within = netip.MustParsePrefix("192.0.2.0/24") }),
+		},
+		{
+			name: "advertise from an interface", env: "WEFT_ADVERTISE=eth0.100",
+			want: from(func(s *Settings) { s.Advertise.Interface = "eth0.100" }),
+		},
+		{
+			name: "flags win", env: "WEFT_PORT=1 WEFT_VXLAN_PORT=2",
+			flags: map[string]string{"port": "3", "log-level": "debug", "log-format": "json"},
+			want: from(func(s *Settings) {
+				s.Port, s.VXLANPort, s.LogLevel, s.LogFormat = 3, 2, "debug", "json"
+			}),
+		},
+		{
+			name: "the rest", env: "WEFT_NAME=web_1.a-b WEFT_REPLICATE=false WEFT_MTU=8950 WEFT_STATE=/srv/weft WEFT_ROOT=/host",
+			want: from(func(s *Settings) {
+				s.Name, s.Replicate, s.MTU, s.State, s.Root = "web_1.a-b", false, 8950, "/srv/weft", "/host"
+			}),
+		},
+		{name: "what this version does anyway: status off", env: "WEFT_STATUS=", want: from(func(s *Settings) { s.Status = "" })},
+		{name: "what this version does anyway: no removal", env: "WEFT_REMOVE_AFTER=0", want: from(func(s *Settings) { s.RemoveAfter = 0 })},
+		{name: "a default said aloud", env: "WEFT_EXPECT=0 WEFT_SECRET= WEFT_DOMAIN=weft.local", want: defaults()},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := Load(Source{Environ: strings.Split(tc.env, " "), Flags: tc.flags})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, got, byValue); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	for _, tc := range []struct{ env, want string }{
+		{"WEFT_PORT=abc", "WEFT_PORT=abc: want a port number 1-65535"},
+		{"WEFT_PORT=", "WEFT_PORT=: want a port number 1-65535"},
+		{"WEFT_PORT=0", "WEFT_PORT=0: want a port number 1-65535"},
+		{"WEFT_VXLAN_PORT=65536", "WEFT_VXLAN_PORT=65536: want a port number 1-65535"},
+		{"WEFT_PORT=4789", "WEFT_PORT=4789 and WEFT_VXLAN_PORT=4789: both use udp, want two different ports"},
+		{"WEFT_PROT=1", "WEFT_PROT: no such setting, perhaps WEFT_PORT is meant"},
+		{"WEFT_join=x", "WEFT_join: no such setting, want one of WEFT_JOIN, WEFT_EXPECT"},
+		{"WEFT_=", "WEFT_: no such setting, want one of WEFT_JOIN, WEFT_EXPECT"},
+		{"WEFT_REPLICATE=maybe", "WEFT_REPLICATE=maybe: want true or false"},
+		{"WEFT_MTU=1279", "WEFT_MTU=1279: want 0 or a number of bytes 1280-65485"},
+		{"WEFT_MTU=-1", "want 0 or a number of bytes"},
+		{"WEFT_STATE=weft", "WEFT_STATE=weft: want an absolute path"},
+		{"WEFT_STATE=/a/../b", "want an absolute path"},
+		{"WEFT_ROOT=host", "WEFT_ROOT=host: want empty or an absolute path"},
+		{"WEFT_NAME=web/1", "WEFT_NAME=web/1: want 1-64 letters"},
+		{"WEFT_LOG_LEVEL=INFO", "WEFT_LOG_LEVEL=INFO: want debug, info, warn or error"},
+		{"WEFT_LOG_FORMAT=xml", "WEFT_LOG_FORMAT=xml: want text or json"},
+
+		{"WEFT_RANGE=", `WEFT_RANGE=: "" is not a prefix; want unicast prefixes`},
+		{"WEFT_RANGE=10.32.0.0", `"10.32.0.0" is not a prefix`},
+		{"WEFT_RANGE=10.33.0.0/12", "10.33.0.0/12 has bits set behind its length, perhaps 10.32.0.0/12 is meant"},
+		{"WEFT_RANGE=10.0.0.0/8,10.32.0.0/12", "10.0.0.0/8 and 10.32.0.0/12 overlap"},
+		{"WEFT_RANGE=10.32.0.0/25", "10.32.0.0/25 is too large or too small"},
+		{"WEFT_RANGE=fd00::/65", "fd00::/65 is too large or too small"},
+		{"WEFT_RANGE=127.0.0.0/12", "is not unicast address space"},
+		{"WEFT_RANGE=ff02::/16", "is not unicast address space"},
+
+		{"WEFT_ADVERTISE=0.0.0.0", "not an address that other hosts can send to; want an address like"},
+		{"WEFT_ADVERTISE=fe80::1%eth0", "not an address that other hosts can send to"},
+		{"WEFT_ADVERTISE=10.0.0.256", "WEFT_ADVERTISE=10.0.0.256: want an address like"},
+		{"WEFT_ADVERTISE=a-name-too-long-for-linux", "want an address like"},
+
+		{"WEFT_JOIN=dns+peers.example", "peers of the form dns+… are not in this version, which understands host and host:port only; want host or"},
+		{"WEFT_JOIN=a,mesos+http://m:5050", "peers of the form mesos+…"},
+		{"WEFT_JOIN=exec:cat /peers", "peers of the form exec:…"},
+		{"WEFT_JOIN=fd00::1", "fd00::1 needs brackets, as in [fd00::1]"},
+		{"WEFT_JOIN=a:b:c", `"a:b:c" is not a peer`},
+		{"WEFT_JOIN=[a]:1", "brackets are for IPv6 addresses"},
+		{"WEFT_JOIN=a:99999", `"a:99999": "99999" is not a port number`},
+		{"WEFT_JOIN=a:", `is not a peer`},
+		{"WEFT_JOIN=[fd00::1]:", `is not a peer`},
+		{"WEFT_JOIN=a,,b", `"" is neither a host name nor an address`},
+		{"WEFT_JOIN=10.0.0.999", `"10.0.0.999" is neither a host name nor an address`},
+		{"WEFT_JOIN=http://a", "is not a"},
+		{"WEFT_JOIN=0.0.0.0:1", "0.0.0.0 is not an address of a host"},
+
+		{"WEFT_EXPECT=3", `WEFT_EXPECT=3: not in this version (1.2.3), want the default "0"`},
+		{"WEFT_EXPECT=x", "WEFT_EXPECT=x: want a number of hosts"},
+		{"WEFT_SECRET=hunter2", "WEFT_SECRET=(hidden): not in this version (1.2.3), want the default"},
+		{"WEFT_DOMAIN=corp", `WEFT_DOMAIN=corp: not in this version (1.2.3), want the default "weft.local"`},
+		{"WEFT_STATUS=:80", `WEFT_STATUS=:80: not in this version (1.2.3), want the default "127.0.0.1:7951" or ""`},
+		{"WEFT_REMOVE_AFTER=1h", `WEFT_REMOVE_AFTER=1h: not in this version (1.2.3), want the default "72h" or "0"`},
+		{"WEFT_REMOVE_AFTER=-1h", "WEFT_REMOVE_AFTER=-1h: want 0 or a time like 72h"},
+	} {
+		t.Run(tc.env, func(t *testing.T) {
+			got, err := Load(Source{Environ: []string{tc.env}, Version: "1.2.3"})
+			if err == nil {
+				t.Fatalf("accepted as %+v", got)
+			}
+			if !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %q does not say %q", err, tc.want)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("error %q shows the secret", err)
+			}
+		})
+	}
+}
+
+func TestLoadNamesEverythingThatIsWrong(t *testing.T) {
+	_, err := Load(Source{
+		Environ: []string{"WEFT_PORT=x", "WEFT_MTU=x", "WEFT_JOINT=a"},
+		Flags:   map[string]string{"vxlan-port": "x", "jion": "a"},
+	})
+	want := strings.Join([]string{
+		"WEFT_JOINT: no such setting, perhaps WEFT_JOIN is meant",
+		"--jion: no such setting, perhaps join is meant",
+		"WEFT_PORT=x: want a port number 1-65535",
+		"--vxlan-port=x: want a port number 1-65535",
+		"WEFT_MTU=x: want 0 or a number of bytes 1280-65485",
+	}, "\n")
+	if err == nil || !strings.Contains(err.Error(), "--jion") {
+		t.Fatalf("error %v", err)
+	}
+	if diff := cmp.Diff(want, err.Error()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestHostPath(t *testing.T) {
+	for root, want := range map[string]string{"": "/var/lib/weft", "/": "/var/lib/weft", "/host": "/host/var/lib/weft"} {
+		if got := (Settings{Root: root}).HostPath("/var/lib/weft"); got != want {
+			t.Errorf("below %q: %s, want %s", root, got, want)
+		}
+	}
+}
+
+func TestAdvertiseReadsWhatItPrints(t *testing.T) {
+	for _, v := range []string{"", "192.0.2.7", "fd00::/64", "eth0"} {
+		s, err := Load(Source{Environ: []string{"WEFT_ADVERTISE=" + v}})
+		if err != nil || s.Advertise.String() != v {
+			t.Errorf("%q became %q, %v", v, s.Advertise, err)
+		}
+	}
+}
+
+// FuzzLoad: whatever an operator types, Load answers with settings that hold or
+// with an error that names the setting, and never panics.
+func FuzzLoad(f *testing.F) {
+	for _, s := range Table() {
+		f.Add(s.Env, s.Default)
+		f.Add(s.Env, "[fd00::1]:80,a:1,10.0.0.0/8")
+	}
+	f.Fuzz(func(t *testing.T, name, value string) {
+		s, err := Load(Source{Environ: []string{name + "=" + value}})
+		if err != nil {
+			return
+		}
+		if s.Port == 0 || s.VXLANPort == 0 || s.Port == s.VXLANPort || len(s.Ranges) == 0 || !strings.HasPrefix(s.State, "/") {
+			t.Errorf("%s=%q gave %+v", name, value, s)
+		}
+		for _, peer := range s.Join {
+			if strings.HasSuffix(peer, ":") {
+				t.Errorf("%s=%q: peer %q has no port", name, value, peer)
+			}
+		}
+	})
+}

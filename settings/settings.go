@@ -1,0 +1,71 @@
+package settings
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// Settings is what one agent was told, checked and in the types the rooms use.
+// It is a value: nobody changes it after Load.
+type Settings struct {
+	Join        []string       // peers as host:port, the port filled in; empty = found a cluster
+	Expect      int            // hosts that found together; 0 = found alone or join
+	Ranges      []netip.Prefix // never empty, masked, not overlapping
+	Advertise   Advertise      // zero = source address of the default route
+	Port        uint16         // tcp and udp
+	VXLANPort   uint16         // udp, differs from Port
+	Secret      string         // never logged
+	Name        string         // display name; empty = hostname
+	Replicate   bool
+	MTU         int // bytes, for containers; 0 = from the underlay
+	Domain      string
+	RemoveAfter time.Duration // 0 = never by itself
+	Status      string        // host:port; empty = off
+	State       string        // absolute path on the host, see HostPath
+	LogLevel    string        // debug, info, warn or error
+	LogFormat   string        // text or json
+	Root        string        // where the host's root directory is seen; empty = /
+}
+
+// Advertise says which of the host's addresses the other hosts shall use. At
+// most one field is set.
+type Advertise struct {
+	Addr      netip.Addr   // this address
+	Within    netip.Prefix // the host's address inside this prefix
+	Interface string       // the first global address of this device
+}
+
+// String is the form that WEFT_ADVERTISE takes.
+func (a Advertise) String() string {
+	switch {
+	case a.Addr.IsValid():
+		return a.Addr.String()
+	case a.Within.IsValid():
+		return a.Within.String()
+	default:
+		return a.Interface
+	}
+}
+
+// HostPath is where this process sees the host's absolute path p: below
+// WEFT_ROOT inside the managed plugin, p itself elsewhere.
+func (s Settings) HostPath(p string) string {
+	return filepath.Join("/", s.Root, p)
+}
+
+// finish fills what depends on more than one setting and checks that they agree.
+func (s *Settings) finish() error {
+	for i, peer := range s.Join {
+		if host, port, err := net.SplitHostPort(peer); err == nil && port == "" {
+			s.Join[i] = net.JoinHostPort(host, strconv.Itoa(int(s.Port)))
+		}
+	}
+	if s.Port == s.VXLANPort {
+		return fmt.Errorf("WEFT_PORT=%d and WEFT_VXLAN_PORT=%d: both use udp, want two different ports", s.Port, s.VXLANPort)
+	}
+	return nil
+}
