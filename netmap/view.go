@@ -32,6 +32,20 @@ type View struct {
 	Claims    []Claim        `json:"claims"`
 	Ranges    []Range        `json:"ranges"`
 	Endpoints []EndpointView `json:"endpoints"`
+	Disputes  []Dispute      `json:"disputes,omitempty"` // what is left out of Endpoints, and why
+}
+
+// Dispute is an address that two announced endpoints claim. The loser is in no
+// list of endpoints, on no host, until one of the two withdraws.
+//
+// The winner is the one on the host that owns the address by the ledger's word;
+// if that is neither or both, the one announced later on the same host, else the
+// one whose host has the greater id. Every host decides the same.
+type Dispute struct {
+	Network NetworkID    `json:"network"`
+	Addr    netip.Addr   `json:"addr"`
+	Winner  EndpointView `json:"winner"`
+	Loser   EndpointView `json:"loser"`
 }
 
 // Host finds a host by id.

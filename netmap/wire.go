@@ -11,10 +11,10 @@ import (
 // Bounds of what one record may hold. Whatever is larger is refused when it is
 // encoded and when it is decoded, so no peer can make a host hold more.
 const (
-	MaxKeyBytes   = 160     // identity in binary
+	MaxKeyBytes   = 160      // identity in binary
 	MaxValueBytes = 48 << 10 // one encoded noun
-	maxString     = 4 << 10 // one name, option or value, bytes
-	maxList       = 512     // options, labels, reserved addresses or subnets
+	maxString     = 4 << 10  // one name, option or value, bytes
+	maxList       = 512      // options, labels, reserved addresses or subnets
 )
 
 // ErrMalformed is wrapped by every decoder of this package: the bytes are not

@@ -1,0 +1,185 @@
+package netmap
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// View is the immutable picture of all facts as they are now; the same pointer
+// until they change.
+//
+// Only what its writer may say is in it: decisions from the ledger, a host's own
+// facts and endpoints from that host. An endpoint that lost an address to
+// another one is in Disputes instead.
+func (m *Map) View() *View {
+	if m.view == nil {
+		m.view = m.build()
+	}
+	return m.view
+}
+
+func (m *Map) build() *View {
+	v := &View{Cluster: m.cluster}
+	hosts := map[HostID]HostView{}
+	var claims []claimant
+	for _, id := range m.Origins() {
+		if l := m.logs[id]; id == m.cluster {
+			v.Decided = l.seq
+			v.addDecided(l, hosts)
+		} else {
+			claims = append(claims, hostSays(id, l, hosts)...)
+		}
+	}
+	for _, h := range hosts {
+		v.Hosts = append(v.Hosts, h)
+	}
+	v.sortDecided()
+	v.settle(claims)
+	return v
+}
+
+// addDecided adds the ledger's word, unsorted.
+func (v *View) addDecided(l *originLog, hosts map[HostID]HostView) {
+	for _, e := range l.entries {
+		switch n := e.noun.(type) {
+		case HostEntry:
+			h := hosts[n.ID]
+			h.ID, h.Entry = n.ID, n
+			hosts[n.ID] = h
+		case Network:
+			v.Networks = append(v.Networks, n)
+		case Subnet:
+			v.Subnets = append(v.Subnets, n)
+		case Block:
+			v.Blocks = append(v.Blocks, n)
+		case Claim:
+			v.Claims = append(v.Claims, n)
+		case Range:
+			v.Ranges = append(v.Ranges, n)
+		}
+	}
+}
+
+func (v *View) sortDecided() {
+	slices.SortFunc(v.Hosts, func(a, b HostView) int { return compareID(a.ID, b.ID) })
+	slices.SortFunc(v.Networks, func(a, b Network) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(v.Subnets, func(a, b Subnet) int { return comparePrefix(a.Prefix, b.Prefix) })
+	slices.SortFunc(v.Blocks, func(a, b Block) int { return comparePrefix(a.Prefix, b.Prefix) })
+	slices.SortFunc(v.Claims, func(a, b Claim) int { return a.Addr.Compare(b.Addr) })
+	slices.SortFunc(v.Ranges, func(a, b Range) int { return comparePrefix(a.Prefix, b.Prefix) })
+}
+
+func comparePrefix(a, b netip.Prefix) int {
+	if c := a.Addr().Compare(b.Addr()); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.Bits(), b.Bits())
+}
+
+// claimant is an announced endpoint and when its host announced it.
+type claimant struct {
+	EndpointView
+	seq uint64
+}
+
+func hostSays(id HostID, l *originLog, hosts map[HostID]HostView) []claimant {
+	var out []claimant
+	for k, e := range l.entries {
+		switch n := e.noun.(type) {
+		case HostFact:
+			if k == HostFactKey(id) {
+				h := hosts[id]
+				h.ID, h.Fact = id, n
+				hosts[id] = h
+			}
+		case Endpoint:
+			out = append(out, claimant{EndpointView{Endpoint: n, Host: id}, e.seq})
+		}
+	}
+	return out
+}
+
+// place is an address within a network: what only one endpoint may hold.
+type place struct {
+	network NetworkID
+	addr    netip.Addr
+}
+
+func (c claimant) places() []place {
+	var out []place
+	for _, a := range []netip.Addr{c.V4, c.V6} {
+		if a.IsValid() {
+			out = append(out, place{c.Network, a})
+		}
+	}
+	return out
+}
+
+// settle divides announced endpoints into those that hold their addresses and
+// those that lost one: the rule is on Dispute. Each address is decided for
+// itself, so the outcome does not depend on any order.
+func (v *View) settle(claims []claimant) {
+	slices.SortFunc(claims, compareClaimants)
+	holder := make(map[place]int, len(claims))
+	disputed := false
+	for i, c := range claims {
+		for _, p := range c.places() {
+			other, taken := holder[p]
+			if taken {
+				disputed = true
+			}
+			if !taken || v.beats(c, claims[other], p.addr) {
+				holder[p] = i
+			}
+		}
+	}
+	lost := make([]bool, len(claims))
+	if disputed {
+		v.Disputes = disputes(claims, holder, lost)
+	}
+	for i, c := range claims {
+		if !lost[i] {
+			v.Endpoints = append(v.Endpoints, c.EndpointView)
+		}
+	}
+}
+
+// disputes lists every claim to a place that somebody else holds.
+func disputes(claims []claimant, holder map[place]int, lost []bool) []Dispute {
+	var out []Dispute
+	for i, c := range claims {
+		for _, p := range c.places() {
+			if w := holder[p]; w != i {
+				lost[i] = true
+				out = append(out, Dispute{Network: p.network, Addr: p.addr, Winner: claims[w].EndpointView, Loser: c.EndpointView})
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Dispute) int {
+		if c := cmp.Compare(a.Network, b.Network); c != 0 {
+			return c
+		}
+		return a.Addr.Compare(b.Addr)
+	})
+	return out
+}
+
+// beats reports whether a holds an address against b.
+func (v *View) beats(a, b claimant, addr netip.Addr) bool {
+	if a.Host == b.Host {
+		return a.seq > b.seq || a.seq == b.seq && a.ID > b.ID
+	}
+	if owner := v.Owner(addr); a.Host == owner || b.Host == owner {
+		return a.Host == owner
+	}
+	return compareID(a.Host, b.Host) > 0
+}
+
+func compareClaimants(a, b claimant) int {
+	if c := strings.Compare(string(a.ID), string(b.ID)); c != 0 {
+		return c
+	}
+	return compareID(a.Host, b.Host)
+}

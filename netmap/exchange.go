@@ -1,0 +1,136 @@
+package netmap
+
+import (
+	"encoding/binary"
+	"hash/fnv"
+	"slices"
+)
+
+// Head says how far a copy of one origin's log reaches. Two copies with one Life
+// and Seq hold the same facts; Sum proves it.
+type Head struct {
+	Origin ID
+	Life   uint64
+	Seq    uint64
+	Sum    uint64 // of all live records, in any order
+}
+
+// Covers reports whether a copy with head h has nothing to learn from one with
+// head other.
+func (h Head) Covers(other Head) bool {
+	return h.Life > other.Life || h.Life == other.Life && h.Seq >= other.Seq
+}
+
+func (h Head) hash() uint64 {
+	b := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(h.Origin[:], h.Life), h.Seq)
+	return sum64(binary.BigEndian.AppendUint64(b, h.Sum))
+}
+
+// Pull asks for the log of an origin after From. The answer is a whole batch when
+// the log does not reach back to From or is of another life; that comes in pages,
+// and After is the last key of the page before.
+type Pull struct {
+	Origin ID
+	Life   uint64
+	From   uint64
+	After  Key
+}
+
+// digestBuckets is how many origins' hashes a digest tells apart: enough that a
+// single difference is found by comparing 1/64 of the heads.
+const digestBuckets = 64
+
+// Digest is a summary of all heads in a size that does not depend on the size
+// of the cluster. Equal copies have equal digests.
+type Digest [digestBuckets]uint64
+
+func bucketOf(origin ID) int { return int(origin[0]) % digestBuckets }
+
+// AppendDigest writes a digest, 512 bytes.
+func AppendDigest(b []byte, d Digest) []byte {
+	for _, v := range d {
+		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	return b
+}
+
+// DecodeDigest reads a digest; the error wraps ErrMalformed.
+func DecodeDigest(buf []byte) (Digest, error) {
+	var d Digest
+	if len(buf) != 8*len(d) {
+		return d, malformed("a digest of %d bytes", len(buf))
+	}
+	for i := range d {
+		d[i] = binary.BigEndian.Uint64(buf[8*i:])
+	}
+	return d, nil
+}
+
+// MaxHeadBytes bounds the encoding of one head.
+const MaxHeadBytes = 16 + 10 + 10 + 8
+
+// AppendHeads writes heads, each at most MaxHeadBytes, and five bytes.
+func AppendHeads(b []byte, heads []Head) []byte {
+	b = appendUvarint(b, uint64(len(heads)))
+	for _, h := range heads {
+		b = appendUvarint(appendUvarint(append(b, h.Origin[:]...), h.Life), h.Seq)
+		b = binary.BigEndian.AppendUint64(b, h.Sum)
+	}
+	return b
+}
+
+// DecodeHeads reads what AppendHeads wrote; the error wraps ErrMalformed.
+func DecodeHeads(buf []byte) ([]Head, error) {
+	r := reader{b: buf}
+	n := r.count(len(buf)/26 + 1) // a head takes at least 26 bytes
+	heads := make([]Head, 0, n)
+	for range n {
+		h := Head{Origin: r.id(), Life: r.uvarint(), Seq: r.uvarint()}
+		if sum := r.take(8); sum != nil {
+			h.Sum = binary.BigEndian.Uint64(sum)
+		}
+		heads = append(heads, h)
+	}
+	if r.err == nil && len(r.b) > 0 {
+		r.fail("%d bytes after the heads", len(r.b))
+	}
+	return heads, r.err
+}
+
+// AppendPull writes a pull.
+func AppendPull(b []byte, p Pull) []byte {
+	b = appendUvarint(appendUvarint(append(b, p.Origin[:]...), p.Life), p.From)
+	return appendString(append(b, byte(p.After.Kind)), p.After.ID)
+}
+
+// DecodePull reads what AppendPull wrote; the error wraps ErrMalformed.
+func DecodePull(buf []byte) (Pull, error) {
+	r := reader{b: buf}
+	p := Pull{Origin: r.id(), Life: r.uvarint(), From: r.uvarint()}
+	p.After = Key{Kind: Kind(r.byte()), ID: string(r.bytes(MaxKeyBytes))}
+	if r.err == nil && len(r.b) > 0 {
+		r.fail("%d bytes after a pull", len(r.b))
+	}
+	return p, r.err
+}
+
+func sum64(b []byte) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write(b) // never fails (hash.Hash)
+	x := h.Sum64()    // finished as in SplitMix64, since sums are combined by XOR
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+func recordSum(key Key, value []byte) uint64 {
+	b := appendString(append(make([]byte, 0, 8+len(key.ID)+len(value)), byte(key.Kind)), key.ID)
+	return sum64(append(b, value...))
+}
+
+func sortHeads(heads []Head) []Head {
+	slices.SortFunc(heads, func(a, b Head) int { return compareID(a.Origin, b.Origin) })
+	return heads
+}
+
+func compareID(a, b ID) int { return slices.Compare(a[:], b[:]) }

@@ -1,0 +1,157 @@
+package netmap
+
+import (
+	"bytes"
+	"cmp"
+	"maps"
+	"slices"
+)
+
+// keptTombs is how many tombstones a log keeps at least. Correctness does not
+// hang on it: whoever is further behind than the floor gets a snapshot.
+const keptTombs = 1024
+
+// originLog is a copy of one origin's log: the last value of each key.
+// Invariants: a key changed last after floor has its entry, alive or tomb; no
+// entry is beyond seq; sum is the XOR of recordSum over the live entries.
+type originLog struct {
+	life    uint64
+	seq     uint64
+	floor   uint64
+	sum     uint64
+	tombs   int
+	entries map[Key]entry
+}
+
+type entry struct {
+	seq   uint64
+	tomb  bool
+	value []byte
+	noun  any // decoded value, nil for unknown kinds
+}
+
+func (e entry) record(k Key) Record { return Record{Seq: e.seq, Key: k, Tomb: e.tomb, Value: e.value} }
+
+func newLog(life uint64) *originLog { return &originLog{life: life, entries: map[Key]entry{}} }
+
+// put stores a record and reports whether a live value changed.
+func (l *originLog) put(r Record) (changed bool, err error) {
+	old, had := l.entries[r.Key]
+	e := entry{seq: r.Seq, tomb: r.Tomb}
+	if !r.Tomb {
+		if e.noun, err = Decode(r.Key, r.Value); err != nil {
+			return false, err
+		}
+		e.value = r.Value
+		l.sum ^= recordSum(r.Key, r.Value)
+	}
+	if had {
+		l.forget(r.Key, old)
+	}
+	if e.tomb {
+		l.tombs++
+	}
+	l.entries[r.Key] = e
+	alive := had && !old.tomb
+	return alive == e.tomb || alive && !bytes.Equal(old.value, e.value), nil
+}
+
+// forget removes an entry and its part of the sums.
+func (l *originLog) forget(k Key, e entry) {
+	if e.tomb {
+		l.tombs--
+	} else {
+		l.sum ^= recordSum(k, e.value)
+	}
+	delete(l.entries, k)
+}
+
+// extend applies a batch that continues the log. A record that is not newer than
+// what is known changes nothing, so a batch may come twice and in any order.
+func (l *originLog) extend(b Batch) (changed bool, err error) {
+	for _, r := range b.Records {
+		if old, ok := l.entries[r.Key]; ok && old.seq >= r.Seq || r.Seq <= l.floor {
+			continue
+		}
+		c, err := l.put(r)
+		if err != nil {
+			return changed, err
+		}
+		changed = changed || c
+	}
+	l.seq = max(l.seq, b.Seq)
+	l.trim()
+	return changed, nil
+}
+
+// replace applies a whole batch as a difference, so that what is equal before and
+// after is never gone in between.
+func (l *originLog) replace(b Batch) (changed bool, err error) {
+	in := make(map[Key]bool, len(b.Records))
+	for _, r := range b.Records {
+		in[r.Key] = true
+		r.Seq = min(r.Seq, b.Seq) // a later page may be ahead of the first, see Join
+		c, err := l.put(r)
+		if err != nil {
+			return changed, err
+		}
+		changed = changed || c
+	}
+	for k, e := range l.entries {
+		if !in[k] {
+			changed = changed || !e.tomb
+			l.forget(k, e)
+		}
+	}
+	l.life, l.seq, l.floor = b.Life, b.Seq, b.Seq
+	return changed, nil
+}
+
+// trim drops the oldest tombstones once there are twice as many as are kept, and
+// raises the floor above them.
+func (l *originLog) trim() {
+	if l.tombs < 2*keptTombs {
+		return
+	}
+	var tombs []Record
+	for k, e := range l.entries {
+		if e.tomb {
+			tombs = append(tombs, e.record(k))
+		}
+	}
+	slices.SortFunc(tombs, bySeq)
+	for _, t := range tombs[:len(tombs)-keptTombs] {
+		l.floor = max(l.floor, t.Seq)
+		l.forget(t.Key, l.entries[t.Key])
+	}
+}
+
+// since lists what changed after seq, in order of Seq.
+func (l *originLog) since(seq uint64) []Record {
+	var out []Record
+	for k, e := range l.entries {
+		if e.seq > seq {
+			out = append(out, e.record(k))
+		}
+	}
+	slices.SortFunc(out, bySeq)
+	return out
+}
+
+// live lists the live records in order of Key.
+func (l *originLog) live() []Record {
+	out := make([]Record, 0, len(l.entries)-l.tombs)
+	for _, k := range slices.SortedFunc(maps.Keys(l.entries), Key.Compare) {
+		if e := l.entries[k]; !e.tomb {
+			out = append(out, e.record(k))
+		}
+	}
+	return out
+}
+
+func bySeq(a, b Record) int {
+	if c := cmp.Compare(a.Seq, b.Seq); c != 0 {
+		return c
+	}
+	return a.Key.Compare(b.Key)
+}

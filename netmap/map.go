@@ -1,0 +1,182 @@
+package netmap
+
+import (
+	"maps"
+	"slices"
+)
+
+// maxOrigins bounds how many logs a Map holds, whoever claims to be a host.
+const maxOrigins = 1 << 14
+
+// Map is one host's copy of all facts: a log per origin. The origins are the
+// hosts, each the only writer of its own log, and the cluster itself, whose log
+// is the ledger's word and has raft indexes for sequence numbers.
+//
+// A log is identified by its life: the start number of the host, the generation
+// of the ledger. A greater life wins and takes the place of the smaller one by a
+// snapshot that is applied as a difference, so the restart of a host that says
+// the same things again changes nothing. Within a life the greater Seq wins.
+// Hence copies never go backwards, and equal heads mean equal facts.
+//
+// A Map is not safe for concurrent use; the Views that it makes are.
+type Map struct {
+	cluster ClusterID
+	logs    map[ID]*originLog
+	view    *View // nil after a change
+}
+
+// NewMap makes an empty copy. A zero cluster is that of a host not admitted yet:
+// it holds the ledger's word without believing it until SetCluster.
+func NewMap(cluster ClusterID) *Map {
+	return &Map{cluster: cluster, logs: map[ID]*originLog{}}
+}
+
+// SetCluster says which origin is the ledger.
+func (m *Map) SetCluster(id ClusterID) {
+	m.cluster, m.view = id, nil
+	if l := m.logs[id]; l != nil {
+		m.dropRemoved(l.live())
+	}
+}
+
+// Cluster is the origin that is the ledger.
+func (m *Map) Cluster() ClusterID { return m.cluster }
+
+// Effect says what a batch did.
+type Effect struct {
+	Changed  bool  // the facts are others than before
+	Advanced bool  // the log reaches further than before
+	Gap      *Pull // the batch was not used: this is missing before it
+}
+
+// Apply takes in a batch, in whatever order batches come and however often. It
+// fails for bytes that are no facts (ErrMalformed) and for more origins than a
+// cluster has; what was applied before the failure stays.
+func (m *Map) Apply(b Batch) (Effect, error) {
+	if b.Origin.IsZero() || b.Life == 0 || b.Seq < b.Prev {
+		return Effect{}, malformed("a batch of origin %s, life %d, from %d to %d", b.Origin.Short(), b.Life, b.Prev, b.Seq)
+	}
+	if m.Removed(b.Origin) {
+		return Effect{}, nil
+	}
+	l := m.logs[b.Origin]
+	if l == nil {
+		if len(m.logs) >= maxOrigins {
+			return Effect{}, malformed("origin %s is one more than the limit of %d", b.Origin, maxOrigins)
+		}
+		l = newLog(0)
+	}
+	switch {
+	case b.Life < l.life, b.Whole && b.Life == l.life && b.Seq < l.seq:
+		return Effect{}, nil
+	case b.Whole:
+		return m.settle(b, l, l.replace)
+	case b.Life > l.life && (l.life != 0 || b.Prev != 0):
+		return Effect{Gap: &Pull{Origin: b.Origin, Life: b.Life}}, nil
+	case b.Life == l.life && b.Prev > l.seq:
+		return Effect{Gap: &Pull{Origin: b.Origin, Life: b.Life, From: l.seq}}, nil
+	}
+	l.life = b.Life
+	return m.settle(b, l, l.extend)
+}
+
+// settle applies a batch to a log and keeps what hangs on it true.
+func (m *Map) settle(b Batch, l *originLog, apply func(Batch) (bool, error)) (Effect, error) {
+	before := Head{Life: l.life, Seq: l.seq}
+	if m.logs[b.Origin] == nil {
+		before = Head{}
+	}
+	m.logs[b.Origin] = l
+	changed, err := apply(b)
+	if b.Origin == m.cluster {
+		changed = m.dropRemoved(b.Records) || changed
+	}
+	advanced := !before.Covers(Head{Life: l.life, Seq: l.seq})
+	if changed || advanced && b.Origin == m.cluster { // View.Decided moves with it
+		m.view = nil
+	}
+	return Effect{Changed: changed, Advanced: advanced}, err
+}
+
+// Append adds changes, at most one per key, to a log that this host writes: the
+// next Seq for each, in the order given, without those that change nothing. The first call of a life
+// says everything there is: it takes the place of what an earlier life said.
+func (m *Map) Append(origin ID, life uint64, changes []Change) (Effect, error) {
+	head, _ := m.Head(origin)
+	b := Batch{Origin: origin, Life: life, Prev: head.Seq, Seq: head.Seq}
+	if life > head.Life {
+		b.Whole, b.Prev, b.Seq = true, 0, 0
+	}
+	for _, c := range changes {
+		r, err := c.record(b.Seq + 1)
+		if err != nil {
+			return Effect{}, err
+		}
+		if r.Tomb && b.Whole || !b.Whole && !m.differs(origin, r) {
+			continue
+		}
+		b.Records, b.Seq = append(b.Records, r), r.Seq
+	}
+	if b.Whole && b.Seq == 0 {
+		b.Seq = 1 // having nothing to say is news as well
+	}
+	return m.Apply(b)
+}
+
+func (c Change) record(seq uint64) (Record, error) {
+	if c.Value == nil {
+		return Record{Seq: seq, Key: c.Key, Tomb: true}, nil
+	}
+	value, err := Encode(c.Key, c.Value)
+	return Record{Seq: seq, Key: c.Key, Value: value}, err
+}
+
+// RecordsOf encodes changes that all happened at one Seq, such as those of one
+// ledger entry. The error wraps ErrMalformed.
+func RecordsOf(seq uint64, changes []Change) ([]Record, error) {
+	out := make([]Record, 0, len(changes))
+	for _, c := range changes {
+		r, err := c.record(seq)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func (m *Map) differs(origin ID, r Record) bool {
+	var old entry
+	if l := m.logs[origin]; l != nil {
+		old = l.entries[r.Key]
+	}
+	known := old.seq != 0 && !old.tomb
+	return known == r.Tomb || known && string(old.value) != string(r.Value)
+}
+
+// Removed reports whether the ledger removed this host for good. Its log is
+// dropped on every host and not taken in again.
+func (m *Map) Removed(host HostID) bool {
+	l := m.logs[m.cluster]
+	if l == nil || m.cluster.IsZero() {
+		return false
+	}
+	entry, _ := l.entries[HostEntryKey(host)].noun.(HostEntry)
+	return entry.Removed
+}
+
+func (m *Map) dropRemoved(records []Record) (dropped bool) {
+	for _, r := range records {
+		if r.Key.Kind != KindHostEntry || len(r.Key.ID) != len(ID{}) {
+			continue
+		}
+		if id := ID([]byte(r.Key.ID)); m.logs[id] != nil && id != m.cluster && m.Removed(id) {
+			delete(m.logs, id)
+			dropped, m.view = true, nil
+		}
+	}
+	return dropped
+}
+
+// Origins lists whose logs are known, sorted.
+func (m *Map) Origins() []ID { return slices.SortedFunc(maps.Keys(m.logs), compareID) }
