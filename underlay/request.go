@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"time"
+
+	"github.com/weftnet/weft/netmap"
 )
 
 // Handler answers one kind of request. ctx ends when the caller no longer waits
@@ -54,10 +56,17 @@ func (p *Port) Call(ctx context.Context, to netip.AddrPort, name string, body []
 	if err != nil && ctx.Err() != nil {
 		err = errors.Join(ctx.Err(), err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("underlay: %s at %s: %w", name, to, err)
+	if err == nil {
+		body, err = got.result()
 	}
-	return got.result()
+	var refusal *netmap.Refusal
+	if errors.As(err, &refusal) {
+		return nil, refusal
+	}
+	if err == nil {
+		return body, nil
+	}
+	return nil, fmt.Errorf("underlay: %s at %s: %w", name, to, err)
 }
 
 func (p *Port) call(ctx context.Context, to netip.AddrPort, name string, body []byte) (answer, error) {

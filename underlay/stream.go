@@ -14,8 +14,9 @@ import (
 // Limits of the accept side.
 const (
 	prefaceWait = 5 * time.Second // for the four bytes of the preface
-	maxUnknown  = 256             // streams that have not shown their preface
-	maxWaiting  = 64              // streams of a kind that its room has not accepted
+	maxUnknown  = 256             // streams that are not yet in the hands of a room
+	maxWaiting  = 128             // of them, streams of one kind that wait for their room
+	roomWait    = 5 * time.Second // for the room to accept
 	acceptPause = 50 * time.Millisecond
 )
 
@@ -28,7 +29,10 @@ func (p *Port) Stream(kind byte) net.Listener {
 	if s, ok := p.streams[kind]; ok && !s.isShut() {
 		return s
 	}
-	s := &streamListener{addr: p.listener.Addr(), waiting: make(chan net.Conn, maxWaiting), done: make(chan struct{})}
+	s := &streamListener{addr: p.listener.Addr(), arrive: make(chan net.Conn), done: make(chan struct{}), queue: make(chan struct{}, maxWaiting)}
+	if kind == KindRequest { // served by the Port, which bounds them itself
+		s.queue = make(chan struct{}, maxUnknown)
+	}
 	if p.closed {
 		s.shut()
 	}
@@ -121,8 +125,13 @@ func (p *Port) welcome(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	defer p.release(conn)
-	if err := p.sort(conn); err != nil {
+	s, err := p.sort(conn)
+	p.release(conn) // the room may adopt it
+	if err == nil && !s.offer(conn) {
+		p.stats.overflow.Add(1)
+		err = fmt.Errorf("its room did not accept it within %s, or has %d such waiting", roomWait, cap(s.queue))
+	}
+	if err != nil {
 		_ = conn.Close()
 		if p.ctx.Err() == nil {
 			p.noise.warn("a stream was refused", "peer", conn.RemoteAddr().String(), "err", err)
@@ -130,18 +139,19 @@ func (p *Port) welcome(conn net.Conn) {
 	}
 }
 
-func (p *Port) sort(conn net.Conn) error {
+// sort reads the preface and finds the listener that the stream is for.
+func (p *Port) sort(conn net.Conn) (*streamListener, error) {
 	var head preface
 	_ = conn.SetReadDeadline(time.Now().Add(prefaceWait))
 	n, err := io.ReadFull(conn, head[:])
 	if err != nil {
 		p.stats.garbage.Add(1)
-		return fmt.Errorf("ended after %d bytes of the preface: %w", n, err)
+		return nil, fmt.Errorf("ended after %d bytes of the preface: %w", n, err)
 	}
 	kind, err := head.kind()
 	if err != nil {
 		p.stats.garbage.Add(1)
-		return err
+		return nil, err
 	}
 	_ = conn.SetReadDeadline(time.Time{})
 	p.mu.Lock()
@@ -149,28 +159,24 @@ func (p *Port) sort(conn net.Conn) error {
 	p.mu.Unlock()
 	if s == nil || s.isShut() {
 		p.stats.unserved.Add(1)
-		return fmt.Errorf("stream kind %q is not served here (yet)", kind)
+		return nil, fmt.Errorf("stream kind %q is not served here (yet)", kind)
 	}
-	if !s.offer(conn) {
-		p.stats.overflow.Add(1)
-		return fmt.Errorf("%d streams of kind %q wait already", maxWaiting, kind)
-	}
-	return nil
+	return s, nil
 }
 
 // streamListener is the net.Listener of one kind.
 type streamListener struct {
-	addr    net.Addr
-	waiting chan net.Conn
-
-	mu   sync.Mutex
-	done chan struct{} // closed by shut
+	addr   net.Addr
+	arrive chan net.Conn
+	queue  chan struct{} // a slot per stream that waits to arrive
+	done   chan struct{} // closed by shut
+	once   sync.Once
 }
 
 // Accept implements net.Listener.
 func (s *streamListener) Accept() (net.Conn, error) {
 	select {
-	case conn := <-s.waiting:
+	case conn := <-s.arrive:
 		return conn, nil
 	case <-s.done:
 		return nil, net.ErrClosed
@@ -186,37 +192,26 @@ func (s *streamListener) Close() error {
 // Addr implements net.Listener: the address of the shared port.
 func (s *streamListener) Addr() net.Addr { return s.addr }
 
-// offer queues a stream for Accept; false when it must be dropped.
+// offer waits for Accept to take a stream; false when it must be dropped.
 func (s *streamListener) offer(conn net.Conn) bool {
-	s.mu.Lock() // so that nothing is queued after shut drained the queue
-	defer s.mu.Unlock()
-	if s.isShut() {
-		return false
-	}
 	select {
-	case s.waiting <- conn:
-		return true
+	case s.queue <- struct{}{}:
+		defer func() { <-s.queue }()
 	default:
 		return false
 	}
+	timer := time.NewTimer(roomWait)
+	defer timer.Stop()
+	select {
+	case s.arrive <- conn:
+		return true
+	case <-s.done:
+	case <-timer.C:
+	}
+	return false
 }
 
-func (s *streamListener) shut() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.isShut() {
-		return
-	}
-	close(s.done)
-	for {
-		select {
-		case conn := <-s.waiting:
-			_ = conn.Close()
-		default:
-			return
-		}
-	}
-}
+func (s *streamListener) shut() { s.once.Do(func() { close(s.done) }) }
 
 func (s *streamListener) isShut() bool {
 	select {
