@@ -46,7 +46,7 @@ func number(least, most int, set func(*Settings, int)) func(*Settings, string) e
 }
 
 func port(set func(*Settings, uint16)) func(*Settings, string) error {
-	return number(1, 65535, func(s *Settings, n int) { set(s, uint16(n)) }) //nolint:gosec // checked: 1-65535
+	return number(1, 65535, func(s *Settings, n int) { set(s, uint16(n)) })
 }
 
 func oneOf(set func(*Settings, string), allowed ...string) func(*Settings, string) error {

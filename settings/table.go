@@ -1,6 +1,9 @@
 package settings
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Prefix starts the name of every setting in the environment.
 const Prefix = "WEFT_"
@@ -33,118 +36,118 @@ func (s Setting) Flag() string {
 func (s Setting) InThisVersion() bool { return !s.later }
 
 // Table lists all settings in the order in which they are shown.
-func Table() []Setting {
-	return []Setting{
-		{
-			Env:     "WEFT_JOIN",
-			Meaning: "peers to join, comma separated; re-resolved for ever; empty = found a cluster",
-			Wants:   "host or host:port, comma separated, an IPv6 address in brackets",
-			parse:   parseJoin,
-		},
-		{
-			Env: "WEFT_EXPECT", Default: "0",
-			Meaning: "found together when this many hosts see each other; 0 = found alone or join",
-			Wants:   "a number of hosts 0-1000",
-			later:   true,
-			parse:   number(0, 1000, func(s *Settings, n int) { s.Expect = n }),
-		},
-		{
-			Env: "WEFT_RANGE", Default: "10.32.0.0/12",
-			Meaning: "ranges for networks without --subnet, IPv4 and IPv6, comma separated; the first founder decides",
-			Wants:   "unicast prefixes like 10.32.0.0/12 or fd00:32::/48, /8 to /24 or /16 to /64, comma separated, not overlapping",
-			parse:   parseRanges,
-		},
-		{
-			Env:     "WEFT_ADVERTISE",
-			Meaning: "underlay address, or the interface or prefix to pick it from; empty = source address of the default route",
-			Wants:   "an address like 192.0.2.7, a prefix like 192.0.2.0/24, or an interface like eth0",
-			parse:   parseAdvertise,
-		},
-		{
-			Env: "WEFT_PORT", Default: "7950",
-			Meaning: "tcp and udp port for gossip, ledger and requests between hosts",
-			Wants:   wantsPort,
-			parse:   port(func(s *Settings, p uint16) { s.Port = p }),
-		},
-		{
-			Env: "WEFT_VXLAN_PORT", Default: "4789",
-			Meaning: "udp port for packets between containers, the same on every host",
-			Wants:   wantsPort,
-			parse:   port(func(s *Settings, p uint16) { s.VXLANPort = p }),
-		},
-		{
-			Env:     "WEFT_SECRET",
-			Meaning: "cluster secret, or file:/path: encrypts and authenticates all control traffic; a list rotates",
-			Wants:   "a text or file:/path",
-			Secret:  true,
-			later:   true,
-			parse:   text(func(s *Settings, v string) { s.Secret = v }),
-		},
-		{
-			Env:     "WEFT_NAME",
-			Meaning: "display name of this host; empty = hostname",
-			Wants:   "1-64 letters, digits, dots, dashes or underscores",
-			parse:   parseName,
-		},
-		{
-			Env: "WEFT_REPLICATE", Default: "true",
-			Meaning: "a network created on one host appears on every host",
-			Wants:   "true or false",
-			parse:   parseReplicate,
-		},
-		{
-			Env: "WEFT_MTU", Default: "0",
-			Meaning: "largest packet of containers, bytes; 0 = the underlay's less the encapsulation",
-			Wants:   "0 or a number of bytes 1280-65485",
-			parse:   parseMTU,
-		},
-		{
-			Env: "WEFT_DOMAIN", Default: "weft.local",
-			Meaning: "DNS domain of the cluster",
-			Wants:   "a DNS name like weft.local",
-			later:   true,
-			parse:   text(func(s *Settings, v string) { s.Domain = v }),
-		},
-		{
-			Env: "WEFT_REMOVE_AFTER", Default: "72h",
-			Meaning: "when an unreachable host is removed for good; 0 = by operators only",
-			Wants:   "0 or a time like 72h",
-			later:   true,
-			honours: []string{"0"},
-			parse:   parseRemoveAfter,
-		},
-		{
-			Env: "WEFT_STATUS", Default: "127.0.0.1:7951",
-			Meaning: "address of status, metrics and web page; empty = off",
-			Wants:   "address:port, or empty",
-			later:   true,
-			honours: []string{""},
-			parse:   text(func(s *Settings, v string) { s.Status = v }),
-		},
-		{
-			Env: "WEFT_STATE", Default: "/var/lib/weft",
-			Meaning: "directory for identity, allocations and ledger",
-			Wants:   wantsPath,
-			parse:   path(func(s *Settings, p string) { s.State = p }),
-		},
-		{
-			Env: "WEFT_LOG_LEVEL", Default: "info",
-			Meaning: "least severe message that is logged",
-			Wants:   "debug, info, warn or error",
-			parse:   oneOf(func(s *Settings, v string) { s.LogLevel = v }, "debug", "info", "warn", "error"),
-		},
-		{
-			Env: "WEFT_LOG_FORMAT", Default: "text",
-			Meaning: "form of the log",
-			Wants:   "text or json",
-			parse:   oneOf(func(s *Settings, v string) { s.LogFormat = v }, "text", "json"),
-		},
-		{
-			Env:     "WEFT_ROOT",
-			Meaning: "where the host's root directory is seen; /host inside the managed plugin",
-			Wants:   "empty or " + wantsPath,
-			Hidden:  true,
-			parse:   parseRoot,
-		},
-	}
+func Table() []Setting { return slices.Clone(table) }
+
+var table = []Setting{
+	{
+		Env:     "WEFT_JOIN",
+		Meaning: "peers to join, comma separated; re-resolved for ever; empty = found a cluster",
+		Wants:   "host or host:port, comma separated, an IPv6 address in brackets",
+		parse:   parseJoin,
+	},
+	{
+		Env: "WEFT_EXPECT", Default: "0",
+		Meaning: "found together when this many hosts see each other; 0 = found alone or join",
+		Wants:   "a number of hosts 0-1000",
+		later:   true,
+		parse:   number(0, 1000, func(s *Settings, n int) { s.Expect = n }),
+	},
+	{
+		Env: "WEFT_RANGE", Default: "10.32.0.0/12",
+		Meaning: "ranges for networks without --subnet, IPv4 and IPv6, comma separated; the first founder decides",
+		Wants:   "unicast prefixes like 10.32.0.0/12 or fd00:32::/48, /8 to /24 or /16 to /64, comma separated, not overlapping",
+		parse:   parseRanges,
+	},
+	{
+		Env:     "WEFT_ADVERTISE",
+		Meaning: "underlay address, or the interface or prefix to pick it from; empty = source address of the default route",
+		Wants:   "an address like 192.0.2.7, a prefix like 192.0.2.0/24, or an interface like eth0",
+		parse:   parseAdvertise,
+	},
+	{
+		Env: "WEFT_PORT", Default: "7950",
+		Meaning: "tcp and udp port for gossip, ledger and requests between hosts",
+		Wants:   wantsPort,
+		parse:   port(func(s *Settings, p uint16) { s.Port = p }),
+	},
+	{
+		Env: "WEFT_VXLAN_PORT", Default: "4789",
+		Meaning: "udp port for packets between containers, the same on every host",
+		Wants:   wantsPort,
+		parse:   port(func(s *Settings, p uint16) { s.VXLANPort = p }),
+	},
+	{
+		Env:     "WEFT_SECRET",
+		Meaning: "cluster secret, or file:/path: encrypts and authenticates all control traffic; a list rotates",
+		Wants:   "a text or file:/path",
+		Secret:  true,
+		later:   true,
+		parse:   text(func(s *Settings, v string) { s.Secret = v }),
+	},
+	{
+		Env:     "WEFT_NAME",
+		Meaning: "display name of this host; empty = hostname",
+		Wants:   "1-64 letters, digits, dots, dashes or underscores",
+		parse:   parseName,
+	},
+	{
+		Env: "WEFT_REPLICATE", Default: "true",
+		Meaning: "a network created on one host appears on every host",
+		Wants:   "true or false",
+		parse:   parseReplicate,
+	},
+	{
+		Env: "WEFT_MTU", Default: "0",
+		Meaning: "largest packet of containers, bytes; 0 = the underlay's less the encapsulation",
+		Wants:   "0 or a number of bytes 1280-65485",
+		parse:   parseMTU,
+	},
+	{
+		Env: "WEFT_DOMAIN", Default: "weft.local",
+		Meaning: "DNS domain of the cluster",
+		Wants:   "a DNS name like weft.local",
+		later:   true,
+		parse:   text(func(s *Settings, v string) { s.Domain = v }),
+	},
+	{
+		Env: "WEFT_REMOVE_AFTER", Default: "72h",
+		Meaning: "when an unreachable host is removed for good; 0 = by operators only",
+		Wants:   "0 or a time like 72h",
+		later:   true,
+		honours: []string{"0"},
+		parse:   parseRemoveAfter,
+	},
+	{
+		Env: "WEFT_STATUS", Default: "127.0.0.1:7951",
+		Meaning: "address of status, metrics and web page; empty = off",
+		Wants:   "address:port, or empty",
+		later:   true,
+		honours: []string{""},
+		parse:   text(func(s *Settings, v string) { s.Status = v }),
+	},
+	{
+		Env: "WEFT_STATE", Default: "/var/lib/weft",
+		Meaning: "directory for identity, allocations and ledger",
+		Wants:   wantsPath,
+		parse:   path(func(s *Settings, p string) { s.State = p }),
+	},
+	{
+		Env: "WEFT_LOG_LEVEL", Default: "info",
+		Meaning: "least severe message that is logged",
+		Wants:   "debug, info, warn or error",
+		parse:   oneOf(func(s *Settings, v string) { s.LogLevel = v }, "debug", "info", "warn", "error"),
+	},
+	{
+		Env: "WEFT_LOG_FORMAT", Default: "text",
+		Meaning: "form of the log",
+		Wants:   "text or json",
+		parse:   oneOf(func(s *Settings, v string) { s.LogFormat = v }, "text", "json"),
+	},
+	{
+		Env:     "WEFT_ROOT",
+		Meaning: "where the host's root directory is seen; /host inside the managed plugin",
+		Wants:   "empty or " + wantsPath,
+		Hidden:  true,
+		parse:   parseRoot,
+	},
 }

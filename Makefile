@@ -1,0 +1,129 @@
+# make demo and make test do everything on a fresh Debian with Go, make and git.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := build
+
+ARCH    ?= $(shell go env GOARCH)
+VERSION ?= $(shell scripts/version.sh)
+PLUGIN  ?= weftnet/weft:latest
+# KEY=VALUE settings for make install, separated by blanks.
+PLUGIN_SETTINGS ?=
+HOST    ?= 1
+HOSTS   ?= 3
+FUZZTIME ?= 20s
+
+LDFLAGS := -s -w -X main.version=$(VERSION)
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+
+# Tools, pinned. They are built once into build/tools.
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+SHFMT         := mvdan.cc/sh/v3/cmd/shfmt@v3.14.1
+DEADCODE      := golang.org/x/tools/cmd/deadcode@v0.52.0
+GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+tool = build/tools/$(subst @,-,$(notdir $(1)))
+SCRIPTS := $(wildcard scripts/*.sh) .ci/run
+
+.PHONY: build
+build: ## the static binary build/weft, for ARCH=amd64 or arm64
+	GOOS=linux GOARCH=$(ARCH) $(GO_BUILD) -o build/weft .
+
+.PHONY: lab
+lab: ## build/lab, which runs several hosts on this machine
+	$(GO_BUILD) -o build/lab ./lab/cmd/lab
+
+.PHONY: plugin
+plugin: build ## build/plugin, for docker plugin create
+	rm -rf build/plugin
+	mkdir -p build/plugin/rootfs
+	cp packaging/config.json build/plugin/
+	cp build/weft build/plugin/rootfs/
+
+.PHONY: install
+install: plugin ## create and enable the plugin here; PLUGIN_SETTINGS="WEFT_JOIN=192.0.2.1"
+	scripts/install-plugin.sh $(PLUGIN) build/plugin $(PLUGIN_SETTINGS)
+
+.PHONY: uninstall
+uninstall: ## remove the plugin; its state stays in /var/lib/weft
+	docker plugin disable -f $(PLUGIN) || true
+	docker plugin rm -f $(PLUGIN)
+
+.PHONY: deps
+deps: ## install missing Debian packages
+	scripts/install-deps.sh
+
+.PHONY: demo
+demo: deps plugin lab ## three hosts on this machine, one network
+	build/lab demo --hosts $(HOSTS) --plugin build/plugin
+
+.PHONY: demo-shell
+demo-shell: ## a shell on a host of the demo: HOST=2
+	@build/lab shell $(HOST)
+
+.PHONY: demo-down
+demo-down: ## take the demo down
+	build/lab down
+
+# lint goes first and go test last, so that the end of the output is the tests'.
+.PHONY: test
+test: deps plugin lab lint ## everything: lint, unit, kernel, simulation, real Docker
+	go test -p 2 -timeout 20m ./...
+
+.PHONY: test-short
+test-short: ## what needs neither root nor Docker
+	go test -short -timeout 5m ./...
+
+.PHONY: race
+race: ## the short tests under the race detector
+	go test -race -short -timeout 15m ./...
+
+.PHONY: sim
+sim: ## the simulations, longer than make test runs them: SIM=10m
+	WEFT_SIM_TIME=$(or $(SIM),10m) go test -timeout 60m -run 'Sim' -v ./...
+
+.PHONY: bench
+bench: deps plugin lab ## throughput and round trips against Docker's overlay and bare VXLAN
+	build/lab bench
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME
+	scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: generate
+generate: ## refresh what is generated: docs/settings.md, packaging/config.json
+	go generate ./...
+
+.PHONY: lint
+lint: $(call tool,$(GOLANGCI_LINT)) $(call tool,$(SHFMT)) $(call tool,$(DEADCODE)) ## every linter
+	$(call tool,$(GOLANGCI_LINT)) run ./...
+	go vet ./...
+	@out=$$($(call tool,$(DEADCODE)) -test ./...); if [[ $$out ]]; then echo "$$out"; exit 1; fi
+	$(call tool,$(SHFMT)) -d $(SCRIPTS)
+	shellcheck $(SCRIPTS)
+
+.PHONY: fmt
+fmt: $(call tool,$(GOLANGCI_LINT)) $(call tool,$(SHFMT)) ## format Go and shell
+	$(call tool,$(GOLANGCI_LINT)) fmt
+	$(call tool,$(SHFMT)) -w $(SCRIPTS)
+
+.PHONY: vuln
+vuln: $(call tool,$(GOVULNCHECK)) ## known holes in what we import; asks vuln.go.dev
+	$(call tool,$(GOVULNCHECK)) ./...
+
+.PHONY: clean
+clean: ## remove what was built; a running demo is taken down first
+	if [[ -x build/lab ]]; then build/lab down; fi
+	rm -rf build
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+define install-tool
+$(call tool,$(1)):
+	@echo "building $(notdir $(1)) into build/tools, once"
+	@mkdir -p build/tools/tmp
+	@GOBIN=$$(abspath build/tools/tmp) go install $(1)
+	@mv build/tools/tmp/$(firstword $(subst @, ,$(notdir $(1)))) $$@
+endef
+$(foreach t,$(GOLANGCI_LINT) $(SHFMT) $(DEADCODE) $(GOVULNCHECK),$(eval $(call install-tool,$(t))))

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that the demo and the tests need and that are
+# missing. Starts no service: the lab brings its own Docker daemons up and down.
+set -euo pipefail
+
+packages=(
+	docker.io       # dockerd, containerd, runc and the docker command of the lab's hosts
+	docker-registry # docker plugin push and install, on loopback
+	busybox-static  # the whole content of the test images
+	iproute2        # links between the lab's hosts
+	nftables iptables
+	procps
+	shellcheck
+	git ca-certificates
+)
+
+installed() {
+	[[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
+}
+
+missing=()
+for package in "${packages[@]}"; do
+	installed "$package" || missing+=("$package")
+done
+((${#missing[@]})) || exit 0
+
+if ! command -v apt-get >/dev/null; then
+	echo "install-deps: no apt-get here; please install: ${missing[*]}" >&2
+	exit 1
+fi
+if ((EUID != 0)); then
+	echo "install-deps: not root; please run: sudo apt-get install ${missing[*]}" >&2
+	exit 1
+fi
+
+# The packages would start a dockerd and a registry for the whole machine.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e $policy ]]; then
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod 755 "$policy"
+	trap 'rm -f "$policy"' EXIT
+fi
+
+echo "install-deps: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+apt() { apt-get -o DPkg::Lock::Timeout=300 -y --no-install-recommends "$@" >>"$log" 2>&1; }
+if ! { apt update && apt install "${missing[@]}"; }; then
+	tail -n 40 "$log" >&2
+	echo "install-deps: apt-get failed; its whole output is in $log" >&2
+	exit 1
+fi
+rm -f "$log"
