@@ -1,0 +1,4 @@
+package store
+
+// Next gives tests the identity of the next start.
+func (id Identity) Next() Identity { return id.next() }

@@ -1,0 +1,138 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrClosed is wrapped by commits after Close.
+var ErrClosed = errors.New("the store is closed")
+
+// maxGroup bounds the changes that share one sync.
+const maxGroup = 1024
+
+// grouper lets concurrent changes share one write. Invariant: while changes are
+// pending, exactly one caller is the leader that writes or is about to; it hands
+// the lead to the first of those that came meanwhile, so a lone caller never waits
+// and no caller writes for ever on behalf of others.
+type grouper struct {
+	write func([]change) error
+
+	mu      sync.Mutex
+	idle    sync.Cond
+	leading bool
+	pending []*waiter
+	broken  error // set by a failed sync: nobody knows what is on disk
+	closed  bool
+}
+
+type waiter struct {
+	change change
+	done   chan error // carries the result, or errLead once
+}
+
+// errLead tells a waiter that it is the leader now.
+var errLead = errors.New("lead")
+
+func newGrouper(write func([]change) error) *grouper {
+	g := &grouper{write: write}
+	g.idle.L = &g.mu
+	return g
+}
+
+// do returns when the change is on disk or has failed.
+func (g *grouper) do(c change) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	w := &waiter{change: c, done: make(chan error, 1)}
+	lead, err := g.enter(w)
+	if err != nil {
+		return err
+	}
+	if !lead {
+		if err := <-w.done; !errors.Is(err, errLead) {
+			return err
+		}
+	}
+	g.lead()
+	return <-w.done
+}
+
+// enter queues a waiter and reports whether it leads.
+func (g *grouper) enter(w *waiter) (lead bool, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.closed:
+		return false, fmt.Errorf("store: write: %w", ErrClosed)
+	case g.broken != nil:
+		return false, g.broken
+	}
+	g.pending = append(g.pending, w)
+	lead = !g.leading
+	g.leading = true
+	return lead, nil
+}
+
+// lead writes one group and passes the lead on.
+func (g *grouper) lead() {
+	g.mu.Lock()
+	n := min(len(g.pending), maxGroup)
+	group := g.pending[:n:n]
+	g.pending = g.pending[n:]
+	err := g.broken
+	g.mu.Unlock()
+
+	if err == nil {
+		err = explain(g.write(changesOf(group)))
+	}
+
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err != nil && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		g.broken = err
+	}
+	for _, w := range group {
+		w.done <- err
+	}
+	if len(g.pending) > 0 {
+		g.pending[0].done <- errLead
+		return
+	}
+	g.leading = false
+	g.idle.Broadcast()
+}
+
+// close refuses new changes and waits for those under way.
+func (g *grouper) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	for g.leading {
+		g.idle.Wait()
+	}
+}
+
+func changesOf(group []*waiter) []change {
+	cs := make([]change, len(group))
+	for i, w := range group {
+		cs[i] = w.change
+	}
+	return cs
+}
+
+// explain says what a failed write means and what to do about it.
+func explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("store: the disk of the state directory is full, nothing was changed; make room there: %w", err)
+	default:
+		return fmt.Errorf("store: write failed, nothing more is written until the agent is restarted; look at the disk: %w", err)
+	}
+}

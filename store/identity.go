@@ -1,0 +1,200 @@
+package store
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+
+	"go.etcd.io/bbolt"
+	bberr "go.etcd.io/bbolt/errors"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+var (
+	metaBucket  = []byte("weft")
+	keyFormat   = []byte("format")
+	keyIdentity = []byte("identity")
+	keyCluster  = []byte("cluster")
+)
+
+var errBadRecord = errors.New("bad record")
+
+// badFile is what the database library says of a file that is not one of its own.
+var badFile = []error{bberr.ErrInvalid, bberr.ErrVersionMismatch, bberr.ErrChecksum}
+
+// maxLineage bounds the remembered starts that the ledger has not acknowledged.
+const maxLineage = 1024
+
+// Birth is one start of the agent under one identity.
+type Birth struct {
+	Start uint64 `json:"start"` // 1 at the first start, then one more each time
+	Nonce uint64 `json:"nonce"` // random
+}
+
+// Identity is who this host is. Lineage lets the ledger tell a continuation from a
+// clone or an old disk: the newest birth that the ledger has seen of this host must
+// be this one or in its lineage.
+type Identity struct {
+	Host    netmap.HostID `json:"host"`
+	Start   uint64        `json:"start"`
+	Nonce   uint64        `json:"nonce"`
+	Lineage []Birth       `json:"lineage,omitempty"` // earlier births, newest first, back to the last acknowledged one
+}
+
+// identityCell is the identity and cluster as they are on disk.
+type identityCell struct {
+	mu      sync.Mutex
+	id      Identity
+	cluster netmap.ClusterID
+}
+
+// checkFormat writes the version into a new file and refuses a newer one.
+func checkFormat(meta *bbolt.Bucket) error {
+	raw := meta.Get(keyFormat)
+	if raw == nil {
+		return meta.Put(keyFormat, []byte(strconv.Itoa(Format)))
+	}
+	n, err := strconv.Atoi(string(raw))
+	switch {
+	case err != nil || n < 1:
+		return fmt.Errorf("%w: format %q", errBadRecord, raw)
+	case n > Format:
+		return fmt.Errorf("%w: it is format %d, this release of weft reads up to format %d; install the newer release again", ErrNewerFormat, n, Format)
+	}
+	return nil
+}
+
+// begin starts the next life of the identity, making it if there is none.
+func (c *identityCell) begin(meta *bbolt.Bucket) error {
+	var id Identity
+	if raw := meta.Get(keyIdentity); raw == nil {
+		id = Identity{Host: newID()}
+	} else if err := json.Unmarshal(raw, &id); err != nil || id.Host.IsZero() {
+		return fmt.Errorf("%w: identity %q", errBadRecord, raw)
+	}
+	if raw := meta.Get(keyCluster); raw != nil {
+		if err := c.cluster.UnmarshalText(raw); err != nil {
+			return fmt.Errorf("%w: cluster %q", errBadRecord, raw)
+		}
+	}
+	c.id = id.next()
+	return putJSON(meta, keyIdentity, c.id)
+}
+
+// next is the identity one start later.
+func (id Identity) next() Identity {
+	if id.Start > 0 {
+		id.Lineage = slices.Insert(slices.Clone(id.Lineage), 0, Birth{Start: id.Start, Nonce: id.Nonce})
+	}
+	if n := len(id.Lineage); n > maxLineage {
+		// Keep the oldest: it is the one that was acknowledged.
+		id.Lineage = slices.Delete(id.Lineage, maxLineage-1, n-1)
+	}
+	id.Start++
+	id.Nonce = newNonce()
+	return id
+}
+
+// acknowledged is the identity without the births that nobody will ask for again.
+func (id Identity) acknowledged(start uint64) Identity {
+	kept := slices.Clone(id.Lineage)
+	if start >= id.Start {
+		kept = nil
+	} else if i := slices.IndexFunc(kept, func(b Birth) bool { return b.Start <= start }); i >= 0 {
+		kept = kept[:i+1]
+	}
+	id.Lineage = kept
+	return id
+}
+
+// Identity is who this host is in this life.
+func (s *Store) Identity() Identity {
+	s.ident.mu.Lock()
+	defer s.ident.mu.Unlock()
+	id := s.ident.id
+	id.Lineage = slices.Clone(id.Lineage)
+	return id
+}
+
+// Acknowledge notes that the ledger has recorded the birth with this start number;
+// births before it leave the lineage.
+func (s *Store) Acknowledge(start uint64) error {
+	return s.change(func(id Identity) Identity { return id.acknowledged(start) })
+}
+
+// NewIdentity makes this host a new one, as an operator asked for or after its
+// removal from the cluster. The cluster stays.
+func (s *Store) NewIdentity() (Identity, error) {
+	err := s.change(func(Identity) Identity { return Identity{Host: newID()}.next() })
+	return s.Identity(), err
+}
+
+// change writes a changed identity before it counts.
+func (s *Store) change(f func(Identity) Identity) error {
+	s.ident.mu.Lock()
+	defer s.ident.mu.Unlock()
+	id := f(s.ident.id)
+	raw, err := json.Marshal(id)
+	if err != nil {
+		return fmt.Errorf("store: encode identity: %w", err)
+	}
+	if err := s.commit.do(change{bucket: metaBucket, set: map[string][]byte{string(keyIdentity): raw}}); err != nil {
+		return err
+	}
+	s.ident.id = id
+	return nil
+}
+
+// Cluster is the cluster that this directory belongs to; zero before SetCluster.
+func (s *Store) Cluster() netmap.ClusterID {
+	s.ident.mu.Lock()
+	defer s.ident.mu.Unlock()
+	return s.ident.cluster
+}
+
+// SetCluster ties the directory to a cluster, once. For another cluster it is a
+// *netmap.Refusal of kind Foreign that names both.
+func (s *Store) SetCluster(id netmap.ClusterID) error {
+	s.ident.mu.Lock()
+	defer s.ident.mu.Unlock()
+	switch {
+	case id.IsZero():
+		return netmap.Refuse(netmap.BadInput, "store: a cluster id of zero means none")
+	case s.ident.cluster == id:
+		return nil
+	case !s.ident.cluster.IsZero():
+		return netmap.Refuse(netmap.Foreign,
+			"store: state directory %s belongs to cluster %s, not to %s; join a host of that cluster, or run `weft cleanup` here to start empty", s.path, s.ident.cluster, id)
+	}
+	if err := s.commit.do(change{bucket: metaBucket, set: map[string][]byte{string(keyCluster): []byte(id.String())}}); err != nil {
+		return err
+	}
+	s.ident.cluster = id
+	return nil
+}
+
+func putJSON(b *bbolt.Bucket, key []byte, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", key, err)
+	}
+	return b.Put(key, raw)
+}
+
+// newID and newNonce never fail: crypto/rand ends the process instead.
+func newID() (id netmap.ID) {
+	_, _ = rand.Read(id[:])
+	return id
+}
+
+func newNonce() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:])
+	return binary.BigEndian.Uint64(b[:])
+}
