@@ -1,0 +1,99 @@
+package netmap
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestDisputes is the rule on Dispute: two endpoints, one address.
+func TestDisputes(t *testing.T) {
+	low, high := hostID(1), hostID(2)
+	block := func(owner HostID) Change {
+		p := prefix("10.32.0.0/26")
+		return Change{BlockKey(p), Block{Prefix: p, Subnet: prefix("10.32.0.0/20"), Owner: owner, Epoch: 1}}
+	}
+	claim := func(owner HostID) Change {
+		a := addr("10.32.0.7")
+		return Change{ClaimKey(a), Claim{Addr: a, Subnet: prefix("10.32.0.0/20"), Owner: owner, Epoch: 2}}
+	}
+	first, second := endpoint(1, "10.32.0.7"), endpoint(2, "10.32.0.7")
+	for name, c := range map[string]struct {
+		decided []Change
+		low     []Change
+		high    []Change
+		want    EndpointID
+		loser   EndpointID
+	}{
+		"nobody owns it":         {nil, []Change{first}, []Change{second}, dockerID(2), dockerID(1)},
+		"the block's owner wins": {[]Change{block(low)}, []Change{first}, []Change{second}, dockerID(1), dockerID(2)},
+		"a claim goes before it": {[]Change{block(low), claim(high)}, []Change{first}, []Change{second}, dockerID(2), dockerID(1)},
+		"the later on one host":  {[]Change{block(high)}, []Change{second, first}, nil, dockerID(1), dockerID(2)},
+		"the other order":        {nil, []Change{first, second}, nil, dockerID(2), dockerID(1)},
+		"a third host's block":   {[]Change{block(hostID(9))}, []Change{first}, []Change{second}, dockerID(2), dockerID(1)},
+		"the same id on two":     {[]Change{block(low)}, []Change{first}, []Change{first}, dockerID(1), dockerID(1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := NewMap(cluster)
+			decide(t, m, 0, 1, c.decided...)
+			say(t, m, low, 1, c.low...)
+			say(t, m, high, 1, c.high...)
+			v := m.View()
+			if diff := cmp.Diff([]EndpointID{c.want}, ids(v)); diff != "" {
+				t.Error(diff)
+			}
+			if len(v.Disputes) != 1 || v.Disputes[0].Loser.ID != c.loser || v.Disputes[0].Winner.ID != c.want {
+				t.Errorf("disputes: %+v", v.Disputes)
+			}
+		})
+	}
+}
+
+func TestAnEndpointThatLosesOneAddressIsOut(t *testing.T) {
+	m := NewMap(cluster)
+	both := Endpoint{ID: dockerID(1), Network: 5, V4: addr("10.32.0.7"), V6: addr("fd00::7")}
+	six := Endpoint{ID: dockerID(2), Network: 5, V6: addr("fd00::7")}
+	elsewhere := Endpoint{ID: dockerID(3), Network: 6, V4: addr("10.32.0.7")}
+	say(t, m, hostID(1), 1, Change{EndpointKey(both.ID), both}, Change{EndpointKey(elsewhere.ID), elsewhere})
+	say(t, m, hostID(2), 1, Change{EndpointKey(six.ID), six})
+	if diff := cmp.Diff([]EndpointID{dockerID(2), dockerID(3)}, ids(m.View())); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestViewAnswersQuestions(t *testing.T) {
+	m := NewMap(cluster)
+	net := Network{ID: 5, Name: "overlay", Subnets: []netip.Prefix{prefix("10.32.0.0/20")}}
+	sub := Subnet{Prefix: net.Subnets[0], BlockBits: 26}
+	blk := Block{Prefix: prefix("10.32.0.0/26"), Subnet: sub.Prefix, Owner: hostID(1), Epoch: 7}
+	clm := Claim{Addr: addr("10.32.0.9"), Subnet: sub.Prefix, Owner: hostID(2), Epoch: 8}
+	decide(t, m, 0, 9, entryOf(hostID(2), false), entryOf(hostID(1), false), Change{NetworkKey(5), net},
+		Change{SubnetKey(sub.Prefix), sub}, Change{BlockKey(blk.Prefix), blk}, Change{ClaimKey(clm.Addr), clm},
+		Change{RangeKey(prefix("10.32.0.0/12")), Range{prefix("10.32.0.0/12")}})
+	say(t, m, hostID(1), 1, endpoint(1, "10.32.0.3"))
+	v := m.View()
+	if h, ok := v.Host(hostID(2)); !ok || h.Entry.Index != 2 {
+		t.Errorf("host: %+v %v", h, ok)
+	}
+	if n, ok := v.NetworkOf(sub.Prefix); !ok || n.ID != 5 {
+		t.Errorf("network of: %+v %v", n, ok)
+	}
+	if _, ok := v.Network(6); ok {
+		t.Error("network 6 was found")
+	}
+	if s, ok := v.Subnet(sub.Prefix); !ok || s.BlockBits != 26 {
+		t.Errorf("subnet: %+v %v", s, ok)
+	}
+	for a, want := range map[string]HostID{"10.32.0.3": hostID(1), "10.32.0.9": hostID(2), "10.32.1.0": {}} {
+		if got := v.Owner(addr(a)); got != want {
+			t.Errorf("owner of %s is %s", a, got.Short())
+		}
+	}
+	if e, ok := v.Holder(5, addr("10.32.0.3")); !ok || e.Host != hostID(1) {
+		t.Errorf("holder: %+v %v", e, ok)
+	}
+	if len(v.Ranges) != 1 {
+		t.Errorf("ranges: %v", v.Ranges)
+	}
+}
