@@ -186,7 +186,7 @@ func TestDroppedTombstonesCannotResurrect(t *testing.T) {
 	say(t, origin, host, 1, Change{NetworkKey(1), Network{ID: 1}})
 	say(t, origin, host, 1, Change{NetworkKey(2), Network{ID: 2}})
 	catchUp(t, behind, origin, 1<<20)
-	old, _ := behind.Since(host, 1, 1)
+	old, _ := origin.Since(host, 1, 1)
 	say(t, origin, host, 1, Change{Key: NetworkKey(1)})
 	for i := range 3 * keptTombs {
 		id := NetworkID(100 + i)
