@@ -95,7 +95,9 @@ func mounts() []mount {
 	return []mount{
 		{
 			Name: "state", Description: "identity, allocations and ledger, in /var/lib/weft",
-			Source: "/var/lib", Destination: hostRoot + "/var/lib", Type: "bind", Options: []string{"rbind", "rw"},
+			// rslave also here: else the plugin would hold the file systems of
+			// containers below /var/lib/docker after they are gone.
+			Source: "/var/lib", Destination: hostRoot + "/var/lib", Type: "bind", Options: []string{"rbind", "rslave", "rw"},
 		},
 		{
 			Name: "run", Description: "docker.sock, and the agent's own socket",

@@ -1,0 +1,79 @@
+package dockerapi
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Attachment is a container's place on one network.
+type Attachment struct {
+	Container string // Docker's id
+	Name      string // without the leading slash
+	Running   bool
+	Endpoint  netmap.EndpointID // empty while the container does not run
+	V4, V6    netip.Addr        // zero while the container does not run
+	Aliases   []string          // names besides Name, where the engine lists them
+}
+
+// Attachments lists the containers on a network of the local Docker, given by
+// Docker's id and name, sorted by their names. Stopped containers count: without
+// their network they could not start. One that never ran knows its network only
+// by the word that the user gave, id or name.
+func (d *Docker) Attachments(ctx context.Context, id, name string) ([]Attachment, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	list, err := d.api().ContainerList(ctx, client.ContainerListOptions{
+		All:     true,
+		Filters: client.Filters{}.Add("network", id, name),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("dockerapi: cannot list the containers on network %s: %w", name, err)
+	}
+	var out []Attachment
+	for _, c := range list.Items {
+		out = append(out, attachments(c, id, name)...)
+	}
+	slices.SortFunc(out, func(a, b Attachment) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Container, b.Container))
+	})
+	return out, nil
+}
+
+func attachments(c container.Summary, id, name string) []Attachment {
+	if c.NetworkSettings == nil {
+		return nil
+	}
+	var out []Attachment
+	for word, ep := range c.NetworkSettings.Networks {
+		if ep == nil || ep.NetworkID != id && (ep.NetworkID != "" || word != name && word != id) {
+			continue
+		}
+		a := Attachment{
+			Container: c.ID,
+			Running:   c.State == container.StateRunning,
+			Endpoint:  netmap.EndpointID(ep.EndpointID),
+			V4:        ep.IPAddress, V6: ep.GlobalIPv6Address,
+		}
+		if len(c.Names) > 0 {
+			a.Name = strings.TrimPrefix(c.Names[0], "/")
+		}
+		a.Aliases = aliases(a.Name, ep.Aliases, ep.DNSNames)
+		out = append(out, a)
+	}
+	return out
+}
+
+func aliases(name string, lists ...[]string) []string {
+	all := slices.Concat(lists...)
+	slices.Sort(all)
+	return slices.DeleteFunc(slices.Compact(all), func(s string) bool { return s == name || s == "" })
+}

@@ -1,0 +1,80 @@
+package dockerapi
+
+import (
+	"strings"
+
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/client"
+)
+
+// Kind says what happened.
+type Kind string
+
+// The kinds of events.
+const (
+	// Resync comes once the stream is open, at first and after each time it broke,
+	// and after events had to be dropped: whatever was known before may be stale,
+	// list again. Whatever happens from then on is an event.
+	Resync Kind = "resync"
+	// Lost comes once when the stream cannot be had; Err says why. It is opened
+	// again by itself, which a Resync tells.
+	Lost Kind = "lost"
+
+	NetworkCreated   Kind = "network-created"
+	NetworkRemoved   Kind = "network-removed"
+	Connected        Kind = "connected"    // a container to a network
+	Disconnected     Kind = "disconnected" // a container from a network
+	ContainerStarted Kind = "container-started"
+	ContainerDied    Kind = "container-died"
+	ContainerRenamed Kind = "container-renamed"
+)
+
+// Event is one thing that happened in the local Docker. Fields that do not belong
+// to its kind are empty.
+type Event struct {
+	Kind      Kind
+	Network   string // Docker's network id
+	Container string // Docker's container id
+	Name      string // of the network or, for container events, of the container
+	OldName   string // ContainerRenamed
+	Driver    string // of the network
+	Err       error  // Lost
+}
+
+// wanted makes Docker filter: exec and health events are many.
+func wanted() client.Filters {
+	return client.Filters{}.
+		Add("type", string(events.NetworkEventType), string(events.ContainerEventType)).
+		Add("event", string(events.ActionCreate), string(events.ActionDestroy), string(events.ActionConnect),
+			string(events.ActionDisconnect), string(events.ActionStart), string(events.ActionDie), string(events.ActionRename))
+}
+
+var kinds = map[events.Type]map[events.Action]Kind{
+	events.NetworkEventType: {
+		events.ActionCreate:     NetworkCreated,
+		events.ActionDestroy:    NetworkRemoved,
+		events.ActionConnect:    Connected,
+		events.ActionDisconnect: Disconnected,
+	},
+	events.ContainerEventType: {
+		events.ActionStart:  ContainerStarted,
+		events.ActionDie:    ContainerDied,
+		events.ActionRename: ContainerRenamed,
+	},
+}
+
+// translate reports false for events that nobody here needs.
+func translate(m events.Message) (Event, bool) {
+	kind, ok := kinds[m.Type][m.Action]
+	if !ok || m.Actor.ID == "" {
+		return Event{}, false
+	}
+	about := m.Actor.Attributes
+	e := Event{Kind: kind, Name: strings.TrimPrefix(about["name"], "/")}
+	if m.Type == events.NetworkEventType {
+		e.Network, e.Container, e.Driver = m.Actor.ID, about["container"], about["type"]
+	} else {
+		e.Container, e.OldName = m.Actor.ID, strings.TrimPrefix(about["oldName"], "/")
+	}
+	return e, true
+}
