@@ -1,0 +1,173 @@
+package datapath
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Desired is what the kernel of host self should hold. A nil or empty view is
+// one that knows nothing yet: the local networks and ports work all the same.
+//
+// Hosts that cannot be reached keep their entries until they are removed from
+// the cluster, since being unreachable for us is not being dead (invariant 7).
+func Desired(view *netmap.View, self netmap.HostID, local Local) State {
+	if view == nil {
+		view = &netmap.View{}
+	}
+	remote := remotes(view, self, local)
+	s := State{Keep: !local.Synced}
+	for _, n := range networks(view, local) {
+		b := builder{view: view, net: Network{Device: DeviceOf(view, self, n, local)}}
+		b.addLocal(local.Ports)
+		b.addRemote(remote[n.ID], n.Multicast)
+		s.Networks = append(s.Networks, b.build())
+	}
+	slices.SortFunc(s.Networks, func(a, b Network) int { return cmp.Compare(a.VNI, b.VNI) })
+	return s
+}
+
+// DeviceOf is what a network's devices on host self are made from.
+func DeviceOf(view *netmap.View, self netmap.HostID, n netmap.Network, local Local) Device {
+	if view == nil {
+		view = &netmap.View{}
+	}
+	return Device{
+		ID: n.ID, VNI: n.VNI, Bridge: BridgeName(n.VNI), VXLAN: VXLANName(n.VNI),
+		MTU: deviceMTU(local), PortMTU: portMTU(view, self, n, local),
+		UDPPort: cmp.Or(local.UDPPort, DefaultUDPPort), Source: local.Source.Unmap(),
+	}
+}
+
+// networks are those that the host takes part in, each once per id and VNI, in
+// the words of the view where it has the network.
+func networks(view *netmap.View, local Local) []netmap.Network {
+	var out []netmap.Network
+	ids, vnis := map[netmap.NetworkID]bool{}, map[netmap.VNI]bool{}
+	for _, n := range local.Networks {
+		if known, ok := view.Network(n.ID); ok {
+			n = known
+		}
+		if n.VNI != 0 && !ids[n.ID] && !vnis[n.VNI] {
+			ids[n.ID], vnis[n.VNI] = true, true
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// remote is an endpoint elsewhere that can be reached.
+type remote struct {
+	netmap.EndpointView
+	vtep netip.Addr
+}
+
+// remotes are the endpoints of other hosts by network, in the view's order.
+func remotes(view *netmap.View, self netmap.HostID, local Local) map[netmap.NetworkID][]remote {
+	vteps := map[netmap.HostID]netip.Addr{}
+	for _, h := range view.Hosts {
+		addr := h.Fact.Underlay.Addr().Unmap().WithZone("")
+		// A VXLAN device has one family, and a frame sent to ourselves would come
+		// back in for ever.
+		usable := addr.IsValid() && addr.Is4() == local.Source.Unmap().Is4() && addr != local.Source.Unmap()
+		if h.ID != self && !h.Entry.Removed && usable {
+			vteps[h.ID] = addr
+		}
+	}
+	out := map[netmap.NetworkID][]remote{}
+	for _, e := range view.Endpoints {
+		e.MAC = macOf(e.MAC, e.V4, e.V6)
+		group := e.MAC[0]&1 == 1 // would be flooded, never forwarded
+		if vtep, ok := vteps[e.Host]; ok && !e.MAC.IsZero() && !group {
+			out[e.Network] = append(out[e.Network], remote{e, vtep})
+		}
+	}
+	return out
+}
+
+// builder collects one network. The first claim on an address or a MAC stands:
+// local ports come first, since they are plugged here whatever others say.
+type builder struct {
+	view  *netmap.View
+	net   Network
+	addrs map[netip.Addr]bool
+	macs  map[netmap.MAC]bool
+}
+
+func (b *builder) addLocal(ports []Port) {
+	b.addrs, b.macs = map[netip.Addr]bool{}, map[netmap.MAC]bool{}
+	ports = slices.SortedFunc(slices.Values(ports), func(x, y Port) int { return cmp.Compare(x.Endpoint, y.Endpoint) })
+	for _, p := range ports {
+		if p.Network != b.net.ID {
+			continue
+		}
+		outer := Bridged{Name: OuterName(p.Endpoint), Endpoint: p.Endpoint}
+		if !slices.Contains(b.net.Ports, outer) {
+			b.net.Ports = append(b.net.Ports, outer)
+		}
+		b.entry(p.HardwareAddr(), outer.Name, p.V4, p.V6)
+	}
+}
+
+// addRemote lets the owner of an address go first where two hosts announce it:
+// the ledger decides, and all hosts see it alike.
+func (b *builder) addRemote(remotes []remote, multicast bool) {
+	var rest []remote
+	contested := contested(remotes)
+	for _, r := range remotes {
+		if addr := cmp.Or(r.V4, r.V6); contested[addr] && b.view.Owner(addr) != r.Host {
+			rest = append(rest, r)
+			continue
+		}
+		b.tunnel(r)
+	}
+	for _, r := range rest {
+		b.tunnel(r)
+	}
+	if multicast {
+		for _, r := range remotes {
+			b.net.Flood = append(b.net.Flood, r.vtep)
+		}
+		slices.SortFunc(b.net.Flood, netip.Addr.Compare)
+		b.net.Flood = slices.Compact(b.net.Flood)
+	}
+}
+
+func contested(remotes []remote) map[netip.Addr]bool {
+	seen := make(map[netip.Addr]bool, len(remotes))
+	for _, r := range remotes {
+		addr := cmp.Or(r.V4, r.V6)
+		_, again := seen[addr]
+		seen[addr] = again
+	}
+	return seen
+}
+
+func (b *builder) tunnel(r remote) {
+	if b.entry(r.MAC, b.net.VXLAN, r.V4, r.V6) {
+		b.net.FDB = append(b.net.FDB, Tunnel{r.MAC, r.vtep})
+	}
+}
+
+// entry reports whether the MAC was free.
+func (b *builder) entry(mac netmap.MAC, port string, addrs ...netip.Addr) bool {
+	for _, a := range addrs {
+		if a.IsValid() && !mac.IsZero() && !b.addrs[a] {
+			b.addrs[a] = true
+			b.net.Neighbours = append(b.net.Neighbours, Neighbour{a, mac})
+		}
+	}
+	if mac.IsZero() || b.macs[mac] {
+		return false
+	}
+	b.macs[mac] = true
+	b.net.Bridging = append(b.net.Bridging, Bridging{mac, port})
+	return true
+}
+
+func (b *builder) build() Network {
+	b.net.Sort()
+	return b.net
+}

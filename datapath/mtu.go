@@ -1,0 +1,70 @@
+package datapath
+
+import (
+	"net/netip"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+const (
+	// DefaultUDPPort is VXLAN's (RFC 7348 §8).
+	DefaultUDPPort = 4789
+
+	defaultUnderlayMTU = 1500
+	minMTU             = 576   // of IPv4 hosts (RFC 1122 §3.3.2)
+	minMTU6            = 1280  // below that Linux takes IPv6 off a device (RFC 8200 §5)
+	maxMTU             = 65535 // of the kernel's VXLAN and bridge devices
+)
+
+// Overhead is what VXLAN adds to a frame's payload over an underlay of the
+// address's family, bytes: IP, UDP, VXLAN and the inner Ethernet header.
+func Overhead(source netip.Addr) int {
+	if source.Unmap().Is6() {
+		return 40 + 8 + 8 + 14
+	}
+	return 20 + 8 + 8 + 14
+}
+
+// deviceMTU is what this host's own underlay carries. Never below IPv6's
+// minimum, else the bridge could hold no IPv6 neighbours: the kernel then
+// fragments the outer packets.
+func deviceMTU(l Local) int {
+	return min(max(underlay(l.UnderlayMTU)-Overhead(l.Source), minMTU6), maxMTU)
+}
+
+// portMTU is what a network's containers get: the smallest that any host of the
+// cluster carries, since a container may be started on any of them tomorrow, or
+// what the user asked for if that is smaller.
+func portMTU(view *netmap.View, self netmap.HostID, n netmap.Network, l Local) int {
+	mtu := underlay(l.UnderlayMTU) - Overhead(l.Source)
+	for _, h := range view.Hosts {
+		if h.ID != self && !h.Entry.Removed && h.Fact.MTU > 0 && h.Fact.Underlay.IsValid() {
+			mtu = min(mtu, h.Fact.MTU-Overhead(h.Fact.Underlay.Addr()))
+		}
+	}
+	for _, bound := range []int{n.MTU, l.MTU} {
+		if bound > 0 {
+			mtu = min(mtu, bound)
+		}
+	}
+	if hasV6(n) {
+		return min(max(mtu, minMTU6), maxMTU)
+	}
+	return min(max(mtu, minMTU), maxMTU)
+}
+
+func underlay(mtu int) int {
+	if mtu <= 0 {
+		return defaultUnderlayMTU
+	}
+	return mtu
+}
+
+func hasV6(n netmap.Network) bool {
+	for _, p := range n.Subnets {
+		if p.Addr().Is6() {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,89 @@
+package datapath
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Verb says what an operation does.
+type Verb uint8
+
+// Add makes a thing so, whether or not it exists in another form; Delete succeeds
+// when there is nothing.
+const (
+	Add Verb = iota + 1
+	Delete
+)
+
+// Object says what an operation is about.
+type Object uint8
+
+// The objects, in the order in which they are added; they are deleted the other
+// way round. ARP is answered only once the answer can be reached.
+const (
+	ABridge Object = iota + 1
+	AVXLAN
+	APort
+	ATunnel
+	AFlood
+	ABridging
+	ANeighbour
+	AStray
+)
+
+// Op is one step on the way to a state: comparable, safe to repeat. Fields that
+// the object has no use for are zero.
+type Op struct {
+	Verb   Verb
+	Object Object
+	Device Device     // of the network; the names are always set
+	Port   Bridged    // APort; for ABridging the name of the port; for AStray the link
+	MAC    netmap.MAC // ATunnel, ABridging, ANeighbour
+	Addr   netip.Addr // VTEP of ATunnel and AFlood, address of ANeighbour
+}
+
+// String is the operation as the command of ip or bridge that does the same in
+// the overlay namespace, for logs and tests.
+func (o Op) String() string {
+	add := o.Verb == Add
+	switch o.Object {
+	case ABridge:
+		return pick(add, fmt.Sprintf("ip link add %s mtu %d type bridge mcast_snooping 0 vlan_default_pvid 0 # %s",
+			o.Device.Bridge, o.Device.MTU, BridgeAlias(o.Device)), "ip link del "+o.Device.Bridge)
+	case AVXLAN:
+		return pick(add, fmt.Sprintf("ip link add %s mtu %d master %s type vxlan id %d local %s dstport %d nolearning",
+			o.Device.VXLAN, o.Device.MTU, o.Device.Bridge, o.Device.VNI, o.Device.Source, o.Device.UDPPort), "ip link del "+o.Device.VXLAN)
+	case APort:
+		return pick(add, fmt.Sprintf("ip link set %s mtu %d master %s up # %s", o.Port.Name, o.Device.MTU, o.Device.Bridge, PortAlias(o.Port.Endpoint)),
+			"ip link del "+o.Port.Name)
+	case AStray:
+		return "ip link del " + o.Port.Name
+	}
+	return o.entry(pick(add, "replace", "del"))
+}
+
+func (o Op) entry(verb string) string {
+	switch o.Object {
+	case ATunnel:
+		return fmt.Sprintf("bridge fdb %s %s dev %s dst %s self static", verb, o.MAC, o.Device.VXLAN, o.Addr)
+	case AFlood:
+		return fmt.Sprintf("bridge fdb %s 00:00:00:00:00:00 dev %s dst %s self static", pick(o.Verb == Add, "append", "del"), o.Device.VXLAN, o.Addr)
+	case ABridging:
+		return fmt.Sprintf("bridge fdb %s %s dev %s master static", verb, o.MAC, o.Port.Name)
+	case ANeighbour:
+		if o.Verb == Delete {
+			return fmt.Sprintf("ip neigh del %s dev %s", o.Addr, o.Device.Bridge)
+		}
+		return fmt.Sprintf("ip neigh replace %s lladdr %s dev %s nud permanent", o.Addr, o.MAC, o.Device.Bridge)
+	}
+	return fmt.Sprintf("# unknown object %d", o.Object)
+}
+
+func pick(yes bool, a, b string) string {
+	if yes {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,111 @@
+// Package datapath computes what the kernel of one host should forward, from the
+// facts of the cluster and the ports plugged on this host, and how to get there
+// from what the kernel has. It is pure: linux carries the operations out.
+//
+// Per network there is one bridge and one VXLAN device in the overlay namespace,
+// and one veth pair per local endpoint. Everything that is known is static:
+// nothing is learned, so nothing that was learned can be stale. A fast path that
+// redirects known unicast between veth and VXLAN needs no more than a State has:
+// MAC → port, MAC → VTEP.
+package datapath
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// State is what the overlay namespace of one host holds, or should hold. Its
+// slices are sorted, so that equal states are equal values.
+type State struct {
+	// Keep says that this is partial knowledge: what the kernel has beyond it
+	// stays. What is in the state wins over what the kernel has for the same
+	// address. False in a state that was read.
+	Keep     bool
+	Networks []Network // by VNI
+	// Stray are links of ours that belong to no working network, only in a state
+	// that was read: ports without a bridge, devices half made.
+	Stray []string
+}
+
+// Network is one bridge, its VXLAN device and everything that forwards there.
+type Network struct {
+	Device
+	Ports      []Bridged   // by name
+	Bridging   []Bridging  // the bridge's table, by MAC
+	FDB        []Tunnel    // the VXLAN device's table, by MAC
+	Neighbours []Neighbour // the bridge's ARP and ND answers, by address
+	Flood      []netip.Addr
+}
+
+// Device is what the two devices of a network are made from.
+type Device struct {
+	ID  netmap.NetworkID
+	VNI netmap.VNI
+	// Bridge and VXLAN are the names. In a state that was read, a name is empty
+	// when the device is missing or is not what we would have made.
+	Bridge, VXLAN string
+	// MTU is that of the two devices and of the ports' overlay ends, bytes: all
+	// that this host's underlay carries. PortMTU is what new containers get. They
+	// differ so that a network whose MTU shrinks does not cut off the containers
+	// that started before.
+	MTU, PortMTU int
+	UDPPort      uint16     // of VXLAN, source and destination side
+	Source       netip.Addr // this host's VTEP
+}
+
+// Bridged is the overlay end of a local endpoint's veth pair.
+type Bridged struct {
+	Name     string
+	Endpoint netmap.EndpointID
+}
+
+// Bridging sends frames for a MAC to one port of the bridge, possibly the VXLAN
+// device.
+type Bridging struct {
+	MAC  netmap.MAC
+	Port string
+}
+
+// Tunnel sends frames for a MAC to a host.
+type Tunnel struct {
+	MAC  netmap.MAC
+	VTEP netip.Addr
+}
+
+// Neighbour answers ARP or ND for an address, without asking the network.
+type Neighbour struct {
+	Addr netip.Addr
+	MAC  netmap.MAC
+}
+
+// Network finds a network by its VNI.
+func (s State) Network(vni netmap.VNI) (Network, bool) {
+	i, ok := slices.BinarySearchFunc(s.Networks, vni, func(n Network, v netmap.VNI) int { return cmp.Compare(n.VNI, v) })
+	if !ok {
+		return Network{}, false
+	}
+	return s.Networks[i], true
+}
+
+// Sort brings a network into the order that State promises, in place.
+func (n *Network) Sort() {
+	slices.SortFunc(n.Ports, func(a, b Bridged) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(n.Bridging, func(a, b Bridging) int { return compareMAC(a.MAC, b.MAC) })
+	slices.SortFunc(n.FDB, func(a, b Tunnel) int { return compareMAC(a.MAC, b.MAC) })
+	slices.SortFunc(n.Neighbours, func(a, b Neighbour) int { return a.Addr.Compare(b.Addr) })
+	slices.SortFunc(n.Flood, netip.Addr.Compare)
+}
+
+// Sort brings a state into the order that it promises, in place.
+func (s *State) Sort() {
+	slices.SortFunc(s.Networks, func(a, b Network) int { return cmp.Compare(a.VNI, b.VNI) })
+	slices.Sort(s.Stray)
+	for i := range s.Networks {
+		s.Networks[i].Sort()
+	}
+}
+
+func compareMAC(a, b netmap.MAC) int { return slices.Compare(a[:], b[:]) }
