@@ -1,0 +1,79 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// AddressSpace is the name under which Weft's IPAM offers its addresses. The
+// driver sees it in CreateNetwork and so knows whose addresses it is given.
+const AddressSpace = "weft"
+
+// Handler answers the calls of one method. It is safe for concurrent use if the
+// function it was made from is.
+type Handler struct {
+	call func(ctx context.Context, body []byte) (any, error)
+}
+
+// Empty is the message without fields.
+type Empty struct{}
+
+// BadRequest is an error of the caller's message: nothing was tried.
+type BadRequest struct{ Text string }
+
+// Error implements error.
+func (e *BadRequest) Error() string { return e.Text }
+
+// Call makes a Handler that needs a JSON object as its body. Unknown fields are
+// ignored, as newer Dockers send more than older ones; wrong types are named.
+func Call[Req, Resp any](f func(context.Context, Req) (Resp, error)) Handler {
+	return Handler{call: func(ctx context.Context, body []byte) (any, error) {
+		req, err := Decode[Req](body)
+		if err != nil {
+			return nil, err
+		}
+		return f(ctx, req)
+	}}
+}
+
+// Ask makes a Handler for a method whose request has no body; one that comes is
+// ignored.
+func Ask[Resp any](f func(context.Context) (Resp, error)) Handler {
+	return Handler{call: func(ctx context.Context, _ []byte) (any, error) { return f(ctx) }}
+}
+
+// Decode reads one JSON object and nothing after it.
+func Decode[T any](body []byte) (T, error) {
+	var v T
+	trimmed := bytes.TrimLeft(body, " \t\r\n")
+	switch {
+	case len(trimmed) == 0:
+		return v, &BadRequest{"the request has no body, want a JSON object; dockerd sends this when it repeats a call that it gave up on"}
+	case trimmed[0] != '{':
+		return v, &BadRequest{fmt.Sprintf("the request begins with %q, want a JSON object", trimmed[0])}
+	}
+	dec := json.NewDecoder(bytes.NewReader(trimmed))
+	if err := dec.Decode(&v); err != nil {
+		return v, badJSON(err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return v, &BadRequest{"the request has something after its JSON object"}
+	}
+	return v, nil
+}
+
+func badJSON(err error) error {
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &wrong):
+		return &BadRequest{fmt.Sprintf("field %s is a JSON %s, want %s", wrong.Field, wrong.Value, wrong.Type)}
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return &BadRequest{"the request ends in the middle of its JSON object"}
+	default:
+		return &BadRequest{"the request is no JSON object: " + err.Error()}
+	}
+}
