@@ -1,0 +1,130 @@
+// Command probe measures networks from inside containers: it serves and measures
+// throughput, round trips, reachability and loss, and prints results as JSON.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/weftnet/weft/lab/probe"
+)
+
+const usage = `probe serve [-addr :7000]                       answer probes until stopped
+probe throughput [-for 3s] [-streams 1] [-reverse] HOST[:PORT]
+probe roundtrip [-count 1000] [-size 1] HOST[:PORT]
+probe ping [-count 3] HOST[:PORT]…              who answers, all at once
+probe stream [-every 2ms] [-for 0] [-size 64] HOST[:PORT]
+                                                numbered packets until stopped: which were lost`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1) //nolint:gocritic // stop only gives signals back
+	}
+}
+
+var errUsage = errors.New(usage)
+
+// run carries out one subcommand and writes its result.
+func run(ctx context.Context, args []string, out io.Writer) error {
+	commands := map[string]func(context.Context, []string) (any, error){
+		"serve": serve, "throughput": throughput, "roundtrip": roundTrip, "ping": ping, "stream": stream,
+	}
+	if len(args) == 0 || commands[args[0]] == nil {
+		return errUsage
+	}
+	result, err := commands[args[0]](ctx, args[1:])
+	if err != nil || result == nil {
+		return err
+	}
+	return json.NewEncoder(out).Encode(result)
+}
+
+// parse reads flags and returns the servers named after them; there must be least.
+func parse(flags *flag.FlagSet, args []string, least int) ([]string, error) {
+	flags.SetOutput(io.Discard)
+	if err := flags.Parse(args); err != nil {
+		return nil, fmt.Errorf("%w\n%w", err, errUsage)
+	}
+	if flags.NArg() < least {
+		return nil, errUsage
+	}
+	var targets []string
+	for _, target := range flags.Args() {
+		if _, _, err := net.SplitHostPort(target); err != nil {
+			target = net.JoinHostPort(target, probe.Port)
+		}
+		targets = append(targets, target)
+	}
+	return targets, nil
+}
+
+func serve(ctx context.Context, args []string) (any, error) {
+	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
+	addr := flags.String("addr", ":"+probe.Port, "")
+	if _, err := parse(flags, args, 0); err != nil {
+		return nil, err
+	}
+	s, err := probe.Serve(*addr)
+	if err != nil {
+		return nil, err
+	}
+	<-ctx.Done()
+	return nil, s.Close()
+}
+
+func throughput(ctx context.Context, args []string) (any, error) {
+	flags := flag.NewFlagSet("throughput", flag.ContinueOnError)
+	last := flags.Duration("for", 3*time.Second, "")
+	streams := flags.Int("streams", 1, "")
+	reverse := flags.Bool("reverse", false, "")
+	targets, err := parse(flags, args, 1)
+	if err != nil {
+		return nil, err
+	}
+	return probe.MeasureThroughput(ctx, targets[0], *streams, *reverse, *last)
+}
+
+func roundTrip(ctx context.Context, args []string) (any, error) {
+	flags := flag.NewFlagSet("roundtrip", flag.ContinueOnError)
+	count := flags.Int("count", 1000, "")
+	size := flags.Int("size", 1, "")
+	targets, err := parse(flags, args, 1)
+	if err != nil {
+		return nil, err
+	}
+	return probe.MeasureRoundTrips(ctx, targets[0], *count, *size)
+}
+
+func ping(ctx context.Context, args []string) (any, error) {
+	flags := flag.NewFlagSet("ping", flag.ContinueOnError)
+	count := flags.Int("count", 3, "")
+	targets, err := parse(flags, args, 1)
+	if err != nil {
+		return nil, err
+	}
+	return probe.Ping(ctx, targets, *count), nil
+}
+
+func stream(ctx context.Context, args []string) (any, error) {
+	flags := flag.NewFlagSet("stream", flag.ContinueOnError)
+	every := flags.Duration("every", 2*time.Millisecond, "")
+	last := flags.Duration("for", 0, "")
+	size := flags.Int("size", 64, "")
+	targets, err := parse(flags, args, 1)
+	if err != nil {
+		return nil, err
+	}
+	return probe.MeasureLoss(ctx, targets[0], *every, *last, *size)
+}

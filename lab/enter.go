@@ -1,0 +1,44 @@
+package lab
+
+import (
+	"fmt"
+	"os/exec"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// insideHost are the namespaces that a command inside a host lives in. The cgroup
+// namespace is not among them: daemons enter it after they have joined the cgroups.
+const insideHost = unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWPID
+
+// startIn starts a command in namespaces of a recorded process. The thread that enters
+// them ends with its goroutine, so none of the caller's ever see them; the command is the
+// caller's own child and is waited for as usual.
+func startIn(holder Process, namespaces int, cmd *exec.Cmd) error {
+	fd, err := holder.open()
+	if err != nil {
+		return fmt.Errorf("lab: process %d: %w; `lab up` brings it up again", holder.PID, err)
+	}
+	defer unix.Close(fd)
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread is thrown away
+		if err := enter(fd, namespaces); err != nil {
+			done <- err
+			return
+		}
+		done <- cmd.Start()
+	}()
+	return <-done
+}
+
+func enter(fd, namespaces int) error {
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("lab: leave the process's own root directory: %w", err)
+	}
+	if err := unix.Setns(fd, namespaces); err != nil {
+		return fmt.Errorf("lab: enter namespaces: %w", err)
+	}
+	return nil
+}

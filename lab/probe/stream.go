@@ -1,0 +1,152 @@
+package probe
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// Loss is what became of a numbered stream of packets and its echoes.
+type Loss struct {
+	Sent     int `json:"sent"`
+	Received int `json:"received"`
+	// Lost never came back within the patience after the last was sent.
+	Lost int `json:"lost"`
+	// LostRun is the longest run of neighbouring lost packets.
+	LostRun int `json:"longest_lost_run"`
+	// FirstLost are the numbers of up to 20 lost packets, the first sent is 1.
+	FirstLost  []int `json:"first_lost,omitempty"`
+	Duplicates int   `json:"duplicates"`
+	// GapMillis is the longest time between two echoes that followed each other.
+	GapMillis float64 `json:"longest_gap_ms"`
+	// SendErrors are packets that the kernel refused to send; they count as lost.
+	SendErrors int   `json:"send_errors"`
+	Times      Times `json:"round_trip"`
+}
+
+// maxStream bounds a stream's memory: eight hours of a packet every 3 ms.
+const maxStream = 10_000_000
+
+// patience is how long a stream waits for echoes after its last packet.
+const patience = time.Second
+
+// ledger of a stream: when each packet left and when it came back, from its beginning.
+type ledger struct {
+	mu     sync.Mutex
+	sent   []time.Duration
+	back   []time.Duration // 0 is not yet
+	arrive []time.Duration // of all first echoes, in order
+	dups   int
+	errs   int
+}
+
+// MeasureLoss sends a numbered UDP packet of size bytes (8 or more) to a server every so
+// often, until ctx ends or last is over (0 is until ctx ends), and counts the echoes.
+func MeasureLoss(ctx context.Context, addr string, every, last time.Duration, size int) (Loss, error) {
+	if every <= 0 || size < 8 {
+		return Loss{}, fmt.Errorf("probe: a packet of %d bytes every %v; it needs 8 bytes or more and a time above 0", size, every)
+	}
+	conn, err := net.Dial("udp", addr)
+	if err != nil {
+		return Loss{}, fmt.Errorf("probe: %w", err)
+	}
+	if last > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, last)
+		defer cancel()
+	}
+	began := time.Now()
+	var book ledger
+	var reader sync.WaitGroup
+	reader.Go(func() { book.collect(conn, began) })
+	book.send(ctx, conn, began, every, size)
+	conn.SetReadDeadline(time.Now().Add(patience)) //nolint:errcheck // closing below ends the reader too
+	waited := time.AfterFunc(2*patience, func() { conn.Close() })
+	reader.Wait()
+	waited.Stop()
+	conn.Close()
+	return book.loss(), nil
+}
+
+func (b *ledger) send(ctx context.Context, conn net.Conn, began time.Time, every time.Duration, size int) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	packet := make([]byte, size)
+	for n := range uint64(maxStream) {
+		binary.BigEndian.PutUint64(packet, n)
+		b.mu.Lock()
+		b.sent = append(b.sent, time.Since(began))
+		b.back = append(b.back, 0)
+		b.mu.Unlock()
+		if _, err := conn.Write(packet); err != nil {
+			b.mu.Lock()
+			b.errs++
+			b.mu.Unlock()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// collect reads echoes until the connection's deadline or its end. An ICMP error, which
+// the kernel reports on reading, is not an end.
+func (b *ledger) collect(conn net.Conn, began time.Time) {
+	packet := make([]byte, 64<<10)
+	for {
+		n, err := conn.Read(packet)
+		var timeout net.Error
+		if errors.Is(err, net.ErrClosed) || errors.As(err, &timeout) && timeout.Timeout() {
+			return
+		}
+		if err == nil && n >= 8 {
+			b.note(binary.BigEndian.Uint64(packet), time.Since(began))
+		}
+	}
+}
+
+func (b *ledger) note(n uint64, at time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case n >= uint64(len(b.sent)):
+	case b.back[n] != 0:
+		b.dups++
+	default:
+		b.back[n] = max(at, 1)
+		b.arrive = append(b.arrive, at)
+	}
+}
+
+// loss is the outcome of what was noted.
+func (b *ledger) loss() Loss {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := Loss{Sent: len(b.sent), Received: len(b.arrive), Duplicates: b.dups, SendErrors: b.errs}
+	var samples []time.Duration
+	run := 0
+	for i, back := range b.back {
+		if back != 0 {
+			run = 0
+			samples = append(samples, back-b.sent[i])
+			continue
+		}
+		run++
+		out.Lost++
+		out.LostRun = max(out.LostRun, run)
+		if len(out.FirstLost) < 20 {
+			out.FirstLost = append(out.FirstLost, i+1)
+		}
+	}
+	out.Times = Summarize(samples)
+	for i := 1; i < len(b.arrive); i++ {
+		out.GapMillis = max(out.GapMillis, micros(b.arrive[i]-b.arrive[i-1])/1e3)
+	}
+	return out
+}
