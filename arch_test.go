@@ -1,0 +1,353 @@
+package main_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/weftnet/weft"
+
+// arrows says which rooms a room may import. Rooms of one level do not import
+// each other; what one needs of another it declares as an interface, and plugin
+// puts them together. A room that is not here must not exist.
+var arrows = map[string][]string{
+	".": {"plugin", "settings", "status", "netmap"},
+	"plugin": {
+		"driver", "ipam", "gossip", "ledger", "dockerapi", "store", "status", "underlay", "settings",
+		"datapath/linux", "datapath", "rpc", "netmap",
+	},
+	"driver":         {"datapath", "rpc", "netmap"},
+	"ipam":           {"rpc", "netmap"},
+	"gossip":         {"netmap"},
+	"ledger":         {"netmap"},
+	"underlay":       {"netmap"},
+	"store":          {"netmap"},
+	"dockerapi":      {"netmap"},
+	"status":         {"netmap"},
+	"datapath/linux": {"datapath", "netmap"},
+	"datapath":       {"netmap"},
+	"rpc":            {},
+	"settings":       {},
+	"netmap":         {},
+
+	// Fakes beside the seams that they stand in for.
+	"underlay/lossy":        {"underlay"},
+	"datapath/datapathtest": {"datapath", "netmap"},
+
+	// Beside the agent, not part of it.
+	"packaging":     {"settings"},
+	"lab":           {"lab/cmd/probe", "status", "netmap"},
+	"lab/cmd/lab":   {"lab"},
+	"lab/cmd/probe": {},
+}
+
+// outside says which rooms speak to which outside library, by module path.
+var outside = map[string][]string{
+	"github.com/hashicorp/memberlist":  {"gossip"},
+	"github.com/hashicorp/go-sockaddr": {"gossip"},
+	"github.com/hashicorp/raft":        {"ledger"},
+	"github.com/hashicorp/go-hclog":    {"ledger"},
+	"github.com/vishvananda/netlink":   {"datapath/linux", "lab"},
+	"github.com/vishvananda/netns":     {"datapath/linux", "lab"},
+	"go.etcd.io/bbolt":                 {"store"},
+	"github.com/moby/moby/client":      {"dockerapi"},
+	"github.com/moby/moby/api":         {"dockerapi"},
+	"github.com/containerd/errdefs":    {"dockerapi"},
+	"github.com/sirupsen/logrus":       {".", "plugin"},
+	"github.com/spf13/cobra":           {".", "lab/cmd/lab"},
+	"github.com/spf13/pflag":           {".", "lab/cmd/lab"},
+	// The kernel: locks, credentials of sockets, namespaces, clocks.
+	"golang.org/x/sys": {".", "datapath/linux", "store", "rpc", "plugin", "underlay", "lab", "lab/cmd/lab"},
+}
+
+// inTests may be imported by any test.
+var inTests = []string{"github.com/google/go-cmp", "pgregory.net/rapid"}
+
+// pure rooms and files compute values and touch nothing; a pattern is of
+// path.Match.
+var pure = []string{
+	"netmap/*.go", "datapath/*.go", "ledger/command.go", "ledger/state.go", "ledger/apply_*.go",
+}
+
+// impure is what they do without: the network, the disk, the clock, the log,
+// chance, and goroutines' tools.
+var (
+	impureImports = []string{"net", "net/http", "os", "os/exec", "syscall", "log", "log/slog", "math/rand", "math/rand/v2", "crypto/rand", "context", "sync"}
+	impureCalls   = []string{"time.Now", "time.Since", "time.Until", "time.After", "time.AfterFunc", "time.NewTimer", "time.NewTicker", "time.Tick", "time.Sleep"}
+	// exceptions names a file, what it may use all the same, and why.
+	exceptions = map[string]string{
+		"netmap/mac.go net":  "net.HardwareAddr and net.ParseMAC are values",
+		"netmap/map.go sync": "a Map is shared; its answers are immutable views",
+	}
+	// sleepers wait for what tells nobody when it happens. Tests in synctest
+	// bubbles may sleep too: virtual time.
+	sleepers = map[string]string{
+		"store/lock.go": "the kernel has no event for a released flock",
+		"lab/":          "waits for other programs",
+	}
+)
+
+// source is one Go file.
+type source struct {
+	room string // directory, "." for the root
+	file string // path from the root
+	test bool
+	set  *token.FileSet
+	ast  *ast.File
+	text string
+}
+
+func sources(t *testing.T) []source {
+	t.Helper()
+	var out []source
+	each(t, func(file string) {
+		if !strings.HasSuffix(file, ".go") {
+			return
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := source{room: path.Dir(file), file: file, test: strings.HasSuffix(file, "_test.go"), set: token.NewFileSet(), text: string(text)}
+		if s.ast, err = parser.ParseFile(s.set, file, text, parser.ParseComments); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, s)
+	})
+	return out
+}
+
+// each walks the files of the repository, not what was built or is hidden.
+func each(t *testing.T, visit func(file string)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case !entry.IsDir():
+			visit(filepath.ToSlash(name))
+		case name == "build" || name == "lab-state" || name == ".git" || entry.Name() == "testdata":
+			return filepath.SkipDir
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s source) imports() []string {
+	var out []string
+	for _, i := range s.ast.Imports {
+		if name, err := strconv.Unquote(i.Path.Value); err == nil {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+func TestArrowsGoDown(t *testing.T) {
+	for _, s := range sources(t) {
+		allowed, known := arrows[s.room]
+		if !known {
+			t.Errorf("%s: there is no room %s in the table of arrows", s.file, s.room)
+			continue
+		}
+		for _, name := range s.imports() {
+			to, ours := strings.CutPrefix(name, module+"/")
+			if ours && !s.test && !slices.Contains(allowed, to) {
+				t.Errorf("%s: an arrow from %s to %s is not in the table", s.file, s.room, to)
+			}
+		}
+	}
+}
+
+// TestTheTableHasNoCycle: "down" means something.
+func TestTheTableHasNoCycle(t *testing.T) {
+	done := map[string]bool{}
+	var visit func(room string, above []string)
+	visit = func(room string, above []string) {
+		if slices.Contains(above, room) {
+			t.Fatalf("arrows in a circle: %s", strings.Join(append(above, room), " → "))
+		}
+		if done[room] {
+			return
+		}
+		for _, to := range arrows[room] {
+			if _, ok := arrows[to]; !ok {
+				t.Errorf("%s may import %s, which is no room", room, to)
+			}
+			visit(to, append(slices.Clone(above), room))
+		}
+		done[room] = true
+	}
+	for room := range arrows {
+		visit(room, nil)
+	}
+}
+
+func TestOutsideThingsAreSpokenToInOneRoom(t *testing.T) {
+	for _, s := range sources(t) {
+		for _, name := range s.imports() {
+			first, _, _ := strings.Cut(name, "/")
+			if !strings.Contains(first, ".") || strings.HasPrefix(name, module) {
+				continue
+			}
+			within := func(library string) bool { return name == library || strings.HasPrefix(name, library+"/") }
+			if slices.ContainsFunc(inTests, within) {
+				if !s.test {
+					t.Errorf("%s: %s is for tests", s.file, name)
+				}
+				continue
+			}
+			allowed := false
+			for library, rooms := range outside {
+				allowed = allowed || within(library) && slices.Contains(rooms, s.room)
+			}
+			if !allowed {
+				t.Errorf("%s: %s does not speak to %s", s.file, s.room, name)
+			}
+		}
+	}
+}
+
+func isPure(s source) bool {
+	return !s.test && slices.ContainsFunc(pure, func(pattern string) bool {
+		ok, _ := path.Match(pattern, s.file)
+		return ok
+	})
+}
+
+func TestPureRoomsTouchNothing(t *testing.T) {
+	for _, s := range sources(t) {
+		if !isPure(s) {
+			continue
+		}
+		for _, name := range s.imports() {
+			if slices.Contains(impureImports, name) && exceptions[s.file+" "+name] == "" {
+				t.Errorf("%s is pure and imports %s", s.file, name)
+			}
+		}
+		ast.Inspect(s.ast, func(n ast.Node) bool {
+			if _, ok := n.(*ast.GoStmt); ok {
+				t.Errorf("%s: pure, and starts a goroutine", s.set.Position(n.Pos()))
+			}
+			if call := selector(n); slices.Contains(impureCalls, call) {
+				t.Errorf("%s: pure, and calls %s", s.set.Position(n.Pos()), call)
+			}
+			return true
+		})
+	}
+}
+
+// selector is "package.Name" where n is that.
+func selector(n ast.Node) string {
+	sel, ok := n.(*ast.SelectorExpr)
+	if !ok {
+		return ""
+	}
+	x, ok := sel.X.(*ast.Ident)
+	if !ok {
+		return ""
+	}
+	return x.Name + "." + sel.Sel.Name
+}
+
+func TestNobodySleeps(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.test && slices.Contains(s.imports(), "testing/synctest") {
+			continue
+		}
+		excused := false
+		for file := range sleepers {
+			excused = excused || strings.HasPrefix(s.file, file)
+		}
+		ast.Inspect(s.ast, func(n ast.Node) bool {
+			if selector(n) == "time.Sleep" && !excused {
+				t.Errorf("%s: wait for the event, with a deadline, or in a synctest bubble", s.set.Position(n.Pos()))
+			}
+			return true
+		})
+	}
+}
+
+func TestRoomsHaveNamesAndDocs(t *testing.T) {
+	documented := map[string]bool{}
+	for _, s := range sources(t) {
+		documented[s.room] = documented[s.room] || !s.test && s.ast.Doc != nil
+		for word := range strings.SplitSeq(s.room, "/") {
+			if slices.Contains([]string{"util", "utils", "common", "helper", "helpers", "types", "pkg", "internal"}, word) {
+				t.Errorf("%s: %q says nothing about what is in it", s.file, word)
+			}
+		}
+	}
+	for room, ok := range documented {
+		if !ok {
+			t.Errorf("%s has no package comment", room)
+		}
+	}
+}
+
+func TestFilesAndFunctionsAreShort(t *testing.T) {
+	const mostLines, mostOfFunction = 400, 80
+	for _, s := range sources(t) {
+		if lines := strings.Count(s.text, "\n"); lines > mostLines {
+			t.Errorf("%s has %d lines, want at most %d: it is more than one concept", s.file, lines, mostLines)
+		}
+		for _, d := range s.ast.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || s.test {
+				continue
+			}
+			if lines := s.set.Position(f.End()).Line - s.set.Position(f.Pos()).Line + 1; lines > mostOfFunction {
+				t.Errorf("%s: %s has %d lines, want at most %d", s.set.Position(f.Pos()), f.Name.Name, lines, mostOfFunction)
+			}
+		}
+	}
+}
+
+// TestTestsOutweighWhatTheyTest: over the whole repository, test lines are at
+// least as many as source lines.
+func TestTestsOutweighWhatTheyTest(t *testing.T) {
+	source, tests := 0, 0
+	for _, s := range sources(t) {
+		if s.test {
+			tests += strings.Count(s.text, "\n")
+		} else {
+			source += strings.Count(s.text, "\n")
+		}
+	}
+	if tests < source {
+		t.Errorf("%d lines of tests for %d of source", tests, source)
+	}
+}
+
+// TestNothingIsPutOff: the words are put together here so that this file does not
+// hold them.
+func TestNothingIsPutOff(t *testing.T) {
+	words := regexp.MustCompile(`\b(` + strings.Join([]string{"TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK"}, "|") + `)\b|(?i)not (yet )?imple` + `mented|for n` + `ow\b`)
+	each(t, func(file string) {
+		if !slices.Contains([]string{".go", ".md", ".sh", ".yml", ".json"}, path.Ext(file)) && path.Base(file) != "Makefile" {
+			return
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, line := range strings.Split(string(text), "\n") {
+			if word := words.FindString(line); word != "" {
+				t.Errorf("%s:%d: %q; do it, or file an issue", file, i+1, word)
+			}
+		}
+	})
+}
