@@ -1,0 +1,105 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// streamKind is the kind of memberlist's streams on the underlay's port.
+const streamKind byte = 'g'
+
+// Underlay is what the room needs of the port that all rooms share. All methods
+// must be safe for concurrent use.
+type Underlay interface {
+	// Stream is the listener for streams of a kind.
+	Stream(kind byte) net.Listener
+	// Dial opens a stream of a kind to another host and gives up when ctx ends.
+	Dial(ctx context.Context, kind byte, to netip.AddrPort) (net.Conn, error)
+	// Call asks another host and gives up when ctx ends.
+	Call(ctx context.Context, to netip.AddrPort, name string, body []byte) ([]byte, error)
+}
+
+// Packets is the datagram side of the port; all datagrams are gossip's.
+type Packets interface {
+	// ReadFrom fails for good once the port is closed.
+	ReadFrom(b []byte) (int, netip.AddrPort, error)
+	WriteTo(b []byte, to netip.AddrPort) (int, error)
+}
+
+// Handler answers another host's Call.
+type Handler = func(ctx context.Context, from netip.AddrPort, body []byte) ([]byte, error)
+
+// Disk keeps what should be known after a restart with no peer reachable: the
+// addresses of peers and the last known facts. Nothing in it is needed to be
+// correct.
+type Disk interface {
+	Load() (map[string][]byte, error)
+	Commit(set map[string][]byte, del ...string) error
+}
+
+// Config says who this host is and how it reaches others.
+type Config struct {
+	Host    netmap.HostID
+	Start   uint64           // start number: greater than in every earlier start, from 1
+	Nonce   uint64           // random per start
+	Cluster netmap.ClusterID // zero: a newcomer that was not admitted yet
+	Name    string           // display name
+	Keeper  bool             // votes on the ledger
+
+	Advertise netip.AddrPort // where others reach this host's port
+	Join      []string       // peers, host[:port]; resolved again for each try
+
+	Underlay Underlay
+	Packets  Packets
+	// Handle serves requests of a name on the port; a nil Handler withdraws it.
+	Handle func(name string, h Handler)
+	// Resolve finds the addresses of a host name. Nil: the system's resolver.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+
+	Disk Disk // nil: nothing survives a restart
+	// OnClone hears that one host id is used by two agents. It may call back into
+	// Gossip; it is called again for the same two only after a while. Nil: logged only.
+	OnClone func(Clone)
+	Log     *slog.Logger // nil: silent
+}
+
+func (c Config) check() error {
+	switch {
+	case c.Host.IsZero() || c.Start == 0:
+		return errors.New("gossip: needs a host id and a start number from 1")
+	case !c.Advertise.IsValid() || c.Advertise.Addr().IsUnspecified() || c.Advertise.Port() == 0:
+		return errors.New("gossip: no address that others could reach; set WEFT_ADVERTISE")
+	case c.Underlay == nil || c.Packets == nil || c.Handle == nil:
+		return errors.New("gossip: needs an underlay")
+	}
+	return nil
+}
+
+func (c Config) filled() Config {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Resolve == nil {
+		c.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+	if c.OnClone == nil {
+		c.OnClone = func(Clone) {}
+	}
+	if c.Disk == nil {
+		c.Disk = noDisk{}
+	}
+	c.Advertise = netip.AddrPortFrom(c.Advertise.Addr().Unmap(), c.Advertise.Port())
+	return c
+}
+
+type noDisk struct{}
+
+func (noDisk) Load() (map[string][]byte, error)          { return nil, nil }
+func (noDisk) Commit(map[string][]byte, ...string) error { return nil }

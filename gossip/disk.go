@@ -1,0 +1,157 @@
+package gossip
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// What is on disk: the addresses of peers, and one entry per log.
+const (
+	diskPeers = "peers"
+	diskLog   = "log/"
+	saveEvery = 5 * time.Second
+	maxPeers  = 2048
+)
+
+// peerBook is the addresses where hosts were met, the latest at the end.
+type peerBook struct {
+	addrs   []peer
+	changed bool
+}
+
+type peer struct {
+	Host netmap.HostID  `json:"host"`
+	Addr netip.AddrPort `json:"addr"`
+}
+
+// add notes where a host is. An address that another host had is its alone now.
+func (p *peerBook) add(m Member) {
+	next := peer{m.ID, m.Addr}
+	if n := len(p.addrs); n > 0 && p.addrs[n-1] == next {
+		return
+	}
+	p.addrs = slices.DeleteFunc(p.addrs, func(old peer) bool { return old.Host == next.Host || old.Addr == next.Addr })
+	p.addrs = append(p.addrs[max(0, len(p.addrs)-maxPeers+1):], next)
+	p.changed = true
+}
+
+func (p *peerBook) drop(gone func(netmap.HostID) bool) {
+	before := len(p.addrs)
+	p.addrs = slices.DeleteFunc(p.addrs, func(old peer) bool { return gone(old.Host) })
+	p.changed = p.changed || len(p.addrs) != before
+}
+
+func (p *peerBook) list() []netip.AddrPort {
+	out := make([]netip.AddrPort, 0, len(p.addrs))
+	for _, a := range p.addrs {
+		out = append(out, a.Addr)
+	}
+	return out
+}
+
+// load takes in what an earlier start left. What cannot be read is named and left
+// out: everything on this disk is known elsewhere too.
+func (g *Gossip) load() error {
+	saved, err := g.cfg.Disk.Load()
+	if err != nil {
+		return fmt.Errorf("gossip: what was known before cannot be loaded: %w", err)
+	}
+	if raw := saved[diskPeers]; raw != nil {
+		if err := json.Unmarshal(raw, &g.peers.addrs); err != nil {
+			g.cfg.Log.Warn("gossip: the saved addresses of peers cannot be read", "err", err)
+		}
+		g.peers.addrs = slices.DeleteFunc(g.peers.addrs, func(p peer) bool { return !p.Addr.IsValid() || p.Addr == g.cfg.Advertise })
+	}
+	return g.loadLogs(saved)
+}
+
+// loadLogs takes in saved facts and drops from the disk what is of no use: facts of
+// a cluster that this host left, of removed hosts, and what cannot be read.
+func (g *Gossip) loadLogs(saved map[string][]byte) error {
+	var useless []string
+	for key, raw := range saved {
+		name, isLog := strings.CutPrefix(key, diskLog)
+		if !isLog || !g.cfg.Cluster.IsZero() && name != g.cfg.Host.String() && g.loadLog(name, raw) {
+			continue
+		}
+		useless = append(useless, key)
+	}
+	for _, key := range slices.Sorted(maps.Keys(saved)) {
+		if id, err := netmap.ParseID(strings.TrimPrefix(key, diskLog)); err == nil && g.facts.Removed(id) {
+			useless = append(useless, key)
+		}
+	}
+	if len(useless) == 0 {
+		return nil
+	}
+	if err := g.cfg.Disk.Commit(nil, useless...); err != nil {
+		return fmt.Errorf("gossip: saved facts that are out of date cannot be dropped: %w", err)
+	}
+	return nil
+}
+
+func (g *Gossip) loadLog(name string, raw []byte) bool {
+	err := g.facts.LoadCache(raw)
+	if err != nil {
+		g.cfg.Log.Warn("gossip: saved facts cannot be read; they will be asked for anew", "host", name, "err", err)
+	}
+	return err == nil
+}
+
+func (g *Gossip) saveNowAndThen() {
+	for g.pause(saveEvery) {
+		if err := g.save(); err != nil {
+			g.noise.warn("save", "gossip: what is known cannot be saved; a restart without peers would know less", "err", err)
+		}
+	}
+}
+
+// save writes what changed since the last time.
+func (g *Gossip) save() error {
+	set, del := g.unsavedFacts()
+	if len(set)+len(del) == 0 {
+		return nil
+	}
+	if err := g.cfg.Disk.Commit(set, del...); err != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.peers.changed = true // try all of it again
+		for _, id := range g.facts.Origins() {
+			g.dirty[id] = true
+		}
+		return fmt.Errorf("gossip: %w", err)
+	}
+	return nil
+}
+
+func (g *Gossip) unsavedFacts() (set map[string][]byte, del []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	set = map[string][]byte{}
+	if g.peers.changed {
+		raw, err := json.Marshal(g.peers.addrs)
+		if err == nil { // it is made of texts and numbers
+			set[diskPeers] = raw
+		}
+		g.peers.changed = false
+	}
+	for id := range g.dirty {
+		delete(g.dirty, id)
+		if id == g.cfg.Host || g.facts.Cluster().IsZero() {
+			continue
+		}
+		if raw := g.facts.MarshalCache(id); raw != nil {
+			set[diskLog+id.String()] = raw
+		} else {
+			del = append(del, diskLog+id.String())
+		}
+	}
+	return set, del
+}

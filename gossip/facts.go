@@ -1,0 +1,274 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// View is the picture of all facts as they are now.
+func (g *Gossip) View() *netmap.View {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.facts.View()
+}
+
+// Subscribe gives a channel that holds one token while there is something new to
+// look at: the View, Members or Synced. It holds one at the beginning. The
+// function ends the subscription.
+func (g *Gossip) Subscribe() (changed <-chan struct{}, cancel func()) {
+	c := make(chan struct{}, 1)
+	c <- struct{}{}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.subs[c] = struct{}{}
+	return c, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		delete(g.subs, c)
+	}
+}
+
+// notify wakes all subscribers. Under g.mu.
+func (g *Gossip) notify() {
+	for c := range g.subs {
+		poke(c)
+	}
+}
+
+// Synced reports whether everything that some live host of the cluster knew was
+// taken in once, or whether no peer was ever configured or known. A newcomer is
+// not synced before SetCluster unless it stands alone.
+func (g *Gossip) Synced() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.synced
+}
+
+// Members lists the other hosts that were seen and are not removed, dead ones
+// too, sorted by id.
+func (g *Gossip) Members() []Member {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	view := g.facts.View()
+	hosts := g.roster.hosts()
+	for i := range hosts {
+		if h, ok := view.Host(hosts[i].ID); ok && h.Fact.Name != "" {
+			hosts[i].Name = h.Fact.Name
+		}
+	}
+	return hosts
+}
+
+// Refused lists the hosts that were kept out, sorted by address: those of other
+// clusters and of other protocol versions.
+func (g *Gossip) Refused() []Refused {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.refuse.list()
+}
+
+// ErrNewcomer is returned for what only a member of a cluster can do.
+var ErrNewcomer = errors.New("gossip: this host is in no cluster yet")
+
+// Announce changes what this host says about itself: set holds nouns of netmap
+// under their keys, del what is gone. What is said already is not said again.
+//
+// The first Announce of a start is the whole truth: what earlier starts said and
+// it does not say is withdrawn everywhere. What it says again never goes away in
+// between.
+func (g *Gossip) Announce(set map[netmap.Key]any, del []netmap.Key) error {
+	changes := changesOf(set, del)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	effect, err := g.facts.Append(g.cfg.Host, g.cfg.Start, changes)
+	if err != nil {
+		return fmt.Errorf("gossip: cannot announce: %w", err)
+	}
+	g.settle(g.cfg.Host, effect)
+	if effect.Advanced {
+		poke(g.unsent)
+	}
+	return nil
+}
+
+// changesOf puts what is announced into one order.
+func changesOf(set map[netmap.Key]any, del []netmap.Key) []netmap.Change {
+	changes := make([]netmap.Change, 0, len(set)+len(del))
+	for key, value := range set {
+		changes = append(changes, netmap.Change{Key: key, Value: value})
+	}
+	for _, key := range del {
+		if _, both := set[key]; !both {
+			changes = append(changes, netmap.Change{Key: key})
+		}
+	}
+	sortChanges(changes)
+	return changes
+}
+
+// Decisions is one step of the ledger, as a keeper saw it applied.
+type Decisions struct {
+	Generation uint64 // of the ledger, from 1; greater after a forced recovery
+	Index      uint64 // of the raft entry
+	Whole      bool   // Changes are everything that is decided at Index
+	Lead       bool   // this host leads the ledger: it tells the others
+	Changes    []netmap.Change
+}
+
+// PublishDecisions takes in what a keeper's ledger applied. Calls come in order
+// of Index and without gaps; the first of a start is whole or the first entry
+// that there is. What is known already, from the disk or from others, is taken
+// in again without effect.
+func (g *Gossip) PublishDecisions(d Decisions) error {
+	records, err := netmap.RecordsOf(d.Index, d.Changes)
+	if err != nil {
+		return fmt.Errorf("gossip: cannot publish decision %d: %w", d.Index, err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	cluster := g.facts.Cluster()
+	if cluster.IsZero() {
+		return ErrNewcomer
+	}
+	b := netmap.Batch{Origin: cluster, Life: d.Generation, Prev: g.out.published, Seq: d.Index, Whole: d.Whole, Records: records}
+	if d.Whole {
+		b.Prev = 0
+	}
+	g.out.published = d.Index
+	g.out.setLead(d.Lead, g.facts)
+	effect, err := g.facts.Apply(b)
+	if err != nil {
+		return fmt.Errorf("gossip: cannot publish decision %d: %w", d.Index, err)
+	}
+	if effect.Gap != nil {
+		g.want(netmap.Head{Origin: cluster, Life: d.Generation, Seq: d.Index}, netmap.HostID{}, 0)
+		return fmt.Errorf("gossip: decision %d was published without what came before it (known to %d)", d.Index, effect.Gap.From)
+	}
+	g.settle(cluster, effect)
+	if d.Lead {
+		poke(g.unsent)
+	}
+	return nil
+}
+
+// waitStep is how often WaitDecided asks again for what did not come.
+const waitStep = time.Second
+
+// WaitDecided waits until the ledger's word is known up to a raft index, and
+// asks a keeper for it at once.
+func (g *Gossip) WaitDecided(ctx context.Context, index uint64) error {
+	changed, cancel := g.Subscribe()
+	defer cancel()
+	for {
+		known := g.wantDecided(index)
+		if known >= index {
+			return nil
+		}
+		again := time.NewTimer(waitStep)
+		for waiting := true; waiting; {
+			select {
+			case <-changed:
+				waiting = g.decided() < index
+			case <-again.C:
+				waiting = false
+			case <-ctx.Done():
+				again.Stop()
+				return fmt.Errorf("gossip: decision %d is not known here yet (known to %d): %w", index, known, ctx.Err())
+			case <-g.ctx.Done():
+				again.Stop()
+				return fmt.Errorf("gossip: closed before decision %d was known", index)
+			}
+		}
+		again.Stop()
+	}
+}
+
+func (g *Gossip) decided() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	head, _ := g.facts.Head(g.facts.Cluster())
+	return head.Seq
+}
+
+func (g *Gossip) wantDecided(index uint64) (known uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	head, _ := g.facts.Head(g.facts.Cluster())
+	if head.Seq < index && !head.Origin.IsZero() {
+		g.want(netmap.Head{Origin: head.Origin, Life: max(1, head.Life), Seq: index}, netmap.HostID{}, 0)
+	}
+	return head.Seq
+}
+
+// settle does what follows from a change of the facts. Under g.mu.
+func (g *Gossip) settle(origin netmap.ID, effect netmap.Effect) {
+	if effect.Advanced || effect.Changed {
+		g.dirty[origin] = true
+		g.repair.touch(origin, time.Now())
+		if effect.Changed || origin == g.facts.Cluster() { // View.Decided moves with it
+			g.notify()
+		}
+	}
+}
+
+// takeIn applies a batch from another host. A batch that comes before another
+// one is held, and what is missing is pulled unless it arrives by itself.
+func (g *Gossip) takeIn(b netmap.Batch, hold bool) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if b.Origin == g.cfg.Host {
+		g.heardOfMyself(netmap.Head{Origin: b.Origin, Life: b.Life, Seq: b.Seq})
+		return nil
+	}
+	effect, err := g.facts.Apply(b)
+	if err != nil {
+		return err
+	}
+	g.settle(b.Origin, effect)
+	if effect.Gap != nil {
+		g.stats.gaps.Add(1)
+		if hold {
+			g.repair.hold(b)
+		}
+		g.want(netmap.Head{Origin: b.Origin, Life: b.Life, Seq: b.Seq}, netmap.HostID{}, patience)
+	}
+	if effect.Advanced {
+		g.takeHeld(b.Origin)
+	}
+	return nil
+}
+
+// takeHeld tries again what was held of an origin. Under g.mu.
+func (g *Gossip) takeHeld(origin netmap.ID) {
+	for _, b := range g.repair.release(origin) {
+		effect, err := g.facts.Apply(b)
+		if err != nil {
+			continue // it was checked when it was decoded
+		}
+		g.settle(origin, effect)
+		if effect.Gap != nil {
+			g.repair.hold(b)
+		}
+	}
+}
+
+// heardOfMyself looks for signs that somebody else uses this host's id: a later
+// start, or facts of this start that this agent never said. Under g.mu.
+func (g *Gossip) heardOfMyself(h netmap.Head) {
+	mine, _ := g.facts.Head(g.cfg.Host)
+	mine.Life = g.cfg.Start
+	if mine.Covers(h) {
+		return
+	}
+	other := Member{ID: h.Origin, Start: h.Life}
+	if seen, ok := g.roster.twin(); ok {
+		other = seen
+	}
+	if g.roster.unreported(other, g.roster.self, time.Now()) {
+		g.reportClone(Clone{Host: h.Origin, A: other, B: g.roster.self})
+	}
+}

@@ -1,0 +1,139 @@
+package gossip
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Figures of the fan-out.
+const (
+	gather     = 2 * time.Millisecond // what changes within it travels together
+	paceRate   = 2000                 // datagrams a second in the long run
+	paceBurst  = 1500                 // datagrams at once: one event to a large cluster
+	maxUnheard = 64                   // pieces of one log sent; beyond, others pull
+)
+
+// outbox knows how far this host's own log and the ledger's word were sent.
+type outbox struct {
+	own       uint64 // of the own log
+	decided   uint64 // of the ledger's word
+	published uint64 // by this host's ledger, since Start
+	lead      bool
+}
+
+// setLead begins or ends the duty of telling the others: from what is known now.
+func (o *outbox) setLead(lead bool, facts *netmap.Map) {
+	if lead && !o.lead {
+		head, _ := facts.Head(facts.Cluster())
+		o.decided = head.Seq
+	}
+	o.lead = lead
+}
+
+// due takes out what is to be sent: batches, and heads where a batch does not
+// serve. The unsent is known from the log itself, so nothing is queued.
+func (o *outbox) due(facts *netmap.Map, self netmap.HostID) (batches []netmap.Batch, heads []netmap.Head) {
+	if facts.Cluster().IsZero() {
+		return nil, nil
+	}
+	o.own = collect(facts, self, o.own, &batches, &heads)
+	if o.lead {
+		o.decided = collect(facts, facts.Cluster(), o.decided, &batches, &heads)
+	}
+	return batches, heads
+}
+
+func collect(facts *netmap.Map, origin netmap.ID, sent uint64, batches *[]netmap.Batch, heads *[]netmap.Head) uint64 {
+	head, ok := facts.Head(origin)
+	if !ok || head.Seq <= sent {
+		return sent
+	}
+	all, ok := facts.Since(origin, head.Life, sent)
+	if !ok || sent == 0 {
+		all, _ = facts.Snapshot(origin)
+	}
+	pieces := all.Split(maxPacket - packetHead)
+	if len(pieces) > maxUnheard {
+		pieces = nil
+		*heads = append(*heads, head)
+	}
+	for _, p := range pieces {
+		if len(netmap.AppendBatch(nil, p)) <= maxPacket-packetHead {
+			*batches = append(*batches, p)
+			continue
+		}
+		*heads = append(*heads, head) // it comes too large for a datagram: they pull
+		break
+	}
+	return head.Seq
+}
+
+// fanOut sends what changed to every live host of the cluster.
+func (g *Gossip) fanOut() {
+	for g.wait(g.unsent) {
+		if !g.pause(gather) {
+			return
+		}
+		g.mu.Lock()
+		cluster := g.facts.Cluster()
+		batches, heads := g.out.due(g.facts, g.cfg.Host)
+		targets := g.roster.live(cluster)
+		g.mu.Unlock()
+		for _, b := range batches {
+			g.sendAll(targets, netmap.AppendBatch(encodePacket(packetBatch, cluster, maxPacket), b))
+		}
+		if len(heads) > 0 {
+			g.sendAll(targets, g.headsPacket(cluster, heads))
+		}
+	}
+}
+
+// sendAll sends one datagram to many hosts. Which hosts need it may one day
+// depend on the networks that it is about; now all do.
+func (g *Gossip) sendAll(targets []Member, datagram []byte) {
+	for _, m := range targets {
+		if wait := g.pace.take(time.Now()); wait > 0 && !g.pause(wait) {
+			return
+		}
+		g.send(m, datagram)
+	}
+}
+
+func (g *Gossip) send(to Member, datagram []byte) {
+	if _, err := g.cfg.Packets.WriteTo(datagram, to.Addr); err != nil {
+		g.cfg.Log.Debug("gossip: a datagram did not leave", "peer", to.Addr.String(), "err", err)
+		return
+	}
+	g.stats.sent.Add(1)
+	g.stats.sentBytes.Add(uint64(len(datagram)))
+}
+
+func (g *Gossip) headsPacket(cluster netmap.ClusterID, heads []netmap.Head) []byte {
+	b := encodePacket(packetHeads, cluster, maxPacket)
+	b = append(b, g.cfg.Host[:]...)
+	return netmap.AppendHeads(b, heads[:min(len(heads), maxHeads)])
+}
+
+// pace is a token bucket: a burst passes at once, then paceRate a second.
+type pace struct {
+	mu     sync.Mutex
+	filled time.Time // when the bucket is full again
+}
+
+// take says how long to wait before the next datagram.
+func (p *pace) take(now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.filled.Before(now) {
+		p.filled = now
+	}
+	p.filled = p.filled.Add(time.Second / paceRate)
+	return max(0, p.filled.Sub(now)-paceBurst*time.Second/paceRate)
+}
+
+func sortChanges(changes []netmap.Change) {
+	slices.SortFunc(changes, func(a, b netmap.Change) int { return a.Key.Compare(b.Key) })
+}

@@ -1,0 +1,309 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Gossip is one host's part in the conversation. All methods are safe for
+// concurrent use.
+type Gossip struct {
+	cfg       Config
+	list      *memberlist.Memberlist
+	transport *transport
+	inbox     *mailbox
+	noise     *noise
+	stats     counters
+	pace      pace
+	identity  atomic.Pointer[meta]
+	renew     chan struct{} // the identity changed
+	unsent    chan struct{} // facts wait for the fan-out
+	slots     chan struct{} // pulls under way
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
+	facts  *netmap.Map
+	roster *roster
+	out    outbox
+	repair repairs
+	peers  peerBook
+	refuse refusals
+	synced bool
+	subs   map[chan struct{}]struct{}
+	dirty  map[netmap.ID]bool // logs to be written to disk
+}
+
+type counters struct {
+	malformed, foreign, overflow, sent, sentBytes, received, gaps, pulls, pulledBytes atomic.Uint64
+}
+
+// Stats are counts since Start.
+type Stats struct {
+	Malformed   uint64 `json:"malformed"`    // datagrams and requests that could not be read
+	Foreign     uint64 `json:"foreign"`      // of another cluster
+	Overflow    uint64 `json:"overflow"`     // memberlist datagrams dropped because it was busy
+	Sent        uint64 `json:"sent"`         // datagrams of ours
+	SentBytes   uint64 `json:"sent_bytes"`   // in them
+	Received    uint64 `json:"received"`     // datagrams of ours
+	Gaps        uint64 `json:"gaps"`         // batches that came before something else did
+	Pulls       uint64 `json:"pulls"`        // requests for facts sent
+	PulledBytes uint64 `json:"pulled_bytes"` // in the answers
+}
+
+// pullSlots bounds how many pulls run at once.
+const pullSlots = 16
+
+// Start begins to look for peers and to listen. It does not wait for any of
+// them. Nothing of this host's own log is told before the first Announce.
+func Start(cfg Config) (*Gossip, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.filled()
+	g := &Gossip{
+		cfg: cfg, inbox: newMailbox(), noise: &noise{log: cfg.Log}, facts: netmap.NewMap(cfg.Cluster),
+		renew: make(chan struct{}, 1), unsent: make(chan struct{}, 1), slots: make(chan struct{}, pullSlots),
+		roster: newRoster(Member{ID: cfg.Host, Name: cfg.Name, Addr: cfg.Advertise, Start: cfg.Start, Nonce: cfg.Nonce, Alive: true, Since: time.Now()}),
+		refuse: refusals{}, subs: map[chan struct{}]struct{}{}, dirty: map[netmap.ID]bool{}, repair: newRepairs(),
+	}
+	g.identity.Store(&meta{Host: cfg.Host, Cluster: cfg.Cluster, Start: cfg.Start, Nonce: cfg.Nonce, Keeper: cfg.Keeper, Name: cfg.Name})
+	if err := g.load(); err != nil {
+		return nil, err
+	}
+	g.synced = len(g.cfg.Join) == 0 && len(g.peers.addrs) == 0
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.transport = newTransport(cfg)
+	list, err := memberlist.Create(g.memberlistConfig())
+	if err != nil {
+		g.cancel()
+		return nil, errors.Join(fmt.Errorf("gossip: memberlist does not start: %w", err), g.transport.Shutdown())
+	}
+	g.list = list
+	g.serve()
+	go g.readPackets() // ends with the port, see Close
+	for _, task := range []func(){g.readInbox, g.tellIdentity, g.fanOut, g.tellHeads, g.tellDigest, g.synchronise, g.rejoin, g.saveNowAndThen, g.tidy} {
+		g.tasks.Go(task)
+	}
+	return g, nil
+}
+
+func (g *Gossip) memberlistConfig() *memberlist.Config {
+	c := memberlist.DefaultLANConfig()
+	d := delegate{g}
+	c.Name = nodeName(g.cfg.Host, g.cfg.Nonce)
+	c.Transport, c.Delegate, c.Events, c.Alive, c.Conflict = g.transport, d, d, d, d
+	c.AdvertiseAddr, c.AdvertisePort = g.cfg.Advertise.Addr().String(), int(g.cfg.Advertise.Port())
+	c.BindPort = c.AdvertisePort
+	c.DelegateProtocolMin, c.DelegateProtocolVersion, c.DelegateProtocolMax = protocol, protocol, protocol
+	c.EnableCompression = false // costs more than the small messages are worth
+	c.HandoffQueueDepth = 8192
+	c.UDPBufferSize = maxPacket
+	c.TCPTimeout = 5 * time.Second
+	c.Logger = log.New(memberlistLog{g.noise}, "", 0)
+	return c
+}
+
+func (g *Gossip) own() meta { return *g.identity.Load() }
+
+// changeIdentity changes what others are told about this host.
+func (g *Gossip) changeIdentity(change func(*meta)) {
+	next := g.own()
+	change(&next)
+	g.identity.Store(&next)
+	poke(g.renew)
+}
+
+// updateWait is how long memberlist may take to get word of a new identity out.
+const updateWait = 5 * time.Second
+
+// tellIdentity has memberlist repeat what changed about this host.
+func (g *Gossip) tellIdentity() {
+	for g.wait(g.renew) {
+		if err := g.list.UpdateNode(updateWait); err != nil {
+			g.cfg.Log.Debug("gossip: nobody heard of the new identity yet", "err", err)
+		}
+	}
+}
+
+// wait waits for a poke; false after Close.
+func (g *Gossip) wait(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return g.ctx.Err() == nil
+	case <-g.ctx.Done():
+		return false
+	}
+}
+
+// pause waits; false after Close.
+func (g *Gossip) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return g.ctx.Err() == nil
+	case <-g.ctx.Done():
+		return false
+	}
+}
+
+// run starts a task that Close waits for, unless Close came first. Under g.mu.
+func (g *Gossip) run(task func()) bool {
+	if g.closed {
+		return false
+	}
+	g.tasks.Go(task)
+	return true
+}
+
+// SetCluster says that this newcomer was admitted, or founded the cluster. Its
+// facts are told from now on.
+func (g *Gossip) SetCluster(id netmap.ClusterID) {
+	g.mu.Lock()
+	g.facts.SetCluster(id)
+	g.changeIdentity(func(m *meta) { m.Cluster = id })
+	g.out = outbox{lead: g.out.lead}
+	for _, origin := range g.facts.Origins() {
+		g.dirty[origin] = true
+	}
+	g.synced = len(g.cfg.Join) == 0 && len(g.roster.hosts()) == 0
+	g.notify()
+	g.mu.Unlock()
+	poke(g.unsent)
+}
+
+// SetKeeper says whether this host votes on the ledger.
+func (g *Gossip) SetKeeper(keeper bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.changeIdentity(func(m *meta) { m.Keeper = keeper })
+}
+
+// Stats is a copy of the counters.
+func (g *Gossip) Stats() Stats {
+	s := &g.stats
+	return Stats{
+		Malformed: s.malformed.Load(), Foreign: s.foreign.Load(), Overflow: s.overflow.Load(),
+		Sent: s.sent.Load(), SentBytes: s.sentBytes.Load(), Received: s.received.Load(),
+		Gaps: s.gaps.Load(), Pulls: s.pulls.Load(), PulledBytes: s.pulledBytes.Load(),
+	}
+}
+
+// Leave tells the others that this host is gone for good. Without it they keep
+// what they know of it, which is what a restart wants. Call Close after it.
+func (g *Gossip) Leave() error {
+	g.mu.Lock()
+	closed := g.closed
+	g.mu.Unlock()
+	if closed {
+		return nil
+	}
+	if err := g.list.Leave(updateWait); err != nil {
+		return fmt.Errorf("gossip: the others do not know that this host left: %w", err)
+	}
+	return nil
+}
+
+// Close stops without a word to the others and writes what is known to disk. The
+// reader of datagrams ends when the underlay's port is closed, which should come
+// next.
+func (g *Gossip) Close() error {
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		return nil
+	}
+	g.closed = true
+	g.mu.Unlock()
+	g.cancel()
+	for _, name := range []string{callPull, callHeads} {
+		g.cfg.Handle(name, nil)
+	}
+	err := g.list.Shutdown()
+	g.tasks.Wait()
+	return errors.Join(err, g.save())
+}
+
+// readPackets takes datagrams until the port closes.
+func (g *Gossip) readPackets() {
+	buf := make([]byte, maxDatagram)
+	for {
+		n, from, err := g.cfg.Packets.ReadFrom(buf)
+		if g.ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			if !g.pause(50 * time.Millisecond) {
+				return
+			}
+			continue
+		}
+		g.receive(buf[:n], from)
+	}
+}
+
+// receive sorts one datagram; buf is used again after it.
+func (g *Gossip) receive(buf []byte, from netip.AddrPort) {
+	p, err := decodePacket(buf)
+	switch {
+	case err != nil:
+	case p.Type == packetMemberlist:
+		if !g.transport.deliver(append([]byte(nil), p.Body...), from) {
+			g.stats.overflow.Add(1)
+		}
+		return
+	case p.Cluster.IsZero() || p.Cluster != g.own().Cluster:
+		g.stats.foreign.Add(1)
+		return
+	default:
+		g.stats.received.Add(1)
+		err = g.receiveFacts(p, from)
+	}
+	if err != nil {
+		g.stats.malformed.Add(1)
+		g.noise.warn("malformed "+from.Addr().String(), "gossip: a datagram was refused", "peer", from.String(), "err", err)
+	}
+}
+
+func (g *Gossip) receiveFacts(p packet, from netip.AddrPort) error {
+	switch p.Type {
+	case packetBatch:
+		b, err := netmap.DecodeBatch(p.Body)
+		if err != nil {
+			return err
+		}
+		return g.takeIn(b, true)
+	case packetHeads:
+		if len(p.Body) < 16 {
+			return fmt.Errorf("gossip: heads of %d bytes: %w", len(p.Body), netmap.ErrMalformed)
+		}
+		heads, err := netmap.DecodeHeads(p.Body[16:])
+		if err != nil {
+			return err
+		}
+		g.compare(netmap.HostID(p.Body[:16]), heads)
+		return nil
+	case packetDigest:
+		note, err := decodeDigestNote(p.Cluster, p.Body)
+		if err != nil {
+			return err
+		}
+		g.weigh(note)
+		return nil
+	}
+	return fmt.Errorf("gossip: a datagram of type %q: %w", p.Type, netmap.ErrMalformed)
+}

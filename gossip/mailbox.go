@@ -1,0 +1,147 @@
+package gossip
+
+import (
+	"errors"
+	"net/netip"
+	"sync"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// event is what memberlist told. Of several under one key the last one counts.
+type event struct {
+	kind eventKind
+	name string // of the node, in memberlist's words
+	meta []byte
+	addr netip.AddrPort
+	why  error // of a refusal
+}
+
+type eventKind byte
+
+const (
+	eventAlive eventKind = iota
+	eventDead
+	eventRefused  // another cluster or protocol
+	eventConflict // another address under the name of a live node
+)
+
+// mailboxLimit bounds what waits; signs of life and death are never dropped, they
+// are as many as there are nodes.
+const mailboxLimit = 1 << 14
+
+// mailbox takes events under memberlist's locks and gives them out in order of
+// their first arrival.
+type mailbox struct {
+	wake chan struct{} // holds at most one
+
+	mu     sync.Mutex
+	order  []string
+	latest map[string]event
+}
+
+func newMailbox() *mailbox {
+	return &mailbox{wake: make(chan struct{}, 1), latest: map[string]event{}}
+}
+
+func (m *mailbox) put(e event) {
+	key := e.name
+	if e.kind == eventRefused || e.kind == eventConflict {
+		key = string([]byte{byte(e.kind)}) + e.name + e.addr.String()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, waits := m.latest[key]; !waits {
+		if len(m.order) >= mailboxLimit && e.kind >= eventRefused {
+			return
+		}
+		m.order = append(m.order, key)
+	}
+	m.latest[key] = e
+	poke(m.wake)
+}
+
+func (m *mailbox) take() []event {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]event, 0, len(m.order))
+	for _, key := range m.order {
+		out = append(out, m.latest[key])
+	}
+	m.order = nil
+	clear(m.latest)
+	return out
+}
+
+// poke wakes whoever waits on a channel of one.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func eventOf(kind eventKind, n *memberlist.Node, why error) event {
+	addr, _ := netip.AddrFromSlice(n.Addr)
+	return event{
+		kind: kind, name: n.Name, meta: append([]byte(nil), n.Meta...),
+		addr: netip.AddrPortFrom(addr.Unmap(), n.Port), why: why,
+	}
+}
+
+// delegate is everything that memberlist calls. NotifyAlive, NotifyJoin,
+// NotifyLeave and NotifyUpdate run under its locks.
+type delegate struct{ g *Gossip }
+
+// NodeMeta implements memberlist.Delegate.
+func (d delegate) NodeMeta(int) []byte { return d.g.own().encode() }
+
+// NotifyMsg implements memberlist.Delegate: no agent sends user messages.
+func (d delegate) NotifyMsg([]byte) { d.g.stats.malformed.Add(1) }
+
+// GetBroadcasts implements memberlist.Delegate: facts take another way.
+func (d delegate) GetBroadcasts(int, int) [][]byte { return nil }
+
+// LocalState implements memberlist.Delegate.
+func (d delegate) LocalState(bool) []byte { return d.g.localState() }
+
+// MergeRemoteState implements memberlist.Delegate.
+func (d delegate) MergeRemoteState(buf []byte, _ bool) { d.g.mergeRemoteState(buf) }
+
+// NotifyAlive implements memberlist.AliveDelegate: an error keeps the host out.
+func (d delegate) NotifyAlive(n *memberlist.Node) error {
+	err := d.g.own().accepts(n.Meta)
+	if err != nil {
+		d.g.inbox.put(eventOf(eventRefused, n, err))
+	}
+	return err
+}
+
+// NotifyJoin implements memberlist.EventDelegate.
+func (d delegate) NotifyJoin(n *memberlist.Node) { d.g.inbox.put(eventOf(eventAlive, n, nil)) }
+
+// NotifyUpdate implements memberlist.EventDelegate.
+func (d delegate) NotifyUpdate(n *memberlist.Node) { d.g.inbox.put(eventOf(eventAlive, n, nil)) }
+
+// NotifyLeave implements memberlist.EventDelegate.
+func (d delegate) NotifyLeave(n *memberlist.Node) { d.g.inbox.put(eventOf(eventDead, n, nil)) }
+
+// NotifyConflict implements memberlist.ConflictDelegate.
+func (d delegate) NotifyConflict(_, other *memberlist.Node) {
+	d.g.inbox.put(eventOf(eventConflict, other, nil))
+}
+
+var errForeign = errors.New("belongs to another cluster")
+
+// accepts decides whether a host may be a member next to this one. A newcomer
+// accepts everybody and everybody accepts a newcomer.
+func (m meta) accepts(theirs []byte) error {
+	other, err := decodeMeta(theirs)
+	if err != nil {
+		return err
+	}
+	if !m.Cluster.IsZero() && !other.Cluster.IsZero() && m.Cluster != other.Cluster {
+		return errForeign
+	}
+	return nil
+}

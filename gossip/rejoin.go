@@ -1,0 +1,297 @@
+package gossip
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Figures of finding peers.
+const (
+	joinFirst   = 500 * time.Millisecond // between tries while nobody answers, doubling
+	joinSlowest = 15 * time.Second
+	rejoinEvery = 4 * time.Second // for known hosts that are not alive
+	rejoinTo    = 3               // of them at once
+	resolveWait = 5 * time.Second
+	answeredFor = 5 * time.Minute
+)
+
+// echoes are the moments after a first join at which a few known members are
+// joined again: hosts that started together know few others, so memberlist
+// repeats their first signs of life too seldom.
+var echoes = []time.Duration{time.Second, 3 * time.Second, 8 * time.Second}
+
+// rejoin keeps looking for hosts: all configured and known addresses while nobody
+// is there, later those that are not alive, so that a cut heals that lasted
+// longer than memberlist remembers its dead.
+func (g *Gossip) rejoin() {
+	lonely, joined := joinFirst, false
+	answered := map[netip.AddrPort]time.Time{}
+	for g.ctx.Err() == nil {
+		alone := g.alone()
+		switch {
+		case alone:
+			clear(answered)
+			g.joinAll(g.everyone(), answered)
+			joined = false
+		case !joined:
+			joined = true
+			g.echo()
+		default:
+			g.joinAll(g.missingHosts(answered), answered)
+		}
+		wait := rejoinEvery
+		if alone && g.alone() {
+			wait, lonely = lonely, min(2*lonely, joinSlowest)
+		} else if alone {
+			wait, lonely = 0, joinFirst
+		}
+		if !g.pause(jitter(wait + time.Millisecond)) {
+			return
+		}
+	}
+}
+
+// echo begins to join a few members again, beside the loop.
+func (g *Gossip) echo() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.run(func() {
+		last := time.Duration(0)
+		for _, at := range echoes {
+			if !g.pause(jitter(at - last)) {
+				return
+			}
+			last = at
+			g.mu.Lock()
+			members := some(g.roster.live(g.facts.Cluster()), rejoinTo)
+			g.mu.Unlock()
+			g.joinAll(addrsOf(members), map[netip.AddrPort]time.Time{})
+		}
+	})
+}
+
+func addrsOf(members []Member) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, m := range members {
+		out = append(out, m.Addr)
+	}
+	return out
+}
+
+// alone reports whether no other host is alive.
+func (g *Gossip) alone() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !slices.ContainsFunc(g.roster.hosts(), func(m Member) bool { return m.Alive })
+}
+
+// everyone lists all addresses where a host may be, configured or known.
+func (g *Gossip) everyone() []netip.AddrPort {
+	configured := g.resolveAll()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	absent, _ := g.absent()
+	return unique(append(configured, absent...), g.cfg.Advertise)
+}
+
+// missingHosts lists a few addresses of hosts that are known and not alive, and
+// one configured address if no host is alive at any of them. A configured address
+// that answered lately is left alone: under another name it is a member already,
+// and each join costs an exchange of all members.
+func (g *Gossip) missingHosts(answered map[netip.AddrPort]time.Time) []netip.AddrPort {
+	configured := g.resolveAll()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	absent, alive := g.absent()
+	out := shuffled(absent)[:min(len(absent), rejoinTo)]
+	isHere := func(a netip.AddrPort) bool { return alive[a] || time.Since(answered[a]) < answeredFor }
+	if len(configured) > 0 && !slices.ContainsFunc(configured, isHere) {
+		out = append(out, shuffled(configured)[0])
+	}
+	return unique(out, g.cfg.Advertise)
+}
+
+// absent divides the known addresses. Under g.mu.
+func (g *Gossip) absent() (absent []netip.AddrPort, alive map[netip.AddrPort]bool) {
+	alive = map[netip.AddrPort]bool{}
+	known := g.peers.list()
+	for _, m := range g.roster.hosts() {
+		if m.Alive {
+			alive[m.Addr] = true
+		} else if !g.facts.Removed(m.ID) {
+			known = append(known, m.Addr)
+		}
+	}
+	return slices.DeleteFunc(unique(known, g.cfg.Advertise), func(a netip.AddrPort) bool { return alive[a] }), alive
+}
+
+// unique drops what is there twice, and one more.
+func unique(addrs []netip.AddrPort, without netip.AddrPort) []netip.AddrPort {
+	seen := map[netip.AddrPort]bool{without: true}
+	return slices.DeleteFunc(addrs, func(a netip.AddrPort) bool {
+		again := seen[a]
+		seen[a] = true
+		return again
+	})
+}
+
+func shuffled(a []netip.AddrPort) []netip.AddrPort {
+	rand.Shuffle(len(a), func(i, j int) { a[i], a[j] = a[j], a[i] })
+	return a
+}
+
+// resolveAll looks up all configured peers anew.
+func (g *Gossip) resolveAll() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, peer := range g.cfg.Join {
+		addrs, err := g.resolve(peer)
+		if err != nil {
+			g.noise.warn("resolve "+peer, "gossip: a peer in WEFT_JOIN cannot be found; trying on", "peer", peer, "err", err)
+		}
+		out = append(out, addrs...)
+	}
+	return out
+}
+
+// resolve reads host[:port]; the port is this host's own unless given.
+func (g *Gossip) resolve(peer string) ([]netip.AddrPort, error) {
+	if a, err := netip.ParseAddrPort(peer); err == nil {
+		return []netip.AddrPort{netip.AddrPortFrom(a.Addr().Unmap(), a.Port())}, nil
+	}
+	if a, err := netip.ParseAddr(peer); err == nil {
+		return []netip.AddrPort{netip.AddrPortFrom(a.Unmap(), g.cfg.Advertise.Port())}, nil
+	}
+	host, port := peer, g.cfg.Advertise.Port()
+	if h, p, err := net.SplitHostPort(peer); err == nil {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil {
+			return nil, err
+		}
+		host, port = h, uint16(n)
+	}
+	ctx, cancel := context.WithTimeout(g.ctx, resolveWait)
+	defer cancel()
+	found, err := g.cfg.Resolve(ctx, host)
+	var out []netip.AddrPort
+	for _, a := range found {
+		out = append(out, netip.AddrPortFrom(a.Unmap(), port))
+	}
+	return out, err
+}
+
+// joinAll joins addresses, all at once: one that does not answer takes as long as
+// a connection takes to fail. It notes who answered.
+func (g *Gossip) joinAll(addrs []netip.AddrPort, answered map[netip.AddrPort]time.Time) {
+	slots := make(chan struct{}, pullSlots)
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for _, a := range addrs {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			if _, err := g.list.Join([]string{a.String()}); err != nil {
+				g.noise.warn("join "+a.String(), "gossip: a peer does not answer; trying on", "peer", a.String(), "err", err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			answered[a] = time.Now()
+		})
+	}
+	all.Wait()
+}
+
+// readInbox carries out what memberlist told.
+func (g *Gossip) readInbox() {
+	for g.wait(g.inbox.wake) {
+		for _, e := range g.inbox.take() {
+			switch e.kind {
+			case eventRefused:
+				g.noteRefused(e)
+			case eventConflict:
+				g.noteConflict(e)
+			default:
+				g.noteMember(e)
+			}
+		}
+	}
+}
+
+func (g *Gossip) noteMember(e event) {
+	m, err := decodeMeta(e.meta)
+	if err != nil {
+		return // it was refused before
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	came := g.roster.update(e, m, time.Now())
+	if host, ok := g.roster.find(m.Host); ok && came && !g.facts.Removed(m.Host) {
+		g.peers.add(host)
+		if g.synced && host.Cluster == g.facts.Cluster() && !host.Cluster.IsZero() {
+			g.talkTo(host)
+		}
+	}
+	g.reportClones(func(id netmap.HostID) bool { return id == m.Host })
+	g.notify()
+}
+
+func (g *Gossip) noteRefused(e event) {
+	g.mu.Lock()
+	r := g.refuse.add(e, g.own(), time.Now())
+	g.mu.Unlock()
+	g.noise.warn("refused "+e.addr.String(), "gossip: "+r.Text, "peer", e.addr.String())
+}
+
+// noteConflict reports two live agents that share even the nonce of their start:
+// a machine that was cloned while it ran.
+func (g *Gossip) noteConflict(e event) {
+	m, err := decodeMeta(e.meta)
+	if err != nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	one, ok := g.roster.find(m.Host)
+	if m.Host == g.cfg.Host {
+		one, ok = g.roster.self, true
+	}
+	other := Member{ID: m.Host, Name: m.Name, Addr: e.addr, Start: m.Start, Nonce: m.Nonce, Cluster: m.Cluster, Keeper: m.Keeper, Alive: true}
+	if ok && one.Addr != other.Addr && one.Nonce == other.Nonce && g.roster.unreported(one, other, time.Now()) {
+		g.reportClone(Clone{Host: m.Host, A: one, B: other})
+	}
+}
+
+// reportClones reports what the roster found. Under g.mu.
+func (g *Gossip) reportClones(among func(netmap.HostID) bool) {
+	for _, c := range g.roster.clones(time.Now(), among) {
+		g.reportClone(c)
+	}
+}
+
+// reportClone logs a clone and tells the caller, beside all locks. Under g.mu.
+func (g *Gossip) reportClone(c Clone) {
+	g.cfg.Log.Error("gossip: two agents use one host id: a copied or an older disk; run \"weft host new-identity\" on the copy",
+		"host", c.Host.String(), "addr", c.A.Addr.String(), "start", c.A.Start, "peer", c.B.Addr.String(), "peer_start", c.B.Start)
+	g.run(func() { g.cfg.OnClone(c) })
+}
+
+// tidyEvery is how often old starts and dead hosts are looked at.
+const tidyEvery = 20 * time.Second
+
+func (g *Gossip) tidy() {
+	for g.pause(jitter(tidyEvery)) {
+		g.mu.Lock()
+		g.roster.prune(time.Now(), g.facts.Removed)
+		g.peers.drop(func(id netmap.HostID) bool { return g.facts.Removed(id) })
+		g.reportClones(func(netmap.HostID) bool { return true })
+		g.mu.Unlock()
+	}
+}

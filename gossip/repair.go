@@ -1,0 +1,194 @@
+package gossip
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Figures of the repair.
+const (
+	patience     = 20 * time.Millisecond // a datagram that was overtaken may still come
+	maxHeld      = 16                    // batches held per origin until what is before them came
+	maxHeldFor   = 1024                  // origins that batches are held of
+	headsEvery   = time.Second
+	headsTo      = 3
+	headsRecent  = time.Minute // logs that changed within it are told about each second
+	digestEvery  = 5 * time.Second
+	verifyEvery  = 30 * time.Second // a copy that differs is fetched anew at most this often
+	maxExchanges = 4                // full exchanges at once
+)
+
+// repairs is what is known to be missing, and who is asked for it.
+type repairs struct {
+	held     map[netmap.ID][]netmap.Batch
+	wanted   map[netmap.ID]*wanted
+	touched  map[netmap.ID]time.Time
+	verified map[netmap.ID]time.Time
+	talks    map[netmap.HostID]bool // exchanges under way
+}
+
+func newRepairs() repairs {
+	return repairs{
+		held: map[netmap.ID][]netmap.Batch{}, wanted: map[netmap.ID]*wanted{}, touched: map[netmap.ID]time.Time{},
+		verified: map[netmap.ID]time.Time{}, talks: map[netmap.HostID]bool{},
+	}
+}
+
+// hold keeps a batch that came too early; what does not fit is pulled anyway.
+func (r *repairs) hold(b netmap.Batch) {
+	list := r.held[b.Origin]
+	if len(list) < maxHeld && (list != nil || len(r.held) < maxHeldFor) {
+		r.held[b.Origin] = append(list, b)
+	}
+}
+
+// release gives back what was held of an origin, the earliest first.
+func (r *repairs) release(origin netmap.ID) []netmap.Batch {
+	list := r.held[origin]
+	delete(r.held, origin)
+	slices.SortStableFunc(list, func(a, b netmap.Batch) int {
+		if a.Prev < b.Prev {
+			return -1
+		}
+		return 1
+	})
+	return list
+}
+
+func (r *repairs) touch(origin netmap.ID, now time.Time) { r.touched[origin] = now }
+
+// news lists logs worth telling about, in a random order after the first two:
+// this host's own and the ledger's word always, others while they are fresh.
+func (r *repairs) news(facts *netmap.Map, self netmap.HostID, now time.Time) []netmap.Head {
+	var out []netmap.Head
+	for _, id := range []netmap.ID{self, facts.Cluster()} {
+		if h, ok := facts.Head(id); ok {
+			out = append(out, h)
+		}
+	}
+	always := len(out)
+	for id, at := range r.touched {
+		if now.Sub(at) > headsRecent {
+			delete(r.touched, id)
+		} else if h, ok := facts.Head(id); ok && id != self && id != facts.Cluster() {
+			out = append(out, h)
+		}
+	}
+	rand.Shuffle(len(out)-always, func(i, j int) { out[always+i], out[always+j] = out[always+j], out[always+i] })
+	return out[:min(len(out), maxHeads)]
+}
+
+// jitter spreads an interval so that hosts that started together do not stay in
+// step.
+func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2) }
+
+// tellHeads says every second to a few others how far this host is, so that the
+// loss of a log's last datagram is noticed.
+func (g *Gossip) tellHeads() {
+	for g.pause(jitter(headsEvery)) {
+		g.mu.Lock()
+		cluster := g.facts.Cluster()
+		heads := g.repair.news(g.facts, g.cfg.Host, time.Now())
+		targets := some(g.roster.live(cluster), headsTo)
+		g.mu.Unlock()
+		if !cluster.IsZero() && len(heads) > 0 {
+			g.sendAll(targets, g.headsPacket(cluster, heads))
+		}
+	}
+}
+
+// tellDigest shows one other host a digest of everything every five seconds.
+func (g *Gossip) tellDigest() {
+	for g.pause(jitter(digestEvery)) {
+		g.mu.Lock()
+		targets := some(g.roster.live(g.facts.Cluster()), 1)
+		g.mu.Unlock()
+		for _, m := range targets {
+			g.showDigest(m, true)
+		}
+	}
+}
+
+func (g *Gossip) showDigest(to Member, answer bool) {
+	g.mu.Lock()
+	note := digestNote{Cluster: g.facts.Cluster(), From: g.cfg.Host, Answer: answer, Digest: g.facts.Digest()}
+	g.mu.Unlock()
+	if !note.Cluster.IsZero() {
+		g.send(to, append(encodePacket(packetDigest, note.Cluster, 600), note.body()...))
+	}
+}
+
+// some picks n of the members at random.
+func some(members []Member, n int) []Member {
+	rand.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
+	return members[:min(n, len(members))]
+}
+
+// localState is what rides in memberlist's exchange: the cluster and a digest.
+func (g *Gossip) localState() []byte {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	note := digestNote{Cluster: g.facts.Cluster(), From: g.cfg.Host, Digest: g.facts.Digest()}
+	return append(append([]byte{packetVersion}, note.Cluster[:]...), note.body()...)
+}
+
+func (g *Gossip) mergeRemoteState(buf []byte) {
+	if len(buf) < 17 || buf[0] != packetVersion {
+		g.stats.malformed.Add(1)
+		return
+	}
+	note, err := decodeDigestNote(netmap.ClusterID(buf[1:17]), buf[17:])
+	if err != nil {
+		g.stats.malformed.Add(1)
+		g.noise.warn("malformed exchange", "gossip: a digest was refused", "err", err)
+		return
+	}
+	if note.Cluster == g.own().Cluster && !note.Cluster.IsZero() {
+		g.weigh(note)
+	}
+}
+
+// weigh compares another host's digest and asks it for the difference.
+func (g *Gossip) weigh(note digestNote) {
+	g.mu.Lock()
+	from, known := g.roster.find(note.From)
+	same := g.facts.Digest() == note.Digest
+	if !same && known {
+		g.talkTo(from)
+	}
+	g.mu.Unlock()
+	if !same && known && note.Answer {
+		g.showDigest(from, false)
+	}
+}
+
+// compare looks at how far another host is and pulls what is missing.
+func (g *Gossip) compare(from netmap.HostID, heads []netmap.Head) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, h := range heads {
+		if h.Origin == g.cfg.Host {
+			g.heardOfMyself(h)
+		} else if len(g.facts.Compare([]netmap.Head{h})) > 0 {
+			g.want(h, from, 0)
+		} else if h.Origin == from && len(g.facts.Diverged([]netmap.Head{h})) > 0 {
+			g.verify(h.Origin)
+		}
+	}
+}
+
+// verify fetches a log anew from its origin, which says that ours differs though
+// it is as far: two agents with one identity did that, or a bug. Under g.mu.
+func (g *Gossip) verify(origin netmap.ID) {
+	now := time.Now()
+	source, ok := g.roster.find(origin)
+	if !ok || !source.Alive || now.Sub(g.repair.verified[origin]) < verifyEvery {
+		return
+	}
+	g.repair.verified[origin] = now
+	g.cfg.Log.Warn("gossip: the facts of a host differ from what it says itself; fetching them anew", "host", origin.String())
+	g.run(func() { _, _ = g.fetch(source, netmap.Pull{Origin: origin}) })
+}
