@@ -46,9 +46,10 @@ var arrows = map[string][]string{
 
 	// Beside the agent, not part of it.
 	"packaging":     {"settings"},
-	"lab":           {"lab/cmd/probe", "status", "netmap"},
+	"lab":           {"lab/probe", "status", "netmap"},
 	"lab/cmd/lab":   {"lab"},
-	"lab/cmd/probe": {},
+	"lab/cmd/probe": {"lab/probe"},
+	"lab/probe":     {},
 }
 
 // outside says which rooms speak to which outside library, by module path.
@@ -67,7 +68,7 @@ var outside = map[string][]string{
 	"github.com/spf13/cobra":           {".", "lab/cmd/lab"},
 	"github.com/spf13/pflag":           {".", "lab/cmd/lab"},
 	// The kernel: locks, credentials of sockets, namespaces, clocks.
-	"golang.org/x/sys": {".", "datapath/linux", "store", "rpc", "plugin", "underlay", "lab", "lab/cmd/lab"},
+	"golang.org/x/sys": {".", "datapath/linux", "store", "rpc", "plugin", "underlay", "lab", "lab/probe", "lab/cmd/lab"},
 }
 
 // inTests may be imported by any test.

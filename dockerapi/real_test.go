@@ -75,7 +75,7 @@ func (d *dockerd) start() {
 	if err := os.WriteFile(filepath.Join(d.dir, "none.json"), []byte("{}"), 0o644); err != nil {
 		d.t.Fatal(err)
 	}
-	d.cmd = exec.Command("unshare", "--net", "--mount", "--uts", "sh", "-c", script) //nolint:forbidigo // ended by stop, not by a context
+	d.cmd = exec.Command("unshare", "--net", "--mount", "--uts", "sh", "-c", script)
 	d.cmd.Env = append(os.Environ(), "DIR="+d.dir, "GROUP="+d.group())
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	if err := d.cmd.Start(); err != nil {
