@@ -1,0 +1,89 @@
+package ledger
+
+import (
+	"github.com/weftnet/weft/netmap"
+)
+
+func (t *step) claim(c *Claim) *netmap.Refusal {
+	s := t.subnets[c.Subnet]
+	if s == nil {
+		return netmap.Refuse(netmap.Unknown, "there is no subnet %s", c.Subnet)
+	}
+	if _, ok := s.holders[t.cmd.Host]; !ok {
+		return netmap.Refuse(netmap.Unknown, "%s does not use %s, so it gets no address of it", t.hostName(t.cmd.Host), t.subnetName(c.Subnet))
+	}
+	old, taken := t.claims[c.Addr]
+	switch {
+	case !c.Addr.IsValid() || !s.Prefix.Contains(c.Addr):
+		return netmap.Refuse(netmap.Outside, "%s is not inside %s", c.Addr, t.subnetName(s.Prefix))
+	case edge(c.Addr, s.Prefix):
+		return netmap.Refuse(netmap.BadInput, "%s is the network or broadcast address of subnet %s", c.Addr, s.Prefix)
+	case s.reserves(c.Addr):
+		return netmap.Refuse(netmap.Held, "%s is reserved in %s (gateway or --aux-address)", c.Addr, t.subnetName(s.Prefix))
+	case taken && old.Owner == t.cmd.Host:
+		t.reply.Claim = new(old)
+		return nil
+	case taken:
+		t.reply.Host = t.entry(old.Owner)
+		return netmap.Refuse(netmap.Held, "%s in %s is held by %s", c.Addr, t.subnetName(s.Prefix), t.hostName(old.Owner))
+	}
+	if b, ok := s.blockAt(c.Addr); ok && b.Owner != t.cmd.Host {
+		t.reply.Host, t.reply.Block = t.entry(b.Owner), new(b)
+		return netmap.Refuse(netmap.Held, "%s in %s lies in block %s of %s, which alone can cede it", c.Addr, t.subnetName(s.Prefix), b.Prefix, t.hostName(b.Owner))
+	}
+	t.give(netmap.Claim{Addr: c.Addr, Subnet: s.Prefix, Owner: t.cmd.Host, Epoch: t.index})
+	return nil
+}
+
+func (t *step) give(c netmap.Claim) {
+	t.claims[c.Addr] = c
+	t.set(c)
+	t.reply.Claim = new(c)
+}
+
+func (t *step) entry(id netmap.HostID) *netmap.HostEntry {
+	if h := t.hosts[id]; h != nil {
+		return new(h.HostEntry)
+	}
+	return nil
+}
+
+func (t *step) cede(c *Cede) *netmap.Refusal {
+	heir := t.hosts[c.To]
+	if heir == nil || heir.Removed {
+		return netmap.Refuse(netmap.Unknown, "%s cannot be ceded to host %s, which is not in the cluster", c.Addr, c.To.Short())
+	}
+	for _, p := range sortedPrefixes(t.subnets) {
+		s := t.subnets[p]
+		if !c.Addr.IsValid() || !p.Contains(c.Addr) {
+			continue
+		}
+		b, owned := s.blockAt(c.Addr)
+		old, taken := t.claims[c.Addr]
+		_, uses := s.holders[c.To]
+		switch {
+		case taken && old.Owner == c.To:
+			t.reply.Claim = new(old)
+			return nil
+		case taken && old.Owner != t.cmd.Host:
+			return netmap.Refuse(netmap.Held, "%s was ceded to %s already", c.Addr, t.hostName(old.Owner))
+		case !taken && (!owned || b.Owner != t.cmd.Host):
+			return netmap.Refuse(netmap.Held, "%s is not %s's to cede", c.Addr, t.hostName(t.cmd.Host))
+		case edge(c.Addr, s.Prefix) || s.reserves(c.Addr):
+			return netmap.Refuse(netmap.Held, "%s is reserved in %s", c.Addr, t.subnetName(p))
+		case !uses:
+			return netmap.Refuse(netmap.Unknown, "%s does not use %s, so no address of it can be ceded to it", t.hostName(c.To), t.subnetName(p))
+		}
+		t.give(netmap.Claim{Addr: c.Addr, Subnet: p, Owner: c.To, Epoch: t.index})
+		return nil
+	}
+	return netmap.Refuse(netmap.Outside, "%s is in no subnet of this cluster", c.Addr)
+}
+
+func (t *step) unclaim(u *Unclaim) *netmap.Refusal {
+	if c, ok := t.claims[u.Addr]; ok && c.Owner == t.cmd.Host && c.Epoch == u.Epoch {
+		delete(t.claims, u.Addr)
+		t.gone(netmap.ClaimKey(u.Addr))
+	}
+	return nil // to return what one does not hold is no mistake
+}

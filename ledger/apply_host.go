@@ -1,0 +1,173 @@
+package ledger
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Lease is how long a host may hand out addresses after its last renewal, and
+// how long its removal waits unless an operator says that it is off.
+const Lease = 24 * time.Hour
+
+// authorize says whether the asking host may ask at all.
+func (t *step) authorize() *netmap.Refusal {
+	c := t.cmd
+	switch {
+	case c.Kind == KindFound:
+		return nil
+	case t.cluster.IsZero():
+		return netmap.Refuse(netmap.Unknown, "this ledger is of no cluster yet")
+	case !c.Cluster.IsZero() && c.Cluster != t.cluster:
+		return netmap.Refuse(netmap.Foreign, "host %s belongs to cluster %s, this is cluster %s; if the host is to move here, remove its state directory and start it with WEFT_JOIN set", c.Host.Short(), c.Cluster, t.cluster)
+	}
+	t.self = t.hosts[c.Host]
+	switch {
+	case t.self == nil && c.Kind == KindAdmit:
+		return nil
+	case t.self == nil:
+		return netmap.Refuse(netmap.Unknown, "host %s is not admitted to cluster %s; its agent must join first", c.Host.Short(), t.cluster)
+	case t.self.Removed:
+		return netmap.Refuse(netmap.Fenced, "%s was removed from the cluster; it needs a new identity (weft host new-identity)", t.hostName(c.Host))
+	}
+	return t.fence(t.self)
+}
+
+// fence compares the start that the command shows with the newest one known. Of
+// two machines with one identity, and of a disk and its older copy, only one can
+// show it.
+func (t *step) fence(h *host) *netmap.Refusal {
+	shown := Birth{t.cmd.Start, t.cmd.Nonce}
+	switch {
+	case shown == h.birth:
+		return nil
+	case shown.Start == h.birth.Start:
+		return netmap.Refuse(netmap.Fenced, "two machines run with the identity of %s: both show start %d, with different nonces; give the copy a new one (weft host new-identity)", t.hostName(h.ID), shown.Start)
+	case shown.Start < h.birth.Start:
+		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but start %d was seen already: its disk is an old copy, or a clone of it runs elsewhere; give it a new identity (weft host new-identity)", t.hostName(h.ID), shown.Start, h.birth.Start)
+	case t.cmd.Kind != KindAdmit:
+		return netmap.Refuse(netmap.Unknown, "%s must be admitted again after its start %d before it asks for anything", t.hostName(h.ID), shown.Start)
+	case len(t.cmd.Admit.Lineage) > 0 && !slices.Contains(t.cmd.Admit.Lineage, h.birth):
+		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but its disk does not know start %d, which was seen already: it is an old copy, or a clone of it runs elsewhere; give it a new identity (weft host new-identity)", t.hostName(h.ID), shown.Start, h.birth.Start)
+	}
+	return nil
+}
+
+func (t *step) found(f *Found) *netmap.Refusal {
+	switch {
+	case !t.cluster.IsZero() && t.cluster == f.Cluster:
+		return nil // a repetition
+	case !t.cluster.IsZero():
+		return netmap.Refuse(netmap.Foreign, "cluster %s exists here already, cluster %s cannot be founded", t.cluster, f.Cluster)
+	case f.Cluster.IsZero():
+		return netmap.Refuse(netmap.BadInput, "a cluster cannot be founded without an id")
+	}
+	ranges := slices.Clone(f.Ranges)
+	if !slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		ranges = append(ranges, defaultV6Range(f.Cluster))
+	}
+	for i, r := range ranges {
+		if refusal := checkRange(r, ranges[:i]); refusal != nil {
+			return refusal
+		}
+	}
+	t.cluster, t.generation, t.ranges = f.Cluster, 1, ranges
+	for _, r := range ranges {
+		t.set(netmap.Range{Prefix: r})
+	}
+	return nil
+}
+
+func checkRange(r netip.Prefix, others []netip.Prefix) *netmap.Refusal {
+	if refusal := checkSubnet(r, "range"); refusal != nil {
+		return refusal
+	}
+	if o, ok := overlapping(r, others); ok {
+		return netmap.Refuse(netmap.Overlaps, "range %s overlaps range %s", r, o)
+	}
+	return nil
+}
+
+func (t *step) addRange(a *AddRange) *netmap.Refusal {
+	if slices.Contains(t.ranges, a.Range) {
+		return nil
+	}
+	if refusal := checkRange(a.Range, t.ranges); refusal != nil {
+		return refusal
+	}
+	t.ranges = append(slices.Clip(t.ranges), a.Range)
+	t.set(netmap.Range{Prefix: a.Range})
+	return nil
+}
+
+func (t *step) admit(a *Admit) *netmap.Refusal {
+	if refusal := checkName("host name", a.Name); refusal != nil {
+		return refusal
+	}
+	h := t.self
+	if h == nil {
+		t.lastIndex++
+		h = &host{HostEntry: netmap.HostEntry{ID: t.cmd.Host, Index: t.lastIndex}}
+		t.hosts[t.cmd.Host] = h
+	}
+	before := h.HostEntry
+	h.Name, h.addr, h.renewed = a.Name, a.Addr, max(h.renewed, t.cmd.At)
+	if shown := (Birth{t.cmd.Start, t.cmd.Nonce}); shown != h.birth {
+		h.birth, h.session = shown, session{}
+	}
+	if h.HostEntry != before || t.self == nil {
+		t.set(h.HostEntry)
+	}
+	t.reply.Host = new(h.HostEntry)
+	return nil
+}
+
+// checkName refuses what cannot be shown to people or sent to others.
+func checkName(what, name string) *netmap.Refusal {
+	if len(name) > 255 || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return netmap.Refuse(netmap.BadInput, "%s %.40q: want at most 255 bytes of printable text", what, name)
+	}
+	return nil
+}
+
+func (t *step) renew() *netmap.Refusal {
+	t.self.renewed = max(t.self.renewed, t.cmd.At)
+	t.reply.Host = new(t.self.HostEntry)
+	return nil
+}
+
+func (t *step) remove(r *Remove) *netmap.Refusal {
+	h := t.hosts[r.Target]
+	switch {
+	case h == nil:
+		return netmap.Refuse(netmap.Unknown, "there is no host %s in this cluster", r.Target)
+	case h.Removed:
+		t.reply.Host = new(h.HostEntry)
+		return nil
+	}
+	if until := h.renewed + Lease.Milliseconds(); !r.IsOff && t.cmd.At < until {
+		return netmap.Refuse(netmap.Held, "%s may hand out addresses until its lease ends at %s; if the machine is off for certain, say so (weft host rm %s --is-off)", t.hostName(h.ID), time.UnixMilli(until).UTC().Format(time.RFC3339), h.Name)
+	}
+	h.Removed, h.session = true, session{}
+	t.set(h.HostEntry)
+	t.strip(h.ID)
+	t.reply.Host = new(h.HostEntry)
+	return nil
+}
+
+// strip takes everything from a host.
+func (t *step) strip(id netmap.HostID) {
+	for _, n := range t.sortedNetworks() {
+		if _, ok := n.members[id]; ok {
+			t.dropMember(n, id)
+		}
+	}
+	for _, p := range sortedPrefixes(t.subnets) {
+		t.dropHolder(t.subnets[p], id)
+	}
+}

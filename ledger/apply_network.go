@@ -1,0 +1,255 @@
+package ledger
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// maxVNI is the greatest VNI (24 bits, RFC 7348).
+const maxVNI netmap.VNI = 1<<24 - 1
+
+func (t *step) ensureNetwork(e *EnsureNetwork) *netmap.Refusal {
+	subnets := slices.Clone(e.Subnets)
+	slices.SortFunc(subnets, comparePrefix)
+	subnets = slices.Compact(subnets)
+	if refusal := t.checkNetwork(e, subnets); refusal != nil {
+		return refusal
+	}
+	n, refusal := t.findNetwork(e, subnets)
+	if refusal == nil && n == nil {
+		n, refusal = t.makeNetwork(e, subnets)
+	} else if refusal == nil {
+		refusal = t.compareOptions(n, e)
+	}
+	if refusal != nil {
+		return refusal
+	}
+	t.join(n)
+	t.reply.Network = new(n.Network)
+	return nil
+}
+
+func (t *step) checkNetwork(e *EnsureNetwork, subnets []netip.Prefix) *netmap.Refusal {
+	if refusal := checkName("network name", e.Name); refusal != nil {
+		return refusal
+	}
+	switch {
+	case len(subnets) == 0 && e.Name == "":
+		return netmap.Refuse(netmap.BadInput, "a network needs a subnet or a name to be found by")
+	case e.VNI > maxVNI:
+		return netmap.Refuse(netmap.BadInput, "VNI %d is out of range; use 1 to %d", e.VNI, maxVNI)
+	case e.MTU < 0 || e.MTU > 65535:
+		return netmap.Refuse(netmap.BadInput, "MTU %d is out of range", e.MTU)
+	}
+	for _, p := range subnets {
+		if t.subnets[p] == nil {
+			return netmap.Refuse(netmap.Unknown, "there is no subnet %s; it must be requested from Weft's IPAM first (--ipam-driver)", p)
+		}
+	}
+	return nil
+}
+
+// findNetwork is the network that is meant, nil if there is none yet.
+func (t *step) findNetwork(e *EnsureNetwork, subnets []netip.Prefix) (*network, *netmap.Refusal) {
+	for _, n := range t.sortedNetworks() {
+		shares := slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return slices.Contains(subnets, p) })
+		named := e.Name != "" && n.Name == e.Name && !n.Retired
+		switch {
+		case slices.Equal(n.Subnets, subnets), named && len(subnets) == 0:
+			return n, nil
+		case shares || named:
+			t.reply.Network = new(n.Network)
+			return nil, netmap.Refuse(netmap.Conflict, "%s has subnets %s, not %s; create it with the same ones (--subnet)", networkName(n), list(n.Subnets), list(subnets))
+		}
+	}
+	if len(subnets) == 0 {
+		return nil, netmap.Refuse(netmap.Unknown, "there is no network %s", e.Name)
+	}
+	return nil, nil
+}
+
+func list(prefixes []netip.Prefix) string {
+	out := make([]string, len(prefixes))
+	for i, p := range prefixes {
+		out[i] = p.String()
+	}
+	return strings.Join(out, " and ")
+}
+
+// compareOptions refuses what the network cannot be for this host because it is
+// something else for the others. 0 and an empty name are no opinion.
+func (t *step) compareOptions(n *network, e *EnsureNetwork) *netmap.Refusal {
+	differs := func(option string, has, want any) *netmap.Refusal {
+		t.reply.Network = new(n.Network)
+		return netmap.Refuse(netmap.Conflict, "%s (%s) exists with %s %v, not %v; use the same options on every host", networkName(n), list(n.Subnets), option, has, want)
+	}
+	switch {
+	case e.Name != "" && n.Name != "" && e.Name != n.Name && !n.Retired:
+		return differs("weft.network", n.Name, e.Name)
+	case e.MTU != 0 && e.MTU != n.MTU:
+		return differs("weft.mtu", mtuText(n.MTU), e.MTU)
+	case e.VNI != 0 && e.VNI != n.VNI:
+		return differs("weft.vni", n.VNI, e.VNI)
+	case e.Multicast != n.Multicast:
+		return differs("weft.multicast", n.Multicast, e.Multicast)
+	case e.Internal != n.Internal:
+		return differs("--internal", n.Internal, e.Internal)
+	}
+	return t.nameFree(n.ID, e.Name)
+}
+
+func mtuText(mtu int) string {
+	if mtu == 0 {
+		return "from the underlay"
+	}
+	return fmt.Sprint(mtu)
+}
+
+// nameFree refuses a name that another network has.
+func (t *step) nameFree(id netmap.NetworkID, name string) *netmap.Refusal {
+	if n := t.named(name); n != nil && n.ID != id {
+		t.reply.Network = new(n.Network)
+		return netmap.Refuse(netmap.Conflict, "the name %s belongs to the network with subnets %s already", name, list(n.Subnets))
+	}
+	return nil
+}
+
+// named finds the network that goes by a name; retired ones do not.
+func (t *step) named(name string) *network {
+	for _, n := range t.sortedNetworks() {
+		if name != "" && n.Name == name && !n.Retired {
+			return n
+		}
+	}
+	return nil
+}
+
+func (t *step) makeNetwork(e *EnsureNetwork, subnets []netip.Prefix) (*network, *netmap.Refusal) {
+	vni, refusal := t.pickVNI(e.VNI)
+	if refusal != nil {
+		return nil, refusal
+	}
+	n := &network{members: hostSet{}, Network: netmap.Network{
+		ID: netmap.NetworkID(t.index), Name: e.Name, VNI: vni, Subnets: subnets, MTU: e.MTU,
+		Multicast: e.Multicast, Internal: e.Internal, DockerOptions: maps.Clone(e.DockerOptions),
+	}}
+	if refusal := fits(n.Network); refusal != nil {
+		return nil, refusal
+	}
+	if e.VNI == 0 {
+		t.nextVNI = vni + 1
+	}
+	t.networks[n.ID] = n
+	t.set(n.Network)
+	return n, nil
+}
+
+// pickVNI is the wanted VNI if it is free, or the next one that is: those of
+// removed networks come back only after all others were used.
+func (t *step) pickVNI(want netmap.VNI) (netmap.VNI, *netmap.Refusal) {
+	used := make(map[netmap.VNI]*network, len(t.networks))
+	for _, n := range t.networks {
+		used[n.VNI] = n
+	}
+	if n := used[want]; want != 0 && n != nil {
+		return 0, netmap.Refuse(netmap.Held, "VNI %d belongs to %s (%s); choose another (-o weft.vni) or leave it out", want, networkName(n), list(n.Subnets))
+	}
+	if want != 0 {
+		return want, nil
+	}
+	vni := t.nextVNI
+	for range len(used) + 1 {
+		if vni > maxVNI || vni < netmap.FirstVNI {
+			vni = netmap.FirstVNI
+		}
+		if used[vni] == nil {
+			return vni, nil
+		}
+		vni++
+	}
+	return 0, netmap.Refuse(netmap.Exhausted, "all VNIs are in use")
+}
+
+// join makes the asking host a member. A retired network that gets a new member
+// lives again, without its name if another one has that by now.
+func (t *step) join(n *network) {
+	before := n.Network
+	if _, ok := n.members[t.cmd.Host]; !ok {
+		n.members[t.cmd.Host] = struct{}{}
+		if n.Retired {
+			if t.named(n.Name) != nil {
+				n.Name = ""
+			}
+			n.Retired = false
+		}
+	}
+	if n.Name == "" && !n.Retired {
+		n.Name = t.cmd.EnsureNetwork.Name
+	}
+	if n.Name != before.Name || n.Retired != before.Retired {
+		t.set(n.Network)
+	}
+}
+
+func (t *step) nameNetwork(c *NameNetwork) *netmap.Refusal {
+	n := t.networks[c.ID]
+	switch {
+	case n == nil:
+		return netmap.Refuse(netmap.Unknown, "there is no network %d; it was removed meanwhile", c.ID)
+	case c.Name == "":
+		return netmap.Refuse(netmap.BadInput, "a network cannot be given an empty name")
+	case n.Retired:
+		return netmap.Refuse(netmap.Unknown, "%s was removed by a user and cannot be named", networkName(n))
+	case n.Name == c.Name:
+		t.reply.Network = new(n.Network)
+		return nil
+	case n.Name != "":
+		t.reply.Network = new(n.Network)
+		return netmap.Refuse(netmap.Conflict, "the network with subnets %s is called %s already, not %s", list(n.Subnets), n.Name, c.Name)
+	}
+	if refusal := checkName("network name", c.Name); refusal != nil {
+		return refusal
+	}
+	if refusal := t.nameFree(n.ID, c.Name); refusal != nil {
+		return refusal
+	}
+	n.Name = c.Name
+	t.set(n.Network)
+	t.reply.Network = new(n.Network)
+	return nil
+}
+
+func (t *step) retireNetwork(c *RetireNetwork) *netmap.Refusal {
+	if n := t.networks[c.ID]; n != nil && !n.Retired {
+		n.Retired = true
+		t.set(n.Network)
+	}
+	return nil // to remove what is not there is no mistake
+}
+
+func (t *step) leaveNetwork(c *LeaveNetwork) *netmap.Refusal {
+	if n := t.networks[c.ID]; n != nil {
+		t.dropMember(n, t.cmd.Host)
+	}
+	return nil // to leave what one is not in is no mistake
+}
+
+// dropMember ends a membership; the network goes with the last one.
+func (t *step) dropMember(n *network, id netmap.HostID) {
+	delete(n.members, id)
+	if len(n.members) > 0 {
+		return
+	}
+	delete(t.networks, n.ID)
+	t.gone(netmap.NetworkKey(n.ID))
+	for _, p := range n.Subnets {
+		if s := t.subnets[p]; s != nil {
+			t.sweep(s)
+		}
+	}
+}

@@ -1,0 +1,269 @@
+package ledger
+
+import (
+	"maps"
+	"net/netip"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+func (t *step) ensureSubnet(e *EnsureSubnet) *netmap.Refusal {
+	p := e.Want
+	if !p.IsValid() {
+		auto, refusal := t.autoSubnet(e)
+		if refusal != nil {
+			return refusal
+		}
+		p = auto
+	}
+	s := t.subnets[p]
+	if s == nil {
+		made, refusal := t.makeSubnet(p, e.BlockBits)
+		if refusal != nil {
+			return refusal
+		}
+		s = made
+		t.subnets[p] = s
+		t.set(s.Subnet)
+	}
+	if e.BlockBits != 0 && e.BlockBits != s.BlockBits {
+		return netmap.Refuse(netmap.Conflict, "%s has blocks of /%d, not of /%d; leave out -o weft.block or give the same", t.subnetName(p), s.BlockBits, e.BlockBits)
+	}
+	s.holders[t.cmd.Host] = struct{}{}
+	t.reply.Subnet = new(s.Subnet)
+	return nil
+}
+
+// makeSubnet checks all that makes a subnet impossible.
+func (t *step) makeSubnet(p netip.Prefix, bits int) (*subnet, *netmap.Refusal) {
+	if refusal := checkSubnet(p, "subnet"); refusal != nil {
+		return nil, refusal
+	}
+	for _, other := range sortedPrefixes(t.subnets) {
+		if other.Overlaps(p) {
+			return nil, netmap.Refuse(netmap.Overlaps, "subnet %s overlaps %s, used by %s", p, t.subnetName(other), t.names(t.subnets[other].holders))
+		}
+	}
+	if bits == 0 {
+		bits = blockBits(p)
+	}
+	switch width := p.Addr().BitLen(); {
+	case bits < p.Bits() || bits > width:
+		return nil, netmap.Refuse(netmap.BadInput, "blocks of /%d do not fit into subnet %s; use /%d to /%d", bits, p, p.Bits(), width)
+	case bits-p.Bits() > maxBlocks:
+		return nil, netmap.Refuse(netmap.BadInput, "blocks of /%d cut subnet %s into more than %d; use /%d or larger ones", bits, p, 1<<maxBlocks, p.Bits()+maxBlocks)
+	}
+	return &subnet{
+		Subnet: netmap.Subnet{Prefix: p, BlockBits: bits}, holders: hostSet{},
+		blocks: map[netip.Prefix]netmap.Block{}, freed: map[netip.Prefix]uint64{},
+	}, nil
+}
+
+// autoSubnet picks the lowest free piece of the first range that has one.
+func (t *step) autoSubnet(e *EnsureSubnet) (netip.Prefix, *netmap.Refusal) {
+	taken := append(sortedPrefixes(t.subnets), e.Avoid...)
+	any := false
+	for _, r := range t.ranges {
+		if r.Addr().Is6() != e.V6 {
+			continue
+		}
+		any = true
+		if p, ok := firstFree(r, autoBits(r), taken); ok {
+			return p, nil
+		}
+	}
+	family := "IPv4"
+	if e.V6 {
+		family = "IPv6"
+	}
+	if !any {
+		return netip.Prefix{}, netmap.Refuse(netmap.Exhausted, "the cluster has no %s range to take a subnet from; give one (--subnet), or add a range (weft range add)", family)
+	}
+	return netip.Prefix{}, netmap.Refuse(netmap.Exhausted, "no free %s subnet is left in the cluster's ranges: %d are in use and %d were to be avoided; remove unused networks, give one (--subnet), or add a range (weft range add)", family, len(t.subnets), len(e.Avoid))
+}
+
+// names lists hosts for people.
+func (t *step) names(set hostSet) string {
+	if len(set) == 0 {
+		return "no host"
+	}
+	out := ""
+	for i, id := range sortedHosts(set) {
+		switch {
+		case i == 4 && len(set) > 5:
+			return out + " and others"
+		case i > 0:
+			out += ", "
+		}
+		out += t.hostName(id)
+	}
+	return out
+}
+
+func (t *step) releaseSubnet(r *ReleaseSubnet) *netmap.Refusal {
+	if s := t.subnets[r.Prefix]; s != nil {
+		t.dropHolder(s, t.cmd.Host)
+	}
+	return nil // to release what is not there is no mistake
+}
+
+// dropHolder takes a subnet's blocks and claims from a host and ends its use.
+func (t *step) dropHolder(s *subnet, id netmap.HostID) {
+	for _, p := range sortedPrefixes(s.blocks) {
+		if s.blocks[p].Owner == id {
+			t.free(s, p)
+		}
+	}
+	for _, a := range sortedAddrs(t.claims) {
+		if c := t.claims[a]; c.Subnet == s.Prefix && c.Owner == id {
+			delete(t.claims, a)
+			t.gone(netmap.ClaimKey(a))
+		}
+	}
+	delete(s.holders, id)
+	t.sweep(s)
+}
+
+// free ends the ownership of a block.
+func (t *step) free(s *subnet, block netip.Prefix) {
+	delete(s.blocks, block)
+	s.freed[block] = t.index
+	t.gone(netmap.BlockKey(block))
+}
+
+// sweep removes a subnet that neither a host nor a network uses.
+func (t *step) sweep(s *subnet) {
+	if len(s.holders) > 0 || t.networkOf(s.Prefix) != nil {
+		return
+	}
+	for _, p := range sortedPrefixes(s.blocks) {
+		t.gone(netmap.BlockKey(p))
+	}
+	for _, a := range sortedAddrs(t.claims) {
+		if t.claims[a].Subnet == s.Prefix {
+			delete(t.claims, a)
+			t.gone(netmap.ClaimKey(a))
+		}
+	}
+	delete(t.subnets, s.Prefix)
+	t.gone(netmap.SubnetKey(s.Prefix))
+}
+
+func (t *step) reserve(r *Reserve) *netmap.Refusal {
+	s := t.subnets[r.Subnet]
+	if s == nil {
+		return netmap.Refuse(netmap.Unknown, "there is no subnet %s", r.Subnet)
+	}
+	if refusal := checkName("reservation", r.Name); refusal != nil || r.Name == "" {
+		return netmap.Refuse(netmap.BadInput, "an address is reserved under a name of 1 to 255 printable bytes, not %.40q", r.Name)
+	}
+	t.reply.Subnet = new(s.Subnet)
+	if r.Name == Gateway {
+		return t.reserveGateway(s, r.Addr)
+	}
+	switch old, ok := s.Reserved[r.Name]; {
+	case ok && old == r.Addr:
+		return nil
+	case ok:
+		return netmap.Refuse(netmap.Conflict, "%s reserves %s as %q, not %s", t.subnetName(s.Prefix), old, r.Name, r.Addr)
+	}
+	if refusal := t.reservable(s, r.Addr); refusal != nil {
+		return refusal
+	}
+	changed := s.Subnet
+	changed.Reserved = maps.Clone(s.Reserved)
+	if changed.Reserved == nil {
+		changed.Reserved = map[string]netip.Addr{}
+	}
+	changed.Reserved[r.Name] = r.Addr
+	return t.replaceSubnet(s, changed)
+}
+
+func (t *step) replaceSubnet(s *subnet, changed netmap.Subnet) *netmap.Refusal {
+	if refusal := fits(changed); refusal != nil {
+		return refusal
+	}
+	s.Subnet = changed
+	t.set(changed)
+	t.reply.Subnet = new(changed)
+	return nil
+}
+
+// reserveGateway sets the gateway. The creator may still change it: Docker tells
+// an IPAM plugin the user's --gateway only after it asked for the pool.
+func (t *step) reserveGateway(s *subnet, addr netip.Addr) *netmap.Refusal {
+	if !addr.IsValid() {
+		if s.Gateway.IsValid() {
+			return nil
+		}
+		first, ok := t.firstUsable(s)
+		if !ok {
+			return netmap.Refuse(netmap.Exhausted, "%s has no free address for a gateway", t.subnetName(s.Prefix))
+		}
+		addr = first
+	}
+	if addr == s.Gateway {
+		return nil
+	}
+	_, mine := s.holders[t.cmd.Host]
+	fresh := mine && len(s.holders) == 1 && len(s.blocks) == 0 && t.networkOf(s.Prefix) == nil
+	if s.Gateway.IsValid() && !fresh {
+		return netmap.Refuse(netmap.Conflict, "%s has the gateway %s, not %s; use --gateway %s or leave it out", t.subnetName(s.Prefix), s.Gateway, addr, s.Gateway)
+	}
+	if refusal := t.reservable(s, addr); refusal != nil {
+		return refusal
+	}
+	changed := s.Subnet
+	changed.Gateway = addr
+	return t.replaceSubnet(s, changed)
+}
+
+// firstUsable is the lowest address that can be reserved, among the first few.
+func (t *step) firstUsable(s *subnet) (netip.Addr, bool) {
+	for a, n := s.Prefix.Addr(), 0; s.Prefix.Contains(a) && n < 1<<12; a, n = a.Next(), n+1 {
+		if t.reservable(s, a) == nil && !s.reserves(a) {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// reserves reports whether an address is kept from being handed out.
+func (s *subnet) reserves(a netip.Addr) bool {
+	if a == s.Gateway {
+		return true
+	}
+	for _, r := range s.Reserved {
+		if r == a {
+			return true
+		}
+	}
+	return false
+}
+
+// reservable says why an address cannot be reserved.
+func (t *step) reservable(s *subnet, a netip.Addr) *netmap.Refusal {
+	switch {
+	case !a.IsValid() || !s.Prefix.Contains(a):
+		return netmap.Refuse(netmap.Outside, "%s is not inside subnet %s", a, s.Prefix)
+	case edge(a, s.Prefix):
+		return netmap.Refuse(netmap.BadInput, "%s is the network or broadcast address of subnet %s", a, s.Prefix)
+	}
+	if c, ok := t.claims[a]; ok {
+		return netmap.Refuse(netmap.Held, "%s is held by %s", a, t.hostName(c.Owner))
+	}
+	if b, ok := s.blockAt(a); ok && b.Owner != t.cmd.Host {
+		return netmap.Refuse(netmap.Held, "%s lies in block %s of %s, which may have handed it out", a, b.Prefix, t.hostName(b.Owner))
+	}
+	return nil
+}
+
+// blockAt is the owned block that an address lies in.
+func (s *subnet) blockAt(a netip.Addr) (netmap.Block, bool) {
+	p, err := a.Prefix(s.BlockBits)
+	if err != nil {
+		return netmap.Block{}, false
+	}
+	b, ok := s.blocks[p]
+	return b, ok
+}

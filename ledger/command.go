@@ -1,0 +1,205 @@
+package ledger
+
+import (
+	"net/netip"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Kind says what a command asks for. Kinds are names for ever: a name is never
+// given another meaning.
+type Kind string
+
+// The kinds of command. Each has its arguments in the field of Command of the
+// same name, where it has any.
+const (
+	KindFound         Kind = "found"
+	KindAdmit         Kind = "admit"
+	KindRenew         Kind = "renew"
+	KindRemove        Kind = "remove"
+	KindAddRange      Kind = "add-range"
+	KindEnsureSubnet  Kind = "ensure-subnet"
+	KindReleaseSubnet Kind = "release-subnet"
+	KindReserve       Kind = "reserve"
+	KindGrantBlock    Kind = "grant-block"
+	KindReturnBlock   Kind = "return-block"
+	KindClaim         Kind = "claim"
+	KindCede          Kind = "cede"
+	KindUnclaim       Kind = "unclaim"
+	KindEnsureNetwork Kind = "ensure-network"
+	KindNameNetwork   Kind = "name-network"
+	KindRetireNetwork Kind = "retire-network"
+	KindLeaveNetwork  Kind = "leave-network"
+)
+
+// Command is one request for a decision. Ledger.Do fills in who asks.
+type Command struct {
+	Kind    Kind             `json:"kind"`
+	Cluster netmap.ClusterID `json:"cluster"`           // asked of; zero: whichever answers
+	Host    netmap.HostID    `json:"host"`              // who asks
+	Start   uint64           `json:"start"`             // of the asking agent
+	Nonce   uint64           `json:"nonce"`             // of this start
+	Request uint64           `json:"request,omitempty"` // numbers this start's requests from 1; 0: not guarded against repetition
+	Settled uint64           `json:"settled,omitempty"` // nobody waits for requests below this number any more
+	At      int64            `json:"at,omitempty"`      // leader's clock when it was proposed, Unix milliseconds
+
+	Found         *Found         `json:"found,omitempty"`
+	Admit         *Admit         `json:"admit,omitempty"`
+	Remove        *Remove        `json:"remove,omitempty"`
+	AddRange      *AddRange      `json:"add_range,omitempty"`
+	EnsureSubnet  *EnsureSubnet  `json:"ensure_subnet,omitempty"`
+	ReleaseSubnet *ReleaseSubnet `json:"release_subnet,omitempty"`
+	Reserve       *Reserve       `json:"reserve,omitempty"`
+	GrantBlock    *GrantBlock    `json:"grant_block,omitempty"`
+	ReturnBlock   *ReturnBlock   `json:"return_block,omitempty"`
+	Claim         *Claim         `json:"claim,omitempty"`
+	Cede          *Cede          `json:"cede,omitempty"`
+	Unclaim       *Unclaim       `json:"unclaim,omitempty"`
+	EnsureNetwork *EnsureNetwork `json:"ensure_network,omitempty"`
+	NameNetwork   *NameNetwork   `json:"name_network,omitempty"`
+	RetireNetwork *RetireNetwork `json:"retire_network,omitempty"`
+	LeaveNetwork  *LeaveNetwork  `json:"leave_network,omitempty"`
+}
+
+// Found begins a cluster. It is the first command of every log and the only one
+// of its kind that succeeds.
+type Found struct {
+	Cluster netmap.ClusterID `json:"cluster"`
+	Ranges  []netip.Prefix   `json:"ranges"` // without an IPv6 one, a ULA /48 follows from the cluster id
+}
+
+// Birth is one start of an agent: its number and its random nonce.
+type Birth struct {
+	Start uint64 `json:"start"`
+	Nonce uint64 `json:"nonce"`
+}
+
+// Admit makes the asking host a member, or shows that a member has started anew.
+type Admit struct {
+	Name string         `json:"name"` // for people; need not be unique
+	Addr netip.AddrPort `json:"addr"` // underlay
+	// Lineage are earlier starts of the same disk. It must contain the newest
+	// start that the ledger knows, else the disk is an older copy. Empty: unknown,
+	// then only the start number counts.
+	Lineage []Birth `json:"lineage,omitempty"`
+}
+
+// Remove takes a host out for good: it owns nothing any more, and its identity
+// is refused from then on.
+type Remove struct {
+	Target netmap.HostID `json:"target"`
+	IsOff  bool          `json:"is_off,omitempty"` // an operator's word that the machine is off: the lease need not run out
+}
+
+// AddRange adds address space to carve subnets from.
+type AddRange struct {
+	Range netip.Prefix `json:"range"`
+}
+
+// EnsureSubnet makes the asking host a holder of a subnet that exists or is made.
+type EnsureSubnet struct {
+	Want      netip.Prefix   `json:"want"`                 // zero: the ledger picks one from the ranges
+	V6        bool           `json:"v6,omitempty"`         // with a zero Want: which family
+	BlockBits int            `json:"block_bits,omitempty"` // prefix length of blocks; 0: from the subnet's size
+	Avoid     []netip.Prefix `json:"avoid,omitempty"`      // with a zero Want: must not overlap these
+}
+
+// ReleaseSubnet ends the asking host's use of a subnet: its blocks and claims in
+// it are returned, and the subnet goes when nobody uses it.
+type ReleaseSubnet struct {
+	Prefix netip.Prefix `json:"prefix"`
+}
+
+// Gateway is the Name under which Reserve sets a subnet's gateway.
+const Gateway = "gateway"
+
+// Reserve keeps an address from ever being handed out. Name Gateway with a zero
+// Addr takes the first usable address unless a gateway is set already.
+type Reserve struct {
+	Subnet netip.Prefix `json:"subnet"`
+	Name   string       `json:"name"`
+	Addr   netip.Addr   `json:"addr"`
+}
+
+// GrantBlock gives the asking host further blocks.
+type GrantBlock struct {
+	Subnet netip.Prefix `json:"subnet"`
+	Within netip.Prefix `json:"within"`          // --ip-range; zero: anywhere in the subnet
+	Count  int          `json:"count,omitempty"` // 0 means 1; fewer are given when fewer are free
+	Have   bool         `json:"have,omitempty"`  // answer a block that the host owns within, if there is one, before a new one
+}
+
+// ReturnBlock gives a block back. Of another epoch or owner, nothing happens.
+type ReturnBlock struct {
+	Block netip.Prefix `json:"block"`
+	Epoch uint64       `json:"epoch"`
+}
+
+// Claim asks for one address apart from blocks.
+type Claim struct {
+	Subnet netip.Prefix `json:"subnet"`
+	Addr   netip.Addr   `json:"addr"`
+}
+
+// Cede gives one address of the asking host's block to another host.
+type Cede struct {
+	Addr netip.Addr    `json:"addr"`
+	To   netmap.HostID `json:"to"`
+}
+
+// Unclaim gives a claimed address back. Of another epoch or owner, nothing happens.
+type Unclaim struct {
+	Addr  netip.Addr `json:"addr"`
+	Epoch uint64     `json:"epoch"`
+}
+
+// EnsureNetwork makes the asking host a member of the network with these subnets
+// (or, without subnets, of this name), which exists or is made.
+type EnsureNetwork struct {
+	Subnets       []netip.Prefix    `json:"subnets"`
+	Name          string            `json:"name,omitempty"` // weft.network; empty: named later or never
+	MTU           int               `json:"mtu,omitempty"`  // 0: no opinion
+	VNI           netmap.VNI        `json:"vni,omitempty"`  // 0: no opinion
+	Multicast     bool              `json:"multicast"`
+	Internal      bool              `json:"internal,omitempty"`
+	DockerOptions map[string]string `json:"docker_options,omitempty"` // of the first one; not compared
+}
+
+// NameNetwork gives a network its name. The first name stays.
+type NameNetwork struct {
+	ID   netmap.NetworkID `json:"id"`
+	Name string           `json:"name"`
+}
+
+// RetireNetwork marks a network as removed by a user: its name is free, and it
+// goes with its last member.
+type RetireNetwork struct {
+	ID netmap.NetworkID `json:"id"`
+}
+
+// LeaveNetwork ends the asking host's membership. The network goes with its last.
+type LeaveNetwork struct {
+	ID netmap.NetworkID `json:"id"`
+}
+
+// Reply is the answer to a command. Fields that the kind does not answer are nil.
+type Reply struct {
+	Index   uint64            `json:"index"` // of the decision; wait for the netmap to reach it to read your own writes
+	Refusal *netmap.Refusal   `json:"refusal,omitempty"`
+	Cluster netmap.ClusterID  `json:"cluster"`
+	Host    *netmap.HostEntry `json:"host,omitempty"`    // admit, renew; of a refused claim: who owns the address
+	Subnet  *netmap.Subnet    `json:"subnet,omitempty"`  // ensure-subnet, reserve
+	Block   *netmap.Block     `json:"block,omitempty"`   // grant-block: the first of Blocks; of a refused claim: the block in the way
+	Blocks  []netmap.Block    `json:"blocks,omitempty"`  // grant-block
+	Claim   *netmap.Claim     `json:"claim,omitempty"`   // claim, cede
+	Claims  []netmap.Claim    `json:"claims,omitempty"`  // grant-block: addresses inside that other hosts own
+	Network *netmap.Network   `json:"network,omitempty"` // ensure-network, name-network; of a conflict: the network in the way
+}
+
+// Err is the refusal as an error, or nil.
+func (r Reply) Err() error {
+	if r.Refusal == nil {
+		return nil
+	}
+	return r.Refusal
+}

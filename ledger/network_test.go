@@ -1,0 +1,161 @@
+package ledger
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+func subnets(list ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range list {
+		out = append(out, pfx(s))
+	}
+	return out
+}
+
+func TestTheSameSubnetsAreTheSameNetwork(t *testing.T) {
+	c := newCluster(t, 3)
+	for h := 1; h <= 2; h++ {
+		c.ok(ensure(h, web))
+		c.ok(ensure(h, "fd00:9::/64"))
+	}
+	one := c.ok(networkOf(1, EnsureNetwork{Subnets: subnets("fd00:9::/64", web), Multicast: true, DockerOptions: map[string]string{"a": "b"}})).Network
+	two := c.ok(networkOf(2, EnsureNetwork{Subnets: subnets(web, "fd00:9::/64"), Multicast: true})).Network
+	if one.ID != two.ID || one.VNI != netmap.FirstVNI || uint64(one.ID) == 0 || one.Subnets[0] != pfx(web) || two.DockerOptions["a"] != "b" {
+		t.Errorf("got %+v and %+v", one, two)
+	}
+	if len(c.last) != 0 {
+		t.Errorf("a second member changed %v", c.last)
+	}
+	c.refused(networkOf(2, EnsureNetwork{Subnets: subnets(web), Multicast: true}), netmap.Conflict, web, "fd00:9::/64")
+	c.refused(networkOf(2, EnsureNetwork{Subnets: subnets("10.77.0.0/24")}), netmap.Unknown, "10.77.0.0/24", "--ipam-driver")
+	c.refused(networkOf(2, EnsureNetwork{}), netmap.BadInput)
+}
+
+func TestOptionConflictsNameBothValues(t *testing.T) {
+	c := newCluster(t, 2)
+	c.ok(ensure(1, web))
+	first := EnsureNetwork{Subnets: subnets(web), Name: "web", MTU: 1400, VNI: 77, Multicast: true}
+	c.ok(networkOf(1, first))
+	c.ok(networkOf(2, EnsureNetwork{Subnets: subnets(web), Multicast: true})) // no opinion
+	for _, other := range []struct {
+		change func(*EnsureNetwork)
+		names  []string
+	}{
+		{func(e *EnsureNetwork) { e.MTU = 1300 }, []string{"weft.mtu", "1400", "1300"}},
+		{func(e *EnsureNetwork) { e.VNI = 78 }, []string{"weft.vni", "77", "78"}},
+		{func(e *EnsureNetwork) { e.Multicast = false }, []string{"weft.multicast", "true", "false"}},
+		{func(e *EnsureNetwork) { e.Internal = true }, []string{"--internal", "true", "false"}},
+		{func(e *EnsureNetwork) { e.Name = "shop" }, []string{"weft.network", "web", "shop"}},
+	} {
+		e := first
+		other.change(&e)
+		c.refused(networkOf(2, e), netmap.Conflict, append(other.names, "network web")...)
+	}
+	for _, bad := range []func(*EnsureNetwork){
+		func(e *EnsureNetwork) { e.MTU = -1 }, func(e *EnsureNetwork) { e.VNI = 1 << 24 },
+		func(e *EnsureNetwork) { e.Name = strings.Repeat("n", 256) },
+	} {
+		e := first
+		bad(&e)
+		c.refused(networkOf(2, e), netmap.BadInput)
+	}
+}
+
+func TestNetworksAreFoundByName(t *testing.T) {
+	c := newCluster(t, 2)
+	c.ok(ensure(1, web))
+	c.ok(ensure(2, "10.41.0.0/24"))
+	n := c.ok(networkOf(1, EnsureNetwork{Subnets: subnets(web), Name: "web"})).Network
+	if got := c.ok(networkOf(2, EnsureNetwork{Name: "web"})).Network; got.ID != n.ID {
+		t.Errorf("got %+v", got)
+	}
+	c.refused(networkOf(2, EnsureNetwork{Subnets: subnets("10.41.0.0/24"), Name: "web"}), netmap.Conflict, web, "10.41.0.0/24")
+	c.refused(networkOf(2, EnsureNetwork{Name: "shop"}), netmap.Unknown, "shop")
+}
+
+func TestVNIsAreUniqueAndReusedLate(t *testing.T) {
+	c := newCluster(t, 1)
+	vni := func(subnet string, want netmap.VNI) Command {
+		c.ok(ensure(1, subnet))
+		return networkOf(1, EnsureNetwork{Subnets: subnets(subnet), VNI: want})
+	}
+	a := c.ok(vni("10.40.0.0/24", netmap.FirstVNI+1)).Network
+	b := c.ok(vni("10.41.0.0/24", 0)).Network
+	if b.VNI != netmap.FirstVNI {
+		t.Errorf("got %#x", b.VNI)
+	}
+	c.refused(vni("10.42.0.0/24", a.VNI), netmap.Held, "10.40.0.0/24", "weft.vni")
+	if d := c.ok(vni("10.42.0.0/24", 0)).Network; d.VNI != netmap.FirstVNI+2 {
+		t.Errorf("got %#x", d.VNI)
+	}
+	c.ok(Command{Kind: KindLeaveNetwork, Host: hostID(1), LeaveNetwork: &LeaveNetwork{b.ID}})
+	if e := c.ok(vni("10.41.0.0/24", 0)).Network; e.VNI != netmap.FirstVNI+3 || e.ID == b.ID {
+		t.Errorf("the network made anew has VNI %#x", e.VNI)
+	}
+	c.state.nextVNI = maxVNI + 1
+	if e := c.ok(vni("10.43.0.0/24", 0)).Network; e.VNI != netmap.FirstVNI {
+		t.Errorf("after the last VNI came %#x", e.VNI)
+	}
+}
+
+func TestTheFirstNameStays(t *testing.T) {
+	c := newCluster(t, 2)
+	c.ok(ensure(1, web))
+	c.ok(ensure(2, "10.41.0.0/24"))
+	a := c.ok(networkOf(1, EnsureNetwork{Subnets: subnets(web)})).Network
+	b := c.ok(networkOf(2, EnsureNetwork{Subnets: subnets("10.41.0.0/24")})).Network
+	name := func(h int, id netmap.NetworkID, name string) Command {
+		return Command{Kind: KindNameNetwork, Host: hostID(h), NameNetwork: &NameNetwork{id, name}}
+	}
+	c.ok(name(1, a.ID, "overlay"))
+	c.ok(name(1, a.ID, "overlay"))
+	if r := c.refused(name(2, b.ID, "overlay"), netmap.Conflict, "overlay", web); r.Network.ID != a.ID {
+		t.Errorf("the refusal does not show the winner: %+v", r.Network)
+	}
+	c.refused(name(2, a.ID, "other"), netmap.Conflict, "overlay", "other")
+	c.refused(name(2, 12345, "other"), netmap.Unknown)
+	c.refused(name(2, b.ID, ""), netmap.BadInput)
+	c.refused(name(2, b.ID, "a\x00b"), netmap.BadInput)
+}
+
+func TestRetiredNetworks(t *testing.T) {
+	c := newCluster(t, 2)
+	for h := 1; h <= 2; h++ {
+		c.ok(ensure(h, web))
+		c.ok(ensure(h, "10.41.0.0/24"))
+	}
+	a := c.ok(networkOf(1, EnsureNetwork{Subnets: subnets(web), Name: "overlay"})).Network
+	retire := Command{Kind: KindRetireNetwork, Host: hostID(1), RetireNetwork: &RetireNetwork{a.ID}}
+	c.ok(retire)
+	c.ok(retire)
+	c.refused(Command{Kind: KindNameNetwork, Host: hostID(1), NameNetwork: &NameNetwork{a.ID, "x"}}, netmap.Unknown)
+	b := c.ok(networkOf(2, EnsureNetwork{Subnets: subnets("10.41.0.0/24"), Name: "overlay"})).Network
+	if a.ID == b.ID {
+		t.Error("the name of a retired network is not free")
+	}
+	// A member that asks again does not revive it, a new member does.
+	if n := c.ok(networkOf(1, EnsureNetwork{Subnets: subnets(web)})).Network; !n.Retired {
+		t.Error("a member's repetition revived the network")
+	}
+	if n := c.ok(networkOf(2, EnsureNetwork{Subnets: subnets(web)})).Network; n.Retired || n.Name != "" {
+		t.Errorf("revived as %+v, want it without the name that another one has", n)
+	}
+	c.ok(retire)
+	for h := 1; h <= 2; h++ {
+		c.ok(Command{Kind: KindLeaveNetwork, Host: hostID(h), LeaveNetwork: &LeaveNetwork{a.ID}})
+	}
+	if factsOf(c.state.Changes())[netmap.NetworkKey(a.ID)] != nil {
+		t.Error("a network without members is still there")
+	}
+	c.ok(retire)
+}
+
+func TestTooManyOptionsAreRefused(t *testing.T) {
+	c := newCluster(t, 1)
+	c.ok(ensure(1, web))
+	c.refused(networkOf(1, EnsureNetwork{Subnets: subnets(web), DockerOptions: map[string]string{"k": strings.Repeat("v", 60<<10)}}), netmap.BadInput)
+}

@@ -1,0 +1,59 @@
+package ledger
+
+import (
+	"slices"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// session guards one start of a host against the repetition of its requests: a
+// request that was answered is answered the same again and does nothing, and one
+// that nobody waits for any more does nothing either, so a copy that got stuck
+// somewhere cannot undo what was decided after it.
+type session struct {
+	settled  uint64 // nobody waits for a request below this number
+	answered []answered
+}
+
+type answered struct {
+	Request uint64 `json:"request"`
+	Reply   Reply  `json:"reply"`
+}
+
+// maxAnswered bounds the answers kept for a host. A host keeps fewer requests
+// open (see maxOpen).
+const maxAnswered = 128
+
+// repeated finds the answer of an earlier copy of this request.
+func (t *step) repeated() (earlier Reply, seen bool, refusal *netmap.Refusal) {
+	if t.cmd.Request == 0 || t.self == nil || t.cmd.Start != t.self.birth.Start {
+		return Reply{}, false, nil
+	}
+	s := &t.self.session
+	if i := slices.IndexFunc(s.answered, func(a answered) bool { return a.Request == t.cmd.Request }); i >= 0 {
+		return s.answered[i].Reply, true, s.answered[i].Reply.Refusal
+	}
+	if t.cmd.Request < s.settled {
+		return Reply{Index: t.index}, true, netmap.Refuse(netmap.BadInput, "request %d of %s comes too late: the host has given it up", t.cmd.Request, t.hostName(t.cmd.Host))
+	}
+	return Reply{}, false, nil
+}
+
+// remember keeps the answer of a request for copies of it that come later.
+func (t *step) remember() {
+	h := t.hosts[t.cmd.Host]
+	if h == nil || h.Removed || t.cmd.Request == 0 || h.birth != (Birth{t.cmd.Start, t.cmd.Nonce}) {
+		return
+	}
+	s := &h.session
+	s.settled = max(s.settled, t.cmd.Settled)
+	known := slices.ContainsFunc(s.answered, func(a answered) bool { return a.Request == t.cmd.Request })
+	if !known && t.cmd.Request >= s.settled {
+		s.answered = append(s.answered, answered{t.cmd.Request, t.reply})
+	}
+	s.answered = slices.DeleteFunc(s.answered, func(a answered) bool { return a.Request < s.settled })
+	if n := len(s.answered) - maxAnswered; n > 0 {
+		s.settled = max(s.settled, s.answered[n-1].Request+1)
+		s.answered = slices.DeleteFunc(s.answered, func(a answered) bool { return a.Request < s.settled })
+	}
+}

@@ -1,0 +1,151 @@
+package ledger
+
+import (
+	"cmp"
+	"net/netip"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Sizes of what is carved when nobody says otherwise, in prefix bits.
+const (
+	autoV4    = 20 // subnet of a network without --subnet
+	autoV6    = 64
+	minV4     = 8 // the largest subnet or range
+	minV6     = 32
+	maxV4     = 30 // the smallest subnet: a gateway and one container
+	maxV6     = 126
+	maxBlocks = 16 // a subnet has at most 2^maxBlocks blocks
+)
+
+// blockBits is the prefix length of a subnet's blocks: 256 blocks of an IPv4
+// subnet, fewer where it is small, 65,536 of an IPv6 one down to /112.
+func blockBits(subnet netip.Prefix) int {
+	s, width := subnet.Bits(), subnet.Addr().BitLen()
+	if width == 128 && s <= 104 {
+		return min(s+16, 112)
+	}
+	return s + min(8, (width-s+1)/2)
+}
+
+// autoBits is the prefix length of a subnet picked from a range: a sixteenth of
+// a small range, so that it is good for several networks.
+func autoBits(r netip.Prefix) int {
+	if r.Addr().Is4() {
+		return max(autoV4, min(r.Bits()+4, 28), r.Bits())
+	}
+	return max(autoV6, min(r.Bits()+4, 120), r.Bits())
+}
+
+// defaultV6Range is the cluster's own piece of fd00::/8 (RFC 4193): 40 random
+// bits, here those of the cluster id.
+func defaultV6Range(cluster netmap.ClusterID) netip.Prefix {
+	var a [16]byte
+	a[0] = 0xfd
+	copy(a[1:6], cluster[:5])
+	return netip.PrefixFrom(netip.AddrFrom16(a), 48)
+}
+
+// comparePrefix orders IPv4 before IPv6, then by address, then shorter first.
+func comparePrefix(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}
+
+// lastAddr is the greatest address of a prefix.
+func lastAddr(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().AsSlice()
+	for i := range b {
+		host := min(max(p.Bits()-8*i, 0), 8) // network bits in this byte
+		b[i] |= byte(0xff >> host)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+// nextPrefix is the piece of the same size after p; false at the end of space.
+func nextPrefix(p netip.Prefix) (netip.Prefix, bool) {
+	a := lastAddr(p).Next()
+	return netip.PrefixFrom(a, p.Bits()), a.IsValid()
+}
+
+// within reports whether inner is part of outer.
+func within(inner, outer netip.Prefix) bool {
+	return inner.Bits() >= outer.Bits() && outer.Contains(inner.Addr())
+}
+
+// firstFree is the lowest piece of r of a size that overlaps none of taken. It
+// jumps over what is taken, so it takes steps with the number of those, not with
+// the size of r.
+func firstFree(r netip.Prefix, bits int, taken []netip.Prefix) (netip.Prefix, bool) {
+	p := netip.PrefixFrom(r.Addr(), bits)
+	for within(p, r) {
+		blocker, ok := overlapping(p, taken)
+		if !ok {
+			return p, true
+		}
+		after := lastAddr(p)
+		if blocker.Bits() < bits {
+			after = lastAddr(blocker)
+		}
+		next := after.Next()
+		if !next.IsValid() {
+			break
+		}
+		p = netip.PrefixFrom(next, bits)
+	}
+	return netip.Prefix{}, false
+}
+
+// overlapping finds the largest of taken that overlaps p.
+func overlapping(p netip.Prefix, taken []netip.Prefix) (netip.Prefix, bool) {
+	var found netip.Prefix
+	for _, t := range taken {
+		if t.Overlaps(p) && (!found.IsValid() || t.Bits() < found.Bits()) {
+			found = t
+		}
+	}
+	return found, found.IsValid()
+}
+
+// edge reports whether an address of a subnet is never a host's: the network and
+// broadcast address of IPv4, the subnet-router anycast address of IPv6.
+func edge(a netip.Addr, subnet netip.Prefix) bool {
+	return a == subnet.Addr() || a.Is4() && a == lastAddr(subnet)
+}
+
+// checkSubnet says why a prefix cannot be a subnet, or a range, of containers.
+func checkSubnet(p netip.Prefix, what string) *netmap.Refusal {
+	if !p.IsValid() {
+		return netmap.Refuse(netmap.BadInput, "%s is missing or is not a prefix; want one such as 10.40.0.0/24", what)
+	}
+	if p.Addr().Is4In6() || p.Addr().Zone() != "" {
+		return netmap.Refuse(netmap.BadInput, "%s %s is neither plain IPv4 nor plain IPv6", what, p)
+	}
+	if m := p.Masked(); m != p {
+		return netmap.Refuse(netmap.BadInput, "%s %s has host bits set; did you mean %s?", what, p, m)
+	}
+	low, high := minV4, maxV4
+	if p.Addr().Is6() {
+		low, high = minV6, maxV6
+	}
+	switch {
+	case p.Bits() > high:
+		return netmap.Refuse(netmap.BadInput, "%s %s is too small for a gateway and a container; use /%d or larger", what, p, high)
+	case p.Bits() < low:
+		return netmap.Refuse(netmap.BadInput, "%s %s is too large; use /%d or smaller", what, p, low)
+	}
+	for _, bad := range unusable {
+		if bad.Overlaps(p) {
+			return netmap.Refuse(netmap.BadInput, "%s %s overlaps %s, which no container can use", what, p, bad)
+		}
+	}
+	return nil
+}
+
+// unusable is space with a fixed meaning: this-network, loopback, link-local,
+// multicast and reserved (RFC 6890).
+var unusable = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("224.0.0.0/3"), netip.MustParsePrefix("::/32"), netip.MustParsePrefix("fe80::/10"),
+	netip.MustParsePrefix("ff00::/8"),
+}

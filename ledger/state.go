@@ -1,0 +1,238 @@
+package ledger
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// State is what the ledger has decided so far. It is pure and deterministic: the
+// same commands in the same order give equal states, replies and changes on every
+// host. It is not safe for concurrent use.
+//
+// Invariants, after every command: subnets do not overlap; every block lies in
+// its subnet, has its subnet's size and one owner; VNIs and host indexes are
+// unique; a removed host holds nothing.
+type State struct {
+	cluster    netmap.ClusterID
+	generation uint64 // of the log: a recovered ledger has a greater one
+	applied    uint64 // index of the newest command seen
+	lastIndex  uint32 // host indexes are never given twice
+	nextVNI    netmap.VNI
+	ranges     []netip.Prefix // in the order in which they are used
+	hosts      map[netmap.HostID]*host
+	subnets    map[netip.Prefix]*subnet
+	networks   map[netmap.NetworkID]*network
+	claims     map[netip.Addr]netmap.Claim
+}
+
+type hostSet map[netmap.HostID]struct{}
+
+type host struct {
+	netmap.HostEntry
+	addr    netip.AddrPort
+	birth   Birth // the newest start that was shown
+	renewed int64 // leader's clock at the last admit or renew, Unix milliseconds
+	session session
+}
+
+type subnet struct {
+	netmap.Subnet
+	holders hostSet                       // hosts that use it
+	blocks  map[netip.Prefix]netmap.Block // owned
+	freed   map[netip.Prefix]uint64       // returned or taken back, by index: given out last
+}
+
+type network struct {
+	netmap.Network
+	members hostSet
+}
+
+// NewState is the state before founding.
+func NewState() *State {
+	return &State{
+		nextVNI: netmap.FirstVNI, hosts: map[netmap.HostID]*host{}, subnets: map[netip.Prefix]*subnet{},
+		networks: map[netmap.NetworkID]*network{}, claims: map[netip.Addr]netmap.Claim{},
+	}
+}
+
+// Cluster is the id given at founding, zero before.
+func (s *State) Cluster() netmap.ClusterID { return s.cluster }
+
+// Generation is the life number of this ledger's word, 1 from founding on.
+func (s *State) Generation() uint64 { return s.generation }
+
+// Applied is the index of the newest command seen.
+func (s *State) Applied() uint64 { return s.applied }
+
+// step is one command on its way through the state. Its methods decide first and
+// change the state only when nothing can refuse any more.
+type step struct {
+	*State
+	index   uint64
+	cmd     Command
+	self    *host // who asks; nil for found and the first admit
+	reply   Reply
+	changes []netmap.Change
+}
+
+// Apply carries out the command with the next index. What it decided is in the
+// reply, what it changed in the changes, at most one for each key. A refused
+// command changes nothing but the record of requests seen. An index not greater
+// than the last one is a replay and changes nothing.
+func (s *State) Apply(index uint64, cmd Command) (Reply, []netmap.Change) {
+	t := &step{State: s, index: index, cmd: cmd, reply: Reply{Index: index}}
+	if index <= s.applied {
+		t.reply.Refusal = netmap.Refuse(netmap.BadInput, "decision %d was made already; the newest is %d", index, s.applied)
+		return t.reply, nil
+	}
+	refusal := t.run()
+	t.reply.Refusal, t.reply.Cluster = refusal, s.cluster
+	s.applied = index
+	t.remember()
+	return t.reply, t.changes
+}
+
+func (t *step) run() *netmap.Refusal {
+	if err := t.cmd.check(); err != nil {
+		return netmap.Refuse(netmap.BadInput, "%s", err)
+	}
+	if refusal := t.authorize(); refusal != nil {
+		return refusal
+	}
+	if earlier, seen, refusal := t.repeated(); seen {
+		t.reply = earlier
+		return refusal
+	}
+	return t.dispatch()
+}
+
+func (t *step) dispatch() *netmap.Refusal {
+	c := t.cmd
+	switch c.Kind {
+	case KindFound:
+		return t.found(c.Found)
+	case KindAdmit:
+		return t.admit(c.Admit)
+	case KindRenew:
+		return t.renew()
+	case KindRemove:
+		return t.remove(c.Remove)
+	case KindAddRange:
+		return t.addRange(c.AddRange)
+	case KindEnsureSubnet:
+		return t.ensureSubnet(c.EnsureSubnet)
+	case KindReleaseSubnet:
+		return t.releaseSubnet(c.ReleaseSubnet)
+	case KindReserve:
+		return t.reserve(c.Reserve)
+	}
+	return t.dispatchMore()
+}
+
+func (t *step) dispatchMore() *netmap.Refusal {
+	c := t.cmd
+	switch c.Kind {
+	case KindGrantBlock:
+		return t.grantBlock(c.GrantBlock)
+	case KindReturnBlock:
+		return t.returnBlock(c.ReturnBlock)
+	case KindClaim:
+		return t.claim(c.Claim)
+	case KindCede:
+		return t.cede(c.Cede)
+	case KindUnclaim:
+		return t.unclaim(c.Unclaim)
+	case KindEnsureNetwork:
+		return t.ensureNetwork(c.EnsureNetwork)
+	case KindNameNetwork:
+		return t.nameNetwork(c.NameNetwork)
+	case KindRetireNetwork:
+		return t.retireNetwork(c.RetireNetwork)
+	default: // KindLeaveNetwork: check knows all kinds
+		return t.leaveNetwork(c.LeaveNetwork)
+	}
+}
+
+// set records that a noun is new or has changed.
+func (t *step) set(noun any) {
+	key, _ := netmap.KeyOf(noun)
+	t.put(netmap.Change{Key: key, Value: noun})
+}
+
+// gone records that a noun is no more.
+func (t *step) gone(key netmap.Key) { t.put(netmap.Change{Key: key}) }
+
+func (t *step) put(c netmap.Change) {
+	if i := slices.IndexFunc(t.changes, func(o netmap.Change) bool { return o.Key == c.Key }); i >= 0 {
+		t.changes[i] = c
+		return
+	}
+	t.changes = append(t.changes, c)
+}
+
+// fits refuses a noun that is too large to be told to other hosts.
+func fits(noun any) *netmap.Refusal {
+	key, _ := netmap.KeyOf(noun)
+	if _, err := netmap.Encode(key, noun); err != nil {
+		return netmap.Refuse(netmap.BadInput, "%s does not fit into a record: %s", key, err)
+	}
+	return nil
+}
+
+func compareID(a, b netmap.ID) int { return bytes.Compare(a[:], b[:]) }
+
+// sortedHosts is a set in a fixed order.
+func sortedHosts(set hostSet) []netmap.HostID { return slices.SortedFunc(maps.Keys(set), compareID) }
+
+func sortedPrefixes[V any](m map[netip.Prefix]V) []netip.Prefix {
+	return slices.SortedFunc(maps.Keys(m), comparePrefix)
+}
+
+func sortedAddrs[V any](m map[netip.Addr]V) []netip.Addr {
+	return slices.SortedFunc(maps.Keys(m), netip.Addr.Compare)
+}
+
+func (s *State) sortedNetworks() []*network {
+	return slices.SortedFunc(maps.Values(s.networks), func(a, b *network) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+// hostName is how people are told of a host.
+func (s *State) hostName(id netmap.HostID) string {
+	h := s.hosts[id]
+	if h == nil || h.Name == "" {
+		return "host " + id.Short()
+	}
+	return fmt.Sprintf("%s (%s)", h.Name, id.Short())
+}
+
+// networkName is how people are told of a network.
+func networkName(n *network) string {
+	if n.Name != "" {
+		return fmt.Sprintf("network %s", n.Name)
+	}
+	return fmt.Sprintf("network %d (not named yet)", n.ID)
+}
+
+// networkOf finds the network that a subnet belongs to, or nil.
+func (s *State) networkOf(p netip.Prefix) *network {
+	for _, n := range s.sortedNetworks() {
+		if slices.Contains(n.Subnets, p) {
+			return n
+		}
+	}
+	return nil
+}
+
+// subnetName is how people are told of a subnet.
+func (s *State) subnetName(p netip.Prefix) string {
+	if n := s.networkOf(p); n != nil {
+		return fmt.Sprintf("subnet %s of %s", p, networkName(n))
+	}
+	return fmt.Sprintf("subnet %s", p)
+}
