@@ -3,25 +3,38 @@
 # missing. Starts no service: the lab brings its own Docker daemons up and down.
 set -euo pipefail
 
-packages=(
-	docker.io       # dockerd, containerd, runc and the docker command of the lab's hosts
-	docker-registry # docker plugin push and install, on loopback
-	busybox-static  # the whole content of the test images
-	iproute2        # links between the lab's hosts
-	nftables iptables
-	procps
-	shellcheck
-	git ca-certificates
+# command=package, or package alone where it brings no command of its own. Docker
+# by another packager is as good.
+wanted=(
+	dockerd=docker.io               # dockerd, containerd, runc of the lab's hosts
+	docker-registry=docker-registry # docker plugin push and install, on loopback
+	busybox-static                  # the whole content of the test images
+	ip=iproute2                     # links between the lab's hosts
+	nft=nftables
+	iptables=iptables
+	ps=procps
+	shellcheck=shellcheck
+	git=git
+	ca-certificates
 )
 
-installed() {
-	[[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
+present() {
+	local command=${1%%=*} package=${1#*=}
+	if [[ $1 == *=* ]]; then
+		PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null
+	else
+		[[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]]
+	fi
 }
 
 missing=()
-for package in "${packages[@]}"; do
-	installed "$package" || missing+=("$package")
+for want in "${wanted[@]}"; do
+	present "$want" || missing+=("${want#*=}")
 done
+# From Debian 13 on, the docker command has a package of its own.
+if ! present docker=docker-cli && apt-cache show docker-cli >/dev/null 2>&1; then
+	missing+=(docker-cli)
+fi
 ((${#missing[@]})) || exit 0
 
 if ! command -v apt-get >/dev/null; then
