@@ -54,25 +54,61 @@ func (l *Lab) down(ctx context.Context, keepLogs bool) error {
 	if err != nil {
 		return err
 	}
-	killed := ticksSinceBoot()
+	spaces := pin(r)
 	err = l.each(func(h *Host) error { return h.PowerOff(ctx) })
 	err = errors.Join(err, r.Switch.signal(ctx, unix.SIGKILL, downWithin))
 	err = errors.Join(err, removeCgroups(r.Cgroups, downWithin))
-	if err != nil {
-		return err
+	if err == nil {
+		err = awaitNothing(ctx, spaces, l.cfg.Dir)
 	}
-	if err := awaitNothing(ctx, r, l.cfg.Dir, killed); err != nil {
+	spaces.release()
+	if err != nil {
 		return err
 	}
 	return clearDir(l.cfg.Dir, keepLogs)
 }
 
-// awaitNothing waits until nothing of the lab is left on the machine.
-func awaitNothing(ctx context.Context, r Record, dir string, killed uint64) error {
+// pinned are namespaces held open. The kernel gives the number of one that has ended to
+// the next that is made; these numbers stay the lab's until it has looked for what is left.
+type pinned struct {
+	files []*os.File
+	names []string
+}
+
+// pin holds the namespaces of the switch and of every host that is on.
+func pin(r Record) pinned {
+	var p pinned
+	holders := []Process{r.Switch}
+	for _, h := range r.Hosts {
+		holders = append(holders, h.Holder)
+	}
+	for _, holder := range holders {
+		if !holder.Alive() {
+			continue
+		}
+		for _, name := range holder.namespaces() {
+			kind, _, _ := strings.Cut(name, ":")
+			f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", holder.PID, kind))
+			if err == nil {
+				p.files, p.names = append(p.files, f), append(p.names, name)
+			}
+		}
+	}
+	return p
+}
+
+func (p pinned) release() {
+	for _, f := range p.files {
+		f.Close()
+	}
+}
+
+// awaitNothing waits until nothing of the lab runs or is mounted on the machine.
+func awaitNothing(ctx context.Context, spaces pinned, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, downWithin)
 	defer cancel()
 	for {
-		left, err := leftovers(r, dir, killed)
+		left, err := leftovers(spaces.names, dir)
 		if err != nil {
 			return err
 		}
@@ -85,15 +121,10 @@ func awaitNothing(ctx context.Context, r Record, dir string, killed uint64) erro
 	}
 }
 
-// leftovers lists what a record names and is still there: processes in its namespaces,
-// mounts below the state directory, cgroups. The kernel gives the numbers of namespaces that
-// have ended to new ones, so only processes older than the kill count.
-func leftovers(r Record, dir string, killed uint64) ([]string, error) {
-	namespaces := r.Switch.namespaces()
-	for _, h := range r.Hosts {
-		namespaces = append(namespaces, h.Namespaces...)
-	}
-	left, err := processesIn(namespaces, killed)
+// leftovers lists processes in the lab's namespaces and mounts below its state directory in
+// the machine's own mount namespace.
+func leftovers(namespaces []string, dir string) ([]string, error) {
+	left, err := processesIn(namespaces)
 	if err != nil {
 		return nil, err
 	}
@@ -107,17 +138,11 @@ func leftovers(r Record, dir string, killed uint64) ([]string, error) {
 			left = append(left, "mount "+lines.Text())
 		}
 	}
-	for _, cgroup := range r.Cgroups {
-		if _, err := os.Stat(cgroup); err == nil {
-			left = append(left, "cgroup "+cgroup)
-		}
-	}
 	return left, nil
 }
 
-// processesIn lists processes that live in one of these namespaces and started before a
-// time, in clock ticks since boot.
-func processesIn(namespaces []string, before uint64) ([]string, error) {
+// processesIn lists processes that live in one of these namespaces.
+func processesIn(namespaces []string) ([]string, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("lab: list processes: %w", err)
@@ -128,11 +153,7 @@ func processesIn(namespaces []string, before uint64) ([]string, error) {
 		if err != nil {
 			continue
 		}
-		p, err := identify(pid)
-		if err != nil || p.Started > before {
-			continue
-		}
-		for _, ns := range p.namespaces() {
+		for _, ns := range (Process{PID: pid}).namespaces() {
 			if slices.Contains(namespaces, ns) {
 				comm, _ := os.ReadFile(filepath.Join("/proc", entry.Name(), "comm"))
 				found = append(found, fmt.Sprintf("process %d %s in %s", pid, strings.TrimSpace(string(comm)), ns))

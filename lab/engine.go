@@ -190,8 +190,12 @@ func (h *Host) StartRegistry(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	return addr, h.await(ctx, "registry", p, func() bool {
-		_, err := h.Exec(ctx, "busybox", "wget", "-q", "-O", "/dev/null", "http://"+addr+"/v2/")
-		return err == nil
+		conn, err := h.Dial(ctx, "tcp", addr)
+		if err != nil {
+			return false
+		}
+		conn.Close()
+		return true
 	})
 }
 

@@ -12,10 +12,15 @@ import (
 // namespace is not among them: daemons enter it after they have joined the cgroups.
 const insideHost = unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWPID
 
-// startIn starts a command in namespaces of a recorded process. The thread that enters
-// them ends with its goroutine, so none of the caller's ever see them; the command is the
+// startIn starts a command in namespaces of a recorded process. The command is the
 // caller's own child and is waited for as usual.
 func startIn(holder Process, namespaces int, cmd *exec.Cmd) error {
+	return doIn(holder, namespaces, cmd.Start)
+}
+
+// doIn does something in namespaces of a recorded process, on a thread that ends with it,
+// so that none of the caller's ever see them.
+func doIn(holder Process, namespaces int, do func() error) error {
 	fd, err := holder.open()
 	if err != nil {
 		return fmt.Errorf("lab: process %d: %w; `lab up` brings it up again", holder.PID, err)
@@ -28,7 +33,7 @@ func startIn(holder Process, namespaces int, cmd *exec.Cmd) error {
 			done <- err
 			return
 		}
-		done <- cmd.Start()
+		done <- do()
 	}()
 	return <-done
 }

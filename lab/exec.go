@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -118,6 +120,29 @@ func (h *Host) output(ctx context.Context, c Command) (string, error) {
 		return strings.TrimSpace(out.String()), fmt.Errorf("%s: %s: %w: %s", h.Name(), strings.Join(args, " "), err, said)
 	}
 	return strings.TrimSpace(out.String()), nil
+}
+
+// Dial connects to an address from inside the host, as net.Dialer.DialContext does. The
+// address must be a number, not a name.
+func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if _, err := netip.ParseAddrPort(address); err != nil {
+		return nil, fmt.Errorf("lab: dial from %s: %w", h.Name(), err)
+	}
+	r, err := h.record()
+	if err != nil {
+		return nil, err
+	}
+	var conn net.Conn
+	err = doIn(r.Holder, unix.CLONE_NEWNET, func() error {
+		var d net.Dialer
+		var err error
+		conn, err = d.DialContext(ctx, network, address)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lab: from %s: %w", h.Name(), err)
+	}
+	return conn, nil
 }
 
 // daemonScript joins the host's cgroups and their namespace and starts the daemon, whose

@@ -108,6 +108,9 @@ func (h *Host) PowerOff(ctx context.Context) error {
 	if err := r.Holder.signal(ctx, unix.SIGKILL, 30*time.Second); err != nil {
 		return fmt.Errorf("lab: switch %s off: %w", h.Name(), err)
 	}
+	if err := unplug(h.lab.book, h.n); err != nil {
+		return err
+	}
 	return h.lab.book.changeHost(h.n, func(r *HostRecord) { *r = HostRecord{DockerArgs: r.DockerArgs} })
 }
 
@@ -140,10 +143,9 @@ func (h *Host) hold(ctx context.Context) error {
 	}
 	flags := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWPID)
 	logFile := filepath.Join(h.LogDir(), "host.log")
-	err := startHolder(ctx, plan.script(), flags, logFile, func(p Process) error {
+	return startHolder(ctx, plan.script(), flags, logFile, func(p Process) error {
 		return h.lab.book.changeHost(h.n, func(r *HostRecord) { r.Holder = p })
 	})
-	return errors.Join(err, h.lab.book.changeHost(h.n, func(r *HostRecord) { r.Namespaces = r.Holder.namespaces() }))
 }
 
 // startHolder starts a shell script as a process of new namespaces. The script reads a

@@ -122,15 +122,6 @@ func (p Process) awaitEnd(ctx context.Context, fd int, wait time.Duration) error
 	return fmt.Errorf("process %d still runs: %w", p.PID, ctx.Err())
 }
 
-// ticksSinceBoot is now in the unit of a Process's start time, hundredths of a second.
-func ticksSinceBoot() uint64 {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
-		return 0
-	}
-	return uint64(now.Nano() / int64(10*time.Millisecond))
-}
-
 // findInner finds the process that has a number inside the PID namespace of holder.
 func findInner(holder Process, number string) (Process, error) {
 	namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", holder.PID))

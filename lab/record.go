@@ -33,11 +33,9 @@ type Record struct {
 
 // HostRecord is what runs for one host.
 type HostRecord struct {
-	Holder Process `json:"holder"` // process 1 of the host
-	// Namespaces are the host's, as the kernel names them ("net:[4026532281]").
-	Namespaces []string `json:"namespaces"`
-	Containerd Process  `json:"containerd"`
-	Dockerd    Process  `json:"dockerd"`
+	Holder     Process `json:"holder"` // process 1 of the host
+	Containerd Process `json:"containerd"`
+	Dockerd    Process `json:"dockerd"`
 	// DockerArgs are the further arguments that dockerd runs with.
 	DockerArgs []string `json:"docker_args,omitempty"`
 }

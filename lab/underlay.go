@@ -98,13 +98,44 @@ func cable(c Config, sw *netlink.Handle, hostNS, n int) error {
 		// The other end went with a host that was switched off; the kernel is slow to follow.
 		_ = sw.LinkDel(old)
 	}
-	port := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: hostPort, PeerNamespace: netlink.NsFd(hostNS)}
+	port := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: hostPort, PeerNamespace: netlink.NsFd(hostNS), PeerHardwareAddr: hostMAC(n)}
 	port.Name, port.MTU, port.MasterIndex = portName(n), c.MTU, bridge.Attrs().Index
 	if err := sw.LinkAdd(port); err != nil {
 		return fmt.Errorf("lab: connect %s to the switch: %w", hostName(n), err)
 	}
 	return setUp(sw, portName(n))
 }
+
+// unplug takes a host's cable away. The kernel does so too when the host's namespace ends,
+// but only some time after its last process, and until then it would answer pings.
+func unplug(book notebook, n int) error {
+	r, err := book.read()
+	if err != nil {
+		return err
+	}
+	sw, ns, err := kernelOf(r.Switch)
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	defer sw.Close()
+	port, err := sw.LinkByName(portName(n))
+	if err == nil {
+		err = sw.LinkDel(port)
+	}
+	var absent netlink.LinkNotFoundError
+	if err != nil && !errors.As(err, &absent) && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("lab: unplug %s: %w", hostName(n), err)
+	}
+	return nil
+}
+
+// hostMAC is the address of a host's network card. It stays the same when the host is
+// switched off and on, as a real one does, so that its neighbours need not forget it.
+func hostMAC(n int) net.HardwareAddr { return net.HardwareAddr{0x02, 0x99, 0, 0, 0, byte(n)} }
 
 func setUp(h *netlink.Handle, name string) error {
 	link, err := h.LinkByName(name)

@@ -34,8 +34,8 @@ const maxStream = 10_000_000
 // patience is how long a stream waits for echoes after its last packet.
 const patience = time.Second
 
-// ledger of a stream: when each packet left and when it came back, from its beginning.
-type ledger struct {
+// trace of a stream: when each packet left and when it came back, from its beginning.
+type trace struct {
 	mu     sync.Mutex
 	sent   []time.Duration
 	back   []time.Duration // 0 is not yet
@@ -60,32 +60,32 @@ func MeasureLoss(ctx context.Context, addr string, every, last time.Duration, si
 		defer cancel()
 	}
 	began := time.Now()
-	var book ledger
+	var seen trace
 	var reader sync.WaitGroup
-	reader.Go(func() { book.collect(conn, began) })
-	book.send(ctx, conn, began, every, size)
+	reader.Go(func() { seen.collect(conn, began) })
+	seen.send(ctx, conn, began, every, size)
 	conn.SetReadDeadline(time.Now().Add(patience)) //nolint:errcheck // closing below ends the reader too
 	waited := time.AfterFunc(2*patience, func() { conn.Close() })
 	reader.Wait()
 	waited.Stop()
 	conn.Close()
-	return book.loss(), nil
+	return seen.loss(), nil
 }
 
-func (b *ledger) send(ctx context.Context, conn net.Conn, began time.Time, every time.Duration, size int) {
+func (t *trace) send(ctx context.Context, conn net.Conn, began time.Time, every time.Duration, size int) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	packet := make([]byte, size)
 	for n := range uint64(maxStream) {
 		binary.BigEndian.PutUint64(packet, n)
-		b.mu.Lock()
-		b.sent = append(b.sent, time.Since(began))
-		b.back = append(b.back, 0)
-		b.mu.Unlock()
+		t.mu.Lock()
+		t.sent = append(t.sent, time.Since(began))
+		t.back = append(t.back, 0)
+		t.mu.Unlock()
 		if _, err := conn.Write(packet); err != nil {
-			b.mu.Lock()
-			b.errs++
-			b.mu.Unlock()
+			t.mu.Lock()
+			t.errs++
+			t.mu.Unlock()
 		}
 		select {
 		case <-ctx.Done():
@@ -97,7 +97,7 @@ func (b *ledger) send(ctx context.Context, conn net.Conn, began time.Time, every
 
 // collect reads echoes until the connection's deadline or its end. An ICMP error, which
 // the kernel reports on reading, is not an end.
-func (b *ledger) collect(conn net.Conn, began time.Time) {
+func (t *trace) collect(conn net.Conn, began time.Time) {
 	packet := make([]byte, 64<<10)
 	for {
 		n, err := conn.Read(packet)
@@ -106,35 +106,35 @@ func (b *ledger) collect(conn net.Conn, began time.Time) {
 			return
 		}
 		if err == nil && n >= 8 {
-			b.note(binary.BigEndian.Uint64(packet), time.Since(began))
+			t.note(binary.BigEndian.Uint64(packet), time.Since(began))
 		}
 	}
 }
 
-func (b *ledger) note(n uint64, at time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (t *trace) note(n uint64, at time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	switch {
-	case n >= uint64(len(b.sent)):
-	case b.back[n] != 0:
-		b.dups++
+	case n >= uint64(len(t.sent)):
+	case t.back[n] != 0:
+		t.dups++
 	default:
-		b.back[n] = max(at, 1)
-		b.arrive = append(b.arrive, at)
+		t.back[n] = max(at, 1)
+		t.arrive = append(t.arrive, at)
 	}
 }
 
 // loss is the outcome of what was noted.
-func (b *ledger) loss() Loss {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	out := Loss{Sent: len(b.sent), Received: len(b.arrive), Duplicates: b.dups, SendErrors: b.errs}
+func (t *trace) loss() Loss {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := Loss{Sent: len(t.sent), Received: len(t.arrive), Duplicates: t.dups, SendErrors: t.errs}
 	var samples []time.Duration
 	run := 0
-	for i, back := range b.back {
+	for i, back := range t.back {
 		if back != 0 {
 			run = 0
-			samples = append(samples, back-b.sent[i])
+			samples = append(samples, back-t.sent[i])
 			continue
 		}
 		run++
@@ -145,8 +145,8 @@ func (b *ledger) loss() Loss {
 		}
 	}
 	out.Times = Summarize(samples)
-	for i := 1; i < len(b.arrive); i++ {
-		out.GapMillis = max(out.GapMillis, micros(b.arrive[i]-b.arrive[i-1])/1e3)
+	for i := 1; i < len(t.arrive); i++ {
+		out.GapMillis = max(out.GapMillis, micros(t.arrive[i]-t.arrive[i-1])/1e3)
 	}
 	return out
 }
