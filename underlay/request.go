@@ -16,7 +16,7 @@ import (
 // or the Port closes; from is the other end of the connection (its port is not
 // the caller's underlay port). A netmap.Refusal reaches the caller unchanged,
 // another error as its text. body is the handler's to keep.
-type Handler func(ctx context.Context, from netip.AddrPort, body []byte) ([]byte, error)
+type Handler = func(ctx context.Context, from netip.AddrPort, body []byte) ([]byte, error)
 
 // RemoteError is an error that a handler on another host returned.
 type RemoteError struct{ Text string }
