@@ -18,14 +18,18 @@ import (
 type Networks interface {
 	// EnsureNetwork finds or creates the network with these subnets.
 	EnsureNetwork(ctx context.Context, r NetworkRequest) (netmap.Network, error)
-	// LeaveNetwork gives this host's part in a network up, and its subnets.
-	LeaveNetwork(ctx context.Context, n netmap.Network) error
+	// LeaveNetwork gives up what a Docker network of this host has of it; last says
+	// that no other Docker network of this host is the same network.
+	LeaveNetwork(ctx context.Context, r NetworkRecord, last bool) error
 }
 
-// Facts tells the other hosts about endpoints. Neither method blocks.
+// Facts tells the other hosts about endpoints. No method waits for anybody.
 type Facts interface {
 	Announce(e netmap.Endpoint)
 	Withdraw(id netmap.EndpointID)
+	// Gone says that the endpoint is deleted on this host: its addresses may be
+	// given to another.
+	Gone(e netmap.Endpoint)
 }
 
 // Ports connects endpoints to their network in the kernel.

@@ -86,7 +86,8 @@ func parseAddress(text string, n netmap.Network, family func(netip.Addr) bool) (
 // is mended by the next call or by cleanup.
 func (d *Driver) deleteEndpoint(ctx context.Context, req endpointRequest) (rpc.Empty, error) {
 	id := netmap.EndpointID(req.EndpointID)
-	if _, ok := d.endpoint(id); !ok {
+	r, ok := d.endpoint(id)
+	if !ok {
 		return rpc.Empty{}, nil
 	}
 	d.cfg.Facts.Withdraw(id)
@@ -99,6 +100,7 @@ func (d *Driver) deleteEndpoint(ctx context.Context, req endpointRequest) (rpc.E
 	d.mu.Lock()
 	delete(d.endpoints, id)
 	d.mu.Unlock()
+	d.cfg.Facts.Gone(r.Endpoint)
 	return rpc.Empty{}, nil
 }
 

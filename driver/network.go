@@ -75,10 +75,8 @@ func (d *Driver) Settle(ctx context.Context) error {
 }
 
 func (d *Driver) settle(ctx context.Context, r NetworkRecord) error {
-	if !d.shared(r) {
-		if err := d.cfg.Networks.LeaveNetwork(ctx, r.Network); err != nil {
-			return fmt.Errorf("driver: network %s is removed here, the cluster will be told again: %w", short(r.Docker), err)
-		}
+	if err := d.cfg.Networks.LeaveNetwork(ctx, r, !d.shared(r)); err != nil {
+		return fmt.Errorf("driver: network %s is removed here, the cluster will be told again: %w", short(r.Docker), err)
 	}
 	return d.forgetNetwork(r.Docker)
 }

@@ -26,10 +26,11 @@ const optionPrefix = "weft."
 
 // NetworkRequest is what a user asked for with `docker network create`.
 type NetworkRequest struct {
+	Docker    string                // Docker's id
 	Subnets   []netip.Prefix        // v4 first
 	Aux       map[string]netip.Addr // --aux-address by name
 	Name      string                // weft.network; empty = the subnets name the network
-	BlockBits int                   // weft.block, prefix length; 0 = whatever the subnet has
+	Block     string                // weft.block as given, such as /24; empty = whatever the subnet has
 	VNI       netmap.VNI            // weft.vni; 0 = the ledger chooses
 	MTU       int                   // weft.mtu, bytes; 0 = from the underlay
 	Multicast bool
@@ -47,11 +48,7 @@ var knownOptions = map[string]func(*NetworkRequest, string) error{
 		return nil
 	},
 	"weft.block": func(r *NetworkRequest, v string) error {
-		bits, err := strconv.ParseUint(strings.TrimPrefix(v, "/"), 10, 8)
-		if err != nil || bits < 1 || bits > 128 {
-			return fmt.Errorf("want a prefix length such as /26")
-		}
-		r.BlockBits = int(bits)
+		r.Block = v // the room that cuts blocks reads it
 		return nil
 	},
 	"weft.vni": func(r *NetworkRequest, v string) error {
@@ -91,7 +88,7 @@ func readMTU(r *NetworkRequest, v string) error {
 
 // parseNetwork reads a whole CreateNetwork request.
 func parseNetwork(req createNetworkRequest) (NetworkRequest, error) {
-	out := NetworkRequest{Multicast: true, Aux: map[string]netip.Addr{}}
+	out := NetworkRequest{Docker: req.NetworkID, Multicast: true, Aux: map[string]netip.Addr{}}
 	if err := readOptions(&out, req.Options); err != nil {
 		return NetworkRequest{}, err
 	}
