@@ -3,7 +3,6 @@ package gossip
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -31,8 +30,9 @@ const (
 
 // wanted is a log that is behind, how far it should reach, and who said so.
 type wanted struct {
-	head netmap.Head
-	from []netmap.HostID // the last few
+	head  netmap.Head
+	from  []netmap.HostID        // the last few
+	asked map[netmap.HostID]bool // in this round
 }
 
 // want pulls a log until it reaches head, once for all who want it. Under g.mu.
@@ -63,7 +63,7 @@ func (g *Gossip) pullUntil(w *wanted, wait time.Duration) {
 		if wait > 0 && !g.pause(jitter(wait)) {
 			return
 		}
-		source, pull, ok := g.nextSource(w, try)
+		source, pull, ok := g.nextSource(w)
 		if !ok {
 			return
 		}
@@ -94,7 +94,7 @@ func (g *Gossip) unwant(w *wanted) {
 // nextSource says whom to ask for what: the origin itself (for the ledger's word
 // a keeper), then those who said that there is more, then anybody. False when
 // nothing is missing or nobody is there.
-func (g *Gossip) nextSource(w *wanted, try int) (Member, netmap.Pull, bool) {
+func (g *Gossip) nextSource(w *wanted) (Member, netmap.Pull, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	pulls := g.facts.Compare([]netmap.Head{w.head})
@@ -103,17 +103,23 @@ func (g *Gossip) nextSource(w *wanted, try int) (Member, netmap.Pull, bool) {
 		delete(g.repair.wanted, w.head.Origin) // at once: who wants more from now on begins anew
 		return Member{}, netmap.Pull{}, false
 	}
-	best := slices.DeleteFunc(slices.Clone(live), func(m Member) bool {
-		return m.ID != w.head.Origin && !(m.Keeper && w.head.Origin == g.facts.Cluster())
-	})
-	told := slices.DeleteFunc(slices.Clone(live), func(m Member) bool { return !slices.Contains(w.from, m.ID) })
-	order := [][]Member{best, told, live}
-	for i := range order {
-		if from := order[(i+try)%len(order)]; len(from) > 0 {
-			return from[rand.IntN(len(from))], pulls[0], true
+	rank := func(m Member) int {
+		switch {
+		case w.asked[m.ID]:
+			return 3
+		case m.ID == w.head.Origin, m.Keeper && w.head.Origin == g.facts.Cluster():
+			return 0
+		case slices.Contains(w.from, m.ID):
+			return 1
 		}
+		return 2
 	}
-	return Member{}, netmap.Pull{}, false
+	next := slices.MinFunc(some(live, len(live)), func(a, b Member) int { return rank(a) - rank(b) })
+	if w.asked[next.ID] || w.asked == nil { // everybody was: from the beginning
+		w.asked = map[netmap.HostID]bool{}
+	}
+	w.asked[next.ID] = true
+	return next, pulls[0], true
 }
 
 // fetch pulls one log from one host, page by page, and reports whether it reaches
