@@ -1,0 +1,182 @@
+package gossip_test
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/gossip"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/underlay"
+)
+
+// stranger is a port on the network without an agent behind it.
+func (w *town) stranger(n int) *underlay.Port {
+	w.t.Helper()
+	port, err := underlay.Open(underlay.Config{Listen: netip.AddrPortFrom(addrOf(n), 7950), Network: w.net.Host(addrOf(n))})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return port
+}
+
+func TestGarbageIsRefusedCountedAndNamed(t *testing.T) {
+	bubble(t, lan, func(t *testing.T, w *town) {
+		hosts := w.start(2)
+		stranger := w.stranger(66)
+		defer func() { _ = stranger.Close() }()
+		chance := rand.New(rand.NewPCG(3, 4))
+		good := append([]byte{0xf7, 1, 'b'}, ours[:]...)
+		good = netmap.AppendBatch(good, netmap.Batch{Origin: id(7), Life: 1, Seq: 3, Records: []netmap.Record{{Seq: 3, Key: netmap.NetworkKey(1), Value: []byte{255}}}})
+		for i := range 400 {
+			datagram := make([]byte, chance.IntN(200))
+			for j := range datagram {
+				datagram[j] = byte(chance.Uint32())
+			}
+			switch i % 8 {
+			case 1: // our envelope, then noise
+				datagram = append(append([]byte{0xf7, 1, "bhdmx"[chance.IntN(5)]}, ours[:]...), datagram...)
+			case 2:
+				datagram = append([]byte{0xf7, 1, 'm'}, datagram...)
+			case 3:
+				datagram = good[:chance.IntN(len(good))]
+			case 4:
+				datagram = good
+			case 5:
+				datagram = append(append([]byte{0xf7, 1, 'b'}, theirs[:]...), datagram...)
+			}
+			if _, err := stranger.Packets().WriteTo(datagram, hosts[0].cfg.Advertise); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 40 {
+			conn, err := stranger.Dial(t.Context(), underlay.KindGossip, hosts[0].cfg.Advertise)
+			if err != nil {
+				t.Fatal(err)
+			}
+			noise := make([]byte, chance.IntN(300))
+			for j := range noise {
+				noise[j] = byte(chance.Uint32())
+			}
+			if i%2 == 0 && len(noise) > 0 {
+				noise[0] = byte(i % 14) // one of memberlist's types
+			}
+			_, _ = conn.Write(noise) // it may hang up before the end
+			defer func() { _ = conn.Close() }()
+		}
+		bodies := map[string][]byte{"short": {1}, "foreign": append(theirs[:], 1), "noise": append(slices.Clone(ours[:]), 1, 2, 3)}
+		for name, body := range bodies {
+			for _, call := range []string{"gossip.pull", "gossip.heads"} {
+				if _, err := stranger.Call(t.Context(), hosts[0].cfg.Advertise, call, body); err == nil {
+					t.Errorf("%s: %s bytes were answered", call, name)
+				}
+			}
+		}
+		time.Sleep(10 * time.Second)
+		s := hosts[0].Stats()
+		t.Logf("%+v", s)
+		if s.Malformed < 150 || s.Foreign < 50 {
+			t.Errorf("not counted: %+v", s)
+		}
+		log := hosts[0].log.String()
+		if n := strings.Count(log, "a datagram was refused"); n == 0 || n > 2 || !strings.Contains(log, "192.0.2.66") {
+			t.Errorf("named %d times:\n%s", n, log)
+		}
+		hosts[1].say(container(2, 1))
+		w.settled(5*time.Second, hosts...)
+	})
+}
+
+func TestAForeignPullIsRefusedWithBothIDs(t *testing.T) {
+	bubble(t, lan, func(t *testing.T, w *town) {
+		hosts := w.start(1)
+		stranger := w.stranger(66)
+		defer func() { _ = stranger.Close() }()
+		_, err := stranger.Call(t.Context(), hosts[0].cfg.Advertise, "gossip.pull", netmap.AppendPull(slices.Clone(theirs[:]), netmap.Pull{Origin: id(1)}))
+		if err == nil || !strings.Contains(err.Error(), ours.String()) || !strings.Contains(err.Error(), theirs.String()) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestClonesAreReported(t *testing.T) {
+	for name, disguise := range map[string]func(copied *gossip.Config){
+		"a copied disk":                 func(c *gossip.Config) { c.Start, c.Nonce = 1, 99<<40 },
+		"a copy that started more":      func(c *gossip.Config) { c.Start, c.Nonce = 7, 99<<40 },
+		"a machine copied while it ran": func(c *gossip.Config) { c.Start, c.Nonce = 1, 2<<40+1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, lan, func(t *testing.T, w *town) {
+				hosts := w.start(3)
+				copied := w.host(4, ours)
+				copied.cfg.Host = id(2)
+				disguise(&copied.cfg)
+				copied.start()
+				time.Sleep(2 * time.Minute)
+				told := 0
+				for _, h := range w.hosts {
+					for len(h.clones) > 0 {
+						c := <-h.clones
+						if told++; c.Host != id(2) {
+							t.Errorf("%s reports %+v", h.cfg.Name, c)
+						}
+					}
+				}
+				if told < 2 {
+					t.Errorf("told %d times", told)
+				}
+				if told > 40 {
+					t.Errorf("told %d times in two minutes", told)
+				}
+				_ = hosts
+			})
+		})
+	}
+}
+
+func TestAnOlderDiskIsReported(t *testing.T) {
+	bubble(t, lan, func(t *testing.T, w *town) {
+		hosts := w.start(3)
+		hosts[1].restart()
+		hosts[1].restart()
+		w.settled(30*time.Second, hosts...)
+		time.Sleep(2 * time.Minute) // the earlier starts are forgotten
+		hosts[1].stop()
+		time.Sleep(2 * time.Minute)
+		hosts[1].cfg.Start, hosts[1].cfg.Nonce = 1, 77<<40
+		hosts[1].restart() // start 2 again, with another nonce
+		w.until("the report", time.Minute, func() bool { return len(hosts[1].clones) > 0 })
+		if c := <-hosts[1].clones; c.Host != id(2) || c.A.Start != 3 {
+			t.Errorf("got %+v", c)
+		}
+	})
+}
+
+// TestFactsThatDifferAreFetchedAnew: two writers under one identity leave copies
+// that are equally far and differ; the origin's own word counts.
+func TestFactsThatDifferAreFetchedAnew(t *testing.T) {
+	bubble(t, lan, func(t *testing.T, w *town) {
+		hosts := w.start(2)
+		forger := w.stranger(66)
+		defer func() { _ = forger.Close() }()
+		w.net.Cut(addrOf(1), addrOf(2))
+		forged := container(2, 200)
+		records, err := netmap.RecordsOf(2, []netmap.Change{forged})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := netmap.Batch{Origin: id(2), Life: 1, Prev: 1, Seq: 2, Records: records}
+		if _, err := forger.Packets().WriteTo(netmap.AppendBatch(append([]byte{0xf7, 1, 'b'}, ours[:]...), b), hosts[0].cfg.Advertise); err != nil {
+			t.Fatal(err)
+		}
+		w.until("the forgery", time.Second, func() bool { return has(hosts[0].View(), forged) })
+		hosts[1].say(container(2, 1))
+		w.net.HealAll()
+		w.until("the truth", 15*time.Second, func() bool {
+			return has(hosts[0].View(), container(2, 1)) && !has(hosts[0].View(), forged)
+		})
+	})
+}

@@ -1,0 +1,312 @@
+package gossip
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+func TestIdentitySurvivesEncoding(t *testing.T) {
+	for _, m := range []meta{
+		{Host: netmap.HostID{1}, Start: 1},
+		{Host: netmap.HostID{1}, Cluster: netmap.ClusterID{2}, Start: 1 << 60, Nonce: 1 << 63, Keeper: true, Name: "web-1"},
+	} {
+		b := m.encode()
+		if len(b) > maxMeta {
+			t.Errorf("%d bytes", len(b))
+		}
+		got, err := decodeMeta(b)
+		if diff := cmp.Diff(m, got); diff != "" || err != nil {
+			t.Error(diff, err)
+		}
+	}
+	long := meta{Host: netmap.HostID{1}, Start: 1, Name: strings.Repeat("n", 300) + "\x1b[2J"}
+	got, err := decodeMeta(long.encode())
+	if err != nil || len(got.Name) == 0 || !strings.HasPrefix(long.Name, got.Name) {
+		t.Errorf("a long name becomes %q, %v", got.Name, err)
+	}
+	bad := meta{Host: netmap.HostID{1}, Start: 1, Name: "a\x1b[2Jb"}
+	if got, err := decodeMeta(bad.encode()); err != nil || got.Name != "a[2Jb" {
+		t.Errorf("a name with escapes becomes %q, %v", got.Name, err)
+	}
+}
+
+func TestIdentitiesThatAreRefused(t *testing.T) {
+	own := meta{Host: netmap.HostID{1}, Cluster: netmap.ClusterID{1}, Start: 1}
+	other := meta{Host: netmap.HostID{2}, Cluster: netmap.ClusterID{2}, Start: 1}
+	newcomer := meta{Host: netmap.HostID{3}, Start: 1}
+	if err := own.accepts(other.encode()); !errors.Is(err, errForeign) {
+		t.Errorf("another cluster: %v", err)
+	}
+	for _, pair := range [][2]meta{{own, newcomer}, {newcomer, own}, {own, own}, {newcomer, newcomer}} {
+		if err := pair[0].accepts(pair[1].encode()); err != nil {
+			t.Errorf("%+v refuses %+v: %v", pair[0], pair[1], err)
+		}
+	}
+	later := other.encode()
+	later[0] = protocol + 1
+	var version *protocolError
+	if err := own.accepts(later); !errors.As(err, &version) {
+		t.Errorf("another protocol: %v", err)
+	}
+	for _, b := range [][]byte{nil, {protocol}, make([]byte, 60), append(other.encode(), make([]byte, 60)...)} {
+		if err := own.accepts(b); err == nil {
+			t.Errorf("% x was accepted", b)
+		}
+	}
+}
+
+func TestRefusalsNameTheCause(t *testing.T) {
+	own := meta{Host: netmap.HostID{1}, Cluster: netmap.ClusterID{1}, Start: 1, Name: "me"}
+	r, at := refusals{}, time.Unix(1000, 0)
+	peer := netip.MustParseAddrPort("[2001:db8::2]:7950")
+	later := own.encode()
+	later[0] = 9
+	got := r.add(event{kind: eventRefused, addr: peer, meta: later, why: &protocolError{theirs: 9}}, own, at)
+	if !strings.Contains(got.Text, "version 9") || !strings.Contains(got.Text, peer.String()) {
+		t.Errorf("%q", got.Text)
+	}
+	got = r.add(event{kind: eventRefused, addr: peer, meta: []byte{protocol}}, own, at.Add(time.Hour))
+	if got.Count != 2 || !got.First.Equal(at) || !strings.Contains(got.Text, "cannot be understood") {
+		t.Errorf("%+v", got)
+	}
+	for i := range 2 * maxRefused {
+		r.add(event{addr: netip.AddrPortFrom(peer.Addr(), uint16(i))}, own, at.Add(2*time.Hour+time.Duration(i)))
+	}
+	if len(r) != maxRefused || len(r.list()) != maxRefused {
+		t.Errorf("%d are remembered", len(r))
+	}
+}
+
+func FuzzDatagram(f *testing.F) {
+	own := meta{Host: netmap.HostID{1}, Cluster: netmap.ClusterID{2}, Start: 1}
+	f.Add(own.encode())
+	f.Add(append(encodePacket(packetDigest, own.Cluster, 0), digestNote{From: own.Host}.body()...))
+	f.Fuzz(func(_ *testing.T, b []byte) {
+		if m, err := decodeMeta(b); err == nil {
+			_ = refusalOf(event{meta: m.encode()}, own)
+		}
+		p, err := decodePacket(b)
+		if err != nil {
+			return
+		}
+		_, _ = decodeDigestNote(p.Cluster, p.Body)
+	})
+}
+
+func TestTheMailboxKeepsOrderAndTheLastWord(t *testing.T) {
+	m := newMailbox()
+	m.put(event{kind: eventAlive, name: "a"})
+	m.put(event{kind: eventAlive, name: "b"})
+	m.put(event{kind: eventDead, name: "a"})
+	m.put(event{kind: eventRefused, name: "a"})
+	var got []string
+	for _, e := range m.take() {
+		got = append(got, fmt.Sprint(e.name, e.kind))
+	}
+	if diff := cmp.Diff([]string{"a1", "b0", "a2"}, got); diff != "" {
+		t.Error(diff)
+	}
+	for i := range 2 * mailboxLimit {
+		m.put(event{kind: eventRefused, name: fmt.Sprint(i)})
+	}
+	m.put(event{kind: eventDead, name: "c"})
+	if list := m.take(); len(list) != mailboxLimit+1 || list[mailboxLimit].name != "c" {
+		t.Errorf("%d events", len(list))
+	}
+	if len(m.take()) != 0 {
+		t.Error("events were given out twice")
+	}
+}
+
+func TestPaceLetsABurstPass(t *testing.T) {
+	var p pace
+	now := time.Unix(100, 0)
+	for i := range paceBurst {
+		if wait := p.take(now); wait != 0 {
+			t.Fatalf("datagram %d waits %s", i, wait)
+		}
+	}
+	if wait := p.take(now); wait != time.Second/paceRate {
+		t.Errorf("the next waits %s", wait)
+	}
+	if wait := p.take(now.Add(time.Second)); wait != 0 {
+		t.Errorf("a second later: %s", wait)
+	}
+}
+
+func TestRosterKnowsTheLatestStart(t *testing.T) {
+	host, now := netmap.HostID{9}, time.Unix(1000, 0)
+	r := newRoster(Member{ID: netmap.HostID{1}, Start: 1, Nonce: 1, Alive: true})
+	see := func(kind eventKind, start, nonce uint64) bool {
+		m := meta{Host: host, Start: start, Nonce: nonce}
+		return r.update(event{kind: kind, name: nodeName(host, nonce<<40)}, m, now)
+	}
+	if !see(eventAlive, 1, 10) || see(eventAlive, 1, 10) {
+		t.Error("coming alive is said not once")
+	}
+	see(eventAlive, 2, 20)
+	see(eventDead, 1, 10)
+	if got := r.hosts(); len(got) != 1 || got[0].Start != 2 || !got[0].Alive {
+		t.Errorf("%+v", got)
+	}
+	all := func(netmap.HostID) bool { return true }
+	if got := r.clones(now.Add(time.Hour), all); got != nil {
+		t.Errorf("a restart is a clone: %+v", got)
+	}
+	see(eventAlive, 1, 10)
+	if got := r.clones(now.Add(ghostTime/2), all); got != nil {
+		t.Errorf("an earlier start that was not noticed dead yet is a clone: %+v", got)
+	}
+	later := now.Add(2 * ghostTime)
+	if got := r.clones(later, all); len(got) != 1 || got[0].A.Start != 2 || got[0].B.Start != 1 {
+		t.Errorf("%+v", got)
+	}
+	if got := r.clones(later, all); got != nil {
+		t.Errorf("told twice: %+v", got)
+	}
+	see(eventDead, 1, 10)
+	r.prune(later.Add(time.Hour), func(netmap.HostID) bool { return false })
+	if len(r.nodes) != 1 {
+		t.Errorf("%d starts are kept", len(r.nodes))
+	}
+	see(eventDead, 2, 20)
+	r.prune(later.Add(time.Hour), func(id netmap.HostID) bool { return id == host })
+	if len(r.nodes) != 0 {
+		t.Error("a removed host is kept")
+	}
+	for i := range maxDead + 10 {
+		now = now.Add(time.Second)
+		host = netmap.HostID{3, byte(i >> 8), byte(i)}
+		see(eventDead, 1, uint64(i+100))
+	}
+	r.prune(now, func(netmap.HostID) bool { return false })
+	if len(r.nodes) != maxDead {
+		t.Errorf("%d dead hosts are kept", len(r.nodes))
+	}
+}
+
+func TestPeersAreRemembered(t *testing.T) {
+	var p peerBook
+	at := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port) }
+	p.add(Member{ID: netmap.HostID{1}, Addr: at(1)})
+	p.add(Member{ID: netmap.HostID{2}, Addr: at(2)})
+	p.add(Member{ID: netmap.HostID{1}, Addr: at(3)}) // it moved
+	p.add(Member{ID: netmap.HostID{4}, Addr: at(2)}) // it took an address over
+	if diff := cmp.Diff([]string{at(3).String(), at(2).String()}, texts(p.list())); diff != "" {
+		t.Error(diff)
+	}
+	p.drop(func(id netmap.HostID) bool { return id == netmap.HostID{1} })
+	for i := range 2 * maxPeers {
+		p.add(Member{ID: netmap.HostID{5, byte(i >> 8), byte(i)}, Addr: at(uint16(i + 100))})
+	}
+	if len(p.list()) != maxPeers || !p.changed {
+		t.Errorf("%d peers", len(p.list()))
+	}
+}
+
+func texts[T fmt.Stringer](list []T) []string {
+	var out []string
+	for _, v := range list {
+		out = append(out, v.String())
+	}
+	return out
+}
+
+func TestHeldBatchesAreBounded(t *testing.T) {
+	r := newRepairs()
+	for i := range 100 {
+		r.hold(netmap.Batch{Origin: netmap.ID{1}, Prev: uint64(100 - i)})
+	}
+	got := r.release(netmap.ID{1})
+	if len(got) != maxHeld || !slices.IsSortedFunc(got, func(a, b netmap.Batch) int { return int(a.Prev) - int(b.Prev) }) {
+		t.Errorf("%d held", len(got))
+	}
+	for i := range 2 * maxHeldFor {
+		r.hold(netmap.Batch{Origin: netmap.ID{byte(i >> 8), byte(i), 1}})
+	}
+	if len(r.held) != maxHeldFor {
+		t.Errorf("held for %d origins", len(r.held))
+	}
+}
+
+func TestNewsFitsADatagram(t *testing.T) {
+	r, facts, self, now := newRepairs(), netmap.NewMap(netmap.ClusterID{1}), netmap.HostID{2}, time.Unix(1000, 0)
+	for i := range 200 {
+		origin := netmap.ID{3, byte(i)}
+		if i == 0 {
+			origin = self
+		}
+		if _, err := facts.Append(origin, 1<<62, []netmap.Change{{Key: netmap.NetworkKey(1), Value: netmap.Network{ID: 1}}}); err != nil {
+			t.Fatal(err)
+		}
+		r.touch(origin, now)
+	}
+	g := &Gossip{cfg: Config{Host: self}}
+	news := r.news(facts, self, now)
+	if news[0].Origin != self || len(g.headsPacket(netmap.ClusterID{1}, news)) > maxPacket {
+		t.Errorf("%d heads in %d bytes", len(news), len(g.headsPacket(netmap.ClusterID{1}, news)))
+	}
+	if got := r.news(facts, self, now.Add(2*headsRecent)); len(got) != 1 || len(r.touched) != 0 {
+		t.Errorf("old news: %v", got)
+	}
+}
+
+func TestComplaintsAreRationed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		n := &noise{log: slog.New(slog.NewTextHandler(&out, nil))}
+		for range 50 {
+			n.warn("a", "first")
+			n.warn("b", "second")
+		}
+		if got := strings.Count(out.String(), "\n"); got != 2 {
+			t.Errorf("%d lines", got)
+		}
+		time.Sleep(2 * quiet)
+		n.warn("a", "first")
+		if !strings.Contains(out.String(), "repeated=49") {
+			t.Error(out.String())
+		}
+		for i := range 2 * maxTopics {
+			n.warn(fmt.Sprint(i), "x")
+		}
+		if len(n.topics) > maxTopics {
+			t.Errorf("%d topics", len(n.topics))
+		}
+		log := memberlistLog{n}
+		for _, line := range []string{"[ERR] memberlist: broken\n", "[DEBUG] memberlist: fine\n"} {
+			if got, err := log.Write([]byte(line)); got != len(line) || err != nil {
+				t.Error(got, err)
+			}
+		}
+		if !strings.Contains(out.String(), "broken") || strings.Contains(out.String(), "fine") {
+			t.Error(out.String())
+		}
+	})
+}
+
+func TestConfigsThatAreRefused(t *testing.T) {
+	for name, c := range map[string]Config{
+		"nothing":     {},
+		"no start":    {Host: netmap.HostID{1}},
+		"no address":  {Host: netmap.HostID{1}, Start: 1},
+		"any address": {Host: netmap.HostID{1}, Start: 1, Advertise: netip.MustParseAddrPort("0.0.0.0:7950")},
+		"no underlay": {Host: netmap.HostID{1}, Start: 1, Advertise: netip.MustParseAddrPort("192.0.2.1:7950")},
+	} {
+		if _, err := Start(c); err == nil {
+			t.Errorf("%s: started", name)
+		}
+	}
+}
