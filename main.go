@@ -1,0 +1,142 @@
+// Weft is one network for the containers of many hosts: a Docker network and
+// IPAM plugin. See README.md.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/weftnet/weft/plugin"
+	"github.com/weftnet/weft/settings"
+	"github.com/weftnet/weft/status"
+)
+
+// version is set by the linker; see scripts/version.sh.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := root().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "weft:", err)
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:           "weft",
+		Short:         "one network for the containers of many hosts",
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	cmd.AddCommand(agentCommand(), statusCommand(), cleanupCommand())
+	return cmd
+}
+
+func agentCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "run the agent of this host; in the managed plugin Docker does",
+		Args:  cobra.NoArgs,
+	}
+	for _, s := range settings.Table() {
+		cmd.Flags().String(s.Flag(), s.Default, s.Usage())
+		if s.Hidden {
+			_ = cmd.Flags().MarkHidden(s.Flag()) // the flag exists
+		}
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		flags := map[string]string{}
+		cmd.Flags().Visit(func(f *pflag.Flag) { flags[f.Name] = f.Value.String() })
+		s, err := settings.Load(settings.Source{Environ: os.Environ(), Flags: flags, Version: version})
+		if err != nil {
+			return err
+		}
+		return runAgent(cmd.Context(), s)
+	}
+	return cmd
+}
+
+func runAgent(ctx context.Context, s settings.Settings) error {
+	if s.Name == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("WEFT_NAME is empty and the hostname is not known: %w", err)
+		}
+		s.Name = name
+	}
+	log := logger(s)
+	cfg, err := plugin.OnThisHost(s, version, log)
+	if err != nil {
+		return err
+	}
+	return plugin.Run(ctx, cfg, plugin.SocketPath)
+}
+
+func logger(s settings.Settings) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(s.LogLevel)) // checked by settings
+	options := &slog.HandlerOptions{Level: level}
+	if s.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}
+
+func statusCommand() *cobra.Command {
+	var asJSON bool
+	var socket string
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "show hosts, keepers, networks, blocks and endpoints as this host knows them",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
+			defer cancel()
+			r, err := status.Fetch(ctx, socket)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				enc := json.NewEncoder(cmd.OutOrStdout())
+				enc.SetIndent("", "  ")
+				return enc.Encode(r)
+			}
+			return status.Text(cmd.OutOrStdout(), r)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "for programs")
+	cmd.Flags().StringVar(&socket, "socket", status.SocketPath, "the agent's own socket")
+	return cmd
+}
+
+func cleanupCommand() *cobra.Command {
+	c := plugin.Cleanup{Socket: status.SocketPath}
+	cmd := &cobra.Command{
+		Use:   "cleanup",
+		Short: "remove everything of Weft from this host's kernel and disk",
+		Long: `Removes the overlay namespace with all bridges and VXLAN devices, every interface
+of Weft, the agent's sockets, and the state directory with this host's identity,
+allocations and its part of the ledger. It refuses while the agent runs or while
+Docker still has networks of Weft's. A cluster that loses a host this way still counts it; the
+other hosts keep working.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.Run(cmd.Context(), cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().BoolVar(&c.DryRun, "dry-run", false, "say what would be removed")
+	cmd.Flags().StringVar(&c.State, "state", "/var/lib/weft", "the state directory")
+	return cmd
+}

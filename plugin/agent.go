@@ -1,0 +1,244 @@
+package plugin
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/driver"
+	"github.com/weftnet/weft/gossip"
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/rpc"
+	"github.com/weftnet/weft/settings"
+	"github.com/weftnet/weft/store"
+	"github.com/weftnet/weft/underlay"
+)
+
+// Kernel is the data plane of this host. All methods are safe for concurrent use.
+type Kernel interface {
+	// Underlay is this host's address for the others and the MTU of its device.
+	Underlay() (netip.Addr, int, error)
+	// Routes are the prefixes that the host routes already, Weft's own left out.
+	Routes() []ipam.Route
+	// Set makes the kernel equal to the state; repeating it changes nothing. It
+	// answers how many operations that took.
+	Set(ctx context.Context, s datapath.State) (int, error)
+	// Plug makes one port beside Set and names the interface for Docker.
+	Plug(ctx context.Context, d datapath.Device, p datapath.Port) (string, error)
+	// Unplug removes a port; an unknown one is no error.
+	Unplug(ctx context.Context, id netmap.EndpointID) error
+}
+
+// Docker is the local engine beside the plugin protocol.
+type Docker interface {
+	Watch(ctx context.Context) <-chan dockerapi.Event
+	Networks(ctx context.Context) ([]dockerapi.Network, error)
+	Attachments(ctx context.Context, id, name string) ([]dockerapi.Attachment, error)
+	CreateReplica(ctx context.Context, spec dockerapi.ReplicaSpec) (string, error)
+	RemoveNetwork(ctx context.Context, id string) error
+	Drivers(ctx context.Context) ([]string, error)
+}
+
+// Config says what an agent is made of. The simulation gives it a kernel, a
+// network and no Docker.
+type Config struct {
+	Settings settings.Settings
+	Version  string
+	Kernel   Kernel
+	Docker   Docker           // nil: names and replicas are not kept
+	Network  underlay.Network // nil: the system's
+	OnCall   func(pid int32)  // hears of every call's process, which is dockerd; may be nil
+	Log      *slog.Logger
+}
+
+// Agent is the one process per host. All methods are safe for concurrent use.
+type Agent struct {
+	cfg      Config
+	self     netmap.HostID
+	identity store.Identity
+	fact     netmap.HostFact
+	mtu      int
+	log      *slog.Logger
+
+	store  *store.Store
+	port   *underlay.Port
+	gossip *gossip.Gossip
+	ledger *ledger.Ledger
+	ipam   *ipam.IPAM
+	driver *driver.Driver
+
+	member   chan struct{} // closed once this host is a member
+	kick     chan struct{} // wakes the reconciling loop
+	tasks    sync.WaitGroup
+	stop     context.CancelFunc
+	founding netmap.ClusterID // of the cluster that this host founds, if it does
+
+	mu       sync.Mutex
+	datapath datapathHealth
+	problems map[string]string            // by topic
+	names    map[netmap.EndpointID]string // containers of this host's endpoints
+}
+
+// Open opens every room. It waits for no peer and not for Docker; whatever fails
+// here is told at once, because nothing would work without it.
+func Open(cfg Config) (a *Agent, err error) {
+	a = &Agent{cfg: cfg, log: cfg.Log, member: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}}
+	_, _ = rand.Read(a.founding[:]) // never fails (crypto/rand)
+	ctx, stop := context.WithCancel(context.Background())
+	a.stop = stop
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	for _, open := range []func() error{a.openStore, a.openPort, a.openGossip, a.openDocker, a.openLedger} {
+		if err := open(); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.announceSelf(); err != nil {
+		return nil, err
+	}
+	for _, task := range []func(context.Context){a.join, a.reconcile, a.settle, a.replicate} {
+		a.tasks.Go(func() { task(ctx) })
+	}
+	return a, nil
+}
+
+func (a *Agent) openStore() (err error) {
+	a.store, err = store.Open(a.cfg.Settings.HostPath(a.cfg.Settings.State))
+	if err != nil {
+		return err
+	}
+	a.identity = a.store.Identity()
+	a.self = a.identity.Host
+	return nil
+}
+
+func (a *Agent) openPort() error {
+	addr, mtu, err := a.cfg.Kernel.Underlay()
+	if err != nil {
+		return err
+	}
+	a.mtu = mtu
+	a.fact = netmap.HostFact{
+		Name: a.cfg.Settings.Name, Underlay: netip.AddrPortFrom(addr, a.cfg.Settings.Port),
+		MTU: mtu, Version: a.cfg.Version,
+	}
+	listen := netip.AddrPortFrom(netip.IPv6Unspecified(), a.cfg.Settings.Port)
+	if addr.Is4() {
+		listen = netip.AddrPortFrom(netip.IPv4Unspecified(), a.cfg.Settings.Port)
+	}
+	a.port, err = underlay.Open(underlay.Config{Listen: listen, Network: a.cfg.Network, Log: a.log})
+	return err
+}
+
+func (a *Agent) openGossip() (err error) {
+	a.gossip, err = gossip.Start(gossip.Config{
+		Host: a.self, Start: a.identity.Start, Nonce: a.identity.Nonce,
+		Cluster: a.store.Cluster(), Name: a.cfg.Settings.Name, Advertise: a.fact.Underlay, Join: a.cfg.Settings.Join,
+		Underlay: a.port, Packets: a.port.Packets(), Handle: func(name string, h gossip.Handler) { a.port.Handle(name, h) },
+		Disk: a.store.Bucket("gossip"), OnClone: a.foundClone, Log: a.log,
+	})
+	return err
+}
+
+func (a *Agent) openLedger() (err error) {
+	a.ledger, err = ledger.Open(ledger.Config{
+		Self: a.self, Start: a.identity.Start, Nonce: a.identity.Nonce,
+		Dir:      filepath.Join(a.cfg.Settings.HostPath(a.cfg.Settings.State), "ledger"),
+		Underlay: a.port, Members: a.ledgerMembers, OnChange: a.publish, Log: a.log,
+	})
+	return err
+}
+
+func (a *Agent) openDocker() (err error) {
+	a.driver, err = driver.New(driver.Config{Networks: a, Facts: a, Ports: a, Disk: a.store.Bucket("driver")})
+	if err != nil {
+		return err
+	}
+	a.ipam, err = ipam.New(ipam.Config{
+		Decisions: a, Disk: a.store.Bucket("ipam"), Holder: a.holder, Routes: a.cfg.Kernel.Routes,
+		Problem: func(err error) { a.log.Warn("addresses", "err", err) },
+	})
+	if err != nil {
+		return err
+	}
+	a.port.Handle(cedeRequest, a.serveCede)
+	return nil
+}
+
+// Routes are the methods of both plugin protocols.
+func (a *Agent) Routes() map[string]rpc.Handler {
+	routes := a.driver.Routes()
+	for name, h := range a.ipam.Routes() {
+		routes[name] = h
+	}
+	return routes
+}
+
+// Close ends every room, the last opened first. It does not leave the cluster: a
+// restart must not make the others forget this host.
+func (a *Agent) Close() error {
+	a.stop()
+	var errs []error
+	if a.ipam != nil {
+		a.ipam.Close()
+	}
+	if a.ledger != nil {
+		errs = append(errs, a.ledger.Close())
+	}
+	if a.gossip != nil {
+		errs = append(errs, a.gossip.Close())
+	}
+	if a.port != nil {
+		errs = append(errs, a.port.Close())
+	}
+	a.tasks.Wait()
+	if a.store != nil {
+		errs = append(errs, a.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// problem keeps the newest sentence on a topic for `weft status`; an empty one
+// means that it is over. A new sentence is logged once.
+func (a *Agent) problem(topic, sentence string) {
+	a.mu.Lock()
+	old := a.problems[topic]
+	if sentence == "" {
+		delete(a.problems, topic)
+	} else {
+		a.problems[topic] = sentence
+	}
+	a.mu.Unlock()
+	if sentence != "" && sentence != old {
+		a.log.Error(sentence, "topic", topic)
+	}
+}
+
+func (a *Agent) foundClone(c gossip.Clone) {
+	a.problem("clone "+c.Host.String(), fmt.Sprintf("two agents use the identity of host %s: one at %s and one at %s; stop the copy and give it an empty state directory", c.Host.Short(), c.A.Addr, c.B.Addr))
+}
+
+// rest waits for d or until ctx ends; it reports whether to go on.
+func rest(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,99 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/weftnet/weft/datapath/linux"
+	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/store"
+)
+
+// Cleanup removes everything of Weft from this host (invariant 11).
+type Cleanup struct {
+	Socket string // the agent's own; it must not answer
+	State  string // directory
+	DryRun bool   // only say what would go
+}
+
+// Run removes, and says what. It changes nothing while an agent runs or while
+// Docker has networks of Weft's, whose containers would lose their network.
+func (c Cleanup) Run(ctx context.Context, out io.Writer) error {
+	if err := c.check(ctx); err != nil {
+		return err
+	}
+	k, err := linux.Open(linux.Config{})
+	if err != nil {
+		return err
+	}
+	gone, err := k.Cleanup(ctx, c.DryRun)
+	err = errors.Join(err, k.Close())
+	files, fileErr := c.files()
+	gone = append(gone, files...)
+	word := "removed"
+	if c.DryRun {
+		word = "would remove"
+	}
+	for _, g := range gone {
+		_, _ = fmt.Fprintln(out, word, g) // a reader that is gone misses the report
+	}
+	if len(gone) == 0 {
+		_, _ = fmt.Fprintln(out, "nothing of Weft is left on this host")
+	}
+	return errors.Join(err, fileErr)
+}
+
+func (c Cleanup) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if _, err := status.Fetch(ctx, c.Socket); err == nil {
+		return errors.New("the agent runs on this host: first remove Weft's networks (docker network rm), then docker plugin disable weftnet/weft:latest")
+	}
+	docker, err := dockerapi.Open(dockerapi.Config{Socket: "/var/run/docker.sock", Drivers: []string{"weft"}})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = docker.Close() }()
+	networks, err := docker.Networks(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // no Docker here: it has no networks of ours
+	}
+	if i := slices.IndexFunc(networks, func(n dockerapi.Network) bool { return n.Ours }); i >= 0 {
+		return fmt.Errorf("docker has network %s of Weft's: enable the plugin, docker network rm %s, and disable it again", networks[i].Name, networks[i].Name)
+	}
+	return nil
+}
+
+// files removes the state directory, if it is one of ours, and the sockets.
+func (c Cleanup) files() (gone []string, err error) {
+	paths := []string{c.Socket}
+	if _, err := os.Stat(filepath.Join(c.State, store.FileName)); err == nil {
+		paths = append(paths, c.State)
+	} else if entries, err := os.ReadDir(c.State); err == nil && len(entries) > 0 {
+		return nil, fmt.Errorf("%s has no %s: it is no state directory of Weft's, so it stays", c.State, store.FileName)
+	}
+	for _, p := range paths {
+		if _, err := os.Lstat(p); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		gone = append(gone, p)
+		if c.DryRun {
+			continue
+		}
+		if err := os.RemoveAll(p); err != nil {
+			return gone, fmt.Errorf("cleanup: %w", err)
+		}
+	}
+	if !c.DryRun {
+		_ = os.Remove(filepath.Dir(c.Socket)) // if nothing else is in it
+	}
+	return gone, nil
+}

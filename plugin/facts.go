@@ -1,0 +1,76 @@
+package plugin
+
+import (
+	"net/netip"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// announceSelf tells the others about this host and everything that its disk says
+// it holds: the first announcement of a start is the whole truth, and the others
+// compare it with what they know, so that a restart makes nothing flap.
+func (a *Agent) announceSelf() error {
+	facts := map[netmap.Key]any{netmap.HostFactKey(a.self): a.fact}
+	for _, r := range a.driver.Endpoints() {
+		if r.Joined {
+			facts[netmap.EndpointKey(r.Endpoint.ID)] = r.Endpoint
+		}
+	}
+	return a.gossip.Announce(facts, nil)
+}
+
+// announce tells facts; what cannot be encoded is a fault of ours, and is shown.
+func (a *Agent) announce(set map[netmap.Key]any, del ...netmap.Key) {
+	if err := a.gossip.Announce(set, del); err != nil {
+		a.problem("facts", err.Error())
+	}
+	a.wake()
+}
+
+// Announce implements driver.Facts.
+func (a *Agent) Announce(e netmap.Endpoint) {
+	a.mu.Lock()
+	e.Name = a.names[e.ID]
+	a.mu.Unlock()
+	a.announce(map[netmap.Key]any{netmap.EndpointKey(e.ID): e})
+}
+
+// Withdraw implements driver.Facts.
+func (a *Agent) Withdraw(id netmap.EndpointID) {
+	a.mu.Lock()
+	delete(a.names, id)
+	a.mu.Unlock()
+	a.announce(nil, netmap.EndpointKey(id))
+}
+
+// Gone implements driver.Facts.
+func (a *Agent) Gone(e netmap.Endpoint) {
+	if err := a.ipam.EndpointGone(e.V4, e.V6); err != nil {
+		a.log.Warn("addresses of a deleted endpoint", "endpoint", e.ID, "err", err)
+	}
+}
+
+// holder names the endpoint of this host that has an address, for ipam.
+func (a *Agent) holder(addr netip.Addr) string {
+	r, ok := a.driver.Holder(addr)
+	if !ok {
+		return ""
+	}
+	e := r.Endpoint
+	a.mu.Lock()
+	e.Name = a.names[e.ID]
+	a.mu.Unlock()
+	return endpointName(e)
+}
+
+// nameEndpoint announces the name of the container behind an endpoint of this
+// host, once Docker told it.
+func (a *Agent) nameEndpoint(e netmap.Endpoint, name string) {
+	a.mu.Lock()
+	known := a.names[e.ID] == name
+	a.names[e.ID] = name
+	a.mu.Unlock()
+	if !known {
+		a.Announce(e)
+	}
+}

@@ -1,0 +1,108 @@
+package plugin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/datapath/linux"
+	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/settings"
+)
+
+// errNoCaller is the answer to who Docker is before its first call.
+var errNoCaller = errors.New("docker has not called yet")
+
+// host is the machine that the agent runs on: its kernel, and the mount namespace
+// of the dockerd that calls.
+type host struct {
+	kernel  *linux.Kernel
+	managed bool // inside a managed plugin, whose mount namespace is not the host's
+	dockerd atomic.Int32
+	choice  settings.Advertise
+	log     *slog.Logger
+}
+
+// OnThisHost makes the Config of an agent that works on the machine it runs on.
+func OnThisHost(s settings.Settings, version string, log *slog.Logger) (Config, error) {
+	h := &host{managed: s.Root != "", choice: s.Advertise, log: log}
+	kernel, err := linux.Open(linux.Config{
+		PinView: s.HostPath(linux.DefaultPin), HostPID: h.pid, ProcSys: filepath.Join(s.HostPath("/proc"), "sys"),
+	})
+	if err != nil {
+		return Config{}, err
+	}
+	h.kernel = kernel
+	docker, err := dockerapi.Open(dockerapi.Config{Socket: s.HostPath("/run/docker.sock"), Drivers: []string{"weft"}})
+	if err != nil {
+		return Config{}, errors.Join(err, kernel.Close())
+	}
+	return Config{Settings: s, Version: version, Kernel: h, Docker: docker, Log: log, OnCall: h.called}, nil
+}
+
+func (h *host) called(pid int32) {
+	if pid > 0 {
+		h.dockerd.Store(pid)
+	}
+}
+
+// pid is a process in the host's mount namespace; 0 is this one.
+func (h *host) pid() (int, error) {
+	if !h.managed {
+		return 0, nil
+	}
+	if pid := h.dockerd.Load(); pid != 0 {
+		return int(pid), nil
+	}
+	return 0, errNoCaller
+}
+
+// Set implements Kernel.
+func (h *host) Set(ctx context.Context, s datapath.State) (int, error) {
+	r, err := h.kernel.Set(ctx, s)
+	errs := []error{err}
+	for _, f := range r.Failed {
+		errs = append(errs, f)
+	}
+	for _, op := range r.Done {
+		h.log.Debug("kernel", "op", op.String())
+	}
+	return len(r.Done), errors.Join(errs...)
+}
+
+// Plug implements Kernel.
+func (h *host) Plug(ctx context.Context, d datapath.Device, p datapath.Port) (string, error) {
+	return h.kernel.Plug(ctx, datapath.Plugged{Device: d, Port: p})
+}
+
+// Unplug implements Kernel.
+func (h *host) Unplug(ctx context.Context, id netmap.EndpointID) error {
+	return h.kernel.Unplug(ctx, id)
+}
+
+// Routes implements Kernel. A host whose routes cannot be read has none: the
+// overlap check is a help, not a promise.
+func (h *host) Routes() []ipam.Route {
+	routes, err := linux.Routes(linux.Config{})
+	if err != nil {
+		h.log.Warn("the host's routes cannot be read, overlaps go unnoticed", "err", err)
+	}
+	out := make([]ipam.Route, 0, len(routes))
+	for _, r := range routes {
+		out = append(out, ipam.Route{Prefix: r.Prefix, Name: "the route via " + cmp.Or(r.Device, "no device")})
+	}
+	return out
+}
+
+// Underlay implements Kernel.
+func (h *host) Underlay() (netip.Addr, int, error) {
+	u, err := linux.FindUnderlay(linux.Config{}, h.choice.String())
+	return u.Addr, u.MTU, err
+}

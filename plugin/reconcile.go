@@ -1,0 +1,117 @@
+package plugin
+
+import (
+	"context"
+	"time"
+
+	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/netmap"
+)
+
+// driftInterval is how often the kernel is read again without a reason.
+const driftInterval = 30 * time.Second
+
+// datapathHealth is what `weft status` says about the kernel's side.
+type datapathHealth struct {
+	lastSet  time.Time
+	repaired uint64
+	err      error
+}
+
+// wake makes the reconciling loop run soon; it never blocks.
+func (a *Agent) wake() {
+	select {
+	case a.kick <- struct{}{}:
+	default: // it will run anyway
+	}
+}
+
+// reconcile keeps the kernel equal to what the facts say, whenever they change
+// and now and then without a reason (invariant 8).
+func (a *Agent) reconcile(ctx context.Context) {
+	changed, unsubscribe := a.gossip.Subscribe()
+	defer unsubscribe()
+	drift := time.NewTicker(driftInterval)
+	defer drift.Stop()
+	for {
+		drifted := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-a.kick:
+		case <-drift.C:
+			drifted = true
+		}
+		a.setKernel(ctx, drifted)
+	}
+}
+
+func (a *Agent) setKernel(ctx context.Context, drifted bool) {
+	ctx, cancel := context.WithTimeout(ctx, driftInterval)
+	defer cancel()
+	view := a.gossip.View()
+	n, err := a.cfg.Kernel.Set(ctx, datapath.Desired(view, a.self, a.local()))
+	a.mu.Lock()
+	a.datapath.lastSet, a.datapath.err = time.Now(), err
+	if drifted && err == nil {
+		a.datapath.repaired += uint64(n)
+	}
+	a.mu.Unlock()
+	if err != nil {
+		a.problem("datapath", "the kernel does not carry out what the facts say: "+err.Error())
+		return
+	}
+	a.problem("datapath", "")
+}
+
+// local is what this host knows about itself without anybody's help.
+func (a *Agent) local() datapath.Local {
+	l := datapath.Local{
+		Source: a.fact.Underlay.Addr(), UnderlayMTU: a.mtu, MTU: a.cfg.Settings.MTU,
+		UDPPort: a.cfg.Settings.VXLANPort, Synced: a.gossip.Synced(),
+	}
+	for _, r := range a.driver.Networks() {
+		if !r.Leaving {
+			l.Networks = append(l.Networks, r.Network)
+		}
+	}
+	for _, r := range a.driver.Endpoints() {
+		if r.Joined {
+			l.Ports = append(l.Ports, portOf(r.Endpoint))
+		}
+	}
+	return l
+}
+
+func portOf(e netmap.Endpoint) datapath.Port {
+	return datapath.Port{Endpoint: e.ID, Network: e.Network, V4: e.V4, V6: e.V6, MAC: e.MAC}
+}
+
+// Plug implements driver.Ports.
+func (a *Agent) Plug(ctx context.Context, e netmap.Endpoint) (string, error) {
+	view := a.gossip.View()
+	local := a.local()
+	for _, n := range local.Networks {
+		if n.ID == e.Network {
+			return a.cfg.Kernel.Plug(ctx, datapath.DeviceOf(view, a.self, n, local), portOf(e))
+		}
+	}
+	return "", netmap.Refuse(netmap.Unknown, "network %d of endpoint %.12s is not one of this host", e.Network, e.ID)
+}
+
+// Unplug implements driver.Ports.
+func (a *Agent) Unplug(ctx context.Context, id netmap.EndpointID) error {
+	return a.cfg.Kernel.Unplug(ctx, id)
+}
+
+// settle tells the ledger again of what it could not be told at the time.
+func (a *Agent) settle(ctx context.Context) {
+	for rest(ctx, driftInterval) {
+		try, cancel := context.WithTimeout(ctx, joinTimeout)
+		if err := a.driver.Settle(try); err != nil && ctx.Err() == nil {
+			a.log.Warn("networks that were removed here", "err", err)
+		}
+		cancel()
+	}
+}

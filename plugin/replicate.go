@@ -1,0 +1,221 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/driver"
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+)
+
+// replicaPause is how long replication waits after a step that failed, and the
+// longest that it waits for a reason to look again.
+const (
+	replicaRetry  = 2 * time.Second
+	replicaLook   = 30 * time.Second
+	replicaBudget = 90 * time.Second // for one look and its steps
+)
+
+// replicator is what the replicating loop remembers between two looks.
+type replicator struct {
+	a       *Agent
+	seen    map[string]dockerNet // by Docker's id, as of the last look
+	removed map[string]bool      // by this agent, so that the event is no user's word
+}
+
+// replicate learns names from the local Docker and keeps its networks equal to
+// those that the ledger names, beside the plugin protocol (DESIGN §5).
+func (a *Agent) replicate(ctx context.Context) {
+	if a.cfg.Docker == nil {
+		return
+	}
+	r := &replicator{a: a, seen: map[string]dockerNet{}, removed: map[string]bool{}}
+	events := a.cfg.Docker.Watch(ctx)
+	changed, unsubscribe := a.gossip.Subscribe()
+	defer unsubscribe()
+	again := time.NewTimer(replicaLook)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e, open := <-events:
+			if !open {
+				return
+			}
+			r.hear(ctx, e)
+		case <-changed:
+		case <-again.C:
+		}
+		pause := replicaLook
+		if !r.look(ctx) {
+			pause = replicaRetry
+		}
+		again.Reset(pause)
+	}
+}
+
+// hear takes in an event of the local Docker. A user's `network rm` retires the
+// network everywhere.
+func (r *replicator) hear(ctx context.Context, e dockerapi.Event) {
+	if e.Kind != dockerapi.NetworkRemoved {
+		return
+	}
+	gone, known := r.seen[e.Network]
+	mine := r.removed[e.Network]
+	delete(r.removed, e.Network)
+	if !known || mine || gone.Network == 0 || !r.a.cfg.Settings.Replicate {
+		return
+	}
+	err := r.do(ctx, ledger.Command{Kind: ledger.KindRetireNetwork, RetireNetwork: &ledger.RetireNetwork{ID: gone.Network}})
+	if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) {
+		r.a.problem("retire "+gone.Name, "network "+gone.Name+" was removed here, but the other hosts could not be told: "+err.Error())
+	}
+}
+
+// look compares once and carries the steps out; false asks for another look soon.
+func (r *replicator) look(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, replicaBudget)
+	defer cancel()
+	local, networks, err := r.local(ctx)
+	if err != nil {
+		return false // Docker is down or restarting; its events tell when it is back
+	}
+	if !r.a.cfg.Settings.Replicate || !r.a.gossip.Synced() {
+		return true
+	}
+	ok := true
+	problem := ""
+	for _, s := range planReplicas(r.a.gossip.View().Networks, local) {
+		if s.Problem != "" {
+			problem = s.Problem
+			continue
+		}
+		if err := r.carryOut(ctx, s, networks); err != nil {
+			ok, problem = false, err.Error()
+		}
+	}
+	r.a.problem("replicas", problem)
+	return ok
+}
+
+// local lists Docker's networks as replication sees them, and learns the names of
+// the containers on them.
+func (r *replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Network, error) {
+	networks, err := r.a.cfg.Docker.Networks(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	records := map[string]driver.NetworkRecord{}
+	for _, rec := range r.a.driver.Networks() {
+		records[rec.Docker] = rec
+	}
+	out := make([]dockerNet, 0, len(networks))
+	seen := map[string]dockerNet{}
+	for _, n := range networks {
+		rec, ours := records[n.ID]
+		d := dockerNet{ID: n.ID, Name: n.Name, Ours: ours || n.Ours, Network: rec.Network.ID, Replica: n.Replica != 0}
+		if ours {
+			attached, err := r.a.cfg.Docker.Attachments(ctx, n.ID, n.Name)
+			if err != nil {
+				return nil, nil, err
+			}
+			d.InUse = len(attached) > 0
+			r.nameEndpoints(attached)
+		}
+		out = append(out, d)
+		seen[d.ID] = d
+	}
+	for id, d := range r.seen { // keep what an event about its end may still ask for
+		if _, still := seen[id]; !still && !r.removed[id] && len(seen) < 4096 {
+			seen[id] = d
+		}
+	}
+	r.seen = seen
+	return out, networks, nil
+}
+
+func (r *replicator) nameEndpoints(attached []dockerapi.Attachment) {
+	byID := map[netmap.EndpointID]string{}
+	for _, at := range attached {
+		if at.Endpoint != "" {
+			byID[at.Endpoint] = at.Name
+		}
+	}
+	for _, rec := range r.a.driver.Endpoints() {
+		if name, ok := byID[rec.Endpoint.ID]; ok && rec.Joined {
+			r.a.nameEndpoint(rec.Endpoint, name)
+		}
+	}
+}
+
+func (r *replicator) carryOut(ctx context.Context, s step, networks []dockerapi.Network) error {
+	switch {
+	case s.Create != nil:
+		spec := r.spec(*s.Create, networks)
+		if spec.Driver == "" {
+			return errors.New("network " + s.Create.Name + " cannot appear here: Docker does not list the plugin yet")
+		}
+		_, err := r.a.cfg.Docker.CreateReplica(ctx, spec)
+		if errors.Is(err, dockerapi.ErrNameTaken) {
+			return nil // the next look finds out who has it
+		}
+		return err
+	case s.Remove != nil:
+		r.removed[s.Remove.ID] = true
+		err := r.a.cfg.Docker.RemoveNetwork(ctx, s.Remove.ID)
+		if errors.Is(err, dockerapi.ErrInUse) {
+			delete(r.removed, s.Remove.ID)
+			return nil // a container came; the next look sees it
+		}
+		return err
+	default:
+		err := r.do(ctx, ledger.Command{Kind: ledger.KindNameNetwork, NameNetwork: &ledger.NameNetwork{ID: s.Name, Name: s.As}})
+		if errors.Is(err, &netmap.Refusal{Kind: netmap.Conflict}) {
+			return nil // another host was first; its word arrives as a fact
+		}
+		return err
+	}
+}
+
+// spec is a network of the cluster in Docker's words.
+func (r *replicator) spec(n netmap.Network, networks []dockerapi.Network) dockerapi.ReplicaSpec {
+	view := r.a.gossip.View()
+	spec := dockerapi.ReplicaSpec{
+		Network: n.ID, Name: n.Name, Driver: r.driverName(networks), Internal: n.Internal, Options: n.DockerOptions,
+	}
+	for _, p := range n.Subnets {
+		pool := dockerapi.Pool{Subnet: p}
+		if s, ok := view.Subnet(p); ok {
+			pool.Gateway, pool.Aux = s.Gateway, s.Reserved
+		}
+		spec.Pools = append(spec.Pools, pool)
+	}
+	return spec
+}
+
+// driverName is the name under which this Docker knows the plugin.
+func (r *replicator) driverName(networks []dockerapi.Network) string {
+	for _, n := range networks {
+		if n.Ours {
+			return n.Driver
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), replicaRetry)
+	defer cancel()
+	names, err := r.a.cfg.Docker.Drivers(ctx)
+	if err != nil || len(names) == 0 {
+		return ""
+	}
+	return names[0]
+}
+
+func (r *replicator) do(ctx context.Context, c ledger.Command) error {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	_, err := r.a.decide(ctx, c)
+	return err
+}

@@ -1,0 +1,127 @@
+package plugin
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/status"
+)
+
+// Report is what `weft status` shows.
+func (a *Agent) Report() *status.Report {
+	view := a.gossip.View()
+	r := &status.Report{
+		Version: a.cfg.Version, Cluster: a.store.Cluster(), Self: a.self, Name: a.fact.Name, State: a.state(),
+		Hosts: a.hosts(view), Networks: a.networks(view), At: time.Now(),
+	}
+	l := a.ledger.Status()
+	r.Ledger = status.Ledger{Role: l.Role, Leader: l.Leader, Keepers: l.Keepers, Decided: view.Decided}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r.Datapath = status.Datapath{LastSet: a.datapath.lastSet, Repaired: a.datapath.repaired}
+	if a.datapath.err != nil {
+		r.Datapath.Error = a.datapath.err.Error()
+	}
+	for _, p := range a.problems {
+		r.Problems = append(r.Problems, p)
+	}
+	for _, f := range a.gossip.Refused() {
+		r.Problems = append(r.Problems, f.Error())
+	}
+	slices.Sort(r.Problems)
+	return r
+}
+
+func (a *Agent) state() string {
+	select {
+	case <-a.member:
+		return "ready"
+	default:
+	}
+	if len(a.cfg.Settings.Join) == 0 && a.store.Cluster().IsZero() {
+		return "founding"
+	}
+	return "joining"
+}
+
+func (a *Agent) hosts(view *netmap.View) []status.Host {
+	alive := map[netmap.HostID]bool{a.self: true}
+	for _, m := range a.gossip.Members() {
+		alive[m.ID] = m.Alive
+	}
+	keepers := a.ledger.Status().Keepers
+	out := make([]status.Host, 0, len(view.Hosts))
+	for _, h := range view.Hosts {
+		s := status.Host{
+			ID: h.ID, Name: hostName(view, h.ID), Underlay: h.Fact.Underlay, State: "unreachable",
+			Keeper: slices.Contains(keepers, h.ID), Version: h.Fact.Version, MTU: h.Fact.MTU,
+		}
+		switch {
+		case h.Entry.Removed:
+			s.State = "removed"
+		case alive[h.ID]:
+			s.State = "alive"
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func (a *Agent) networks(view *netmap.View) []status.Network {
+	local := a.local()
+	used := a.usage()
+	out := make([]status.Network, 0, len(view.Networks))
+	for _, n := range view.Networks {
+		s := status.Network{ID: n.ID, Name: n.Name, VNI: n.VNI}
+		if slices.ContainsFunc(local.Networks, func(l netmap.Network) bool { return l.ID == n.ID }) {
+			s.MTU = datapath.DeviceOf(view, a.self, n, local).PortMTU
+		}
+		for _, p := range n.Subnets {
+			s.Subnets = append(s.Subnets, subnetOf(view, p, used))
+		}
+		for _, e := range view.Endpoints {
+			if e.Network == n.ID {
+				s.Endpoints = append(s.Endpoints, status.Endpoint{ID: e.ID, Name: e.Name, Host: e.Host, V4: e.V4, V6: e.V6, MAC: e.MAC})
+			}
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// usage counts this host's addresses by block.
+func (a *Agent) usage() map[netip.Prefix]int {
+	out := map[netip.Prefix]int{}
+	for _, p := range a.ipam.Inventory() {
+		for _, b := range p.Blocks {
+			out[b.Block.Prefix] = b.Used
+		}
+	}
+	return out
+}
+
+func subnetOf(view *netmap.View, p netip.Prefix, used map[netip.Prefix]int) status.Subnet {
+	out := status.Subnet{Prefix: p}
+	if s, ok := view.Subnet(p); ok {
+		out.Gateway = s.Gateway
+	}
+	for _, b := range view.Blocks {
+		if b.Subnet != p {
+			continue
+		}
+		block := status.Block{Prefix: b.Prefix, Owner: b.Owner}
+		if n, mine := used[b.Prefix]; mine {
+			block.Used = &n
+		}
+		out.Blocks = append(out.Blocks, block)
+	}
+	for _, c := range view.Claims {
+		if c.Subnet == p {
+			out.Claims = append(out.Claims, status.Claim{Addr: c.Addr, Owner: c.Owner})
+		}
+	}
+	return out
+}

@@ -1,0 +1,61 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/weftnet/weft/rpc"
+	"github.com/weftnet/weft/status"
+)
+
+// SocketPath is where Docker finds the plugin: dockerd binds it into a managed
+// plugin, and looks for it there itself when the agent is a service of the host.
+const SocketPath = "/run/docker/plugins/weft.sock"
+
+// closeTimeout is what calls under way get when the agent is told to stop; Docker
+// kills it after 10 s.
+const closeTimeout = 5 * time.Second
+
+// Run serves Docker until ctx ends. The socket listens before anything is opened,
+// so Docker's calls wait in it and none is refused.
+func Run(ctx context.Context, cfg Config, socket string) error {
+	ln, err := rpc.Listen(socket)
+	if err != nil {
+		return err
+	}
+	a, err := Open(cfg)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	srv := rpc.New(rpc.Config{Routes: a.Routes(), Observe: cfg.observe})
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() { cancel(srv.Serve(ln)) }()
+	go func() { cancel(status.Serve(ctx, cfg.Settings.HostPath(status.SocketPath), a.Report)) }()
+	cfg.Log.Info("serving Docker", "socket", socket, "host", a.self, "version", cfg.Version)
+	<-ctx.Done()
+	ended := context.Cause(ctx)
+	if errors.Is(ended, context.Canceled) {
+		ended = nil
+	}
+	limit, done := context.WithTimeout(context.Background(), closeTimeout)
+	defer done()
+	if err := errors.Join(ended, srv.Close(limit), a.Close()); err != nil {
+		return fmt.Errorf("plugin: %w", err)
+	}
+	return nil
+}
+
+// observe learns who Docker is and tells of calls that failed.
+func (cfg Config) observe(d rpc.Done) {
+	if cfg.OnCall != nil {
+		cfg.OnCall(d.Peer.PID)
+	}
+	level := slog.LevelDebug
+	if d.Err != nil {
+		level = slog.LevelWarn
+	}
+	cfg.Log.Log(context.Background(), level, "call", "method", d.Method, "took", d.Took, "pid", d.Peer.PID, "err", d.Err)
+}
