@@ -150,8 +150,21 @@ func (d *differ) ops(goal State) []Op {
 // diffTable compares two tables of one kind. An entry whose key stays is
 // replaced, never deleted.
 func diffTable[E, K comparable](d *differ, have, want []E, key func(E) K, op func(E) Op) {
+	goal := make(map[K]E, len(want))
+	for _, e := range want {
+		goal[key(e)] = e
+	}
 	old := make(map[K]E, len(have))
 	for _, e := range have {
+		if was, twice := old[key(e)]; twice {
+			// The kernel can send for one MAC to several hosts; we never ask for it.
+			if was == goal[key(e)] {
+				was, e = e, was
+			}
+			o := op(was)
+			o.Verb = Delete
+			d.deletes = append(d.deletes, o)
+		}
 		old[key(e)] = e
 	}
 	for _, e := range want {
@@ -163,7 +176,7 @@ func diffTable[E, K comparable](d *differ, have, want []E, key func(E) K, op fun
 		delete(old, key(e))
 	}
 	for _, e := range have {
-		if _, gone := old[key(e)]; gone {
+		if was, gone := old[key(e)]; gone && was == e {
 			o := op(e)
 			o.Verb = Delete
 			d.deletes = append(d.deletes, o)

@@ -1,0 +1,195 @@
+package linux
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/datapath"
+)
+
+// noAddress is IN6_ADDR_GEN_MODE_NONE (linux/if_link.h): IPv6 stays on, so that a
+// bridge can hold neighbours, without an address of its own.
+const noAddress = 1
+
+// errNoPort says that there is no veth pair to attach; only Plug makes one.
+var errNoPort = errors.New("the port does not exist")
+
+// device carries out an operation on a device.
+func (k *Kernel) device(op datapath.Op) error {
+	switch {
+	case op.Object == datapath.ABridge && op.Verb == datapath.Add:
+		return k.addBridge(op.Device)
+	case op.Object == datapath.AVXLAN && op.Verb == datapath.Add:
+		return k.addVXLAN(op.Device)
+	case op.Object == datapath.APort && op.Verb == datapath.Add:
+		return k.attach(op.Device, op.Port)
+	case op.Object == datapath.ABridge:
+		return k.overlay.remove(op.Device.Bridge)
+	case op.Object == datapath.AVXLAN:
+		return k.overlay.remove(op.Device.VXLAN)
+	}
+	return k.overlay.remove(op.Port.Name)
+}
+
+// link finds a device by name, nil if there is none.
+func (s *space) link(name string) (netlink.Link, error) {
+	l, err := s.LinkByName(name)
+	if _, none := errors.AsType[netlink.LinkNotFoundError](err); none {
+		return nil, nil
+	}
+	return l, err
+}
+
+// remove deletes a device; one that is not there is deleted.
+func (s *space) remove(name string) error {
+	l, err := s.link(name)
+	if err != nil || l == nil {
+		return err
+	}
+	if err := s.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("delete %s: %w", name, err)
+	}
+	return nil
+}
+
+// addBridge makes a bridge or puts right the one that is there. Its ports are
+// without VLANs, else each entry would be stored once more for VLAN 1. The alias
+// comes last: without it the bridge counts as half made.
+func (k *Kernel) addBridge(d datapath.Device) error {
+	l, err := k.overlay.link(d.Bridge)
+	if err != nil {
+		return err
+	}
+	b, isBridge := l.(*netlink.Bridge)
+	if l != nil && !isBridge {
+		if err := k.overlay.remove(d.Bridge); err != nil {
+			return err
+		}
+	}
+	if !isBridge {
+		off, pvid := false, uint16(0)
+		b = &netlink.Bridge{LinkAttrs: attrs(d.Bridge, d.MTU), MulticastSnooping: &off, VlanDefaultPVID: &pvid}
+		if err := k.overlay.LinkAdd(b); err != nil {
+			return err
+		}
+	}
+	if b.MulticastSnooping != nil && *b.MulticastSnooping {
+		if err := k.overlay.BridgeSetMcastSnoop(b, false); err != nil {
+			return err
+		}
+	}
+	if err := k.overlay.finish(b, d.MTU); err != nil {
+		return err
+	}
+	return k.overlay.LinkSetAlias(b, datapath.BridgeAlias(d))
+}
+
+func attrs(name string, mtu int) netlink.LinkAttrs {
+	a := netlink.NewLinkAttrs()
+	a.Name, a.MTU = name, mtu
+	return a
+}
+
+// finish sets what all our devices have in common, and sets them up.
+func (s *space) finish(l netlink.Link, mtu int) error {
+	if err := s.LinkSetMTU(l, mtu); err != nil {
+		return fmt.Errorf("mtu %d: %w", mtu, err)
+	}
+	// A host without IPv6 has nothing to switch off.
+	if err := s.LinkSetIP6AddrGenMode(l, noAddress); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("no IPv6 address: %w", err)
+	}
+	if err := s.LinkSetUp(l); err != nil {
+		return fmt.Errorf("up: %w", err)
+	}
+	return nil
+}
+
+// addVXLAN makes a VXLAN device or puts right the one that is there. The device
+// belongs to the host's namespace, where its UDP socket lives, and appears in the
+// overlay's, in one step: nobody sees it come and go in between.
+func (k *Kernel) addVXLAN(d datapath.Device) error {
+	l, err := k.overlay.link(d.VXLAN)
+	if err != nil {
+		return err
+	}
+	v, isVXLAN := l.(*netlink.Vxlan)
+	same := isVXLAN && isOurs(v, d.VNI) && v.Port == int(d.UDPPort) && addrOf(v.SrcAddr) == d.Source
+	if l != nil && !same {
+		if err := k.overlay.remove(d.VXLAN); err != nil {
+			return err
+		}
+	}
+	if !same {
+		if err := k.makeVXLAN(d); err != nil {
+			return err
+		}
+	}
+	if l, err = k.overlay.LinkByName(d.VXLAN); err != nil {
+		return err
+	}
+	if err := k.overlay.enslave(l, d.Bridge); err != nil {
+		return err
+	}
+	if err := k.overlay.LinkSetBrNeighSuppress(l, true); err != nil {
+		return fmt.Errorf("neigh_suppress (needs Linux 4.15): %w", err)
+	}
+	err = k.overlay.finish(l, d.MTU)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return k.portTaken(d, err)
+	}
+	return err
+}
+
+func (k *Kernel) makeVXLAN(d datapath.Device) error {
+	a := attrs(d.VXLAN, d.MTU)
+	a.Namespace = netlink.NsFd(k.overlay.file.Fd())
+	v := &netlink.Vxlan{LinkAttrs: a, VxlanId: int(d.VNI), Port: int(d.UDPPort), SrcAddr: net.IP(d.Source.AsSlice()), NoAge: true}
+	err := k.host.LinkAdd(v)
+	if errors.Is(err, unix.EEXIST) {
+		return k.vniTaken(d, err)
+	}
+	return err
+}
+
+// attach makes an overlay end a port of a network's bridge.
+func (k *Kernel) attach(d datapath.Device, p datapath.Bridged) error {
+	l, err := k.overlay.link(p.Name)
+	if err != nil {
+		return err
+	}
+	if l == nil {
+		return errNoPort
+	}
+	if err := k.overlay.enslave(l, d.Bridge); err != nil {
+		return err
+	}
+	if err := k.overlay.finish(l, d.MTU); err != nil {
+		return err
+	}
+	return k.overlay.LinkSetAlias(l, datapath.PortAlias(p.Endpoint))
+}
+
+// enslave puts a device on a bridge, as a port that does not learn: a container
+// cannot take over another's MAC by sending from it.
+func (s *space) enslave(l netlink.Link, bridge string) error {
+	b, err := s.LinkByName(bridge)
+	if err != nil {
+		return fmt.Errorf("bridge %s: %w", bridge, err)
+	}
+	err = s.LinkSetMaster(l, b)
+	if errors.Is(err, unix.EXFULL) {
+		return fmt.Errorf("bridge %s has 1023 ports, more the kernel does not take: start the container on another host: %w", bridge, err)
+	}
+	if err != nil {
+		return fmt.Errorf("attach %s to bridge %s: %w", l.Attrs().Name, bridge, err)
+	}
+	if err := s.LinkSetLearning(l, false); err != nil {
+		return fmt.Errorf("learning off: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/netmap"
+)
+
+// DefaultPin is where the overlay namespace is pinned, in the host's mount
+// namespace.
+const DefaultPin = "/run/weft/netns/overlay"
+
+// timeout bounds every wait for an answer of the kernel.
+const timeout = 5 * time.Second
+
+// Config says where the host is. The zero Config is right for an agent that runs
+// as a process of the host.
+type Config struct {
+	// HostNS is a path of the host's network namespace; empty = the caller's.
+	HostNS string
+	// Pin is the path of the pin in the host's mount namespace; empty =
+	// DefaultPin. It must be on a file system that a reboot empties.
+	Pin string
+	// PinView is where the pin shows in the agent's own mount namespace, such as
+	// /host/run/weft/netns/overlay; empty = Pin.
+	PinView string
+	// HostPID is a process whose mount namespace is the host's, such as the
+	// dockerd that called, or 0 for the agent's own. An error says that none is
+	// known yet; then only a namespace that shows at PinView can be used. Nil
+	// means 0. It is called with the Kernel locked and must not call it.
+	HostPID func() (int, error)
+	// ProcSys is a writable /proc/sys; empty = /proc/sys. Its entries are those
+	// of the thread's network namespace, wherever it is mounted from.
+	ProcSys string
+}
+
+// Kernel is the overlay of one host. Safe for concurrent use; Plug and Unplug
+// wait for at most a few milliseconds' work of a Set.
+type Kernel struct {
+	cfg     Config
+	setting gate // serialises Set
+	turn    gate // guards everything below, and the kernel's tables
+	host    *space
+	overlay *space // nil until found or made
+	notes   []string
+	ports   ports
+}
+
+// Open connects to the host's network namespace, and to the overlay namespace if
+// it is there; else the first Set or Plug makes it. It changes nothing.
+func Open(cfg Config) (*Kernel, error) {
+	cfg = cfg.withDefaults()
+	host, err := openPath(cfg.HostNS)
+	if err != nil {
+		return nil, fmt.Errorf("linux: the host's network namespace: %w", err)
+	}
+	k := &Kernel{cfg: cfg, setting: newGate(), turn: newGate(), host: host, ports: newPorts()}
+	if err := k.find(); err != nil && !errors.Is(err, errNoPin) {
+		return nil, errors.Join(err, k.Close())
+	}
+	return k, nil
+}
+
+func (c Config) withDefaults() Config {
+	if c.HostNS == "" {
+		c.HostNS = "/proc/thread-self/ns/net"
+	}
+	if c.Pin == "" {
+		c.Pin = DefaultPin
+	}
+	if c.PinView == "" {
+		c.PinView = c.Pin
+	}
+	if c.HostPID == nil {
+		c.HostPID = func() (int, error) { return 0, nil }
+	}
+	if c.ProcSys == "" {
+		c.ProcSys = "/proc/sys"
+	}
+	return c
+}
+
+// Close lets go of the namespaces. The overlay keeps working.
+func (k *Kernel) Close() error {
+	k.turn <- struct{}{}
+	defer k.turn.leave()
+	err := k.host.close()
+	if k.overlay != nil {
+		err = errors.Join(err, k.overlay.close())
+		k.overlay = nil
+	}
+	return err
+}
+
+// Report says what a Set did.
+type Report struct {
+	Done   []datapath.Op // carried out, in order
+	Failed []Failure     // not carried out; all others were tried
+	// Missing are wanted endpoints that have no port, and that only Plug can give
+	// one: their container's end is gone.
+	Missing []netmap.EndpointID
+	// Notes are things that the host does not let us do and that work is possible
+	// without, such as a sysctl that is read-only.
+	Notes []string
+}
+
+// Failure is an operation that the kernel refused.
+type Failure struct {
+	Op  datapath.Op
+	Err error
+}
+
+// Error implements error.
+func (f Failure) Error() string { return fmt.Sprintf("%s: %v", f.Op, f.Err) }
+
+// Unwrap gives the kernel's answer.
+func (f Failure) Unwrap() error { return f.Err }
+
+// gate is a mutex that one can stop waiting for.
+type gate chan struct{}
+
+func newGate() gate { return make(gate, 1) }
+
+func (g gate) enter(ctx context.Context) error {
+	select {
+	case g <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("linux: waiting for another change of the overlay: %w", context.Cause(ctx))
+	}
+}
+
+func (g gate) leave() { <-g }

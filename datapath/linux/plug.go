@@ -1,0 +1,213 @@
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/netmap"
+)
+
+// Plug gives an endpoint its port and answers with the name of the end that waits
+// in the host's namespace, MAC and MTU set. It makes the network's devices if
+// they are not there yet and touches nothing else, so it is done in about a
+// millisecond, then local containers and those known here reach the port. It may
+// be repeated: a port whose container has it already is left alone.
+func (k *Kernel) Plug(ctx context.Context, p datapath.Plugged) (inner string, err error) {
+	if err := k.turn.enter(ctx); err != nil {
+		return "", err
+	}
+	defer k.turn.leave()
+	if err := k.plug(p); err != nil {
+		return "", fmt.Errorf("linux: plug endpoint %.12s into network %d: %w", p.Port.Endpoint, p.Device.ID, err)
+	}
+	k.ports.plug(p)
+	return datapath.InnerName(p.Port.Endpoint), nil
+}
+
+func (k *Kernel) plug(p datapath.Plugged) error {
+	if err := k.ensure(); err != nil {
+		return err
+	}
+	if err := k.ready(p.Device); err != nil {
+		return err
+	}
+	if err := k.pair(p); err != nil {
+		return err
+	}
+	outer := datapath.Bridged{Name: datapath.OuterName(p.Port.Endpoint), Endpoint: p.Port.Endpoint}
+	if err := k.attach(p.Device, outer); err != nil {
+		return err
+	}
+	var ops []datapath.Op
+	mac := p.Port.HardwareAddr()
+	if mac.IsZero() {
+		return nil
+	}
+	ops = append(ops, datapath.Op{Verb: datapath.Add, Object: datapath.ABridging, Device: p.Device, Port: outer, MAC: mac})
+	return k.now(append(ops, neighbours(datapath.Add, p)...))
+}
+
+func neighbours(verb datapath.Verb, p datapath.Plugged) (ops []datapath.Op) {
+	for _, a := range []netip.Addr{p.Port.V4, p.Port.V6} {
+		if a.IsValid() {
+			ops = append(ops, datapath.Op{Verb: verb, Object: datapath.ANeighbour, Device: p.Device, MAC: p.Port.HardwareAddr(), Addr: a})
+		}
+	}
+	return ops
+}
+
+// ready makes the network's devices, unless they look right at a glance; Set
+// looks closer.
+func (k *Kernel) ready(d datapath.Device) error {
+	b, err := k.overlay.link(d.Bridge)
+	if err != nil {
+		return err
+	}
+	v, err := k.overlay.link(d.VXLAN)
+	if err != nil {
+		return err
+	}
+	if b != nil && v != nil && b.Attrs().Flags&v.Attrs().Flags&net.FlagUp != 0 && v.Attrs().MasterIndex == b.Attrs().Index {
+		return nil
+	}
+	if err := k.addBridge(d); err != nil {
+		return fmt.Errorf("bridge %s: %w", d.Bridge, err)
+	}
+	if err := k.addVXLAN(d); err != nil {
+		return fmt.Errorf("VXLAN device %s: %w", d.VXLAN, err)
+	}
+	return nil
+}
+
+// pair makes the endpoint's veth pair, each end where it belongs, in one step.
+// What is left of an earlier try is used if it is whole.
+func (k *Kernel) pair(p datapath.Plugged) error {
+	innerName, outerName := datapath.InnerName(p.Port.Endpoint), datapath.OuterName(p.Port.Endpoint)
+	inner, err := k.host.link(innerName)
+	if err != nil {
+		return err
+	}
+	outer, err := k.overlay.link(outerName)
+	if err != nil {
+		return err
+	}
+	if inner != nil && inner.Type() != "veth" {
+		return fmt.Errorf("the host has a %s device %s that is not ours: rename or delete it", inner.Type(), innerName)
+	}
+	switch {
+	case outer != nil && inner == nil: // Docker has moved it
+		return nil
+	case outer != nil:
+		return k.host.dress(inner, p)
+	case inner != nil: // its other end is nowhere of ours
+		if err := k.host.remove(innerName); err != nil {
+			return err
+		}
+	}
+	v := netlink.NewVeth(attrs(innerName, p.Device.PortMTU))
+	v.HardwareAddr = mac(p.Port)
+	v.PeerName, v.PeerMTU, v.PeerNamespace = outerName, uint32(p.Device.MTU), netlink.NsFd(k.overlay.file.Fd())
+	if err := k.host.LinkAdd(v); err != nil {
+		return fmt.Errorf("veth pair %s and %s: %w", innerName, outerName, err)
+	}
+	return nil
+}
+
+// mac is nil where the kernel may choose one.
+func mac(p datapath.Port) net.HardwareAddr {
+	if m := p.HardwareAddr(); !m.IsZero() {
+		return m.HardwareAddr()
+	}
+	return nil
+}
+
+// dress sets what Docker shall see.
+func (s *space) dress(inner netlink.Link, p datapath.Plugged) error {
+	if err := s.LinkSetMTU(inner, p.Device.PortMTU); err != nil {
+		return fmt.Errorf("mtu %d of %s: %w", p.Device.PortMTU, inner.Attrs().Name, err)
+	}
+	if m := mac(p.Port); m != nil {
+		if err := s.LinkSetHardwareAddr(inner, m); err != nil {
+			return fmt.Errorf("MAC %s of %s: %w", m, inner.Attrs().Name, err)
+		}
+	}
+	return nil
+}
+
+// now carries out a few operations on entries at once.
+func (k *Kernel) now(ops []datapath.Op) error {
+	links := map[string]int{}
+	for _, op := range ops {
+		for _, name := range []string{op.Device.Bridge, op.Port.Name} {
+			if _, known := links[name]; known || name == "" {
+				continue
+			}
+			l, err := k.overlay.link(name)
+			if err != nil {
+				return err
+			}
+			if l != nil {
+				links[name] = l.Attrs().Index
+			}
+		}
+	}
+	var batch []entry
+	for _, op := range ops {
+		if e, ok := newEntry(op, links); ok {
+			batch = append(batch, e)
+		}
+	}
+	if len(batch) == 0 {
+		return nil
+	}
+	answers, err := k.overlay.send(batch)
+	return errors.Join(append(answers, err)...)
+}
+
+// Unplug takes an endpoint's port away, wherever its other end is. One that is
+// not there is unplugged.
+func (k *Kernel) Unplug(ctx context.Context, id netmap.EndpointID) error {
+	if err := k.turn.enter(ctx); err != nil {
+		return err
+	}
+	defer k.turn.leave()
+	was, known := k.ports.unplug(id)
+	if err := k.unplug(id, was, known); err != nil {
+		return fmt.Errorf("linux: unplug endpoint %.12s: %w", id, err)
+	}
+	return nil
+}
+
+func (k *Kernel) unplug(id netmap.EndpointID, was datapath.Plugged, known bool) error {
+	if k.overlay == nil {
+		if err := k.find(); err != nil && !errors.Is(err, errNoPin) {
+			return err
+		}
+	}
+	if k.overlay != nil {
+		if known {
+			if err := k.now(neighbours(datapath.Delete, was)); err != nil {
+				return err
+			}
+		}
+		if err := k.overlay.remove(datapath.OuterName(id)); err != nil {
+			return err
+		}
+	}
+	// Goes with the other end, unless there is none.
+	l, err := k.host.link(datapath.InnerName(id))
+	if err != nil || l == nil || l.Type() != "veth" {
+		return err
+	}
+	if err := k.host.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,189 @@
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/netmap"
+)
+
+// rounds is how often Set looks again after it has changed devices: what a device
+// holds is only seen once it is right.
+const rounds = 3
+
+// Set makes the overlay what want says: it reads the kernel, does what differs,
+// and reads again what became of the devices. It may be repeated and is then
+// nothing but a reading. Ports that Plug added stay until Unplug, whatever an
+// older state says. Set tries everything and then returns an error that names
+// what failed; one network that fails does not hold up the others.
+func (k *Kernel) Set(ctx context.Context, want datapath.State) (Report, error) {
+	if err := k.setting.enter(ctx); err != nil {
+		return Report{}, err
+	}
+	defer k.setting.leave()
+	var report Report
+	for range rounds {
+		again, err := k.round(ctx, want, &report)
+		if err != nil {
+			return report, err
+		}
+		if !again {
+			break
+		}
+	}
+	return report, report.err()
+}
+
+// round is one reading and what follows from it. It reports whether it is worth
+// looking again.
+func (k *Kernel) round(ctx context.Context, want datapath.State, report *Report) (again bool, err error) {
+	ops, err := k.plan(ctx, want, report)
+	if err != nil {
+		return false, err
+	}
+	report.Failed, report.Missing = nil, nil // of the last round
+	entries := func(op datapath.Op) bool { return op.Object >= datapath.ATunnel && op.Object <= datapath.ANeighbour }
+	broken := map[netmap.VNI]bool{}
+	for len(ops) > 0 {
+		n := 1
+		if entries(ops[0]) {
+			n = slices.IndexFunc(ops, func(op datapath.Op) bool { return !entries(op) })
+			if n < 0 {
+				n = len(ops)
+			}
+			err = k.tables(ctx, ops[:n], broken, report)
+		} else {
+			var did bool
+			did, err = k.step(ctx, ops[0], broken, report)
+			again = again || did
+		}
+		if err != nil {
+			return false, err
+		}
+		ops = ops[n:]
+	}
+	return again, nil
+}
+
+func (k *Kernel) plan(ctx context.Context, want datapath.State, report *Report) ([]datapath.Op, error) {
+	if err := k.turn.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer k.turn.leave()
+	if err := k.ensure(); err != nil {
+		return nil, err
+	}
+	report.Notes = slices.Clone(k.notes)
+	have, err := k.overlay.read()
+	if err != nil {
+		return nil, err
+	}
+	k.ports.forget(want)
+	return datapath.Diff(have, k.ports.goal(want)), nil
+}
+
+// step carries out one operation on a device.
+func (k *Kernel) step(ctx context.Context, op datapath.Op, broken map[netmap.VNI]bool, report *Report) (did bool, err error) {
+	if err := k.turn.enter(ctx); err != nil {
+		return false, err
+	}
+	defer k.turn.leave()
+	if broken[op.Device.VNI] || k.ports.outdated(op) {
+		return false, nil
+	}
+	err = k.device(op)
+	switch {
+	case errors.Is(err, errNoPort):
+		report.Missing = append(report.Missing, op.Port.Endpoint)
+		return false, nil
+	case err != nil:
+		report.Failed = append(report.Failed, Failure{op, err})
+		broken[op.Device.VNI] = op.Verb == datapath.Add && op.Object != datapath.APort
+		return false, nil
+	}
+	report.Done = append(report.Done, op)
+	return true, nil
+}
+
+// tables carries out operations on entries, a batch at a time.
+func (k *Kernel) tables(ctx context.Context, ops []datapath.Op, broken map[netmap.VNI]bool, report *Report) error {
+	var links map[string]int
+	for batch := range slices.Chunk(ops, batchSize) {
+		err := k.locked(ctx, func() (err error) {
+			if links == nil {
+				if links, err = k.overlay.names(); err != nil {
+					return err
+				}
+			}
+			return k.entries(batch, links, broken, report)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *Kernel) locked(ctx context.Context, fn func() error) error {
+	if err := k.turn.enter(ctx); err != nil {
+		return err
+	}
+	defer k.turn.leave()
+	return fn()
+}
+
+func (k *Kernel) entries(ops []datapath.Op, links map[string]int, broken map[netmap.VNI]bool, report *Report) error {
+	batch := make([]entry, 0, len(ops))
+	for _, op := range ops {
+		// An entry of a device that is not there is told of with the device.
+		if e, ok := newEntry(op, links); ok && !broken[op.Device.VNI] && !k.ports.outdated(op) {
+			batch = append(batch, e)
+		}
+	}
+	if len(batch) == 0 {
+		return nil
+	}
+	answers, err := k.overlay.send(batch)
+	if err != nil {
+		return err
+	}
+	for i, e := range batch {
+		if answers[i] != nil {
+			report.Failed = append(report.Failed, Failure{e.op, answers[i]})
+			continue
+		}
+		report.Done = append(report.Done, e.op)
+	}
+	return nil
+}
+
+func (s *space) names() (map[string]int, error) {
+	links, err := retry(s.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("linux: list the devices of the overlay: %w", err)
+	}
+	out := make(map[string]int, len(links))
+	for _, l := range links {
+		out[l.Attrs().Name] = l.Attrs().Index
+	}
+	return out, nil
+}
+
+// err is all failures in one, the first few by name.
+func (r Report) err() error {
+	if len(r.Failed) == 0 {
+		return nil
+	}
+	const show = 5
+	var errs []error
+	for _, f := range r.Failed[:min(show, len(r.Failed))] {
+		errs = append(errs, f)
+	}
+	if more := len(r.Failed) - show; more > 0 {
+		errs = append(errs, fmt.Errorf("and %d more", more))
+	}
+	return fmt.Errorf("linux: the overlay is not what it should be: %w", errors.Join(errs...))
+}

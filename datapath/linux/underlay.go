@@ -1,0 +1,160 @@
+package linux
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Underlay is how a host reaches the others.
+type Underlay struct {
+	Addr   netip.Addr
+	Device string
+	MTU    int // of the device, bytes
+}
+
+// Route is a destination that a host has its own way to.
+type Route struct {
+	Prefix netip.Prefix
+	Device string // empty for routes without one, such as blackholes
+}
+
+// FindUnderlay picks the address that other hosts shall send to. want is empty
+// for the source address of the default route (IPv4 first), or an address of this
+// host, a CIDR that it lies in, or the name of a device.
+func FindUnderlay(cfg Config, want string) (Underlay, error) {
+	s, err := openPath(cfg.withDefaults().HostNS)
+	if err != nil {
+		return Underlay{}, fmt.Errorf("linux: the host's network namespace: %w", err)
+	}
+	defer func() { _ = s.close() }() // only read from
+	all, err := s.addresses()
+	if err != nil {
+		return Underlay{}, err
+	}
+	match, err := s.wanted(want)
+	if err != nil {
+		return Underlay{}, err
+	}
+	var names []string
+	for _, u := range all {
+		if match(u) {
+			return u, nil
+		}
+		names = append(names, fmt.Sprintf("%s (%s)", u.Addr, u.Device))
+	}
+	if want == "" {
+		want = "the default route"
+	}
+	return Underlay{}, fmt.Errorf("linux: no address of this host fits %s; there are: %s; set WEFT_ADVERTISE", want, strings.Join(names, ", "))
+}
+
+func (s *space) wanted(want string) (func(Underlay) bool, error) {
+	if want == "" {
+		src := s.defaultSource()
+		return func(u Underlay) bool { return u.Addr == src }, nil
+	}
+	if p, err := netip.ParsePrefix(want); err == nil {
+		return func(u Underlay) bool { return p.Contains(u.Addr) }, nil
+	}
+	if a, err := netip.ParseAddr(want); err == nil {
+		return func(u Underlay) bool { return u.Addr == a.Unmap() }, nil
+	}
+	l, err := s.link(want)
+	if err != nil {
+		return nil, fmt.Errorf("linux: device %s: %w", want, err)
+	}
+	if l == nil {
+		return nil, fmt.Errorf("linux: WEFT_ADVERTISE=%s is no address, no CIDR such as 192.0.2.0/24, and no device of this host", want)
+	}
+	return func(u Underlay) bool { return u.Device == want }, nil
+}
+
+// defaultSource asks the kernel which address it would send from; nothing is
+// sent. A host without a default route that has one address only has no choice.
+func (s *space) defaultSource() netip.Addr {
+	for _, far := range []string{"198.51.100.1", "2001:db8::1"} { // nobody's (RFC 5737, RFC 3849)
+		routes, err := s.RouteGet(net.ParseIP(far))
+		if err == nil && len(routes) > 0 && routes[0].Src != nil {
+			return addrOf(routes[0].Src)
+		}
+	}
+	if all, err := s.addresses(); err == nil && len(all) == 1 {
+		return all[0].Addr
+	}
+	return netip.Addr{}
+}
+
+// addresses are those that others may reach, IPv4 first, then as the kernel lists
+// them. Addresses of containers' networks on this host are among them.
+func (s *space) addresses() ([]Underlay, error) {
+	links, err := retry(s.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("linux: list the host's devices: %w", err)
+	}
+	devices := map[int]*netlink.LinkAttrs{}
+	for _, l := range links {
+		devices[l.Attrs().Index] = l.Attrs()
+	}
+	addrs, err := retry(func() ([]netlink.Addr, error) { return s.AddrList(nil, unix.AF_UNSPEC) })
+	if err != nil {
+		return nil, fmt.Errorf("linux: list the host's addresses: %w", err)
+	}
+	var out []Underlay
+	for _, a := range addrs {
+		d, ip := devices[a.LinkIndex], addrOf(a.IP)
+		if d != nil && ip.IsGlobalUnicast() && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DEPRECATED|unix.IFA_F_TEMPORARY) == 0 {
+			out = append(out, Underlay{Addr: ip, Device: d.Name, MTU: d.MTU})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Underlay) int { return cmp.Compare(a.Addr.BitLen(), b.Addr.BitLen()) })
+	return out, nil
+}
+
+// Routes are the destinations that a subnet must not overlap: all of the host's
+// main routing table but default routes, multicast and link-local ones.
+func Routes(cfg Config) ([]Route, error) {
+	s, err := openPath(cfg.withDefaults().HostNS)
+	if err != nil {
+		return nil, fmt.Errorf("linux: the host's network namespace: %w", err)
+	}
+	defer func() { _ = s.close() }() // only read from
+	links, err := retry(s.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("linux: list the host's devices: %w", err)
+	}
+	names := map[int]string{}
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
+	routes, err := retry(func() ([]netlink.Route, error) { return s.RouteList(nil, netlink.FAMILY_ALL) })
+	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
+		return nil, fmt.Errorf("linux: list the host's routes: %w", err)
+	}
+	var out []Route
+	for _, r := range routes {
+		if p, ok := prefixOf(r.Dst); ok {
+			out = append(out, Route{p, names[r.LinkIndex]})
+		}
+	}
+	slices.SortFunc(out, func(a, b Route) int {
+		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()), cmp.Compare(a.Device, b.Device))
+	})
+	return slices.Compact(out), nil
+}
+
+func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
+	if n == nil {
+		return netip.Prefix{}, false
+	}
+	bits, _ := n.Mask.Size()
+	p := netip.PrefixFrom(addrOf(n.IP), bits)
+	return p, p.IsValid() && bits > 0 && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast()
+}
