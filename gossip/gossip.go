@@ -271,7 +271,7 @@ func (g *Gossip) receive(buf []byte, from netip.AddrPort) {
 		return
 	default:
 		g.stats.received.Add(1)
-		err = g.receiveFacts(p, from)
+		err = g.receiveFacts(p)
 	}
 	if err != nil {
 		g.stats.malformed.Add(1)
@@ -279,7 +279,7 @@ func (g *Gossip) receive(buf []byte, from netip.AddrPort) {
 	}
 }
 
-func (g *Gossip) receiveFacts(p packet, from netip.AddrPort) error {
+func (g *Gossip) receiveFacts(p packet) error {
 	switch p.Type {
 	case packetBatch:
 		b, err := netmap.DecodeBatch(p.Body)

@@ -25,9 +25,6 @@ type Batch struct {
 }
 
 const (
-	flagWhole = 1 << 0
-	flagTomb  = 1 << 0
-
 	// batchOverhead and recordOverhead bound the bytes that AppendBatch adds to
 	// keys and values, for cutting a log into pieces of a size.
 	batchOverhead  = 16 + 3*10 + 1 + 5
@@ -72,10 +69,17 @@ func DecodeBatch(buf []byte) (Batch, error) {
 	return batch, nil
 }
 
+func (b Batch) check() error {
+	if b.Origin.IsZero() || b.Life == 0 || b.Seq < b.Prev || b.Whole && b.Prev != 0 {
+		return malformed("a batch of origin %s, life %d, from %d to %d", b.Origin.Short(), b.Life, b.Prev, b.Seq)
+	}
+	return nil
+}
+
 func (r *reader) batch() Batch {
 	b := Batch{Origin: r.id(), Life: r.uvarint(), Prev: r.uvarint(), Seq: r.uvarint(), Whole: r.bool()}
-	if b.Origin.IsZero() || b.Life == 0 || b.Seq < b.Prev || b.Whole && b.Prev != 0 {
-		r.fail("a batch of origin %s, life %d, from %d to %d", b.Origin.Short(), b.Life, b.Prev, b.Seq)
+	if err := b.check(); err != nil && r.err == nil {
+		r.b, r.err = nil, err
 	}
 	n := r.count(len(r.b)/4 + 1) // a record takes at least four bytes
 	if n > 0 {

@@ -44,11 +44,15 @@ func nouns() map[string]Change {
 		"endpoint odd id":  at(Endpoint{ID: "test-endpoint"}),
 		"endpoint caps id": at(Endpoint{ID: EndpointID(strings.Repeat("A", 64))}),
 		"host entry":       at(HostEntry{ID: hostID(3), Name: "db", Index: 9, Removed: true}),
-		"network": at(Network{ID: 900, Name: "overlay", VNI: FirstVNI + 4, Subnets: []netip.Prefix{prefix("10.32.0.0/20"), prefix("fd00::/64")},
-			MTU: 1400, Multicast: true, Internal: true, DockerOptions: map[string]string{"b": "2", "a": "1", "c": ""}}),
+		"network": at(Network{
+			ID: 900, Name: "overlay", VNI: FirstVNI + 4, Subnets: []netip.Prefix{prefix("10.32.0.0/20"), prefix("fd00::/64")},
+			MTU: 1400, Multicast: true, Internal: true, DockerOptions: map[string]string{"b": "2", "a": "1", "c": ""},
+		}),
 		"network bare": at(Network{ID: 1}),
-		"subnet": at(Subnet{Prefix: prefix("10.32.0.0/20"), BlockBits: 26, Gateway: addr("10.32.0.1"),
-			Reserved: map[string]netip.Addr{"router": addr("10.32.0.5"), "dns": addr("10.32.0.6")}}),
+		"subnet": at(Subnet{
+			Prefix: prefix("10.32.0.0/20"), BlockBits: 26, Gateway: addr("10.32.0.1"),
+			Reserved: map[string]netip.Addr{"router": addr("10.32.0.5"), "dns": addr("10.32.0.6")},
+		}),
 		"subnet bare": at(Subnet{Prefix: prefix("fd00::/64"), BlockBits: 80}),
 		"block":       at(Block{Prefix: prefix("10.32.0.64/26"), Subnet: prefix("10.32.0.0/20"), Owner: hostID(2), Epoch: 1 << 40}),
 		"claim":       at(Claim{Addr: addr("fd00::5"), Subnet: prefix("fd00::/64"), Owner: hostID(2), Epoch: 3}),
@@ -305,7 +309,7 @@ func FuzzDecodeExchange(f *testing.F) {
 	f.Add(AppendHeads(nil, []Head{{hostID(1), 1, 2, 3}}))
 	f.Add(AppendPull(nil, Pull{hostID(1), 5, 6, NetworkKey(4)}))
 	f.Add(AppendDigest(nil, Digest{1}))
-	f.Fuzz(func(t *testing.T, buf []byte) {
+	f.Fuzz(func(_ *testing.T, buf []byte) {
 		m := NewMap(ID{})
 		if heads, err := DecodeHeads(buf); err == nil {
 			m.Compare(heads)

@@ -11,11 +11,11 @@ import (
 // ID means "none".
 type ID [16]byte
 
-// HostID names one host (DESIGN §1); ClusterID names the cluster it belongs to.
-type (
-	HostID    = ID
-	ClusterID = ID
-)
+// HostID names one host (DESIGN §1).
+type HostID = ID
+
+// ClusterID names a cluster, the one that a host belongs to.
+type ClusterID = ID
 
 // NetworkID names a network cluster-wide: the raft index of the decision that
 // created it, so it is never used twice. 0 means "none".

@@ -53,8 +53,8 @@ type Effect struct {
 // fails for bytes that are no facts (ErrMalformed) and for more origins than a
 // cluster has; what was applied before the failure stays.
 func (m *Map) Apply(b Batch) (Effect, error) {
-	if b.Origin.IsZero() || b.Life == 0 || b.Seq < b.Prev {
-		return Effect{}, malformed("a batch of origin %s, life %d, from %d to %d", b.Origin.Short(), b.Life, b.Prev, b.Seq)
+	if err := b.check(); err != nil {
+		return Effect{}, err
 	}
 	if m.Removed(b.Origin) {
 		return Effect{}, nil

@@ -118,7 +118,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		},
 		"": func(t *rapid.T) {
 			for i, m := range w.copies {
-				if m.View() != m.View() {
+				if v := m.View(); v != m.View() {
 					t.Fatalf("copy %d builds its view twice", i)
 				}
 			}
