@@ -1,0 +1,59 @@
+package ipam
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// PoolStock is what this host holds of one subnet.
+type PoolStock struct {
+	Subnet   netmap.Subnet  `json:"subnet"`
+	Networks []string       `json:"networks"` // Docker's ids on this host
+	Blocks   []BlockStock   `json:"blocks"`
+	Claims   []netmap.Claim `json:"claims,omitempty"`
+	Held     []netip.Addr   `json:"held"` // addresses in use, sorted
+	Free     uint64         `json:"free"` // addresses that need no further decision
+}
+
+// BlockStock is one own block.
+type BlockStock struct {
+	netmap.Block
+	Used uint64 `json:"used"`
+	Free uint64 `json:"free"`
+}
+
+// Inventory is what this host holds, by subnet.
+func (i *IPAM) Inventory() []PoolStock {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	out := make([]PoolStock, 0, len(i.pools))
+	for _, p := range i.pools {
+		out = append(out, p.stock())
+	}
+	slices.SortFunc(out, func(a, b PoolStock) int { return a.Subnet.Prefix.Addr().Compare(b.Subnet.Prefix.Addr()) })
+	return out
+}
+
+func (p *pool) stock() PoolStock {
+	s := PoolStock{Subnet: p.subnet, Networks: []string{}, Held: []netip.Addr{}, Free: p.Free(p.subnet.Prefix)}
+	for id := range p.networks {
+		s.Networks = append(s.Networks, id)
+	}
+	slices.Sort(s.Networks)
+	for _, b := range p.order {
+		s.Blocks = append(s.Blocks, BlockStock{Block: b.Block, Used: b.held, Free: p.Free(b.Prefix)})
+	}
+	for _, c := range p.claims {
+		s.Claims = append(s.Claims, c)
+	}
+	slices.SortFunc(s.Claims, func(a, b netmap.Claim) int { return a.Addr.Compare(b.Addr) })
+	for a, m := range p.marks {
+		if m.Held {
+			s.Held = append(s.Held, a)
+		}
+	}
+	slices.SortFunc(s.Held, netip.Addr.Compare)
+	return s
+}

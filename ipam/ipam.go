@@ -1,0 +1,197 @@
+package ipam
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/rpc"
+)
+
+// How long things may take. Docker is answered within 4.5 s in any case.
+const (
+	patience     = 4 * time.Second         // a request waits for a further block
+	grantTimeout = 3500 * time.Millisecond // one question to the ledger; its refusal is to arrive before patience ends
+	minBackoff   = time.Second             // between attempts to prefetch
+	maxBackoff   = time.Minute
+	sweepEvery   = time.Minute
+	orphanAfter  = 15 * time.Second // an address with no endpoint may be asked for again
+	unusedAfter  = 10 * time.Minute // a pool that became no network is released
+	smallBlock   = 16               // smaller blocks are not prefetched: others may need them
+)
+
+// SubnetRequest asks for a subnet.
+type SubnetRequest struct {
+	Want      netip.Prefix   // zero: any from the cluster's ranges
+	V6        bool           // with a zero Want: the family
+	BlockBits int            // prefix length of its blocks; 0 = from its size
+	Avoid     []netip.Prefix // with a zero Want: must not overlap these
+}
+
+// BlockRequest asks for a block.
+type BlockRequest struct {
+	Subnet netip.Prefix
+	Within netip.Prefix // the block must reach into this
+	Have   bool         // answer all blocks that this host owns there, if there are any, before a new one
+}
+
+// GatewayName is the name under which Reserve sets a subnet's gateway; with a zero
+// address it keeps the gateway that is set, or takes the first usable address.
+const GatewayName = "gateway"
+
+// Decisions are the questions that the ledger answers. Each ends with its context,
+// with an error that says why; a *netmap.Refusal is told to the user as it stands.
+type Decisions interface {
+	EnsureSubnet(ctx context.Context, r SubnetRequest) (netmap.Subnet, error)
+	ReleaseSubnet(ctx context.Context, subnet netip.Prefix) error
+	Reserve(ctx context.Context, subnet netip.Prefix, name string, addr netip.Addr) (netmap.Subnet, error)
+	// GrantBlock also answers the claims inside the blocks that other hosts hold.
+	GrantBlock(ctx context.Context, r BlockRequest) ([]netmap.Block, []netmap.Claim, error)
+	// Claim asks the ledger, and where the address lies in another host's block or
+	// is another host's claim, that host to cede it.
+	Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr) (netmap.Claim, error)
+}
+
+// Disk keeps records. Commit returns when they are synced; a failed one has changed
+// nothing. It is safe for concurrent use.
+type Disk interface {
+	Load() (map[string][]byte, error)
+	Commit(set map[string][]byte, del ...string) error
+}
+
+// Route is address space that this host uses already.
+type Route struct {
+	Prefix netip.Prefix
+	Name   string // for people, such as "the route via eth0"
+}
+
+// Config says what an IPAM works with.
+type Config struct {
+	Decisions Decisions
+	Disk      Disk
+	// Holder says who has an address on this host, in words ("endpoint 1f00…, web-2"),
+	// empty if no endpoint has it. Nil: nobody is known. It must not call back.
+	Holder func(netip.Addr) string
+	// Routes are this host's own, without Weft's. Nil: none.
+	Routes func() []Route
+	// Problem hears of failures behind the scenes. It must not block. Nil: nobody.
+	Problem func(error)
+}
+
+// IPAM answers Docker's IPAM protocol. All methods are safe for concurrent use.
+type IPAM struct {
+	cfg  Config
+	stop context.CancelFunc
+	life context.Context // of what runs behind the scenes
+	work sync.WaitGroup
+
+	// deciding is held while subnets are made, changed and released, so that a
+	// release never overtakes a creation. Taken with ctx; before mu.
+	deciding chan struct{}
+
+	mu       sync.Mutex
+	pools    map[netip.Prefix]*pool
+	releases map[netip.Prefix]struct{} // to be told to the ledger
+}
+
+// pool is a Pool and what the edge knows of it. Guarded by IPAM.mu.
+type pool struct {
+	*Pool
+	prefix   netip.Prefix        // of the subnet; never changes
+	gone     bool                // is being released: nothing may begin
+	networks map[string]struct{} // Docker's ids
+	asked    map[netip.Addr]bool // reservations that were asked for since the last RequestPool
+	since    map[netip.Addr]time.Time
+	made     time.Time
+	flight   *flight
+	unsure   bool // the outcome of a grant is unknown: ask what is ours first
+	backoff  time.Duration
+	retryAt  time.Time
+}
+
+func newPool(r subnetRecord) *pool {
+	p := &pool{
+		Pool: NewPool(r.Subnet), prefix: r.Subnet.Prefix, networks: map[string]struct{}{}, asked: map[netip.Addr]bool{},
+		since: map[netip.Addr]time.Time{}, made: time.Now(), unsure: true,
+	}
+	for _, id := range r.Networks {
+		p.networks[id] = struct{}{}
+	}
+	return p
+}
+
+// New reads everything back from disk and serves at once; it asks nobody.
+func New(cfg Config) (*IPAM, error) {
+	raw, err := cfg.Disk.Load()
+	if err != nil {
+		return nil, fmt.Errorf("ipam: %w", err)
+	}
+	r, err := restore(raw)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.strays) > 0 {
+		if err := cfg.Disk.Commit(nil, r.strays...); err != nil {
+			return nil, fmt.Errorf("ipam: forget addresses of released subnets: %w", err)
+		}
+	}
+	i := &IPAM{cfg: cfg, deciding: make(chan struct{}, 1), pools: r.pools, releases: r.releases}
+	i.life, i.stop = context.WithCancel(context.Background())
+	i.work.Go(i.sweepForEver)
+	return i, nil
+}
+
+// Close ends what runs behind the scenes.
+func (i *IPAM) Close() {
+	i.stop()
+	i.work.Wait()
+}
+
+// Routes are the methods of the protocol for an rpc.Server.
+func (i *IPAM) Routes() map[string]rpc.Handler {
+	return map[string]rpc.Handler{
+		"IpamDriver.GetCapabilities":         rpc.Ask(i.GetCapabilities),
+		"IpamDriver.GetDefaultAddressSpaces": rpc.Ask(i.GetDefaultAddressSpaces),
+		"IpamDriver.RequestPool":             rpc.Call(i.RequestPool),
+		"IpamDriver.ReleasePool":             rpc.Call(i.ReleasePool),
+		"IpamDriver.RequestAddress":          rpc.Call(i.RequestAddress),
+		"IpamDriver.ReleaseAddress":          rpc.Call(i.ReleaseAddress),
+	}
+}
+
+func (i *IPAM) holder(a netip.Addr) string {
+	if i.cfg.Holder == nil {
+		return ""
+	}
+	return i.cfg.Holder(a)
+}
+
+func (i *IPAM) problem(err error) {
+	if err != nil && i.cfg.Problem != nil {
+		i.cfg.Problem(err)
+	}
+}
+
+// lookup finds the pool of a subnet, or nil.
+func (i *IPAM) lookup(subnet netip.Prefix) *pool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if p := i.pools[subnet]; p != nil && !p.gone {
+		return p
+	}
+	return nil
+}
+
+// decide enters the section in which subnets change; the caller leaves it by
+// calling the returned function.
+func (i *IPAM) decide(ctx context.Context) (leave func(), err error) {
+	select {
+	case i.deciding <- struct{}{}:
+		return func() { <-i.deciding }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("ipam: another network is being created or removed and waits for the ledger: %w", ctx.Err())
+	}
+}

@@ -1,0 +1,343 @@
+package ipam
+
+import (
+	"container/list"
+	"net/netip"
+	"slices"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// maxReleased bounds the released addresses that are remembered of one pool. Once
+// there are as many, the oldest is handed out again although unused ones are left:
+// only IPv6 blocks are large enough for that.
+const maxReleased = 1 << 16
+
+// Use is what is remembered of an address that was ever handed out here.
+type Use struct {
+	Held    bool   `json:"held"`
+	Seq     uint64 `json:"seq,omitempty"`     // order of release; greater is later
+	Name    string `json:"name,omitempty"`    // container name where Docker tells it (29+)
+	Caller  string `json:"caller,omitempty"`  // the dockerd that asked for it last
+	Leaving bool   `json:"leaving,omitempty"` // released by Docker while its endpoint still was there
+}
+
+// Pool is what this host holds of one subnet. It is pure and deterministic: no
+// clock, no disk; and not safe for concurrent use.
+//
+// Invariant: cursors never pass an address that Pick may still call unused, because
+// what was once touched stays touched as long as the block is held.
+type Pool struct {
+	subnet   netmap.Subnet
+	blocks   map[netip.Prefix]*share
+	order    []*share                     // blocks by address
+	claims   map[netip.Addr]netmap.Claim  // held apart from own blocks
+	foreign  map[netip.Addr]netmap.HostID // in own blocks, but another host's
+	marks    map[netip.Addr]*mark         // every address ever touched
+	busy     map[netip.Addr]struct{}      // a change is on its way to disk
+	released list.List                    // of *mark, oldest first
+	byName   map[string]netip.Addr        // last address a name released
+	cursors  map[netip.Prefix]netip.Addr  // by area: all before it are touched
+	seq      uint64
+}
+
+// share is one own block and how much of it is held.
+type share struct {
+	netmap.Block
+	held uint64
+}
+
+type mark struct {
+	Use
+	addr netip.Addr
+	elem *list.Element // in released, if not held
+}
+
+// NewPool is a pool without blocks.
+func NewPool(subnet netmap.Subnet) *Pool {
+	return &Pool{
+		subnet:  subnet,
+		blocks:  map[netip.Prefix]*share{},
+		claims:  map[netip.Addr]netmap.Claim{},
+		foreign: map[netip.Addr]netmap.HostID{},
+		marks:   map[netip.Addr]*mark{},
+		busy:    map[netip.Addr]struct{}{},
+		byName:  map[string]netip.Addr{},
+		cursors: map[netip.Prefix]netip.Addr{},
+	}
+}
+
+// Subnet is the ledger's word on the subnet, as last heard.
+func (p *Pool) Subnet() netmap.Subnet { return p.subnet }
+
+// SetSubnet replaces the gateway and the reservations.
+func (p *Pool) SetSubnet(s netmap.Subnet) { p.subnet = s }
+
+// AddBlock adds an own block. A block that is there already stays as it is.
+func (p *Pool) AddBlock(b netmap.Block) {
+	if p.blocks[b.Prefix] != nil {
+		return
+	}
+	s := &share{Block: b}
+	for a, m := range p.marks {
+		if m.Held && b.Prefix.Contains(a) {
+			s.held++
+		}
+	}
+	p.blocks[b.Prefix] = s
+	i, _ := slices.BinarySearchFunc(p.order, s, func(a, b *share) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
+	p.order = slices.Insert(p.order, i, s)
+}
+
+// Owns reports whether the block is here under this epoch.
+func (p *Pool) Owns(b netmap.Block) bool {
+	s := p.blocks[b.Prefix]
+	return s != nil && s.Epoch == b.Epoch
+}
+
+// AddClaim adds an address that is this host's by itself.
+func (p *Pool) AddClaim(c netmap.Claim) {
+	p.claims[c.Addr] = c
+	if _, was := p.foreign[c.Addr]; was {
+		delete(p.foreign, c.Addr)
+		p.touch(c.Addr)
+	}
+}
+
+// Forsake notes that an address is another host's from now on.
+func (p *Pool) Forsake(a netip.Addr, to netmap.HostID) {
+	delete(p.claims, a)
+	if p.block(a) != nil {
+		p.foreign[a] = to
+	}
+}
+
+// touch makes a known address one that was released just now.
+func (p *Pool) touch(a netip.Addr) {
+	if p.marks[a] == nil {
+		p.Release(a, Use{Seq: p.NextSeq()})
+	}
+}
+
+// block is the own block that an address lies in, or nil.
+func (p *Pool) block(a netip.Addr) *share {
+	prefix, err := a.Prefix(p.subnet.BlockBits)
+	if err != nil {
+		return nil
+	}
+	return p.blocks[prefix]
+}
+
+// Mine reports whether this host may hand out the address without asking.
+func (p *Pool) Mine(a netip.Addr) bool {
+	if _, ok := p.claims[a]; ok {
+		return true
+	}
+	_, foreign := p.foreign[a]
+	return !foreign && p.block(a) != nil
+}
+
+// Reserved reports whether the address is an --aux-address.
+func (p *Pool) Reserved(a netip.Addr) bool {
+	for _, r := range p.subnet.Reserved {
+		if r == a {
+			return true
+		}
+	}
+	return false
+}
+
+// Never reports whether no container may have the address.
+func (p *Pool) Never(a netip.Addr) bool {
+	return a == p.subnet.Gateway || edge(a, p.subnet.Prefix) || p.Reserved(a)
+}
+
+// Used is what is remembered of an address; false if it was never touched.
+func (p *Pool) Used(a netip.Addr) (Use, bool) {
+	if m := p.marks[a]; m != nil {
+		return m.Use, true
+	}
+	return Use{}, false
+}
+
+// Busy reports whether a change of the address is on its way to disk.
+func (p *Pool) Busy(a netip.Addr) bool {
+	_, ok := p.busy[a]
+	return ok
+}
+
+// Begin keeps an address from being picked while a change of it is written; End
+// ends that.
+func (p *Pool) Begin(a netip.Addr) { p.busy[a] = struct{}{} }
+
+// End is the opposite of Begin.
+func (p *Pool) End(a netip.Addr) { delete(p.busy, a) }
+
+// NextSeq numbers a release.
+func (p *Pool) NextSeq() uint64 {
+	p.seq++
+	return p.seq
+}
+
+// Hold marks an address as held.
+func (p *Pool) Hold(a netip.Addr, u Use) {
+	u.Held = true
+	p.put(a, u)
+}
+
+// Release marks an address as free to be handed out again, after those that were
+// released before it by Use.Seq.
+func (p *Pool) Release(a netip.Addr, u Use) {
+	u.Held, u.Leaving = false, false
+	p.put(a, u)
+}
+
+func (p *Pool) put(a netip.Addr, u Use) {
+	m := p.marks[a]
+	if m == nil {
+		m = &mark{addr: a}
+		p.marks[a] = m
+	}
+	if s := p.block(a); s != nil {
+		if m.Held {
+			s.held--
+		}
+		if u.Held {
+			s.held++
+		}
+	}
+	if m.elem != nil {
+		p.released.Remove(m.elem)
+		m.elem = nil
+	}
+	m.Use = u
+	if !u.Held {
+		p.queue(m)
+	}
+}
+
+// queue puts a released address where its number belongs: mostly at the end.
+func (p *Pool) queue(m *mark) {
+	p.seq = max(p.seq, m.Seq)
+	after := p.released.Back()
+	for after != nil && after.Value.(*mark).Seq > m.Seq {
+		after = after.Prev()
+	}
+	if after == nil {
+		m.elem = p.released.PushFront(m)
+	} else {
+		m.elem = p.released.InsertAfter(m, after)
+	}
+	if m.Name != "" {
+		p.byName[m.Name] = m.addr
+	}
+}
+
+// Pick finds the address to hand out next within an area: the one that this name
+// had last, else the lowest that was never used, else the one that was released
+// longest ago. It changes nothing that matters.
+func (p *Pool) Pick(within netip.Prefix, name string) (netip.Addr, bool) {
+	if a, ok := p.byName[name]; ok && name != "" && within.Contains(a) && p.ready(a) && p.marks[a].Name == name {
+		return a, true
+	}
+	if p.released.Len() < maxReleased {
+		if a, ok := p.fresh(within); ok {
+			return a, true
+		}
+	}
+	for e := p.released.Front(); e != nil; e = e.Next() {
+		if a := e.Value.(*mark).addr; within.Contains(a) && p.ready(a) {
+			return a, true
+		}
+	}
+	return p.fresh(within)
+}
+
+// ready reports whether an address may be handed out dynamically.
+func (p *Pool) ready(a netip.Addr) bool {
+	m := p.marks[a]
+	_, foreign := p.foreign[a]
+	return (m == nil || !m.Held) && !p.Busy(a) && !foreign && p.block(a) != nil && !p.Never(a)
+}
+
+// fresh finds the lowest address within an area that was never used.
+func (p *Pool) fresh(within netip.Prefix) (netip.Addr, bool) {
+	for _, b := range p.order {
+		area := common(b.Prefix, within)
+		if !area.IsValid() {
+			continue
+		}
+		for a := p.advance(area); area.Contains(a); a = a.Next() {
+			if p.marks[a] == nil && p.ready(a) {
+				return a, true
+			}
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// advance moves an area's cursor over what can never be fresh again.
+func (p *Pool) advance(area netip.Prefix) netip.Addr {
+	a, ok := p.cursors[area]
+	if !ok {
+		a = area.Addr()
+	}
+	for area.Contains(a) && p.touched(a) {
+		a = a.Next()
+	}
+	p.cursors[area] = a
+	return a
+}
+
+// touched reports whether an address can never be fresh again. Foreign ones are
+// marked before they come back, see AddClaim.
+func (p *Pool) touched(a netip.Addr) bool {
+	_, foreign := p.foreign[a]
+	return p.marks[a] != nil || foreign || p.Never(a)
+}
+
+// Free is the number of addresses within an area that could be handed out
+// dynamically, at most some 2^63.
+func (p *Pool) Free(within netip.Prefix) (n uint64) {
+	for _, b := range p.order {
+		if area := common(b.Prefix, within); area.IsValid() {
+			all := size(area)
+			n += all - min(p.heldIn(b, area), all)
+		}
+	}
+	return n - min(p.withheld(within), n)
+}
+
+func (p *Pool) heldIn(b *share, area netip.Prefix) (n uint64) {
+	if area == b.Prefix {
+		return b.held
+	}
+	for a, m := range p.marks {
+		if m.Held && area.Contains(a) {
+			n++
+		}
+	}
+	return n
+}
+
+// withheld counts the addresses of own blocks within an area that are never this
+// host's to give.
+func (p *Pool) withheld(area netip.Prefix) (n uint64) {
+	set := map[netip.Addr]struct{}{p.subnet.Prefix.Addr(): {}, p.subnet.Gateway: {}}
+	if p.subnet.Prefix.Addr().Is4() {
+		set[lastAddr(p.subnet.Prefix)] = struct{}{}
+	}
+	for _, a := range p.subnet.Reserved {
+		set[a] = struct{}{}
+	}
+	for a := range p.foreign {
+		set[a] = struct{}{}
+	}
+	for a := range set {
+		m := p.marks[a]
+		if area.Contains(a) && p.block(a) != nil && (m == nil || !m.Held) {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,150 @@
+package ipam
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Keys on disk are KIND/IDENTITY. Subnets never overlap, so an address needs no
+// subnet beside it.
+const (
+	kindSubnet  = "subnet"
+	kindBlock   = "block"
+	kindClaim   = "claim"
+	kindForeign = "foreign"
+	kindAddr    = "addr"
+	kindRelease = "release" // a subnet that the ledger is still to hear of being released
+)
+
+// subnetRecord is a pool on disk.
+type subnetRecord struct {
+	Subnet   netmap.Subnet `json:"subnet"`
+	Networks []string      `json:"networks,omitempty"` // Docker's ids of the networks on it, sorted
+}
+
+func key(kind string, id fmt.Stringer) string { return kind + "/" + id.String() }
+
+// encode is for our own structs of plain fields, which always can be encoded.
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("ipam: encode %T: %v", v, err))
+	}
+	return b
+}
+
+// restored is what Load finds on disk.
+type restored struct {
+	pools    map[netip.Prefix]*pool
+	releases map[netip.Prefix]struct{}
+	strays   []string // keys of pools that are gone
+	uses     []use
+}
+
+// use is an address record that waits for its turn.
+type use struct {
+	Use
+	addr netip.Addr
+	pool *pool
+}
+
+// restore reads everything back. What it cannot read it refuses: to hand out
+// addresses on half the knowledge would double them.
+func restore(raw map[string][]byte) (restored, error) {
+	r := restored{pools: map[netip.Prefix]*pool{}, releases: map[netip.Prefix]struct{}{}}
+	// Subnets first, then blocks, then what lies in them.
+	for _, kind := range []string{kindSubnet, kindRelease, kindBlock, kindClaim, kindForeign, kindAddr} {
+		for _, k := range slices.Sorted(maps.Keys(raw)) {
+			if got, id, _ := strings.Cut(k, "/"); got == kind {
+				if err := r.read(kind, id, raw[k]); err != nil {
+					return restored{}, fmt.Errorf("ipam: record %q on disk cannot be read: %w", k, err)
+				}
+			}
+		}
+	}
+	// In order of release, so that each goes to the end of the queue.
+	slices.SortStableFunc(r.uses, func(a, b use) int { return cmp.Compare(a.Seq, b.Seq) })
+	for _, u := range r.uses {
+		u.pool.put(u.addr, u.Use)
+	}
+	r.uses = nil
+	return r, nil
+}
+
+func (r *restored) read(kind, id string, raw []byte) error {
+	switch kind {
+	case kindSubnet:
+		return r.readSubnet(id, raw)
+	case kindRelease:
+		prefix, err := netip.ParsePrefix(id)
+		r.releases[prefix] = struct{}{}
+		return err
+	case kindBlock:
+		var b netmap.Block
+		return r.within(&b, kind, id, raw, func() (netip.Prefix, func(*pool)) {
+			return b.Subnet, func(p *pool) { p.AddBlock(b) }
+		})
+	case kindClaim:
+		var c netmap.Claim
+		return r.within(&c, kind, id, raw, func() (netip.Prefix, func(*pool)) {
+			return c.Subnet, func(p *pool) { p.AddClaim(c) }
+		})
+	}
+	return r.readAddr(kind, id, raw)
+}
+
+func (r *restored) readSubnet(id string, raw []byte) error {
+	var s subnetRecord
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return err
+	}
+	if s.Subnet.Prefix.String() != id {
+		return fmt.Errorf("it is about %s", s.Subnet.Prefix)
+	}
+	r.pools[s.Subnet.Prefix] = newPool(s)
+	return nil
+}
+
+func (r *restored) readAddr(kind, id string, raw []byte) error {
+	addr, err := netip.ParseAddr(id)
+	if err != nil {
+		return err
+	}
+	home := netip.Prefix{}
+	for prefix := range r.pools {
+		if prefix.Contains(addr) {
+			home = prefix
+		}
+	}
+	if kind == kindForeign {
+		var to netmap.HostID
+		return r.within(&to, kind, id, raw, func() (netip.Prefix, func(*pool)) {
+			return home, func(p *pool) { p.Forsake(addr, to) }
+		})
+	}
+	var u Use
+	return r.within(&u, kind, id, raw, func() (netip.Prefix, func(*pool)) {
+		return home, func(p *pool) { r.uses = append(r.uses, use{Use: u, addr: addr, pool: p}) }
+	})
+}
+
+// within decodes a record and adds it to its pool, or to the strays.
+func (r *restored) within(v any, kind, id string, raw []byte, home func() (netip.Prefix, func(*pool))) error {
+	if err := json.Unmarshal(raw, v); err != nil {
+		return err
+	}
+	prefix, add := home()
+	if p := r.pools[prefix]; p != nil {
+		add(p)
+		return nil
+	}
+	r.strays = append(r.strays, kind+"/"+id)
+	return nil
+}

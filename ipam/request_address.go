@@ -1,0 +1,344 @@
+package ipam
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/rpc"
+)
+
+// RequestAddress hands out an address: the gateway, one that was asked for, or the
+// next. It is on disk when this returns.
+func (i *IPAM) RequestAddress(ctx context.Context, req AddressRequest) (AddressResponse, error) {
+	id, err := ParsePoolID(req.PoolID)
+	if err != nil {
+		return AddressResponse{}, err
+	}
+	want, err := parseAddr(req.Address)
+	if err != nil {
+		return AddressResponse{}, err
+	}
+	p, err := i.pool(ctx, id.Subnet)
+	if err != nil {
+		return AddressResponse{}, err
+	}
+	peer, _ := rpc.PeerOf(ctx)
+	use := Use{Name: req.Options[optEndpointName], Caller: peer.Instance}
+	var got netip.Addr
+	switch {
+	case req.Options[optAddressType] == dataGateway:
+		got, err = i.gateway(ctx, p, want)
+	case want.IsValid():
+		got, err = want, i.static(ctx, p, want, use)
+	default:
+		got, err = i.dynamic(ctx, p, id.within(), use)
+	}
+	if err != nil {
+		return AddressResponse{}, err
+	}
+	return AddressResponse{Address: cidr(got, id.Subnet)}, nil
+}
+
+// parseAddr reads an address with or without a prefix length; empty is zero.
+func parseAddr(s string) (netip.Addr, error) {
+	if s == "" {
+		return netip.Addr{}, nil
+	}
+	bare, _, _ := strings.Cut(s, "/")
+	a, err := netip.ParseAddr(bare)
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}, bad("%.100q is no address; want one such as 10.40.0.7", s)
+	}
+	return a.Unmap(), nil
+}
+
+// pool finds a pool, or takes the subnet into use again if this host's disk was
+// lost meanwhile: the id that Docker stored says which it is.
+func (i *IPAM) pool(ctx context.Context, subnet netip.Prefix) (*pool, error) {
+	if p := i.lookup(subnet); p != nil {
+		return p, nil
+	}
+	return i.makePool(ctx, poolAsk{want: subnet, v6: subnet.Addr().Is6()})
+}
+
+// gateway answers the subnet's gateway, deciding it if need be. It is never an
+// address of a container and needs no record.
+func (i *IPAM) gateway(ctx context.Context, p *pool, want netip.Addr) (netip.Addr, error) {
+	i.mu.Lock()
+	s := p.Subnet()
+	i.mu.Unlock()
+	if s.Gateway.IsValid() && (!want.IsValid() || want == s.Gateway) {
+		return s.Gateway, nil
+	}
+	s, err := i.reserve(ctx, p, GatewayName, want)
+	return s.Gateway, err
+}
+
+// reserve has the ledger keep an address from all hosts.
+func (i *IPAM) reserve(ctx context.Context, p *pool, name string, a netip.Addr) (netmap.Subnet, error) {
+	leave, err := i.decide(ctx)
+	if err != nil {
+		return netmap.Subnet{}, err
+	}
+	defer leave()
+	s, err := i.cfg.Decisions.Reserve(ctx, p.prefix, name, a)
+	if err != nil {
+		return s, fmt.Errorf("ipam: %w", err)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err := i.saveSubnet(p, s); err != nil {
+		return s, err
+	}
+	p.SetSubnet(s)
+	return s, nil
+}
+
+// static hands out the address that was asked for.
+func (i *IPAM) static(ctx context.Context, p *pool, a netip.Addr, use Use) error {
+	step, err := i.standing(p, a, use)
+	if err != nil {
+		return err
+	}
+	switch step {
+	case done:
+		return nil
+	case reserve:
+		return i.reserveAux(ctx, p, a)
+	case hold:
+		return i.hold(p, a, use, nil)
+	}
+	c, err := i.cfg.Decisions.Claim(ctx, p.prefix, a)
+	if err != nil {
+		i.end(p, a)
+		return fmt.Errorf("ipam: %w", err)
+	}
+	return i.hold(p, a, use, &c)
+}
+
+// next is what is to be done about an address that was asked for.
+type next int
+
+const (
+	done    next = iota // it is answered as it stands
+	reserve             // it is an --aux-address of a network that is being created
+	hold                // it is ours: write it down; begun
+	claim               // ask the ledger for it; begun
+)
+
+// standing judges an address that was asked for, and begins a change of it if one
+// is needed.
+func (i *IPAM) standing(p *pool, a netip.Addr, use Use) (next, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	s := p.Subnet()
+	used, _ := p.Used(a)
+	if err := impossible(a, s); err != nil {
+		return 0, err
+	}
+	switch {
+	case p.gone:
+		return 0, released(s.Prefix)
+	case p.Reserved(a) && !p.asked[a]:
+		p.asked[a] = true
+		return done, nil
+	case p.Reserved(a):
+		return 0, netmap.Refuse(netmap.Held, "ipam: %s is reserved in subnet %s (--aux-address); choose another address", a, s.Prefix)
+	case p.Busy(a):
+		return 0, busy(a)
+	case used.Held && !i.again(p, a, used, use):
+		return 0, netmap.Refuse(netmap.Held, "ipam: %s is held by %s on this host; stop that container or choose another address", a, i.describe(a))
+	case used.Held:
+		// The same right once more: only who asked is new.
+	case len(p.networks) == 0:
+		return reserve, nil
+	case !p.Mine(a):
+		p.Begin(a)
+		return claim, nil
+	}
+	p.Begin(a)
+	return hold, nil
+}
+
+// impossible says why no container can ever have an address.
+func impossible(a netip.Addr, s netmap.Subnet) error {
+	switch {
+	case !s.Prefix.Contains(a):
+		return netmap.Refuse(netmap.Outside, "ipam: %s is not inside subnet %s", a, s.Prefix)
+	case edge(a, s.Prefix):
+		return netmap.Refuse(netmap.BadInput, "ipam: %s is the network or broadcast address of subnet %s", a, s.Prefix)
+	case a == s.Gateway:
+		return netmap.Refuse(netmap.Held, "ipam: %s is the gateway of subnet %s; choose another address", a, s.Prefix)
+	}
+	return nil
+}
+
+func busy(a netip.Addr) error {
+	return netmap.Refuse(netmap.Held, "ipam: %s is being handed out or taken back at this moment; try again", a)
+}
+
+// again reports whether a request for a held address repeats what another dockerd
+// was given before: after a start, dockerd asks once more for the addresses of its
+// containers. The same dockerd never asks twice for an address in use, except for
+// one that it never heard of because the answer was lost.
+func (i *IPAM) again(p *pool, a netip.Addr, used, use Use) bool {
+	if used.Caller != use.Caller {
+		return true
+	}
+	orphan := i.cfg.Holder != nil && i.holder(a) == ""
+	since, ok := p.since[a]
+	if !ok {
+		since = p.made // held since before this start
+	}
+	return orphan && time.Since(since) > orphanAfter
+}
+
+func (i *IPAM) describe(a netip.Addr) string {
+	if who := i.holder(a); who != "" {
+		return who
+	}
+	return "a container that is being started"
+}
+
+// reserveAux keeps an --aux-address from all hosts. Docker asks for it between
+// RequestPool and CreateNetwork, without its name.
+func (i *IPAM) reserveAux(ctx context.Context, p *pool, a netip.Addr) error {
+	if _, err := i.reserve(ctx, p, a.String(), a); err != nil {
+		return err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	p.asked[a] = true
+	return nil
+}
+
+// hold writes down that a begun address is held, with the claim that makes it ours
+// if there is one. If that fails nothing is held.
+func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) error {
+	use.Held = true
+	rec := map[string][]byte{key(kindAddr, a): encode(use)}
+	var del []string
+	if c != nil {
+		rec[key(kindClaim, a)] = encode(c)
+		del = append(del, key(kindForeign, a))
+	}
+	err := i.cfg.Disk.Commit(rec, del...)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	p.End(a)
+	if err != nil {
+		return fmt.Errorf("ipam: %s was not handed out: %w", a, err)
+	}
+	if c != nil {
+		p.AddClaim(*c)
+	}
+	p.Hold(a, use)
+	p.since[a] = time.Now()
+	return nil
+}
+
+func (i *IPAM) end(p *pool, a netip.Addr) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	p.End(a)
+}
+
+// dynamic hands out the next address of an area, waiting for a block if need be.
+func (i *IPAM) dynamic(ctx context.Context, p *pool, within netip.Prefix, use Use) (netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		a, f, err := i.pick(p, within, use.Name)
+		switch {
+		case err != nil:
+			return a, err
+		case f == nil:
+			return a, i.hold(p, a, use, nil)
+		}
+		select {
+		case <-f.done:
+			if f.err != nil && f.within == within {
+				return a, fmt.Errorf("ipam: no address is free in %s: %w", within, f.err)
+			}
+		case <-ctx.Done():
+			return a, fmt.Errorf("ipam: no address is free in %s in this host's blocks, and no further block came within %v: %w", within, patience, ctx.Err())
+		}
+	}
+}
+
+// pick begins the next address, or finds out what to wait for. Before the last
+// quarter of a block is used up it asks for another one.
+func (i *IPAM) pick(p *pool, within netip.Prefix, name string) (netip.Addr, *flight, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if p.gone {
+		return netip.Addr{}, nil, released(p.prefix)
+	}
+	a, ok := p.Pick(within, name)
+	if !ok {
+		return a, i.grow(p, within), nil
+	}
+	p.Begin(a)
+	i.prefetch(p, within)
+	return a, nil, nil
+}
+
+// ReleaseAddress takes an address back. Releasing what is not held succeeds.
+func (i *IPAM) ReleaseAddress(_ context.Context, req AddressRelease) (rpc.Empty, error) {
+	id, err := ParsePoolID(req.PoolID)
+	if err != nil {
+		return rpc.Empty{}, err
+	}
+	a, err := parseAddr(req.Address)
+	switch {
+	case err != nil:
+		return rpc.Empty{}, err
+	case !a.IsValid():
+		return rpc.Empty{}, bad("Address is missing")
+	}
+	p := i.lookup(id.Subnet)
+	if p == nil {
+		return rpc.Empty{}, nil
+	}
+	return rpc.Empty{}, i.free(p, a)
+}
+
+// free releases a held address. As long as an endpoint has it, it is only noted
+// that Docker has released it: Docker does so for the IPv6 address of a container
+// without IPv6, and when a second container was refused the address.
+func (i *IPAM) free(p *pool, a netip.Addr) error {
+	i.mu.Lock()
+	use, _ := p.Used(a)
+	leaving := i.holder(a) != ""
+	switch {
+	case !use.Held || p.gone || leaving && use.Leaving:
+		i.mu.Unlock()
+		return nil
+	case p.Busy(a):
+		i.mu.Unlock()
+		return busy(a)
+	}
+	p.Begin(a)
+	use.Held, use.Leaving, use.Caller = leaving, leaving, ""
+	if !leaving {
+		use.Seq = p.NextSeq()
+	}
+	i.mu.Unlock()
+
+	err := i.cfg.Disk.Commit(map[string][]byte{key(kindAddr, a): encode(use)})
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	p.End(a)
+	if err != nil {
+		return fmt.Errorf("ipam: %s is still held: %w", a, err)
+	}
+	p.put(a, use)
+	if !leaving {
+		delete(p.since, a)
+	}
+	return nil
+}

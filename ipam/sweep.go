@@ -1,0 +1,82 @@
+package ipam
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// sweepForEver repairs now and then what a failure left behind.
+func (i *IPAM) sweepForEver() {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			i.sweep(i.life)
+		case <-i.life.Done():
+			return
+		}
+	}
+}
+
+// sweep tells the ledger of releases that it missed, frees addresses whose endpoint
+// went without a word, and gives up pools that never became a network.
+func (i *IPAM) sweep(ctx context.Context) {
+	for _, subnet := range i.untold() {
+		if leave, err := i.decide(ctx); err == nil {
+			i.retell(ctx, subnet)
+			leave()
+		}
+	}
+	for _, a := range i.lost() {
+		i.problem(i.EndpointGone(a))
+	}
+	for _, subnet := range i.unused() {
+		i.problem(i.release(ctx, subnet))
+	}
+}
+
+func (i *IPAM) untold() (out []netip.Prefix) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for subnet := range i.releases {
+		out = append(out, subnet)
+	}
+	return out
+}
+
+// retell tells the ledger of a release unless the subnet is in use again.
+func (i *IPAM) retell(ctx context.Context, subnet netip.Prefix) {
+	i.mu.Lock()
+	_, still := i.releases[subnet]
+	i.mu.Unlock()
+	if still {
+		i.tellReleased(ctx, subnet)
+	}
+}
+
+// lost are addresses that Docker released and no endpoint has.
+func (i *IPAM) lost() (out []netip.Addr) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, p := range i.pools {
+		for a, m := range p.marks {
+			if m.Held && m.Leaving && i.holder(a) == "" {
+				out = append(out, a)
+			}
+		}
+	}
+	return out
+}
+
+func (i *IPAM) unused() (out []netip.Prefix) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for subnet, p := range i.pools {
+		if len(p.networks) == 0 && time.Since(p.made) > unusedAfter {
+			out = append(out, subnet)
+		}
+	}
+	return out
+}
