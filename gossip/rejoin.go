@@ -247,7 +247,11 @@ func (g *Gossip) noteRefused(e event) {
 	g.mu.Lock()
 	r := g.refuse.add(e, g.own(), time.Now())
 	g.mu.Unlock()
-	g.noise.warn("refused "+e.addr.String(), "gossip: "+r.Text, "peer", e.addr.String())
+	about := "refused " + r.Theirs.String() // one voice for a whole cluster
+	if r.Theirs.IsZero() {
+		about = "refused " + e.addr.String()
+	}
+	g.noise.warn(about, "gossip: "+r.Text, "peer", e.addr.String())
 }
 
 // noteConflict reports two live agents that share even the nonce of their start:
