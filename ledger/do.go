@@ -1,0 +1,320 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Pace of a host that asks for a decision.
+const (
+	doLimit    = 4500 * time.Millisecond // for callers without a deadline: Docker waits five seconds
+	attempt    = 1200 * time.Millisecond // for one host to answer
+	firstPause = 20 * time.Millisecond
+	lastPause  = 400 * time.Millisecond
+	maxOpen    = 64 // requests under way; more wait their turn
+)
+
+// asking numbers the requests of this start of the agent.
+type asking struct {
+	slots chan struct{}
+	admit chan struct{} // one host asks for admission once at a time
+
+	mu       sync.Mutex
+	last     uint64
+	open     []uint64
+	admitted bool
+}
+
+func (a *asking) init() {
+	a.slots, a.admit = make(chan struct{}, maxOpen), make(chan struct{}, 1)
+}
+
+// begin numbers a request. All below settled have been answered or given up.
+func (a *asking) begin() (request, settled uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.last++
+	a.open = append(a.open, a.last)
+	return a.last, slices.Min(a.open)
+}
+
+func (a *asking) end(request uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.open = slices.DeleteFunc(a.open, func(r uint64) bool { return r == request })
+}
+
+func (a *asking) setAdmitted() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.admitted = true
+}
+
+func (a *asking) isAdmitted() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.admitted
+}
+
+// Do asks for a decision, from whichever host this is, and fills in who asks.
+// Before the first command it has this start of the host admitted. It ends with
+// ctx, or after 4.5 s if ctx has no deadline.
+//
+// The error is a *netmap.Refusal (errors.As): the state machine's own, with the
+// Reply beside it, or NoQuorum, which names the keepers that did not answer. After
+// NoQuorum the command may still be decided; to ask again for the same is safe,
+// and commands that this start sends later are decided after it or instead of it.
+func (l *Ledger) Do(ctx context.Context, cmd Command) (Reply, error) {
+	if err := l.beAdmitted(ctx); err != nil {
+		return Reply{}, err
+	}
+	return l.decide(ctx, cmd)
+}
+
+func (l *Ledger) beAdmitted(ctx context.Context) error {
+	if l.asking.isAdmitted() {
+		return nil
+	}
+	select {
+	case l.asking.admit <- struct{}{}:
+		defer func() { <-l.asking.admit }()
+	case <-ctx.Done():
+		return l.noQuorum(map[netmap.HostID]string{})
+	}
+	if l.asking.isAdmitted() {
+		return nil
+	}
+	_, err := l.Admit(ctx)
+	return err
+}
+
+// decide sends a command around until somebody leads and answers.
+func (l *Ledger) decide(ctx context.Context, cmd Command) (Reply, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		limited, cancel := context.WithTimeout(ctx, doLimit)
+		defer cancel()
+		ctx = limited
+	}
+	failures := map[netmap.HostID]string{}
+	select {
+	case l.asking.slots <- struct{}{}:
+		defer func() { <-l.asking.slots }()
+	case <-ctx.Done():
+		return Reply{}, l.noQuorum(failures)
+	}
+	cmd.Host, cmd.Start, cmd.Nonce, cmd.Cluster = l.cfg.Self, l.cfg.Start, l.cfg.Nonce, l.Cluster()
+	cmd.Request, cmd.Settled = l.asking.begin()
+	defer l.asking.end(cmd.Request)
+	if err := cmd.check(); err != nil {
+		return Reply{}, err
+	}
+	for wait := firstPause; ; wait = min(2*wait, lastPause) {
+		r, done, err := l.round(ctx, cmd, failures)
+		if err == nil {
+			err = r.Err()
+		}
+		if done || err != nil {
+			return r, err
+		}
+		if !pause(ctx, wait) || l.ctx.Err() != nil {
+			return Reply{}, l.noQuorum(failures)
+		}
+	}
+}
+
+// round asks each host that may lead or know who does, the likeliest first.
+func (l *Ledger) round(ctx context.Context, cmd Command, failures map[netmap.HostID]string) (Reply, bool, error) {
+	tried := map[netmap.HostID]bool{}
+	for queue := l.likely(); len(queue) > 0 && ctx.Err() == nil && l.ctx.Err() == nil; {
+		to := queue[0]
+		queue = queue[1:]
+		if tried[to.ID] {
+			continue
+		}
+		tried[to.ID] = true
+		o, err := l.ask(ctx, to, cmd)
+		var refusal *netmap.Refusal
+		switch {
+		case errors.As(err, &refusal):
+			return Reply{}, true, refusal
+		case err != nil:
+			failures[to.ID] = "does not answer"
+			l.forgetLeader(to.ID)
+			continue
+		case o.Reply != nil:
+			l.learn(o)
+			return *o.Reply, true, nil
+		}
+		failures[to.ID] = "knows no leader"
+		l.learn(o)
+		if !o.Leader.ID.IsZero() {
+			failures[to.ID] = "is not the leader"
+			queue = append([]Peer{{ID: o.Leader.ID, Addr: l.current(o.Leader)}}, queue...)
+		}
+		for _, p := range o.Keepers {
+			queue = append(queue, Peer{ID: p.ID, Addr: l.current(p)})
+		}
+	}
+	return Reply{}, false, nil
+}
+
+// current is where a peer is now, else where it was said to be.
+func (l *Ledger) current(p Peer) netip.AddrPort {
+	if now := l.addrOf(p.ID); now.IsValid() {
+		return now
+	}
+	return p.Addr
+}
+
+// likely are the hosts to ask: this one if it keeps, the leader as last heard,
+// keepers, then any other host that is alive, as it may know the keepers.
+func (l *Ledger) likely() []Peer {
+	l.mu.Lock()
+	leader, keeps := l.leader, l.keeper != nil
+	l.mu.Unlock()
+	var out []Peer
+	if keeps {
+		out = append(out, Peer{ID: l.cfg.Self})
+	}
+	if !leader.ID.IsZero() {
+		out = append(out, Peer{ID: leader.ID, Addr: l.current(leader)})
+	}
+	members := slices.Clone(l.cfg.Members())
+	rank := func(m Member) int {
+		switch {
+		case m.Keeper && m.Alive:
+			return 0
+		case m.Alive:
+			return 1
+		case m.Keeper:
+			return 2
+		}
+		return 3
+	}
+	slices.SortStableFunc(members, func(a, b Member) int { return rank(a) - rank(b) })
+	others := 0
+	for _, m := range members {
+		if m.ID == l.cfg.Self || !m.Addr.IsValid() || rank(m) == 3 {
+			continue
+		}
+		if rank(m) == 1 {
+			if others++; others > 3 { // of a thousand hosts, three are enough to ask for directions
+				continue
+			}
+		}
+		out = append(out, Peer{ID: m.ID, Addr: m.Addr})
+	}
+	return out
+}
+
+// ask puts a command to one host.
+func (l *Ledger) ask(ctx context.Context, to Peer, cmd Command) (outcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	if to.ID == l.cfg.Self {
+		return l.local(ctx, cmd)
+	}
+	b, err := EncodeCommand(cmd)
+	if err != nil {
+		return outcome{}, err
+	}
+	answer, err := l.cfg.Underlay.Call(ctx, to.Addr, requestDo, b)
+	if err != nil {
+		return outcome{}, err
+	}
+	return decode[outcome](answer, maxReply)
+}
+
+// learn keeps what an answer says about keepers and cluster.
+func (l *Ledger) learn(o outcome) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !o.Leader.ID.IsZero() {
+		l.leader = o.Leader
+	}
+	if o.Reply != nil {
+		if l.cluster.IsZero() && o.Reply.Refusal == nil {
+			l.cluster = o.Reply.Cluster
+		}
+		l.known = l.known[:0]
+		for _, p := range o.Keepers {
+			if p.Voter {
+				l.known = append(l.known, p.ID)
+			}
+		}
+	}
+}
+
+func (l *Ledger) forgetLeader(id netmap.HostID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.leader.ID == id {
+		l.leader = Peer{}
+	}
+}
+
+// noQuorum names the keepers and what is wrong with each.
+func (l *Ledger) noQuorum(failures map[netmap.HostID]string) *netmap.Refusal {
+	keepers := map[netmap.HostID]bool{}
+	for _, p := range l.Status().Keepers {
+		if p.Voter {
+			keepers[p.ID] = true
+		}
+	}
+	names := map[netmap.HostID]Member{}
+	for _, m := range l.cfg.Members() {
+		names[m.ID] = m
+		if m.Keeper && len(l.Status().Keepers) == 0 {
+			keepers[m.ID] = true
+		}
+	}
+	if len(keepers) == 0 {
+		return netmap.Refuse(netmap.NoQuorum, "no keeper of the ledger is known to this host yet, so nothing can be decided; %s", asked(failures, names))
+	}
+	var parts []string
+	silent := 0
+	for _, id := range slices.SortedFunc(maps.Keys(keepers), compareID) {
+		what := failures[id]
+		switch {
+		case id == l.cfg.Self:
+			what = "is this host"
+		case what == "":
+			what = "was not asked in time"
+		}
+		if what == "does not answer" {
+			silent++
+		}
+		parts = append(parts, fmt.Sprintf("%s %s", label(id, names), what))
+	}
+	need := len(keepers)/2 + 1
+	return netmap.Refuse(netmap.NoQuorum, "nothing can be decided now: %d of the %d keepers of the ledger must reach each other, and %d did not answer (%s); start those hosts or repair the network between them", need, len(keepers), silent, strings.Join(parts, ", "))
+}
+
+func asked(failures map[netmap.HostID]string, names map[netmap.HostID]Member) string {
+	if len(failures) == 0 {
+		return "no other host is reachable; check WEFT_JOIN and the network"
+	}
+	var parts []string
+	for _, id := range slices.SortedFunc(maps.Keys(failures), compareID) {
+		parts = append(parts, label(id, names)+" "+failures[id])
+	}
+	return strings.Join(parts, ", ")
+}
+
+// label is how people are told of a host and where it is.
+func label(id netmap.HostID, names map[netmap.HostID]Member) string {
+	m, ok := names[id]
+	if !ok {
+		return "host " + id.Short()
+	}
+	return fmt.Sprintf("%s (%s)", m.Name, m.Addr)
+}

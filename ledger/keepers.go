@@ -1,0 +1,202 @@
+package ledger
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Rules for who keeps the ledger.
+const (
+	fullKeepers  = 3                // from three hosts on; one keeper before
+	replaceAfter = 60 * time.Second // a keeper that is dead for so long makes room for another
+)
+
+// seat is one place among the keepers.
+type seat struct {
+	ID    netmap.HostID
+	Addr  netip.AddrPort
+	Voter bool
+
+	// What the leader observed:
+	Dead     time.Duration // unreachable for so long
+	CaughtUp bool          // a non-voter that has the whole log
+	Lost     bool          // says that it keeps no log
+}
+
+// candidate is a host that could become a keeper.
+type candidate struct {
+	ID    netmap.HostID
+	Addr  netip.AddrPort
+	Index uint32 // lowest first
+	Alive bool
+}
+
+// seating is all that the choice of keepers depends on.
+type seating struct {
+	Self     netmap.HostID
+	Seats    []seat
+	Removed  map[netmap.HostID]bool           // removed from the cluster
+	Addrs    map[netmap.HostID]netip.AddrPort // where hosts are now
+	Hosts    []candidate                      // admitted, the seated ones too
+	Admitted int
+}
+
+type moveKind string
+
+const (
+	moveInvite  moveKind = "invite"  // add as non-voter
+	movePromote moveKind = "promote" // make it vote
+	moveRemove  moveKind = "remove"
+	moveAddress moveKind = "address" // same keeper, other address
+)
+
+// move is one change of the keepers.
+type move struct {
+	Kind  moveKind
+	ID    netmap.HostID
+	Addr  netip.AddrPort
+	Voter bool // of moveAddress
+}
+
+// next is the one change to make now, if any. It is pure; carried out again and
+// again it comes to rest. Each change is safe by raft's own rules; the order makes
+// the time with an even number of voters, which tolerates less, short.
+func (s seating) next() (move, bool) {
+	for _, rule := range []func() (move, bool){s.dropGone, s.follow, s.dropLost, s.promote, s.dropDead, s.dropSpare, s.invite} {
+		if m, ok := rule(); ok {
+			return m, true
+		}
+	}
+	return move{}, false
+}
+
+// wanted is the number of voters to have.
+func (s seating) wanted() int {
+	if s.Admitted >= fullKeepers {
+		return fullKeepers
+	}
+	return 1
+}
+
+func (s seating) voters() (all, live int) {
+	for _, k := range s.Seats {
+		if k.Voter {
+			all++
+			if k.Dead < replaceAfter && !k.Lost {
+				live++
+			}
+		}
+	}
+	return all, live
+}
+
+func (s seating) dropIf(ok func(seat) bool) (move, bool) {
+	for _, k := range s.Seats {
+		if k.ID != s.Self && ok(k) {
+			return move{Kind: moveRemove, ID: k.ID}, true
+		}
+	}
+	return move{}, false
+}
+
+// dropGone removes keepers that were removed from the cluster.
+func (s seating) dropGone() (move, bool) {
+	return s.dropIf(func(k seat) bool { return s.Removed[k.ID] })
+}
+
+// follow keeps addresses current.
+func (s seating) follow() (move, bool) {
+	for _, k := range s.Seats {
+		if now, ok := s.Addrs[k.ID]; ok && now.IsValid() && now != k.Addr {
+			return move{Kind: moveAddress, ID: k.ID, Addr: now, Voter: k.Voter}, true
+		}
+	}
+	return move{}, false
+}
+
+// dropLost removes voters that have lost their disk: such a one has forgotten
+// what it voted for. A non-voter that has lost it is invited again.
+func (s seating) dropLost() (move, bool) {
+	for _, k := range s.Seats {
+		if k.Lost && !k.Voter && k.Dead == 0 {
+			return move{Kind: moveInvite, ID: k.ID, Addr: k.Addr}, true
+		}
+	}
+	return s.dropIf(func(k seat) bool { return k.Lost && k.Voter })
+}
+
+// promote makes non-voters vote. From one voter it goes to three at once, as two
+// are no better than one and worse when one of them dies.
+func (s seating) promote() (move, bool) {
+	_, live := s.voters()
+	ready := 0
+	for _, k := range s.Seats {
+		if !k.Voter && k.CaughtUp {
+			ready++
+		}
+	}
+	if live >= s.wanted() || live == 1 && live+ready < s.wanted() {
+		return move{}, false
+	}
+	for _, k := range s.Seats {
+		if !k.Voter && k.CaughtUp {
+			return move{Kind: movePromote, ID: k.ID, Addr: k.Addr}, true
+		}
+	}
+	return move{}, false
+}
+
+// dropDead removes keepers that are dead for long: voters once others make up the
+// number, non-voters at once.
+func (s seating) dropDead() (move, bool) {
+	_, live := s.voters()
+	return s.dropIf(func(k seat) bool {
+		return k.Dead >= replaceAfter && (!k.Voter || live >= s.wanted())
+	})
+}
+
+// dropSpare removes voters beyond the number, the host admitted last first.
+func (s seating) dropSpare() (move, bool) {
+	all, live := s.voters()
+	if all <= s.wanted() || live <= s.wanted() {
+		return move{}, false
+	}
+	index := map[netmap.HostID]uint32{}
+	for _, h := range s.Hosts {
+		index[h.ID] = h.Index
+	}
+	spare := slices.SortedFunc(slices.Values(s.Seats), func(a, b seat) int { return cmp.Compare(index[b.ID], index[a.ID]) })
+	for _, k := range spare {
+		if k.Voter && k.ID != s.Self {
+			return move{Kind: moveRemove, ID: k.ID}, true
+		}
+	}
+	return move{}, false
+}
+
+// invite adds the live host that was admitted first. It waits until there are
+// enough live hosts to reach the number.
+func (s seating) invite() (move, bool) {
+	_, live := s.voters()
+	for _, k := range s.Seats {
+		if !k.Voter {
+			live++
+		}
+	}
+	var free []candidate
+	for _, h := range s.Hosts {
+		seated := slices.ContainsFunc(s.Seats, func(k seat) bool { return k.ID == h.ID })
+		if h.Alive && !seated && h.Addr.IsValid() {
+			free = append(free, h)
+		}
+	}
+	if live >= s.wanted() || len(free) == 0 || live+len(free) < s.wanted() {
+		return move{}, false
+	}
+	slices.SortFunc(free, func(a, b candidate) int { return cmp.Compare(a.Index, b.Index) })
+	return move{Kind: moveInvite, ID: free[0].ID, Addr: free[0].Addr}, true
+}

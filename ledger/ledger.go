@@ -1,0 +1,375 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Underlay is what the ledger needs of the hosts' own network.
+type Underlay interface {
+	Stream(kind byte) net.Listener
+	Dial(ctx context.Context, kind byte, to netip.AddrPort) (net.Conn, error)
+	Handle(name string, h func(ctx context.Context, from netip.AddrPort, body []byte) ([]byte, error))
+	Call(ctx context.Context, to netip.AddrPort, name string, body []byte) ([]byte, error)
+}
+
+// Member is a host as the gossip knows it.
+type Member struct {
+	ID     netmap.HostID
+	Name   string
+	Addr   netip.AddrPort // underlay
+	Alive  bool
+	Keeper bool // says that it keeps the ledger
+}
+
+// Config is who this host is and whom it can ask.
+type Config struct {
+	Self    netmap.HostID
+	Start   uint64 // start number and nonce of this agent
+	Nonce   uint64
+	Lineage []Birth // earlier starts of this disk
+	Name    string
+	Addr    netip.AddrPort   // where the other hosts reach this one
+	Cluster netmap.ClusterID // zero: not a member of any yet
+	Dir     string           // of this room's own, made when the host becomes a keeper
+
+	Underlay Underlay
+	// Members is the gossip's present view, with or without this host. It must
+	// not block and may be called at any time from any goroutine.
+	Members func() []Member
+	// OnChange is called on keepers for every applied command, in order of index,
+	// from one goroutine at a time; after a restart from a snapshot the first call
+	// has everything. The first calls may come before Open returns. It must not
+	// block for long nor call the Ledger.
+	OnChange func(Decision)
+	// OnKeeper is called, from one goroutine at a time, when the host becomes or
+	// ceases to be a keeper. It must not block nor call the Ledger.
+	OnKeeper func(bool)
+	Log      *slog.Logger // nil: silent
+}
+
+// Ledger is this host's way to the cluster's decisions, and the keeper of them if
+// it was chosen. All methods are safe for concurrent use.
+type Ledger struct {
+	cfg    Config
+	log    *slog.Logger
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	lifecycle sync.Mutex // held while a keeper starts or stops
+
+	mu      sync.Mutex
+	keeper  *keeper // nil: this host keeps nothing
+	cluster netmap.ClusterID
+	known   []netmap.HostID // keepers as last heard, for hosts that are none
+	leader  Peer            // as last heard
+	closed  bool
+
+	asking asking // requests under way
+}
+
+// Open starts the keeper if this host was one when it stopped, and serves the
+// requests of others. It waits for nobody.
+func Open(cfg Config) (*Ledger, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.OnChange == nil {
+		cfg.OnChange = func(Decision) {}
+	}
+	if cfg.OnKeeper == nil {
+		cfg.OnKeeper = func(bool) {}
+	}
+	if cfg.Members == nil {
+		cfg.Members = func() []Member { return nil }
+	}
+	if cfg.Self.IsZero() || cfg.Dir == "" || cfg.Underlay == nil {
+		return nil, errors.New("ledger: Config needs Self, Dir and Underlay")
+	}
+	l := &Ledger{cfg: cfg, log: cfg.Log, cluster: cfg.Cluster}
+	l.asking.init()
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	if hasLog(cfg.Dir) {
+		err := l.keep(cfg.Cluster, false)
+		if errors.Is(err, errEmptyLog) {
+			err = Forget(cfg.Dir)
+		}
+		if err != nil {
+			l.cancel()
+			return nil, err
+		}
+	}
+	l.serve(true)
+	return l, nil
+}
+
+// keep makes this host a keeper if it is none.
+func (l *Ledger) keep(cluster netmap.ClusterID, bootstrap bool) error {
+	l.lifecycle.Lock()
+	defer l.lifecycle.Unlock()
+	if k := l.kept(); k != nil {
+		if have := k.layer.self.cluster; !cluster.IsZero() && have != cluster {
+			return netmap.Refuse(netmap.Foreign, "this host keeps the ledger of cluster %s, not of %s", have, cluster)
+		}
+		return nil
+	}
+	if l.ctx.Err() != nil {
+		return errors.New("ledger: closed")
+	}
+	k, err := l.startKeeper(cluster, bootstrap)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.keeper = k
+	if l.cluster.IsZero() {
+		l.cluster = k.layer.self.cluster
+	}
+	l.mu.Unlock()
+	l.cfg.OnKeeper(true)
+	return nil
+}
+
+// retire ends keeping and forgets the log. The leader has made sure that this
+// host has no vote any more.
+func (l *Ledger) retire() error {
+	l.lifecycle.Lock()
+	defer l.lifecycle.Unlock()
+	k := l.kept()
+	if k == nil {
+		return nil
+	}
+	l.mu.Lock()
+	l.keeper = nil
+	l.mu.Unlock()
+	err := errors.Join(k.stop(), wipe(l.cfg.Dir))
+	l.cfg.OnKeeper(false)
+	l.log.Info("ledger: this host keeps the ledger no more")
+	return err
+}
+
+func (l *Ledger) kept() *keeper {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.keeper
+}
+
+func (l *Ledger) publish(d Decision) {
+	if !d.Cluster.IsZero() {
+		l.mu.Lock()
+		if l.cluster.IsZero() {
+			l.cluster = d.Cluster
+		}
+		l.mu.Unlock()
+	}
+	l.cfg.OnChange(d)
+}
+
+// Close stops serving and keeping. Requests under way end with an error.
+func (l *Ledger) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	l.mu.Unlock()
+	l.serve(false)
+	l.cancel()
+	l.lifecycle.Lock()
+	defer l.lifecycle.Unlock()
+	if k := l.kept(); k != nil {
+		return k.stop()
+	}
+	return nil
+}
+
+// Found begins a cluster with this host as its only keeper and first member. The
+// ranges are those of the founder; without an IPv6 one the cluster gets a /48 of
+// its own. Found is safe to repeat with the same id; a host that keeps another
+// cluster's ledger refuses (Foreign).
+func (l *Ledger) Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (Reply, error) {
+	if cluster.IsZero() {
+		return Reply{}, errors.New("ledger: a cluster needs an id")
+	}
+	if known := l.Cluster(); !known.IsZero() && known != cluster {
+		return Reply{}, netmap.Refuse(netmap.Foreign, "this host belongs to cluster %s and cannot found cluster %s", known, cluster)
+	}
+	if err := l.keep(cluster, true); err != nil {
+		return Reply{}, err
+	}
+	found := Command{Kind: KindFound, Found: &Found{Cluster: cluster, Ranges: ranges}}
+	if _, err := l.decide(ctx, found); err != nil {
+		return Reply{}, err
+	}
+	return l.Admit(ctx)
+}
+
+// Admit makes this host a member, or shows this start of it. Do does so by itself
+// before the first command; to call it early shows early that a host is refused.
+func (l *Ledger) Admit(ctx context.Context) (Reply, error) {
+	r, err := l.decide(ctx, Command{Kind: KindAdmit, Admit: &Admit{Name: l.cfg.Name, Addr: l.cfg.Addr, Lineage: l.cfg.Lineage}})
+	if err == nil {
+		l.asking.setAdmitted()
+	}
+	return r, err
+}
+
+// Cluster is the cluster this host belongs to, zero if none is known yet.
+func (l *Ledger) Cluster() netmap.ClusterID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cluster
+}
+
+// Whole is everything the ledger has decided, as this keeper knows it; false on a
+// host that keeps nothing.
+func (l *Ledger) Whole() (Decision, bool) {
+	if k := l.kept(); k != nil {
+		return k.machine.whole(), true
+	}
+	return Decision{}, false
+}
+
+// Peer is a keeper.
+type Peer struct {
+	ID    netmap.HostID  `json:"id"`
+	Addr  netip.AddrPort `json:"addr"`
+	Voter bool           `json:"voter"`
+}
+
+// Status is what this host knows of the ledger.
+type Status struct {
+	Cluster    netmap.ClusterID `json:"cluster"`
+	Generation uint64           `json:"generation"` // 0 where nothing is kept
+	Role       string           `json:"role"`       // none, follower, candidate, leader
+	Leader     netmap.HostID    `json:"leader"`     // zero: none known
+	Keepers    []Peer           `json:"keepers"`    // on keepers from the log, elsewhere as last heard
+	Applied    uint64           `json:"applied"`    // index of the newest decision known here
+	Problem    string           `json:"problem,omitempty"`
+}
+
+// Status is a picture of this moment.
+func (l *Ledger) Status() Status {
+	l.mu.Lock()
+	s := Status{Cluster: l.cluster, Role: "none", Leader: l.leader.ID}
+	k, known := l.keeper, slices.Clone(l.known)
+	l.mu.Unlock()
+	if k == nil {
+		for _, id := range known {
+			s.Keepers = append(s.Keepers, Peer{ID: id, Addr: l.addrOf(id), Voter: true})
+		}
+		return s
+	}
+	s.Keepers, s.Leader, s.Role = k.peers(), k.leaderPeer().ID, roleName(k.raft.State())
+	f := k.machine.facts()
+	s.Generation, s.Applied = f.generation, f.applied
+	if f.halted != nil {
+		s.Problem = f.halted.Error()
+	}
+	return s
+}
+
+func roleName(s raft.RaftState) string {
+	switch s {
+	case raft.Leader:
+		return "leader"
+	case raft.Candidate:
+		return "candidate"
+	case raft.Follower:
+		return "follower"
+	}
+	return "none"
+}
+
+// peers are the keepers by this one's newest configuration.
+func (k *keeper) peers() []Peer {
+	var out []Peer
+	for _, s := range k.servers() {
+		id, addr, err := parseServer(s.Address)
+		if err == nil {
+			out = append(out, Peer{ID: id, Addr: addr, Voter: s.Suffrage == raft.Voter})
+		}
+	}
+	return out
+}
+
+// leaderPeer is the leader as this keeper knows it, zero if there is none.
+func (k *keeper) leaderPeer() Peer {
+	addr, _ := k.raft.LeaderWithID()
+	id, at, err := parseServer(addr)
+	if err != nil {
+		return Peer{}
+	}
+	return Peer{ID: id, Addr: at, Voter: true}
+}
+
+// addrOf is where a host is now, by the gossip; zero if unknown.
+func (l *Ledger) addrOf(id netmap.HostID) netip.AddrPort {
+	if id == l.cfg.Self {
+		return l.cfg.Addr
+	}
+	for _, m := range l.cfg.Members() {
+		if m.ID == id {
+			return m.Addr
+		}
+	}
+	return netip.AddrPort{}
+}
+
+// ServerAddr implements raft.ServerAddressProvider: keepers are found where they
+// are now, not where they were when they became keepers.
+func (l *Ledger) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	host, err := netmap.ParseID(string(id))
+	if err != nil {
+		return "", fmt.Errorf("ledger: %w", err)
+	}
+	if addr := l.addrOf(host); addr.IsValid() {
+		return serverAddress(host, addr), nil
+	}
+	if k := l.kept(); k != nil {
+		// GetConfiguration does not wait for raft's main goroutine.
+		for _, s := range k.servers() {
+			if s.ID == id {
+				return s.Address, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("ledger: the address of host %s is not known", host.Short())
+}
+
+// pause waits, or ends early with ctx.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Forget removes the log of an identity that this host has given up. The ledger
+// must not be open on the directory.
+func Forget(dir string) error {
+	if !hasLog(dir) {
+		return nil
+	}
+	if err := wipe(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("ledger: forget %s: %w", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,163 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Decision is what a keeper learnt with one index.
+type Decision struct {
+	Cluster    netmap.ClusterID
+	Generation uint64 // life of the ledger's word
+	Index      uint64
+	Changes    []netmap.Change
+	Whole      bool // Changes are everything there is, after a snapshot was restored
+	Leader     bool // this keeper leads, so it is the one to tell the others
+}
+
+// machine holds the state and feeds it from raft; it implements raft.FSM. raft
+// calls it from one goroutine, the mutex is for readers.
+type machine struct {
+	publish func(Decision) // called for every index, in order
+	leads   func() bool
+	log     *slog.Logger
+
+	mu     sync.Mutex
+	state  *State
+	halted error // an entry could not be understood: nothing after it is applied
+}
+
+// Apply implements raft.FSM. The answer is a Reply or an error.
+func (m *machine) Apply(entry *raft.Log) any {
+	if entry.Type != raft.LogCommand {
+		return nil
+	}
+	reply, d, err := m.apply(entry)
+	if err != nil {
+		return err
+	}
+	m.publish(d)
+	return reply
+}
+
+func (m *machine) apply(entry *raft.Log) (Reply, Decision, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.halted != nil {
+		return Reply{}, Decision{}, m.halted
+	}
+	cmd, err := DecodeCommand(entry.Data)
+	var refusal *netmap.Refusal
+	if err != nil && !errors.As(err, &refusal) {
+		// The leader understood it. To go on without it would be to disagree.
+		m.halted = fmt.Errorf("ledger: entry %d cannot be applied by this release; upgrade weft on this host: %w", entry.Index, err)
+		m.log.Error("ledger: this keeper stops here", "index", entry.Index, "err", m.halted)
+		return Reply{}, Decision{}, m.halted
+	}
+	reply, changes := m.state.Apply(entry.Index, cmd)
+	return reply, m.decision(entry.Index, changes, false), nil
+}
+
+func (m *machine) decision(index uint64, changes []netmap.Change, whole bool) Decision {
+	return Decision{Cluster: m.state.Cluster(), Generation: m.state.Generation(), Index: index, Changes: changes, Whole: whole, Leader: m.leads()}
+}
+
+// Snapshot implements raft.FSM.
+func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.halted != nil {
+		return nil, m.halted
+	}
+	b, err := m.state.Encode()
+	return frozen(b), err
+}
+
+// Restore implements raft.FSM.
+func (m *machine) Restore(r io.ReadCloser) error {
+	b, err := io.ReadAll(io.LimitReader(r, maxSnapshot+1))
+	if err := errors.Join(err, r.Close()); err != nil {
+		return fmt.Errorf("ledger: read snapshot: %w", err)
+	}
+	s, err := DecodeState(b)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.state, m.halted = s, nil
+	d := m.decision(s.Applied(), s.Changes(), true)
+	m.mu.Unlock()
+	m.publish(d)
+	return nil
+}
+
+// whole is everything there is, as after a restore.
+func (m *machine) whole() Decision {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.decision(m.state.Applied(), m.state.Changes(), true)
+}
+
+// frozen is an encoded state; it implements raft.FSMSnapshot.
+type frozen []byte
+
+// Persist implements raft.FSMSnapshot.
+func (f frozen) Persist(sink raft.SnapshotSink) error {
+	if _, err := sink.Write(f); err != nil {
+		return errors.Join(fmt.Errorf("ledger: write snapshot: %w", err), sink.Cancel())
+	}
+	return sink.Close()
+}
+
+// Release implements raft.FSMSnapshot.
+func (frozen) Release() {}
+
+// facts is what the management of keepers needs of the state.
+type stateFacts struct {
+	cluster    netmap.ClusterID
+	generation uint64
+	applied    uint64
+	admitted   map[netmap.HostID]uint32 // index of each member that was not removed
+	removed    map[netmap.HostID]bool
+	halted     error
+}
+
+func (m *machine) facts() stateFacts {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := stateFacts{
+		cluster: m.state.cluster, generation: m.state.generation, applied: m.state.applied, halted: m.halted,
+		admitted: map[netmap.HostID]uint32{}, removed: map[netmap.HostID]bool{},
+	}
+	for id, h := range m.state.hosts {
+		if h.Removed {
+			f.removed[id] = true
+		} else {
+			f.admitted[id] = h.Index
+		}
+	}
+	return f
+}
+
+// fenced says why a keeper's stream must not be listened to.
+func (m *machine) fenced(g greeting) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := m.state.hosts[g.from]
+	switch {
+	case h == nil:
+		return nil
+	case h.Removed:
+		return fmt.Errorf("%s was removed from the cluster", m.state.hostName(g.from))
+	case g.birth.Start < h.birth.Start || g.birth.Start == h.birth.Start && g.birth.Nonce != h.birth.Nonce:
+		return fmt.Errorf("%s shows start %d, but a newer one or another of the same number was seen: an old disk or a clone", m.state.hostName(g.from), g.birth.Start)
+	}
+	return nil
+}

@@ -1,0 +1,218 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// raft's pace. A leader that dies is replaced within some three seconds, inside
+// the five that Docker waits for an answer; a machine that stalls for less than
+// leaderLease loses nothing.
+const (
+	electionWait   = 1000 * time.Millisecond
+	leaderLease    = 800 * time.Millisecond
+	rpcWait        = 2 * time.Second
+	snapshotEvery  = 4096 // entries
+	trailing       = 1024 // entries kept behind a snapshot, for keepers that lag
+	keptSnapshots  = 2
+	enqueueWait    = time.Second
+	membershipWait = 3 * time.Second
+)
+
+// keeper is a running raft.
+type keeper struct {
+	self    netmap.HostID
+	dir     string
+	log     *diskLog
+	machine *machine
+	raft    *raft.Raft
+	running atomic.Pointer[raft.Raft] // the same, for raft's own goroutines while it starts
+	layer   *layer
+	trans   *raft.NetworkTransport
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when manage has ended
+}
+
+// startKeeper runs raft on a directory, with a fresh log of one voter if
+// bootstrap, else with what is there: nothing, until a leader sends it.
+func (l *Ledger) startKeeper(cluster netmap.ClusterID, bootstrap bool) (*keeper, error) {
+	if err := os.MkdirAll(l.cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	disk, err := openLog(l.cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	k := &keeper{self: l.cfg.Self, dir: l.cfg.Dir, log: disk, done: make(chan struct{})}
+	if err := k.claim(cluster, &cluster); err != nil {
+		return nil, errors.Join(err, disk.close())
+	}
+	k.machine = &machine{state: NewState(), publish: l.publish, leads: k.leads, log: l.log}
+	k.layer = l.newLayer(k, cluster)
+	if err := k.startRaft(l, bootstrap); err != nil {
+		return nil, errors.Join(fmt.Errorf("ledger: raft does not start on %s: %w", l.cfg.Dir, err), k.layer.Close(), disk.close())
+	}
+	ctx, cancel := context.WithCancel(l.ctx)
+	k.cancel = cancel
+	go func() {
+		defer close(k.done)
+		l.manage(ctx, k)
+	}()
+	return k, nil
+}
+
+var (
+	keySelf    = []byte("weft-self")
+	keyCluster = []byte("weft-cluster")
+)
+
+// errEmptyLog means that a log was begun and never written to.
+var errEmptyLog = errors.New("the log has never been used")
+
+// claim notes whose log this is, or refuses a log of another host or cluster. A
+// zero cluster is read from the log into known.
+func (k *keeper) claim(cluster netmap.ClusterID, known *netmap.ClusterID) error {
+	for _, c := range []struct {
+		key  []byte
+		want netmap.ID
+		into *netmap.ID
+		what string
+	}{{keySelf, k.self, nil, "host"}, {keyCluster, cluster, known, "cluster"}} {
+		b, err := k.log.Get(c.key)
+		var have netmap.ID
+		copy(have[:], b)
+		switch {
+		case errors.Is(err, errNotFound) && !c.want.IsZero():
+			err = k.log.Set(c.key, c.want[:])
+		case err == nil && c.want.IsZero() && c.into != nil:
+			*c.into = have
+		case err == nil && have != c.want:
+			return netmap.Refuse(netmap.Foreign, "the ledger in %s is of %s %s, not of %s; remove it if this host is to keep another", k.dir, c.what, have, c.want)
+		}
+		if err != nil && !errors.Is(err, errNotFound) {
+			return fmt.Errorf("ledger: %s: %w", k.dir, err)
+		}
+	}
+	if known.IsZero() {
+		return errEmptyLog
+	}
+	return nil
+}
+
+func (l *Ledger) newLayer(k *keeper, cluster netmap.ClusterID) *layer {
+	return &layer{
+		Listener: l.cfg.Underlay.Stream(StreamKind), underlay: l.cfg.Underlay, conns: map[net.Conn]struct{}{},
+		addr: serverAddress(l.cfg.Self, l.cfg.Addr), log: l.log,
+		self: greeting{cluster: cluster, from: l.cfg.Self, birth: Birth{l.cfg.Start, l.cfg.Nonce}},
+		admit: func(g greeting) error {
+			if g.cluster != cluster || g.to != l.cfg.Self {
+				return fmt.Errorf("it is for host %s of cluster %s", g.to.Short(), g.cluster)
+			}
+			return k.machine.fenced(g)
+		},
+	}
+}
+
+func (k *keeper) startRaft(l *Ledger, bootstrap bool) error {
+	logger := hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: lineLog{l.log}, DisableTime: true})
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(k.dir, keptSnapshots, logger)
+	if err != nil {
+		return err
+	}
+	cache, err := raft.NewLogCache(512, k.log)
+	if err != nil {
+		return err
+	}
+	cfg := raft.DefaultConfig()
+	cfg.LocalID, cfg.Logger = raft.ServerID(k.self.String()), logger
+	cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = electionWait+time.Millisecond, electionWait+time.Millisecond, leaderLease
+	cfg.SnapshotThreshold, cfg.TrailingLogs = snapshotEvery, trailing
+	cfg.BatchApplyCh = true // entries that wait together share a sync
+	cfg.NoLegacyTelemetry = true
+	k.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: k.layer, MaxPool: 3, Timeout: rpcWait, Logger: logger, ServerAddressProvider: l,
+	})
+	fail := func(err error) error { return errors.Join(err, k.trans.Close()) }
+	if bootstrap {
+		one := raft.Configuration{Servers: []raft.Server{{ID: cfg.LocalID, Address: k.layer.addr}}}
+		if err := raft.BootstrapCluster(cfg, cache, k.log, snapshots, k.trans, one); err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+			return fail(err)
+		}
+	}
+	k.raft, err = raft.NewRaft(cfg, k.machine, cache, k.log, snapshots, k.trans)
+	if err != nil {
+		return fail(err)
+	}
+	k.running.Store(k.raft)
+	k.hurry()
+	return nil
+}
+
+// hurry lets a keeper that is alone elect itself at once: a shorter timeout than
+// before makes raft look at its timer (ReloadConfig), and there is nobody whose
+// heartbeat could come.
+func (k *keeper) hurry() {
+	servers := k.servers()
+	if len(servers) != 1 || servers[0].ID != raft.ServerID(k.self.String()) {
+		return
+	}
+	pace := k.raft.ReloadableConfig()
+	pace.HeartbeatTimeout, pace.ElectionTimeout = electionWait, electionWait
+	_ = k.raft.ReloadConfig(pace) // else it takes a second longer
+}
+
+// servers is the newest configuration known here, voters or not.
+func (k *keeper) servers() []raft.Server {
+	f := k.raft.GetConfiguration()
+	if f.Error() != nil {
+		return nil
+	}
+	return f.Configuration().Servers
+}
+
+func (k *keeper) leads() bool {
+	r := k.running.Load()
+	return r != nil && r.State() == raft.Leader
+}
+
+// stop ends raft and everything that belongs to it.
+func (k *keeper) stop() error {
+	k.cancel()
+	err := k.layer.Close() // so that no exchange with another keeper holds raft up
+	err = errors.Join(err, k.raft.Shutdown().Error(), k.trans.Close())
+	<-k.done // its waits for raft have ended
+	if err = errors.Join(err, k.log.close()); err != nil {
+		return fmt.Errorf("ledger: stop keeping: %w", err)
+	}
+	return nil
+}
+
+// wipe removes a stopped keeper's files.
+func wipe(dir string) error {
+	return errors.Join(os.Remove(filepath.Join(dir, logFile)), os.RemoveAll(filepath.Join(dir, "snapshots")))
+}
+
+// lineLog passes raft's own lines on.
+type lineLog struct{ log *slog.Logger }
+
+// Write implements io.Writer.
+func (w lineLog) Write(b []byte) (int, error) {
+	w.log.Info("ledger: " + strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+var _ io.Writer = lineLog{}

@@ -1,0 +1,187 @@
+package ledger
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// StreamKind is the kind under which raft's streams share the underlay port.
+const StreamKind byte = 'l'
+
+// raft's messages name neither the cluster nor the host they are for, so a host
+// at the address of a former keeper of another cluster would take them as its
+// own. Therefore every stream begins with a greeting that says both.
+type greeting struct {
+	cluster netmap.ClusterID
+	to      netmap.HostID
+	from    netmap.HostID
+	birth   Birth
+}
+
+const greetingLen = 3*16 + 2*8
+
+func (g greeting) encode() []byte {
+	b := make([]byte, 0, greetingLen)
+	b = append(append(append(b, g.cluster[:]...), g.to[:]...), g.from[:]...)
+	b = binary.BigEndian.AppendUint64(b, g.birth.Start)
+	return binary.BigEndian.AppendUint64(b, g.birth.Nonce)
+}
+
+func decodeGreeting(b [greetingLen]byte) greeting {
+	return greeting{
+		cluster: netmap.ClusterID(b[:16]), to: netmap.HostID(b[16:32]), from: netmap.HostID(b[32:48]),
+		birth: Birth{binary.BigEndian.Uint64(b[48:]), binary.BigEndian.Uint64(b[56:])},
+	}
+}
+
+// serverAddress is how raft is told of a host: id and address, so that a stream
+// can be greeted.
+func serverAddress(id netmap.HostID, addr netip.AddrPort) raft.ServerAddress {
+	return raft.ServerAddress(id.String() + "@" + addr.String())
+}
+
+func parseServer(a raft.ServerAddress) (netmap.HostID, netip.AddrPort, error) {
+	id, addr, _ := strings.Cut(string(a), "@")
+	host, err := netmap.ParseID(id)
+	if err != nil {
+		return netmap.HostID{}, netip.AddrPort{}, fmt.Errorf("ledger: raft server %q: %w", a, err)
+	}
+	at, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return netmap.HostID{}, netip.AddrPort{}, fmt.Errorf("ledger: raft server %q: %w", a, err)
+	}
+	return host, at, nil
+}
+
+// layer implements raft.StreamLayer on the underlay.
+type layer struct {
+	net.Listener
+	underlay Underlay
+	self     greeting // as sent; to is set per stream
+	addr     raft.ServerAddress
+	admit    func(greeting) error // may this stream come in?
+	log      *slog.Logger
+
+	mu     sync.Mutex
+	conns  map[net.Conn]struct{}
+	closed bool
+}
+
+// greetWait bounds the wait for a greeting that was announced by a stream.
+const greetWait = 5 * time.Second
+
+// Addr implements raft.StreamLayer: what other keepers dial.
+func (l *layer) Addr() net.Addr { return textAddr(l.addr) }
+
+type textAddr string
+
+func (textAddr) Network() string  { return "weft-ledger" }
+func (a textAddr) String() string { return string(a) }
+
+// Dial implements raft.StreamLayer.
+func (l *layer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	to, addr, err := parseServer(address)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	conn, err := l.underlay.Dial(ctx, StreamKind, addr)
+	if err != nil {
+		return nil, err
+	}
+	g := l.self
+	g.to = to
+	if _, err := conn.Write(g.encode()); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return l.track(conn)
+}
+
+// Accept implements raft.StreamLayer. The greeting is read by the first Read, so
+// that a slow one keeps nobody waiting.
+func (l *layer) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return l.track(&guarded{Conn: conn, layer: l})
+}
+
+// track makes Close close a stream: raft itself forgets those that came in.
+func (l *layer) track(conn net.Conn) (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, errors.Join(net.ErrClosed, conn.Close())
+	}
+	l.conns[conn] = struct{}{}
+	return &tracked{Conn: conn, layer: l}, nil
+}
+
+// Close implements raft.StreamLayer.
+func (l *layer) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for conn := range l.conns {
+		_ = conn.Close()
+	}
+	clear(l.conns)
+	return l.Listener.Close()
+}
+
+type tracked struct {
+	net.Conn
+	layer *layer
+}
+
+func (t *tracked) Close() error {
+	t.layer.mu.Lock()
+	delete(t.layer.conns, t.Conn)
+	t.layer.mu.Unlock()
+	return t.Conn.Close()
+}
+
+// guarded is a stream that came in and has to show its greeting.
+type guarded struct {
+	net.Conn
+	layer *layer
+	once  sync.Once
+	err   error
+}
+
+func (g *guarded) Read(b []byte) (int, error) {
+	g.once.Do(g.greet)
+	if g.err != nil {
+		return 0, g.err
+	}
+	return g.Conn.Read(b)
+}
+
+func (g *guarded) greet() {
+	var raw [greetingLen]byte
+	_ = g.SetReadDeadline(time.Now().Add(greetWait))
+	if _, err := io.ReadFull(g.Conn, raw[:]); err != nil {
+		g.err = io.EOF // it never was a stream
+		return
+	}
+	_ = g.SetReadDeadline(time.Time{})
+	if err := g.layer.admit(decodeGreeting(raw)); err != nil {
+		g.layer.log.Warn("ledger: a raft stream was refused", "peer", g.RemoteAddr().String(), "err", err)
+		g.err = io.EOF
+	}
+}

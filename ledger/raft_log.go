@@ -1,0 +1,201 @@
+package ledger
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
+)
+
+// diskLog keeps raft's log and its few stable values in one bbolt file. A batch
+// of entries is one transaction, hence one sync for all of them. raft-boltdb does
+// the same but does not build with the metrics library that raft v1.8 needs.
+//
+// It implements raft.LogStore and raft.StableStore.
+type diskLog struct{ db *bbolt.DB }
+
+var (
+	bucketLog    = []byte("log")
+	bucketStable = []byte("stable")
+)
+
+// errNotFound has the text that raft compares with (raft v1.8 api.go).
+var errNotFound = errors.New("not found")
+
+// openWait bounds the wait for another process to let go of the file.
+const openWait = 2 * time.Second
+
+const logFile = "raft.db"
+
+func openLog(dir string) (*diskLog, error) {
+	path := filepath.Join(dir, logFile)
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: openWait, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
+	if err != nil {
+		return nil, fmt.Errorf("ledger: cannot open %s; is another agent running on this state directory, or is the disk full? %w", path, err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		_, err1 := tx.CreateBucketIfNotExists(bucketLog)
+		_, err2 := tx.CreateBucketIfNotExists(bucketStable)
+		return errors.Join(err1, err2)
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("ledger: cannot write %s: %w", path, err), db.Close())
+	}
+	return &diskLog{db}, nil
+}
+
+// hasLog reports whether a keeper's log was ever begun in a directory.
+func hasLog(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, logFile))
+	return err == nil
+}
+
+func (l *diskLog) close() error { return l.db.Close() }
+
+func logKey(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
+
+// FirstIndex implements raft.LogStore.
+func (l *diskLog) FirstIndex() (uint64, error) { return l.edgeIndex((*bbolt.Cursor).First) }
+
+// LastIndex implements raft.LogStore.
+func (l *diskLog) LastIndex() (uint64, error) { return l.edgeIndex((*bbolt.Cursor).Last) }
+
+func (l *diskLog) edgeIndex(end func(*bbolt.Cursor) ([]byte, []byte)) (index uint64, err error) {
+	err = l.db.View(func(tx *bbolt.Tx) error {
+		if k, _ := end(tx.Bucket(bucketLog).Cursor()); len(k) == 8 {
+			index = binary.BigEndian.Uint64(k)
+		}
+		return nil
+	})
+	return index, err
+}
+
+// GetLog implements raft.LogStore.
+func (l *diskLog) GetLog(index uint64, out *raft.Log) error {
+	return l.db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketLog).Get(logKey(index))
+		if b == nil {
+			return raft.ErrLogNotFound
+		}
+		entry, err := decodeEntry(b)
+		if err != nil {
+			return fmt.Errorf("ledger: log entry %d: %w", index, err)
+		}
+		entry.Index = index
+		*out = entry
+		return nil
+	})
+}
+
+// StoreLog implements raft.LogStore.
+func (l *diskLog) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
+
+// StoreLogs implements raft.LogStore: all of them or none, on disk at return.
+func (l *diskLog) StoreLogs(entries []*raft.Log) error {
+	return l.db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketLog)
+		b.FillPercent = 0.9 // keys only grow
+		for _, e := range entries {
+			if err := b.Put(logKey(e.Index), encodeEntry(e)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// DeleteRange implements raft.LogStore; both ends are included.
+func (l *diskLog) DeleteRange(low, high uint64) error {
+	return l.db.Update(func(tx *bbolt.Tx) error {
+		c := tx.Bucket(bucketLog).Cursor()
+		for k, _ := c.Seek(logKey(low)); len(k) == 8 && binary.BigEndian.Uint64(k) <= high; k, _ = c.Next() {
+			if err := c.Delete(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Set implements raft.StableStore.
+func (l *diskLog) Set(key, value []byte) error {
+	return l.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketStable).Put(key, value) })
+}
+
+// Get implements raft.StableStore.
+func (l *diskLog) Get(key []byte) (value []byte, err error) {
+	err = l.db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketStable).Get(key)
+		if b == nil {
+			return errNotFound
+		}
+		value = append([]byte{}, b...) // b is gone with the transaction
+		return nil
+	})
+	return value, err
+}
+
+// SetUint64 implements raft.StableStore.
+func (l *diskLog) SetUint64(key []byte, value uint64) error {
+	return l.Set(key, binary.BigEndian.AppendUint64(nil, value))
+}
+
+// GetUint64 implements raft.StableStore.
+func (l *diskLog) GetUint64(key []byte) (uint64, error) {
+	b, err := l.Get(key)
+	if err != nil {
+		return 0, err
+	}
+	if len(b) != 8 {
+		return 0, fmt.Errorf("ledger: stable value %q has %d bytes: %w", key, len(b), errMalformed)
+	}
+	return binary.BigEndian.Uint64(b), nil
+}
+
+// An entry on disk: version, type, term, time in nanoseconds, length of the data,
+// data, extensions.
+const (
+	entryVersion = 1
+	entryHead    = 1 + 1 + 8 + 8 + 4
+)
+
+func encodeEntry(e *raft.Log) []byte {
+	var at int64
+	if !e.AppendedAt.IsZero() {
+		at = e.AppendedAt.UnixNano()
+	}
+	b := make([]byte, 0, entryHead+len(e.Data)+len(e.Extensions))
+	b = append(b, entryVersion, byte(e.Type))
+	b = binary.BigEndian.AppendUint64(b, e.Term)
+	b = binary.BigEndian.AppendUint64(b, uint64(at))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(e.Data)))
+	return append(append(b, e.Data...), e.Extensions...)
+}
+
+func decodeEntry(b []byte) (raft.Log, error) {
+	if len(b) < entryHead {
+		return raft.Log{}, fmt.Errorf("%d bytes: %w", len(b), errMalformed)
+	}
+	if b[0] != entryVersion {
+		return raft.Log{}, fmt.Errorf("version %d, this release knows %d: %w", b[0], entryVersion, ErrNewer)
+	}
+	e := raft.Log{Type: raft.LogType(b[1]), Term: binary.BigEndian.Uint64(b[2:])}
+	if at := int64(binary.BigEndian.Uint64(b[10:])); at != 0 {
+		e.AppendedAt = time.Unix(0, at)
+	}
+	n := binary.BigEndian.Uint32(b[18:])
+	if uint64(n) > uint64(len(b)-entryHead) {
+		return raft.Log{}, fmt.Errorf("data of %d bytes in %d: %w", n, len(b), errMalformed)
+	}
+	rest := append([]byte{}, b[entryHead:]...) // b belongs to the transaction
+	e.Data = rest[:n:n]
+	if int(n) < len(rest) {
+		e.Extensions = rest[n:]
+	}
+	return e, nil
+}

@@ -1,0 +1,202 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Pace of the leader's care for the set of keepers.
+const (
+	manageEvery  = 500 * time.Millisecond
+	surveyEvery  = 10 // of those rounds: also ask the keepers that seem well
+	surveyWait   = time.Second
+	lagTolerated = 8 // entries that a non-voter may be behind and vote
+)
+
+// manage keeps the set of keepers as seating says, while this keeper leads.
+func (l *Ledger) manage(ctx context.Context, k *keeper) {
+	watch := &watcher{dead: map[netmap.HostID]time.Time{}}
+	for round := 0; pause(ctx, manageEvery); round++ {
+		if err := k.machine.facts().halted; err != nil {
+			k.raft.Shutdown() // a future; stop waits for it
+			return
+		}
+		if !k.leads() {
+			clear(watch.dead)
+			continue
+		}
+		if err := l.tend(ctx, k, watch, round%surveyEvery == 0); err != nil && ctx.Err() == nil {
+			l.log.Warn("ledger: the keepers could not be changed; trying again", "err", err)
+		}
+	}
+}
+
+// watcher remembers since when keepers have been dead.
+type watcher struct {
+	dead map[netmap.HostID]time.Time
+	said move
+}
+
+// tend makes one change to the set of keepers if one is due.
+func (l *Ledger) tend(ctx context.Context, k *keeper, watch *watcher, survey bool) error {
+	s := l.observe(k, watch)
+	if len(s.Seats) == 0 || s.Admitted == 0 {
+		return nil // not founded yet
+	}
+	if s.Removed[s.Self] {
+		return k.raft.LeadershipTransfer().Error()
+	}
+	l.survey(ctx, k, &s, survey)
+	m, due := s.next()
+	if !due {
+		watch.said = move{}
+		return nil
+	}
+	if m != watch.said { // a change that fails is tried again without a word
+		l.log.Info("ledger: changing the keepers", "change", string(m.Kind), "host", m.ID.Short(), "addr", m.Addr.String())
+		watch.said = m
+	}
+	return l.carryOut(ctx, k, m)
+}
+
+// observe gathers what the choice of keepers depends on.
+func (l *Ledger) observe(k *keeper, watch *watcher) seating {
+	f := k.machine.facts()
+	s := seating{Self: k.self, Removed: f.removed, Addrs: map[netmap.HostID]netip.AddrPort{k.self: l.cfg.Addr}, Admitted: len(f.admitted)}
+	alive := map[netmap.HostID]bool{k.self: true}
+	for _, m := range l.cfg.Members() {
+		if m.ID == k.self {
+			continue
+		}
+		s.Addrs[m.ID], alive[m.ID] = m.Addr, m.Alive
+	}
+	for id, index := range f.admitted {
+		s.Hosts = append(s.Hosts, candidate{ID: id, Addr: s.Addrs[id], Index: index, Alive: alive[id]})
+	}
+	now := time.Now()
+	for _, p := range k.peers() {
+		seat := seat{ID: p.ID, Addr: p.Addr, Voter: p.Voter}
+		if alive[p.ID] {
+			delete(watch.dead, p.ID)
+		} else {
+			if watch.dead[p.ID].IsZero() {
+				watch.dead[p.ID] = now
+			}
+			seat.Dead = max(now.Sub(watch.dead[p.ID]), 1)
+		}
+		s.Seats = append(s.Seats, seat)
+	}
+	return s
+}
+
+// survey asks the keepers how they are, and tells hosts that think they are
+// keepers and are not.
+func (l *Ledger) survey(ctx context.Context, k *keeper, s *seating, all bool) {
+	ctx, cancel := context.WithTimeout(ctx, surveyWait)
+	defer cancel()
+	last := k.raft.LastIndex()
+	type report struct {
+		seat   int
+		answer standing
+		err    error
+	}
+	reports := make(chan report, len(s.Seats))
+	asked := 0
+	for i, seat := range s.Seats {
+		if seat.ID == s.Self || seat.Dead > 0 || seat.Voter && !all {
+			continue
+		}
+		asked++
+		go func() {
+			answer, err := l.askStanding(ctx, seat.Addr)
+			reports <- report{i, answer, err}
+		}()
+	}
+	for range asked {
+		r := <-reports // each ends with ctx
+		if r.err != nil {
+			continue
+		}
+		s.Seats[r.seat].Lost = !r.answer.Keeps
+		s.Seats[r.seat].CaughtUp = r.answer.Keeps && r.answer.Applied > 0 && r.answer.Last+lagTolerated >= last
+	}
+	if all {
+		l.dismissStrangers(ctx, s)
+	}
+}
+
+func (l *Ledger) dismissStrangers(ctx context.Context, s *seating) {
+	for _, m := range l.cfg.Members() {
+		seated := slices.ContainsFunc(s.Seats, func(k seat) bool { return k.ID == m.ID })
+		if m.Keeper && m.Alive && !seated && m.ID != s.Self {
+			l.dismiss(ctx, m.Addr)
+		}
+	}
+}
+
+// carryOut makes one change and waits until it is decided.
+func (l *Ledger) carryOut(ctx context.Context, k *keeper, m move) error {
+	id, addr := raft.ServerID(m.ID.String()), serverAddress(m.ID, m.Addr)
+	var f raft.IndexFuture
+	switch {
+	case m.Kind == moveInvite:
+		if err := l.invite(ctx, m.Addr, k); err != nil {
+			return fmt.Errorf("host %s does not become a keeper: %w", m.ID.Short(), err)
+		}
+		f = k.raft.AddNonvoter(id, addr, 0, membershipWait)
+	case m.Kind == moveAddress && !m.Voter:
+		f = k.raft.AddNonvoter(id, addr, 0, membershipWait)
+	case m.Kind == moveAddress, m.Kind == movePromote:
+		f = k.raft.AddVoter(id, addr, 0, membershipWait)
+	default:
+		f = k.raft.RemoveServer(id, 0, membershipWait)
+	}
+	if err := f.Error(); err != nil {
+		return fmt.Errorf("%s host %s: %w", m.Kind, m.ID.Short(), err)
+	}
+	if m.Kind == moveRemove {
+		if at := l.addrOf(m.ID); at.IsValid() {
+			l.dismiss(ctx, at)
+		}
+	}
+	return nil
+}
+
+// propose has the leader decide. The error says that this keeper does not lead or
+// lost the lead meanwhile: then the command may or may not be decided later.
+func (k *keeper) propose(ctx context.Context, cmd Command) (Reply, error) {
+	cmd.At = time.Now().UnixMilli()
+	b, err := EncodeCommand(cmd)
+	if err != nil {
+		return Reply{}, err
+	}
+	if len(b) > MaxCommand {
+		return Reply{}, netmap.Refuse(netmap.BadInput, "the command %s has %d bytes, the limit is %d", cmd.Kind, len(b), MaxCommand)
+	}
+	f := k.raft.Apply(b, enqueueWait)
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }() // ends when the entry is decided, the lead is lost or raft stops
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		return Reply{}, ctx.Err()
+	}
+	if err != nil {
+		return Reply{}, err
+	}
+	switch r := f.Response().(type) {
+	case Reply:
+		return r, nil
+	case error:
+		return Reply{}, r
+	}
+	return Reply{}, errors.New("ledger: raft gave no answer")
+}

@@ -1,0 +1,224 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Names of the host-to-host requests.
+const (
+	requestDo       = "ledger.do"       // Command -> outcome
+	requestJoin     = "ledger.join"     // invitation -> standing: become a keeper
+	requestStanding = "ledger.standing" // nothing -> standing
+	requestDismiss  = "ledger.dismiss"  // invitation -> nothing: be a keeper no more
+)
+
+// outcome is how a host answers a command: with the leader's reply, or with whom
+// to ask instead.
+type outcome struct {
+	Reply   *Reply           `json:"reply,omitempty"`
+	Cluster netmap.ClusterID `json:"cluster"`
+	Leader  Peer             `json:"leader"` // zero: none known
+	Keepers []Peer           `json:"keepers,omitempty"`
+}
+
+// standing is how far a keeper is.
+type standing struct {
+	Keeps   bool   `json:"keeps"`
+	Applied uint64 `json:"applied"`
+	Last    uint64 `json:"last"` // index of its newest entry
+}
+
+// invitation comes from the leader.
+type invitation struct {
+	Cluster netmap.ClusterID `json:"cluster"`
+	Leader  netmap.HostID    `json:"leader"`
+	Host    netmap.HostID    `json:"host"` // who is meant; zero in a dismissal
+	Keepers []netmap.HostID  `json:"keepers"`
+}
+
+// serve answers the requests of other hosts, or stops to.
+func (l *Ledger) serve(on bool) {
+	for name, h := range map[string]func(context.Context, netip.AddrPort, []byte) ([]byte, error){
+		requestDo: l.handleDo, requestJoin: l.handleJoin, requestStanding: l.handleStanding, requestDismiss: l.handleDismiss,
+	} {
+		if !on {
+			h = nil
+		}
+		l.cfg.Underlay.Handle(name, h)
+	}
+}
+
+func (l *Ledger) handleDo(ctx context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
+	cmd, err := DecodeCommand(body)
+	if err != nil {
+		var refusal *netmap.Refusal
+		if !errors.As(err, &refusal) {
+			refusal = netmap.Refuse(netmap.BadInput, "%s", err)
+		}
+		return nil, refusal
+	}
+	o, err := l.local(ctx, cmd)
+	if err != nil {
+		return nil, err
+	}
+	return encode(o)
+}
+
+// local decides here if this host leads, else says whom to ask. An error that is
+// a refusal is final.
+func (l *Ledger) local(ctx context.Context, cmd Command) (outcome, error) {
+	k := l.kept()
+	if k == nil {
+		return l.hearsay(), nil
+	}
+	if k.leads() {
+		r, err := k.propose(ctx, cmd)
+		if err == nil {
+			return outcome{Reply: &r, Cluster: r.Cluster, Leader: Peer{ID: k.self, Addr: l.cfg.Addr}, Keepers: k.peers()}, nil
+		}
+		if !transient(err) {
+			return outcome{}, err
+		}
+	}
+	return outcome{Cluster: l.Cluster(), Leader: k.leaderPeer(), Keepers: k.peers()}, nil
+}
+
+// transient reports whether another try may succeed where this one failed.
+func transient(err error) bool {
+	for _, e := range []error{
+		raft.ErrNotLeader, raft.ErrLeadershipLost, raft.ErrLeadershipTransferInProgress, raft.ErrRaftShutdown,
+		raft.ErrEnqueueTimeout, raft.ErrAbortedByRestore, context.DeadlineExceeded, context.Canceled,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// hearsay is what a host that keeps nothing can tell of the keepers.
+func (l *Ledger) hearsay() outcome {
+	o := outcome{}
+	members := l.cfg.Members()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o.Cluster, o.Leader = l.cluster, l.leader
+	for _, m := range members {
+		if m.Keeper {
+			o.Keepers = append(o.Keepers, Peer{ID: m.ID, Addr: m.Addr, Voter: true})
+		}
+	}
+	return o
+}
+
+func (l *Ledger) handleStanding(context.Context, netip.AddrPort, []byte) ([]byte, error) {
+	k := l.kept()
+	if k == nil {
+		return encode(standing{})
+	}
+	if err := k.machine.facts().halted; err != nil {
+		return nil, err
+	}
+	return encode(standing{Keeps: true, Applied: k.machine.facts().applied, Last: k.raft.LastIndex()})
+}
+
+func (l *Ledger) handleJoin(_ context.Context, from netip.AddrPort, body []byte) ([]byte, error) {
+	i, err := decode[invitation](body, MaxCommand)
+	if err != nil {
+		return nil, netmap.Refuse(netmap.BadInput, "%s", err)
+	}
+	known := l.Cluster()
+	switch {
+	case i.Host != l.cfg.Self:
+		return nil, netmap.Refuse(netmap.Unknown, "this is host %s, not %s", l.cfg.Self.Short(), i.Host.Short())
+	case known.IsZero():
+		return nil, netmap.Refuse(netmap.Foreign, "this host is in no cluster yet")
+	case known != i.Cluster:
+		return nil, netmap.Refuse(netmap.Foreign, "this host belongs to cluster %s, not to %s", known, i.Cluster)
+	}
+	if err := l.keep(i.Cluster, false); err != nil {
+		return nil, err
+	}
+	l.log.Info("ledger: this host keeps the ledger from now on", "peer", from.Addr().String(), "host", i.Leader.Short())
+	return encode(standing{Keeps: true})
+}
+
+// handleDismiss believes the leader, not a stranger: it asks back who the keepers
+// are before it forgets a log.
+func (l *Ledger) handleDismiss(ctx context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
+	i, err := decode[invitation](body, MaxCommand)
+	k := l.kept()
+	switch {
+	case err != nil:
+		return nil, netmap.Refuse(netmap.BadInput, "%s", err)
+	case k == nil:
+		return nil, nil
+	case i.Cluster != k.layer.self.cluster || k.leads():
+		return nil, netmap.Refuse(netmap.Conflict, "this host keeps the ledger of cluster %s", k.layer.self.cluster)
+	}
+	for _, p := range i.Keepers {
+		if p == k.self {
+			return nil, netmap.Refuse(netmap.Conflict, "host %s is among the keepers named", k.self.Short())
+		}
+	}
+	leader := l.addrOf(i.Leader)
+	if !leader.IsValid() {
+		return nil, netmap.Refuse(netmap.Unknown, "host %s is not known here", i.Leader.Short())
+	}
+	s, err := l.askStanding(ctx, leader)
+	if err != nil || !s.Keeps || s.Last < k.raft.LastIndex() {
+		return nil, fmt.Errorf("ledger: host %s does not confirm that it leads: %w", i.Leader.Short(), err)
+	}
+	return nil, l.retire()
+}
+
+func (l *Ledger) askStanding(ctx context.Context, at netip.AddrPort) (standing, error) {
+	b, err := l.cfg.Underlay.Call(ctx, at, requestStanding, nil)
+	if err != nil {
+		return standing{}, err
+	}
+	return decode[standing](b, maxReply)
+}
+
+func (l *Ledger) invite(ctx context.Context, at netip.AddrPort, k *keeper) error {
+	host := netmap.HostID{}
+	for _, m := range l.cfg.Members() {
+		if m.Addr == at {
+			host = m.ID
+		}
+	}
+	return l.tell(ctx, at, requestJoin, host, k)
+}
+
+func (l *Ledger) dismiss(ctx context.Context, at netip.AddrPort) {
+	k := l.kept()
+	if k == nil {
+		return
+	}
+	if err := l.tell(ctx, at, requestDismiss, netmap.HostID{}, k); err != nil {
+		l.log.Debug("ledger: a former keeper was not told", "addr", at.String(), "err", err)
+	}
+}
+
+func (l *Ledger) tell(ctx context.Context, at netip.AddrPort, request string, host netmap.HostID, k *keeper) error {
+	i := invitation{Cluster: k.layer.self.cluster, Leader: k.self, Host: host}
+	for _, p := range k.peers() {
+		i.Keepers = append(i.Keepers, p.ID)
+	}
+	b, err := encode(i)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_, err = l.cfg.Underlay.Call(ctx, at, request, b)
+	return err
+}
