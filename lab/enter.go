@@ -27,15 +27,33 @@ func doIn(holder Process, namespaces int, do func() error) error {
 	}
 	defer unix.Close(fd)
 	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread is thrown away
+	go onThrowawayThread(func() {
 		if err := enter(fd, namespaces); err != nil {
 			done <- err
 			return
 		}
 		done <- do()
-	}()
+	})
 	return <-done
+}
+
+// onThrowawayThread runs do on a thread that is never used again. The process's first
+// thread cannot be thrown away, and /proc/self shows its namespaces, so it is spared: it is
+// held here while another one does the work.
+func onThrowawayThread(do func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		do()
+		return // without unlocking: the thread ends with this goroutine
+	}
+	done := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		do()
+		close(done)
+	}()
+	<-done
+	runtime.UnlockOSThread()
 }
 
 func enter(fd, namespaces int) error {

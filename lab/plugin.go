@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -44,8 +45,7 @@ func (h *Host) InstallPlugin(ctx context.Context, dir string, settings ...string
 	return nil
 }
 
-// Agent is the number of the plugin's process inside the host. It asks containerd's state
-// rather than Docker, so it answers too while dockerd is down.
+// Agent is the number of the plugin's process inside the host.
 func (h *Host) Agent(ctx context.Context) (pid int, err error) {
 	id, err := h.pluginID(ctx)
 	if err != nil {
@@ -55,7 +55,7 @@ func (h *Host) Agent(ctx context.Context) (pid int, err error) {
 }
 
 // KillAgent kills the plugin's process with SIGKILL and waits until Docker has started
-// another.
+// another and has connected to it.
 func (h *Host) KillAgent(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, agentRestart)
 	defer cancel()
@@ -71,14 +71,67 @@ func (h *Host) KillAgent(ctx context.Context) error {
 	if _, err := h.Exec(ctx, "sh", "-c", `grep -q "$2" "/proc/$1/cgroup" && kill -9 "$1"`, "sh", strconv.Itoa(old), id); err != nil {
 		return fmt.Errorf("lab: kill the agent: %w", err)
 	}
-	for {
-		if pid, err := h.agentOf(id); err == nil && pid != old {
-			return nil
-		}
+	if err := h.awaitAgent(ctx, id, old); err != nil {
+		return fmt.Errorf("lab: docker on %s has not started the agent again: %w: %s", h.Name(), err, tail(filepath.Join(h.LogDir(), "dockerd.log"), 10))
+	}
+	return nil
+}
+
+// Docker looks for a started plugin's socket this long after its start, and then this often.
+// One that ends before that is not started again.
+const (
+	dockerFirstLook = 500 * time.Millisecond
+	dockerNextLook  = 3 * time.Second
+	dockerConnects  = 300 * time.Millisecond // from its look to the end of its first calls
+)
+
+// awaitAgent waits for another process than old, for its socket, and for Docker's next look
+// at that socket.
+func (h *Host) awaitAgent(ctx context.Context, id string, old int) error {
+	for pid, err := h.agentOf(id); err != nil || pid == old; pid, err = h.agentOf(id) {
 		if err := pause(ctx, pollEvery); err != nil {
-			return fmt.Errorf("lab: docker on %s has not started the agent again: %w: %s", h.Name(), err, tail(filepath.Join(h.LogDir(), "dockerd.log"), 10))
+			return err
 		}
 	}
+	started := time.Now()
+	for !h.agentAccepts(id) {
+		if err := pause(ctx, pollEvery); err != nil {
+			return err
+		}
+	}
+	return pause(ctx, untilDockerConnects(time.Since(started)))
+}
+
+// untilDockerConnects is how long Docker still needs to connect to a plugin whose socket
+// accepts since now, this long after its start.
+func untilDockerConnects(age time.Duration) time.Duration {
+	look := dockerFirstLook
+	for look < age {
+		look += dockerNextLook
+	}
+	return look - age + dockerConnects
+}
+
+// agentAccepts reports whether something listens on the plugin's socket.
+func (h *Host) agentAccepts(id string) bool {
+	root, err := h.Root()
+	if err != nil {
+		return false
+	}
+	// With its id in it the path is longer than the kernel takes for a socket.
+	dir, err := os.Open(filepath.Join(root, "run/docker/plugins", id))
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	sockets, _ := filepath.Glob(fmt.Sprintf("/proc/self/fd/%d/*.sock", dir.Fd()))
+	for _, socket := range sockets {
+		if conn, err := net.Dial("unix", socket); err == nil {
+			conn.Close()
+			return true
+		}
+	}
+	return false
 }
 
 // pluginID is Docker's id of the plugin.
