@@ -66,7 +66,6 @@ type Agent struct {
 	cfg      Config
 	self     netmap.HostID
 	identity store.Identity
-	fact     netmap.HostFact
 	mtu      int
 	log      *slog.Logger
 
@@ -84,6 +83,8 @@ type Agent struct {
 	founding netmap.ClusterID // of the cluster that this host founds, if it does
 
 	mu       sync.Mutex
+	fact     netmap.HostFact // its Keeper changes, guarded by mu
+	told     bool            // the first announcement of this start was made
 	datapath datapathHealth
 	problems map[string]string            // by topic
 	names    map[netmap.EndpointID]string // containers of this host's endpoints
@@ -155,9 +156,10 @@ func (a *Agent) openGossip() (err error) {
 
 func (a *Agent) openLedger() (err error) {
 	a.ledger, err = ledger.Open(ledger.Config{
-		Self: a.self, Start: a.identity.Start, Nonce: a.identity.Nonce,
+		Self: a.self, Start: a.identity.Start, Nonce: a.identity.Nonce, Lineage: a.lineage(),
+		Name: a.fact.Name, Addr: a.fact.Underlay, Cluster: a.store.Cluster(),
 		Dir:      filepath.Join(a.cfg.Settings.HostPath(a.cfg.Settings.State), "ledger"),
-		Underlay: a.port, Members: a.ledgerMembers, OnChange: a.publish, Log: a.log,
+		Underlay: a.port, Members: a.ledgerMembers, OnChange: a.publish, OnKeeper: a.keeps, Log: a.log,
 	})
 	return err
 }

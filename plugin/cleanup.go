@@ -34,7 +34,7 @@ func (c Cleanup) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	gone, err := k.Cleanup(ctx, c.DryRun)
+	gone, err := c.kernel(ctx, k)
 	err = errors.Join(err, k.Close())
 	files, fileErr := c.files()
 	gone = append(gone, files...)
@@ -49,6 +49,25 @@ func (c Cleanup) Run(ctx context.Context, out io.Writer) error {
 		_, _ = fmt.Fprintln(out, "nothing of Weft is left on this host")
 	}
 	return errors.Join(err, fileErr)
+}
+
+// kernel removes the devices and the namespace, or lists them.
+func (c Cleanup) kernel(ctx context.Context, k *linux.Kernel) (gone []string, err error) {
+	if !c.DryRun {
+		return k.Cleanup(ctx)
+	}
+	s, err := k.Read(ctx)
+	for _, n := range s.Networks {
+		gone = append(gone, n.Bridge, n.VXLAN)
+		for _, p := range n.Ports {
+			gone = append(gone, p.Name)
+		}
+	}
+	gone = append(gone, s.Stray...)
+	if _, statErr := os.Stat(linux.DefaultPin); statErr == nil {
+		gone = append(gone, "network namespace "+linux.DefaultPin)
+	}
+	return gone, err
 }
 
 func (c Cleanup) check(ctx context.Context) error {

@@ -3,6 +3,8 @@ package plugin
 import (
 	"net/netip"
 
+	"github.com/weftnet/weft/gossip"
+	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -10,13 +12,38 @@ import (
 // it holds: the first announcement of a start is the whole truth, and the others
 // compare it with what they know, so that a restart makes nothing flap.
 func (a *Agent) announceSelf() error {
+	a.mu.Lock()
 	facts := map[netmap.Key]any{netmap.HostFactKey(a.self): a.fact}
+	a.told = true
+	a.mu.Unlock()
 	for _, r := range a.driver.Endpoints() {
 		if r.Joined {
 			facts[netmap.EndpointKey(r.Endpoint.ID)] = r.Endpoint
 		}
 	}
 	return a.gossip.Announce(facts, nil)
+}
+
+// keeps is told by the ledger whether this host keeps it.
+func (a *Agent) keeps(keeper bool) {
+	a.gossip.SetKeeper(keeper)
+	a.mu.Lock()
+	a.fact.Keeper = keeper
+	fact, told := a.fact, a.told
+	a.mu.Unlock()
+	if told { // else the first announcement, which must be whole, says it
+		a.announce(map[netmap.Key]any{netmap.HostFactKey(a.self): fact})
+	}
+}
+
+// publish spreads what the ledger decided as facts; only keepers are called.
+func (a *Agent) publish(d ledger.Decision) {
+	err := a.gossip.PublishDecisions(gossip.Decisions{
+		Generation: d.Generation, Index: d.Index, Whole: d.Whole, Lead: d.Leader, Changes: d.Changes,
+	})
+	if err != nil {
+		a.problem("decisions", err.Error())
+	}
 }
 
 // announce tells facts; what cannot be encoded is a fault of ours, and is shown.

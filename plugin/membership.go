@@ -46,13 +46,7 @@ func (a *Agent) becomeMember(ctx context.Context) error {
 		return err
 	}
 	a.gossip.SetCluster(cluster) // before the ledger's word may come
-	r, err := a.ledger.Do(ctx, ledger.Command{Kind: ledger.KindAdmit, Admit: &ledger.Admit{
-		Name: a.fact.Name, Addr: a.fact.Underlay, Lineage: a.lineage(),
-	}})
-	if err == nil {
-		err = r.Err()
-	}
-	if err != nil {
+	if _, err := a.ledger.Admit(ctx); err != nil {
 		return err
 	}
 	if err := a.settleIn(cluster); err != nil {
@@ -80,12 +74,13 @@ func (a *Agent) findCluster(ctx context.Context) (netmap.ClusterID, error) {
 	if c := a.store.Cluster(); !c.IsZero() {
 		return c, nil
 	}
-	if c := a.ledger.Status().Cluster; !c.IsZero() { // founded, then killed
+	if c := a.ledger.Cluster(); !c.IsZero() { // founded, then killed
 		return c, nil
 	}
 	if len(a.cfg.Settings.Join) == 0 {
 		a.gossip.SetCluster(a.founding)
-		return a.founding, a.ledger.Found(ctx, a.founding, a.cfg.Settings.Ranges)
+		_, err := a.ledger.Found(ctx, a.founding, a.cfg.Settings.Ranges)
+		return a.founding, err
 	}
 	return a.clusterOfPeers()
 }
@@ -135,7 +130,7 @@ func (a *Agent) awaitMembership(ctx context.Context) error {
 func (a *Agent) ledgerMembers() []ledger.Member {
 	var out []ledger.Member
 	for _, m := range a.gossip.Members() {
-		out = append(out, ledger.Member{Host: m.ID, Addr: m.Addr, Alive: m.Alive, Keeper: m.Keeper})
+		out = append(out, ledger.Member{ID: m.ID, Name: m.Name, Addr: m.Addr, Alive: m.Alive, Keeper: m.Keeper})
 	}
 	return out
 }

@@ -18,7 +18,13 @@ func (a *Agent) Report() *status.Report {
 		Hosts: a.hosts(view), Networks: a.networks(view), At: time.Now(),
 	}
 	l := a.ledger.Status()
-	r.Ledger = status.Ledger{Role: l.Role, Leader: l.Leader, Keepers: l.Keepers, Decided: view.Decided}
+	r.Ledger = status.Ledger{Role: l.Role, Leader: l.Leader, Decided: view.Decided}
+	for _, k := range l.Keepers {
+		r.Ledger.Keepers = append(r.Ledger.Keepers, k.ID)
+	}
+	if l.Problem != "" {
+		r.Problems = append(r.Problems, l.Problem)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r.Datapath = status.Datapath{LastSet: a.datapath.lastSet, Repaired: a.datapath.repaired}
@@ -29,7 +35,7 @@ func (a *Agent) Report() *status.Report {
 		r.Problems = append(r.Problems, p)
 	}
 	for _, f := range a.gossip.Refused() {
-		r.Problems = append(r.Problems, f.Error())
+		r.Problems = append(r.Problems, f.Text)
 	}
 	slices.Sort(r.Problems)
 	return r
@@ -52,12 +58,11 @@ func (a *Agent) hosts(view *netmap.View) []status.Host {
 	for _, m := range a.gossip.Members() {
 		alive[m.ID] = m.Alive
 	}
-	keepers := a.ledger.Status().Keepers
 	out := make([]status.Host, 0, len(view.Hosts))
 	for _, h := range view.Hosts {
 		s := status.Host{
 			ID: h.ID, Name: hostName(view, h.ID), Underlay: h.Fact.Underlay, State: "unreachable",
-			Keeper: slices.Contains(keepers, h.ID), Version: h.Fact.Version, MTU: h.Fact.MTU,
+			Keeper: h.Fact.Keeper, Version: h.Fact.Version, MTU: h.Fact.MTU,
 		}
 		switch {
 		case h.Entry.Removed:
@@ -93,17 +98,17 @@ func (a *Agent) networks(view *netmap.View) []status.Network {
 }
 
 // usage counts this host's addresses by block.
-func (a *Agent) usage() map[netip.Prefix]int {
-	out := map[netip.Prefix]int{}
+func (a *Agent) usage() map[netip.Prefix]uint64 {
+	out := map[netip.Prefix]uint64{}
 	for _, p := range a.ipam.Inventory() {
 		for _, b := range p.Blocks {
-			out[b.Block.Prefix] = b.Used
+			out[b.Prefix] = b.Used
 		}
 	}
 	return out
 }
 
-func subnetOf(view *netmap.View, p netip.Prefix, used map[netip.Prefix]int) status.Subnet {
+func subnetOf(view *netmap.View, p netip.Prefix, used map[netip.Prefix]uint64) status.Subnet {
 	out := status.Subnet{Prefix: p}
 	if s, ok := view.Subnet(p); ok {
 		out.Gateway = s.Gateway

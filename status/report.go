@@ -38,7 +38,7 @@ type Host struct {
 
 // Ledger is this agent's relation to the record of decisions.
 type Ledger struct {
-	Role    string          `json:"role"` // leader, keeper or reader
+	Role    string          `json:"role"` // leader, follower, candidate; none where nothing is kept
 	Leader  netmap.HostID   `json:"leader"`
 	Keepers []netmap.HostID `json:"keepers"`
 	Decided uint64          `json:"decided"` // raft index that this host's facts have reached
@@ -66,7 +66,7 @@ type Subnet struct {
 type Block struct {
 	Prefix netip.Prefix  `json:"prefix"`
 	Owner  netmap.HostID `json:"owner"`
-	Used   *int          `json:"used,omitempty"`
+	Used   *uint64       `json:"used,omitempty"`
 }
 
 // Claim is one address that a host holds apart from any block.

@@ -17,7 +17,7 @@ import (
 
 func sample() *status.Report {
 	a, b := netmap.HostID{0xa1}, netmap.HostID{0xb2}
-	used := 1
+	used := uint64(1)
 	return &status.Report{
 		Version: "0.1.0", Cluster: netmap.ClusterID{0xc3}, Self: a, Name: "host1", State: "ready",
 		Problems: []string{"keeper host2 does not answer"},

@@ -22,8 +22,8 @@ var (
 	ErrDamaged     = errors.New("state file is damaged")
 )
 
-// fileName is the one file with everything in it.
-const fileName = "weft.db"
+// FileName is the one file with everything in it.
+const FileName = "weft.db"
 
 // lockWait is how long Open waits for an agent that is just ending.
 const lockWait = 2 * time.Second
@@ -60,7 +60,7 @@ func Open(dir string) (*Store, error) {
 
 // openLocked is Open with the directory's lock held.
 func openLocked(dir string) (s *Store, err error) {
-	path := filepath.Join(dir, fileName)
+	path := filepath.Join(dir, FileName)
 	defer func() { err = damaged(path, err, recover()) }()
 	// A bad page may be mapped beyond the file's end: make that a panic that the
 	// line above turns into an error.
