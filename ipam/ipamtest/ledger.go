@@ -1,0 +1,296 @@
+// Package ipamtest has working stand-ins for what ipam needs: a ledger in memory
+// that several hosts share, and a disk that can fail. They print themselves in an
+// operator's words.
+package ipamtest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/netmap"
+)
+
+// Ledger decides for all hosts at once. It is safe for concurrent use.
+type Ledger struct {
+	mu      sync.Mutex
+	index   uint64
+	subnets map[netip.Prefix]netmap.Subnet
+	blocks  map[netip.Prefix]netmap.Block
+	claims  map[netip.Addr]netmap.Claim
+	story   []string
+	hosts   map[netmap.HostID]*Host
+}
+
+// NewLedger is an empty ledger whose range is 10.32.0.0/12 and fd00:57::/48.
+func NewLedger() *Ledger {
+	return &Ledger{
+		subnets: map[netip.Prefix]netmap.Subnet{}, blocks: map[netip.Prefix]netmap.Block{},
+		claims: map[netip.Addr]netmap.Claim{}, hosts: map[netmap.HostID]*Host{},
+	}
+}
+
+// Story is what was decided since the last call, a line each.
+func (l *Ledger) Story() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := strings.Join(l.story, "\n")
+	l.story = nil
+	return s
+}
+
+// Host asks on behalf of one host; it is an ipam.Decisions.
+type Host struct {
+	l    *Ledger
+	id   netmap.HostID
+	name string
+
+	mu   sync.Mutex
+	hang chan struct{} // while set, no answer comes
+	lose bool          // the next decision is made and its answer lost
+	// IPAM, if set, is asked to cede addresses.
+	IPAM *ipam.IPAM
+}
+
+// Host is the host of this name.
+func (l *Ledger) Host(name string) *Host {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := &Host{l: l, name: name}
+	copy(h.id[:], name)
+	l.hosts[h.id] = h
+	return h
+}
+
+// Cut makes every question hang until Heal.
+func (h *Host) Cut() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hang = make(chan struct{})
+}
+
+// Heal ends Cut.
+func (h *Host) Heal() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	close(h.hang)
+	h.hang = nil
+}
+
+// LoseAnswer has the answer to the next decision lost.
+func (h *Host) LoseAnswer() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lose = true
+}
+
+// decide carries one question to the ledger and its answer back.
+func (h *Host) decide(ctx context.Context, what string, f func() error) error {
+	h.mu.Lock()
+	hang, lose := h.hang, h.lose
+	h.lose = false
+	h.mu.Unlock()
+	unreachable := netmap.Refuse(netmap.NoQuorum, "no majority of keepers answered: host-b, host-c are unreachable")
+	if hang != nil {
+		select {
+		case <-hang:
+		case <-ctx.Done():
+			return unreachable
+		}
+	}
+	h.l.mu.Lock()
+	defer h.l.mu.Unlock()
+	h.l.index++
+	err := f()
+	if err != nil {
+		what += ": " + err.Error()
+	}
+	h.l.story = append(h.l.story, h.name+" "+what)
+	if lose {
+		return unreachable
+	}
+	return err
+}
+
+// EnsureSubnet implements ipam.Decisions.
+func (h *Host) EnsureSubnet(ctx context.Context, r ipam.SubnetRequest) (s netmap.Subnet, err error) {
+	err = h.decide(ctx, "wants subnet "+text(r.Want), func() error {
+		if !r.Want.IsValid() {
+			r.Want = h.l.auto(r)
+		}
+		s = h.l.subnets[r.Want]
+		if !s.Prefix.IsValid() {
+			s = netmap.Subnet{Prefix: r.Want, BlockBits: blockBits(r.Want)}
+		}
+		unused := !slices.ContainsFunc(slices.Collect(maps.Values(h.l.blocks)), func(b netmap.Block) bool { return b.Subnet == r.Want })
+		if r.BlockBits != 0 && r.BlockBits != s.BlockBits && !unused {
+			return netmap.Refuse(netmap.Conflict, "%s has blocks of /%d, not of /%d", s.Prefix, s.BlockBits, r.BlockBits)
+		}
+		for p := range h.l.subnets {
+			if p != r.Want && p.Overlaps(r.Want) {
+				return netmap.Refuse(netmap.Overlaps, "subnet %s overlaps %s", r.Want, p)
+			}
+		}
+		if r.BlockBits != 0 {
+			s.BlockBits = r.BlockBits
+		}
+		h.l.subnets[r.Want] = s
+		return nil
+	})
+	return s, err
+}
+
+func text(p netip.Prefix) string {
+	if !p.IsValid() {
+		return "any"
+	}
+	return p.String()
+}
+
+// auto picks the first free subnet.
+func (l *Ledger) auto(r ipam.SubnetRequest) netip.Prefix {
+	for n := range 1 << 8 {
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 32, byte(n << 4), 0}), 20)
+		if r.V6 {
+			p = netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 0, 0, 0x57, 0, 0, 0, byte(n)}), 64)
+		}
+		taken := slices.Concat(slices.Collect(maps.Keys(l.subnets)), r.Avoid)
+		if !slices.ContainsFunc(taken, p.Overlaps) {
+			return p
+		}
+	}
+	return netip.Prefix{}
+}
+
+// blockBits follows the rule of the design.
+func blockBits(p netip.Prefix) int {
+	if p.Addr().Is6() && p.Bits() <= 104 {
+		return min(p.Bits()+16, 112)
+	}
+	return p.Bits() + min(8, (p.Addr().BitLen()-p.Bits()+1)/2)
+}
+
+// ReleaseSubnet implements ipam.Decisions.
+func (h *Host) ReleaseSubnet(ctx context.Context, p netip.Prefix) error {
+	return h.decide(ctx, "releases subnet "+p.String(), func() error {
+		maps.DeleteFunc(h.l.blocks, func(_ netip.Prefix, b netmap.Block) bool { return b.Subnet == p && b.Owner == h.id })
+		maps.DeleteFunc(h.l.claims, func(_ netip.Addr, c netmap.Claim) bool { return c.Subnet == p && c.Owner == h.id })
+		return nil
+	})
+}
+
+// Reserve implements ipam.Decisions.
+func (h *Host) Reserve(ctx context.Context, p netip.Prefix, name string, a netip.Addr) (s netmap.Subnet, err error) {
+	err = h.decide(ctx, fmt.Sprintf("reserves %s in %s as %s", a, p, name), func() error {
+		s = h.l.subnets[p]
+		s.Reserved = maps.Clone(s.Reserved)
+		switch {
+		case !s.Prefix.IsValid():
+			return netmap.Refuse(netmap.Unknown, "there is no subnet %s", p)
+		case name == ipam.GatewayName && !a.IsValid() && !s.Gateway.IsValid():
+			s.Gateway = p.Addr().Next()
+		case name == ipam.GatewayName && a.IsValid() && s.Gateway.IsValid() && a != s.Gateway:
+			return netmap.Refuse(netmap.Conflict, "%s has the gateway %s, not %s", p, s.Gateway, a)
+		case name == ipam.GatewayName && a.IsValid():
+			s.Gateway = a
+		case name != ipam.GatewayName:
+			if s.Reserved == nil {
+				s.Reserved = map[string]netip.Addr{}
+			}
+			s.Reserved[name] = a
+		}
+		h.l.subnets[p] = s
+		return nil
+	})
+	return s, err
+}
+
+// GrantBlock implements ipam.Decisions.
+func (h *Host) GrantBlock(ctx context.Context, r ipam.BlockRequest) (blocks []netmap.Block, claims []netmap.Claim, err error) {
+	err = h.decide(ctx, "wants a block within "+r.Within.String(), func() error {
+		if r.Have {
+			for _, b := range h.l.blocks {
+				if b.Owner == h.id && b.Subnet == r.Subnet && b.Prefix.Overlaps(r.Within) {
+					blocks = append(blocks, b)
+				}
+			}
+		}
+		if len(blocks) == 0 {
+			b, ok := h.l.grant(h.id, r)
+			if !ok {
+				return netmap.Refuse(netmap.Exhausted, "no block is free in %s", r.Within)
+			}
+			blocks = append(blocks, b)
+		}
+		for _, c := range h.l.claims {
+			if c.Owner != h.id && slices.ContainsFunc(blocks, func(b netmap.Block) bool { return b.Prefix.Contains(c.Addr) }) {
+				claims = append(claims, c)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return blocks, claims, nil
+}
+
+// grant gives the lowest free block.
+func (l *Ledger) grant(to netmap.HostID, r ipam.BlockRequest) (netmap.Block, bool) {
+	bits := l.subnets[r.Subnet].BlockBits
+	for a := r.Within.Addr(); r.Within.Contains(a); {
+		p, err := a.Prefix(bits)
+		if err != nil {
+			break
+		}
+		if _, taken := l.blocks[p]; !taken {
+			b := netmap.Block{Prefix: p, Subnet: r.Subnet, Owner: to, Epoch: l.index}
+			l.blocks[p] = b
+			return b, true
+		}
+		last := p.Addr()
+		for q := last; p.Contains(q); q = q.Next() { // tests use small blocks
+			last = q
+		}
+		a = last.Next()
+	}
+	return netmap.Block{}, false
+}
+
+// Claim implements ipam.Decisions.
+func (h *Host) Claim(ctx context.Context, subnet netip.Prefix, a netip.Addr) (c netmap.Claim, err error) {
+	if err := h.cedeFirst(subnet, a); err != nil {
+		return c, err
+	}
+	err = h.decide(ctx, "claims "+a.String(), func() error {
+		c = netmap.Claim{Addr: a, Subnet: subnet, Owner: h.id, Epoch: h.l.index}
+		h.l.claims[a] = c
+		return nil
+	})
+	return c, err
+}
+
+// cedeFirst asks the owner of an address, if another host owns it.
+func (h *Host) cedeFirst(subnet netip.Prefix, a netip.Addr) error {
+	h.l.mu.Lock()
+	owner := h.l.claims[a].Owner
+	for p, b := range h.l.blocks {
+		if owner.IsZero() && p.Contains(a) {
+			owner = b.Owner
+		}
+	}
+	other := h.l.hosts[owner]
+	h.l.mu.Unlock()
+	if owner.IsZero() || owner == h.id {
+		return nil
+	}
+	if err := other.IPAM.Cede(subnet, a, h.id); err != nil {
+		return fmt.Errorf("%s: %w", other.name, err)
+	}
+	return nil
+}
