@@ -2,8 +2,6 @@ package driver
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -55,67 +53,17 @@ type Config struct {
 	Disk     Disk
 }
 
-// NetworkRecord is one network of this host's Docker.
-type NetworkRecord struct {
-	Docker  string         `json:"docker"` // Docker's network id
-	Network netmap.Network `json:"network"`
-	// Leaving is set when Docker removed the network and the ledger has not heard
-	// of it yet.
-	Leaving bool `json:"leaving,omitempty"`
-}
-
-// EndpointRecord is one endpoint of this host's Docker.
-type EndpointRecord struct {
-	Endpoint netmap.Endpoint `json:"endpoint"`
-	Docker   string          `json:"docker"` // Docker's network id
-	Joined   bool            `json:"joined"` // a container has it
-}
-
 // Driver keeps this host's networks and endpoints. All methods are safe for
 // concurrent use.
 type Driver struct {
 	cfg Config
+	// held makes calls about one endpoint, one Docker network or one subnet take
+	// turns. Whatever is written to disk is written by the holder of its key.
+	held holds
 
 	mu        sync.Mutex
 	networks  map[string]NetworkRecord // by Docker's id
 	endpoints map[netmap.EndpointID]EndpointRecord
-}
-
-// Keys on disk.
-const (
-	networkPrefix  = "network/"
-	endpointPrefix = "endpoint/"
-)
-
-// New reads what an earlier agent left on disk.
-func New(cfg Config) (*Driver, error) {
-	d := &Driver{cfg: cfg, networks: map[string]NetworkRecord{}, endpoints: map[netmap.EndpointID]EndpointRecord{}}
-	kept, err := cfg.Disk.Load()
-	if err != nil {
-		return nil, fmt.Errorf("driver: read networks and endpoints: %w", err)
-	}
-	for key, value := range kept {
-		if err := d.restore(key, value); err != nil {
-			return nil, fmt.Errorf("driver: the record %s on disk is damaged: %w; restore the state directory or run weft cleanup", key, err)
-		}
-	}
-	return d, nil
-}
-
-func (d *Driver) restore(key string, value []byte) error {
-	if id, ok := strings.CutPrefix(key, networkPrefix); ok {
-		var r NetworkRecord
-		err := json.Unmarshal(value, &r)
-		d.networks[id] = r
-		return err
-	}
-	if id, ok := strings.CutPrefix(key, endpointPrefix); ok {
-		var r EndpointRecord
-		err := json.Unmarshal(value, &r)
-		d.endpoints[netmap.EndpointID(id)] = r
-		return err
-	}
-	return fmt.Errorf("its kind is not known")
 }
 
 // Routes are the methods of the protocol.
@@ -180,71 +128,13 @@ func (d *Driver) Endpoints() []EndpointRecord {
 	return out
 }
 
-// Holder is the endpoint of this host that holds an address.
+// Holder is the endpoint of this host that holds an address, also while it is
+// leaving: its port is still there.
 func (d *Driver) Holder(a netip.Addr) (EndpointRecord, bool) {
 	for _, r := range d.Endpoints() {
-		if r.Endpoint.V4 == a || r.Endpoint.V6 == a {
+		if a.IsValid() && (r.Endpoint.V4 == a || r.Endpoint.V6 == a) {
 			return r, true
 		}
 	}
 	return EndpointRecord{}, false
-}
-
-// Uses reports whether a network of this host has the subnet.
-func (d *Driver) Uses(subnet netip.Prefix) bool {
-	return slices.ContainsFunc(d.Networks(), func(r NetworkRecord) bool {
-		return !r.Leaving && slices.Contains(r.Network.Subnets, subnet)
-	})
-}
-
-func (d *Driver) saveNetwork(r NetworkRecord) error {
-	b, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("driver: %w", err)
-	}
-	if err := d.cfg.Disk.Commit(map[string][]byte{networkPrefix + r.Docker: b}); err != nil {
-		return fmt.Errorf("driver: keep network %s on disk: %w", short(r.Docker), err)
-	}
-	d.mu.Lock()
-	d.networks[r.Docker] = r
-	d.mu.Unlock()
-	return nil
-}
-
-func (d *Driver) forgetNetwork(id string) error {
-	if err := d.cfg.Disk.Commit(nil, networkPrefix+id); err != nil {
-		return fmt.Errorf("driver: forget network %s on disk: %w", short(id), err)
-	}
-	d.mu.Lock()
-	delete(d.networks, id)
-	d.mu.Unlock()
-	return nil
-}
-
-func (d *Driver) saveEndpoint(r EndpointRecord) error {
-	b, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("driver: %w", err)
-	}
-	if err := d.cfg.Disk.Commit(map[string][]byte{endpointPrefix + string(r.Endpoint.ID): b}); err != nil {
-		return fmt.Errorf("driver: keep endpoint %s on disk: %w", short(string(r.Endpoint.ID)), err)
-	}
-	d.mu.Lock()
-	d.endpoints[r.Endpoint.ID] = r
-	d.mu.Unlock()
-	return nil
-}
-
-func (d *Driver) network(id string) (NetworkRecord, bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	r, ok := d.networks[id]
-	return r, ok && !r.Leaving
-}
-
-func (d *Driver) endpoint(id netmap.EndpointID) (EndpointRecord, bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	r, ok := d.endpoints[id]
-	return r, ok
 }

@@ -1,11 +1,9 @@
 package driver
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"net/netip"
-	"slices"
 
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
@@ -14,7 +12,7 @@ import (
 // createEndpoint writes an endpoint down and announces it: address, MAC and host
 // are final, and Docker needs some 100 ms more until the process runs, so the
 // other hosts are ready before it is.
-func (d *Driver) createEndpoint(_ context.Context, req createEndpointRequest) (createEndpointResponse, error) {
+func (d *Driver) createEndpoint(ctx context.Context, req createEndpointRequest) (createEndpointResponse, error) {
 	n, ok := d.network(req.NetworkID)
 	if !ok {
 		return createEndpointResponse{}, unknownNetwork(req.NetworkID)
@@ -23,12 +21,13 @@ func (d *Driver) createEndpoint(_ context.Context, req createEndpointRequest) (c
 	if err != nil {
 		return createEndpointResponse{}, err
 	}
-	if have, ok := d.endpoint(e.ID); ok && have.Endpoint != e {
-		return createEndpointResponse{}, bad("endpoint %s exists with addresses %v %v and MAC %s", short(req.EndpointID), have.Endpoint.V4, have.Endpoint.V6, have.Endpoint.MAC)
-	} else if !ok {
-		if err := d.saveEndpoint(EndpointRecord{Endpoint: e, Docker: req.NetworkID}); err != nil {
-			return createEndpointResponse{}, err
-		}
+	release, err := d.holdEndpoint(ctx, e.ID)
+	if err != nil {
+		return createEndpointResponse{}, err
+	}
+	defer release()
+	if err := d.keepEndpoint(ctx, EndpointRecord{Endpoint: e, Docker: req.NetworkID}); err != nil {
+		return createEndpointResponse{}, err
 	}
 	d.cfg.Facts.Announce(e)
 	if req.Interface.MacAddress != "" {
@@ -41,76 +40,118 @@ func unknownNetwork(id string) error {
 	return fmt.Errorf("network %s is not known to Weft on this host, though Docker has it: its state directory was lost; remove the network and create it again", short(id))
 }
 
-func parseEndpoint(req createEndpointRequest, n netmap.Network) (netmap.Endpoint, error) {
-	e := netmap.Endpoint{ID: netmap.EndpointID(req.EndpointID), Network: n.ID}
-	if req.EndpointID == "" || req.Interface == nil {
-		return e, bad("EndpointID or Interface is missing")
+// keepEndpoint writes an endpoint down, once. When a CreateEndpoint fails, Docker
+// sends no DeleteEndpoint and releases the addresses: what came too late to be
+// believed is doomed, and Settle removes it.
+func (d *Driver) keepEndpoint(ctx context.Context, r EndpointRecord) error {
+	id := r.Endpoint.ID
+	d.mu.Lock()
+	have, ok := d.endpoints[id]
+	d.mu.Unlock()
+	switch {
+	case have.Leaving:
+		return fmt.Errorf("driver: endpoint %s is being deleted; start the container again", short(string(id)))
+	case ok:
+		return sameEndpoint(have, r)
 	}
-	var err error
-	if e.V4, err = parseAddress(req.Interface.Address, n, netip.Addr.Is4); err != nil {
-		return e, err
+	if err := d.saveEndpoint(r); err != nil {
+		return err
 	}
-	if e.V6, err = parseAddress(req.Interface.AddressIPv6, n, netip.Addr.Is6); err != nil {
-		return e, err
+	if err := ctx.Err(); err != nil {
+		d.doomEndpoint(id)
+		return fmt.Errorf("driver: endpoint %s was written down too late: %w", short(string(id)), err)
 	}
-	if !e.V4.IsValid() && !e.V6.IsValid() {
-		return e, bad("endpoint %s has no address: create the network with --ipam-driver weftnet/weft:latest", short(req.EndpointID))
-	}
-	if req.Interface.MacAddress == "" {
-		e.MAC = netmap.MACOf(cmp.Or(e.V4, e.V6))
-		return e, nil
-	}
-	if e.MAC, err = netmap.ParseMAC(req.Interface.MacAddress); err != nil {
-		return e, bad("%v", err)
-	}
-	return e, nil
+	return nil
 }
 
-// parseAddress reads an address of one family with its prefix length; empty is
-// the zero address.
-func parseAddress(text string, n netmap.Network, family func(netip.Addr) bool) (netip.Addr, error) {
-	if text == "" {
-		return netip.Addr{}, nil
+// sameEndpoint refuses a repeated call that wants something else. The container's
+// name is learned beside the protocol and never part of a call.
+func sameEndpoint(have, want EndpointRecord) error {
+	want.Endpoint.Name = have.Endpoint.Name
+	if have.Endpoint == want.Endpoint && have.Docker == want.Docker {
+		return nil
 	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil || !family(p.Addr()) {
-		return netip.Addr{}, bad("address %q is no address with a prefix length of the field's family", text)
-	}
-	if !slices.ContainsFunc(n.Subnets, func(s netip.Prefix) bool { return s.Contains(p.Addr()) }) {
-		return netip.Addr{}, bad("address %s is outside of the network's subnets %v", p.Addr(), n.Subnets)
-	}
-	return p.Addr(), nil
+	e := have.Endpoint
+	return bad("endpoint %s exists on network %s with %s and MAC %s; delete it first", short(string(e.ID)), short(have.Docker), addresses(e), e.MAC)
 }
 
-// deleteEndpoint removes the port, then the record, so that a crash in between
-// is mended by the next call or by cleanup.
+func addresses(e netmap.Endpoint) string {
+	switch {
+	case !e.V6.IsValid():
+		return e.V4.String()
+	case !e.V4.IsValid():
+		return e.V6.String()
+	default:
+		return e.V4.String() + " and " + e.V6.String()
+	}
+}
+
+func (d *Driver) holdEndpoint(ctx context.Context, id netmap.EndpointID) (release func(), err error) {
+	release, err = d.held.take(ctx, endpointPrefix+string(id))
+	if err != nil {
+		return nil, fmt.Errorf("driver: %w", err)
+	}
+	return release, nil
+}
+
+// deleteEndpoint removes an endpoint. Docker ignores errors here, so what fails
+// is tried again by Settle.
 func (d *Driver) deleteEndpoint(ctx context.Context, req endpointRequest) (rpc.Empty, error) {
-	id := netmap.EndpointID(req.EndpointID)
-	r, ok := d.endpoint(id)
-	if !ok {
-		return rpc.Empty{}, nil
+	return rpc.Empty{}, d.ForgetEndpoint(ctx, netmap.EndpointID(req.EndpointID))
+}
+
+// ForgetEndpoint removes an endpoint that Docker does not have any more: because
+// it says so, or because it deleted it while no agent answered. An unknown one is
+// no error. What fails is tried again by Settle.
+func (d *Driver) ForgetEndpoint(ctx context.Context, id netmap.EndpointID) error {
+	if _, ok := d.doomEndpoint(id); !ok {
+		return nil
+	}
+	return d.drop(ctx, id)
+}
+
+// drop removes the port of a doomed endpoint, then its record, so that a crash in
+// between is mended by whoever comes next; only then are its addresses free.
+func (d *Driver) drop(ctx context.Context, id netmap.EndpointID) error {
+	release, err := d.holdEndpoint(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer release()
+	d.mu.Lock()
+	r := d.endpoints[id]
+	d.mu.Unlock()
+	if !r.Leaving {
+		return nil // another call was faster, or Docker created it anew
 	}
 	d.cfg.Facts.Withdraw(id)
 	if err := d.cfg.Ports.Unplug(ctx, id); err != nil {
-		return rpc.Empty{}, fmt.Errorf("driver: %w", err)
+		return errors.Join(fmt.Errorf("driver: %w", err), d.saveEndpoint(r))
 	}
-	if err := d.cfg.Disk.Commit(nil, endpointPrefix+req.EndpointID); err != nil {
-		return rpc.Empty{}, fmt.Errorf("driver: forget endpoint %s on disk: %w", short(req.EndpointID), err)
+	if err := d.forgetEndpoint(id); err != nil {
+		return err
 	}
-	d.mu.Lock()
-	delete(d.endpoints, id)
-	d.mu.Unlock()
 	d.cfg.Facts.Gone(r.Endpoint)
-	return rpc.Empty{}, nil
+	return nil
 }
 
-// join answers when the port is plumbed. Docker moves the interface itself.
+// join answers when the port is plumbed. Docker moves the interface itself. If
+// this fails, Docker deletes the endpoint, and the port goes with it.
 func (d *Driver) join(ctx context.Context, req joinRequest) (joinResponse, error) {
-	r, ok := d.endpoint(netmap.EndpointID(req.EndpointID))
+	id := netmap.EndpointID(req.EndpointID)
+	release, err := d.holdEndpoint(ctx, id)
+	if err != nil {
+		return joinResponse{}, err
+	}
+	defer release()
+	r, ok := d.endpoint(id)
 	if !ok {
 		return joinResponse{}, fmt.Errorf("endpoint %s is not known to Weft on this host; stop the container and start it again", short(req.EndpointID))
 	}
 	name, err := d.cfg.Ports.Plug(ctx, r.Endpoint)
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return joinResponse{}, fmt.Errorf("driver: %w", err)
 	}
@@ -124,12 +165,18 @@ func (d *Driver) join(ctx context.Context, req joinRequest) (joinResponse, error
 
 // leave withdraws the endpoint at once. The port stays until DeleteEndpoint,
 // because Docker moves the interface back in between.
-func (d *Driver) leave(_ context.Context, req endpointRequest) (rpc.Empty, error) {
-	r, ok := d.endpoint(netmap.EndpointID(req.EndpointID))
+func (d *Driver) leave(ctx context.Context, req endpointRequest) (rpc.Empty, error) {
+	id := netmap.EndpointID(req.EndpointID)
+	release, err := d.holdEndpoint(ctx, id)
+	if err != nil {
+		return rpc.Empty{}, err
+	}
+	defer release()
+	r, ok := d.endpoint(id)
 	if !ok {
 		return rpc.Empty{}, nil
 	}
-	d.cfg.Facts.Withdraw(r.Endpoint.ID)
+	d.cfg.Facts.Withdraw(id)
 	r.Joined = false
 	return rpc.Empty{}, d.saveEndpoint(r)
 }

@@ -4,26 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
+	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
 )
 
 // createNetwork makes a Docker network a part of the cluster's network that has
 // its subnets. Docker gives no name here; it is learned beside the protocol.
 func (d *Driver) createNetwork(ctx context.Context, req createNetworkRequest) (rpc.Empty, error) {
-	if req.NetworkID == "" {
-		return rpc.Empty{}, bad("NetworkID is empty")
-	}
 	want, err := parseNetwork(req)
 	if err != nil {
 		return rpc.Empty{}, err
 	}
-	if have, ok := d.network(req.NetworkID); ok {
-		if !slices.Equal(have.Network.Subnets, want.Subnets) {
-			return rpc.Empty{}, bad("network %s exists with subnets %v, not %v", short(req.NetworkID), have.Network.Subnets, want.Subnets)
-		}
-		return rpc.Empty{}, nil
+	release, err := d.holdNetwork(ctx, want.Docker, want.Subnets)
+	if err != nil {
+		return rpc.Empty{}, err
+	}
+	defer release()
+	if have, ok := d.network(want.Docker); ok {
+		return rpc.Empty{}, sameNetwork(have, want)
 	}
 	if err := d.refuseTwin(want); err != nil {
 		return rpc.Empty{}, err
@@ -32,7 +33,35 @@ func (d *Driver) createNetwork(ctx context.Context, req createNetworkRequest) (r
 	if err != nil {
 		return rpc.Empty{}, fmt.Errorf("driver: %w", err)
 	}
-	return rpc.Empty{}, d.saveNetwork(NetworkRecord{Docker: req.NetworkID, Network: network})
+	return rpc.Empty{}, d.keepNetwork(ctx, NetworkRecord{Docker: want.Docker, Network: network})
+}
+
+// holdNetwork makes calls about one Docker network, or about any of its subnets
+// under another Docker id, take turns: a network that comes back while the ledger
+// is told that it went must not lose its part in it.
+func (d *Driver) holdNetwork(ctx context.Context, docker string, subnets []netip.Prefix) (release func(), err error) {
+	keys := []string{networkPrefix + docker}
+	for _, s := range subnets {
+		keys = append(keys, subnetPrefix+s.String())
+	}
+	release, err = d.held.take(ctx, keys...)
+	if err != nil {
+		return nil, fmt.Errorf("driver: %w", err)
+	}
+	return release, nil
+}
+
+// sameNetwork refuses a repeated call that wants something else. The order of
+// subnets is the caller's; the ledger has one of its own.
+func sameNetwork(have NetworkRecord, want NetworkRequest) error {
+	if !slices.Equal(sorted(have.Network.Subnets), sorted(want.Subnets)) {
+		return bad("network %s exists with subnets %v, not %v; remove it first", short(want.Docker), have.Network.Subnets, want.Subnets)
+	}
+	return nil
+}
+
+func sorted(ps []netip.Prefix) []netip.Prefix {
+	return slices.SortedFunc(slices.Values(ps), netip.Prefix.Compare)
 }
 
 // refuseTwin keeps two Docker networks of one host from being the same network:
@@ -48,24 +77,50 @@ func (d *Driver) refuseTwin(want NetworkRequest) error {
 	return nil
 }
 
+// keepNetwork writes a network down. When a CreateNetwork fails, Docker sends no
+// DeleteNetwork; so what the disk refused, or what came too late to be believed,
+// is doomed, and Settle gives it up again.
+func (d *Driver) keepNetwork(ctx context.Context, r NetworkRecord) error {
+	err := d.saveNetwork(r)
+	if err == nil && ctx.Err() != nil {
+		err = fmt.Errorf("driver: network %s was decided too late: %w", short(r.Docker), ctx.Err())
+	}
+	if err != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		r.Leaving = true
+		d.networks[r.Docker] = r
+	}
+	return err
+}
+
 // deleteNetwork forgets a network. Docker ignores errors here, so a ledger that
 // cannot be reached is asked again later, by Settle.
 func (d *Driver) deleteNetwork(ctx context.Context, req networkRequest) (rpc.Empty, error) {
-	r, ok := d.network(req.NetworkID)
-	if !ok {
-		return rpc.Empty{}, nil
-	}
-	r.Leaving = true
-	if err := d.saveNetwork(r); err != nil {
-		return rpc.Empty{}, err
-	}
-	return rpc.Empty{}, d.settle(ctx, r)
+	return rpc.Empty{}, d.ForgetNetwork(ctx, req.NetworkID)
 }
 
-// Settle tells the ledger of removed networks that it has not heard of yet. The
-// error is that of the last one that failed; call it again later.
+// ForgetNetwork removes a network that Docker does not have any more: because it
+// says so, or because it removed it while no agent answered. An unknown one is no
+// error. What fails is tried again by Settle.
+func (d *Driver) ForgetNetwork(ctx context.Context, docker string) error {
+	r, ok := d.doomNetwork(docker)
+	if !ok {
+		return nil
+	}
+	return d.settle(ctx, r)
+}
+
+// Settle finishes what could not be finished at the time: it removes ports of
+// deleted endpoints, and tells the ledger of removed networks that it has not
+// heard of yet. The error says what is left; call it again later.
 func (d *Driver) Settle(ctx context.Context) error {
 	var errs []error
+	for _, r := range d.Endpoints() {
+		if r.Leaving {
+			errs = append(errs, d.drop(ctx, r.Endpoint.ID))
+		}
+	}
 	for _, r := range d.Networks() {
 		if r.Leaving {
 			errs = append(errs, d.settle(ctx, r))
@@ -74,17 +129,45 @@ func (d *Driver) Settle(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// settle gives up a doomed network. On disk it is doomed first, so that a restart
+// does not take it for Docker's; endpoints that Docker left in it go with it.
 func (d *Driver) settle(ctx context.Context, r NetworkRecord) error {
-	if err := d.cfg.Networks.LeaveNetwork(ctx, r, !d.shared(r)); err != nil {
-		return fmt.Errorf("driver: network %s is removed here, the cluster will be told again: %w", short(r.Docker), err)
+	release, err := d.holdNetwork(ctx, r.Docker, r.Network.Subnets)
+	if err != nil {
+		return err
 	}
-	return d.forgetNetwork(r.Docker)
+	defer release()
+	d.mu.Lock()
+	r = d.networks[r.Docker]
+	d.mu.Unlock()
+	if !r.Leaving {
+		return nil // another call was faster, or Docker created it anew
+	}
+	if err := d.saveNetwork(r); err != nil {
+		return err
+	}
+	left := d.dropAll(ctx, r.Docker)
+	if err := d.cfg.Networks.LeaveNetwork(ctx, r, !d.shared(r.Network.ID)); err != nil {
+		return errors.Join(left, fmt.Errorf("driver: network %s is removed here, the cluster will be told again: %w", short(r.Docker), err))
+	}
+	return errors.Join(left, d.forgetNetwork(r.Docker))
+}
+
+// dropAll removes the endpoints of a Docker network.
+func (d *Driver) dropAll(ctx context.Context, docker string) error {
+	var errs []error
+	for _, r := range d.Endpoints() {
+		if r.Docker == docker {
+			errs = append(errs, d.ForgetEndpoint(ctx, r.Endpoint.ID))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // shared reports whether a network came back under another Docker id before the
 // ledger heard that it was removed.
-func (d *Driver) shared(gone NetworkRecord) bool {
+func (d *Driver) shared(id netmap.NetworkID) bool {
 	return slices.ContainsFunc(d.Networks(), func(r NetworkRecord) bool {
-		return !r.Leaving && r.Network.ID == gone.Network.ID
+		return !r.Leaving && r.Network.ID == id
 	})
 }

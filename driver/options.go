@@ -2,9 +2,11 @@ package driver
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,13 +28,12 @@ const optionPrefix = "weft."
 
 // NetworkRequest is what a user asked for with `docker network create`.
 type NetworkRequest struct {
-	Docker    string                // Docker's id
-	Subnets   []netip.Prefix        // v4 first
-	Aux       map[string]netip.Addr // --aux-address by name
-	Name      string                // weft.network; empty = the subnets name the network
-	Block     string                // weft.block as given, such as /24; empty = whatever the subnet has
-	VNI       netmap.VNI            // weft.vni; 0 = the ledger chooses
-	MTU       int                   // weft.mtu, bytes; 0 = from the underlay
+	Docker    string         // Docker's id
+	Subnets   []netip.Prefix // v4 first
+	Name      string         // weft.network; empty = the subnets name the network
+	Block     string         // weft.block as given, such as /24; empty = whatever the subnet has
+	VNI       netmap.VNI     // weft.vni; 0 = the ledger chooses
+	MTU       int            // weft.mtu, bytes; 0 = from the underlay
 	Multicast bool
 	Internal  bool
 	Options   map[string]string // all -o options, for replicas
@@ -41,14 +42,17 @@ type NetworkRequest struct {
 // knownOptions maps every option of ours to the code that reads it.
 var knownOptions = map[string]func(*NetworkRequest, string) error{
 	"weft.network": func(r *NetworkRequest, v string) error {
-		if v == "" || len(v) > 64 || strings.ContainsAny(v, " .\t\n") {
-			return fmt.Errorf("want a name of at most 64 characters without dots and blanks")
+		if !networkName.MatchString(v) {
+			return errors.New("want a name of at most 63 letters, digits, - and _ that begins with a letter or digit")
 		}
 		r.Name = v
 		return nil
 	},
 	"weft.block": func(r *NetworkRequest, v string) error {
-		r.Block = v // the room that cuts blocks reads it
+		if !strings.HasPrefix(v, "/") {
+			return errors.New("want a prefix length such as /24")
+		}
+		r.Block = v // the room that cuts blocks reads the rest
 		return nil
 	},
 	"weft.vni": func(r *NetworkRequest, v string) error {
@@ -64,14 +68,14 @@ var knownOptions = map[string]func(*NetworkRequest, string) error{
 	"weft.multicast": func(r *NetworkRequest, v string) error {
 		on, err := strconv.ParseBool(v)
 		if err != nil {
-			return fmt.Errorf("want true or false")
+			return errors.New("want true or false")
 		}
 		r.Multicast = on
 		return nil
 	},
 	"weft.host": func(_ *NetworkRequest, v string) error {
 		if on, err := strconv.ParseBool(v); err != nil || on {
-			return fmt.Errorf("hosts have no address on networks in this version, want false")
+			return errors.New("hosts have no address on networks in this version, want false")
 		}
 		return nil
 	},
@@ -79,21 +83,36 @@ var knownOptions = map[string]func(*NetworkRequest, string) error{
 
 func readMTU(r *NetworkRequest, v string) error {
 	mtu, err := strconv.Atoi(v)
-	if err != nil || mtu < 576 || mtu > 65535 {
-		return fmt.Errorf("want bytes from 576 to 65535")
+	switch {
+	case err != nil || mtu < 576 || mtu > 65535:
+		return errors.New("want bytes from 576 to 65535")
+	case r.MTU != 0 && r.MTU != mtu:
+		return fmt.Errorf("another option says %d; give one of them", r.MTU)
 	}
 	r.MTU = mtu
 	return nil
 }
 
+// networkName is what Docker allows, without the dots that part a name from its
+// network in DNS, and short enough for one DNS label (RFC 1035 §2.3.4).
+var networkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
+
 // parseNetwork reads a whole CreateNetwork request.
 func parseNetwork(req createNetworkRequest) (NetworkRequest, error) {
-	out := NetworkRequest{Docker: req.NetworkID, Multicast: true, Aux: map[string]netip.Addr{}}
+	if req.NetworkID == "" {
+		return NetworkRequest{}, bad("NetworkID is empty")
+	}
+	out := NetworkRequest{Docker: req.NetworkID, Multicast: true}
 	if err := readOptions(&out, req.Options); err != nil {
 		return NetworkRequest{}, err
 	}
-	for _, d := range slices.Concat(req.IPv4Data, req.IPv6Data) {
-		if err := readPool(&out, d); err != nil {
+	for _, d := range req.IPv4Data {
+		if err := readPool(&out, d, netip.Addr.Is4); err != nil {
+			return NetworkRequest{}, err
+		}
+	}
+	for _, d := range req.IPv6Data {
+		if err := readPool(&out, d, isSix); err != nil {
 			return NetworkRequest{}, err
 		}
 	}
@@ -105,8 +124,8 @@ func parseNetwork(req createNetworkRequest) (NetworkRequest, error) {
 
 func readOptions(out *NetworkRequest, options map[string]json.RawMessage) error {
 	if raw, ok := options[internalKey]; ok {
-		if err := json.Unmarshal(raw, &out.Internal); err != nil {
-			return bad("option %s is %s, want true or false", internalKey, raw)
+		if err := json.Unmarshal(raw, &out.Internal); err != nil || string(raw) == "null" {
+			return bad("option %s is %.80s, want true or false", internalKey, raw)
 		}
 	}
 	raw, ok := options[genericKey]
@@ -119,13 +138,13 @@ func readOptions(out *NetworkRequest, options map[string]json.RawMessage) error 
 	for _, key := range slices.Sorted(maps.Keys(out.Options)) {
 		read, known := knownOptions[key]
 		if !known && strings.HasPrefix(key, optionPrefix) {
-			return bad("option %s is not known, want one of %s", key, strings.Join(ownOptions(), ", "))
+			return bad("option %.80s is not known, want one of %s", key, strings.Join(ownOptions(), ", "))
 		}
 		if !known {
 			continue // Docker's own and other people's: not ours to judge
 		}
 		if err := read(out, out.Options[key]); err != nil {
-			return bad("option %s=%s: %v", key, out.Options[key], err)
+			return bad("option %s=%.80s: %v", key, out.Options[key], err)
 		}
 	}
 	return nil
@@ -136,28 +155,30 @@ func ownOptions() []string {
 	return slices.DeleteFunc(own, func(k string) bool { return !strings.HasPrefix(k, optionPrefix) })
 }
 
-func readPool(out *NetworkRequest, d ipamData) error {
+func readPool(out *NetworkRequest, d ipamData, family func(netip.Addr) bool) error {
 	pool, err := netip.ParsePrefix(d.Pool)
-	if err != nil {
-		return bad("pool %q is no CIDR", d.Pool)
+	if err != nil || !family(pool.Addr()) {
+		return bad("pool %.80q is no subnet of the field's family", d.Pool)
 	}
+	pool = pool.Masked()
 	if d.AddressSpace != rpc.AddressSpace {
-		return bad("pool %s comes from the IPAM driver of address space %q; Weft needs its own: add --ipam-driver weftnet/weft:latest", pool, d.AddressSpace)
+		return bad("pool %s comes from the IPAM driver of address space %.80q; Weft needs its own: add --ipam-driver weftnet/weft:latest", pool, d.AddressSpace)
 	}
-	out.Subnets = append(out.Subnets, pool.Masked())
+	for _, s := range out.Subnets {
+		if s.Overlaps(pool) {
+			return bad("pools %s and %s overlap", s, pool)
+		}
+	}
 	for name, text := range d.AuxAddresses {
 		aux, err := netip.ParsePrefix(text)
-		if err != nil {
-			return bad("auxiliary address %s=%q is no CIDR", name, text)
+		if err != nil || !pool.Contains(aux.Addr()) {
+			return bad("auxiliary address %.80s=%.80q is not in pool %s", name, text, pool)
 		}
-		out.Aux[name] = aux.Addr()
 	}
+	out.Subnets = append(out.Subnets, pool)
 	return nil
 }
 
 func bad(format string, args ...any) error {
 	return &rpc.BadRequest{Text: fmt.Sprintf(format, args...)}
 }
-
-// short is an id as Docker's tables show it.
-func short(id string) string { return id[:min(12, len(id))] }
