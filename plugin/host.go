@@ -40,7 +40,11 @@ func OnThisHost(s settings.Settings, version string, log *slog.Logger) (Config, 
 		return Config{}, err
 	}
 	h.kernel = kernel
-	docker, err := dockerapi.Open(dockerapi.Config{Socket: s.HostPath("/run/docker.sock"), Drivers: []string{"weft"}})
+	var drivers []string // a managed plugin is found in Docker's list
+	if !h.managed {
+		drivers = []string{"weft"}
+	}
+	docker, err := dockerapi.Open(dockerapi.Config{Socket: s.HostPath("/run/docker.sock"), Drivers: drivers})
 	if err != nil {
 		return Config{}, errors.Join(err, kernel.Close())
 	}
