@@ -156,7 +156,7 @@ func diffTable[E, K comparable](d *differ, have, want []E, key func(E) K, op fun
 	}
 	old := make(map[K]E, len(have))
 	for _, e := range have {
-		if was, twice := old[key(e)]; twice {
+		if was, twice := old[key(e)]; twice && was != e {
 			// The kernel can send for one MAC to several hosts; we never ask for it.
 			if was == goal[key(e)] {
 				was, e = e, was

@@ -65,10 +65,11 @@ func (k *Kernel) addBridge(d datapath.Device) error {
 		return err
 	}
 	b, isBridge := l.(*netlink.Bridge)
-	if l != nil && !isBridge {
+	if l != nil && !(isBridge && plain(b)) {
 		if err := k.overlay.remove(d.Bridge); err != nil {
 			return err
 		}
+		isBridge = false
 	}
 	if !isBridge {
 		off, pvid := false, uint16(0)
@@ -77,15 +78,16 @@ func (k *Kernel) addBridge(d datapath.Device) error {
 			return err
 		}
 	}
-	if b.MulticastSnooping != nil && *b.MulticastSnooping {
-		if err := k.overlay.BridgeSetMcastSnoop(b, false); err != nil {
-			return err
-		}
-	}
 	if err := k.overlay.finish(b, d.MTU); err != nil {
 		return err
 	}
 	return k.overlay.LinkSetAlias(b, datapath.BridgeAlias(d))
+}
+
+// plain reports whether a bridge floods groups and knows no VLANs.
+func plain(b *netlink.Bridge) bool {
+	snoops := b.MulticastSnooping != nil && *b.MulticastSnooping
+	return !snoops && (b.VlanDefaultPVID == nil || *b.VlanDefaultPVID == 0)
 }
 
 func attrs(name string, mtu int) netlink.LinkAttrs {

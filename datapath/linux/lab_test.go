@@ -3,12 +3,15 @@ package linux
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -198,6 +201,29 @@ func (b *box) take(name string) {
 	check(b, b.ns.LinkSetName(l, "eth0"))
 	b.ns.address(b, "eth0", b.port.V4.String()+"/20")
 	b.ns.address(b, "eth0", b.port.V6.String()+"/64")
+	b.carries()
+}
+
+// carries waits until both ends have noticed that the other is up, which the
+// kernel tells them from a work queue.
+func (b *box) carries() {
+	b.Helper()
+	inner := func() (netlink.Link, error) { return b.ns.LinkByName("eth0") }
+	outer := func() (netlink.Link, error) {
+		return b.host.k.overlay.LinkByName(datapath.OuterName(b.port.Endpoint))
+	}
+	for _, end := range []func() (netlink.Link, error){inner, outer} {
+		for deadline := time.Now().Add(10 * time.Second); ; {
+			l, err := end()
+			check(b, err)
+			if l.Attrs().OperState == netlink.OperUp {
+				break
+			}
+			if time.Now().After(deadline) {
+				b.Fatalf("%s of %s is %s", l.Attrs().Name, b.port.V4, l.Attrs().OperState)
+			}
+		}
+	}
 }
 
 // stop does what happens when a container stops.
@@ -296,14 +322,57 @@ func (b *box) socket(addr string) net.PacketConn {
 	return c
 }
 
-// sent counts the frames that a host has sent through its VXLAN devices.
-func (h *labHost) sent() (n uint64) {
-	h.Helper()
-	links, err := h.k.overlay.LinkList()
-	check(h, err)
-	for _, l := range links {
-		if l.Type() == "vxlan" {
-			n += l.Attrs().Statistics.TxPackets
+// tap shows the frames that pass a device, in an operator's words: "arp",
+// "nd fd00::1" (who asks for whom), "ping", "other".
+func (s *space) tap(t testing.TB, device string) (seen func() []string) {
+	t.Helper()
+	l, err := s.LinkByName(device)
+	check(t, err)
+	fd := -1
+	check(t, onThread(func() (err error) {
+		if err := unix.Setns(int(s.file.Fd()), unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: 0x0300, Ifindex: l.Attrs().Index}) // ETH_P_ALL in network order
+	}))
+	t.Cleanup(func() { check(t, unix.Close(fd)) })
+	return func() (out []string) {
+		buf := make([]byte, 2048)
+		for {
+			n, _, err := unix.Recvfrom(fd, buf, 0)
+			if errors.Is(err, unix.EAGAIN) {
+				return out
+			}
+			check(t, err)
+			out = append(out, word(buf[:n]))
+		}
+	}
+}
+
+func word(frame []byte) string {
+	kind, body := binary.BigEndian.Uint16(frame[12:]), frame[14:]
+	switch {
+	case kind == unix.ETH_P_ARP:
+		return "arp"
+	case kind == unix.ETH_P_IP && body[9] == unix.IPPROTO_ICMP:
+		return "ping"
+	case kind == unix.ETH_P_IPV6 && body[6] == unix.IPPROTO_ICMPV6 && body[40] == 135:
+		return "nd " + netip.AddrFrom16([16]byte(body[48:64])).String()
+	case kind == unix.ETH_P_IPV6 && body[6] == unix.IPPROTO_ICMPV6 && body[40] == 128:
+		return "ping"
+	}
+	return "other"
+}
+
+// count counts the frames that are one of some words.
+func count(frames []string, words ...string) (n int) {
+	for _, f := range frames {
+		if slices.Contains(words, f) {
+			n++
 		}
 	}
 	return n

@@ -129,8 +129,7 @@ func (r *reading) devices(links, ports []netlink.Link) {
 func (r *reading) bridge(b *netlink.Bridge) {
 	vni, ok := datapath.VNIOf(b.Name)
 	id, portMTU, known := datapath.ParseBridgeAlias(b.Alias)
-	snooping := b.MulticastSnooping != nil && *b.MulticastSnooping
-	if !ok || !known || b.Name != datapath.BridgeName(vni) || snooping || b.Flags&net.FlagUp == 0 {
+	if !ok || !known || b.Name != datapath.BridgeName(vni) || !plain(b) || b.Flags&net.FlagUp == 0 {
 		return
 	}
 	r.bridges[b.Index] = vni
