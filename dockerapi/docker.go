@@ -126,9 +126,9 @@ func (d *Docker) Version(ctx context.Context) (string, error) {
 func (d *Docker) Drivers(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	list, err := d.api().PluginList(ctx, client.PluginListOptions{
-		Filters: client.Filters{}.Add("capability", "networkdriver"),
-	})
+	// Docker's "capability" filter wants every capability of a plugin to match, so
+	// it would hide a plugin that is an IPAM driver too.
+	list, err := d.api().PluginList(ctx, client.PluginListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("dockerapi: cannot list plugins: %w", err)
 	}
