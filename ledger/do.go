@@ -144,6 +144,10 @@ func (l *Ledger) round(ctx context.Context, cmd Command, failures map[netmap.Hos
 		o, err := l.ask(ctx, to, cmd)
 		var refusal *netmap.Refusal
 		switch {
+		case errors.As(err, &refusal) && refusal.Kind == netmap.Foreign && to.ID != l.cfg.Self:
+			failures[to.ID] = "refuses: " + refusal.Text
+			l.forgetLeader(to.ID)
+			continue
 		case errors.As(err, &refusal):
 			return Reply{}, true, refusal
 		case err != nil:

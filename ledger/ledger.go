@@ -210,11 +210,28 @@ func (l *Ledger) Found(ctx context.Context, cluster netmap.ClusterID, ranges []n
 	if err := l.keep(cluster, true); err != nil {
 		return Reply{}, err
 	}
-	found := Command{Kind: KindFound, Found: &Found{Cluster: cluster, Ranges: ranges}}
-	if _, err := l.decide(ctx, found); err != nil {
+	found := Command{Kind: KindFound, Host: l.cfg.Self, Start: l.cfg.Start, Nonce: l.cfg.Nonce, Found: &Found{Cluster: cluster, Ranges: ranges}}
+	if err := l.decideHere(ctx, found); err != nil {
 		return Reply{}, err
 	}
 	return l.Admit(ctx)
+}
+
+// decideHere waits until this keeper leads and has it decide: nobody else may.
+func (l *Ledger) decideHere(ctx context.Context, cmd Command) error {
+	ctx, cancel := context.WithTimeout(ctx, doLimit)
+	defer cancel()
+	for {
+		o, err := l.local(ctx, cmd)
+		switch {
+		case err != nil:
+			return err
+		case o.Reply != nil:
+			return o.Reply.Err()
+		case !pause(ctx, firstPause) || l.ctx.Err() != nil:
+			return netmap.Refuse(netmap.NoQuorum, "this host keeps a ledger but does not lead it, so it cannot found a cluster; is its disk very slow?")
+		}
+	}
 }
 
 // Admit makes this host a member, or shows this start of it. Do does so by itself

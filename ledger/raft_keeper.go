@@ -192,8 +192,8 @@ func (k *keeper) leads() bool {
 // stop ends raft and everything that belongs to it.
 func (k *keeper) stop() error {
 	k.cancel()
-	err := k.layer.Close() // so that no exchange with another keeper holds raft up
-	err = errors.Join(err, k.raft.Shutdown().Error(), k.trans.Close())
+	err := k.trans.Close() // with all streams, so that no exchange with another keeper holds raft up
+	err = errors.Join(err, k.raft.Shutdown().Error())
 	<-k.done // its waits for raft have ended
 	if err = errors.Join(err, k.log.close()); err != nil {
 		return fmt.Errorf("ledger: stop keeping: %w", err)
@@ -206,12 +206,18 @@ func wipe(dir string) error {
 	return errors.Join(os.Remove(filepath.Join(dir, logFile)), os.RemoveAll(filepath.Join(dir, "snapshots")))
 }
 
-// lineLog passes raft's own lines on.
+// lineLog passes raft's own lines on. What raft warns of, such as an election, is
+// its everyday business.
 type lineLog struct{ log *slog.Logger }
 
 // Write implements io.Writer.
 func (w lineLog) Write(b []byte) (int, error) {
-	w.log.Info("ledger: " + strings.TrimSpace(string(b)))
+	line := strings.TrimSpace(string(b))
+	level := slog.LevelDebug
+	if strings.HasPrefix(line, "[ERROR]") {
+		level = slog.LevelInfo
+	}
+	w.log.Log(context.Background(), level, "ledger: "+line)
 	return len(b), nil
 }
 

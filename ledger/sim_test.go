@@ -26,8 +26,8 @@ const port = 7950
 // sim is a cluster of agents' ledgers on a lossy network. Members come from an
 // oracle that sees a host die after five seconds, as the gossip does.
 type sim struct {
-	t   *testing.T
-	net *lossy.Net
+	t   testing.TB
+	net *lossy.Net // nil: real sockets on loopback
 	dir string
 
 	mu    sync.Mutex
@@ -46,6 +46,7 @@ type simHost struct {
 	log    bytes.Buffer
 
 	mu       sync.Mutex
+	at       netip.AddrPort
 	up       bool
 	downAt   time.Time
 	keeper   bool
@@ -56,13 +57,36 @@ type simHost struct {
 
 func hostID(n int) netmap.HostID { return netmap.HostID{byte(n), 0xbb} }
 
-func newSim(t *testing.T, seed uint64, quality lossy.Link, hosts int) *sim {
+func newSim(t testing.TB, seed uint64, quality lossy.Link, hosts int) *sim {
 	s := &sim{t: t, net: lossy.New(seed, quality), dir: t.TempDir(), hosts: map[int]*simHost{}}
 	for n := 1; n <= hosts; n++ {
 		s.hosts[n] = &simHost{sim: s, n: n, addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})}
 		s.net.Host(s.hosts[n].addr)
 	}
 	return s
+}
+
+// newReal is the same on the kernel's sockets.
+func newReal(t testing.TB, hosts int) *sim {
+	s := &sim{t: t, dir: t.TempDir(), hosts: map[int]*simHost{}}
+	for n := 1; n <= hosts; n++ {
+		s.hosts[n] = &simHost{sim: s, n: n, addr: netip.MustParseAddr("127.0.0.1")}
+	}
+	return s
+}
+
+func (s *sim) port() uint16 {
+	if s.net == nil {
+		return 0
+	}
+	return port
+}
+
+func (h *simHost) network() underlay.Network {
+	if h.sim.net == nil {
+		return underlay.System()
+	}
+	return h.sim.net.Host(h.addr)
 }
 
 func (s *sim) close() {
@@ -92,11 +116,12 @@ func (h *simHost) start() {
 	h.starts++
 	h.nonce = uint64(h.n)<<32 | h.starts
 	log := slog.New(slog.NewTextHandler(&h.log, nil))
-	p, err := underlay.Open(underlay.Config{Listen: netip.AddrPortFrom(h.addr, port), Network: h.sim.net.Host(h.addr), Log: log})
+	p, err := underlay.Open(underlay.Config{Listen: netip.AddrPortFrom(h.addr, h.sim.port()), Network: h.network(), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.mu.Lock()
+	h.at = p.Addr()
 	h.port, h.up, h.index, h.facts = p, true, 0, map[netmap.Key]any{}
 	h.mu.Unlock()
 	cluster := netmap.ClusterID{}
@@ -104,7 +129,7 @@ func (h *simHost) start() {
 		cluster = clusterID
 	}
 	l, err := ledger.Open(ledger.Config{
-		Self: hostID(h.n), Start: h.starts, Nonce: h.nonce, Name: fmt.Sprintf("host-%d", h.n), Addr: netip.AddrPortFrom(h.addr, port),
+		Self: hostID(h.n), Start: h.starts, Nonce: h.nonce, Name: fmt.Sprintf("host-%d", h.n), Addr: h.at,
 		Cluster: cluster, Dir: filepath.Join(h.sim.dir, fmt.Sprint(h.n)), Underlay: p, Members: h.members, OnChange: h.onChange, Log: log,
 		OnKeeper: func(on bool) { h.mu.Lock(); h.keeper = on; h.mu.Unlock() },
 	})
@@ -155,7 +180,7 @@ func (h *simHost) members() []ledger.Member {
 		o.mu.Lock()
 		if o.port != nil {
 			alive := o.up || time.Since(o.downAt) < 5*time.Second
-			out = append(out, ledger.Member{ID: hostID(n), Name: fmt.Sprintf("host-%d", n), Addr: netip.AddrPortFrom(o.addr, port), Alive: alive, Keeper: o.keeper || !o.up && o.n <= 3})
+			out = append(out, ledger.Member{ID: hostID(n), Name: fmt.Sprintf("host-%d", n), Addr: o.at, Alive: alive, Keeper: o.keeper || !o.up && o.n <= 3})
 		}
 		o.mu.Unlock()
 	}
