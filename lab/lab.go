@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,7 +26,13 @@ type Lab struct {
 // stays as it is, what has ended is started again, and hosts beyond those there are added.
 // A new lab that does not come up is taken down again; its logs stay.
 func Up(ctx context.Context, c Config) (*Lab, error) {
-	c, err := c.withDefaults()
+	c, err := c.withDir()
+	if err == nil {
+		c, err = likeBefore(c)
+	}
+	if err == nil {
+		c, err = c.withDefaults()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +64,27 @@ func Up(ctx context.Context, c Config) (*Lab, error) {
 		return nil, fmt.Errorf("%w\nlogs are in %s", err, c.Dir)
 	}
 	return l, nil
+}
+
+// likeBefore gives a Config the underlay of the lab that is up in its directory, and refuses
+// one that wants another: hosts that are up would not follow.
+func likeBefore(c Config) (Config, error) {
+	r, err := notebook{c.Dir}.read()
+	if errors.Is(err, errNotUp) {
+		return c, nil
+	}
+	if err != nil {
+		return c, err
+	}
+	was, err := r.Config.underlay()
+	if err != nil {
+		return c, err
+	}
+	if c.MTU != 0 && c.MTU != was.MTU || c.Underlay4.IsValid() && c.Underlay4 != was.Underlay4 || c.Underlay6.IsValid() && c.Underlay6 != was.Underlay6 {
+		return c, fmt.Errorf("lab: the lab in %s is up with MTU %d, %s and %s; take it down to change that", c.Dir, was.MTU, was.Underlay4, was.Underlay6)
+	}
+	c.MTU, c.Underlay4, c.Underlay6 = was.MTU, was.Underlay4, was.Underlay6
+	return c, nil
 }
 
 // ownDir makes the state directory, or refuses one that others could have prepared.
@@ -108,16 +134,13 @@ func recall(c Config) (Config, error) {
 	if err != nil {
 		return c, err
 	}
-	c.Hosts, c.MTU = max(1, len(r.Hosts)), r.Config.MTU
+	was, err := r.Config.underlay()
+	if err != nil {
+		return c, err
+	}
+	c.MTU, c.Underlay4, c.Underlay6 = was.MTU, was.Underlay4, was.Underlay6
+	c.Hosts = max(1, len(r.Hosts))
 	c.Engine, c.DockerArgs, c.NoDocker = r.Config.Engine, r.Config.Docker, r.Config.NoDocker
-	c.Underlay4, err = netip.ParsePrefix(r.Config.Underlay4)
-	if err != nil {
-		return c, fmt.Errorf("lab: the record is damaged: %w", err)
-	}
-	c.Underlay6, err = netip.ParsePrefix(r.Config.Underlay6)
-	if err != nil {
-		return c, fmt.Errorf("lab: the record is damaged: %w", err)
-	}
 	return c.withDefaults()
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,6 +49,16 @@ type wireConfig struct {
 	Engine    Engine   `json:"engine"`
 	Docker    []string `json:"docker_args,omitempty"`
 	NoDocker  bool     `json:"no_docker,omitempty"`
+}
+
+// underlay is the part of a Config that every host of a lab shares for its lifetime.
+func (w wireConfig) underlay() (Config, error) {
+	v4, err4 := netip.ParsePrefix(w.Underlay4)
+	v6, err6 := netip.ParsePrefix(w.Underlay6)
+	if err := errors.Join(err4, err6); err != nil {
+		return Config{}, fmt.Errorf("lab: the record is damaged: %w", err)
+	}
+	return Config{MTU: w.MTU, Underlay4: v4, Underlay6: v6}, nil
 }
 
 // notebook keeps a Record in a file that several processes may read and change.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -34,8 +36,12 @@ func hostNumber(l *lab.Lab, arg string) (int, error) {
 	return hosts[i].Number(), nil
 }
 
-// attach runs a command in a host with this terminal and this working directory.
+// attach runs a command in a host with this terminal and this working directory. An
+// interrupt from the keyboard reaches the command by itself, and only it says what that
+// means: a shell goes on.
 func attach(ctx context.Context, h *lab.Host, c lab.Command) error {
+	ctx, stop := signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGTERM)
+	defer stop()
 	c.Dir, _ = os.Getwd()
 	c.Stdin, c.Stdout, c.Stderr, c.Terminal = os.Stdin, os.Stdout, os.Stderr, true
 	return h.Run(ctx, c)

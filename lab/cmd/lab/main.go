@@ -68,7 +68,7 @@ func upCommand(dir *string) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.IntVar(&c.Hosts, "hosts", 3, "how many hosts")
-	flags.IntVar(&c.MTU, "mtu", 1500, "MTU of the network between the hosts, in bytes")
+	flags.IntVar(&c.MTU, "mtu", 0, "MTU of the network between the hosts, in bytes (default 1500, or as it is)")
 	flags.StringVar(&c.Probe, "probe", "", "a static probe program for the images (default: built with go)")
 	flags.StringArrayVar(&c.DockerArgs, "docker-arg", nil, "a further argument for every dockerd")
 	flags.StringVar(&c.Engine.Dockerd, "dockerd", "", "path of another dockerd")
