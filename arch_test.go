@@ -50,6 +50,7 @@ var arrows = map[string][]string{
 	"lab/cmd/lab":   {"lab"},
 	"lab/cmd/probe": {"lab/probe"},
 	"lab/probe":     {},
+	"e2e":           {},
 }
 
 // outside says which rooms speak to which outside library, by module path.
@@ -67,6 +68,8 @@ var outside = map[string][]string{
 	"github.com/sirupsen/logrus":       {".", "plugin"},
 	"github.com/spf13/cobra":           {".", "lab/cmd/lab"},
 	"github.com/spf13/pflag":           {".", "lab/cmd/lab"},
+	// Marathon's schemas, in the tests of the examples.
+	"github.com/santhosh-tekuri/jsonschema": {"e2e"},
 	// The kernel: locks, credentials of sockets, namespaces, clocks.
 	"golang.org/x/sys": {".", "datapath/linux", "store", "rpc", "plugin", "underlay", "lab", "lab/probe", "lab/cmd/lab"},
 }

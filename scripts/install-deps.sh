@@ -7,6 +7,7 @@ set -euo pipefail
 # by another packager is as good.
 wanted=(
 	dockerd=docker.io               # dockerd, containerd, runc of the lab's hosts
+	docker-compose=docker-compose   # examples/compose
 	docker-registry=docker-registry # docker plugin push and install, on loopback
 	busybox-static                  # the whole content of the test images
 	ip=iproute2                     # links between the lab's hosts

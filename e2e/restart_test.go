@@ -1,0 +1,140 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/weftnet/weft/lab"
+	"github.com/weftnet/weft/lab/probe"
+	"github.com/weftnet/weft/status"
+)
+
+// stream is a numbered stream of packets that goes on until it is stopped.
+type stream struct {
+	s    *scene
+	host *lab.Host
+	name string
+}
+
+// stream starts one from a container of its own.
+func (s *scene) stream(h *lab.Host, network, name string, to box) stream {
+	s.t.Helper()
+	s.reach(to, to.addr) // it serves
+	args := s.command(h, network, name)
+	args = append(args[:len(args)-3], "probe", "stream", "-every", "2ms", to.addr.String())
+	s.docker(h, args...)
+	return stream{s, h, s.name(name)}
+}
+
+// unbroken stops a stream and checks that it lost nothing.
+func (m stream) unbroken(what string) {
+	m.s.t.Helper()
+	m.s.docker(m.host, "kill", "--signal", "TERM", m.name)
+	m.s.docker(m.host, "wait", m.name)
+	var loss probe.Loss
+	out := m.s.docker(m.host, "logs", m.name)
+	if err := json.Unmarshal([]byte(out), &loss); err != nil {
+		m.s.t.Fatalf("%v: %s", err, out)
+	}
+	m.s.t.Logf("%s: %d packets sent, %d lost, longest gap %.1f ms", what, loss.Sent, loss.Lost, loss.GapMillis)
+	if loss.Lost != 0 || loss.Sent < 100 {
+		m.s.t.Errorf("%s: the stream was broken: %+v", what, loss)
+	}
+}
+
+func TestIntegrationAgentRestartsLoseNoPacket(t *testing.T) {
+	s := stage(t)
+	name := s.network(s.lab.Host(1), "overlay")
+	boxes := s.runOnAll(name, "box")
+	s.matrix(boxes...)
+	for i, c := range []struct {
+		what    string
+		restart func(*lab.Host) error
+	}{
+		{"kill -9 of the agent", func(h *lab.Host) error { return h.KillAgent(t.Context()) }},
+		{"docker plugin disable and enable", func(h *lab.Host) error {
+			if _, err := h.Docker(t.Context(), "plugin", "disable", "-f", lab.PluginName); err != nil {
+				return err
+			}
+			_, err := h.Docker(t.Context(), "plugin", "enable", lab.PluginName)
+			return err
+		}},
+	} {
+		// On the sending and on the receiving host, one after the other, then on all.
+		m := s.stream(s.lab.Host(1), name, fmt.Sprintf("stream%d", i), boxes[1])
+		for _, some := range [][]*lab.Host{{s.lab.Host(1)}, {s.lab.Host(2)}, s.members()} {
+			must(t, each(some, c.restart))
+			eventually(t, healWithin, s.allMembers)
+		}
+		m.unbroken(c.what)
+		s.seen(name, func(_ *status.Report, n status.Network) error {
+			if len(n.Endpoints) != members {
+				return fmt.Errorf("after %s it sees endpoints %+v", c.what, n.Endpoints)
+			}
+			return nil
+		})
+		// The agents work on, with what they had written down.
+		late := s.runOnAll(name, fmt.Sprintf("late%d-", i))
+		s.matrix(append(late, boxes...)...)
+	}
+}
+
+// TestIntegrationDockerRestarts: containers with a restart policy come back, with
+// addresses that work and that nobody else has.
+func TestIntegrationDockerRestarts(t *testing.T) {
+	s := stage(t)
+	two := s.lab.Host(2)
+	name := s.network(s.lab.Host(1), "overlay")
+	boxes := s.runOnAll(name, "box", "--restart", "always")
+	pair := s.network(s.lab.Host(3), "pair")
+	s.docker(two, "network", "connect", pair, boxes[1].name)
+	peer := s.run(s.lab.Host(3), pair, "peer")
+	for _, c := range []struct {
+		what    string
+		restart func() error
+	}{
+		{"an orderly restart of dockerd", func() error { return two.RestartDocker(t.Context()) }},
+		{"kill -9 of dockerd", func() error {
+			if err := two.KillDocker(t.Context()); err != nil {
+				return err
+			}
+			return two.StartDocker(t.Context())
+		}},
+		{"loss of power", func() error {
+			if err := two.PowerOff(t.Context()); err != nil {
+				return err
+			}
+			return two.PowerOn(t.Context())
+		}},
+	} {
+		must(t, c.restart())
+		s.back(two, boxes[1].name)
+		eventually(t, 2*healWithin, s.allMembers)
+		boxes[1].addr = s.addr(two, boxes[1].name, name)
+		t.Logf("after %s it has %s", c.what, boxes[1].addr)
+		late := s.run(two, name, "late")
+		s.matrix(append(boxes, late)...)
+		s.reach(peer, s.addr(two, boxes[1].name, pair))
+		s.docker(two, "rm", "-f", late.name)
+		s.seen(name, func(_ *status.Report, n status.Network) error {
+			if len(n.Endpoints) != members {
+				return fmt.Errorf("after %s it sees endpoints %+v", c.what, n.Endpoints)
+			}
+			return nil
+		})
+	}
+}
+
+// back waits until a container runs, as its restart policy wants.
+func (s *scene) back(h *lab.Host, name string) {
+	s.t.Helper()
+	eventually(s.t, 3*healWithin, func(ctx context.Context) error {
+		out, err := h.Docker(ctx, "inspect", "-f", "{{.State.Running}} {{.State.Error}}", name)
+		if err == nil && out != "true" {
+			err = fmt.Errorf("%s on %s: running is %s", name, h.Name(), out)
+		}
+		return err
+	})
+}

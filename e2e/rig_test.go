@@ -1,0 +1,264 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/lab"
+	"github.com/weftnet/weft/status"
+)
+
+const (
+	members = 3 // hosts 1 to 3 are one cluster for as long as the tests run
+	hosts   = 5 // the others have no plugin; a test installs what it needs
+
+	// answerWithin is what a user waits at most for an answer (invariant 10).
+	answerWithin = 5 * time.Second
+	// healWithin is how soon after a fault everything is as it should be (invariant 8).
+	healWithin = 10 * time.Second
+	// spreadWithin bounds what takes several steps on several hosts: a network's
+	// name is decided, then every agent makes a replica in its Docker.
+	spreadWithin = 10 * time.Second
+)
+
+// rig is the lab that all tests of this program share.
+type rig struct {
+	lab    *lab.Lab
+	plugin string     // directory, as `docker plugin create` wants it
+	weft   string     // the binary
+	spare  sync.Mutex // who has hosts 4 and 5
+}
+
+var shared struct {
+	once sync.Once
+	dir  string // the lab's; empty when none was brought up
+	rig  *rig
+	err  error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := takeDown(code != 0); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// up gives a test the shared lab, brought up by the first that asks.
+func up(t *testing.T) *rig {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs the lab")
+	}
+	if err := lab.Missing(lab.Config{}); err != nil {
+		if os.Getenv("WEFT_LAB_REQUIRED") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	shared.once.Do(func() { shared.rig, shared.err = bringUp() })
+	if shared.err != nil {
+		t.Fatalf("no lab: %v", shared.err)
+	}
+	return shared.rig
+}
+
+func bringUp() (*rig, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	defer cancel()
+	r := &rig{}
+	var err error
+	if r.plugin, err = pluginDir(ctx); err != nil {
+		return nil, err
+	}
+	r.weft = filepath.Join(r.plugin, "rootfs", "weft")
+	if shared.dir, err = os.MkdirTemp("", "weft-e2e-"); err != nil {
+		return nil, err
+	}
+	log := func(line string) { fmt.Fprintln(os.Stderr, "lab:", line) }
+	if r.lab, err = lab.Up(ctx, lab.Config{Hosts: hosts, Dir: shared.dir, Log: log}); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if err := r.lab.Host(1).InstallPlugin(ctx, r.plugin); err != nil {
+		return nil, err
+	}
+	err = each(r.members()[1:], func(h *lab.Host) error {
+		return h.InstallPlugin(ctx, r.plugin, "WEFT_JOIN="+r.others(h))
+	})
+	if err == nil {
+		err = await(ctx, 30*time.Second, r.allMembers)
+	}
+	log(fmt.Sprintf("cluster of %d after %.1f s", members, time.Since(began).Seconds()))
+	return r, err
+}
+
+// takeDown leaves nothing behind but, after a failure, the hosts' logs.
+func takeDown(failed bool) error {
+	if shared.rig == nil || shared.rig.lab == nil {
+		return nil // what lab.Up had begun it has taken down itself
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if failed {
+		fmt.Fprintln(os.Stderr, "the hosts' logs are in", shared.dir)
+		return shared.rig.lab.DownKeepingLogs(ctx)
+	}
+	return shared.rig.lab.Down(ctx)
+}
+
+// pluginDir is build/plugin, made anew if a source is younger. WEFT_PLUGIN_DIR
+// names another one, to try a released plugin.
+func pluginDir(ctx context.Context) (string, error) {
+	if dir := os.Getenv("WEFT_PLUGIN_DIR"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	root, err := filepath.Abs("..")
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(root, "build", "plugin")
+	built, err := os.Stat(filepath.Join(dir, "rootfs", "weft"))
+	if err == nil {
+		var stale bool
+		if stale, err = youngerSources(root, built.ModTime()); err != nil {
+			return "", err
+		}
+		if !stale {
+			return dir, nil
+		}
+	}
+	out, err := exec.CommandContext(ctx, "make", "-C", root, "plugin").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("make plugin: %w: %s", err, out)
+	}
+	return dir, nil
+}
+
+// youngerSources reports whether something that the plugin is made of has changed.
+func youngerSources(root string, than time.Time) (bool, error) {
+	errFound := errors.New("found")
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() {
+			switch {
+			case name == ".git", name == "build", name == "e2e", name == "lab", name == "testdata":
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		part := strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") || name == "config.json" || name == "go.mod"
+		if info, err := d.Info(); err != nil || !part || !info.ModTime().After(than) {
+			return err
+		}
+		return errFound
+	})
+	if errors.Is(err, errFound) {
+		return true, nil
+	}
+	return false, err
+}
+
+func (r *rig) members() []*lab.Host { return r.lab.Hosts()[:members] }
+
+// others are the addresses of the other members, as WEFT_JOIN wants them.
+func (r *rig) others(than *lab.Host) string {
+	var out []string
+	for _, h := range r.members() {
+		if h.Number() != than.Number() {
+			out = append(out, h.Addr4().String())
+		}
+	}
+	return strings.Join(out, ",")
+}
+
+// report asks a host's agent for its status.
+func (r *rig) report(ctx context.Context, h *lab.Host) (*status.Report, error) {
+	root, err := h.Root()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	return status.Fetch(ctx, root+status.SocketPath)
+}
+
+// allMembers is nil when every member sees every member alive and nobody has a problem.
+func (r *rig) allMembers(ctx context.Context) error {
+	return each(r.members(), func(h *lab.Host) error {
+		report, err := r.report(ctx, h)
+		if err != nil {
+			return err
+		}
+		alive := 0
+		for _, seen := range report.Hosts {
+			if seen.State == "alive" {
+				alive++
+			}
+		}
+		if report.State != "ready" || alive != members || report.Datapath.Error != "" || len(report.Problems) > 0 {
+			return fmt.Errorf("%s is %s and sees %d hosts alive; datapath %q, problems %q", h.Name(), report.State, alive, report.Datapath.Error, report.Problems)
+		}
+		return nil
+	})
+}
+
+// each does something on several hosts at once.
+func each(hosts []*lab.Host, do func(*lab.Host) error) error {
+	errs := make([]error, len(hosts))
+	var all sync.WaitGroup
+	for i, h := range hosts {
+		all.Go(func() { errs[i] = do(h) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// await looks now and then until nothing is wrong, or until within is over; then
+// what is wrong is the error.
+func await(ctx context.Context, within time.Duration, look func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := look(limited)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-limited.Done():
+			return fmt.Errorf("still after %v: %w", within, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// eventually fails the test if await fails.
+func eventually(t *testing.T, within time.Duration, look func(context.Context) error) {
+	t.Helper()
+	if err := await(t.Context(), within, look); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// must fails the test on an error.
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,343 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/lab"
+	"github.com/weftnet/weft/lab/probe"
+	"github.com/weftnet/weft/status"
+)
+
+// serving is what the containers of these tests run: a page with their name on
+// port 80, and the probe's server. Its last process ends on a signal at once.
+const serving = "hostname >/www/index.html; httpd -p 80 -h /www; exec probe serve"
+
+// scenes numbers scenes, so that a test can run twice.
+var scenes atomic.Int32
+
+// scene is what one test sets up: networks and containers whose names nobody
+// else has, removed when the test ends.
+type scene struct {
+	*rig
+	t      *testing.T
+	prefix string
+
+	mu       sync.Mutex
+	boxes    map[int][]string // containers by host
+	networks map[int][]string // created by hand, by host
+}
+
+// box is a container on a network.
+type box struct {
+	host *lab.Host
+	name string
+	addr netip.Addr // on the network that it was started on
+}
+
+// stage begins a test on the shared lab.
+func stage(t *testing.T) *scene {
+	t.Helper()
+	s := &scene{rig: up(t), t: t, boxes: map[int][]string{}, networks: map[int][]string{}}
+	s.prefix = fmt.Sprintf("t%d-", scenes.Add(1))
+	t.Cleanup(s.clear)
+	return s
+}
+
+// clear removes what the test made. After a test that went well, its networks must
+// be gone from every member soon.
+func (s *scene) clear() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), time.Minute)
+	defer cancel()
+	err := each(s.lab.Hosts(), func(h *lab.Host) error {
+		if names := s.boxes[h.Number()]; len(names) > 0 {
+			if _, err := h.Docker(ctx, append([]string{"rm", "-f"}, names...)...); err != nil {
+				s.t.Log(err) // it may be gone already
+			}
+		}
+		return nil
+	})
+	for n, names := range s.networks {
+		for _, name := range names {
+			_, err := s.lab.Host(n).Docker(ctx, "network", "rm", name)
+			if err != nil && !strings.Contains(err.Error(), "not found") {
+				s.t.Error(err)
+			}
+		}
+	}
+	if err != nil || s.t.Failed() {
+		return
+	}
+	if err := await(ctx, spreadWithin, func(ctx context.Context) error { return s.noneLeft(ctx, s.prefix) }); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// noneLeft is nil when no member knows a network whose name begins so.
+func (s *scene) noneLeft(ctx context.Context, prefix string) error {
+	return each(s.members(), func(h *lab.Host) error {
+		report, err := s.report(ctx, h)
+		if err != nil {
+			return err
+		}
+		for _, n := range report.Networks {
+			if strings.HasPrefix(n.Name, prefix) {
+				return fmt.Errorf("the agent of %s knows network %s, which was removed", h.Name(), n.Name)
+			}
+		}
+		names, err := h.Docker(ctx, "network", "ls", "--format", "{{.Name}}", "--filter", "name=^"+prefix)
+		if err == nil && names != "" {
+			err = fmt.Errorf("docker of %s has networks %q, which were removed", h.Name(), names)
+		}
+		return err
+	})
+}
+
+// name makes a name this test's own.
+func (s *scene) name(name string) string { return s.prefix + name }
+
+// docker runs a docker command that must work.
+func (s *scene) docker(h *lab.Host, args ...string) string {
+	s.t.Helper()
+	out, err := h.Docker(s.t.Context(), args...)
+	must(s.t, err)
+	return out
+}
+
+// refused runs a docker command that must be refused in time, with an answer that
+// has all these words in it.
+func (s *scene) refused(h *lab.Host, words []string, args ...string) {
+	s.t.Helper()
+	began := time.Now()
+	out, err := h.Docker(s.t.Context(), args...)
+	took := time.Since(began)
+	if err == nil {
+		s.t.Errorf("%s: docker %s was accepted: %s", h.Name(), strings.Join(args, " "), out)
+		return
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			s.t.Errorf("%v\nhas no %q in it", err, word)
+		}
+	}
+	if took > answerWithin {
+		s.t.Errorf("%v\nafter %v, want an answer within %v", err, took, answerWithin)
+	}
+}
+
+// create are the arguments that create a network of this test's.
+func (s *scene) create(h *lab.Host, name string, args ...string) []string {
+	s.mu.Lock()
+	s.networks[h.Number()] = append(s.networks[h.Number()], s.name(name))
+	s.mu.Unlock()
+	out := []string{"network", "create", "-d", lab.PluginName, "--ipam-driver", lab.PluginName}
+	return append(append(out, args...), s.name(name))
+}
+
+// network creates a network on a host and waits until every member has it. It
+// returns its name.
+func (s *scene) network(h *lab.Host, name string, args ...string) string {
+	s.t.Helper()
+	s.docker(h, s.create(h, name, args...)...)
+	s.everywhere(s.name(name))
+	return s.name(name)
+}
+
+// everywhere waits until every member's Docker has the network, with the same
+// subnets, which it returns.
+func (s *scene) everywhere(network string) []string {
+	s.t.Helper()
+	var subnets []string
+	eventually(s.t, spreadWithin, func(ctx context.Context) error {
+		subnets = nil
+		for _, h := range s.members() {
+			got, err := subnetsOf(ctx, h, network)
+			if err != nil {
+				return err
+			}
+			if subnets == nil {
+				subnets = got
+			}
+			if !slices.Equal(got, subnets) {
+				return fmt.Errorf("network %s has subnets %q on %s, %q on host 1", network, got, h.Name(), subnets)
+			}
+		}
+		return nil
+	})
+	return subnets
+}
+
+// subnetsOf asks a host's Docker for the subnets of a network.
+func subnetsOf(ctx context.Context, h *lab.Host, network string) ([]string, error) {
+	out, err := h.Docker(ctx, "network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}} {{end}}", network)
+	return strings.Fields(out), err
+}
+
+// command are the arguments that start a container of this test's.
+func (s *scene) command(h *lab.Host, network, name string, args ...string) []string {
+	s.mu.Lock()
+	s.boxes[h.Number()] = append(s.boxes[h.Number()], s.name(name))
+	s.mu.Unlock()
+	out := []string{"run", "-d", "--name", s.name(name), "--hostname", name, "--net", network}
+	return append(append(out, args...), lab.BusyBoxImage, "sh", "-c", serving)
+}
+
+// run starts a container that serves.
+func (s *scene) run(h *lab.Host, network, name string, args ...string) box {
+	s.t.Helper()
+	s.docker(h, s.command(h, network, name, args...)...)
+	return box{h, s.name(name), s.addr(h, s.name(name), network)}
+}
+
+// runOnAll starts a container on every member at once, b1 to b3 on hosts 1 to 3.
+func (s *scene) runOnAll(network, name string, args ...string) []box {
+	s.t.Helper()
+	out := make([]box, members)
+	must(s.t, each(s.members(), func(h *lab.Host) error {
+		own := fmt.Sprintf("%s%d", name, h.Number())
+		if _, err := h.Docker(s.t.Context(), s.command(h, network, own, args...)...); err != nil {
+			return err
+		}
+		addr, err := addrOf(s.t.Context(), h, s.name(own), network)
+		out[h.Number()-1] = box{h, s.name(own), addr}
+		return err
+	}))
+	return out
+}
+
+// addr is a container's address on a network.
+func (s *scene) addr(h *lab.Host, name, network string) netip.Addr {
+	s.t.Helper()
+	a, err := addrOf(s.t.Context(), h, name, network)
+	must(s.t, err)
+	return a
+}
+
+func addrOf(ctx context.Context, h *lab.Host, name, network string) (netip.Addr, error) {
+	out, err := h.Docker(ctx, "inspect", "-f", fmt.Sprintf("{{(index .NetworkSettings.Networks %q).IPAddress}}", network), name)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return netip.ParseAddr(out)
+}
+
+// exec runs a program in a container.
+func (b box) exec(ctx context.Context, args ...string) (string, error) {
+	return b.host.Docker(ctx, append([]string{"exec", b.name}, args...)...)
+}
+
+// unreachable are those of several addresses whose probe server does not answer
+// a container, seconds having been given to none.
+func (b box) unreachable(ctx context.Context, addrs ...netip.Addr) ([]string, error) {
+	args := []string{"probe", "ping", "-count", "2"}
+	for _, a := range addrs {
+		args = append(args, netip.AddrPortFrom(a, 7000).String())
+	}
+	out, err := b.exec(ctx, args...)
+	if err != nil {
+		return nil, err
+	}
+	var row []probe.Reach
+	if err := json.Unmarshal([]byte(out), &row); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, out)
+	}
+	var silent []string
+	for _, r := range row {
+		if r.Received == 0 {
+			silent = append(silent, r.Target)
+		}
+	}
+	return silent, nil
+}
+
+// reach waits until a container gets answers from all these addresses.
+func (s *scene) reach(from box, addrs ...netip.Addr) {
+	s.t.Helper()
+	eventually(s.t, healWithin, func(ctx context.Context) error { return from.reaches(ctx, addrs...) })
+}
+
+// reaches is nil when a container gets answers from all these addresses.
+func (b box) reaches(ctx context.Context, addrs ...netip.Addr) error {
+	silent, err := b.unreachable(ctx, addrs...)
+	if err == nil && len(silent) > 0 {
+		err = fmt.Errorf("%s on %s gets no answer from %q", b.name, b.host.Name(), silent)
+	}
+	return err
+}
+
+// apart checks that a container gets no answer from these addresses, which must
+// be known to answer others.
+func (s *scene) apart(from box, addrs ...netip.Addr) {
+	s.t.Helper()
+	silent, err := from.unreachable(s.t.Context(), addrs...)
+	must(s.t, err)
+	if len(silent) != len(addrs) {
+		s.t.Errorf("%s on %s reaches some of %s, it should reach none; silent were %q", from.name, from.host.Name(), addrs, silent)
+	}
+}
+
+// matrix checks that every container reaches every other.
+func (s *scene) matrix(boxes ...box) {
+	s.t.Helper()
+	eventually(s.t, healWithin, func(ctx context.Context) error { return matrix(ctx, boxes...) })
+}
+
+func matrix(ctx context.Context, boxes ...box) error {
+	for _, from := range boxes {
+		var to []netip.Addr
+		for _, b := range boxes {
+			to = append(to, b.addr)
+		}
+		if err := from.reaches(ctx, to...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// page checks that a container fetches another's page.
+func (s *scene) page(from box, addr netip.Addr, want string) {
+	s.t.Helper()
+	out, err := from.exec(s.t.Context(), "wget", "-q", "-T", "3", "-O", "-", "http://"+netip.AddrPortFrom(addr, 80).String()+"/")
+	if err != nil || out != want {
+		s.t.Errorf("%s on %s fetched %q from %s, want %q (%v)", from.name, from.host.Name(), out, addr, want, err)
+	}
+}
+
+// find is a network of a report by its name in Docker.
+func find(r *status.Report, name string) (status.Network, bool) {
+	i := slices.IndexFunc(r.Networks, func(n status.Network) bool { return n.Name == name })
+	if i < 0 {
+		return status.Network{}, false
+	}
+	return r.Networks[i], true
+}
+
+// seen asks every member's agent about a network until what it says is right.
+func (s *scene) seen(network string, right func(*status.Report, status.Network) error) {
+	s.t.Helper()
+	eventually(s.t, healWithin, func(ctx context.Context) error {
+		return each(s.members(), func(h *lab.Host) error {
+			report, err := s.report(ctx, h)
+			if err != nil {
+				return err
+			}
+			n, ok := find(report, network)
+			if !ok {
+				return fmt.Errorf("the agent of %s does not know network %s", h.Name(), network)
+			}
+			if err := right(report, n); err != nil {
+				return fmt.Errorf("the agent of %s: %w", h.Name(), err)
+			}
+			return nil
+		})
+	})
+}

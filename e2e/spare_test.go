@@ -1,0 +1,228 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/lab"
+)
+
+// borrow gives a test the spare hosts, with nothing of ours on them, and cleans
+// them when it ends.
+func (s *scene) borrow() (a, b *lab.Host) {
+	s.spare.Lock()
+	a, b = s.lab.Host(members+1), s.lab.Host(members+2)
+	s.t.Cleanup(func() {
+		defer s.spare.Unlock()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), time.Minute)
+		defer cancel()
+		if err := each([]*lab.Host{a, b}, func(h *lab.Host) error { return s.wipe(ctx, h) }); err != nil {
+			s.t.Error(err)
+		}
+	})
+	return a, b
+}
+
+// spares borrows the spare hosts as a cluster of their own, with these settings.
+func (s *scene) spares(settings ...string) (a, b *lab.Host) {
+	s.t.Helper()
+	a, b = s.borrow()
+	must(s.t, a.InstallPlugin(s.t.Context(), s.plugin, settings...))
+	must(s.t, b.InstallPlugin(s.t.Context(), s.plugin, append(settings, "WEFT_JOIN="+a.Addr4().String())...))
+	eventually(s.t, spreadWithin, func(ctx context.Context) error { return s.ready(ctx, 2, a, b) })
+	return a, b
+}
+
+// ready is nil when hosts are members of a cluster with so many.
+func (s *scene) ready(ctx context.Context, count int, hosts ...*lab.Host) error {
+	return each(hosts, func(h *lab.Host) error {
+		report, err := s.report(ctx, h)
+		if err == nil && (report.State != "ready" || len(report.Hosts) != count) {
+			err = fmt.Errorf("%s is %s with %d hosts, want %d; problems %q", h.Name(), report.State, len(report.Hosts), count, report.Problems)
+		}
+		return err
+	})
+}
+
+// wipe takes everything of ours off a host, as its operator does.
+func (s *scene) wipe(ctx context.Context, h *lab.Host) error {
+	for _, step := range []string{
+		"docker ps -aq | xargs -r docker rm -f",
+		"docker network ls -q --filter driver=" + lab.PluginName + " | xargs -r docker network rm",
+		"docker plugin ls -q | xargs -r docker plugin rm -f",
+	} {
+		if _, err := h.Exec(ctx, "sh", "-c", step); err != nil {
+			return err
+		}
+	}
+	_, err := h.Exec(ctx, s.weft, "cleanup")
+	return err
+}
+
+// TestIntegrationAloneWithinASecond: one host needs nobody.
+func TestIntegrationAloneWithinASecond(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	a, _ := s.borrow()
+	must(t, a.InstallPlugin(t.Context(), s.plugin))
+	began := time.Now()
+	s.docker(a, s.create(a, "alone")...)
+	took := time.Since(began)
+	t.Logf("the first network was there %.2f s after docker plugin enable", took.Seconds())
+	if took > 2*time.Second {
+		t.Errorf("the first network took %v after docker plugin enable, want a second", took)
+	}
+	one := s.run(a, s.name("alone"), "one")
+	s.matrix(one, s.run(a, s.name("alone"), "two"))
+}
+
+func TestIntegrationWrongSettings(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	a, _ := s.borrow()
+	for setting, words := range map[string][]string{
+		"WEFT_PORT=99999":       {"WEFT_PORT", "99999", "1-65535"},
+		"WEFT_RANGE=banana":     {"WEFT_RANGE", "banana", "10.32.0.0/12"},
+		"WEFT_JOIN=a b":         {"WEFT_JOIN", "a b", "host"},
+		"WEFT_MTU=9":            {"WEFT_MTU", "9", "1280"},
+		"WEFT_ADVERTISE=wlan77": {"WEFT_ADVERTISE", "wlan77"},
+		"WEFT_REPLICATE=maybe":  {"WEFT_REPLICATE", "maybe", "true or false"},
+		"WEFT_STATE=here":       {"WEFT_STATE", "here", "absolute"},
+	} {
+		err := a.InstallPlugin(t.Context(), s.plugin, setting)
+		if err == nil {
+			t.Errorf("the plugin was enabled with %s", setting)
+			continue
+		}
+		for _, word := range words {
+			if !strings.Contains(err.Error(), word) {
+				t.Errorf("%s: neither Docker nor its log says %q:\n%v", setting, word, err)
+			}
+		}
+	}
+	// Nothing was begun.
+	if _, err := os.Stat(filepath.Join(a.Disk(), "weft")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a refused start left a state directory: %v", err)
+	}
+}
+
+// TestIntegrationTwoClustersRefuseEachOther: an agent that has a cluster does not
+// drift into another one, and says how it could.
+func TestIntegrationTwoClustersRefuseEachOther(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	a, b := s.borrow()
+	must(t, a.InstallPlugin(t.Context(), s.plugin))
+	must(t, b.InstallPlugin(t.Context(), s.plugin))
+	eventually(t, spreadWithin, func(ctx context.Context) error { return s.ready(ctx, 1, a, b) })
+	var ids []string
+	for _, h := range []*lab.Host{a, b} {
+		report, err := s.report(t.Context(), h)
+		must(t, err)
+		ids = append(ids, report.Cluster.String())
+	}
+	must(t, b.InstallPlugin(t.Context(), s.plugin, "WEFT_JOIN="+a.Addr4().String()))
+	eventually(t, spreadWithin, func(ctx context.Context) error {
+		report, err := s.report(ctx, b)
+		if err != nil {
+			return err
+		}
+		said := strings.Join(report.Problems, "\n")
+		for _, id := range ids {
+			if !strings.Contains(said, id) {
+				return fmt.Errorf("cluster %s is not named in %q", id, said)
+			}
+		}
+		return nil
+	})
+	// It works on in its own, and the other one is untouched.
+	s.docker(b, s.create(b, "own")...)
+	must(t, s.ready(t.Context(), 1, a))
+	// What the operator does then.
+	must(t, s.wipe(t.Context(), b))
+	must(t, b.InstallPlugin(t.Context(), s.plugin, "WEFT_JOIN="+a.Addr4().String()))
+	eventually(t, spreadWithin, func(ctx context.Context) error { return s.ready(ctx, 2, a, b) })
+}
+
+func TestIntegrationCleanupLeavesNothing(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	a, _ := s.borrow()
+	before := s.traces(a)
+	must(t, a.InstallPlugin(t.Context(), s.plugin))
+	s.docker(a, s.create(a, "kept")...)
+	s.docker(a, s.create(a, "lost")...)
+	s.matrix(s.run(a, s.name("kept"), "one"), s.run(a, s.name("kept"), "two"))
+
+	cleanup := func(args ...string) (string, error) {
+		return a.Exec(t.Context(), append([]string{s.weft, "cleanup"}, args...)...)
+	}
+	refused := func(word string) {
+		t.Helper()
+		if out, err := cleanup(); err == nil || !strings.Contains(err.Error(), word) {
+			t.Errorf("weft cleanup must be refused with %q: %s %v", word, out, err)
+		}
+		if err := s.running(a, s.name("one")); err != nil {
+			t.Error(err)
+		}
+	}
+	refused("the agent runs")
+	s.docker(a, "plugin", "disable", "-f", lab.PluginName)
+	refused(s.name("kept"))
+	s.docker(a, "plugin", "enable", lab.PluginName)
+	s.docker(a, "rm", "-f", s.name("one"), s.name("two"))
+	s.docker(a, "network", "rm", s.name("kept"), s.name("lost"))
+	s.docker(a, "plugin", "disable", lab.PluginName)
+	s.docker(a, "plugin", "rm", lab.PluginName)
+
+	would, err := cleanup("--dry-run")
+	if err != nil || !strings.Contains(would, "/var/lib/weft") || !strings.Contains(would, "would remove") {
+		t.Errorf("a dry run says %q (%v)", would, err)
+	}
+	did, err := cleanup()
+	if err != nil || strings.ReplaceAll(did, "removed ", "would remove ") != would {
+		t.Errorf("cleanup said it did\n%s\nthe dry run said\n%s\n%v", did, would, err)
+	}
+	if after := s.traces(a); after != before {
+		t.Errorf("cleanup left\n%s\nbefore Weft there was\n%s", after, before)
+	}
+	if out, err := cleanup(); err != nil || !strings.Contains(out, "nothing of Weft is left") {
+		t.Errorf("cleanup where nothing is: %q, %v", out, err)
+	}
+	s.mu.Lock()
+	s.boxes, s.networks = map[int][]string{}, map[int][]string{}
+	s.mu.Unlock()
+}
+
+// running is nil when a container runs.
+func (s *scene) running(h *lab.Host, name string) error {
+	out, err := h.Docker(s.t.Context(), "inspect", "-f", "{{.State.Running}}", name)
+	if err == nil && out != "true" {
+		err = fmt.Errorf("%s does not run any more", name)
+	}
+	return err
+}
+
+// traces lists what of ours could be on a host: files, mounts, interfaces, network
+// namespaces and processes.
+func (s *scene) traces(h *lab.Host) string {
+	s.t.Helper()
+	out, err := h.Exec(s.t.Context(), "sh", "-c", `
+		ls -d /var/lib/weft /run/weft /run/docker/plugins/weft* 2>/dev/null
+		grep -i weft /proc/mounts
+		ip -br link | grep -v -e docker -e veth | cut -d' ' -f1
+		ip route | grep -v docker
+		nft list ruleset | grep -i weft
+		grep -l weft /proc/[0-9]*/comm 2>/dev/null
+		lsns -n -t net -o TYPE 2>/dev/null | wc -l
+		true`)
+	must(s.t, err)
+	return out
+}

@@ -1,0 +1,99 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/weftnet/weft/lab"
+	"github.com/weftnet/weft/status"
+)
+
+// TestIntegrationEndpointsComeAndGo: at every host, with their names, after they
+// start and until they stop.
+func TestIntegrationEndpointsComeAndGo(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	two := s.lab.Host(2)
+	name := s.network(s.lab.Host(1), "come")
+	b := s.run(two, name, "box")
+	present := func(name string) func(*status.Report, status.Network) error {
+		return func(r *status.Report, n status.Network) error {
+			i := slices.IndexFunc(n.Endpoints, func(e status.Endpoint) bool { return e.V4 == b.addr })
+			if i < 0 {
+				return fmt.Errorf("no endpoint has %s: %+v", b.addr, n.Endpoints)
+			}
+			if e := n.Endpoints[i]; e.Name != name || r.HostName(e.Host) != two.Name() || len(n.Endpoints) != 1 {
+				return fmt.Errorf("%s is %q on %s, one of %d; want %q on %s", b.addr, e.Name, r.HostName(e.Host), len(n.Endpoints), name, two.Name())
+			}
+			return nil
+		}
+	}
+	absent := func(_ *status.Report, n status.Network) error {
+		if len(n.Endpoints) != 0 {
+			return fmt.Errorf("endpoints are left: %+v", n.Endpoints)
+		}
+		return nil
+	}
+	s.seen(name, present(b.name))
+	s.docker(two, "stop", b.name)
+	s.seen(name, absent)
+	s.docker(two, "start", b.name)
+	b.addr = s.addr(two, b.name, name)
+	s.seen(name, present(b.name))
+	s.docker(two, "network", "disconnect", name, b.name)
+	s.seen(name, absent)
+	s.docker(two, "network", "connect", name, b.name)
+	b.addr = s.addr(two, b.name, name)
+	s.seen(name, present(b.name))
+	s.docker(two, "kill", b.name)
+	s.seen(name, absent)
+}
+
+// TestIntegrationStatusCommand: what a user types, for people and for programs.
+func TestIntegrationStatusCommand(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	name := s.network(s.lab.Host(1), "shown", "--subnet", "10.69.0.0/24")
+	boxes := s.runOnAll(name, "box")
+	s.seen(name, func(_ *status.Report, n status.Network) error {
+		for _, e := range n.Endpoints {
+			if e.Name == "" {
+				return fmt.Errorf("%s has no name yet", e.V4)
+			}
+		}
+		if len(n.Endpoints) != members {
+			return fmt.Errorf("%d endpoints", len(n.Endpoints))
+		}
+		return nil
+	})
+	for _, h := range s.members() {
+		out, err := h.Exec(t.Context(), s.weft, "status", "--json")
+		must(t, err)
+		var report status.Report
+		if err := json.Unmarshal([]byte(out), &report); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if n, ok := find(&report, name); !ok || len(n.Endpoints) != members || report.Name != h.Name() {
+			t.Errorf("weft status --json on %s is of %s and has %+v", h.Name(), report.Name, n)
+		}
+		text, err := h.Exec(t.Context(), s.weft, "status")
+		must(t, err)
+		for _, word := range []string{"host1", "host2", "host3", "keepers", name, "10.69.0.0/24", boxes[0].name, boxes[2].addr.String()} {
+			if !strings.Contains(text, word) {
+				t.Errorf("weft status on %s has no %q:\n%s", h.Name(), word, text)
+			}
+		}
+	}
+	spare := s.lab.Host(hosts)
+	s.spare.Lock()
+	defer s.spare.Unlock()
+	if _, err := spare.Exec(t.Context(), s.weft, "status"); err == nil || !strings.Contains(err.Error(), "no agent answers") {
+		t.Errorf("weft status where no agent is: %v", err)
+	}
+	if got := s.docker(s.lab.Host(1), "plugin", "ls", "--format", "{{.Name}} {{.Enabled}}"); got != lab.PluginName+" true" {
+		t.Errorf("docker plugin ls says %q", got)
+	}
+}
