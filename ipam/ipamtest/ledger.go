@@ -155,7 +155,7 @@ func text(p netip.Prefix) string {
 // auto picks the first free subnet.
 func (l *Ledger) auto(r ipam.SubnetRequest) netip.Prefix {
 	for n := range 1 << 8 {
-		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 32, byte(n << 4), 0}), 20)
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 32 + byte(n>>4), byte(n << 4), 0}), 20)
 		if r.V6 {
 			p = netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 0, 0, 0x57, 0, 0, 0, byte(n)}), 64)
 		}

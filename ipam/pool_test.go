@@ -1,0 +1,298 @@
+package ipam
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+func addr(s string) netip.Addr     { return netip.MustParseAddr(s) }
+
+func subnet(p string, bits int) netmap.Subnet {
+	return netmap.Subnet{Prefix: prefix(p), BlockBits: bits, Gateway: prefix(p).Addr().Next()}
+}
+
+// naive is the slow twin of Pool: a list of all addresses of the subnet.
+type naive struct {
+	subnet   netmap.Subnet
+	blocks   []netip.Prefix
+	held     map[netip.Addr]bool
+	foreign  map[netip.Addr]bool
+	claims   map[netip.Addr]bool
+	released []netip.Addr // oldest first
+}
+
+func (n *naive) mine(a netip.Addr) bool {
+	return n.claims[a] || !n.foreign[a] && slices.ContainsFunc(n.blocks, func(b netip.Prefix) bool { return b.Contains(a) })
+}
+
+func (n *naive) dynamic(a netip.Addr, within netip.Prefix) bool {
+	owned := slices.ContainsFunc(n.blocks, func(b netip.Prefix) bool { return b.Contains(a) })
+	return owned && within.Contains(a) && !n.held[a] && !n.foreign[a] &&
+		a != n.subnet.Gateway && a != n.subnet.Prefix.Addr() && !(a.Is4() && a == lastAddr(n.subnet.Prefix)) &&
+		!slices.Contains(n.reserved(), a)
+}
+
+func (n *naive) reserved() (out []netip.Addr) {
+	for _, a := range n.subnet.Reserved {
+		out = append(out, a)
+	}
+	return out
+}
+
+func (n *naive) all(f func(netip.Addr)) {
+	for a := n.subnet.Prefix.Addr(); n.subnet.Prefix.Contains(a); a = a.Next() {
+		f(a)
+	}
+}
+
+// pick is the rule: the lowest unused one, else the one released longest ago.
+func (n *naive) pick(within netip.Prefix) (best netip.Addr) {
+	n.all(func(a netip.Addr) {
+		if !best.IsValid() && n.dynamic(a, within) && !slices.Contains(n.released, a) {
+			best = a
+		}
+	})
+	for _, a := range n.released {
+		if !best.IsValid() && n.dynamic(a, within) {
+			best = a
+		}
+	}
+	return best
+}
+
+func (n *naive) free(within netip.Prefix) (count uint64) {
+	n.all(func(a netip.Addr) {
+		if n.dynamic(a, within) {
+			count++
+		}
+	})
+	return count
+}
+
+func (n *naive) drop(a netip.Addr) {
+	n.released = slices.DeleteFunc(n.released, func(r netip.Addr) bool { return r == a })
+}
+
+func TestPoolAgainstNaiveModel(t *testing.T) {
+	for _, family := range []struct {
+		subnet string
+		bits   int
+		ranges []string
+	}{
+		{"10.40.0.0/26", 29, []string{"10.40.0.0/26", "10.40.0.16/28", "10.40.0.20/31", "10.40.0.32/29"}},
+		{"10.40.0.0/30", 31, []string{"10.40.0.0/30"}},
+		{"fd00::/122", 125, []string{"fd00::/122", "fd00::10/124", "fd00::14/127"}},
+	} {
+		t.Run(family.subnet, rapid.MakeCheck(func(t *rapid.T) {
+			s := subnet(family.subnet, family.bits)
+			p := NewPool(s)
+			n := &naive{subnet: s, held: map[netip.Addr]bool{}, foreign: map[netip.Addr]bool{}, claims: map[netip.Addr]bool{}}
+			var addrs []netip.Addr
+			n.all(func(a netip.Addr) { addrs = append(addrs, a) })
+			anyAddr := rapid.SampledFrom(addrs)
+			anyRange := rapid.Map(rapid.SampledFrom(family.ranges), prefix)
+			t.Repeat(map[string]func(*rapid.T){
+				"block": func(t *rapid.T) {
+					b, _ := anyAddr.Draw(t, "in").Prefix(family.bits)
+					p.AddBlock(netmap.Block{Prefix: b, Subnet: s.Prefix})
+					if !slices.Contains(n.blocks, b) {
+						n.blocks = append(n.blocks, b)
+					}
+				},
+				"pick": func(t *rapid.T) {
+					within := anyRange.Draw(t, "within")
+					a, ok := p.Pick(within, "")
+					if want := n.pick(within); a != want || ok != want.IsValid() {
+						t.Fatalf("picked %v, want %v", a, want)
+					}
+					if ok {
+						p.Hold(a, Use{})
+						n.held[a] = true
+						n.drop(a)
+					}
+				},
+				"static": func(t *rapid.T) {
+					a := anyAddr.Draw(t, "addr")
+					if p.Mine(a) != n.mine(a) {
+						t.Fatalf("%s is mine: %v", a, p.Mine(a))
+					}
+					if n.mine(a) && !n.held[a] && !p.Never(a) {
+						p.Hold(a, Use{})
+						n.held[a] = true
+						n.drop(a)
+					}
+				},
+				"release": func(t *rapid.T) {
+					a := anyAddr.Draw(t, "addr")
+					if n.held[a] {
+						p.Release(a, Use{Seq: p.NextSeq()})
+						delete(n.held, a)
+						n.released = append(n.released, a)
+					}
+				},
+				"cede": func(t *rapid.T) {
+					a := anyAddr.Draw(t, "addr")
+					if n.mine(a) && !n.held[a] {
+						inBlock := slices.ContainsFunc(n.blocks, func(b netip.Prefix) bool { return b.Contains(a) })
+						p.Forsake(a, netmap.HostID{9})
+						delete(n.claims, a)
+						if inBlock {
+							n.foreign[a] = true
+						}
+					}
+				},
+				"claim": func(t *rapid.T) {
+					a := anyAddr.Draw(t, "addr")
+					if !p.Never(a) {
+						p.AddClaim(netmap.Claim{Addr: a, Subnet: s.Prefix})
+						n.claims[a] = true
+						if n.foreign[a] {
+							delete(n.foreign, a)
+							if !slices.Contains(n.released, a) {
+								n.released = append(n.released, a)
+							}
+						}
+					}
+				},
+				"reserve": func(t *rapid.T) {
+					a := anyAddr.Draw(t, "addr")
+					if n.held[a] || len(n.subnet.Reserved) > 3 {
+						return
+					}
+					reserved := map[string]netip.Addr{a.String(): a}
+					for k, v := range n.subnet.Reserved {
+						reserved[k] = v
+					}
+					n.subnet.Reserved = reserved
+					p.SetSubnet(n.subnet)
+				},
+				"": func(t *rapid.T) {
+					within := anyRange.Draw(t, "free within")
+					if got, want := p.Free(within), n.free(within); got != want {
+						t.Fatalf("%d free within %s, want %d", got, within, want)
+					}
+				},
+			})
+		}))
+	}
+}
+
+func TestReuseIsAsLateAsPossible(t *testing.T) {
+	p := NewPool(subnet("10.40.0.0/24", 29))
+	p.AddBlock(netmap.Block{Prefix: prefix("10.40.0.8/29")})
+	var order []netip.Addr
+	for range 20 {
+		a, ok := p.Pick(prefix("10.40.0.0/24"), "")
+		if !ok {
+			t.Fatal("nothing to pick")
+		}
+		order = append(order, a)
+		p.Hold(a, Use{})
+		p.Release(a, Use{Seq: p.NextSeq()})
+	}
+	for i := 8; i < len(order); i++ {
+		if order[i] != order[i-8] {
+			t.Errorf("pick %d is %s, want %s: the one released longest ago", i, order[i], order[i-8])
+		}
+	}
+}
+
+func TestAContainerGetsItsAddressBack(t *testing.T) {
+	p := NewPool(subnet("10.40.0.0/24", 28))
+	p.AddBlock(netmap.Block{Prefix: prefix("10.40.0.16/28")})
+	p.Hold(addr("10.40.0.16"), Use{Name: "web"})
+	p.Release(addr("10.40.0.16"), Use{Name: "web", Seq: p.NextSeq()})
+	if a, _ := p.Pick(prefix("10.40.0.0/24"), "other"); a != addr("10.40.0.17") {
+		t.Errorf("another container got %s", a)
+	}
+	if a, _ := p.Pick(prefix("10.40.0.0/24"), "web"); a != addr("10.40.0.16") {
+		t.Errorf("web got %s", a)
+	}
+	p.Hold(addr("10.40.0.16"), Use{Name: "thief"})
+	p.Release(addr("10.40.0.16"), Use{Name: "thief", Seq: p.NextSeq()})
+	if a, _ := p.Pick(prefix("10.40.0.0/24"), "web"); a != addr("10.40.0.17") {
+		t.Errorf("web got %s, which was another's meanwhile", a)
+	}
+}
+
+func TestHugeBlocksCostNothing(t *testing.T) {
+	p := NewPool(subnet("fd00::/32", 48))
+	p.AddBlock(netmap.Block{Prefix: prefix("fd00::/48")})
+	if free := p.Free(prefix("fd00::/32")); free < 1<<62 {
+		t.Errorf("free %d", free)
+	}
+	for i := range 1000 {
+		a, ok := p.Pick(prefix("fd00::/32"), "")
+		if want := addr(fmt.Sprintf("fd00::%x", i+2)); !ok || a != want {
+			t.Fatalf("pick %d is %s, want %s", i, a, want)
+		}
+		p.Hold(a, Use{})
+	}
+}
+
+func TestPickIsQuickInAFullPool(t *testing.T) {
+	p := NewPool(subnet("10.0.0.0/8", 16))
+	p.AddBlock(netmap.Block{Prefix: prefix("10.1.0.0/16")})
+	for range 65000 { // quadratic work would not end in this test's time
+		a, _ := p.Pick(prefix("10.0.0.0/8"), "")
+		p.Hold(a, Use{})
+	}
+	if free := p.Free(prefix("10.0.0.0/8")); free != 536 {
+		t.Errorf("%d free", free)
+	}
+}
+
+func FuzzPoolID(f *testing.F) {
+	for _, s := range []string{"weft:10.32.0.0/20", "weft:10.32.0.0/20,10.32.1.0/24", "weft:fd00::/64", "", "weft:", "weft:10.32.0.1/20", "weft:10.0.0.0/8,11.0.0.0/8", "weft:10.0.0.0/8,"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		id, err := ParsePoolID(s)
+		if err != nil {
+			return
+		}
+		again, err := ParsePoolID(id.String())
+		if err != nil || again != id {
+			t.Errorf("%q reads as %v, which prints as %q and reads as %v, %v", s, id, id, again, err)
+		}
+	})
+}
+
+func FuzzPoolRequest(f *testing.F) {
+	f.Add("weft", "10.40.0.0/16", "10.40.1.0/24", "weft.block", "/24", false)
+	f.Add("weft", "", "", "other", "x", true)
+	f.Add("", "::ffff:1.2.3.4/120", "1/2", "weft.x", "", true)
+	f.Fuzz(func(t *testing.T, space, pool, sub, opt, value string, v6 bool) {
+		ask, err := PoolRequest{AddressSpace: space, Pool: pool, SubPool: sub, Options: map[string]string{opt: value}, V6: v6}.parse()
+		if err == nil && ask.area.IsValid() && !inside(ask.area, ask.want) {
+			t.Errorf("range %s outside %s was taken", ask.area, ask.want)
+		}
+		if err == nil && ask.want != ask.want.Masked() {
+			t.Errorf("subnet %s has host bits", ask.want)
+		}
+	})
+}
+
+func FuzzRestore(f *testing.F) {
+	f.Add("subnet/10.40.0.0/24", []byte(`{"subnet":{"prefix":"10.40.0.0/24","block_bits":28}}`), "addr/10.40.0.3", []byte(`{"held":true}`))
+	f.Add("block/10.40.0.0/28", []byte(`{}`), "claim/10.40.0.3", []byte(`{"addr":"x"}`))
+	f.Add("foreign/10.40.0.3", []byte(`"zz"`), "release/10.0.0.0/8", []byte{})
+	f.Fuzz(func(t *testing.T, k1 string, v1 []byte, k2 string, v2 []byte) {
+		r, err := restore(map[string][]byte{k1: v1, k2: v2})
+		if err != nil {
+			return
+		}
+		for _, p := range r.pools {
+			p.Pick(p.prefix, "")
+			p.Free(p.prefix)
+			p.keys()
+		}
+	})
+}
