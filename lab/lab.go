@@ -152,7 +152,9 @@ func (l *Lab) up(ctx context.Context) error {
 		}
 		r.Cgroups = cgroupsOf(l.trees, labCgroup(l.cfg.Dir))
 		for n := range l.cfg.Hosts {
-			r.Hosts[n+1] = r.Hosts[n+1]
+			if _, ok := r.Hosts[n+1]; !ok {
+				r.Hosts[n+1] = HostRecord{}
+			}
 		}
 	})
 	if err != nil {

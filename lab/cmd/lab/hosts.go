@@ -15,16 +15,16 @@ import (
 )
 
 // hostOf opens the lab and finds the host that an argument names, "2" or "host2".
-func hostOf(open opener, arg string) (*lab.Lab, *lab.Host, error) {
+func hostOf(open opener, arg string) (*lab.Host, error) {
 	l, err := open()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	n, err := hostNumber(l, arg)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return l, l.Host(n), nil
+	return l.Host(n), nil
 }
 
 func hostNumber(l *lab.Lab, arg string) (int, error) {
@@ -53,7 +53,7 @@ func execCommand(open opener) *cobra.Command {
 		Short: "Run a program inside a host",
 		Args:  cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, h, err := hostOf(open, args[0])
+			h, err := hostOf(open, args[0])
 			if err != nil {
 				return err
 			}
@@ -68,7 +68,7 @@ func dockerCommand(open opener) *cobra.Command {
 		Short: "Run the docker command on a host",
 		Args:  cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, h, err := hostOf(open, args[0])
+			h, err := hostOf(open, args[0])
 			if err != nil {
 				return err
 			}
@@ -83,7 +83,7 @@ func shellCommand(open opener) *cobra.Command {
 		Short: "A shell inside a host",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, h, err := hostOf(open, args[0])
+			h, err := hostOf(open, args[0])
 			if err != nil {
 				return err
 			}
@@ -100,7 +100,7 @@ func onHost(open opener, use, short string, do func(context.Context, *lab.Host) 
 		Short: short,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, h, err := hostOf(open, args[0])
+			h, err := hostOf(open, args[0])
 			if err != nil {
 				return err
 			}
@@ -129,7 +129,7 @@ func restartCommand(open opener) *cobra.Command {
 		Short: "Restart dockerd, with further arguments such as --live-restore",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, h, err := hostOf(open, args[0])
+			h, err := hostOf(open, args[0])
 			if err != nil {
 				return err
 			}
@@ -144,7 +144,7 @@ func pluginCommand(open opener) *cobra.Command {
 		Short: "Create the plugin from a directory, set it and enable it",
 		Args:  cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, h, err := hostOf(open, args[0])
+			h, err := hostOf(open, args[0])
 			if err != nil {
 				return err
 			}

@@ -1,0 +1,104 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/weftnet/weft/lab"
+	"github.com/weftnet/weft/status"
+)
+
+// cell is what one container found out about another.
+type cell struct {
+	rtt time.Duration // average of five pings
+	err error
+}
+
+// matrix is who reaches whom, by host.
+type matrix struct {
+	addrs []netip.Addr
+	cells [][]cell
+}
+
+// probe fetches a page by the overlay address and times round trips to it.
+func probe(ctx context.Context, from *lab.Host, to netip.Addr, want string) cell {
+	url := "http://" + netip.AddrPortFrom(to, 80).String() + "/"
+	page, err := from.Docker(ctx, "exec", webName(from), "wget", "-q", "-T", "5", "-O", "-", url)
+	if err != nil {
+		return cell{err: err}
+	}
+	if page != want {
+		return cell{err: fmt.Errorf("the page at %s is %q, want %q", to, page, want)}
+	}
+	out, err := from.Docker(ctx, "exec", webName(from), "ping", "-c", "5", "-i", "0.1", "-q", "-W", "2", to.String())
+	if err != nil {
+		return cell{err: err}
+	}
+	rtt, err := pingTime(out)
+	return cell{rtt: rtt, err: err}
+}
+
+// pingTime reads the average of busybox's last line, "round-trip min/avg/max =
+// 0.064/0.069/0.075 ms".
+func pingTime(out string) (time.Duration, error) {
+	_, figures, ok := strings.Cut(out, "min/avg/max = ")
+	parts := strings.Split(figures, "/")
+	if !ok || len(parts) != 3 {
+		return 0, fmt.Errorf("ping said %q", out)
+	}
+	d, err := time.ParseDuration(parts[1] + "ms")
+	if err != nil {
+		return 0, fmt.Errorf("ping said %q: %w", out, err)
+	}
+	return d, nil
+}
+
+// write is the report: status, matrix, and how to play on.
+func write(w io.Writer, r *status.Report, m matrix) error {
+	var b strings.Builder
+	b.WriteString("\n")
+	if err := status.Text(&b, r); err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(&b, 2, 8, 3, ' ', 0)
+	fmt.Fprint(t, "\nWHO REACHES WHOM (page fetched, round trip)\n\nfrom \\ to")
+	for j, a := range m.addrs {
+		fmt.Fprintf(t, "\tweb%d %s", j+1, a)
+	}
+	fmt.Fprintln(t)
+	var failed []error
+	for i, row := range m.cells {
+		fmt.Fprintf(t, "web%d on host%d", i+1, i+1)
+		for _, c := range row {
+			if c.err != nil {
+				failed = append(failed, c.err)
+				fmt.Fprint(t, "\tNO")
+				continue
+			}
+			fmt.Fprintf(t, "\tok %.3f ms", float64(c.rtt.Microseconds())/1000)
+		}
+		fmt.Fprintln(t)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, err := range failed {
+		fmt.Fprintf(&b, "NO: %v\n", err)
+	}
+	fmt.Fprintf(&b, `
+Play on:
+  make demo-shell HOST=2       a shell on host 2; try there:
+                                 docker run --rm -it --net %s weft/busybox ping %s
+                                 docker network create -d %s --ipam-driver %s other
+  build/lab cut 2              cut host 2 off; build/lab heal 2
+  build/lab kill-agent 1       kill -9 the agent of host 1, nothing stops
+  make demo-down               take it all down
+`, Network, m.addrs[0], lab.PluginName, lab.PluginName)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
