@@ -47,7 +47,8 @@ var arrows = map[string][]string{
 	// Beside the agent, not part of it.
 	"packaging":     {"settings"},
 	"lab":           {"lab/probe", "status", "netmap"},
-	"lab/cmd/lab":   {"lab"},
+	"lab/demo":      {"lab", "status"},
+	"lab/cmd/lab":   {"lab", "lab/demo"},
 	"lab/cmd/probe": {"lab/probe"},
 	"lab/probe":     {},
 	"e2e":           {},

@@ -28,7 +28,7 @@ type matrix struct {
 // probe fetches a page by the overlay address and times round trips to it.
 func probe(ctx context.Context, from *lab.Host, to netip.Addr, want string) cell {
 	url := "http://" + netip.AddrPortFrom(to, 80).String() + "/"
-	page, err := from.Docker(ctx, "exec", webName(from), "wget", "-q", "-T", "5", "-O", "-", url)
+	page, err := from.Docker(ctx, "exec", webName(from), "wget", "-q", "-O", "-", url)
 	if err != nil {
 		return cell{err: err}
 	}
