@@ -88,6 +88,9 @@ func TestLostDatagramsAreRepaired(t *testing.T) {
 			time.Sleep(30 * time.Millisecond)
 		}
 		took := w.settled(10*time.Second, hosts...)
+		if took > 3*time.Second { // the digests would do it too, later
+			t.Errorf("repaired after %s", took)
+		}
 		var gaps, pulls uint64
 		for _, h := range hosts {
 			gaps, pulls = gaps+h.Stats().Gaps, pulls+h.Stats().Pulls
@@ -98,6 +101,50 @@ func TestLostDatagramsAreRepaired(t *testing.T) {
 		}
 		if gaps == 0 || pulls == 0 || w.net.Stats().Lost == 0 {
 			t.Errorf("nothing was lost: %+v", w.net.Stats())
+		}
+	})
+}
+
+// TestTheLastDatagramIsLost: no gap shows it, so heads must.
+func TestTheLastDatagramIsLost(t *testing.T) {
+	bubble(t, lan, func(t *testing.T, w *town) {
+		hosts := w.start(4)
+		time.Sleep(time.Minute)
+		var sum time.Duration
+		const times = 12
+		for n := range times {
+			for far := 2; far <= 4; far++ {
+				w.net.SetLink(addrOf(1), addrOf(far), lossy.Link{Loss: 1})
+			}
+			hosts[0].say(container(1, n))
+			time.Sleep(10 * time.Millisecond)
+			for far := 2; far <= 4; far++ {
+				w.net.SetLink(addrOf(1), addrOf(far), lan)
+			}
+			sum += w.settled(10*time.Second, hosts...)
+			time.Sleep(2 * time.Second)
+		}
+		t.Logf("a fact whose only datagram was lost to all is known after %s in the mean", sum/times)
+		if sum/times > 1500*time.Millisecond {
+			t.Errorf("%s in the mean", sum/times)
+		}
+	})
+}
+
+func TestOvertakingCausesNoPulls(t *testing.T) {
+	bubble(t, lossy.Link{Delay: time.Millisecond, Jitter: 10 * time.Millisecond}, func(t *testing.T, w *town) {
+		hosts := w.start(2)
+		time.Sleep(time.Minute)
+		before := hosts[1].Stats()
+		for n := range 100 {
+			hosts[0].say(container(1, n))
+			time.Sleep(3 * time.Millisecond)
+		}
+		w.settled(time.Second, hosts...)
+		after := hosts[1].Stats()
+		t.Logf("%d gaps, %d pulls", after.Gaps-before.Gaps, after.Pulls-before.Pulls)
+		if after.Gaps == before.Gaps || after.Pulls-before.Pulls > 3 {
+			t.Error("want gaps that close by themselves")
 		}
 	})
 }
@@ -277,6 +324,9 @@ func TestDecisionsReachEveryHost(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Logf("asked for, it is known after %s", time.Since(begin))
+		if took := time.Since(begin); took > 100*time.Millisecond {
+			t.Errorf("asking a keeper took %s", took)
+		}
 
 		publish(w.hosts[1], 20, false, true) // a restored snapshot drops what it lacks
 		publish(w.hosts[0], 20, true, true)

@@ -90,6 +90,25 @@ func TestGarbageIsRefusedCountedAndNamed(t *testing.T) {
 	})
 }
 
+// TestADigestThatDiffersIsFollowedUp: heads of old changes are not told any more,
+// so the digest is the last way to find a difference.
+func TestADigestThatDiffersIsFollowedUp(t *testing.T) {
+	bubble(t, lan, func(t *testing.T, w *town) {
+		hosts := w.start(2)
+		time.Sleep(time.Minute)
+		stranger := w.stranger(66)
+		defer func() { _ = stranger.Close() }()
+		other := id(2)
+		note := append(append([]byte{0xf7, 1, 'd'}, ours[:]...), other[:]...)
+		note = netmap.AppendDigest(append(note, 1), netmap.Digest{1, 2, 3})
+		before := hosts[1].port.Stats().Requests
+		if _, err := stranger.Packets().WriteTo(note, hosts[0].cfg.Advertise); err != nil {
+			t.Fatal(err)
+		}
+		w.until("a request", time.Second, func() bool { return hosts[1].port.Stats().Requests > before })
+	})
+}
+
 func TestAForeignPullIsRefusedWithBothIDs(t *testing.T) {
 	bubble(t, lan, func(t *testing.T, w *town) {
 		hosts := w.start(1)
