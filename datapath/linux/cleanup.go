@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/datapath"
 )
@@ -34,8 +36,7 @@ func (k *Kernel) Cleanup(ctx context.Context) (removed []string, err error) {
 	if k.overlay != nil {
 		gone, err := k.overlay.purge(func(l netlink.Link) bool { return strings.HasPrefix(l.Attrs().Name, "wf") })
 		removed = append(removed, gone...)
-		errs = append(errs, err, k.overlay.close())
-		k.overlay = nil
+		errs = append(errs, err, k.release())
 	}
 	gone, err := k.host.purge(func(l netlink.Link) bool {
 		return l.Type() == "veth" && strings.HasPrefix(l.Attrs().Name, datapath.InnerPrefix)
@@ -49,24 +50,35 @@ func (k *Kernel) Cleanup(ctx context.Context) (removed []string, err error) {
 	return removed, errors.Join(append(errs, err)...)
 }
 
-// purge deletes devices; the other end of a veth pair goes along.
+// purgeGroup marks the devices of one purge; "weft" in ASCII.
+const purgeGroup = 0x77656674
+
+// purge deletes devices; the other end of a veth pair goes along. All go at once,
+// since each time the kernel waits for all its processors.
 func (s *space) purge(ours func(netlink.Link) bool) (removed []string, err error) {
 	links, err := retry(s.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("linux: list devices: %w", err)
 	}
-	var errs []error
 	for _, l := range links {
 		if !ours(l) {
 			continue
 		}
-		name := l.Attrs().Name
-		if err := s.remove(name); err != nil {
-			errs = append(errs, fmt.Errorf("linux: %w", err))
-			continue
+		if err := s.LinkSetGroup(l, purgeGroup); err != nil {
+			return nil, fmt.Errorf("linux: mark %s for deletion: %w", l.Attrs().Name, err)
 		}
-		removed = append(removed, l.Type()+" "+name)
+		removed = append(removed, l.Type()+" "+l.Attrs().Name)
+	}
+	if len(removed) == 0 {
+		return nil, nil
+	}
+	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
+	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: s.batch}
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(purgeGroup)))
+	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		return nil, fmt.Errorf("linux: delete %s: %w", strings.Join(removed, ", "), err)
 	}
 	slices.Sort(removed)
-	return removed, errors.Join(errs...)
+	return removed, nil
 }

@@ -42,10 +42,11 @@ type Config struct {
 // wait for at most a few milliseconds' work of a Set.
 type Kernel struct {
 	cfg     Config
-	setting gate // serialises Set
+	setting gate // serialises Set and Read, guards the use of reader; taken before turn
 	turn    gate // guards everything below, and the kernel's tables
 	host    *space
 	overlay *space // nil until found or made
+	reader  *space // the same, for readings that Plug need not wait for
 	notes   []string
 	ports   ports
 }
@@ -86,12 +87,17 @@ func (c Config) withDefaults() Config {
 
 // Close lets go of the namespaces. The overlay keeps working.
 func (k *Kernel) Close() error {
+	k.setting <- struct{}{}
+	defer k.setting.leave()
 	k.turn <- struct{}{}
 	defer k.turn.leave()
-	err := k.host.close()
+	return errors.Join(k.host.close(), k.release())
+}
+
+func (k *Kernel) release() (err error) {
 	if k.overlay != nil {
-		err = errors.Join(err, k.overlay.close())
-		k.overlay = nil
+		err = errors.Join(k.overlay.close(), k.reader.close())
+		k.overlay, k.reader = nil, nil
 	}
 	return err
 }

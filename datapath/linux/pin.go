@@ -28,7 +28,11 @@ func (k *Kernel) adopt(f *os.File) error {
 	if err != nil {
 		return fmt.Errorf("linux: the overlay namespace: %w", err)
 	}
-	k.overlay, k.notes = s, nil
+	reader, err := s.again()
+	if err != nil {
+		return errors.Join(fmt.Errorf("linux: the overlay namespace: %w", err), s.close())
+	}
+	k.overlay, k.reader, k.notes = s, reader, nil
 	if err := quiet(f, k.cfg.ProcSys); err != nil {
 		k.notes = append(k.notes, fmt.Sprintf("linux: %v (IPv6 router advertisements of containers may give the bridge an address that nobody uses)", err))
 	}

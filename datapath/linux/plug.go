@@ -38,20 +38,29 @@ func (k *Kernel) plug(p datapath.Plugged) error {
 	if err := k.ready(p.Device); err != nil {
 		return err
 	}
-	if err := k.pair(p); err != nil {
+	fresh, err := k.pair(p)
+	if err != nil {
 		return err
 	}
+	err = k.connect(p)
+	if err != nil && fresh {
+		err = errors.Join(err, k.overlay.remove(datapath.OuterName(p.Port.Endpoint)))
+	}
+	return err
+}
+
+// connect makes the pair's overlay end a port that frames are sent to.
+func (k *Kernel) connect(p datapath.Plugged) error {
 	outer := datapath.Bridged{Name: datapath.OuterName(p.Port.Endpoint), Endpoint: p.Port.Endpoint}
 	if err := k.attach(p.Device, outer); err != nil {
 		return err
 	}
-	var ops []datapath.Op
 	mac := p.Port.HardwareAddr()
 	if mac.IsZero() {
 		return nil
 	}
-	ops = append(ops, datapath.Op{Verb: datapath.Add, Object: datapath.ABridging, Device: p.Device, Port: outer, MAC: mac})
-	return k.now(append(ops, neighbours(datapath.Add, p)...))
+	own := datapath.Op{Verb: datapath.Add, Object: datapath.ABridging, Device: p.Device, Port: outer, MAC: mac}
+	return k.now(append([]datapath.Op{own}, neighbours(datapath.Add, p)...))
 }
 
 func neighbours(verb datapath.Verb, p datapath.Plugged) (ops []datapath.Op) {
@@ -87,37 +96,37 @@ func (k *Kernel) ready(d datapath.Device) error {
 }
 
 // pair makes the endpoint's veth pair, each end where it belongs, in one step.
-// What is left of an earlier try is used if it is whole.
-func (k *Kernel) pair(p datapath.Plugged) error {
+// What is left of an earlier try is used if it is whole; else the pair is fresh.
+func (k *Kernel) pair(p datapath.Plugged) (fresh bool, err error) {
 	innerName, outerName := datapath.InnerName(p.Port.Endpoint), datapath.OuterName(p.Port.Endpoint)
 	inner, err := k.host.link(innerName)
 	if err != nil {
-		return err
+		return false, err
 	}
 	outer, err := k.overlay.link(outerName)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if inner != nil && inner.Type() != "veth" {
-		return fmt.Errorf("the host has a %s device %s that is not ours: rename or delete it", inner.Type(), innerName)
+		return false, fmt.Errorf("the host has a %s device %s that is not ours: rename or delete it", inner.Type(), innerName)
 	}
 	switch {
 	case outer != nil && inner == nil: // Docker has moved it
-		return nil
+		return false, nil
 	case outer != nil:
-		return k.host.dress(inner, p)
+		return false, k.host.dress(inner, p)
 	case inner != nil: // its other end is nowhere of ours
 		if err := k.host.remove(innerName); err != nil {
-			return err
+			return false, err
 		}
 	}
 	v := netlink.NewVeth(attrs(innerName, p.Device.PortMTU))
 	v.HardwareAddr = mac(p.Port)
 	v.PeerName, v.PeerMTU, v.PeerNamespace = outerName, uint32(p.Device.MTU), netlink.NsFd(k.overlay.file.Fd())
 	if err := k.host.LinkAdd(v); err != nil {
-		return fmt.Errorf("veth pair %s and %s: %w", innerName, outerName, err)
+		return false, fmt.Errorf("veth pair %s and %s: %w", innerName, outerName, err)
 	}
-	return nil
+	return true, nil
 }
 
 // mac is nil where the kernel may choose one.

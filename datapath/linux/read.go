@@ -20,18 +20,32 @@ import (
 // have made count as missing, or as stray if their name is ours. The empty state
 // is that of a host without overlay namespace.
 func (k *Kernel) Read(ctx context.Context) (datapath.State, error) {
-	if err := k.turn.enter(ctx); err != nil {
+	if err := k.setting.enter(ctx); err != nil {
 		return datapath.State{}, err
+	}
+	defer k.setting.leave()
+	reader, err := k.look(ctx)
+	if errors.Is(err, errNoPin) {
+		return datapath.State{}, nil
+	}
+	if err != nil {
+		return datapath.State{}, err
+	}
+	return reader.read()
+}
+
+// look finds the overlay namespace, without making one.
+func (k *Kernel) look(ctx context.Context) (*space, error) {
+	if err := k.turn.enter(ctx); err != nil {
+		return nil, err
 	}
 	defer k.turn.leave()
 	if k.overlay == nil {
-		if err := k.find(); errors.Is(err, errNoPin) {
-			return datapath.State{}, nil
-		} else if err != nil {
-			return datapath.State{}, err
+		if err := k.find(); err != nil {
+			return nil, err
 		}
 	}
-	return k.overlay.read()
+	return k.reader, nil
 }
 
 func (s *space) read() (datapath.State, error) {

@@ -68,21 +68,31 @@ func (k *Kernel) round(ctx context.Context, want datapath.State, report *Report)
 	return again, nil
 }
 
+// plan reads the kernel beside Plug and Unplug; what they change meanwhile is
+// known when the plan is carried out.
 func (k *Kernel) plan(ctx context.Context, want datapath.State, report *Report) ([]datapath.Op, error) {
-	if err := k.turn.enter(ctx); err != nil {
-		return nil, err
-	}
-	defer k.turn.leave()
-	if err := k.ensure(); err != nil {
-		return nil, err
-	}
-	report.Notes = slices.Clone(k.notes)
-	have, err := k.overlay.read()
+	var reader *space
+	err := k.locked(ctx, func() error {
+		err := k.ensure()
+		reader, report.Notes = k.reader, slices.Clone(k.notes)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	k.ports.forget(want)
-	return datapath.Diff(have, k.ports.goal(want)), nil
+	have, err := reader.read()
+	if err != nil {
+		return nil, err
+	}
+	err = k.locked(ctx, func() error {
+		k.ports.forget(want)
+		want = k.ports.goal(want)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return datapath.Diff(have, want), nil
 }
 
 // step carries out one operation on a device.

@@ -86,13 +86,13 @@ func (s *space) close() error {
 	return s.file.Close()
 }
 
-// inode tells namespaces apart.
-func inode(f *os.File) (uint64, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return 0, fmt.Errorf("%s: %w", f.Name(), err)
+// again opens the same namespace with sockets of its own.
+func (s *space) again() (*space, error) {
+	fd, err := unix.FcntlInt(s.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.file.Name(), err)
 	}
-	return st.Ino, nil
+	return openSpace(os.NewFile(uintptr(fd), s.file.Name()))
 }
 
 // onThread runs fn on a thread of its own that ends with it, so that fn may
