@@ -95,8 +95,8 @@ func TestThreeHostsKeepTogether(t *testing.T) {
 		}
 		s.agree()
 		for n := 1; n <= 3; n++ {
-			if len(s.hosts[n].blocks()) != 3 || !s.hosts[n].keeper {
-				s.t.Errorf("host-%d knows %d blocks, keeper %v", n, len(s.hosts[n].blocks()), s.hosts[n].keeper)
+			if len(s.hosts[n].blocks()) != 3 || !s.hosts[n].keeps() {
+				s.t.Errorf("host-%d knows %d blocks, keeper %v", n, len(s.hosts[n].blocks()), s.hosts[n].keeps())
 			}
 		}
 	})
@@ -272,7 +272,7 @@ func TestAKeeperThatIsDeadForLongIsReplaced(t *testing.T) {
 			s.t.Errorf("replaced after %s only", took)
 		}
 		victim.reboot()
-		s.eventually("the former keeper learns that it is none", 30*time.Second, func() bool { return !victim.keeper })
+		s.eventually("the former keeper learns that it is none", 30*time.Second, func() bool { return !victim.keeps() })
 		victim.do(ensure())
 		if hasFiles(s.t, s.dir, victim.n) {
 			s.t.Error("its log is still there")

@@ -3,12 +3,8 @@ package ledger
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/weftnet/weft/netmap"
@@ -22,48 +18,6 @@ const (
 	lastPause  = 400 * time.Millisecond
 	maxOpen    = 64 // requests under way; more wait their turn
 )
-
-// asking numbers the requests of this start of the agent.
-type asking struct {
-	slots chan struct{}
-	admit chan struct{} // one host asks for admission once at a time
-
-	mu       sync.Mutex
-	last     uint64
-	open     []uint64
-	admitted bool
-}
-
-func (a *asking) init() {
-	a.slots, a.admit = make(chan struct{}, maxOpen), make(chan struct{}, 1)
-}
-
-// begin numbers a request. All below settled have been answered or given up.
-func (a *asking) begin() (request, settled uint64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.last++
-	a.open = append(a.open, a.last)
-	return a.last, slices.Min(a.open)
-}
-
-func (a *asking) end(request uint64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.open = slices.DeleteFunc(a.open, func(r uint64) bool { return r == request })
-}
-
-func (a *asking) setAdmitted() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.admitted = true
-}
-
-func (a *asking) isAdmitted() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.admitted
-}
 
 // Do asks for a decision, from whichever host this is, and fills in who asks.
 // Before the first command it has this start of the host admitted. It ends with
@@ -104,6 +58,9 @@ func (l *Ledger) decide(ctx context.Context, cmd Command) (Reply, error) {
 		defer cancel()
 		ctx = limited
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(l.ctx, cancel)() // Close ends it as well
 	failures := map[netmap.HostID]string{}
 	select {
 	case l.asking.slots <- struct{}{}:
@@ -112,7 +69,10 @@ func (l *Ledger) decide(ctx context.Context, cmd Command) (Reply, error) {
 		return Reply{}, l.noQuorum(failures)
 	}
 	cmd.Host, cmd.Start, cmd.Nonce, cmd.Cluster = l.cfg.Self, l.cfg.Start, l.cfg.Nonce, l.Cluster()
-	cmd.Request, cmd.Settled = l.asking.begin()
+	var ok bool
+	if cmd.Request, cmd.Settled, ok = l.asking.begin(ctx); !ok {
+		return Reply{}, l.noQuorum(failures)
+	}
 	defer l.asking.end(cmd.Request)
 	if err := cmd.check(); err != nil {
 		return Reply{}, err
@@ -264,61 +224,4 @@ func (l *Ledger) forgetLeader(id netmap.HostID) {
 	if l.leader.ID == id {
 		l.leader = Peer{}
 	}
-}
-
-// noQuorum names the keepers and what is wrong with each.
-func (l *Ledger) noQuorum(failures map[netmap.HostID]string) *netmap.Refusal {
-	keepers := map[netmap.HostID]bool{}
-	for _, p := range l.Status().Keepers {
-		if p.Voter {
-			keepers[p.ID] = true
-		}
-	}
-	names := map[netmap.HostID]Member{}
-	for _, m := range l.cfg.Members() {
-		names[m.ID] = m
-		if m.Keeper && len(l.Status().Keepers) == 0 {
-			keepers[m.ID] = true
-		}
-	}
-	if len(keepers) == 0 {
-		return netmap.Refuse(netmap.NoQuorum, "no keeper of the ledger is known to this host yet, so nothing can be decided; %s", asked(failures, names))
-	}
-	var parts []string
-	silent := 0
-	for _, id := range slices.SortedFunc(maps.Keys(keepers), compareID) {
-		what := failures[id]
-		switch {
-		case id == l.cfg.Self:
-			what = "is this host"
-		case what == "":
-			what = "was not asked in time"
-		}
-		if what == "does not answer" {
-			silent++
-		}
-		parts = append(parts, fmt.Sprintf("%s %s", label(id, names), what))
-	}
-	need := len(keepers)/2 + 1
-	return netmap.Refuse(netmap.NoQuorum, "nothing can be decided now: %d of the %d keepers of the ledger must reach each other, and %d did not answer (%s); start those hosts or repair the network between them", need, len(keepers), silent, strings.Join(parts, ", "))
-}
-
-func asked(failures map[netmap.HostID]string, names map[netmap.HostID]Member) string {
-	if len(failures) == 0 {
-		return "no other host is reachable; check WEFT_JOIN and the network"
-	}
-	var parts []string
-	for _, id := range slices.SortedFunc(maps.Keys(failures), compareID) {
-		parts = append(parts, label(id, names)+" "+failures[id])
-	}
-	return strings.Join(parts, ", ")
-}
-
-// label is how people are told of a host and where it is.
-func label(id netmap.HostID, names map[netmap.HostID]Member) string {
-	m, ok := names[id]
-	if !ok {
-		return "host " + id.Short()
-	}
-	return fmt.Sprintf("%s (%s)", m.Name, m.Addr)
 }

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -258,79 +257,6 @@ func (l *Ledger) Whole() (Decision, bool) {
 		return k.machine.whole(), true
 	}
 	return Decision{}, false
-}
-
-// Peer is a keeper.
-type Peer struct {
-	ID    netmap.HostID  `json:"id"`
-	Addr  netip.AddrPort `json:"addr"`
-	Voter bool           `json:"voter"`
-}
-
-// Status is what this host knows of the ledger.
-type Status struct {
-	Cluster    netmap.ClusterID `json:"cluster"`
-	Generation uint64           `json:"generation"` // 0 where nothing is kept
-	Role       string           `json:"role"`       // none, follower, candidate, leader
-	Leader     netmap.HostID    `json:"leader"`     // zero: none known
-	Keepers    []Peer           `json:"keepers"`    // on keepers from the log, elsewhere as last heard
-	Applied    uint64           `json:"applied"`    // index of the newest decision known here
-	Problem    string           `json:"problem,omitempty"`
-}
-
-// Status is a picture of this moment.
-func (l *Ledger) Status() Status {
-	l.mu.Lock()
-	s := Status{Cluster: l.cluster, Role: "none", Leader: l.leader.ID}
-	k, known := l.keeper, slices.Clone(l.known)
-	l.mu.Unlock()
-	if k == nil {
-		for _, id := range known {
-			s.Keepers = append(s.Keepers, Peer{ID: id, Addr: l.addrOf(id), Voter: true})
-		}
-		return s
-	}
-	s.Keepers, s.Leader, s.Role = k.peers(), k.leaderPeer().ID, roleName(k.raft.State())
-	f := k.machine.facts()
-	s.Generation, s.Applied = f.generation, f.applied
-	if f.halted != nil {
-		s.Problem = f.halted.Error()
-	}
-	return s
-}
-
-func roleName(s raft.RaftState) string {
-	switch s {
-	case raft.Leader:
-		return "leader"
-	case raft.Candidate:
-		return "candidate"
-	case raft.Follower:
-		return "follower"
-	}
-	return "none"
-}
-
-// peers are the keepers by this one's newest configuration.
-func (k *keeper) peers() []Peer {
-	var out []Peer
-	for _, s := range k.servers() {
-		id, addr, err := parseServer(s.Address)
-		if err == nil {
-			out = append(out, Peer{ID: id, Addr: addr, Voter: s.Suffrage == raft.Voter})
-		}
-	}
-	return out
-}
-
-// leaderPeer is the leader as this keeper knows it, zero if there is none.
-func (k *keeper) leaderPeer() Peer {
-	addr, _ := k.raft.LeaderWithID()
-	id, at, err := parseServer(addr)
-	if err != nil {
-		return Peer{}
-	}
-	return Peer{ID: id, Addr: at, Voter: true}
 }
 
 // addrOf is where a host is now, by the gossip; zero if unknown.

@@ -20,8 +20,8 @@ type answered struct {
 	Reply   Reply  `json:"reply"`
 }
 
-// maxAnswered bounds the answers kept for a host. A host keeps fewer requests
-// open (see maxOpen).
+// maxAnswered bounds the answers kept for a host. A host never has two requests
+// open that are so far apart (asking.begin), so none that is open is dropped.
 const maxAnswered = 128
 
 // repeated finds the answer of an earlier copy of this request.

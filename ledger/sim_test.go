@@ -141,6 +141,13 @@ func (h *simHost) start() {
 	h.mu.Unlock()
 }
 
+// keeps reports whether the host was told that it is a keeper.
+func (h *simHost) keeps() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.keeper
+}
+
 // stop ends a host's agent in order.
 func (h *simHost) stop() {
 	h.mu.Lock()
@@ -307,7 +314,7 @@ func (s *sim) agree() {
 		var first *simHost
 		for _, n := range s.numbers() {
 			h := s.hosts[n]
-			if !h.up || !h.keeper {
+			if !h.up || !h.keeps() {
 				continue
 			}
 			if first == nil {

@@ -1,0 +1,68 @@
+package ledger
+
+import (
+	"context"
+	"slices"
+	"sync"
+)
+
+// asking numbers the requests of this start of the agent.
+type asking struct {
+	slots chan struct{}
+	admit chan struct{} // one host asks for admission once at a time
+
+	mu       sync.Mutex
+	last     uint64
+	open     []uint64
+	ended    chan struct{} // closed and replaced whenever a request ends
+	admitted bool
+}
+
+func (a *asking) init() {
+	a.slots, a.admit, a.ended = make(chan struct{}, maxOpen), make(chan struct{}, 1), make(chan struct{})
+}
+
+// begin numbers a request. All below settled have been answered or given up. It
+// waits while a request is open that is maxAnswered older: the state remembers so
+// many answers, and a slow request that more than those overtook would be taken
+// for one that was given up. False when ctx ended first.
+func (a *asking) begin(ctx context.Context) (request, settled uint64, ok bool) {
+	for {
+		a.mu.Lock()
+		next := a.last + 1
+		if len(a.open) == 0 || next-slices.Min(a.open) < maxAnswered {
+			a.last = next
+			a.open = append(a.open, next)
+			settled = slices.Min(a.open)
+			a.mu.Unlock()
+			return next, settled, true
+		}
+		ended := a.ended
+		a.mu.Unlock()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return 0, 0, false
+		}
+	}
+}
+
+func (a *asking) end(request uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.open = slices.DeleteFunc(a.open, func(r uint64) bool { return r == request })
+	close(a.ended)
+	a.ended = make(chan struct{})
+}
+
+func (a *asking) setAdmitted() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.admitted = true
+}
+
+func (a *asking) isAdmitted() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.admitted
+}

@@ -1,0 +1,120 @@
+package ledger
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+func at(n int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}), 7950)
+}
+
+// seats makes a seating of hosts 1 to n, all alive, led by host 1.
+func seats(n int, keepers ...seat) seating {
+	s := seating{Self: hostID(1), Seats: keepers, Removed: map[netmap.HostID]bool{}, Addrs: map[netmap.HostID]netip.AddrPort{}, Admitted: n}
+	for i := 1; i <= n; i++ {
+		s.Addrs[hostID(i)] = at(i)
+		s.Hosts = append(s.Hosts, candidate{ID: hostID(i), Addr: at(i), Index: uint32(i), Alive: true})
+	}
+	return s
+}
+
+func voter(n int) seat { return seat{ID: hostID(n), Addr: at(n), Voter: true} }
+
+func TestNextMove(t *testing.T) {
+	ready := func(n int) seat { return seat{ID: hostID(n), Addr: at(n), CaughtUp: true} }
+	dead := func(k seat, d time.Duration) seat { k.Dead = d; return k }
+	lost := func(k seat) seat { k.Lost = true; return k }
+	for _, c := range []struct {
+		name string
+		s    seating
+		kind moveKind // empty: at rest
+		host int
+	}{
+		{"one host", seats(1, voter(1)), "", 0},
+		{"two hosts", seats(2, voter(1)), "", 0},
+		{"three hosts", seats(3, voter(1)), moveInvite, 2},
+		{"the second is invited before the first votes", seats(3, voter(1), ready(2)), moveInvite, 3},
+		{"waits for both", seats(3, voter(1), ready(2), seat{ID: hostID(3), Addr: at(3)}), "", 0},
+		{"both are ready", seats(3, voter(1), ready(2), ready(3)), movePromote, 2},
+		{"one is left", seats(3, voter(1), voter(2), ready(3)), movePromote, 3},
+		{"three keepers", seats(5, voter(1), voter(2), voter(3)), "", 0},
+		{"dead for a moment", seats(5, voter(1), voter(2), dead(voter(3), time.Second)), "", 0},
+		{"dead for long", seats(5, voter(1), voter(2), dead(voter(3), replaceAfter)), moveInvite, 4},
+		{"its heir is ready", seats(5, voter(1), voter(2), dead(voter(3), replaceAfter), ready(4)), movePromote, 4},
+		{"its heir votes", seats(5, voter(1), voter(2), dead(voter(3), replaceAfter), voter(4)), moveRemove, 3},
+		{"a dead non-voter", seats(5, voter(1), voter(2), voter(3), dead(seat{ID: hostID(4), Addr: at(4)}, replaceAfter)), moveRemove, 4},
+		{"a voter lost its disk", seats(5, voter(1), lost(voter(2)), voter(3)), moveRemove, 2},
+		{"a non-voter lost its disk", seats(3, voter(1), lost(seat{ID: hostID(2), Addr: at(2)}), ready(3)), moveInvite, 2},
+		{"too many", seats(5, voter(1), voter(2), voter(3), voter(5)), moveRemove, 5},
+		{"two hosts are left", seats(2, voter(1), voter(2)), moveRemove, 2},
+	} {
+		m, due := c.s.next()
+		if due != (c.kind != "") || m.Kind != c.kind || due && m.ID != hostID(c.host) {
+			t.Errorf("%s: got %+v", c.name, m)
+		}
+	}
+	gone := seats(4, voter(1), voter(2), voter(3))
+	gone.Removed[hostID(2)] = true
+	if m, _ := gone.next(); m.Kind != moveRemove || m.ID != hostID(2) {
+		t.Errorf("a removed host: %+v", m)
+	}
+	moved := seats(3, voter(1), voter(2), voter(3))
+	moved.Addrs[hostID(3)] = at(99)
+	if m, _ := moved.next(); m.Kind != moveAddress || m.Addr != at(99) || !m.Voter {
+		t.Errorf("another address: %+v", m)
+	}
+}
+
+// TestMovesComeToRest carries moves out until there are none: the leader keeps
+// its seat, and live hosts end up with the wanted number of voters.
+func TestMovesComeToRest(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		n := rapid.IntRange(1, 7).Draw(rt, "hosts")
+		s := seats(n, voter(1))
+		alive := 1
+		for i := 2; i <= n; i++ {
+			up := rapid.Bool().Draw(rt, "alive")
+			s.Hosts[i-1].Alive = up
+			if up {
+				alive++
+			}
+			k := seat{ID: hostID(i), Addr: at(i), Voter: rapid.Bool().Draw(rt, "voter"), CaughtUp: up}
+			if !up {
+				k.Dead = replaceAfter
+			}
+			if rapid.Bool().Draw(rt, "seated") {
+				s.Seats = append(s.Seats, k)
+			}
+		}
+		for moves := 0; ; moves++ {
+			m, due := s.next()
+			if !due {
+				break
+			}
+			if moves > 30 || m.ID == s.Self {
+				rt.Fatalf("move %d is %+v in %+v", moves, m, s.Seats)
+			}
+			i := slices.IndexFunc(s.Seats, func(k seat) bool { return k.ID == m.ID })
+			switch m.Kind {
+			case moveInvite:
+				s.Seats = append(s.Seats, seat{ID: m.ID, Addr: m.Addr, CaughtUp: true})
+			case movePromote:
+				s.Seats[i].Voter = true
+			case moveRemove:
+				s.Seats = slices.Delete(s.Seats, i, i+1)
+			default:
+				rt.Fatalf("unexpected %+v", m)
+			}
+		}
+		if _, live := s.voters(); alive >= s.wanted() && live != s.wanted() {
+			rt.Fatalf("%d live voters of %d live hosts among %d: %+v", live, alive, n, s.Seats)
+		}
+	})
+}
