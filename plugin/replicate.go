@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/weftnet/weft/dockerapi"
@@ -23,7 +24,8 @@ const (
 type replicator struct {
 	a       *Agent
 	seen    map[string]dockerNet // by Docker's id, as of the last look
-	removed map[string]bool      // by this agent, so that the event is no user's word
+	removed map[string]bool      // by this agent
+	gone    map[string]dockerNet // by a user; the ledger is still to hear of it
 }
 
 // replicate learns names from the local Docker and keeps its networks equal to
@@ -32,7 +34,7 @@ func (a *Agent) replicate(ctx context.Context) {
 	if a.cfg.Docker == nil {
 		return
 	}
-	r := &replicator{a: a, seen: map[string]dockerNet{}, removed: map[string]bool{}}
+	r := &replicator{a: a, seen: map[string]dockerNet{}, removed: map[string]bool{}, gone: map[string]dockerNet{}}
 	events := a.cfg.Docker.Watch(ctx)
 	changed, unsubscribe := a.gossip.Subscribe()
 	defer unsubscribe()
@@ -42,11 +44,10 @@ func (a *Agent) replicate(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case e, open := <-events:
+		case _, open := <-events: // whatever it is: look
 			if !open {
 				return
 			}
-			r.hear(ctx, e)
 		case <-changed:
 		case <-again.C:
 		}
@@ -58,22 +59,19 @@ func (a *Agent) replicate(ctx context.Context) {
 	}
 }
 
-// hear takes in an event of the local Docker. A user's `network rm` retires the
-// network everywhere.
-func (r *replicator) hear(ctx context.Context, e dockerapi.Event) {
-	if e.Kind != dockerapi.NetworkRemoved {
-		return
+// retire passes a user's `network rm` on: the network goes everywhere. Until the
+// ledger has heard of it nothing is made anew here.
+func (r *replicator) retire(ctx context.Context) error {
+	for id, d := range r.gone {
+		if r.a.cfg.Settings.Replicate && d.Network != 0 {
+			err := r.do(ctx, ledger.Command{Kind: ledger.KindRetireNetwork, RetireNetwork: &ledger.RetireNetwork{ID: d.Network}})
+			if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) {
+				return fmt.Errorf("network %s was removed here, and the other hosts cannot be told yet: %w", d.Name, err)
+			}
+		}
+		delete(r.gone, id)
 	}
-	gone, known := r.seen[e.Network]
-	mine := r.removed[e.Network]
-	delete(r.removed, e.Network)
-	if !known || mine || gone.Network == 0 || !r.a.cfg.Settings.Replicate {
-		return
-	}
-	err := r.do(ctx, ledger.Command{Kind: ledger.KindRetireNetwork, RetireNetwork: &ledger.RetireNetwork{ID: gone.Network}})
-	if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) {
-		r.a.problem("retire "+gone.Name, "network "+gone.Name+" was removed here, but the other hosts could not be told: "+err.Error())
-	}
+	return nil
 }
 
 // look compares once and carries the steps out; false asks for another look soon.
@@ -83,6 +81,10 @@ func (r *replicator) look(ctx context.Context) bool {
 	local, networks, err := r.local(ctx)
 	if err != nil {
 		return false // Docker is down or restarting; its events tell when it is back
+	}
+	if err := r.retire(ctx); err != nil {
+		r.a.problem("replicas", err.Error())
+		return false
 	}
 	if !r.a.cfg.Settings.Replicate || !r.a.gossip.Synced() {
 		return true
@@ -118,6 +120,9 @@ func (r *replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Networ
 	for _, n := range networks {
 		rec, ours := records[n.ID]
 		d := dockerNet{ID: n.ID, Name: n.Name, Ours: ours || n.Ours, Network: rec.Network.ID, Replica: n.Replica != 0}
+		if d.Network == 0 { // being removed: what it was counts
+			d.Network = r.seen[n.ID].Network
+		}
 		if ours {
 			attached, err := r.a.cfg.Docker.Attachments(ctx, n.ID, n.Name)
 			if err != nil {
@@ -129,10 +134,14 @@ func (r *replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Networ
 		out = append(out, d)
 		seen[d.ID] = d
 	}
-	for id, d := range r.seen { // keep what an event about its end may still ask for
-		if _, still := seen[id]; !still && !r.removed[id] && len(seen) < 4096 {
-			seen[id] = d
+	for id, d := range r.seen {
+		if _, still := seen[id]; still {
+			continue
 		}
+		if !r.removed[id] {
+			r.gone[id] = d
+		}
+		delete(r.removed, id)
 	}
 	r.seen = seen
 	return out, networks, nil
