@@ -19,6 +19,7 @@ const (
 	maxBackoff   = time.Minute
 	sweepEvery   = time.Minute
 	orphanAfter  = 15 * time.Second // an address with no endpoint may be asked for again
+	auxWithin    = 30 * time.Second // dockerd asks for --aux-addresses right after their pool
 	unusedAfter  = 10 * time.Minute // a pool that became no network is released
 	smallBlock   = 16               // smaller blocks are not prefetched: others may need them
 )
@@ -103,7 +104,8 @@ type pool struct {
 	prefix   netip.Prefix        // of the subnet; never changes
 	gone     bool                // is being released: nothing may begin
 	networks map[string]struct{} // Docker's ids
-	asked    map[netip.Addr]bool // reservations that were asked for since the last RequestPool
+	opened   time.Time           // of the last RequestPool, while it may be followed by requests for reservations
+	asked    map[netip.Addr]bool // reservations that were asked for since then
 	since    map[netip.Addr]time.Time
 	made     time.Time
 	flight   *flight

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/weftnet/weft/netmap"
 )
@@ -54,6 +55,7 @@ func (i *IPAM) useSubnet(ctx context.Context, id string, subnet netip.Prefix, bi
 		return err
 	}
 	p.SetSubnet(s)
+	p.opened = time.Time{}
 	return nil
 }
 

@@ -220,7 +220,7 @@ func (p *Pool) put(a netip.Addr, u Use) {
 func (p *Pool) queue(m *mark) {
 	p.seq = max(p.seq, m.Seq)
 	after := p.released.Back()
-	for after != nil && after.Value.(*mark).Seq > m.Seq {
+	for after != nil && markOf(after).Seq > m.Seq {
 		after = after.Prev()
 	}
 	if after == nil {
@@ -231,113 +231,4 @@ func (p *Pool) queue(m *mark) {
 	if m.Name != "" {
 		p.byName[m.Name] = m.addr
 	}
-}
-
-// Pick finds the address to hand out next within an area: the one that this name
-// had last, else the lowest that was never used, else the one that was released
-// longest ago. It changes nothing that matters.
-func (p *Pool) Pick(within netip.Prefix, name string) (netip.Addr, bool) {
-	if a, ok := p.byName[name]; ok && name != "" && within.Contains(a) && p.ready(a) && p.marks[a].Name == name {
-		return a, true
-	}
-	if p.released.Len() < maxReleased {
-		if a, ok := p.fresh(within); ok {
-			return a, true
-		}
-	}
-	for e := p.released.Front(); e != nil; e = e.Next() {
-		if a := e.Value.(*mark).addr; within.Contains(a) && p.ready(a) {
-			return a, true
-		}
-	}
-	return p.fresh(within)
-}
-
-// ready reports whether an address may be handed out dynamically.
-func (p *Pool) ready(a netip.Addr) bool {
-	m := p.marks[a]
-	_, foreign := p.foreign[a]
-	return (m == nil || !m.Held) && !p.Busy(a) && !foreign && p.block(a) != nil && !p.Never(a)
-}
-
-// fresh finds the lowest address within an area that was never used.
-func (p *Pool) fresh(within netip.Prefix) (netip.Addr, bool) {
-	for _, b := range p.order {
-		area := common(b.Prefix, within)
-		if !area.IsValid() {
-			continue
-		}
-		for a := p.advance(area); area.Contains(a); a = a.Next() {
-			if p.marks[a] == nil && p.ready(a) {
-				return a, true
-			}
-		}
-	}
-	return netip.Addr{}, false
-}
-
-// advance moves an area's cursor over what can never be fresh again.
-func (p *Pool) advance(area netip.Prefix) netip.Addr {
-	a, ok := p.cursors[area]
-	if !ok {
-		a = area.Addr()
-	}
-	for area.Contains(a) && p.touched(a) {
-		a = a.Next()
-	}
-	p.cursors[area] = a
-	return a
-}
-
-// touched reports whether an address can never be fresh again. Foreign ones are
-// marked before they come back, see AddClaim.
-func (p *Pool) touched(a netip.Addr) bool {
-	_, foreign := p.foreign[a]
-	return p.marks[a] != nil || foreign || p.Never(a)
-}
-
-// Free is the number of addresses within an area that could be handed out
-// dynamically, at most some 2^63.
-func (p *Pool) Free(within netip.Prefix) (n uint64) {
-	for _, b := range p.order {
-		if area := common(b.Prefix, within); area.IsValid() {
-			all := size(area)
-			n += all - min(p.heldIn(b, area), all)
-		}
-	}
-	return n - min(p.withheld(within), n)
-}
-
-func (p *Pool) heldIn(b *share, area netip.Prefix) (n uint64) {
-	if area == b.Prefix {
-		return b.held
-	}
-	for a, m := range p.marks {
-		if m.Held && area.Contains(a) {
-			n++
-		}
-	}
-	return n
-}
-
-// withheld counts the addresses of own blocks within an area that are never this
-// host's to give.
-func (p *Pool) withheld(area netip.Prefix) (n uint64) {
-	set := map[netip.Addr]struct{}{p.subnet.Prefix.Addr(): {}, p.subnet.Gateway: {}}
-	if p.subnet.Prefix.Addr().Is4() {
-		set[lastAddr(p.subnet.Prefix)] = struct{}{}
-	}
-	for _, a := range p.subnet.Reserved {
-		set[a] = struct{}{}
-	}
-	for a := range p.foreign {
-		set[a] = struct{}{}
-	}
-	for a := range set {
-		m := p.marks[a]
-		if area.Contains(a) && p.block(a) != nil && (m == nil || !m.Held) {
-			n++
-		}
-	}
-	return n
 }

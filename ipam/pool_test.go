@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -167,9 +168,7 @@ func TestPoolAgainstNaiveModel(t *testing.T) {
 						return
 					}
 					reserved := map[string]netip.Addr{a.String(): a}
-					for k, v := range n.subnet.Reserved {
-						reserved[k] = v
-					}
+					maps.Copy(reserved, n.subnet.Reserved)
 					n.subnet.Reserved = reserved
 					p.SetSubnet(n.subnet)
 				},
@@ -284,7 +283,7 @@ func FuzzRestore(f *testing.F) {
 	f.Add("subnet/10.40.0.0/24", []byte(`{"subnet":{"prefix":"10.40.0.0/24","block_bits":28}}`), "addr/10.40.0.3", []byte(`{"held":true}`))
 	f.Add("block/10.40.0.0/28", []byte(`{}`), "claim/10.40.0.3", []byte(`{"addr":"x"}`))
 	f.Add("foreign/10.40.0.3", []byte(`"zz"`), "release/10.0.0.0/8", []byte{})
-	f.Fuzz(func(t *testing.T, k1 string, v1 []byte, k2 string, v2 []byte) {
+	f.Fuzz(func(_ *testing.T, k1 string, v1 []byte, k2 string, v2 []byte) {
 		r, err := restore(map[string][]byte{k1: v1, k2: v2})
 		if err != nil {
 			return

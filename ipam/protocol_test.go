@@ -148,7 +148,9 @@ func TestFiftyContainersStartAtOnceOverTheSocket(t *testing.T) {
 	answers := make([]string, 50)
 	var wg sync.WaitGroup
 	for c := range answers {
-		wg.Go(func() { answers[c] = call("IpamDriver.RequestAddress", `{"PoolID":"`+id+`","Address":"","Options":null}`) })
+		wg.Go(func() {
+			answers[c] = call("IpamDriver.RequestAddress", `{"PoolID":"`+id+`","Address":"","Options":null}`)
+		})
 	}
 	wg.Wait()
 	slices.Sort(answers)

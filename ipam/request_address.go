@@ -98,124 +98,6 @@ func (i *IPAM) reserve(ctx context.Context, p *pool, name string, a netip.Addr) 
 	return s, nil
 }
 
-// static hands out the address that was asked for.
-func (i *IPAM) static(ctx context.Context, p *pool, a netip.Addr, use Use) error {
-	step, err := i.standing(p, a, use)
-	if err != nil {
-		return err
-	}
-	switch step {
-	case done:
-		return nil
-	case reserve:
-		return i.reserveAux(ctx, p, a)
-	case hold:
-		return i.hold(p, a, use, nil)
-	}
-	c, err := i.cfg.Decisions.Claim(ctx, p.prefix, a)
-	if err != nil {
-		i.end(p, a)
-		return fmt.Errorf("ipam: %w", err)
-	}
-	return i.hold(p, a, use, &c)
-}
-
-// next is what is to be done about an address that was asked for.
-type next int
-
-const (
-	done    next = iota // it is answered as it stands
-	reserve             // it is an --aux-address of a network that is being created
-	hold                // it is ours: write it down; begun
-	claim               // ask the ledger for it; begun
-)
-
-// standing judges an address that was asked for, and begins a change of it if one
-// is needed.
-func (i *IPAM) standing(p *pool, a netip.Addr, use Use) (next, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	s := p.Subnet()
-	used, _ := p.Used(a)
-	if err := impossible(a, s); err != nil {
-		return 0, err
-	}
-	switch {
-	case p.gone:
-		return 0, released(s.Prefix)
-	case p.Reserved(a) && !p.asked[a]:
-		p.asked[a] = true
-		return done, nil
-	case p.Reserved(a):
-		return 0, netmap.Refuse(netmap.Held, "ipam: %s is reserved in subnet %s (--aux-address); choose another address", a, s.Prefix)
-	case p.Busy(a):
-		return 0, busy(a)
-	case used.Held && !i.again(p, a, used, use):
-		return 0, netmap.Refuse(netmap.Held, "ipam: %s is held by %s on this host; stop that container or choose another address", a, i.describe(a))
-	case used.Held:
-		// The same right once more: only who asked is new.
-	case len(p.networks) == 0:
-		return reserve, nil
-	case !p.Mine(a):
-		p.Begin(a)
-		return claim, nil
-	}
-	p.Begin(a)
-	return hold, nil
-}
-
-// impossible says why no container can ever have an address.
-func impossible(a netip.Addr, s netmap.Subnet) error {
-	switch {
-	case !s.Prefix.Contains(a):
-		return netmap.Refuse(netmap.Outside, "ipam: %s is not inside subnet %s", a, s.Prefix)
-	case edge(a, s.Prefix):
-		return netmap.Refuse(netmap.BadInput, "ipam: %s is the network or broadcast address of subnet %s", a, s.Prefix)
-	case a == s.Gateway:
-		return netmap.Refuse(netmap.Held, "ipam: %s is the gateway of subnet %s; choose another address", a, s.Prefix)
-	}
-	return nil
-}
-
-func busy(a netip.Addr) error {
-	return netmap.Refuse(netmap.Held, "ipam: %s is being handed out or taken back at this moment; try again", a)
-}
-
-// again reports whether a request for a held address repeats what another dockerd
-// was given before: after a start, dockerd asks once more for the addresses of its
-// containers. The same dockerd never asks twice for an address in use, except for
-// one that it never heard of because the answer was lost.
-func (i *IPAM) again(p *pool, a netip.Addr, used, use Use) bool {
-	if used.Caller != use.Caller {
-		return true
-	}
-	orphan := i.cfg.Holder != nil && i.holder(a) == ""
-	since, ok := p.since[a]
-	if !ok {
-		since = p.made // held since before this start
-	}
-	return orphan && time.Since(since) > orphanAfter
-}
-
-func (i *IPAM) describe(a netip.Addr) string {
-	if who := i.holder(a); who != "" {
-		return who
-	}
-	return "a container that is being started"
-}
-
-// reserveAux keeps an --aux-address from all hosts. Docker asks for it between
-// RequestPool and CreateNetwork, without its name.
-func (i *IPAM) reserveAux(ctx context.Context, p *pool, a netip.Addr) error {
-	if _, err := i.reserve(ctx, p, a.String(), a); err != nil {
-		return err
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	p.asked[a] = true
-	return nil
-}
-
 // hold writes down that a begun address is held, with the claim that makes it ours
 // if there is one. If that fails nothing is held.
 func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) error {
@@ -282,6 +164,7 @@ func (i *IPAM) pick(p *pool, within netip.Prefix, name string) (netip.Addr, *fli
 	if !ok {
 		return a, i.grow(p, within), nil
 	}
+	p.opened = time.Time{}
 	p.Begin(a)
 	i.prefetch(p, within)
 	return a, nil, nil

@@ -2,107 +2,13 @@ package ipam
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
+	"time"
 
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/rpc"
 )
-
-// poolAsk is a PoolRequest that makes sense.
-type poolAsk struct {
-	want, area netip.Prefix
-	v6         bool
-	bits       int
-}
-
-func bad(format string, args ...any) error {
-	return &rpc.BadRequest{Text: "ipam: " + fmt.Sprintf(format, args...)}
-}
-
-// parse refuses what cannot be meant.
-func (r PoolRequest) parse() (poolAsk, error) {
-	ask := poolAsk{v6: r.V6}
-	if r.AddressSpace == "" {
-		return ask, bad("AddressSpace is missing; dockerd sends %q", rpc.AddressSpace)
-	}
-	var err error
-	if r.Pool != "" {
-		if ask.want, err = parsePrefix("subnet", r.Pool); err != nil {
-			return ask, err
-		}
-		if r.V6 && ask.want.Addr().Is4() {
-			return ask, bad("subnet %s is IPv4, want IPv6", ask.want)
-		}
-		ask.v6 = ask.want.Addr().Is6()
-	}
-	if r.SubPool != "" {
-		if ask.area, err = parsePrefix("ip-range", r.SubPool); err != nil {
-			return ask, err
-		}
-		if !ask.want.IsValid() || !inside(ask.area, ask.want) {
-			return ask, bad("ip-range %s is not inside subnet %q; give a --subnet that contains it", ask.area, r.Pool)
-		}
-	}
-	bits, err := parseOptions(r.Options)
-	ask.bits = bits.of(ask.v6)
-	return ask, err
-}
-
-func parsePrefix(what, s string) (netip.Prefix, error) {
-	p, err := netip.ParsePrefix(s)
-	if err != nil || p.Addr().Is4In6() {
-		return netip.Prefix{}, bad("%s %.100q is no prefix; want one such as 10.40.0.0/16", what, s)
-	}
-	return p.Masked(), nil
-}
-
-// BlockBits are the prefix lengths of blocks that a user asked for; 0 = none.
-type BlockBits struct{ V4, V6 int }
-
-func (b BlockBits) of(v6 bool) int {
-	if v6 {
-		return b.V6
-	}
-	return b.V4
-}
-
-// ParseBlockBits reads the value of weft.block: /24, or /24,/112 for both families.
-// Up to /32 it is about IPv4, beyond about IPv6.
-func ParseBlockBits(s string) (b BlockBits, err error) {
-	for part := range strings.SplitSeq(s, ",") {
-		n, err := strconv.Atoi(strings.TrimPrefix(part, "/"))
-		switch {
-		case err != nil || n < 8 || n > 128 || !strings.HasPrefix(part, "/"):
-			return BlockBits{}, fmt.Errorf("weft.block is %.50q; want a prefix length such as /24, or /24,/112 for IPv4 and IPv6", s)
-		case n <= 32:
-			b.V4 = n
-		default:
-			b.V6 = n
-		}
-	}
-	return b, nil
-}
-
-// parseOptions reads --ipam-opt. Options of others are none of our business.
-func parseOptions(opts map[string]string) (b BlockBits, err error) {
-	for _, k := range slices.Sorted(maps.Keys(opts)) {
-		switch {
-		case k == optBlock:
-			if b, err = ParseBlockBits(opts[k]); err != nil {
-				return b, bad("%v", err)
-			}
-		case strings.HasPrefix(k, ownOptions):
-			return b, bad("unknown --ipam-opt %.50q; known: %s", k, knownOptions)
-		}
-	}
-	return b, nil
-}
 
 // RequestPool answers the pool of a subnet, at once if this host knows it. Without
 // a subnet it answers another one each time, as dockerd repeats the request while
@@ -128,6 +34,7 @@ func (i *IPAM) RequestPool(ctx context.Context, req PoolRequest) (PoolResponse, 
 		return PoolResponse{}, released(s.Prefix)
 	}
 	clear(p.asked)
+	p.opened = time.Now()
 	resp := PoolResponse{PoolID: PoolID{s.Prefix, ask.area}.String(), Pool: s.Prefix.String()}
 	if s.Gateway.IsValid() {
 		// Docker need not ask for it: the same one on every host.
@@ -201,122 +108,4 @@ func prefixes(routes []Route) []netip.Prefix {
 		out[n] = r.Prefix
 	}
 	return out
-}
-
-// ReleasePool gives up a pool that became no network. One that did is given up by
-// NetworkDeleted: dockerd calls this before it deletes the network, and never again.
-func (i *IPAM) ReleasePool(ctx context.Context, req PoolRelease) (rpc.Empty, error) {
-	id, err := ParsePoolID(req.PoolID)
-	if err != nil {
-		return rpc.Empty{}, err
-	}
-	return rpc.Empty{}, i.release(ctx, id.Subnet)
-}
-
-// release gives up a subnet unless a network uses it.
-func (i *IPAM) release(ctx context.Context, subnet netip.Prefix) error {
-	leave, err := i.decide(ctx)
-	if err != nil {
-		return err
-	}
-	defer leave()
-	p, err := i.retire(ctx, subnet)
-	if p == nil {
-		return err
-	}
-	dead := p.keys()
-	// From here on the blocks are not ours, whether the ledger knows or not.
-	if err := i.cfg.Disk.Commit(map[string][]byte{key(kindRelease, subnet): nil}, dead...); err != nil {
-		i.mu.Lock()
-		defer i.mu.Unlock()
-		p.gone = false
-		return fmt.Errorf("ipam: %s was not released: %w", subnet, err)
-	}
-	i.mu.Lock()
-	delete(i.pools, subnet)
-	i.releases[subnet] = struct{}{}
-	i.mu.Unlock()
-	i.tellReleased(ctx, subnet)
-	return nil
-}
-
-// retire lets nothing more begin in a pool that nobody uses and returns it. Nil:
-// somebody does, or there is none. No write to it is under way after that: one that
-// came late would survive as a right that the ledger gave to others.
-func (i *IPAM) retire(ctx context.Context, subnet netip.Prefix) (*pool, error) {
-	for {
-		i.mu.Lock()
-		p := i.pools[subnet]
-		if p == nil || len(p.networks) > 0 || p.occupied(i.holder) {
-			i.mu.Unlock()
-			return nil, nil
-		}
-		f := p.flight
-		p.gone = f == nil
-		i.mu.Unlock()
-		if f == nil {
-			return p, nil
-		}
-		select {
-		case <-f.done:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("ipam: %s was not released, a question to the ledger about it is under way: %w", subnet, ctx.Err())
-		}
-	}
-}
-
-// tellReleased tells the ledger; the sweep repeats it when that fails. The caller
-// is deciding.
-func (i *IPAM) tellReleased(ctx context.Context, subnet netip.Prefix) {
-	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
-	defer cancel()
-	err := i.cfg.Decisions.ReleaseSubnet(ctx, subnet)
-	if err == nil {
-		err = i.cfg.Disk.Commit(nil, key(kindRelease, subnet))
-	}
-	if err != nil {
-		i.problem(fmt.Errorf("ipam: the ledger is still to hear that %s is released here: %w", subnet, err))
-		return
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	delete(i.releases, subnet)
-}
-
-// occupied reports whether an endpoint still has an address of the pool.
-func (p *pool) occupied(holder func(netip.Addr) string) bool {
-	for a, m := range p.marks {
-		if m.Held && holder(a) != "" {
-			return true
-		}
-	}
-	return len(p.busy) > 0
-}
-
-// keys are all of a pool's records.
-func (p *pool) keys() []string {
-	out := []string{key(kindSubnet, p.subnet.Prefix)}
-	for b := range p.blocks {
-		out = append(out, key(kindBlock, b))
-	}
-	for a := range p.claims {
-		out = append(out, key(kindClaim, a))
-	}
-	for a := range p.foreign {
-		out = append(out, key(kindForeign, a))
-	}
-	for a := range p.marks {
-		out = append(out, key(kindAddr, a))
-	}
-	return out
-}
-
-func released(subnet netip.Prefix) error {
-	return netmap.Refuse(netmap.Unknown, "ipam: subnet %s is being released at this moment; try again", subnet)
-}
-
-// isRefusal reports whether an error is a final no rather than an unknown outcome.
-func isRefusal(err error) bool {
-	var r *netmap.Refusal
-	return errors.As(err, &r) && r.Kind != netmap.NoQuorum
 }

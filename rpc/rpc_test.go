@@ -35,11 +35,13 @@ func routes() map[string]rpc.Handler {
 			return reply{strings.Repeat(g.Name, g.Times)}, nil
 		}),
 		"Test.Capabilities": rpc.Ask(func(context.Context) (reply, error) { return reply{"can"}, nil }),
-		"Test.Fail":         rpc.Ask(func(context.Context) (reply, error) { return reply{}, errors.New("10.0.0.7 is held by web-2 on host-b") }),
-		"Test.Panic":        rpc.Ask(func(context.Context) (reply, error) { panic("at the disco") }),
-		"Test.Wait":         rpc.Ask(func(ctx context.Context) (reply, error) { <-ctx.Done(); return reply{}, ctx.Err() }),
-		"Test.Hang":         rpc.Ask(func(context.Context) (reply, error) { select {} }),
-		"Test.Unsayable":    rpc.Ask(func(context.Context) (any, error) { return func() {}, nil }),
+		"Test.Fail": rpc.Ask(func(context.Context) (reply, error) {
+			return reply{}, errors.New("10.0.0.7 is held by web-2 on host-b")
+		}),
+		"Test.Panic":     rpc.Ask(func(context.Context) (reply, error) { panic("at the disco") }),
+		"Test.Wait":      rpc.Ask(func(ctx context.Context) (reply, error) { <-ctx.Done(); return reply{}, ctx.Err() }),
+		"Test.Hang":      rpc.Ask(func(context.Context) (reply, error) { select {} }),
+		"Test.Unsayable": rpc.Ask(func(context.Context) (any, error) { return func() {}, nil }),
 		"Test.Peer": rpc.Ask(func(ctx context.Context) (rpc.Peer, error) {
 			p, _ := rpc.PeerOf(ctx)
 			return p, nil

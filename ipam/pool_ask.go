@@ -1,0 +1,102 @@
+package ipam
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/weftnet/weft/rpc"
+)
+
+// poolAsk is a PoolRequest that makes sense.
+type poolAsk struct {
+	want, area netip.Prefix
+	v6         bool
+	bits       int
+}
+
+func bad(format string, args ...any) error {
+	return &rpc.BadRequest{Text: "ipam: " + fmt.Sprintf(format, args...)}
+}
+
+// parse refuses what cannot be meant.
+func (r PoolRequest) parse() (poolAsk, error) {
+	ask := poolAsk{v6: r.V6}
+	if r.AddressSpace == "" {
+		return ask, bad("AddressSpace is missing; dockerd sends %q", rpc.AddressSpace)
+	}
+	var err error
+	if r.Pool != "" {
+		if ask.want, err = parsePrefix("subnet", r.Pool); err != nil {
+			return ask, err
+		}
+		if r.V6 && ask.want.Addr().Is4() {
+			return ask, bad("subnet %s is IPv4, want IPv6", ask.want)
+		}
+		ask.v6 = ask.want.Addr().Is6()
+	}
+	if r.SubPool != "" {
+		if ask.area, err = parsePrefix("ip-range", r.SubPool); err != nil {
+			return ask, err
+		}
+		if !ask.want.IsValid() || !inside(ask.area, ask.want) {
+			return ask, bad("ip-range %s is not inside subnet %q; give a --subnet that contains it", ask.area, r.Pool)
+		}
+	}
+	bits, err := parseOptions(r.Options)
+	ask.bits = bits.of(ask.v6)
+	return ask, err
+}
+
+func parsePrefix(what, s string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(s)
+	if err != nil || p.Addr().Is4In6() {
+		return netip.Prefix{}, bad("%s %.100q is no prefix; want one such as 10.40.0.0/16", what, s)
+	}
+	return p.Masked(), nil
+}
+
+// BlockBits are the prefix lengths of blocks that a user asked for; 0 = none.
+type BlockBits struct{ V4, V6 int }
+
+func (b BlockBits) of(v6 bool) int {
+	if v6 {
+		return b.V6
+	}
+	return b.V4
+}
+
+// ParseBlockBits reads the value of weft.block: /24, or /24,/112 for both families.
+// Up to /32 it is about IPv4, beyond about IPv6.
+func ParseBlockBits(s string) (b BlockBits, err error) {
+	for part := range strings.SplitSeq(s, ",") {
+		n, err := strconv.Atoi(strings.TrimPrefix(part, "/"))
+		switch {
+		case err != nil || n < 8 || n > 128 || !strings.HasPrefix(part, "/"):
+			return BlockBits{}, fmt.Errorf("weft.block is %.50q; want a prefix length such as /24, or /24,/112 for IPv4 and IPv6", s)
+		case n <= 32:
+			b.V4 = n
+		default:
+			b.V6 = n
+		}
+	}
+	return b, nil
+}
+
+// parseOptions reads --ipam-opt. Options of others are none of our business.
+func parseOptions(opts map[string]string) (b BlockBits, err error) {
+	for _, k := range slices.Sorted(maps.Keys(opts)) {
+		switch {
+		case k == optBlock:
+			if b, err = ParseBlockBits(opts[k]); err != nil {
+				return b, bad("%v", err)
+			}
+		case strings.HasPrefix(k, ownOptions):
+			return b, bad("unknown --ipam-opt %.50q; known: %s", k, knownOptions)
+		}
+	}
+	return b, nil
+}
