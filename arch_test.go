@@ -42,7 +42,9 @@ var arrows = map[string][]string{
 
 	// Fakes beside the seams that they stand in for.
 	"underlay/lossy":        {"underlay"},
+	"ipam/ipamtest":         {"ipam", "netmap"},
 	"datapath/datapathtest": {"datapath", "netmap"},
+	"driver/drivertest":     {"driver", "netmap"},
 
 	// Beside the agent, not part of it.
 	"packaging":     {"settings"},

@@ -104,7 +104,7 @@ func (d *Driver) deleteEndpoint(ctx context.Context, req endpointRequest) (rpc.E
 // it says so, or because it deleted it while no agent answered. An unknown one is
 // no error. What fails is tried again by Settle.
 func (d *Driver) ForgetEndpoint(ctx context.Context, id netmap.EndpointID) error {
-	if _, ok := d.doomEndpoint(id); !ok {
+	if !d.doomEndpoint(id) {
 		return nil
 	}
 	return d.drop(ctx, id)

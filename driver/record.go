@@ -110,7 +110,7 @@ func (d *Driver) doomNetwork(id string) (NetworkRecord, bool) {
 }
 
 // doomEndpoint is the same for an endpoint.
-func (d *Driver) doomEndpoint(id netmap.EndpointID) (EndpointRecord, bool) {
+func (d *Driver) doomEndpoint(id netmap.EndpointID) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r, ok := d.endpoints[id]
@@ -118,7 +118,7 @@ func (d *Driver) doomEndpoint(id netmap.EndpointID) (EndpointRecord, bool) {
 		r.Leaving, r.Joined = true, false
 		d.endpoints[id] = r
 	}
-	return r, ok
+	return ok
 }
 
 func (d *Driver) saveNetwork(r NetworkRecord) error {

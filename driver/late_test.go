@@ -1,0 +1,134 @@
+package driver_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weftnet/weft/driver/drivertest"
+)
+
+// limit is how long Docker may have to wait for any answer.
+const limit = 5 * time.Second
+
+// late makes a call that must fail within the limit.
+func (d *docker) late(says, method string, body any) {
+	d.t.Helper()
+	begin := time.Now()
+	d.refused(500, says, method, body)
+	if took := time.Since(begin); took >= limit {
+		d.t.Errorf("%s took %v", method, took)
+	}
+}
+
+// polite waits for the context's end, as a ledger without a majority does.
+func polite(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestALedgerThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := inMemory(t, drivertest.New())
+		d.host.Before("EnsureNetwork", polite)
+		d.late("CreateNetwork was not done in time", "CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+		d.holds("")
+		d.host.Before("EnsureNetwork", nil)
+		d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+		d.host.Before("LeaveNetwork", polite)
+		d.late("DeleteNetwork was not done in time", "DeleteNetwork", object{"NetworkID": netA})
+		d.host.Before("LeaveNetwork", nil)
+		settle(t, d)
+		d.holds("")
+	})
+}
+
+// TestADecisionThatComesTooLate: Docker was told that it failed and sends no
+// DeleteNetwork, so nothing may stay; meanwhile calls about the same subnet wait in
+// vain, others do not.
+func TestADecisionThatComesTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := inMemory(t, drivertest.New())
+		stubborn := make(chan struct{})
+		d.host.Before("EnsureNetwork", func(context.Context) error { <-stubborn; return nil })
+		d.late("CreateNetwork had no answer within", "CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+		d.late("an earlier call for subnet/10.32.0.0/20 is still under way", "CreateNetwork", createNetwork(netB, "10.32.0.0/20"))
+		d.host.Before("EnsureNetwork", nil)
+		d.ok("CreateNetwork", createNetwork(id("c"), "10.50.0.0/20"))
+		close(stubborn)
+		synctest.Wait()
+		if r := d.driver.Networks(); len(r) != 2 || !r[0].Leaving || r[1].Leaving {
+			t.Errorf("networks %+v", r)
+		}
+		d.ok("CreateNetwork", createNetwork(netB, "10.32.0.0/20"))
+		settle(t, d)
+		d.holds(`ledger: network 1 10.50.0.0/20
+			ledger: network 2 10.32.0.0/20
+			disk: network bbbbbbbbbbbb
+			disk: network cccccccccccc`)
+	})
+}
+
+// TestADiskThatHangs: when a CreateEndpoint fails, Docker releases the address and
+// sends no DeleteEndpoint; the endpoint must not be announced.
+func TestADiskThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := inMemory(t, drivertest.New())
+		d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+		_ = d.host.Story()
+		slow := make(chan struct{})
+		d.host.Before("Commit", func(context.Context) error { <-slow; return nil })
+		d.late("CreateEndpoint had no answer within", "CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
+		close(slow)
+		synctest.Wait()
+		d.story("")
+		settle(t, d)
+		d.story(gone)
+		d.holds(idle)
+	})
+}
+
+// TestAKernelThatHangs: Join is late, so Docker deletes the endpoint while the port
+// is still being made. In the end there is no port.
+func TestAKernelThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := inMemory(t, drivertest.New())
+		d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+		d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
+		_ = d.host.Story()
+		stuck := make(chan struct{})
+		d.host.Before("Plug", func(context.Context) error { <-stuck; return nil })
+		d.late("Join had no answer within", "Join", about(netA, end1))
+		d.late("an earlier call for endpoint/111", "Leave", about(netA, end1))
+		d.late("an earlier call for endpoint/111", "DeleteEndpoint", about(netA, end1))
+		if _, ok := d.driver.Holder(netip.MustParseAddr("10.32.0.2")); !ok {
+			t.Error("nobody holds an address whose port may be there")
+		}
+		close(stuck)
+		synctest.Wait()
+		settle(t, d)
+		d.story("kernel: plug " + one + "\n" + gone)
+		d.holds(idle)
+	})
+}
+
+func TestAKernelThatHangsAtUnplug(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := inMemory(t, drivertest.New())
+		d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+		d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
+		d.host.Before("Unplug", polite)
+		d.late("DeleteEndpoint was not done in time", "DeleteEndpoint", about(netA, end1))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := d.driver.Settle(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("settle: %v", err)
+		}
+		d.host.Before("Unplug", nil)
+		settle(t, d)
+		d.holds(idle)
+	})
+}

@@ -1,0 +1,233 @@
+package driver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"testing"
+
+	"github.com/weftnet/weft/driver/drivertest"
+	"github.com/weftnet/weft/netmap"
+)
+
+var errDiskFull = errors.New("no space left on device")
+
+func failing(err error) func(context.Context) error {
+	return func(context.Context) error { return err }
+}
+
+func settle(t *testing.T, d *docker) {
+	t.Helper()
+	if err := d.driver.Settle(t.Context()); err != nil {
+		t.Errorf("settle: %v", err)
+	}
+}
+
+func TestCreateAndDeleteNetworkAgain(t *testing.T) {
+	d := overSocket(t, drivertest.New())
+	d.ok("DeleteNetwork", object{"NetworkID": netA})
+	for range 2 {
+		d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+	}
+	d.story(made)
+	d.refused(400, "network aaaaaaaaaaaa exists with subnets [10.32.0.0/20], not [10.33.0.0/20]", "CreateNetwork", createNetwork(netA, "10.33.0.0/20"))
+	d.holds(`ledger: network 1 10.32.0.0/20
+		disk: network aaaaaaaaaaaa`)
+	for range 2 {
+		d.ok("DeleteNetwork", object{"NetworkID": netA})
+	}
+	d.story("ledger: docker aaaaaaaaaaaa leaves network 1")
+	d.ok("CreateNetwork", createNetwork(netA, "10.33.0.0/20"))
+	d.holds(`ledger: network 2 10.33.0.0/20
+		disk: network aaaaaaaaaaaa`)
+}
+
+func TestTwinsOnOneHostAreRefused(t *testing.T) {
+	d := overSocket(t, drivertest.New())
+	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20", "fd00::/64"))
+	_ = d.host.Story()
+	const says = "is in use on this host by Docker network aaaaaaaaaaaa; use that one, or another --subnet"
+	d.refused(400, "subnet 10.32.0.0/20 "+says, "CreateNetwork", createNetwork(netB, "10.32.0.0/20"))
+	d.refused(400, "subnet fd00::/64 "+says, "CreateNetwork", createNetwork(netB, "10.40.0.0/20", "fd00::/64"))
+	d.story("")
+	d.ok("DeleteNetwork", object{"NetworkID": netA})
+	d.ok("CreateNetwork", createNetwork(netB, "10.32.0.0/20"))
+}
+
+func TestOfParallelTwinsOneWins(t *testing.T) {
+	d := overSocket(t, drivertest.New())
+	var ok, refused int
+	var mu sync.Mutex
+	var calls sync.WaitGroup
+	for i := range 16 {
+		calls.Go(func() {
+			status, _ := d.say("CreateNetwork", createNetwork(id(fmt.Sprintf("%x", i)), "10.32.0.0/20", "fd00::/64"))
+			mu.Lock()
+			defer mu.Unlock()
+			switch status {
+			case 200:
+				ok++
+			case 400:
+				refused++
+			}
+		})
+	}
+	calls.Wait()
+	if ok != 1 || refused != 15 || len(d.driver.Networks()) != 1 {
+		t.Errorf("%d made, %d refused: %v", ok, refused, d.driver.Networks())
+	}
+}
+
+func TestRefusalsOfTheLedgerReachTheUser(t *testing.T) {
+	d := overSocket(t, drivertest.New())
+	d.host.Before("EnsureNetwork", failing(netmap.Refuse(netmap.Conflict, "network shop exists with MTU 1400, not 1300; use the same options on every host")))
+	d.refused(500, "driver: network shop exists with MTU 1400, not 1300; use the same options on every host", "CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+	d.story("")
+	d.holds("")
+	d.refused(500, "network aaaaaaaaaaaa is not known to Weft on this host", "CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
+}
+
+func TestALedgerThatCannotBeReachedHearsLater(t *testing.T) {
+	d := overSocket(t, drivertest.New())
+	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+	d.host.Before("LeaveNetwork", failing(netmap.Refuse(netmap.NoQuorum, "keepers b and c do not answer")))
+	d.refused(500, "network aaaaaaaaaaaa is removed here, the cluster will be told again: keepers b and c do not answer", "DeleteNetwork", object{"NetworkID": netA})
+	d.holds(`ledger: network 1 10.32.0.0/20
+		disk: network aaaaaaaaaaaa`)
+	if err := d.driver.Settle(t.Context()); !errors.Is(err, &netmap.Refusal{Kind: netmap.NoQuorum}) {
+		t.Errorf("settle: %v", err)
+	}
+	d.refused(500, "is not known to Weft", "CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
+	_ = d.host.Story()
+
+	// The agent restarts in between, then the keepers are back.
+	d = overSocket(t, d.host)
+	d.host.Before("LeaveNetwork", nil)
+	settle(t, d)
+	settle(t, d)
+	d.story("ledger: docker aaaaaaaaaaaa leaves network 1")
+	d.holds("")
+}
+
+// TestANetworkThatCameBackIsNotLeft: `network rm` and `network create` while the
+// ledger cannot be reached for leaving, under another id and under the same one,
+// as swarm does.
+func TestANetworkThatCameBackIsNotLeft(t *testing.T) {
+	for name, again := range map[string]string{"another id": netB, "the same id": netA} {
+		t.Run(name, func(t *testing.T) {
+			d := overSocket(t, drivertest.New())
+			d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+			d.host.Before("LeaveNetwork", failing(errors.New("no majority")))
+			d.say("DeleteNetwork", object{"NetworkID": netA})
+			d.ok("CreateNetwork", createNetwork(again, "10.32.0.0/20"))
+			_ = d.host.Story()
+			d.host.Before("LeaveNetwork", nil)
+			settle(t, d)
+			if again == netB {
+				d.story("ledger: docker aaaaaaaaaaaa goes, another stays in network 1")
+			} else {
+				d.story("")
+			}
+			d.holds(fmt.Sprintf(`ledger: network 1 10.32.0.0/20
+				disk: network %.12s`, again))
+		})
+	}
+}
+
+// TestCreateWaitsForLeave: the ledger is being told that a network went while it
+// is created anew; the new one must come after, not lose its part.
+func TestCreateWaitsForLeave(t *testing.T) {
+	d := overSocket(t, drivertest.New())
+	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+	_ = d.host.Story()
+	leaving, goOn := make(chan struct{}), make(chan struct{})
+	d.host.Before("LeaveNetwork", func(context.Context) error {
+		close(leaving)
+		<-goOn
+		return nil
+	})
+	var calls sync.WaitGroup
+	calls.Go(func() { d.ok("DeleteNetwork", object{"NetworkID": netA}) })
+	<-leaving
+	calls.Go(func() { d.ok("CreateNetwork", createNetwork(netB, "10.32.0.0/20")) })
+	d.ok("CreateNetwork", createNetwork(id("c"), "10.50.0.0/20")) // others do not wait
+	close(goOn)
+	calls.Wait()
+	d.story(`ledger: docker cccccccccccc makes network 2 10.50.0.0/20
+		ledger: docker aaaaaaaaaaaa leaves network 1
+		ledger: docker bbbbbbbbbbbb makes network 3 10.32.0.0/20`)
+}
+
+func TestADiskThatIsFullKeepsNoNetwork(t *testing.T) {
+	d := overSocket(t, drivertest.New())
+	d.host.Before("Commit", failing(errDiskFull))
+	d.refused(500, "driver: keep network aaaaaaaaaaaa on disk: no space left on device", "CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+	if r := d.driver.Networks(); len(r) != 1 || !r[0].Leaving {
+		t.Errorf("networks %+v", r)
+	}
+	if err := d.driver.Settle(t.Context()); !errors.Is(err, errDiskFull) {
+		t.Errorf("settle: %v", err)
+	}
+	d.holds("ledger: network 1 10.32.0.0/20")
+	d.host.Before("Commit", nil)
+	settle(t, d)
+	d.story(made + `
+		ledger: docker aaaaaaaaaaaa leaves network 1`)
+	d.holds("")
+}
+
+func TestADiskThatIsFullAtDelete(t *testing.T) {
+	d := overSocket(t, drivertest.New())
+	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+	d.host.Before("Commit", failing(errDiskFull))
+	d.refused(500, "on disk: no space left on device", "DeleteNetwork", object{"NetworkID": netA})
+	d.host.Before("Commit", nil)
+	d.ok("CreateNetwork", createNetwork(netB, "10.32.0.0/20")) // Docker has no other
+	settle(t, d)
+	d.holds(`ledger: network 1 10.32.0.0/20
+		disk: network bbbbbbbbbbbb`)
+}
+
+func TestEndpointsThatDockerLeftGoWithTheNetwork(t *testing.T) {
+	d := overSocket(t, drivertest.New())
+	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+	d.ok("CreateNetwork", createNetwork(netB, "10.50.0.0/20"))
+	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
+	d.ok("Join", about(netA, end1))
+	d.ok("CreateEndpoint", createEndpoint(netB, end2, "10.50.0.2/20"))
+	_ = d.host.Story()
+	d.ok("DeleteNetwork", object{"NetworkID": netA})
+	d.story(`facts: no endpoint 111111111111
+		kernel: unplug endpoint 111111111111
+		addresses: free are those of endpoint 111111111111 at 10.32.0.2 02:57:0a:20:00:02 in network 1
+		ledger: docker aaaaaaaaaaaa leaves network 1`)
+	d.holds(`ledger: network 2 10.50.0.0/20
+		fact: endpoint 222222222222 at 10.50.0.2 02:57:0a:32:00:02 in network 2
+		disk: endpoint 222222222222
+		disk: network bbbbbbbbbbbb`)
+}
+
+func TestWhatTheHostHolds(t *testing.T) {
+	d := overSocket(t, drivertest.New())
+	for _, n := range []string{netB, netA} {
+		d.ok("CreateNetwork", createNetwork(n, "10."+map[string]string{netA: "32", netB: "50"}[n]+".0.0/20"))
+	}
+	d.ok("CreateEndpoint", createEndpoint(netB, end2, "10.50.0.2/20"))
+	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
+	if n := d.driver.Networks(); len(n) != 2 || n[0].Docker != netA || n[1].Docker != netB {
+		t.Errorf("networks %+v", n)
+	}
+	if e := d.driver.Endpoints(); len(e) != 2 || string(e[0].Endpoint.ID) != end1 || e[0].Docker != netA {
+		t.Errorf("endpoints %+v", e)
+	}
+	if r, ok := d.driver.Holder(netip.MustParseAddr("10.50.0.2")); !ok || string(r.Endpoint.ID) != end2 {
+		t.Errorf("holder %+v %v", r, ok)
+	}
+	for _, a := range []netip.Addr{{}, netip.MustParseAddr("10.50.0.3")} {
+		if r, ok := d.driver.Holder(a); ok {
+			t.Errorf("holder of %v: %+v", a, r)
+		}
+	}
+}

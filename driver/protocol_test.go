@@ -1,0 +1,280 @@
+package driver_test
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weftnet/weft/driver"
+	"github.com/weftnet/weft/driver/drivertest"
+	"github.com/weftnet/weft/rpc"
+)
+
+var update = flag.Bool("update", false, "rewrite the stories in testdata")
+
+// docker is a dockerd that calls the driver of a host.
+type docker struct {
+	t      testing.TB
+	host   *drivertest.Host
+	driver *driver.Driver
+	call   func(*http.Request) (int, string)
+}
+
+// agent makes the driver of a host and the server before it.
+func agent(t testing.TB, host *drivertest.Host) (*driver.Driver, *rpc.Server) {
+	t.Helper()
+	d, err := driver.New(host.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, rpc.New(rpc.Config{Routes: d.Routes()})
+}
+
+// overSocket is a dockerd at a real unix socket.
+func overSocket(t testing.TB, host *drivertest.Host) *docker {
+	t.Helper()
+	d, server := agent(t, host)
+	path := filepath.Join(t.TempDir(), "weft.sock")
+	l, err := rpc.Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}}
+	t.Cleanup(func() {
+		client.CloseIdleConnections()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := server.Close(ctx); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		if err := <-served; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return &docker{t: t, host: host, driver: d, call: func(r *http.Request) (int, string) {
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Error(err)
+			return 0, ""
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		return resp.StatusCode, string(b)
+	}}
+}
+
+// inMemory is a dockerd without a socket, for bubbles of virtual time and fuzzing.
+func inMemory(t testing.TB, host *drivertest.Host) *docker {
+	t.Helper()
+	d, server := agent(t, host)
+	return &docker{t: t, host: host, driver: d, call: func(r *http.Request) (int, string) {
+		w := httptest.NewRecorder()
+		server.ServeHTTP(w, r)
+		return w.Code, w.Body.String()
+	}}
+}
+
+// say makes one call of the driver protocol; body is text, or a value for JSON.
+func (d *docker) say(method string, body any) (status int, answer string) {
+	d.t.Helper()
+	text, isText := body.(string)
+	if !isText {
+		b, err := json.Marshal(body)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		text = string(b)
+	}
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://plugin.moby.localhost/NetworkDriver."+method, strings.NewReader(text))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	r.Header.Set("Accept", "application/vnd.docker.plugins.v1.2+json")
+	return d.call(r)
+}
+
+// ok makes a call that must succeed.
+func (d *docker) ok(method string, body any) string {
+	d.t.Helper()
+	status, answer := d.say(method, body)
+	if status != http.StatusOK || strings.Contains(answer, `"Err"`) {
+		d.t.Errorf("%s %v: %d %s", method, body, status, answer)
+	}
+	return answer
+}
+
+// refused makes a call that must fail with a status and a sentence for the user.
+func (d *docker) refused(status int, says, method string, body any) {
+	d.t.Helper()
+	got, answer := d.say(method, body)
+	var failure struct{ Err string }
+	if err := json.Unmarshal([]byte(answer), &failure); err != nil || got != status || !strings.Contains(failure.Err, says) {
+		d.t.Errorf("%s %v: %d %s\nwant %d saying %q", method, body, got, answer, status, says)
+	}
+}
+
+// story compares what was asked of the host since the last time.
+func (d *docker) story(want string) {
+	d.t.Helper()
+	if diff := cmp.Diff(lines(want), d.host.Story()); diff != "" {
+		d.t.Errorf("story (-want +got):\n%s", diff)
+	}
+}
+
+// holds compares what the host holds now.
+func (d *docker) holds(want string) {
+	d.t.Helper()
+	if diff := cmp.Diff(lines(want), d.host.String()); diff != "" {
+		d.t.Errorf("the host holds (-want +got):\n%s", diff)
+	}
+}
+
+// lines takes the indentation of Go source out of a text.
+func lines(s string) string {
+	out := strings.Split(strings.TrimSpace(s), "\n")
+	for i := range out {
+		out[i] = strings.TrimSpace(out[i])
+	}
+	return strings.Join(out, "\n")
+}
+
+type object map[string]any
+
+// Ids as long as Docker's.
+var (
+	netA, netB = id("a"), id("b")
+	end1, end2 = id("1"), id("2")
+)
+
+func id(digit string) string { return strings.Repeat(digit, 64) }
+
+func pool(subnet string) object {
+	return object{"AddressSpace": "weft", "Pool": subnet, "Gateway": ""}
+}
+
+func createNetwork(id string, pools ...string) object {
+	v4, v6 := []object{}, []object{}
+	for _, p := range pools {
+		if strings.Contains(p, ":") {
+			v6 = append(v6, pool(p))
+		} else {
+			v4 = append(v4, pool(p))
+		}
+	}
+	return object{"NetworkID": id, "IPv4Data": v4, "IPv6Data": v6, "Options": object{"com.docker.network.generic": object{}}}
+}
+
+func createEndpoint(network, id, addr string) object {
+	return object{"NetworkID": network, "EndpointID": id, "Interface": object{"Address": addr, "AddressIPv6": "", "MacAddress": ""}, "Options": object{}}
+}
+
+func about(network, id string) object { return object{"NetworkID": network, "EndpointID": id} }
+
+// TestWhatDockerReallySends plays whole lives of a network, as each generation of
+// Docker sends them, and compares answers and effects with the story beside them.
+func TestWhatDockerReallySends(t *testing.T) {
+	for _, version := range []string{"20.10", "28", "29"} {
+		t.Run(version, func(t *testing.T) {
+			d := overSocket(t, drivertest.New())
+			bodies, err := filepath.Glob(filepath.Join("testdata", version, "*.json"))
+			if err != nil || len(bodies) == 0 {
+				t.Fatal("no bodies", err)
+			}
+			var told strings.Builder
+			for _, file := range bodies {
+				body, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, method, _ := strings.Cut(strings.TrimSuffix(filepath.Base(file), ".json"), "-")
+				fmt.Fprintf(&told, "%s\n", method)
+				if s := d.host.Story(); s != "" {
+					t.Errorf("before %s: %s", method, s)
+				}
+				answer := d.ok(method, string(body))
+				if s := d.host.Story(); s != "" {
+					fmt.Fprintf(&told, "  %s\n", strings.ReplaceAll(s, "\n", "\n  "))
+				}
+				fmt.Fprintf(&told, "  → %s\n", answer)
+			}
+			d.holds("")
+			golden(t, filepath.Join("testdata", version, "story.txt"), told.String())
+		})
+	}
+}
+
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
+// methods are all that need a body.
+var methods = []string{
+	"GwAllocCheck", "AllocateNetwork", "FreeNetwork", "CreateNetwork", "DeleteNetwork", "CreateEndpoint", "DeleteEndpoint",
+	"EndpointOperInfo", "Join", "Leave", "ProgramExternalConnectivity", "RevokeExternalConnectivity", "DiscoverNew", "DiscoverDelete",
+}
+
+func TestARepeatedCallWithoutItsBodyChangesNothing(t *testing.T) {
+	d := overSocket(t, drivertest.New())
+	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
+	before := d.host.String()
+	_ = d.host.Story()
+	for _, method := range methods {
+		for _, body := range []string{"", " \n", "null", "[]", `"`, "\x00", `{"NetworkID":`, `{"NetworkID":7}`, `{} {}`} {
+			status, answer := d.say(method, body)
+			// Methods without a meaning here read nothing but that it is an object.
+			if status != http.StatusBadRequest && !(status == http.StatusOK && strings.HasPrefix(body, `{"NetworkID":7`)) {
+				t.Errorf("%s %q: %d %s", method, body, status, answer)
+			}
+		}
+	}
+	d.story("")
+	d.holds(before)
+}
+
+func TestSwarmIsToldToGoWithout(t *testing.T) {
+	d := overSocket(t, drivertest.New())
+	d.refused(400, "Weft needs no swarm", "AllocateNetwork", `{"NetworkID":"x","Options":null,"IPv4Data":[],"IPv6Data":null}`)
+	d.ok("FreeNetwork", `{"NetworkID":"x"}`)
+	d.story("")
+}
+
+func TestFieldsOfNewerDockers(t *testing.T) {
+	d := overSocket(t, drivertest.New())
+	body := createNetwork(netA, "10.32.0.0/20")
+	body["Labels"] = object{"a": []int{1, 2}}
+	body["Options"] = object{"com.docker.network.generic": nil, "com.docker.network.new": object{"deep": true}}
+	d.ok("CreateNetwork", body)
+	d.story("ledger: docker aaaaaaaaaaaa makes network 1 10.32.0.0/20")
+}
