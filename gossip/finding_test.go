@@ -243,6 +243,11 @@ func TestFoundersThatMetBeforeFounding(t *testing.T) {
 			h.say(container(n+1, 1))
 		}
 		w.settled(10*time.Second, w.hosts...)
+		before := w.hosts[1].View()
+		w.hosts[1].SetCluster(ours)
+		if !w.hosts[1].Synced() || w.hosts[1].View() != before {
+			t.Error("saying the cluster again begins anew")
+		}
 	})
 }
 

@@ -171,9 +171,13 @@ func (g *Gossip) run(task func()) bool {
 }
 
 // SetCluster says that this newcomer was admitted, or founded the cluster. Its
-// facts are told from now on.
+// facts are told from now on. Saying it again changes nothing.
 func (g *Gossip) SetCluster(id netmap.ClusterID) {
 	g.mu.Lock()
+	if g.facts.Cluster() == id {
+		g.mu.Unlock()
+		return
+	}
 	g.facts.SetCluster(id)
 	g.changeIdentity(func(m *meta) { m.Cluster = id })
 	g.out = outbox{lead: g.out.lead}
