@@ -234,14 +234,18 @@ func await(ctx context.Context, within time.Duration, look func(context.Context)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+	var wrong error
 	for {
 		err := look(limited)
 		if err == nil {
 			return nil
 		}
+		if wrong == nil || limited.Err() == nil { // else it says only that the time is over
+			wrong = err
+		}
 		select {
 		case <-limited.Done():
-			return fmt.Errorf("still after %v: %w", within, err)
+			return fmt.Errorf("still after %v: %w", within, wrong)
 		case <-tick.C:
 		}
 	}

@@ -306,7 +306,7 @@ func matrix(ctx context.Context, boxes ...box) error {
 // page checks that a container fetches another's page.
 func (s *scene) page(from box, addr netip.Addr, want string) {
 	s.t.Helper()
-	out, err := from.exec(s.t.Context(), "wget", "-q", "-T", "3", "-O", "-", "http://"+netip.AddrPortFrom(addr, 80).String()+"/")
+	out, err := from.exec(s.t.Context(), "timeout", "3", "wget", "-q", "-O", "-", "http://"+netip.AddrPortFrom(addr, 80).String()+"/")
 	if err != nil || out != want {
 		s.t.Errorf("%s on %s fetched %q from %s, want %q (%v)", from.name, from.host.Name(), out, addr, want, err)
 	}

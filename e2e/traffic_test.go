@@ -194,7 +194,7 @@ func TestIntegrationNamesOnOneHost(t *testing.T) {
 	s.run(s.lab.Host(2), name, "server", "--network-alias", "alias")
 	client := s.run(s.lab.Host(2), name, "client")
 	for _, host := range []string{s.name("server"), "alias"} {
-		out, err := client.exec(t.Context(), "wget", "-q", "-T", "3", "-O", "-", "http://"+net.JoinHostPort(host, "80")+"/")
+		out, err := client.exec(t.Context(), "timeout", "3", "wget", "-q", "-O", "-", "http://"+net.JoinHostPort(host, "80")+"/")
 		if err != nil || out != "server" {
 			t.Errorf("the page of %s is %q (%v)", host, out, err)
 		}
