@@ -59,8 +59,7 @@ func (p *Port) Call(ctx context.Context, to netip.AddrPort, name string, body []
 	if err == nil {
 		body, err = got.result()
 	}
-	var refusal *netmap.Refusal
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*netmap.Refusal](err); ok {
 		return nil, refusal
 	}
 	if err == nil {

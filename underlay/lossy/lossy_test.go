@@ -85,7 +85,7 @@ func TestDatagramsAreLostDoubledAndReordered(t *testing.T) {
 
 func TestASeedGivesTheSameLosses(t *testing.T) {
 	run := func(seed uint64) (got []byte) {
-		synctest.Test(t, func(t *testing.T) {
+		synctest.Test(t, func(*testing.T) {
 			n := lossy.New(seed, lossy.Link{Loss: 0.5, Delay: time.Millisecond})
 			from, _ := n.Host(a).ListenPacket(at(a))
 			to, _ := n.Host(b).ListenPacket(at(b))
