@@ -23,14 +23,6 @@ var (
 func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 func addr(s string) netip.Addr     { return netip.MustParseAddr(s) }
 
-func mac(s string) netmap.MAC {
-	m, err := netmap.ParseMAC(s)
-	if err != nil {
-		panic(err)
-	}
-	return m
-}
-
 func host(id netmap.HostID, underlay string, mtu int) netmap.HostView {
 	return netmap.HostView{ID: id, Fact: netmap.HostFact{Underlay: netip.AddrPortFrom(addr(underlay), 7950), MTU: mtu}}
 }
@@ -165,7 +157,8 @@ func TestWhereAddressesLead(t *testing.T) {
 				e := endpoint(idB, hostB, "10.32.1.2")
 				e.MAC = netmap.MAC{1}
 				return e
-			}())), local(), map[string]string{},
+			}())), local(),
+			map[string]string{},
 		},
 		{
 			"no MAC announced",
@@ -173,7 +166,8 @@ func TestWhereAddressesLead(t *testing.T) {
 				e := endpoint(idB, hostB, "10.32.1.2")
 				e.MAC = netmap.MAC{}
 				return e
-			}())), local(), map[string]string{"10.32.1.2": "192.0.2.2"},
+			}())), local(),
+			map[string]string{"10.32.1.2": "192.0.2.2"},
 		},
 	}
 	for _, c := range cases {

@@ -55,13 +55,13 @@ const purgeGroup = 0x77656674
 
 // purge deletes devices; the other end of a veth pair goes along. All go at once,
 // since each time the kernel waits for all its processors.
-func (s *space) purge(ours func(netlink.Link) bool) (removed []string, err error) {
+func (s *space) purge(match func(netlink.Link) bool) (removed []string, err error) {
 	links, err := retry(s.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("linux: list devices: %w", err)
 	}
 	for _, l := range links {
-		if !ours(l) {
+		if !match(l) {
 			continue
 		}
 		if err := s.LinkSetGroup(l, purgeGroup); err != nil {

@@ -180,22 +180,33 @@ func (k *Kernel) unpin() (was bool, err error) {
 		if err := enterMounts(pid); err != nil {
 			return err
 		}
-		for unix.Unmount(k.cfg.Pin, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
-			was = true
-		}
-		if err := os.Remove(k.cfg.Pin); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		} else if err == nil {
-			was = true
-		}
-		for dir := filepath.Dir(k.cfg.Pin); filepath.Base(dir) == "netns" || filepath.Base(dir) == "weft"; dir = filepath.Dir(dir) {
-			if os.Remove(dir) != nil { // not empty: others' too
-				break
-			}
-		}
-		return nil
+		was, err = removePin(k.cfg.Pin)
+		return err
 	})
 	return was, err
+}
+
+func removePin(path string) (was bool, err error) {
+	for unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
+		was = true
+	}
+	err = os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return was, nil
+	}
+	if err != nil {
+		return was, err
+	}
+	dir := filepath.Dir(path)
+	for ours(dir) && os.Remove(dir) == nil { // until one is not empty: others' too
+		dir = filepath.Dir(dir)
+	}
+	return true, nil
+}
+
+func ours(dir string) bool {
+	name := filepath.Base(dir)
+	return name == "netns" || name == "weft"
 }
 
 // quiet keeps new devices of the namespace from listening to router

@@ -103,8 +103,8 @@ func onThread(fn func() error) error {
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
-			done <- onThread(fn) // while this goroutine occupies the main thread
-			runtime.UnlockOSThread()
+			done <- onThread(fn)     // while this goroutine occupies the main thread
+			runtime.UnlockOSThread() //nolint:forbidigo // the main thread has entered nothing
 			return
 		}
 		done <- fn()

@@ -80,8 +80,9 @@ func (s *space) wanted(want string) (func(Underlay) bool, error) {
 // defaultSource asks the kernel which address it would send from; nothing is
 // sent. A host without a default route that has one address only has no choice.
 func (s *space) defaultSource() netip.Addr {
-	for _, far := range []string{"198.51.100.1", "2000::1"} { // nobody's (RFC 5737, IANA)
-		routes, err := s.RouteGet(net.ParseIP(far))
+	// Nobody's addresses (RFC 5737, IANA).
+	for _, far := range []netip.Addr{netip.AddrFrom4([4]byte{198, 51, 100, 1}), netip.AddrFrom16([16]byte{0: 0x20, 15: 1})} {
+		routes, err := s.RouteGet(far.AsSlice())
 		if err == nil && len(routes) > 0 && routes[0].Src != nil {
 			return addrOf(routes[0].Src)
 		}
