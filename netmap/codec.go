@@ -101,7 +101,7 @@ func appendNetwork(b []byte, n Network) []byte {
 	for _, p := range n.Subnets {
 		b = appendPrefix(b, p)
 	}
-	b = appendBool(appendBool(appendUvarint(b, uint64(n.MTU)), n.Multicast), n.Internal)
+	b = appendBool(appendBool(appendBool(appendUvarint(b, uint64(n.MTU)), n.Multicast), n.Internal), n.Retired)
 	b = appendUvarint(b, uint64(len(n.DockerOptions)))
 	for _, k := range slices.Sorted(maps.Keys(n.DockerOptions)) {
 		b = appendString(appendString(b, k), n.DockerOptions[k])

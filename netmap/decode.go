@@ -96,7 +96,7 @@ func (r *reader) network(id NetworkID) Network {
 	for range r.count(maxList) {
 		n.Subnets = append(n.Subnets, r.prefix())
 	}
-	n.MTU, n.Multicast, n.Internal = r.count(maxMTU), r.bool(), r.bool()
+	n.MTU, n.Multicast, n.Internal, n.Retired = r.count(maxMTU), r.bool(), r.bool(), r.bool()
 	for range r.count(maxList) {
 		if n.DockerOptions == nil {
 			n.DockerOptions = map[string]string{}

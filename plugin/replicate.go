@@ -69,6 +69,7 @@ func (r *replicator) retire(ctx context.Context) error {
 				return fmt.Errorf("network %s was removed here, and the other hosts cannot be told yet: %w", d.Name, err)
 			}
 		}
+		r.a.log.Info("network was removed here, so it goes everywhere", "network", d.Name, "id", d.Network)
 		delete(r.gone, id)
 	}
 	return nil
@@ -96,6 +97,7 @@ func (r *replicator) look(ctx context.Context) bool {
 			problem = s.Problem
 			continue
 		}
+		r.a.log.Info("keeping Docker's networks equal", "step", s.String())
 		if err := r.carryOut(ctx, s, networks); err != nil {
 			ok, problem = false, err.Error()
 		}

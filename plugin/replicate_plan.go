@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/weftnet/weft/netmap"
@@ -24,6 +25,20 @@ type step struct {
 	Name    netmap.NetworkID // record that this network…
 	As      string           // …has this name
 	Problem string           // tell the operator
+}
+
+// String is the step in an operator's words.
+func (s step) String() string {
+	switch {
+	case s.Create != nil:
+		return fmt.Sprintf("create %s as %d", s.Create.Name, s.Create.ID)
+	case s.Remove != nil:
+		return "remove " + s.Remove.ID
+	case s.Name != 0:
+		return fmt.Sprintf("name %d %s", s.Name, s.As)
+	default:
+		return "problem"
+	}
 }
 
 // planReplicas compares the networks that the ledger names with those of the

@@ -11,20 +11,11 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// say prints a plan in an operator's words.
+// say prints a plan.
 func say(steps []step) string {
 	var out []string
 	for _, s := range steps {
-		switch {
-		case s.Create != nil:
-			out = append(out, fmt.Sprintf("create %s as %d", s.Create.Name, s.Create.ID))
-		case s.Remove != nil:
-			out = append(out, "remove "+s.Remove.ID)
-		case s.Name != 0:
-			out = append(out, fmt.Sprintf("name %d %s", s.Name, s.As))
-		default:
-			out = append(out, "problem")
-		}
+		out = append(out, s.String())
 	}
 	return strings.Join(out, ", ")
 }
