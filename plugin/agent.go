@@ -97,9 +97,10 @@ func Open(cfg Config) (a *Agent, err error) {
 	_, _ = rand.Read(a.founding[:]) // never fails (crypto/rand)
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop
+	opened := a // a return of nil sets a first
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, a.Close())
+			err = errors.Join(err, opened.Close())
 		}
 	}()
 	for _, open := range []func() error{a.openStore, a.openPort, a.openGossip, a.openDocker, a.openLedger} {
