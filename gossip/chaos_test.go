@@ -118,7 +118,7 @@ func TestEverythingThatGoesWrongHeals(t *testing.T) {
 			}
 			for range 200 {
 				c.step()
-				time.Sleep(time.Duration(c.chance.Int64N(int64(2 * time.Second))))
+				c.pass(time.Duration(c.chance.Int64N(int64(2 * time.Second))))
 			}
 			w.net.HealAll()
 			for n, h := range c.hosts {

@@ -30,7 +30,7 @@ func TestPeersAreResolvedUntilTheyAreThere(t *testing.T) {
 			return []netip.Addr{addrOf(1)}, nil
 		}
 		joiner.start()
-		time.Sleep(3 * time.Minute)
+		w.pass(3 * time.Minute)
 		if joiner.Synced() || len(joiner.Members()) != 0 {
 			t.Error("it found somebody who is not there")
 		}
@@ -157,12 +157,12 @@ func TestADiskThatFailsIsTriedAgain(t *testing.T) {
 		w.settled(10*time.Second, a, b)
 		disk.broken.Store(true)
 		a.say(container(1, 1))
-		time.Sleep(time.Minute)
+		w.pass(time.Minute)
 		if !strings.Contains(b.log.String(), errBroken.Error()) {
 			t.Error("nobody says that the disk is full")
 		}
 		disk.broken.Store(false)
-		time.Sleep(10 * time.Second)
+		w.pass(10 * time.Second)
 		a.stop()
 		b.restart()
 		if !has(b.View(), container(1, 1)) {
@@ -237,7 +237,7 @@ func TestFoundersThatMetBeforeFounding(t *testing.T) {
 			return !slices.ContainsFunc(w.hosts, func(h *host) bool { return len(h.Members()) != 2 })
 		})
 		for n, h := range w.hosts {
-			time.Sleep(time.Duration(n) * time.Second)
+			w.pass(time.Duration(n) * time.Second)
 			h.SetCluster(ours)
 			h.cfg.Cluster = ours
 			h.say(container(n+1, 1))
@@ -265,12 +265,12 @@ func TestSixtyHostsAtOnce(t *testing.T) {
 			return !slices.ContainsFunc(w.hosts, func(h *host) bool { return len(h.Members()) < n-1 || len(h.View().Hosts) < n })
 		})
 		joined := time.Since(begin)
-		time.Sleep(2 * time.Minute) // the news of the start is old
+		w.pass(2 * time.Minute) // the news of the start is old
 		before := make([]gossip.Stats, n)
 		for i, h := range w.hosts {
 			before[i] = h.Stats()
 		}
-		time.Sleep(time.Minute)
+		w.pass(time.Minute)
 		var idle uint64
 		for i, h := range w.hosts {
 			idle += h.Stats().SentBytes - before[i].SentBytes

@@ -31,7 +31,7 @@ func TestFiveHostsKnowTheSame(t *testing.T) {
 func TestAFactIsEverywhereInMilliseconds(t *testing.T) {
 	bubble(t, lan, func(t *testing.T, w *town) {
 		hosts := w.start(10)
-		time.Sleep(20 * time.Second) // joins and echoes are over
+		w.pass(20 * time.Second) // joins and echoes are over
 		var worst time.Duration
 		before := hosts[0].Stats()
 		const events = 20
@@ -42,7 +42,7 @@ func TestAFactIsEverywhereInMilliseconds(t *testing.T) {
 				return !slices.ContainsFunc(hosts, func(h *host) bool { return !has(h.View(), c) })
 			})
 			worst = max(worst, took)
-			time.Sleep(5 * time.Millisecond)
+			w.pass(5 * time.Millisecond)
 		}
 		after := hosts[0].Stats()
 		bytes := float64(after.SentBytes-before.SentBytes) / events
@@ -85,7 +85,7 @@ func TestLostDatagramsAreRepaired(t *testing.T) {
 					h.say(withdrawn(container(int(h.cfg.Host[1]), n-5)))
 				}
 			}
-			time.Sleep(30 * time.Millisecond)
+			w.pass(30 * time.Millisecond)
 		}
 		took := w.settled(10*time.Second, hosts...)
 		if took > 3*time.Second { // the digests would do it too, later
@@ -109,7 +109,7 @@ func TestLostDatagramsAreRepaired(t *testing.T) {
 func TestTheLastDatagramIsLost(t *testing.T) {
 	bubble(t, lan, func(t *testing.T, w *town) {
 		hosts := w.start(4)
-		time.Sleep(time.Minute)
+		w.pass(time.Minute)
 		var sum time.Duration
 		const times = 12
 		for n := range times {
@@ -117,12 +117,12 @@ func TestTheLastDatagramIsLost(t *testing.T) {
 				w.net.SetLink(addrOf(1), addrOf(far), lossy.Link{Loss: 1})
 			}
 			hosts[0].say(container(1, n))
-			time.Sleep(10 * time.Millisecond)
+			w.pass(10 * time.Millisecond)
 			for far := 2; far <= 4; far++ {
 				w.net.SetLink(addrOf(1), addrOf(far), lan)
 			}
 			sum += w.settled(10*time.Second, hosts...)
-			time.Sleep(2 * time.Second)
+			w.pass(2 * time.Second)
 		}
 		t.Logf("a fact whose only datagram was lost to all is known after %s in the mean", sum/times)
 		if sum/times > 1500*time.Millisecond {
@@ -134,11 +134,11 @@ func TestTheLastDatagramIsLost(t *testing.T) {
 func TestOvertakingCausesNoPulls(t *testing.T) {
 	bubble(t, lossy.Link{Delay: time.Millisecond, Jitter: 10 * time.Millisecond}, func(t *testing.T, w *town) {
 		hosts := w.start(2)
-		time.Sleep(time.Minute)
+		w.pass(time.Minute)
 		before := hosts[1].Stats()
 		for n := range 100 {
 			hosts[0].say(container(1, n))
-			time.Sleep(3 * time.Millisecond)
+			w.pass(3 * time.Millisecond)
 		}
 		w.settled(time.Second, hosts...)
 		after := hosts[1].Stats()
@@ -157,7 +157,7 @@ func TestACutLongerThanMemberlistRemembersHeals(t *testing.T) {
 		w.until("its death", time.Minute, func() bool { return !aliveAt(hosts[0], id(5)) })
 		alone.say(container(5, 1))
 		others[1].say(container(2, 1))
-		time.Sleep(2 * time.Minute)
+		w.pass(2 * time.Minute)
 		if has(others[0].View(), container(5, 1)) || len(others[0].View().Hosts) != 5 {
 			t.Error("the cut let something through, or facts of an unreachable host were dropped")
 		}
@@ -173,7 +173,7 @@ func TestHalvesOfAClusterFindEachOther(t *testing.T) {
 	bubble(t, lan, func(t *testing.T, w *town) {
 		hosts := w.start(6)
 		w.net.Split(addrOf(1), addrOf(2), addrOf(3))
-		time.Sleep(5 * time.Minute)
+		w.pass(5 * time.Minute)
 		hosts[0].say(container(1, 1))
 		hosts[5].say(container(6, 1))
 		w.net.HealAll()
@@ -197,7 +197,7 @@ func TestARestartChangesNothingInTheView(t *testing.T) {
 			return slices.ContainsFunc(hosts[0].Members(), func(m gossip.Member) bool { return m.ID == id(2) && m.Start == 2 && m.Alive })
 		})
 		for range 100 {
-			time.Sleep(100 * time.Millisecond)
+			w.pass(100 * time.Millisecond)
 			if hosts[0].View() != before {
 				t.Fatal("the view changed though the host says what it said before")
 			}
@@ -242,7 +242,7 @@ func TestTwoClustersRefuseEachOther(t *testing.T) {
 		a.start()
 		b.start()
 		w.until("a refusal on both sides", 30*time.Second, func() bool { return len(a.Refused()) > 0 && len(b.Refused()) > 0 })
-		time.Sleep(10 * time.Minute)
+		w.pass(10 * time.Minute)
 		for _, h := range []*host{a, b} {
 			got := h.Refused()
 			if len(got) != 1 || got[0].Count < 2 {
@@ -272,14 +272,14 @@ func TestClustersDoNotMergeThroughANewcomer(t *testing.T) {
 			h.start()
 		}
 		w.until("both members at the newcomer", time.Minute, func() bool { return aliveAt(c, id(1)) && aliveAt(c, id(2)) })
-		time.Sleep(2 * time.Minute)
+		w.pass(2 * time.Minute)
 		if c.Synced() || len(c.View().Hosts) != 1 {
 			t.Errorf("a newcomer took facts in: %+v", c.View().Hosts)
 		}
 		c.SetCluster(ours)
 		c.cfg.Cluster = ours
 		w.settled(15*time.Second, a, c)
-		time.Sleep(time.Minute)
+		w.pass(time.Minute)
 		if aliveAt(a, id(2)) || aliveAt(b, id(1)) || len(b.View().Hosts) != 1 {
 			t.Error("the clusters merged")
 		}
@@ -372,7 +372,7 @@ func TestANewcomerIsAdmitted(t *testing.T) {
 		if m := newcomer.Members()[0]; m.Cluster != ours || m.Name != "host-1" || m.Addr != member.cfg.Advertise {
 			t.Errorf("the newcomer sees %+v", m)
 		}
-		time.Sleep(time.Minute)
+		w.pass(time.Minute)
 		if len(member.View().Hosts) != 1 {
 			t.Error("facts of a newcomer are told before it is admitted")
 		}
@@ -406,7 +406,7 @@ func TestLeaveIsKnownAtOnceAndCloseIsNot(t *testing.T) {
 	bubble(t, lan, func(t *testing.T, w *town) {
 		hosts := w.start(3)
 		hosts[1].stop()
-		time.Sleep(500 * time.Millisecond)
+		w.pass(500 * time.Millisecond)
 		if !aliveAt(hosts[0], id(2)) {
 			t.Error("a host that only closed is dead at once")
 		}

@@ -75,7 +75,7 @@ func TestGarbageIsRefusedCountedAndNamed(t *testing.T) {
 				}
 			}
 		}
-		time.Sleep(10 * time.Second)
+		w.pass(10 * time.Second)
 		s := hosts[0].Stats()
 		t.Logf("%+v", s)
 		if s.Malformed < 150 || s.Foreign < 50 {
@@ -95,7 +95,7 @@ func TestGarbageIsRefusedCountedAndNamed(t *testing.T) {
 func TestADigestThatDiffersIsFollowedUp(t *testing.T) {
 	bubble(t, lan, func(t *testing.T, w *town) {
 		hosts := w.start(2)
-		time.Sleep(time.Minute)
+		w.pass(time.Minute)
 		stranger := w.stranger(66)
 		defer func() { _ = stranger.Close() }()
 		other := id(2)
@@ -134,7 +134,7 @@ func TestClonesAreReported(t *testing.T) {
 				copied.cfg.Host = id(2)
 				disguise(&copied.cfg)
 				copied.start()
-				time.Sleep(2 * time.Minute)
+				w.pass(2 * time.Minute)
 				told := 0
 				for _, h := range w.hosts {
 					for len(h.clones) > 0 {
@@ -162,9 +162,9 @@ func TestAnOlderDiskIsReported(t *testing.T) {
 		hosts[1].restart()
 		hosts[1].restart()
 		w.settled(30*time.Second, hosts...)
-		time.Sleep(2 * time.Minute) // the earlier starts are forgotten
+		w.pass(2 * time.Minute) // the earlier starts are forgotten
 		hosts[1].stop()
-		time.Sleep(2 * time.Minute)
+		w.pass(2 * time.Minute)
 		hosts[1].cfg.Start, hosts[1].cfg.Nonce = 1, 77<<40
 		hosts[1].restart() // start 2 again, with another nonce
 		w.until("the report", time.Minute, func() bool { return len(hosts[1].clones) > 0 })

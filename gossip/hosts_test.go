@@ -199,6 +199,9 @@ func has(v *netmap.View, c netmap.Change) bool {
 	return slices.ContainsFunc(v.Endpoints, func(e netmap.EndpointView) bool { return e.ID == c.Value.(netmap.Endpoint).ID })
 }
 
+// pass lets virtual time pass, in which things happen or must not.
+func (w *town) pass(d time.Duration) { time.Sleep(d) }
+
 // until waits for a condition and says how long it took.
 func (w *town) until(what string, limit time.Duration, ok func() bool) time.Duration {
 	w.t.Helper()
