@@ -59,8 +59,7 @@ func (a *Agent) ReleaseSubnet(ctx context.Context, p netip.Prefix) error {
 	return err
 }
 
-// Reserve implements ipam.Decisions. An address in another host's block is asked
-// of its owner first.
+// Reserve implements ipam.Decisions.
 func (a *Agent) Reserve(ctx context.Context, subnet netip.Prefix, name string, addr netip.Addr) (netmap.Subnet, error) {
 	r, err := a.decide(ctx, ledger.Command{Kind: ledger.KindReserve, Reserve: &ledger.Reserve{Subnet: subnet, Name: name, Addr: addr}})
 	if err != nil {
