@@ -1,7 +1,6 @@
 package gossip_test
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -283,80 +282,6 @@ func TestClustersDoNotMergeThroughANewcomer(t *testing.T) {
 		if aliveAt(a, id(2)) || aliveAt(b, id(1)) || len(b.View().Hosts) != 1 {
 			t.Error("the clusters merged")
 		}
-	})
-}
-
-func TestDecisionsReachEveryHost(t *testing.T) {
-	bubble(t, lan, func(t *testing.T, w *town) {
-		w.host(1, ours).cfg.Keeper = true
-		w.host(2, ours).cfg.Keeper = true
-		w.host(3, ours)
-		w.host(4, ours)
-		for _, h := range w.hosts {
-			h.start()
-		}
-		w.settled(30*time.Second, w.hosts...)
-		publish := func(h *host, index uint64, lead, whole bool) {
-			n := netmap.Network{ID: netmap.NetworkID(index), VNI: netmap.FirstVNI}
-			d := gossip.Decisions{Generation: 1, Index: index, Lead: lead, Whole: whole, Changes: []netmap.Change{{Key: netmap.NetworkKey(n.ID), Value: n}}}
-			if err := h.PublishDecisions(d); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for _, index := range []uint64{3, 4, 9} { // raft's own entries take the others
-			publish(w.hosts[0], index, true, false)
-			publish(w.hosts[1], index, false, false)
-		}
-		begin := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		defer cancel()
-		if err := w.hosts[3].WaitDecided(ctx, 9); err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("a decision is known at a host that is no keeper after %s", time.Since(begin))
-		if v := w.hosts[3].View(); v.Decided != 9 || len(v.Networks) != 3 {
-			t.Errorf("decided %d, networks %v", v.Decided, v.Networks)
-		}
-
-		publish(w.hosts[1], 12, false, false) // nobody leads: it is not sent
-		begin = time.Now()
-		if err := w.hosts[3].WaitDecided(ctx, 12); err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("asked for, it is known after %s", time.Since(begin))
-		if took := time.Since(begin); took > 100*time.Millisecond {
-			t.Errorf("asking a keeper took %s", took)
-		}
-
-		publish(w.hosts[1], 20, false, true) // a restored snapshot drops what it lacks
-		publish(w.hosts[0], 20, true, true)
-		w.settled(20*time.Second, w.hosts...)
-		if v := w.hosts[2].View(); v.Decided != 20 || len(v.Networks) != 1 {
-			t.Errorf("after a snapshot: decided %d, networks %v", v.Decided, v.Networks)
-		}
-		short, stop := context.WithTimeout(t.Context(), 3*time.Second)
-		defer stop()
-		if err := w.hosts[2].WaitDecided(short, 99); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("waiting for what was never decided: %v", err)
-		}
-	})
-}
-
-func TestALargeDecisionIsPulled(t *testing.T) {
-	bubble(t, lan, func(t *testing.T, w *town) {
-		hosts := w.start(3)
-		d := gossip.Decisions{Generation: 1, Index: 7, Lead: true}
-		for n := range 20_000 {
-			b := netmap.Network{ID: netmap.NetworkID(n + 1), Name: strings.Repeat("x", 40)}
-			d.Changes = append(d.Changes, netmap.Change{Key: netmap.NetworkKey(b.ID), Value: b})
-		}
-		if err := hosts[0].PublishDecisions(d); err != nil {
-			t.Fatal(err)
-		}
-		took := w.until("20,000 networks", 5*time.Second, func() bool {
-			return len(hosts[1].View().Networks) == 20_000 && len(hosts[2].View().Networks) == 20_000
-		})
-		t.Logf("20,000 records of one decision are pulled after %s", took)
 	})
 }
 
