@@ -189,9 +189,10 @@ func createEndpoint(network, id, addr string) object {
 
 func about(network, id string) object { return object{"NetworkID": network, "EndpointID": id} }
 
-// TestWhatDockerReallySends plays whole lives of a network, as each generation of
-// Docker sends them, and compares answers and effects with the story beside them.
-func TestWhatDockerReallySends(t *testing.T) {
+// TestLivesAsDockersSendThem plays whole lives of networks, as each generation of
+// Docker sends them (testdata/README.md), and compares answers and effects with the
+// story beside them.
+func TestLivesAsDockersSendThem(t *testing.T) {
 	for _, version := range []string{"20.10", "28", "29"} {
 		t.Run(version, func(t *testing.T) {
 			d := overSocket(t, drivertest.New())
