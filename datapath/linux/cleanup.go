@@ -64,7 +64,11 @@ func (s *space) purge(match func(netlink.Link) bool) (removed []string, err erro
 		if !match(l) {
 			continue
 		}
-		if err := s.LinkSetGroup(l, purgeGroup); err != nil {
+		err := s.LinkSetGroup(l, purgeGroup)
+		if errors.Is(err, unix.ENODEV) { // went with its container meanwhile
+			continue
+		}
+		if err != nil {
 			return nil, fmt.Errorf("linux: mark %s for deletion: %w", l.Attrs().Name, err)
 		}
 		removed = append(removed, l.Type()+" "+l.Attrs().Name)
