@@ -251,13 +251,13 @@ func TestFoundersThatMetBeforeFounding(t *testing.T) {
 	})
 }
 
-func TestSixtyHostsAtOnce(t *testing.T) {
+func TestFortyHostsAtOnce(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a large cluster")
 	}
 	bubble(t, lan, func(t *testing.T, w *town) {
 		begin := time.Now()
-		const n = 60
+		const n = 40
 		for i := range n {
 			w.host(i+1, ours).start()
 		}

@@ -5,14 +5,13 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/netmap"
@@ -233,17 +232,11 @@ func (w *town) difference(hosts []*host) string {
 		if alive < len(hosts)-1 || !h.Synced() || len(h.View().Hosts) < len(hosts) {
 			return fmt.Sprintf("%s sees %d hosts alive, knows %d, synced %v", h.cfg.Name, alive, len(h.View().Hosts), h.Synced())
 		}
-		if !cmp.Equal(hosts[0].View(), h.View(), compareAddrs) {
+		if !reflect.DeepEqual(hosts[0].View(), h.View()) {
 			return h.cfg.Name + " has another view"
 		}
 	}
 	return ""
-}
-
-var compareAddrs = cmp.Options{
-	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
-	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
-	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 }
 
 // bubble runs a test in virtual time, stops its hosts and lets memberlist's last
