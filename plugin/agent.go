@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -128,7 +129,7 @@ func (a *Agent) openStore() (err error) {
 }
 
 func (a *Agent) openPort() error {
-	addr, mtu, err := a.cfg.Kernel.Underlay()
+	addr, mtu, err := a.underlay()
 	if err != nil {
 		return err
 	}
@@ -143,6 +144,33 @@ func (a *Agent) openPort() error {
 	}
 	a.port, err = underlay.Open(underlay.Config{Listen: listen, Network: a.cfg.Network, Log: a.log})
 	return err
+}
+
+// place is where this host was last found on the underlay, on disk.
+type place struct {
+	Addr netip.Addr `json:"addr"`
+	MTU  int        `json:"mtu"` // bytes
+}
+
+const placeKey = "underlay"
+
+// underlay is this host's address and MTU. At boot Docker may start before the
+// network has an address; containers that start then need the agent all the same,
+// so the last known address counts.
+func (a *Agent) underlay() (netip.Addr, int, error) {
+	bucket := a.store.Bucket("host")
+	addr, mtu, err := a.cfg.Kernel.Underlay()
+	if err == nil {
+		raw, encErr := json.Marshal(place{addr, mtu})
+		return addr, mtu, errors.Join(encErr, bucket.Commit(map[string][]byte{placeKey: raw}))
+	}
+	kept, loadErr := bucket.Load()
+	var last place
+	if loadErr != nil || json.Unmarshal(kept[placeKey], &last) != nil || !last.Addr.IsValid() {
+		return netip.Addr{}, 0, err
+	}
+	a.log.Warn("the underlay has no address yet, taking the last known one", "addr", last.Addr, "err", err)
+	return last.Addr, last.MTU, nil
 }
 
 func (a *Agent) openGossip() (err error) {

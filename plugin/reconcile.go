@@ -50,8 +50,7 @@ func (a *Agent) reconcile(ctx context.Context) {
 func (a *Agent) setKernel(ctx context.Context, drifted bool) {
 	ctx, cancel := context.WithTimeout(ctx, driftInterval)
 	defer cancel()
-	view := a.gossip.View()
-	n, err := a.cfg.Kernel.Set(ctx, datapath.Desired(view, a.self, a.local()))
+	n, err := a.cfg.Kernel.Set(ctx, a.Desired())
 	a.mu.Lock()
 	a.datapath.lastSet, a.datapath.err = time.Now(), err
 	if drifted && err == nil {
@@ -63,6 +62,17 @@ func (a *Agent) setKernel(ctx context.Context, drifted bool) {
 		return
 	}
 	a.problem("datapath", "")
+}
+
+// View is what this host knows of the cluster.
+func (a *Agent) View() *netmap.View { return a.gossip.View() }
+
+// Desired is what this host's kernel should hold at this moment. Whether the facts
+// are synced is asked before they are read: a view from before would pass for the
+// whole truth, and take forwarding away that works (invariant 7).
+func (a *Agent) Desired() datapath.State {
+	local := a.local()
+	return datapath.Desired(a.gossip.View(), a.self, local)
 }
 
 // local is what this host knows about itself without anybody's help.
