@@ -395,3 +395,29 @@ func TestSnapshotsBringAKeeperUpToDate(t *testing.T) {
 		s.eventually("the blocks are known after a restart from a snapshot", 10*time.Second, func() bool { return len(h.blocks()) == 1 })
 	})
 }
+
+func TestALogOfAnotherHostOrClusterIsRefused(t *testing.T) {
+	bubble(t, 1, lan, func(s *sim) {
+		s.found()
+		h := s.hosts[1]
+		h.ledger.Close()
+		mine := ledger.Config{Self: hostID(1), Start: 2, Nonce: 2, Addr: h.at, Cluster: clusterID, Dir: s.dir + "/1", Underlay: h.port}
+		for name, change := range map[string]func(*ledger.Config){
+			"another host":    func(c *ledger.Config) { c.Self = hostID(9) },
+			"another cluster": func(c *ledger.Config) { c.Cluster = netmap.ClusterID{9} },
+		} {
+			cfg := mine
+			change(&cfg)
+			if _, err := ledger.Open(cfg); !errors.Is(err, &netmap.Refusal{Kind: netmap.Foreign}) {
+				s.t.Errorf("%s: %v", name, err)
+			}
+		}
+		l, err := ledger.Open(mine)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			s.t.Error(err)
+		}
+	})
+}

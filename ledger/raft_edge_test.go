@@ -69,7 +69,8 @@ func FuzzEntry(f *testing.F) {
 
 func TestStreamsForOthersAreRefused(t *testing.T) {
 	mine := greeting{cluster: clusterID, to: hostID(1), from: hostID(2), birth: Birth{1, 7}}
-	c := newCluster(t, 2)
+	c := newCluster(t, 3)
+	c.ok(Command{Kind: KindRemove, Host: hostID(1), Remove: &Remove{Target: hostID(3), IsOff: true}})
 	m := &machine{state: c.state, leads: func() bool { return false }}
 	l := &layer{log: slog.New(slog.DiscardHandler), conns: map[net.Conn]struct{}{}, admit: func(g greeting) error {
 		if g.cluster != clusterID || g.to != hostID(1) {
@@ -92,6 +93,8 @@ func TestStreamsForOthersAreRefused(t *testing.T) {
 		"another host":    {with(func(g *greeting) { g.to[0]++ }), false},
 		"a clone":         {with(func(g *greeting) { g.birth.Nonce++ }), false},
 		"an old disk":     {with(func(g *greeting) { g.birth.Start = 0 }), false},
+		"a removed host":  {with(func(g *greeting) { g.from = hostID(3) }), false},
+		"a newcomer":      {with(func(g *greeting) { g.from = hostID(9) }), true},
 		"garbage":         {bytes.Repeat([]byte{0xff}, greetingLen), false},
 		"too short":       {[]byte("x"), false},
 	} {
