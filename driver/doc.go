@@ -3,5 +3,7 @@
 // them on disk, because Docker repeats none of them after a restart.
 //
 // Every create is idempotent and every delete of the unknown succeeds
-// (invariant 6): Docker repeats calls that it gave up on, and forgets others.
+// (invariant 6): Docker repeats calls that it gave up on, and forgets others. It
+// sends no delete after a create that failed and ignores the errors of deletes, so
+// what is left over then is doomed, and Settle finishes it.
 package driver

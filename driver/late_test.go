@@ -115,6 +115,43 @@ func TestAKernelThatHangs(t *testing.T) {
 	})
 }
 
+// TestAPortThatIsMadeTooLate: Docker may have given up on the Join, so it must not
+// come true.
+func TestAPortThatIsMadeTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := inMemory(t, drivertest.New())
+		d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+		d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
+		d.host.Before("Plug", func(ctx context.Context) error { <-ctx.Done(); return nil })
+		d.late("Join was not done in time", "Join", about(netA, end1))
+		if e := d.driver.Endpoints(); len(e) != 1 || e[0].Joined {
+			t.Errorf("endpoints %+v", e)
+		}
+	})
+}
+
+// TestADiskThatHangsInJoin: the endpoint is deleted meanwhile and stays so.
+func TestADiskThatHangsInJoin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := inMemory(t, drivertest.New())
+		d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+		d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
+		slow := make(chan struct{})
+		d.host.Before("Commit", func(context.Context) error { <-slow; return nil })
+		d.late("Join had no answer within", "Join", about(netA, end1))
+		d.late("an earlier call for endpoint/111", "DeleteEndpoint", about(netA, end1))
+		_ = d.host.Story()
+		close(slow)
+		synctest.Wait()
+		if e := d.driver.Endpoints(); len(e) != 1 || !e[0].Leaving || e[0].Joined {
+			t.Errorf("endpoints %+v", e)
+		}
+		settle(t, d)
+		d.story(gone)
+		d.holds(idle)
+	})
+}
+
 func TestAKernelThatHangsAtUnplug(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := inMemory(t, drivertest.New())

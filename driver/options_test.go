@@ -164,6 +164,8 @@ func TestPools(t *testing.T) {
 	d := inMemory(t, drivertest.New())
 	d.ok("CreateNetwork", createNetwork(netA, "10.40.7.9/16", "10.32.0.0/20", "fd00::/64"))
 	d.story("ledger: docker aaaaaaaaaaaa makes network 1 10.32.0.0/20 10.40.0.0/16 fd00::/64")
-	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20", "10.40.0.0/16", "fd00::/64"))
+	for _, again := range [][]string{{"10.40.7.9/16", "10.32.0.0/20", "fd00::/64"}, {"10.32.0.0/20", "10.40.0.0/16", "fd00::/64"}} {
+		d.ok("CreateNetwork", createNetwork(netA, again...))
+	}
 	d.story("")
 }
