@@ -1,0 +1,135 @@
+package plugintest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	"github.com/weftnet/weft/rpc"
+)
+
+// ErrDown is wrapped by what fails because no plugin answered: Docker dials again
+// after 1, 2, 4 and 8 s and then gives up (moby pkg/plugins/client.go).
+var ErrDown = errors.New("the plugin does not answer")
+
+// Call is one call that was answered, or not.
+type Call struct {
+	Method string
+	Body   string // the request
+	Answer string // body of the answer; empty if there was none
+	Took   time.Duration
+	Err    error // nil = success
+}
+
+// Plugin is one life of an agent, as Docker sees it: until Gone is closed its
+// socket is served.
+type Plugin struct {
+	Handler http.Handler
+	Gone    <-chan struct{}
+}
+
+// Serve says who answers from now on; calls that found nobody so far reach it.
+func (e *Engine) Serve(p Plugin) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.plugin = p
+}
+
+func (e *Engine) serving() (Plugin, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	select {
+	case <-e.plugin.Gone:
+		return Plugin{}, false
+	default:
+		return e.plugin, e.plugin.Handler != nil
+	}
+}
+
+// call makes one call as Docker does, which repeats a call that was cut off in
+// the middle without its body.
+func (e *Engine) call(ctx context.Context, method string, request, response any) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return fmt.Errorf("plugintest: %w", err)
+	}
+	if e.Before != nil {
+		e.Before(method, string(body))
+	}
+	c := Call{Method: method, Body: string(body)}
+	for pause := time.Second; ; pause *= 2 {
+		p, up := e.serving()
+		if up {
+			begin := time.Now()
+			answered := false
+			if c.Answer, c.Err, answered = e.post(ctx, p, method, body); answered {
+				c.Took = time.Since(begin)
+				break
+			}
+			body = nil
+		}
+		if pause > 8*time.Second || !wait(ctx, pause) {
+			c.Err = fmt.Errorf("%s: %w", method, ErrDown)
+			break
+		}
+	}
+	if c.Err == nil && response != nil {
+		c.Err = json.Unmarshal([]byte(c.Answer), response)
+	}
+	if e.After != nil {
+		e.After(c)
+	}
+	return c.Err
+}
+
+// post puts one request to a plugin; answered is false if it went before it
+// answered.
+func (e *Engine) post(ctx context.Context, p Plugin, method string, body []byte) (answer string, err error, answered bool) {
+	e.mu.Lock()
+	peer := rpc.Peer{PID: int32(e.life), Instance: fmt.Sprintf("dockerd %d of %s", e.life, e.name)}
+	e.mu.Unlock()
+	request := httptest.NewRequestWithContext(rpc.WithPeer(context.WithoutCancel(ctx), peer), http.MethodPost, "/"+method, bytes.NewReader(body))
+	recorder := httptest.NewRecorder()
+	done := make(chan struct{})
+	go func() { // ends with the handler, which has a deadline of its own
+		defer close(done)
+		p.Handler.ServeHTTP(recorder, request)
+	}()
+	select {
+	case <-done:
+	case <-p.Gone:
+		return "", nil, false
+	}
+	answer = recorder.Body.String()
+	var failure struct{ Err, Error string }
+	if err := json.Unmarshal([]byte(answer), &failure); err != nil {
+		return answer, fmt.Errorf("%s answered %q: %w", method, answer, err), true
+	}
+	if text := failure.Err + failure.Error; recorder.Code != http.StatusOK || text != "" {
+		return answer, &Refused{Method: method, Text: failure.Err}, true
+	}
+	return answer, nil, true
+}
+
+// Refused is an error that the plugin answered.
+type Refused struct{ Method, Text string }
+
+// Error implements error.
+func (r *Refused) Error() string { return r.Text }
+
+// wait reports whether d passed before ctx ended.
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

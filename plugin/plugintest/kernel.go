@@ -1,0 +1,74 @@
+package plugintest
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+
+	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/datapath/datapathtest"
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/netmap"
+)
+
+// Kernel implements plugin.Kernel on a data plane that only remembers. It
+// outlives the agents that use it, as the real one does. Safe for concurrent use.
+type Kernel struct {
+	datapathtest.Kernel
+	addr netip.Addr
+	mtu  int
+
+	mu     sync.Mutex
+	routes []ipam.Route
+	broken error
+}
+
+// NewKernel is the kernel of a host with one underlay address on a device with
+// this MTU.
+func NewKernel(addr netip.Addr, mtu int) *Kernel { return &Kernel{addr: addr, mtu: mtu} }
+
+// Underlay implements plugin.Kernel.
+func (k *Kernel) Underlay() (netip.Addr, int, error) { return k.addr, k.mtu, nil }
+
+// Routes implements plugin.Kernel.
+func (k *Kernel) Routes() []ipam.Route {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.routes
+}
+
+// Route makes the host route a prefix.
+func (k *Kernel) Route(r ipam.Route) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.routes = append(k.routes, r)
+}
+
+// Break makes Set fail with err and change nothing, until Break(nil).
+func (k *Kernel) Break(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.broken = err
+}
+
+// Set implements plugin.Kernel.
+func (k *Kernel) Set(ctx context.Context, s datapath.State) (int, error) {
+	k.mu.Lock()
+	broken := k.broken
+	k.mu.Unlock()
+	if broken != nil {
+		return 0, broken
+	}
+	ops, err := k.Kernel.Set(ctx, s)
+	return len(ops), err
+}
+
+// Plug implements plugin.Kernel.
+func (k *Kernel) Plug(ctx context.Context, d datapath.Device, p datapath.Port) (string, error) {
+	return k.Kernel.Plug(ctx, datapath.Plugged{Device: d, Port: p})
+}
+
+// Unplug implements plugin.Kernel.
+func (k *Kernel) Unplug(ctx context.Context, id netmap.EndpointID) error {
+	return k.Kernel.Unplug(ctx, id)
+}

@@ -1,0 +1,248 @@
+package plugintest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/netmap"
+)
+
+// CreateNetwork is `docker network create` with Weft's driver and IPAM, and
+// answers Docker's id. No pools: one IPv4 pool of Weft's choice.
+func (e *Engine) CreateNetwork(ctx context.Context, spec dockerapi.ReplicaSpec) (string, error) {
+	if id := e.named(spec.Name); id != "" {
+		return "", fmt.Errorf("network with name %s already exists as %.12s: %w", spec.Name, id, dockerapi.ErrNameTaken)
+	}
+	n := &network{Network: dockerapi.Network{
+		ID: e.id(), Name: spec.Name, Driver: Driver, Ours: true, Internal: spec.Internal,
+		Options: spec.Options, Labels: spec.Labels, Pools: spec.Pools,
+	}}
+	if label, err := strconv.ParseUint(spec.Labels[dockerapi.ReplicaLabel], 10, 64); err == nil {
+		n.Replica = netmap.NetworkID(label)
+	}
+	if len(spec.Pools) == 0 {
+		spec.Pools = []dockerapi.Pool{{}}
+	}
+	err := e.requestPools(ctx, n, spec.Pools)
+	if err == nil {
+		err = e.call(ctx, "NetworkDriver.CreateNetwork", createBody(n, spec), nil)
+	}
+	if err != nil {
+		e.releasePools(ctx, n)
+		return "", err
+	}
+	e.mu.Lock()
+	e.networks[n.ID] = n
+	e.mu.Unlock()
+	e.tell(dockerapi.Event{Kind: dockerapi.NetworkCreated, Network: n.ID, Name: n.Name, Driver: Driver})
+	return n.ID, nil
+}
+
+func (e *Engine) named(name string) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id, n := range e.networks {
+		if n.Name == name {
+			return id
+		}
+	}
+	return ""
+}
+
+func (e *Engine) requestPools(ctx context.Context, n *network, pools []dockerapi.Pool) error {
+	for _, p := range pools {
+		req := ipam.PoolRequest{AddressSpace: "weft", V6: p.Subnet.Addr().Is6()}
+		if p.Subnet.IsValid() {
+			req.Pool = p.Subnet.String()
+		}
+		if p.Range.IsValid() {
+			req.SubPool = p.Range.String()
+		}
+		var got ipam.PoolResponse
+		if err := e.call(ctx, "IpamDriver.RequestPool", req, &got); err != nil {
+			return err
+		}
+		subnet, err := netip.ParsePrefix(got.Pool)
+		if err != nil {
+			return fmt.Errorf("the plugin answered pool %q: %w", got.Pool, err)
+		}
+		n.pools = append(n.pools, poolOf{id: got.PoolID, subnet: subnet, v6: req.V6, gateway: got.Data["com.docker.network.gateway"]})
+		if err := e.requestFixed(ctx, &n.pools[len(n.pools)-1], p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// requestFixed asks for the gateway, where the user or nobody named one, and for
+// the auxiliary addresses.
+func (e *Engine) requestFixed(ctx context.Context, p *poolOf, want dockerapi.Pool) error {
+	if want.Gateway.IsValid() || p.gateway == "" {
+		req := gatewayRequest(poolOf{id: p.id, gateway: ""})
+		if want.Gateway.IsValid() {
+			req.Address = want.Gateway.String()
+		}
+		var got ipam.AddressResponse
+		if err := e.call(ctx, "IpamDriver.RequestAddress", req, &got); err != nil {
+			return err
+		}
+		p.gateway = got.Address
+	}
+	for _, name := range slices.Sorted(maps.Keys(want.Aux)) {
+		if err := e.call(ctx, "IpamDriver.RequestAddress", ipam.AddressRequest{PoolID: p.id, Address: want.Aux[name].String()}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func createBody(n *network, spec dockerapi.ReplicaSpec) map[string]any {
+	data := map[bool][]map[string]any{false: {}, true: {}}
+	for _, p := range n.pools {
+		data[p.v6] = append(data[p.v6], map[string]any{"AddressSpace": "weft", "Pool": p.subnet.String(), "Gateway": p.gateway})
+	}
+	options := map[string]any{"com.docker.network.generic": spec.Options}
+	if spec.Internal {
+		options["com.docker.network.internal"] = true
+	}
+	return map[string]any{"NetworkID": n.ID, "Options": options, "IPv4Data": data[false], "IPv6Data": data[true]}
+}
+
+func (e *Engine) releasePools(ctx context.Context, n *network) {
+	for _, p := range n.pools {
+		_ = e.call(ctx, "IpamDriver.ReleasePool", ipam.PoolRelease{PoolID: p.id}, nil) // Docker only logs it
+	}
+}
+
+// RemoveNetwork implements plugin.Docker; it is also `docker network rm`. What the
+// plugin says to it Docker only logs.
+func (e *Engine) RemoveNetwork(ctx context.Context, id string) error {
+	e.mu.Lock()
+	n := e.networks[id]
+	for _, c := range e.containers {
+		if n != nil && c.Network == id && c.Running {
+			e.mu.Unlock()
+			return fmt.Errorf("network %s has active endpoints: %w", n.Name, dockerapi.ErrInUse)
+		}
+	}
+	delete(e.networks, id)
+	e.mu.Unlock()
+	if n == nil {
+		return nil
+	}
+	e.releasePools(ctx, n)
+	_ = e.call(ctx, "NetworkDriver.DeleteNetwork", map[string]any{"NetworkID": id}, nil)
+	e.tell(dockerapi.Event{Kind: dockerapi.NetworkRemoved, Network: id, Name: n.Name, Driver: Driver})
+	return nil
+}
+
+// AddForeign makes a network of another driver, which holds its name.
+func (e *Engine) AddForeign(name string) {
+	id := e.id()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.networks[id] = &network{Network: dockerapi.Network{ID: id, Name: name, Driver: "bridge"}}
+}
+
+// BreakAPI makes the API fail with err until BreakAPI(nil), which tells watchers
+// to list again.
+func (e *Engine) BreakAPI(err error) {
+	e.mu.Lock()
+	e.broken = err
+	e.mu.Unlock()
+	if err == nil {
+		e.tell(dockerapi.Event{Kind: dockerapi.Resync})
+		return
+	}
+	e.tell(dockerapi.Event{Kind: dockerapi.Lost, Err: err})
+}
+
+// Watch implements plugin.Docker.
+func (e *Engine) Watch(ctx context.Context) <-chan dockerapi.Event {
+	events := make(chan dockerapi.Event, 256)
+	events <- dockerapi.Event{Kind: dockerapi.Resync}
+	e.mu.Lock()
+	e.watchers[events] = struct{}{}
+	e.mu.Unlock()
+	context.AfterFunc(ctx, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.watchers, events)
+		close(events)
+	})
+	return events
+}
+
+// tell drops an event for a watcher that has not taken 256: no test makes so many.
+func (e *Engine) tell(event dockerapi.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for w := range e.watchers {
+		select {
+		case w <- event:
+		default:
+		}
+	}
+}
+
+// Networks implements plugin.Docker.
+func (e *Engine) Networks(context.Context) ([]dockerapi.Network, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := make([]dockerapi.Network, 0, len(e.networks))
+	for _, n := range e.networks {
+		out = append(out, n.Network)
+	}
+	slices.SortFunc(out, func(a, b dockerapi.Network) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	return out, e.broken
+}
+
+// Attachments implements plugin.Docker.
+func (e *Engine) Attachments(_ context.Context, id, _ string) ([]dockerapi.Attachment, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []dockerapi.Attachment
+	for _, name := range slices.Sorted(maps.Keys(e.containers)) {
+		c := e.containers[name]
+		if c.Network != id {
+			continue
+		}
+		at := dockerapi.Attachment{Container: c.Name, Name: c.Name, Running: c.Running}
+		if c.Running {
+			at.Endpoint = c.Endpoint
+		}
+		out = append(out, at)
+	}
+	return out, e.broken
+}
+
+// CreateReplica implements plugin.Docker.
+func (e *Engine) CreateReplica(ctx context.Context, spec dockerapi.ReplicaSpec) (string, error) {
+	e.mu.Lock()
+	broken := e.broken
+	e.mu.Unlock()
+	if broken != nil {
+		return "", broken
+	}
+	labels := maps.Clone(spec.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[dockerapi.ReplicaLabel] = strconv.FormatUint(uint64(spec.Network), 10)
+	spec.Labels = labels
+	return e.CreateNetwork(ctx, spec)
+}
+
+// Drivers implements plugin.Docker.
+func (e *Engine) Drivers(context.Context) ([]string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return []string{Driver}, e.broken
+}

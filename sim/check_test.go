@@ -1,0 +1,278 @@
+package sim_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/plugin/plugintest"
+	"github.com/weftnet/weft/store"
+)
+
+// fault notes that an invariant of DESIGN §9, by its number, does not hold.
+func (w *world) fault(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	w.tell("WRONG: %s", text)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.faults = append(w.faults, text)
+}
+
+// answerLimit is invariant 10.
+const answerLimit = 5 * time.Second
+
+func isGateway(r ipam.AddressRequest) bool { return r.Options["RequestAddressType"] != "" }
+
+// before hears of Docker's calls before they are made: an address is free for
+// others from the moment in which Docker says that it releases it.
+func (h *host) before(method, body string) {
+	if method != "IpamDriver.ReleaseAddress" {
+		return
+	}
+	var r ipam.AddressRelease
+	if err := json.Unmarshal([]byte(body), &r); err != nil {
+		h.w.t.Error(err)
+	}
+	addr, err := netip.ParseAddr(r.Address)
+	if err != nil {
+		h.w.t.Error(err)
+	}
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	if h.w.held[addr] == h.String() {
+		delete(h.w.held, addr)
+	}
+}
+
+// after judges every answer.
+func (h *host) after(c plugintest.Call) {
+	h.w.meet(c.Method)
+	if c.Took > answerLimit {
+		h.w.fault("(10) %s: %s took %v", h, c.Method, c.Took)
+	}
+	if c.Err != nil {
+		h.w.meet(c.Method + " refused")
+		h.w.tell("%s: %s %s: %v", h, c.Method, c.Body, c.Err)
+		return
+	}
+	var request ipam.AddressRequest
+	var answer ipam.AddressResponse
+	if c.Method != "IpamDriver.RequestAddress" || json.Unmarshal([]byte(c.Body), &request) != nil || isGateway(request) {
+		return
+	}
+	if err := json.Unmarshal([]byte(c.Answer), &answer); err != nil {
+		h.w.fault("%s: answer %q: %v", h, c.Answer, err)
+		return
+	}
+	got, err := netip.ParsePrefix(answer.Address)
+	if err != nil {
+		h.w.fault("%s: answer %q: %v", h, c.Answer, err)
+		return
+	}
+	h.w.granted(h, got.Addr())
+}
+
+// granted checks invariants 1, 2 and 4 for an address that was answered.
+func (w *world) granted(h *host, addr netip.Addr) {
+	w.learn()
+	w.mu.Lock()
+	other, taken := w.held[addr]
+	w.held[addr] = h.String()
+	owner, decided := w.decided.Owner(addr), w.decided.Decided
+	w.mu.Unlock()
+	if taken && other != h.String() {
+		w.fault("(1) (2) %s was given %s, which %s holds", h, addr, other)
+	}
+	if owner != h.self {
+		w.fault("(4) %s (%s) was given %s, which belongs to %s by decision %d", h, h.self.Short(), addr, owner.Short(), decided)
+	}
+}
+
+// learn keeps the newest word of the ledger that any host has.
+func (w *world) learn() {
+	for _, h := range w.hosts {
+		a := h.agent()
+		if a == nil {
+			continue
+		}
+		v := a.View()
+		w.mu.Lock()
+		if v.Decided > w.decided.Decided {
+			w.decided = v
+		}
+		w.mu.Unlock()
+	}
+}
+
+// checkDisk opens a copy of what a crash left: every address that Docker was
+// answered is there (invariant 3).
+func (h *host) checkDisk(dir string) {
+	probe := dir + ".probe"
+	defer os.RemoveAll(probe)
+	raw, err := os.ReadFile(filepath.Join(dir, store.FileName))
+	if err == nil {
+		err = os.MkdirAll(probe, 0o700)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(probe, store.FileName), raw, 0o600)
+	}
+	if err != nil {
+		h.w.t.Fatal(err)
+	}
+	s, err := store.Open(probe)
+	if err != nil {
+		h.w.fault("(3) %s: the disk after a crash: %v", h, err)
+		return
+	}
+	defer s.Close()
+	records, err := s.Bucket("ipam").Load()
+	if err != nil {
+		h.w.fault("(3) %s: the disk after a crash: %v", h, err)
+	}
+	h.w.mu.Lock()
+	var missing []string
+	for addr, who := range h.w.held {
+		var use ipam.Use
+		if who == h.String() && (json.Unmarshal(records["addr/"+addr.String()], &use) != nil || !use.Held) {
+			missing = append(missing, addr.String())
+		}
+	}
+	h.w.mu.Unlock()
+	if len(missing) > 0 {
+		h.w.fault("(3) %s: after a crash its disk does not hold %s, which Docker was answered", h, strings.Join(missing, ", "))
+	}
+}
+
+// checkHolders compares the containers of all Dockers: whatever else was
+// noticed, at the end no address is on two of them.
+func (w *world) checkHolders() {
+	seen := map[netip.Addr]string{}
+	for _, h := range w.hosts {
+		for _, c := range h.docker.Containers() {
+			for _, a := range c.Addrs {
+				if other, twice := seen[a.Addr()]; twice {
+					w.fault("(1) %s is held by %s and by %s on %s", a.Addr(), other, c.Name, h)
+				}
+				seen[a.Addr()] = c.Name + " on " + h.String()
+			}
+		}
+	}
+}
+
+// unsettled says what still differs between the hosts, empty once every view is
+// the same and every kernel holds what it should (invariant 8).
+func (w *world) unsettled() string {
+	first := w.hosts[0].agent().View()
+	for _, h := range w.hosts {
+		view, want := h.agent().View(), h.agent().Desired()
+		if diff := cmp.Diff(first, view, plain); diff != "" {
+			return fmt.Sprintf("%s and %s see different facts (-%s +%s):\n%s", w.hosts[0], h, w.hosts[0], h, diff)
+		}
+		if want.Keep {
+			return fmt.Sprintf("%s is not synced", h)
+		}
+		if diff := cmp.Diff(want.Networks, h.kernel.Read().Networks, plain); diff != "" {
+			return fmt.Sprintf("the kernel of %s is not what its facts say (-facts +kernel):\n%s", h, diff)
+		}
+		if diff := cmp.Diff(w.forwards(h), forwarding(h.kernel.Read())); diff != "" {
+			return fmt.Sprintf("the kernel of %s does not forward to the containers that there are (-containers +kernel):\n%s", h, diff)
+		}
+	}
+	return ""
+}
+
+var plain = cmp.Options{
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+}
+
+// forwards is what the kernel of a host must forward, found from all Dockers
+// alone: for each address on a network of this host, the MAC, and the host that
+// it is on or the local port.
+func (w *world) forwards(h *host) []string {
+	var out []string
+	mine := w.subnets(h)
+	for _, o := range w.hosts {
+		for _, c := range o.docker.Containers() {
+			for _, a := range c.Addrs {
+				if !mine[a.Masked()] {
+					continue
+				}
+				to := o.addr.String()
+				if o == h {
+					to = "port " + datapath.OuterName(c.Endpoint)
+				}
+				out = append(out, fmt.Sprintf("%s is at %s via %s", a.Addr(), c.MAC, to))
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (w *world) subnets(h *host) map[netip.Prefix]bool {
+	out := map[netip.Prefix]bool{}
+	networks, _ := h.docker.Networks(w.t.Context()) // the engine's API is not broken here
+	for _, n := range networks {
+		for _, s := range h.docker.Subnets(n.ID) {
+			out[s] = true
+		}
+	}
+	return out
+}
+
+// forwarding is what a kernel does, in the words of forwards.
+func forwarding(s datapath.State) []string {
+	var out []string
+	for _, n := range s.Networks {
+		via := map[netmap.MAC]string{}
+		for _, b := range n.Bridging {
+			via[b.MAC] = "port " + b.Port
+		}
+		for _, t := range n.FDB {
+			via[t.MAC] = t.VTEP.String()
+		}
+		for _, e := range n.Neighbours {
+			out = append(out, fmt.Sprintf("%s is at %s via %s", e.Addr, e.MAC, via[e.MAC]))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// used counts the addresses in use of each own block, for what must not change.
+func (h *host) used() map[netip.Prefix]uint64 {
+	out := map[netip.Prefix]uint64{}
+	for _, n := range h.agent().Report().Networks {
+		for _, s := range n.Subnets {
+			for _, b := range s.Blocks {
+				if b.Used != nil {
+					out[b.Prefix] = *b.Used
+				}
+			}
+		}
+	}
+	return out
+}
+
+func (w *world) counts() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []string
+	for _, what := range slices.Sorted(maps.Keys(w.met)) {
+		out = append(out, fmt.Sprintf("%d× %s", w.met[what], what))
+	}
+	return strings.Join(out, ", ")
+}

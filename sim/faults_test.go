@@ -1,0 +1,109 @@
+package sim_test
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"testing/synctest"
+	"time"
+
+	"github.com/weftnet/weft/underlay/lossy"
+)
+
+// trouble is something that happens to the network for a while.
+type trouble struct {
+	name string
+	do   func(w *world, h *host)
+}
+
+var troubles = []trouble{
+	{"host cut off", func(w *world, h *host) { w.net.Split(h.addr); w.isolate(h, true) }},
+	{"network split in two", func(w *world, h *host) {
+		var half []netip.Addr
+		for _, o := range w.hosts {
+			if (o.n+h.n)%2 == 0 {
+				half = append(half, o.addr)
+			}
+		}
+		w.net.Split(half...)
+		if len(half) == 1 {
+			w.isolate(h, true)
+		}
+	}},
+	{"host is not heard", func(w *world, h *host) {
+		for _, o := range w.hosts {
+			w.net.CutOneWay(h.addr, o.addr)
+		}
+	}},
+	{"host hears nothing", func(w *world, h *host) {
+		for _, o := range w.hosts {
+			w.net.CutOneWay(o.addr, h.addr)
+		}
+	}},
+	{"one link cut one way", func(w *world, h *host) {
+		w.net.CutOneWay(h.addr, w.hosts[h.n%len(w.hosts)].addr)
+	}},
+	{"loss, doubling and jitter", func(w *world, h *host) {
+		w.quality(lossy.Link{Loss: 0.1, Double: 0.05, Delay: 5 * time.Millisecond, Jitter: 20 * time.Millisecond})
+	}},
+}
+
+func (w *world) isolate(h *host, on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.isolated[h] = on
+}
+
+func (w *world) quality(q lossy.Link) {
+	for _, a := range w.hosts {
+		for _, b := range w.hosts {
+			w.net.SetLink(a.addr, b.addr, q)
+		}
+	}
+}
+
+// suffer lets one trouble after the other happen, with some peace in between.
+func (w *world) suffer(until time.Time) {
+	dice := rand.New(rand.NewPCG(w.seed, 0))
+	for time.Now().Before(until) {
+		time.Sleep(time.Duration(1+dice.IntN(15)) * time.Second)
+		h, t := w.hosts[dice.IntN(len(w.hosts))], troubles[dice.IntN(len(troubles))]
+		d := time.Duration(1+dice.IntN(12)) * time.Second
+		if dice.IntN(4) == 0 {
+			d = time.Duration(30+dice.IntN(30)) * time.Second // longer than memberlist remembers its dead
+		}
+		w.tell("network: %s, %s, for %v", t.name, h, d)
+		w.meet(t.name)
+		t.do(w, h)
+		time.Sleep(min(d, time.Until(until)))
+		w.heal()
+	}
+}
+
+func (w *world) heal() {
+	w.tell("network: healed")
+	w.net.HealAll()
+	w.quality(lan)
+	for _, h := range w.hosts {
+		w.isolate(h, false)
+	}
+}
+
+// settleLimit is invariant 8.
+const settleLimit = 10 * time.Second
+
+// settled waits until all hosts agree and all kernels are right.
+func (w *world) settled() {
+	synctest.Wait()
+	left := "never looked"
+	begin := time.Now()
+	for time.Since(begin) < settleLimit {
+		if left = w.unsettled(); left == "" {
+			w.tell("settled after %v", time.Since(begin))
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	left, _, _ = strings.Cut(left, "\n\n")
+	w.fault("(8) %v after everything healed: %s", settleLimit, left)
+}

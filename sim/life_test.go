@@ -1,0 +1,294 @@
+package sim_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing/synctest"
+	"time"
+
+	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/plugin/plugintest"
+)
+
+// networks are created with these words on all hosts.
+var networks = []dockerapi.ReplicaSpec{
+	{Name: "web", Driver: plugintest.Driver, Pools: []dockerapi.Pool{{Subnet: netip.MustParsePrefix("10.40.0.0/24")}}},
+	{Name: "dual", Driver: plugintest.Driver, Pools: []dockerapi.Pool{{Subnet: netip.MustParsePrefix("10.41.0.0/26")}, {Subnet: netip.MustParsePrefix("fd41::/64")}}},
+}
+
+// maxContainers per host, so that addresses run short now and then.
+const maxContainers = 9
+
+// action is something that happens on a host, with its weight in the choice.
+type action struct {
+	name   string
+	weight int
+	do     func(*host)
+}
+
+var actions = []action{
+	{"network create", 6, (*host).createNetwork},
+	{"network rm", 1, (*host).removeNetwork},
+	{"run", 30, func(h *host) { h.run(netip.Addr{}) }},
+	{"run --ip", 8, (*host).runAt},
+	{"stop", 14, (*host).stopOne},
+	{"rm", 8, (*host).removeOne},
+	{"repeat", 4, (*host).repeat},
+	{"dockerd restart", 2, func(h *host) { h.restartDocker(false) }},
+	{"dockerd live-restore", 2, func(h *host) { h.restartDocker(true) }},
+	{"agent restart", 2, (*host).restartAgent},
+	{"agent crash", 2, (*host).crashAgent},
+	{"agent crash while starting a container", 3, (*host).crashMidway},
+	{"reboot", 1, (*host).reboot},
+}
+
+// live is a host's life: one action after the other.
+func (h *host) live(until time.Time) {
+	total := 0
+	for _, a := range actions {
+		total += a.weight
+	}
+	for time.Now().Before(until) {
+		time.Sleep(time.Duration(h.dice.Float64() * float64(1500*time.Millisecond)))
+		draw := h.dice.IntN(total)
+		for _, a := range actions {
+			if draw -= a.weight; draw < 0 {
+				h.w.tell("%s: %s", h, a.name)
+				h.w.meet(a.name)
+				a.do(h)
+				break
+			}
+		}
+	}
+}
+
+// ctx bounds what a user waits for.
+func (h *host) ctx() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), 2*time.Minute)
+}
+
+func (h *host) network(name string) string {
+	list, _ := h.docker.Networks(context.Background()) // the engine's API is not broken here
+	for _, n := range list {
+		if n.Name == name {
+			return n.ID
+		}
+	}
+	return ""
+}
+
+func (h *host) createNetwork() {
+	ctx, cancel := h.ctx()
+	defer cancel()
+	for _, spec := range networks {
+		if h.network(spec.Name) == "" {
+			if _, err := h.docker.CreateNetwork(ctx, spec); err == nil {
+				h.w.meet("network created")
+			}
+			return
+		}
+	}
+}
+
+func (h *host) removeNetwork() {
+	ctx, cancel := h.ctx()
+	defer cancel()
+	spec := networks[h.dice.IntN(len(networks))]
+	for _, c := range h.docker.Containers() {
+		if c.Network == h.network(spec.Name) {
+			_ = h.docker.Remove(ctx, c.Name) // the plugin's errors are told by after
+		}
+	}
+	_ = h.docker.RemoveNetwork(ctx, h.network(spec.Name)) // unknown is fine
+}
+
+// run starts a new container on some network; it reports whether it runs.
+func (h *host) run(want netip.Addr) bool {
+	ctx, cancel := h.ctx()
+	defer cancel()
+	spec := networks[h.dice.IntN(len(networks))]
+	if want.IsValid() {
+		spec = networks[0]
+	}
+	id, list := h.network(spec.Name), h.docker.Containers()
+	if id == "" {
+		return false
+	}
+	stopped := slices.IndexFunc(list, func(c plugintest.Container) bool { return !c.Running && c.Network == id })
+	name := fmt.Sprintf("c%d-%d", h.n, h.dice.Uint32())
+	switch {
+	case !want.IsValid() && stopped >= 0 && h.dice.IntN(2) == 0:
+		name, want = list[stopped].Name, list[stopped].Want
+	case len(list) >= maxContainers:
+		return false
+	}
+	c, err := h.docker.Run(ctx, name, id, want)
+	if err != nil {
+		_ = h.docker.Remove(ctx, name) // it does not run
+		return false
+	}
+	h.w.meet("container started")
+	h.w.tell("%s: %s runs at %v", h, name, c.Addrs)
+	return true
+}
+
+// runAt claims an address anywhere in the subnet, also in others' blocks, on two
+// hosts at once now and then: the address is one of a few.
+func (h *host) runAt() {
+	want := netip.AddrFrom4([4]byte{10, 40, 0, byte(2 + 7*h.dice.IntN(36))})
+	if h.run(want) {
+		h.w.meet("--ip granted")
+	}
+}
+
+func (h *host) pick() (plugintest.Container, bool) {
+	list := h.docker.Containers()
+	if len(list) == 0 {
+		return plugintest.Container{}, false
+	}
+	return list[h.dice.IntN(len(list))], true
+}
+
+func (h *host) stopOne() {
+	ctx, cancel := h.ctx()
+	defer cancel()
+	if c, ok := h.pick(); ok {
+		if err := h.docker.Stop(ctx, c.Name); err != nil {
+			h.w.fault("(6) %s: stop: %v", h, err)
+		}
+	}
+}
+
+func (h *host) removeOne() {
+	ctx, cancel := h.ctx()
+	defer cancel()
+	if c, ok := h.pick(); ok {
+		if err := h.docker.Remove(ctx, c.Name); err != nil {
+			h.w.fault("(6) %s: rm: %v", h, err)
+		}
+	}
+}
+
+// repeat is invariant 6.
+func (h *host) repeat() {
+	ctx, cancel := h.ctx()
+	defer cancel()
+	before := h.inUse()
+	if err := h.docker.Repeat(ctx); err != nil {
+		h.w.fault("(6) %s: repeated calls: %v", h, err)
+	}
+	if after := h.inUse(); after > before {
+		h.w.fault("(6) %s: repeated calls made %d addresses in use %d", h, before, after)
+	}
+}
+
+// restartDocker is invariant 6 as Docker does it: what it asks again at its start
+// is answered as before, whoever is reachable.
+func (h *host) restartDocker(liveRestore bool) {
+	ctx, cancel := h.ctx()
+	defer cancel()
+	before := h.inUse()
+	if err := h.docker.Restart(ctx, liveRestore); err != nil {
+		h.w.fault("(6) %s: dockerd's replay: %v", h, err)
+	}
+	if after := h.inUse(); liveRestore && after > before {
+		h.w.fault("(6) %s: dockerd's replay made %d addresses in use %d", h, before, after)
+	}
+}
+
+func (h *host) restartAgent() {
+	h.stop()
+	h.rest()
+	h.start()
+	h.serveAlone()
+}
+
+func (h *host) crashAgent() {
+	h.crash()
+	h.rest()
+	h.start()
+	h.serveAlone()
+}
+
+// rest is how long an agent stays down: mostly short, as Docker restarts it at
+// once, now and then so long that the others notice.
+func (h *host) rest() {
+	d := time.Duration(h.dice.IntN(1500)) * time.Millisecond
+	if h.dice.IntN(5) == 0 {
+		d = time.Duration(5+h.dice.IntN(40)) * time.Second
+		h.w.meet("agent down for long")
+	}
+	time.Sleep(d)
+}
+
+// crashMidway crashes the agent while Docker waits for it.
+func (h *host) crashMidway() {
+	var started sync.WaitGroup
+	started.Go(func() {
+		h.run(netip.Addr{})
+	})
+	time.Sleep(time.Duration(h.dice.IntN(3000)) * time.Microsecond)
+	synctest.Wait()
+	h.crash()
+	h.start()
+	started.Wait()
+}
+
+// reboot loses everything but the disk; Docker starts its containers again.
+func (h *host) reboot() {
+	h.crash()
+	fresh := plugintest.NewKernel(h.addr, 1500)
+	h.kernel = fresh
+	h.rest()
+	h.start()
+	h.restartDocker(false)
+}
+
+// serveAlone is what DESIGN §3 promises of a restart with no peer reachable:
+// the host serves from its own blocks at once.
+func (h *host) serveAlone() {
+	h.w.mu.Lock()
+	alone := h.w.isolated[h]
+	h.w.mu.Unlock()
+	if alone {
+		h.w.meet("restart with no peer reachable")
+	}
+	id := h.network("web")
+	if id == "" || h.free("10.40.0.0/24") < 4 {
+		return
+	}
+	ctx, cancel := h.ctx()
+	defer cancel()
+	begin := time.Now()
+	name := fmt.Sprintf("alone-%d", h.dice.Uint32())
+	_, err := h.docker.Run(ctx, name, id, netip.Addr{})
+	h.w.meet("container started right after a restart")
+	if took := time.Since(begin); err != nil || took > time.Second {
+		h.w.fault("(10) %s: after a restart, alone %v, with free addresses: %v after %v", h, alone, err, took)
+	}
+	if err := h.docker.Remove(ctx, name); err != nil {
+		h.w.fault("(6) %s: rm: %v", h, err)
+	}
+}
+
+// free is how many addresses of its own blocks are free, the reserved ones of the
+// subnet counted in.
+func (h *host) free(subnet string) uint64 {
+	var out uint64
+	for p, used := range h.used() {
+		if netip.MustParsePrefix(subnet).Contains(p.Addr()) {
+			out += 1<<(32-p.Bits()) - used
+		}
+	}
+	return out
+}
+
+func (h *host) inUse() (n uint64) {
+	for _, used := range h.used() {
+		n += used
+	}
+	return n
+}

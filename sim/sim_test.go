@@ -1,0 +1,110 @@
+package sim_test
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// span is the virtual time that one seed runs before everything heals.
+const span = 3 * time.Minute
+
+// defaultSeeds run without WEFT_SIM_TIME.
+const defaultSeeds = 4
+
+// simulate runs one seed in a bubble and answers the world as it was left.
+func simulate(t *testing.T, seed uint64, m mutation) *world {
+	t.Helper()
+	var w *world
+	dir := scratch(t)
+	synctest.Test(t, func(t *testing.T) {
+		w = newWorld(t, dir, seed, 3+int(seed%3), m)
+		w.up()
+		end := time.Now().Add(span)
+		var lives sync.WaitGroup
+		for _, h := range w.hosts {
+			lives.Go(func() { h.live(end) })
+		}
+		lives.Go(func() { w.suffer(end) })
+		lives.Wait()
+		w.heal()
+		w.settled()
+		w.checkHolders()
+		w.startOneEach()
+		w.settled()
+		w.down()
+	})
+	return w
+}
+
+// startOneEach is liveness: once everything healed, every host can start a
+// container and make a network.
+func (w *world) startOneEach() {
+	for _, h := range w.hosts {
+		for range networks {
+			h.createNetwork()
+		}
+		for _, spec := range networks {
+			ctx, cancel := h.ctx()
+			if _, err := h.docker.Run(ctx, "last-"+spec.Name, h.network(spec.Name), noAddr); err != nil {
+				w.fault("%s: after everything healed, a container on %s: %v", h, spec.Name, err)
+			}
+			cancel()
+		}
+	}
+}
+
+// TestSim runs random schedules. What is asked for by WEFT_SIM_TIME is the time
+// that passes outside.
+func TestSim(t *testing.T) {
+	budget, err := time.ParseDuration(os.Getenv("WEFT_SIM_TIME"))
+	if os.Getenv("WEFT_SIM_TIME") != "" && err != nil {
+		t.Fatalf("WEFT_SIM_TIME: %v", err)
+	}
+	if one := os.Getenv("WEFT_SIM_SEED"); one != "" {
+		seed, err := strconv.ParseUint(one, 10, 64)
+		if err != nil {
+			t.Fatalf("WEFT_SIM_SEED: %v", err)
+		}
+		runSeed(t, seed)
+		return
+	}
+	begin, first := time.Now(), uint64(1)
+	if budget > 0 {
+		first = uint64(begin.Unix())
+	}
+	for n := uint64(0); n < defaultSeeds || time.Since(begin) < budget; n++ {
+		if budget > 0 && time.Since(begin) > budget || t.Failed() {
+			break
+		}
+		runSeed(t, first+n)
+	}
+}
+
+func runSeed(t *testing.T, seed uint64) {
+	t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+		begin := time.Now()
+		w := simulate(t, seed, mutation{})
+		t.Logf("seed %d: %d hosts, %v in %v: %s; %+v", seed, len(w.hosts), span, time.Since(begin).Round(time.Millisecond), w.counts(), w.net.Stats())
+		if len(w.faults) > 0 || t.Failed() {
+			t.Errorf("%d faults:\n%s\nthe story is in %s; run again with WEFT_SIM_SEED=%d go test -run 'TestSim$' ./sim",
+				len(w.faults), strings.Join(w.faults, "\n"), w.keep(), seed)
+		}
+	})
+}
+
+// keep writes the story where it can be read.
+func (w *world) keep() string {
+	f, err := os.CreateTemp("", fmt.Sprintf("weft-sim-%d-*.log", w.seed))
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	_, _ = f.WriteString(strings.Join(w.story, "\n") + "\n") // if it cannot, there is less to read
+	return f.Name()
+}

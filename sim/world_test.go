@@ -1,0 +1,250 @@
+package sim_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/plugin"
+	"github.com/weftnet/weft/plugin/plugintest"
+	"github.com/weftnet/weft/rpc"
+	"github.com/weftnet/weft/settings"
+	"github.com/weftnet/weft/underlay/lossy"
+)
+
+var noAddr netip.Addr
+
+var lan = lossy.Link{Delay: 200 * time.Microsecond, Jitter: 50 * time.Microsecond}
+
+// mutation breaks a rule on purpose. nil fields break nothing.
+type mutation struct {
+	handler func(h *host, real http.Handler) http.Handler
+	kernel  func(real *plugintest.Kernel) plugin.Kernel
+	disk    func(h *host, dir string) // after a crash, before the next start
+}
+
+// world is a cluster in a bubble.
+type world struct {
+	t       *testing.T
+	seed    uint64
+	dir     string
+	net     *lossy.Net
+	hosts   []*host
+	began   time.Time
+	mutated mutation
+
+	mu       sync.Mutex
+	story    []string
+	faults   []string // what was wrong, by the checks
+	held     map[netip.Addr]string
+	decided  *netmap.View // the newest word of the ledger that any host has
+	met      map[string]int
+	isolated map[*host]bool
+}
+
+// host is a machine: what outlives its agent, and the agent.
+type host struct {
+	w      *world
+	n      int
+	addr   netip.Addr
+	dice   *rand.Rand
+	kernel *plugintest.Kernel
+	docker *plugintest.Engine
+	lives  int
+	dir    string // of the present life; a crash leaves a copy to the next one
+
+	running atomic.Pointer[plugin.Agent] // nil while it is down
+	self    netmap.HostID
+	server  *rpc.Server
+	gone    chan struct{}
+	log     *slog.Logger
+}
+
+// agent is the running one; the host's own goroutine never finds it down.
+func (h *host) agent() *plugin.Agent { return h.running.Load() }
+
+func newWorld(t *testing.T, dir string, seed uint64, hosts int, m mutation) *world {
+	w := &world{
+		t: t, seed: seed, dir: dir, net: lossy.New(seed, lan), began: time.Now(), mutated: m,
+		held: map[netip.Addr]string{}, met: map[string]int{}, isolated: map[*host]bool{}, decided: &netmap.View{},
+	}
+	for n := 1; n <= hosts; n++ {
+		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})
+		h := &host{w: w, n: n, addr: addr, dice: rand.New(rand.NewPCG(seed, uint64(n))), kernel: plugintest.NewKernel(addr, 1500)}
+		h.log = slog.New(slog.NewTextHandler(journal{h}, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: withoutTime}))
+		h.docker = plugintest.NewEngine(h.String())
+		h.docker.Before, h.docker.After = h.before, h.after
+		h.dir = filepath.Join(w.dir, fmt.Sprintf("%s.%d", h, h.lives))
+		w.hosts = append(w.hosts, h)
+		w.net.Host(addr)
+	}
+	return w
+}
+
+// scratch is a directory in memory where there is one: what is on disk counts
+// here, how long a sync takes does not.
+func scratch(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "weft-sim")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func (h *host) String() string { return fmt.Sprintf("host-%d", h.n) }
+
+// journal puts the agent's log into the story.
+type journal struct{ h *host }
+
+func (j journal) Write(line []byte) (int, error) {
+	j.h.w.tell("%s says: %s", j.h, strings.TrimSpace(string(line)))
+	return len(line), nil
+}
+
+func withoutTime(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
+}
+
+// tell adds a line to the story.
+func (w *world) tell(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.story = append(w.story, fmt.Sprintf("%9.3f ", time.Since(w.began).Seconds())+fmt.Sprintf(format, args...))
+}
+
+// meet counts what was really met, so that a run can show it.
+func (w *world) meet(what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.met[what]++
+}
+
+func (h *host) settings() settings.Settings {
+	s := settings.Settings{
+		Ranges: []netip.Prefix{netip.MustParsePrefix("10.32.0.0/12")}, Port: 7950, VXLANPort: 4789,
+		Name: h.String(), Replicate: true, State: h.dir,
+	}
+	if h.n != 1 {
+		s.Join = []string{"192.0.2.1:7950", "192.0.2.2:7950"}
+	}
+	return s
+}
+
+// start runs the agent on what is on disk.
+func (h *host) start() {
+	h.lives++
+	var kernel plugin.Kernel = h.kernel
+	if h.w.mutated.kernel != nil {
+		kernel = h.w.mutated.kernel(h.kernel)
+	}
+	a, err := plugin.Open(plugin.Config{Settings: h.settings(), Version: "sim", Kernel: kernel, Network: h.w.net.Host(h.addr), Log: h.log})
+	if err != nil {
+		h.w.t.Fatalf("%s does not start: %v", h, err)
+	}
+	h.running.Store(a)
+	h.self, h.gone = a.Report().Self, make(chan struct{})
+	h.server = rpc.New(rpc.Config{Routes: a.Routes()})
+	var handler http.Handler = h.server
+	if h.w.mutated.handler != nil {
+		handler = h.w.mutated.handler(h, handler)
+	}
+	h.docker.Serve(plugintest.Plugin{Handler: handler, Gone: h.gone})
+}
+
+// stop ends the agent in order: calls under way first, as plugin.Run does.
+func (h *host) stop() {
+	a := h.running.Swap(nil)
+	if a == nil {
+		return
+	}
+	select {
+	case <-h.gone:
+	default:
+		close(h.gone)
+	}
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := h.server.Close(ctx); err != nil {
+		h.w.t.Errorf("%s: %v", h, err)
+	}
+	if err := a.Close(); err != nil {
+		h.w.fault("%s: close: %v", h, err)
+	}
+	if took := time.Since(begin); took > 10*time.Second {
+		h.w.fault("%s: it took %v to end; Docker kills it after 10 s", h, took)
+	}
+}
+
+// crash ends the agent as kill -9 or a power cut does: what was synced at this
+// moment is what the next start finds, whatever the agent still writes.
+func (h *host) crash() {
+	synctest.Wait() // nobody is in the middle of a write
+	h.lives++
+	next := filepath.Join(h.w.dir, fmt.Sprintf("%s.%d", h, h.lives))
+	if err := os.CopyFS(next, os.DirFS(h.dir)); err != nil {
+		h.w.t.Fatal(err)
+	}
+	close(h.gone) // nobody hears what it still answers
+	stack := h.w.net.Host(h.addr)
+	stack.PowerOff()
+	h.stop()
+	_ = os.RemoveAll(h.dir)
+	h.dir = next
+	if h.w.mutated.disk != nil {
+		h.w.mutated.disk(h, next)
+	}
+	h.checkDisk(next)
+	stack.PowerOn()
+}
+
+// up waits in virtual time until every host is a member.
+func (w *world) up() {
+	for _, h := range w.hosts {
+		h.start()
+	}
+	w.until("all hosts are members", 30*time.Second, func() bool {
+		for _, h := range w.hosts {
+			if h.agent().Report().State != "ready" {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (w *world) down() {
+	for _, h := range w.hosts {
+		h.stop()
+	}
+	time.Sleep(time.Minute) // memberlist's last timers
+}
+
+// until waits for a condition and says how long it took.
+func (w *world) until(what string, limit time.Duration, ok func() bool) time.Duration {
+	begin := time.Now()
+	for !ok() {
+		if time.Since(begin) > limit {
+			w.fault("not within %v: %s", limit, what)
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return time.Since(begin)
+}
