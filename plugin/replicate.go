@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/weftnet/weft/dockerapi"
@@ -87,10 +88,10 @@ func (r *replicator) look(ctx context.Context) bool {
 		r.a.problem("replicas", err.Error())
 		return false
 	}
+	ok := !r.nameless()
 	if !r.a.cfg.Settings.Replicate || !r.a.gossip.Synced() {
-		return true
+		return ok
 	}
-	ok := true
 	problem := ""
 	for _, s := range planReplicas(r.a.gossip.View().Networks, local) {
 		if s.Problem != "" {
@@ -161,6 +162,17 @@ func (r *replicator) nameEndpoints(attached []dockerapi.Attachment) {
 			r.a.nameEndpoint(rec.Endpoint, name)
 		}
 	}
+}
+
+// nameless reports whether an endpoint of a container has no name yet: Docker tells
+// of a `network connect` before it lists the container on the network.
+func (r *replicator) nameless() bool {
+	endpoints := r.a.driver.Endpoints()
+	r.a.mu.Lock()
+	defer r.a.mu.Unlock()
+	return slices.ContainsFunc(endpoints, func(e driver.EndpointRecord) bool {
+		return e.Joined && r.a.names[e.Endpoint.ID] == ""
+	})
 }
 
 func (r *replicator) carryOut(ctx context.Context, s step, networks []dockerapi.Network) error {
