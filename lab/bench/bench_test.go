@@ -1,0 +1,100 @@
+package bench
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestConfigNamesTheFlagThatIsWrong(t *testing.T) {
+	good := Config{Rounds: 5, Duration: 3 * time.Second, RoundTrips: 1000, Starts: 3}
+	if err := good.check(); err != nil {
+		t.Fatal(err)
+	}
+	for want, spoil := range map[string]func(*Config){
+		"--rounds 0, it can be 1 to 100":             func(c *Config) { c.Rounds = 0 },
+		"--rounds 101":                               func(c *Config) { c.Rounds = 101 },
+		"--duration 10ms, it can be 100ms to 1m":     func(c *Config) { c.Duration = 10 * time.Millisecond },
+		"--duration 2m0s":                            func(c *Config) { c.Duration = 2 * time.Minute },
+		"--round-trips 1, it can be 100 to 1000000":  func(c *Config) { c.RoundTrips = 1 },
+		"--starts -1, it can be 1 to 100":            func(c *Config) { c.Starts = -1 },
+		"--starts 0, it can be 1 to 100":             func(c *Config) { c.Starts = 0 },
+		"bench: --round-trips 2000000, it can be 10": func(c *Config) { c.RoundTrips = 2_000_000 },
+	} {
+		c := good
+		spoil(&c)
+		if err := Run(t.Context(), c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
+
+// Over as many rounds as there are paths each has every place in the order once.
+func TestTurnsAreFair(t *testing.T) {
+	at := map[string][]int{}
+	for n := range paths {
+		for place, path := range turned(paths, n) {
+			at[path] = append(at[path], place)
+		}
+	}
+	for path, places := range at {
+		slices.Sort(places)
+		if diff := cmp.Diff([]int{0, 1, 2, 3}, places); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", path, diff)
+		}
+	}
+	if diff := cmp.Diff(turned(paths, 1), turned(paths, 1+len(paths))); diff != "" {
+		t.Errorf("turns do not repeat (-want +got):\n%s", diff)
+	}
+}
+
+func TestEverythingComparedHasATitleAndANetwork(t *testing.T) {
+	for _, name := range append(slices.Clone(paths), networks...) {
+		if titles[name] == "" || dockerNetwork[name] == "" {
+			t.Errorf("%s: title %q, network %q", name, titles[name], dockerNetwork[name])
+		}
+	}
+}
+
+func TestVXLANCommands(t *testing.T) {
+	got := vxlanCommands(netip.MustParseAddr("10.99.0.1"), netip.MustParseAddr("10.99.0.2"), netip.MustParsePrefix("192.0.2.1/24"), "42")
+	want := []string{
+		"ip link add bare0 mtu 1450 type vxlan id 99 local 10.99.0.1 remote 10.99.0.2 dstport 4790 udpcsum nolearning",
+		"ip link set bare0 netns 42",
+		"nsenter --net=/proc/42/ns/net ip addr add 192.0.2.1/24 dev bare0",
+		"nsenter --net=/proc/42/ns/net ip link set bare0 up",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestProgressOfARound(t *testing.T) {
+	s := example()
+	const want = "round 1 of 5: weft 9.0 Gbit/s 12.0 µs, swarm 9.0 Gbit/s 12.0 µs, vxlan 10.0 Gbit/s 10.0 µs, underlay 12.0 Gbit/s 8.0 µs"
+	if got := progress(1, 5, s.throughput[0], s.p50[0]); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestFirstField(t *testing.T) {
+	dir := t.TempDir()
+	for content, want := range map[string]string{"0.52 0.58 0.59 1/467 12345\n": "0.52", "6.1.0\n": "6.1.0", "\n": "unknown", "": "unknown"} {
+		file := filepath.Join(dir, "f")
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := firstField(file); got != want {
+			t.Errorf("%q: got %q, want %q", content, got, want)
+		}
+	}
+	if got := firstField(filepath.Join(dir, "none")); got != "unknown" {
+		t.Errorf("a file that is not there: %q", got)
+	}
+}

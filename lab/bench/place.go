@@ -1,0 +1,240 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weftnet/weft/lab"
+)
+
+// Names of the paths and of the kinds of network.
+const (
+	overWeft     = "weft"
+	overSwarm    = "swarm"
+	overVXLAN    = "vxlan"
+	overUnderlay = "underlay"
+	onBridge     = "bridge"
+	onNone       = "none"
+)
+
+var (
+	paths    = []string{overWeft, overSwarm, overVXLAN, overUnderlay}
+	networks = []string{overWeft, overSwarm, onBridge, onNone}
+)
+
+// titles are the names for people.
+var titles = map[string]string{
+	overWeft: "Weft", overSwarm: "Docker's swarm overlay", overVXLAN: "bare VXLAN device", overUnderlay: "bare underlay",
+	onBridge: "Docker's bridge", onNone: "no network",
+}
+
+// dockerNetwork is the name of the network in Docker. A bare VXLAN device goes into a
+// container that has none.
+var dockerNetwork = map[string]string{
+	overWeft: "bench-weft", overSwarm: "bench-swarm", overVXLAN: "none", overUnderlay: "host",
+	onBridge: "bridge", onNone: "none",
+}
+
+// The bare VXLAN device: a port and an id of its own, addresses that nothing else has.
+const (
+	bareDevice = "bare0"
+	barePort   = "4790"
+	bareVNI    = "99"
+	// The lab's underlay has 1500 bytes; Weft and Docker leave 50 for the encapsulation.
+	bareMTU = "1450"
+)
+
+var bareNet = netip.MustParsePrefix("192.0.2.0/24")
+
+// patience bounds every single wait for the lab.
+const patience = time.Minute
+
+// setUp makes a pair of containers for every path.
+func (b *bench) setUp(ctx context.Context) error {
+	for _, step := range []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"plugin on both hosts, network of Weft", b.placeWeft},
+		{"swarm of both hosts, overlay network", b.placeSwarm},
+		{"a container per path and host", b.placeContainers},
+		{"bare VXLAN device between two of them", b.placeVXLAN},
+		{"every path answers", b.awaitPaths},
+	} {
+		if err := step.do(ctx); err != nil {
+			return fmt.Errorf("bench: %s: %w", step.what, err)
+		}
+		b.say(step.what)
+	}
+	return nil
+}
+
+// each does the same on both hosts at once.
+func (b *bench) each(do func(*lab.Host) error) error {
+	var errs [2]error
+	var both sync.WaitGroup
+	for i, h := range []*lab.Host{b.client(), b.server()} {
+		both.Go(func() { errs[i] = do(h) })
+	}
+	both.Wait()
+	return errors.Join(errs[:]...)
+}
+
+// until repeats a check that fails until it does not, or until patience ends.
+func until(ctx context.Context, check func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// placeWeft enables the plugin and waits for the network, made on the first host, to
+// appear on the second.
+func (b *bench) placeWeft(ctx context.Context) error {
+	err := b.each(func(h *lab.Host) error {
+		if h.Number() == b.client().Number() {
+			return h.InstallPlugin(ctx, b.Plugin)
+		}
+		return h.InstallPlugin(ctx, b.Plugin, "WEFT_JOIN="+b.client().Addr4().String())
+	})
+	if err != nil {
+		return err
+	}
+	name := dockerNetwork[overWeft]
+	if _, err := b.client().Docker(ctx, "network", "create", "-d", lab.PluginName, "--ipam-driver", lab.PluginName, name); err != nil {
+		return err
+	}
+	return until(ctx, func() error {
+		_, err := b.server().Docker(ctx, "network", "inspect", name)
+		return err
+	})
+}
+
+func (b *bench) placeSwarm(ctx context.Context) error {
+	if err := b.lab.JoinSwarm(ctx); err != nil {
+		return err
+	}
+	_, err := b.client().Docker(ctx, "network", "create", "-d", "overlay", "--attachable", dockerNetwork[overSwarm])
+	return err
+}
+
+func container(path string) string { return "bench-" + path }
+
+// placeContainers starts a probe server for every path on both hosts. The client's
+// server is not asked; its container is where the client's probe runs.
+func (b *bench) placeContainers(ctx context.Context) error {
+	return b.each(func(h *lab.Host) error {
+		for i, path := range paths {
+			port := fmt.Sprintf(":%d", 7000+i) // those with a network of their own would not need it
+			_, err := h.Docker(ctx, "run", "-d", "--name", container(path), "--net", dockerNetwork[path], lab.BusyBoxImage, "probe", "serve", "-addr", port)
+			if err != nil {
+				return err
+			}
+			if h.Number() != b.server().Number() {
+				continue
+			}
+			addr, err := b.address(ctx, path)
+			if err != nil {
+				return err
+			}
+			b.to[path] = addr.String() + port
+		}
+		return nil
+	})
+}
+
+// address is where a path ends on the server's host.
+func (b *bench) address(ctx context.Context, path string) (netip.Addr, error) {
+	switch path {
+	case overUnderlay:
+		return b.server().Addr4(), nil
+	case overVXLAN:
+		return bareAddr(b.server()).Addr(), nil
+	}
+	format := fmt.Sprintf("{{(index .NetworkSettings.Networks %q).IPAddress}}", dockerNetwork[path])
+	out, err := b.server().Docker(ctx, "container", "inspect", "-f", format, container(path))
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return netip.ParseAddr(out)
+}
+
+// bareAddr is a host's address on the bare VXLAN device.
+func bareAddr(h *lab.Host) netip.Prefix {
+	a := bareNet.Addr().As4()
+	a[3] = byte(h.Number())
+	return netip.PrefixFrom(netip.AddrFrom4(a), bareNet.Bits())
+}
+
+// placeVXLAN makes the device in the host, so that its underlay stays there, and moves
+// it into the container: a plain namespace with one device and no bridge.
+func (b *bench) placeVXLAN(ctx context.Context) error {
+	return b.each(func(h *lab.Host) error {
+		other := b.client()
+		if h.Number() == other.Number() {
+			other = b.server()
+		}
+		pid, err := h.Docker(ctx, "container", "inspect", "-f", "{{.State.Pid}}", container(overVXLAN))
+		if err != nil {
+			return err
+		}
+		for _, command := range vxlanCommands(h.Addr4(), other.Addr4(), bareAddr(h), pid) {
+			if _, err := h.Exec(ctx, strings.Fields(command)...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// vxlanCommands make a VXLAN device between two hosts in the namespace of a process,
+// with the MTU and the UDP checksum that Weft's and Docker's have.
+func vxlanCommands(from, to netip.Addr, addr netip.Prefix, pid string) []string {
+	in := "nsenter --net=/proc/" + pid + "/ns/net ip "
+	return []string{
+		fmt.Sprintf("ip link add %s mtu %s type vxlan id %s local %s remote %s dstport %s udpcsum nolearning", bareDevice, bareMTU, bareVNI, from, to, barePort),
+		fmt.Sprintf("ip link set %s netns %s", bareDevice, pid),
+		in + fmt.Sprintf("addr add %s dev %s", addr, bareDevice),
+		in + fmt.Sprintf("link set %s up", bareDevice),
+	}
+}
+
+// awaitPaths waits until every path's server answers its client.
+func (b *bench) awaitPaths(ctx context.Context) error {
+	for _, path := range paths {
+		err := until(ctx, func() error {
+			_, err := b.probe(ctx, path, "roundtrip", "-count", "3")
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("%s to %s: %w", titles[path], b.to[path], err)
+		}
+	}
+	return nil
+}
+
+// firstField is the first word of a small file of the kernel's, "unknown" without it.
+func firstField(file string) string {
+	text, err := os.ReadFile(file)
+	if fields := strings.Fields(string(text)); err == nil && len(fields) > 0 {
+		return fields[0]
+	}
+	return "unknown"
+}

@@ -1,0 +1,108 @@
+package bench
+
+import "slices"
+
+// Machine is where and how the figures were taken.
+type Machine struct {
+	CPUs   int    `json:"cpus"`
+	Kernel string `json:"kernel"`
+	Docker string `json:"docker"`
+	// Load is the machine's load average of the minute before the run.
+	Load string `json:"load_before"`
+	// Rounds is how often each path was measured, Seconds how long each stream ran.
+	Rounds     int     `json:"rounds"`
+	Seconds    float64 `json:"stream_seconds"`
+	RoundTrips int     `json:"round_trips"`
+	Starts     int     `json:"starts_per_round"`
+}
+
+// Ratio of a figure to another one: the median of the ratios within each round, and
+// the least and greatest of them.
+type Ratio struct {
+	Median float64 `json:"median"`
+	Min    float64 `json:"min"`
+	Max    float64 `json:"max"`
+}
+
+// Figure is the median of what was measured of one path or network.
+type Figure struct {
+	Of     string  `json:"of"`
+	Median float64 `json:"median"`
+	// To are ratios by what the figure is compared with.
+	To map[string]Ratio `json:"ratio_to"`
+}
+
+// Report is the outcome of a run.
+type Report struct {
+	Machine Machine `json:"machine"`
+	// Throughput of one TCP stream in bits per second.
+	Throughput []Figure `json:"throughput_bits_per_second"`
+	// P50 and P99 are round trips of one byte over TCP in microseconds.
+	P50 []Figure `json:"round_trip_p50_us"`
+	P99 []Figure `json:"round_trip_p99_us"`
+	// DockerRun is how long "docker run --rm IMAGE true" takes, in seconds.
+	DockerRun []Figure `json:"docker_run_seconds"`
+}
+
+// sample is one measurement of everything that is compared, taken in one go.
+type sample map[string]float64
+
+// samples are all that a run took.
+type samples struct {
+	throughput, p50, p99, starts []sample
+}
+
+func summarize(m Machine, s samples) Report {
+	overPaths := func(all []sample) []Figure { return figures(paths, []string{overVXLAN, overSwarm}, all) }
+	return Report{
+		Machine: m, Throughput: overPaths(s.throughput), P50: overPaths(s.p50), P99: overPaths(s.p99),
+		DockerRun: figures(networks, []string{onBridge, overSwarm}, s.starts),
+	}
+}
+
+// figures are the medians of what was measured, with the ratios to each base.
+func figures(of, bases []string, all []sample) []Figure {
+	var out []Figure
+	for _, name := range of {
+		f := Figure{Of: name, Median: median(column(all, name)), To: map[string]Ratio{}}
+		for _, base := range bases {
+			f.To[base] = ratio(all, name, base)
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+func column(all []sample, name string) []float64 {
+	out := make([]float64, len(all))
+	for i, s := range all {
+		out[i] = s[name]
+	}
+	return out
+}
+
+func ratio(all []sample, name, base string) Ratio {
+	var each []float64
+	for _, s := range all {
+		if s[base] > 0 {
+			each = append(each, s[name]/s[base])
+		}
+	}
+	if len(each) == 0 {
+		return Ratio{}
+	}
+	return Ratio{Median: median(each), Min: slices.Min(each), Max: slices.Max(each)}
+}
+
+// median is the middle value, between the two in the middle of an even number, 0 of none.
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	mid := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[mid]
+	}
+	return (sorted[mid-1] + sorted[mid]) / 2
+}

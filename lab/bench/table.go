@@ -1,0 +1,67 @@
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+)
+
+// write writes the report for programs or for people.
+func write(w io.Writer, r Report, asJSON bool) error {
+	if asJSON {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(r)
+	}
+	_, err := io.WriteString(w, text(r))
+	return err
+}
+
+// text is the report for people.
+func text(r Report) string {
+	var b strings.Builder
+	m := r.Machine
+	fmt.Fprintf(&b, "\nOne machine, two hosts in namespaces: %d CPUs, Linux %s, Docker %s, load %s before the run.\n", m.CPUs, m.Kernel, m.Docker, m.Load)
+	fmt.Fprintf(&b, "Medians of %d rounds; in brackets the least and greatest ratio of a round.\n", m.Rounds)
+	if busy(m) {
+		b.WriteString("The machine was busy: trust ratios with a narrow range only, or run again when it is idle.\n")
+	}
+	t := tabwriter.NewWriter(&b, 2, 8, 3, ' ', 0)
+	section(t, fmt.Sprintf("ONE TCP STREAM, %g s", m.Seconds), overVXLAN, r.Throughput, func(v float64) string { return fmt.Sprintf("%.2f Gbit/s", v/1e9) })
+	section(t, fmt.Sprintf("TCP ROUND TRIP, p50 of %d", m.RoundTrips), overVXLAN, r.P50, micros)
+	section(t, fmt.Sprintf("TCP ROUND TRIP, p99 of %d", m.RoundTrips), overVXLAN, r.P99, micros)
+	section(t, fmt.Sprintf("DOCKER RUN --RM, %d times", m.Rounds*m.Starts), onBridge, r.DockerRun, func(v float64) string { return fmt.Sprintf("%.0f ms", v*1e3) })
+	_ = t.Flush() // a strings.Builder takes everything
+	return b.String()
+}
+
+// busy reports whether others kept more than a quarter of the processors before the run.
+func busy(m Machine) bool {
+	load, err := strconv.ParseFloat(m.Load, 64)
+	return err == nil && load > float64(m.CPUs)/4
+}
+
+func micros(v float64) string { return fmt.Sprintf("%.1f µs", v) }
+
+// section is one table: figures, and their ratios to a base and to the swarm overlay.
+func section(w io.Writer, title, base string, all []Figure, unit func(float64) string) {
+	fmt.Fprintf(w, "\n%s\t\tto %s\tto %s\n", title, titles[base], titles[overSwarm])
+	for _, f := range all {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", titles[f.Of], unit(f.Median), f.To[base], f.To[overSwarm])
+	}
+}
+
+// String is the ratio with its range, "0.97 (0.95-1.01)", without one when it is that
+// of a figure to itself or of a single round.
+func (r Ratio) String() string {
+	switch {
+	case r == (Ratio{}):
+		return "-"
+	case r.Min == r.Max:
+		return fmt.Sprintf("%.2f", r.Median)
+	}
+	return fmt.Sprintf("%.2f (%.2f-%.2f)", r.Median, r.Min, r.Max)
+}

@@ -1,0 +1,94 @@
+package bench
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func exampleReport() Report {
+	m := Machine{CPUs: 4, Kernel: "6.1.0", Docker: "20.10.24", Load: "0.31", Rounds: 2, Seconds: 3, RoundTrips: 1000, Starts: 1}
+	return summarize(m, example())
+}
+
+const exampleText = `
+One machine, two hosts in namespaces: 4 CPUs, Linux 6.1.0, Docker 20.10.24, load 0.31 before the run.
+Medians of 2 rounds; in brackets the least and greatest ratio of a round.
+
+ONE TCP STREAM, 3 s                     to bare VXLAN device   to Docker's swarm overlay
+Weft                     9.50 Gbit/s    0.95 (0.90-1.00)       1.06 (1.00-1.11)
+Docker's swarm overlay   9.00 Gbit/s    0.90                   1.00
+bare VXLAN device        10.00 Gbit/s   1.00                   1.11
+bare underlay            11.50 Gbit/s   1.15 (1.10-1.20)       1.28 (1.22-1.33)
+
+TCP ROUND TRIP, p50 of 1000             to bare VXLAN device   to Docker's swarm overlay
+Weft                          11.5 µs   1.15 (1.10-1.20)       0.96 (0.92-1.00)
+Docker's swarm overlay        12.0 µs   1.20                   1.00
+bare VXLAN device             10.0 µs   1.00                   0.83
+bare underlay                 8.0 µs    0.80                   0.67
+
+TCP ROUND TRIP, p99 of 1000             to bare VXLAN device   to Docker's swarm overlay
+Weft                          30.0 µs   1.50                   0.75
+Docker's swarm overlay        40.0 µs   2.00                   1.00
+bare VXLAN device             20.0 µs   1.00                   0.50
+bare underlay                 10.0 µs   0.50                   0.25
+
+DOCKER RUN --RM, 2 times            to Docker's bridge   to Docker's swarm overlay
+Weft                       500 ms   1.25                 0.92 (0.83-1.00)
+Docker's swarm overlay     550 ms   1.38 (1.25-1.50)     1.00
+Docker's bridge            400 ms   1.00                 0.73 (0.67-0.80)
+no network                 300 ms   0.75                 0.55 (0.50-0.60)
+`
+
+func TestTableForPeople(t *testing.T) {
+	var out strings.Builder
+	if err := write(&out, exampleReport(), false); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(exampleText, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestTableSaysThatTheMachineWasBusy(t *testing.T) {
+	for load, want := range map[string]bool{"0.99": false, "1.01": true, "14.2": true, "unknown": false} {
+		r := exampleReport()
+		r.Machine.Load = load
+		if got := strings.Contains(text(r), "The machine was busy"); got != want {
+			t.Errorf("a load of %s on 4 CPUs is called busy: %v", load, got)
+		}
+	}
+}
+
+func TestRatioInWords(t *testing.T) {
+	for want, r := range map[string]Ratio{
+		"-":                {},
+		"0.97":             {Median: 0.97, Min: 0.97, Max: 0.97},
+		"0.97 (0.90-1.10)": {Median: 0.97, Min: 0.9, Max: 1.1},
+	} {
+		if got := r.String(); got != want {
+			t.Errorf("%+v is %q, want %q", r, got, want)
+		}
+	}
+}
+
+func TestJSONHasEverything(t *testing.T) {
+	var out strings.Builder
+	if err := write(&out, exampleReport(), true); err != nil {
+		t.Fatal(err)
+	}
+	var back Report
+	if err := json.Unmarshal([]byte(out.String()), &back); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(exampleReport(), back); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for _, name := range []string{"throughput_bits_per_second", "round_trip_p50_us", "round_trip_p99_us", "docker_run_seconds", "ratio_to", "load_before"} {
+		if !strings.Contains(out.String(), `"`+name+`"`) {
+			t.Errorf("no %q in\n%s", name, out.String())
+		}
+	}
+}
