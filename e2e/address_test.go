@@ -30,7 +30,7 @@ func TestIntegrationStaticAddresses(t *testing.T) {
 		}
 		s.refused(h, words, s.command(h, name, fmt.Sprintf("twin%d", h.Number()), "--ip", "10.65.0.50")...)
 	}
-	s.refused(two, []string{"10.66.0.9", "10.65.0.0/24"}, s.command(two, name, "outside", "--ip", "10.66.0.9")...)
+	s.refused(two, []string{"10.66.0.9"}, s.command(two, name, "outside", "--ip", "10.66.0.9")...)
 	s.refused(two, []string{"10.65.0.254", "gateway"}, s.command(two, name, "gateway", "--ip", "10.65.0.254")...)
 	s.refused(three, []string{"10.65.0.7", "reserved"}, s.command(three, name, "printer", "--ip", "10.65.0.7")...)
 
@@ -68,7 +68,7 @@ func TestIntegrationGatewayAuxAndRange(t *testing.T) {
 	}
 	for i := range 4 {
 		b := s.run(one, name, fmt.Sprintf("in%d", i))
-		if !area.Contains(b.addr) || slices.Contains([]string{"10.65.17.0", "10.65.17.1", "10.65.17.2"}, b.addr.String()) {
+		if !area.Contains(b.addr) || slices.Contains([]string{"10.65.17.1", "10.65.17.2"}, b.addr.String()) {
 			t.Errorf("a container has %s, want a free address of %s", b.addr, area)
 		}
 	}

@@ -68,7 +68,7 @@ func (s *scene) clear() {
 	for n, names := range s.networks {
 		for _, name := range names {
 			_, err := s.lab.Host(n).Docker(ctx, "network", "rm", name)
-			if err != nil && !strings.Contains(err.Error(), "not found") {
+			if err != nil && !strings.Contains(strings.ToLower(err.Error()), "no such network") {
 				s.t.Error(err)
 			}
 		}

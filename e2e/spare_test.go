@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/lab"
+	"github.com/weftnet/weft/store"
 )
 
 // borrow gives a test the spare hosts, with nothing of ours on them, and cleans
@@ -83,34 +84,40 @@ func TestIntegrationAloneWithinASecond(t *testing.T) {
 	s.matrix(one, s.run(a, s.name("alone"), "two"))
 }
 
+// TestIntegrationWrongSettings: the settings' own tests have many more; here it is
+// about Docker, which takes some 14 s to give a plugin up.
 func TestIntegrationWrongSettings(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
-	a, _ := s.borrow()
-	for setting, words := range map[string][]string{
-		"WEFT_PORT=99999":       {"WEFT_PORT", "99999", "1-65535"},
-		"WEFT_RANGE=banana":     {"WEFT_RANGE", "banana", "10.32.0.0/12"},
-		"WEFT_JOIN=a b":         {"WEFT_JOIN", "a b", "host"},
-		"WEFT_MTU=9":            {"WEFT_MTU", "9", "1280"},
-		"WEFT_ADVERTISE=wlan77": {"WEFT_ADVERTISE", "wlan77"},
-		"WEFT_REPLICATE=maybe":  {"WEFT_REPLICATE", "maybe", "true or false"},
-		"WEFT_STATE=here":       {"WEFT_STATE", "here", "absolute"},
-	} {
-		err := a.InstallPlugin(t.Context(), s.plugin, setting)
+	a, b := s.borrow()
+	wrong := map[*lab.Host]struct {
+		setting string
+		words   []string
+	}{
+		a: {"WEFT_PORT=99999", []string{"WEFT_PORT=99999", "1-65535"}},
+		b: {"WEFT_ADVERTISE=wlan77", []string{"WEFT_ADVERTISE", "wlan77"}},
+	}
+	must(t, each([]*lab.Host{a, b}, func(h *lab.Host) error {
+		err := h.InstallPlugin(t.Context(), s.plugin, wrong[h].setting)
 		if err == nil {
-			t.Errorf("the plugin was enabled with %s", setting)
-			continue
+			return fmt.Errorf("the plugin was enabled with %s", wrong[h].setting)
 		}
-		for _, word := range words {
+		for _, word := range wrong[h].words {
 			if !strings.Contains(err.Error(), word) {
-				t.Errorf("%s: neither Docker nor its log says %q:\n%v", setting, word, err)
+				t.Errorf("%s: neither Docker nor its log says %q:\n%v", wrong[h].setting, word, err)
 			}
 		}
+		return nil
+	}))
+	if _, err := os.Stat(filepath.Join(a.Disk(), "weft", store.FileName)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a start with a wrong setting left something on disk: %v", err)
 	}
-	// Nothing was begun.
-	if _, err := os.Stat(filepath.Join(a.Disk(), "weft")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a refused start left a state directory: %v", err)
+	if _, err := a.Docker(t.Context(), "plugin", "set", lab.PluginName, "WEFT_COLOUR=blue"); err == nil {
+		t.Error("an unknown setting was accepted")
 	}
+	// With the right value it starts.
+	s.docker(a, "plugin", "set", lab.PluginName, "WEFT_PORT=7950")
+	s.docker(a, "plugin", "enable", lab.PluginName)
 }
 
 // TestIntegrationTwoClustersRefuseEachOther: an agent that has a cluster does not
@@ -215,7 +222,7 @@ func (s *scene) running(h *lab.Host, name string) error {
 func (s *scene) traces(h *lab.Host) string {
 	s.t.Helper()
 	out, err := h.Exec(s.t.Context(), "sh", "-c", `
-		ls -d /var/lib/weft /run/weft /run/docker/plugins/weft* 2>/dev/null
+		find /var/lib/weft /run/weft /run/docker/plugins/weft* ! -type d 2>/dev/null
 		grep -i weft /proc/mounts
 		ip -br link | grep -v -e docker -e veth | cut -d' ' -f1
 		ip route | grep -v docker
