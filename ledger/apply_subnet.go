@@ -27,11 +27,44 @@ func (t *step) ensureSubnet(e *EnsureSubnet) *netmap.Refusal {
 		t.set(s.Subnet)
 	}
 	if e.BlockBits != 0 && e.BlockBits != s.BlockBits {
-		return netmap.Refuse(netmap.Conflict, "%s has blocks of /%d, not of /%d; leave out -o weft.block or give the same", t.subnetName(p), s.BlockBits, e.BlockBits)
+		if refusal := t.resizeBlocks(s, e.BlockBits); refusal != nil {
+			return refusal
+		}
 	}
 	s.holders[t.cmd.Host] = struct{}{}
 	t.reply.Subnet = new(s.Subnet)
 	return nil
+}
+
+// checkBlocks says why a subnet cannot be cut into blocks of a size.
+func checkBlocks(p netip.Prefix, bits int) *netmap.Refusal {
+	switch width := p.Addr().BitLen(); {
+	case bits < p.Bits() || bits > width:
+		return netmap.Refuse(netmap.BadInput, "blocks of /%d do not fit into subnet %s; use /%d to /%d", bits, p, p.Bits(), width)
+	case bits-p.Bits() > maxBlocks:
+		return netmap.Refuse(netmap.BadInput, "blocks of /%d cut subnet %s into more than %d; use /%d or larger ones", bits, p, 1<<maxBlocks, p.Bits()+maxBlocks)
+	}
+	return nil
+}
+
+// resizeBlocks changes the size of a subnet's blocks, which its creator may while
+// there are none: Docker tells -o weft.block only after it asked for the pool.
+func (t *step) resizeBlocks(s *subnet, bits int) *netmap.Refusal {
+	if !t.fresh(s) {
+		return netmap.Refuse(netmap.Conflict, "%s has blocks of /%d, not of /%d; leave out -o weft.block or give the same", t.subnetName(s.Prefix), s.BlockBits, bits)
+	}
+	if refusal := checkBlocks(s.Prefix, bits); refusal != nil {
+		return refusal
+	}
+	changed := s.Subnet
+	changed.BlockBits = bits
+	return t.replaceSubnet(s, changed)
+}
+
+// fresh reports whether nobody but the asking host has anything of a subnet yet.
+func (t *step) fresh(s *subnet) bool {
+	_, mine := s.holders[t.cmd.Host]
+	return mine && len(s.holders) == 1 && len(s.blocks) == 0 && t.networkOf(s.Prefix) == nil
 }
 
 // makeSubnet checks all that makes a subnet impossible.
@@ -47,11 +80,8 @@ func (t *step) makeSubnet(p netip.Prefix, bits int) (*subnet, *netmap.Refusal) {
 	if bits == 0 {
 		bits = blockBits(p)
 	}
-	switch width := p.Addr().BitLen(); {
-	case bits < p.Bits() || bits > width:
-		return nil, netmap.Refuse(netmap.BadInput, "blocks of /%d do not fit into subnet %s; use /%d to /%d", bits, p, p.Bits(), width)
-	case bits-p.Bits() > maxBlocks:
-		return nil, netmap.Refuse(netmap.BadInput, "blocks of /%d cut subnet %s into more than %d; use /%d or larger ones", bits, p, 1<<maxBlocks, p.Bits()+maxBlocks)
+	if refusal := checkBlocks(p, bits); refusal != nil {
+		return nil, refusal
 	}
 	return &subnet{
 		Subnet: netmap.Subnet{Prefix: p, BlockBits: bits}, holders: hostSet{},
@@ -205,9 +235,7 @@ func (t *step) reserveGateway(s *subnet, addr netip.Addr) *netmap.Refusal {
 	if addr == s.Gateway {
 		return nil
 	}
-	_, mine := s.holders[t.cmd.Host]
-	fresh := mine && len(s.holders) == 1 && len(s.blocks) == 0 && t.networkOf(s.Prefix) == nil
-	if s.Gateway.IsValid() && !fresh {
+	if s.Gateway.IsValid() && !t.fresh(s) {
 		return netmap.Refuse(netmap.Conflict, "%s has the gateway %s, not %s; use --gateway %s or leave it out", t.subnetName(s.Prefix), s.Gateway, addr, s.Gateway)
 	}
 	if refusal := t.reservable(s, addr); refusal != nil {
