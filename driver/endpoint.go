@@ -144,7 +144,7 @@ func (d *Driver) join(ctx context.Context, req joinRequest) (joinResponse, error
 		return joinResponse{}, err
 	}
 	defer release()
-	r, ok := d.endpoint(id)
+	r, ok := d.Endpoint(id)
 	if !ok {
 		return joinResponse{}, fmt.Errorf("endpoint %s is not known to Weft on this host; stop the container and start it again", short(req.EndpointID))
 	}
@@ -172,7 +172,7 @@ func (d *Driver) leave(ctx context.Context, req endpointRequest) (rpc.Empty, err
 		return rpc.Empty{}, err
 	}
 	defer release()
-	r, ok := d.endpoint(id)
+	r, ok := d.Endpoint(id)
 	if !ok {
 		return rpc.Empty{}, nil
 	}
@@ -183,7 +183,7 @@ func (d *Driver) leave(ctx context.Context, req endpointRequest) (rpc.Empty, err
 
 func (d *Driver) operInfo(_ context.Context, req endpointRequest) (operInfoResponse, error) {
 	info := operInfoResponse{Value: map[string]string{}}
-	if r, ok := d.endpoint(netmap.EndpointID(req.EndpointID)); ok {
+	if r, ok := d.Endpoint(netmap.EndpointID(req.EndpointID)); ok {
 		info.Value["com.docker.network.endpoint.macaddress"] = r.Endpoint.MAC.String()
 	}
 	return info, nil

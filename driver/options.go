@@ -20,6 +20,7 @@ const (
 	genericKey   = "com.docker.network.generic"
 	internalKey  = "com.docker.network.internal"
 	driverMTUKey = "com.docker.network.driver.mtu"
+	encryptedKey = "encrypted"
 )
 
 // optionPrefix is that of our own options; an unknown one is an error, because a
@@ -65,6 +66,9 @@ var knownOptions = map[string]func(*NetworkRequest, string) error{
 	},
 	"weft.mtu":   readMTU,
 	driverMTUKey: readMTU,
+	encryptedKey: func(*NetworkRequest, string) error { // of Docker's overlay
+		return errors.New("payload is not encrypted in this version; leave it out")
+	},
 	"weft.multicast": func(r *NetworkRequest, v string) error {
 		on, err := strconv.ParseBool(v)
 		if err != nil {

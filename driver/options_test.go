@@ -76,6 +76,7 @@ func TestOptionsThatDoNot(t *testing.T) {
 		{"weft.mtu", "65536", "from 576 to 65535"},
 		{"weft.mtu", "big", "from 576 to 65535"},
 		{"weft.mtu", "", "from 576 to 65535"},
+		{"encrypted", "", "payload is not encrypted in this version"},
 		{"com.docker.network.driver.mtu", "0", "com.docker.network.driver.mtu=0: want bytes"},
 		{"weft.multicast", "maybe", "want true or false"},
 		{"weft.multicast", "", "want true or false"},

@@ -88,8 +88,8 @@ func (d *Driver) network(id string) (NetworkRecord, bool) {
 	return r, ok && !r.Leaving
 }
 
-// endpoint is an endpoint that Docker has.
-func (d *Driver) endpoint(id netmap.EndpointID) (EndpointRecord, bool) {
+// Endpoint is an endpoint that Docker has.
+func (d *Driver) Endpoint(id netmap.EndpointID) (EndpointRecord, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r, ok := d.endpoints[id]

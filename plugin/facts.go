@@ -97,7 +97,12 @@ func (a *Agent) nameEndpoint(e netmap.Endpoint, name string) {
 	known := a.names[e.ID] == name
 	a.names[e.ID] = name
 	a.mu.Unlock()
-	if !known {
-		a.Announce(e)
+	if known {
+		return
+	}
+	a.Announce(e)
+	// It may have left while its name was being asked for; then it stays withdrawn.
+	if r, ok := a.driver.Endpoint(e.ID); !ok || !r.Joined {
+		a.Withdraw(e.ID)
 	}
 }

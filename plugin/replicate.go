@@ -27,6 +27,7 @@ type replicator struct {
 	seen    map[string]dockerNet // by Docker's id, as of the last look
 	removed map[string]bool      // by this agent
 	gone    map[string]dockerNet // by a user; the ledger is still to hear of it
+	missing absence              // what the driver has and Docker does not
 }
 
 // replicate learns names from the local Docker and keeps its networks equal to
@@ -35,7 +36,7 @@ func (a *Agent) replicate(ctx context.Context) {
 	if a.cfg.Docker == nil {
 		return
 	}
-	r := &replicator{a: a, seen: map[string]dockerNet{}, removed: map[string]bool{}, gone: map[string]dockerNet{}}
+	r := &replicator{a: a, seen: map[string]dockerNet{}, removed: map[string]bool{}, gone: map[string]dockerNet{}, missing: absence{}}
 	events := a.cfg.Docker.Watch(ctx)
 	changed, unsubscribe := a.gossip.Subscribe()
 	defer unsubscribe()
@@ -120,6 +121,7 @@ func (r *replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Networ
 	}
 	out := make([]dockerNet, 0, len(networks))
 	seen := map[string]dockerNet{}
+	containers := map[netmap.EndpointID]string{}
 	for _, n := range networks {
 		rec, ours := records[n.ID]
 		d := dockerNet{ID: n.ID, Name: n.Name, Ours: ours || n.Ours, Network: rec.Network.ID, Replica: n.Replica != 0}
@@ -132,11 +134,17 @@ func (r *replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Networ
 				return nil, nil, err
 			}
 			d.InUse = len(attached) > 0
-			r.nameEndpoints(attached)
+			for _, at := range attached {
+				if at.Endpoint != "" {
+					containers[at.Endpoint] = at.Name
+				}
+			}
 		}
 		out = append(out, d)
 		seen[d.ID] = d
 	}
+	r.nameEndpoints(containers)
+	r.forgetOrphans(ctx, networks, containers)
 	for id, d := range r.seen {
 		if _, still := seen[id]; still {
 			continue
@@ -150,15 +158,9 @@ func (r *replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Networ
 	return out, networks, nil
 }
 
-func (r *replicator) nameEndpoints(attached []dockerapi.Attachment) {
-	byID := map[netmap.EndpointID]string{}
-	for _, at := range attached {
-		if at.Endpoint != "" {
-			byID[at.Endpoint] = at.Name
-		}
-	}
+func (r *replicator) nameEndpoints(containers map[netmap.EndpointID]string) {
 	for _, rec := range r.a.driver.Endpoints() {
-		if name, ok := byID[rec.Endpoint.ID]; ok && rec.Joined {
+		if name, ok := containers[rec.Endpoint.ID]; ok && rec.Joined {
 			r.a.nameEndpoint(rec.Endpoint, name)
 		}
 	}

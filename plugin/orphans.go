@@ -1,0 +1,73 @@
+package plugin
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/netmap"
+)
+
+// orphanAfter is how long Docker may fail to list what the driver has before it
+// counts as deleted while no agent answered. Docker lists an endpoint once its
+// container runs, seconds after CreateEndpoint.
+const orphanAfter = time.Minute
+
+// absence remembers since when things that should be there are not.
+type absence map[string]time.Time
+
+// overdue takes in which of the wanted things are present now, and answers those
+// that have been missing without a break for orphanAfter, sorted.
+func (a absence) overdue(now time.Time, wanted []string, present map[string]bool) []string {
+	var out []string
+	missing := map[string]bool{}
+	for _, id := range wanted {
+		if present[id] {
+			continue
+		}
+		missing[id] = true
+		since, known := a[id]
+		if !known {
+			a[id] = now
+		} else if now.Sub(since) >= orphanAfter {
+			out = append(out, id)
+		}
+	}
+	for id := range a {
+		if !missing[id] {
+			delete(a, id)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// forgetOrphans removes endpoints and networks that Docker deleted while the agent
+// did not answer: Docker logs that error and never asks again.
+func (r *replicator) forgetOrphans(ctx context.Context, networks []dockerapi.Network, attached map[netmap.EndpointID]string) {
+	present := map[string]bool{}
+	for _, n := range networks {
+		present[n.ID] = true
+	}
+	for id := range attached {
+		present[string(id)] = true
+	}
+	var wantNetworks, wantEndpoints []string
+	for _, rec := range r.a.driver.Networks() {
+		wantNetworks = append(wantNetworks, rec.Docker)
+	}
+	for _, rec := range r.a.driver.Endpoints() {
+		wantEndpoints = append(wantEndpoints, string(rec.Endpoint.ID))
+	}
+	overdue := r.missing.overdue(time.Now(), slices.Concat(wantNetworks, wantEndpoints), present)
+	for _, id := range overdue {
+		var err error
+		if slices.Contains(wantNetworks, id) {
+			err = r.a.driver.ForgetNetwork(ctx, id)
+		} else {
+			err = r.a.driver.ForgetEndpoint(ctx, netmap.EndpointID(id))
+		}
+		r.a.log.Info("forgotten, because Docker does not have it any more", "id", id, "err", err)
+	}
+}
