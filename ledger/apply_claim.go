@@ -54,30 +54,32 @@ func (t *step) cede(c *Cede) *netmap.Refusal {
 		return netmap.Refuse(netmap.Unknown, "%s cannot be ceded to host %s, which is not in the cluster", c.Addr, c.To.Short())
 	}
 	for _, p := range sortedPrefixes(t.subnets) {
-		s := t.subnets[p]
-		if !c.Addr.IsValid() || !p.Contains(c.Addr) {
-			continue
+		if c.Addr.IsValid() && p.Contains(c.Addr) {
+			return t.cedeIn(t.subnets[p], c)
 		}
-		b, owned := s.blockAt(c.Addr)
-		old, taken := t.claims[c.Addr]
-		_, uses := s.holders[c.To]
-		switch {
-		case taken && old.Owner == c.To:
-			t.reply.Claim = new(old)
-			return nil
-		case taken && old.Owner != t.cmd.Host:
-			return netmap.Refuse(netmap.Held, "%s was ceded to %s already", c.Addr, t.hostName(old.Owner))
-		case !taken && (!owned || b.Owner != t.cmd.Host):
-			return netmap.Refuse(netmap.Held, "%s is not %s's to cede", c.Addr, t.hostName(t.cmd.Host))
-		case edge(c.Addr, s.Prefix) || s.reserves(c.Addr):
-			return netmap.Refuse(netmap.Held, "%s is reserved in %s", c.Addr, t.subnetName(p))
-		case !uses:
-			return netmap.Refuse(netmap.Unknown, "%s does not use %s, so no address of it can be ceded to it", t.hostName(c.To), t.subnetName(p))
-		}
-		t.give(netmap.Claim{Addr: c.Addr, Subnet: p, Owner: c.To, Epoch: t.index})
-		return nil
 	}
 	return netmap.Refuse(netmap.Outside, "%s is in no subnet of this cluster", c.Addr)
+}
+
+func (t *step) cedeIn(s *subnet, c *Cede) *netmap.Refusal {
+	b, owned := s.blockAt(c.Addr)
+	old, taken := t.claims[c.Addr]
+	_, uses := s.holders[c.To]
+	switch {
+	case taken && old.Owner == c.To:
+		t.reply.Claim = new(old)
+		return nil
+	case taken && old.Owner != t.cmd.Host:
+		return netmap.Refuse(netmap.Held, "%s was ceded to %s already", c.Addr, t.hostName(old.Owner))
+	case !taken && (!owned || b.Owner != t.cmd.Host):
+		return netmap.Refuse(netmap.Held, "%s is not %s's to cede", c.Addr, t.hostName(t.cmd.Host))
+	case edge(c.Addr, s.Prefix) || s.reserves(c.Addr):
+		return netmap.Refuse(netmap.Held, "%s is reserved in %s", c.Addr, t.subnetName(s.Prefix))
+	case !uses:
+		return netmap.Refuse(netmap.Unknown, "%s does not use %s, so no address of it can be ceded to it", t.hostName(c.To), t.subnetName(s.Prefix))
+	}
+	t.give(netmap.Claim{Addr: c.Addr, Subnet: s.Prefix, Owner: c.To, Epoch: t.index})
+	return nil
 }
 
 func (t *step) unclaim(u *Unclaim) *netmap.Refusal {

@@ -92,12 +92,12 @@ func (t *step) makeSubnet(p netip.Prefix, bits int) (*subnet, *netmap.Refusal) {
 // autoSubnet picks the lowest free piece of the first range that has one.
 func (t *step) autoSubnet(e *EnsureSubnet) (netip.Prefix, *netmap.Refusal) {
 	taken := append(sortedPrefixes(t.subnets), e.Avoid...)
-	any := false
+	found := false
 	for _, r := range t.ranges {
 		if r.Addr().Is6() != e.V6 {
 			continue
 		}
-		any = true
+		found = true
 		if p, ok := firstFree(r, autoBits(r), taken); ok {
 			return p, nil
 		}
@@ -106,7 +106,7 @@ func (t *step) autoSubnet(e *EnsureSubnet) (netip.Prefix, *netmap.Refusal) {
 	if e.V6 {
 		family = "IPv6"
 	}
-	if !any {
+	if !found {
 		return netip.Prefix{}, netmap.Refuse(netmap.Exhausted, "the cluster has no %s range to take a subnet from; give one (--subnet), or add a range (weft range add)", family)
 	}
 	return netip.Prefix{}, netmap.Refuse(netmap.Exhausted, "no free %s subnet is left in the cluster's ranges: %d are in use and %d were to be avoided; remove unused networks, give one (--subnet), or add a range (weft range add)", family, len(t.subnets), len(e.Avoid))

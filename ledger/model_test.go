@@ -112,7 +112,8 @@ func (m *naive) draw(rt *rapid.T) (Command, int) {
 	case KindAdmit:
 		return Command{Kind: KindAdmit, Admit: &Admit{Name: "h"}}, host
 	case KindEnsureSubnet:
-		return Command{Kind: KindEnsureSubnet, EnsureSubnet: &EnsureSubnet{Want: subnet}}, host
+		bits := rapid.SampledFrom([]int{0, 0, 0, 29, 30, 31}).Draw(rt, "block bits")
+		return Command{Kind: KindEnsureSubnet, EnsureSubnet: &EnsureSubnet{Want: subnet, BlockBits: bits}}, host
 	case KindGrantBlock:
 		return Command{Kind: KindGrantBlock, GrantBlock: &GrantBlock{Subnet: subnet, Count: rapid.IntRange(0, 3).Draw(rt, "count")}}, host
 	case KindReturnBlock:
@@ -156,6 +157,7 @@ func (m *naive) learn(rt *rapid.T, host int, cmd Command, r Reply) {
 			}
 		}
 		m.holds[host][r.Subnet.Prefix] = true
+		m.checkBlockBits(rt, cmd.EnsureSubnet, *r.Subnet)
 	case KindGrantBlock:
 		for _, b := range r.Blocks {
 			for a := b.Prefix.Addr(); b.Prefix.Contains(a); a = a.Next() {
@@ -188,6 +190,19 @@ func (m *naive) learn(rt *rapid.T, host int, cmd Command, r Reply) {
 		m.gone[target] = true
 		for _, s := range modelSubnets {
 			m.dropHost(target, pfx(s))
+		}
+	}
+}
+
+// checkBlockBits checks that whoever asks for a size gets it, and that no block
+// that was granted has another.
+func (m *naive) checkBlockBits(rt *rapid.T, e *EnsureSubnet, got netmap.Subnet) {
+	if e.BlockBits != 0 && got.BlockBits != e.BlockBits {
+		rt.Fatalf("%s was to have blocks of /%d and has /%d", got.Prefix, e.BlockBits, got.BlockBits)
+	}
+	for p, b := range m.blocks {
+		if b.Subnet == got.Prefix && p.Bits() != got.BlockBits {
+			rt.Fatalf("%s was granted, and now blocks of %s are of /%d", p, got.Prefix, got.BlockBits)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -164,10 +165,8 @@ func (l *Ledger) handleDismiss(ctx context.Context, _ netip.AddrPort, body []byt
 	case i.Cluster != k.layer.self.cluster || k.leads():
 		return nil, netmap.Refuse(netmap.Conflict, "this host keeps the ledger of cluster %s", k.layer.self.cluster)
 	}
-	for _, p := range i.Keepers {
-		if p == k.self {
-			return nil, netmap.Refuse(netmap.Conflict, "host %s is among the keepers named", k.self.Short())
-		}
+	if slices.Contains(i.Keepers, k.self) {
+		return nil, netmap.Refuse(netmap.Conflict, "host %s is among the keepers named", k.self.Short())
 	}
 	leader := l.addrOf(i.Leader)
 	if !leader.IsValid() {
