@@ -54,7 +54,7 @@ func TestIntegrationCutOff(t *testing.T) {
 	eventually(t, healWithin, s.allMembers)
 	m.unbroken("a stream between the hosts that were not cut off")
 	s.everywhere(s.name("majority"))
-	s.agree(name, len(boxes)+3) // alone, late, and the stream's
+	s.agree(name, len(boxes)+2) // alone and late
 	s.matrix(s.runOnAll(s.name("majority"), "new")...)
 }
 

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -155,8 +157,11 @@ func (s *scene) pesterSocket(h *lab.Host) {
 	s.t.Helper()
 	root, err := h.Root()
 	must(s.t, err)
-	id := s.docker(h, "plugin", "inspect", "-f", "{{.Id}}", lab.PluginName)
-	socket := root + "/run/docker/plugins/" + id + "/weft.sock"
+	// By way of a descriptor: the whole path is longer than a socket's may be.
+	dir, err := os.Open(filepath.Join(root, "run/docker/plugins", s.docker(h, "plugin", "inspect", "-f", "{{.Id}}", lab.PluginName)))
+	must(s.t, err)
+	defer dir.Close()
+	socket := fmt.Sprintf("/proc/self/fd/%d/weft.sock", dir.Fd())
 	for _, request := range []string{
 		"POST /NetworkDriver.CreateNetwork HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
 		"POST /NetworkDriver.CreateNetwork HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n[[[[",

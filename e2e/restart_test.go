@@ -70,8 +70,8 @@ func TestIntegrationAgentRestartsLoseNoPacket(t *testing.T) {
 		}
 		m.unbroken(c.what)
 		s.seen(name, func(_ *status.Report, n status.Network) error {
-			if len(n.Endpoints) != members {
-				return fmt.Errorf("after %s it sees endpoints %+v", c.what, n.Endpoints)
+			if want := members * (1 + i); len(n.Endpoints) != want {
+				return fmt.Errorf("after %s it sees %d endpoints, want %d: %+v", c.what, len(n.Endpoints), want, n.Endpoints)
 			}
 			return nil
 		})
