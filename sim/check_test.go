@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/ipam"
@@ -32,16 +33,22 @@ func (w *world) fault(format string, args ...any) {
 // answerLimit is invariant 10.
 const answerLimit = 5 * time.Second
 
-func isGateway(r ipam.AddressRequest) bool { return r.Options["RequestAddressType"] != "" }
+// holder is a container that was given an address.
+type holder struct {
+	host      *host
+	container string
+}
+
+func (o holder) String() string { return o.container + " on " + o.host.String() }
 
 // before hears of Docker's calls before they are made: an address is free for
 // others from the moment in which Docker says that it releases it.
-func (h *host) before(method, body string) {
-	if method != "IpamDriver.ReleaseAddress" {
+func (h *host) before(c plugintest.Call) {
+	if c.Method != "IpamDriver.ReleaseAddress" || c.Container == "" {
 		return
 	}
 	var r ipam.AddressRelease
-	if err := json.Unmarshal([]byte(body), &r); err != nil {
+	if err := json.Unmarshal([]byte(c.Body), &r); err != nil {
 		h.w.t.Error(err)
 	}
 	addr, err := netip.ParseAddr(r.Address)
@@ -50,7 +57,7 @@ func (h *host) before(method, body string) {
 	}
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
-	if h.w.held[addr] == h.String() {
+	if h.w.held[addr] == (holder{h, c.Container}) {
 		delete(h.w.held, addr)
 	}
 }
@@ -66,9 +73,8 @@ func (h *host) after(c plugintest.Call) {
 		h.w.tell("%s: %s %s: %v", h, c.Method, c.Body, c.Err)
 		return
 	}
-	var request ipam.AddressRequest
 	var answer ipam.AddressResponse
-	if c.Method != "IpamDriver.RequestAddress" || json.Unmarshal([]byte(c.Body), &request) != nil || isGateway(request) {
+	if c.Method != "IpamDriver.RequestAddress" || c.Container == "" {
 		return
 	}
 	if err := json.Unmarshal([]byte(c.Answer), &answer); err != nil {
@@ -80,22 +86,22 @@ func (h *host) after(c plugintest.Call) {
 		h.w.fault("%s: answer %q: %v", h, c.Answer, err)
 		return
 	}
-	h.w.granted(h, got.Addr())
+	h.w.granted(holder{h, c.Container}, got.Addr())
 }
 
 // granted checks invariants 1, 2 and 4 for an address that was answered.
-func (w *world) granted(h *host, addr netip.Addr) {
+func (w *world) granted(to holder, addr netip.Addr) {
 	w.learn()
 	w.mu.Lock()
 	other, taken := w.held[addr]
-	w.held[addr] = h.String()
+	w.held[addr] = to
 	owner, decided := w.decided.Owner(addr), w.decided.Decided
 	w.mu.Unlock()
-	if taken && other != h.String() {
-		w.fault("(1) (2) %s was given %s, which %s holds", h, addr, other)
+	if taken && other != to {
+		w.fault("(1) (2) %s was given %s, which %s holds", to, addr, other)
 	}
-	if owner != h.self {
-		w.fault("(4) %s (%s) was given %s, which belongs to %s by decision %d", h, h.self.Short(), addr, owner.Short(), decided)
+	if owner != to.host.self {
+		w.fault("(4) %s (%s) was given %s, which belongs to %s by decision %d", to, to.host.self.Short(), addr, owner.Short(), decided)
 	}
 }
 
@@ -144,7 +150,7 @@ func (h *host) checkDisk(dir string) {
 	var missing []string
 	for addr, who := range h.w.held {
 		var use ipam.Use
-		if who == h.String() && (json.Unmarshal(records["addr/"+addr.String()], &use) != nil || !use.Held) {
+		if who.host == h && (json.Unmarshal(records["addr/"+addr.String()], &use) != nil || !use.Held) {
 			missing = append(missing, addr.String())
 		}
 	}
@@ -193,6 +199,7 @@ func (w *world) unsettled() string {
 }
 
 var plain = cmp.Options{
+	cmpopts.EquateEmpty(),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),

@@ -31,7 +31,7 @@ var lan = lossy.Link{Delay: 200 * time.Microsecond, Jitter: 50 * time.Microsecon
 // mutation breaks a rule on purpose. nil fields break nothing.
 type mutation struct {
 	handler func(h *host, real http.Handler) http.Handler
-	kernel  func(real *plugintest.Kernel) plugin.Kernel
+	kernel  func(h *host) plugin.Kernel
 	disk    func(h *host, dir string) // after a crash, before the next start
 }
 
@@ -48,7 +48,7 @@ type world struct {
 	mu       sync.Mutex
 	story    []string
 	faults   []string // what was wrong, by the checks
-	held     map[netip.Addr]string
+	held     map[netip.Addr]holder
 	decided  *netmap.View // the newest word of the ledger that any host has
 	met      map[string]int
 	isolated map[*host]bool
@@ -78,7 +78,7 @@ func (h *host) agent() *plugin.Agent { return h.running.Load() }
 func newWorld(t *testing.T, dir string, seed uint64, hosts int, m mutation) *world {
 	w := &world{
 		t: t, seed: seed, dir: dir, net: lossy.New(seed, lan), began: time.Now(), mutated: m,
-		held: map[netip.Addr]string{}, met: map[string]int{}, isolated: map[*host]bool{}, decided: &netmap.View{},
+		held: map[netip.Addr]holder{}, met: map[string]int{}, isolated: map[*host]bool{}, decided: &netmap.View{},
 	}
 	for n := 1; n <= hosts; n++ {
 		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})
@@ -151,7 +151,7 @@ func (h *host) start() {
 	h.lives++
 	var kernel plugin.Kernel = h.kernel
 	if h.w.mutated.kernel != nil {
-		kernel = h.w.mutated.kernel(h.kernel)
+		kernel = h.w.mutated.kernel(h)
 	}
 	a, err := plugin.Open(plugin.Config{Settings: h.settings(), Version: "sim", Kernel: kernel, Network: h.w.net.Host(h.addr), Log: h.log})
 	if err != nil {

@@ -17,13 +17,21 @@ import (
 // after 1, 2, 4 and 8 s and then gives up (moby pkg/plugins/client.go).
 var ErrDown = errors.New("the plugin does not answer")
 
-// Call is one call that was answered, or not.
+// Call is one call to the plugin. Before it is made, what follows Body is empty.
 type Call struct {
-	Method string
-	Body   string // the request
-	Answer string // body of the answer; empty if there was none
-	Took   time.Duration
-	Err    error // nil = success
+	Method    string
+	Container string // on whose behalf; empty: a network's
+	Body      string // the request
+	Answer    string // body of the answer; empty if there was none
+	Took      time.Duration
+	Err       error // nil = success
+}
+
+type containerKey struct{}
+
+// of notes on whose behalf calls are made.
+func of(ctx context.Context, container string) context.Context {
+	return context.WithValue(ctx, containerKey{}, container)
 }
 
 // Plugin is one life of an agent, as Docker sees it: until Gone is closed its
@@ -58,10 +66,11 @@ func (e *Engine) call(ctx context.Context, method string, request, response any)
 	if err != nil {
 		return fmt.Errorf("plugintest: %w", err)
 	}
-	if e.Before != nil {
-		e.Before(method, string(body))
-	}
 	c := Call{Method: method, Body: string(body)}
+	c.Container, _ = ctx.Value(containerKey{}).(string)
+	if e.Before != nil {
+		e.Before(c)
+	}
 	for pause := time.Second; ; pause *= 2 {
 		p, up := e.serving()
 		if up {

@@ -26,7 +26,7 @@ const Driver = "weftnet/weft:latest"
 type Engine struct {
 	// Before hears of every call to the plugin before it is made, After when it was
 	// answered or given up. Set them before the first call; nil: nobody hears.
-	Before func(method, body string)
+	Before func(Call)
 	After  func(Call)
 
 	name string
@@ -135,7 +135,7 @@ func (e *Engine) Run(ctx context.Context, name, networkID string, want netip.Add
 	}
 	c := &Container{Name: name, Network: networkID, Want: want, Endpoint: netmap.EndpointID(e.id())}
 	e.put(&Container{Name: name, Network: networkID, Want: want})
-	if err := e.attach(ctx, n, c); err != nil {
+	if err := e.attach(of(ctx, name), n, c); err != nil {
 		return Container{}, err
 	}
 	c.Running = true
@@ -229,6 +229,7 @@ func (e *Engine) Stop(ctx context.Context, name string) error {
 	n := e.networks[c.Network]
 	e.containers[name] = &Container{Name: name, Network: c.Network, Want: c.Want}
 	e.mu.Unlock()
+	ctx = of(ctx, name)
 	err := e.call(ctx, "NetworkDriver.Leave", pair(c), nil)
 	err = cmp.Or(err, e.call(ctx, "NetworkDriver.DeleteEndpoint", pair(c), nil))
 	e.releaseAll(ctx, n, c)
@@ -295,7 +296,7 @@ func (e *Engine) Restart(ctx context.Context, liveRestore bool) error {
 		n := e.networks[c.Network]
 		e.mu.Unlock()
 		for i, a := range c.Addrs {
-			errs = append(errs, e.again(ctx, n.pools[i], a))
+			errs = append(errs, e.again(of(ctx, c.Name), n.pools[i], a))
 		}
 	}
 	if !liveRestore {

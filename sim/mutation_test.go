@@ -1,0 +1,148 @@
+package sim_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/plugin"
+	"github.com/weftnet/weft/plugin/plugintest"
+	"github.com/weftnet/weft/store"
+)
+
+// mutations break one rule each; the number is that of an invariant that must be
+// reported then.
+var mutations = map[string]struct {
+	mutation
+	noticed string
+}{
+	"the disk forgets addresses":                     {mutation{disk: forgetAddresses}, "(3)"},
+	"an address of nobody's is answered":             {mutation{handler: replacing("IpamDriver.RequestAddress", "10.40.0.", "10.40.1.")}, "(4)"},
+	"an address in use is answered":                  {mutation{handler: alwaysTheFirst("IpamDriver.RequestAddress")}, "(1)"},
+	"a repeated call is answered in another way":     {mutation{handler: counting("NetworkDriver.Join", "wfc")}, "(6)"},
+	"the kernel never gets one of the tunnels":       {mutation{kernel: without(firstTunnel)}, "(8)"},
+	"the kernel keeps what is gone":                  {mutation{kernel: without(wholeTruth)}, "(8)"},
+	"a call takes longer than Docker's users do":     {mutation{handler: slow("NetworkDriver.Leave", 6*time.Second)}, "(10)"},
+	"other hosts' endpoints come with the wrong MAC": {mutation{kernel: without(rightMAC)}, "(8)"},
+}
+
+// TestSimNoticesBrokenRules: a check that never fails proves nothing.
+func TestSimNoticesBrokenRules(t *testing.T) {
+	tooLongForRace(t)
+	for name, m := range mutations {
+		t.Run(name, func(t *testing.T) {
+			for seed := uint64(1); seed <= 5; seed++ {
+				w := simulate(t, seed, mutatedSpan, m.mutation)
+				for _, f := range w.faults {
+					if strings.HasPrefix(f, m.noticed) {
+						return
+					}
+				}
+				t.Logf("seed %d did not notice; it found %q", seed, w.faults)
+			}
+			t.Errorf("nobody noticed %s", m.noticed)
+		})
+	}
+}
+
+func forgetAddresses(h *host, dir string) {
+	s, err := store.Open(dir)
+	if err != nil {
+		h.w.t.Fatal(err)
+	}
+	defer s.Close()
+	records, err := s.Bucket("ipam").Load()
+	if err != nil {
+		h.w.t.Fatal(err)
+	}
+	var gone []string
+	for key := range records {
+		if strings.HasPrefix(key, "addr/") {
+			gone = append(gone, key)
+		}
+	}
+	if err := s.Bucket("ipam").Commit(nil, gone...); err != nil {
+		h.w.t.Fatal(err)
+	}
+}
+
+// altered passes the answers of a method through change.
+func altered(method string, change func(answer string) string) func(*host, http.Handler) http.Handler {
+	return func(_ *host, real http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/"+method {
+				real.ServeHTTP(w, r)
+				return
+			}
+			recorder := httptest.NewRecorder()
+			real.ServeHTTP(recorder, r)
+			w.WriteHeader(recorder.Code)
+			_, _ = w.Write([]byte(change(recorder.Body.String()))) // a recorder takes all
+		})
+	}
+}
+
+func replacing(method, old, now string) func(*host, http.Handler) http.Handler {
+	return altered(method, func(answer string) string { return strings.Replace(answer, old, now, 1) })
+}
+
+// alwaysTheFirst answers every call as the first one that succeeded.
+func alwaysTheFirst(method string) func(*host, http.Handler) http.Handler {
+	var first atomic.Pointer[string]
+	return altered(method, func(answer string) string {
+		if strings.Contains(answer, `"Err"`) || !strings.Contains(answer, "10.40.0.") {
+			return answer
+		}
+		first.CompareAndSwap(nil, &answer)
+		return *first.Load()
+	})
+}
+
+func counting(method, after string) func(*host, http.Handler) http.Handler {
+	var n atomic.Int64
+	return altered(method, func(answer string) string {
+		return strings.Replace(answer, after, after+strings.Repeat("x", int(n.Add(1)%2)), 1)
+	})
+}
+
+func slow(method string, by time.Duration) func(*host, http.Handler) http.Handler {
+	return altered(method, func(answer string) string { time.Sleep(by); return answer })
+}
+
+// changedKernel is a kernel that is told something else than the agent says.
+type changedKernel struct {
+	*plugintest.Kernel
+	change func(*datapath.State)
+}
+
+func (k changedKernel) Set(ctx context.Context, s datapath.State) (int, error) {
+	k.change(&s)
+	return k.Kernel.Set(ctx, s)
+}
+
+func without(change func(*datapath.State)) func(*host) plugin.Kernel {
+	return func(h *host) plugin.Kernel { return changedKernel{h.kernel, change} }
+}
+
+func firstTunnel(s *datapath.State) {
+	for i := range s.Networks {
+		if n := &s.Networks[i]; len(n.FDB) > 0 {
+			n.FDB = n.FDB[1:]
+		}
+	}
+}
+
+func wholeTruth(s *datapath.State) { s.Keep = true }
+
+func rightMAC(s *datapath.State) {
+	for i := range s.Networks {
+		for j := range s.Networks[i].Neighbours {
+			s.Networks[i].Neighbours[j].MAC[5] ^= 1
+		}
+	}
+}
