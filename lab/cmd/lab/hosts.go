@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"slices"
 	"strconv"
@@ -36,6 +38,10 @@ func hostNumber(l *lab.Lab, arg string) (int, error) {
 	return hosts[i].Number(), nil
 }
 
+// insideError is a command that ran inside a host with this terminal, and failed:
+// it has said why itself.
+type insideError struct{ *exec.ExitError }
+
 // attach runs a command in a host with this terminal and this working directory. An
 // interrupt from the keyboard reaches the command by itself, and only it says what that
 // means: a shell goes on.
@@ -44,7 +50,12 @@ func attach(ctx context.Context, h *lab.Host, c lab.Command) error {
 	defer stop()
 	c.Dir, _ = os.Getwd()
 	c.Stdin, c.Stdout, c.Stderr, c.Terminal = os.Stdin, os.Stdout, os.Stderr, true
-	return h.Run(ctx, c)
+	err := h.Run(ctx, c)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() > 0 {
+		return &insideError{exit}
+	}
+	return err
 }
 
 func execCommand(open opener) *cobra.Command {

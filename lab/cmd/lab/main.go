@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"syscall"
 
@@ -23,10 +22,9 @@ func main() {
 	if err == nil {
 		return
 	}
-	// A command that ran inside a host and failed has said why itself.
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() > 0 {
-		os.Exit(exit.ExitCode()) //nolint:gocritic // stop only gives signals back
+	var inside *insideError
+	if errors.As(err, &inside) {
+		os.Exit(inside.ExitCode()) //nolint:gocritic // stop only gives signals back
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
