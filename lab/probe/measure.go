@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -74,18 +75,6 @@ func pump(c net.Conn, reverse bool, until time.Time, total *atomic.Int64) error 
 	}
 }
 
-// readFull fills message by read.
-func readFull(c net.Conn, message []byte) error {
-	for len(message) > 0 {
-		n, err := read(c, message)
-		if err != nil {
-			return err
-		}
-		message = message[n:]
-	}
-	return nil
-}
-
 // MeasureRoundTrips sends count messages of size bytes over one TCP connection, each after
 // the answer to the one before.
 func MeasureRoundTrips(ctx context.Context, addr string, count, size int) (Times, error) {
@@ -102,7 +91,7 @@ func MeasureRoundTrips(ctx context.Context, addr string, count, size int) (Times
 		began := time.Now()
 		_, err := c.Write(message)
 		if err == nil {
-			err = readFull(c, message)
+			_, err = io.ReadFull(c, message)
 		}
 		if err != nil {
 			return Times{}, fmt.Errorf("probe: round trip %d of %d: %w", i+1, count, errors.Join(err, ctx.Err()))

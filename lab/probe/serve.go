@@ -108,16 +108,12 @@ func answer(c net.Conn) {
 		return
 	}
 	c.SetReadDeadline(time.Time{}) //nolint:errcheck // the read reports it
-	take := c.Read
-	if mode[0] == modeEcho {
-		take = func(buf []byte) (int, error) { return read(c, buf) }
-	}
 	buf := make([]byte, 128<<10)
 	for {
 		n := len(buf)
 		var err error
 		if mode[0] != modeSource {
-			n, err = take(buf)
+			n, err = c.Read(buf)
 		}
 		if err == nil && mode[0] != modeSink {
 			_, err = c.Write(buf[:n])
