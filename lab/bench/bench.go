@@ -72,7 +72,10 @@ type bench struct {
 	Config
 	lab   *lab.Lab
 	began time.Time
-	to    map[string]string // address of each path's server
+	mask  string // affinity mask of the processor for round trips
+
+	// Addresses of each path's servers.
+	to, toPinned map[string]string
 }
 
 // client and server are the two hosts of every measurement.
@@ -95,7 +98,10 @@ func Run(ctx context.Context, c Config) (err error) {
 	if _, err := lab.Open(at); err == nil {
 		return fmt.Errorf("bench: a lab is up in %s, perhaps an earlier bench's; take it down with `lab --state %s down`, or name another directory with --state", c.Dir, c.Dir)
 	}
-	b := &bench{Config: c, began: time.Now(), to: map[string]string{}}
+	b := &bench{
+		Config: c, began: time.Now(), mask: firstMask(allowedCPUs()),
+		to: map[string]string{}, toPinned: map[string]string{},
+	}
 	where := b.machine()
 	if b.lab, err = lab.Up(ctx, at); err != nil {
 		return err

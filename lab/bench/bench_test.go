@@ -75,6 +75,27 @@ func TestVXLANCommands(t *testing.T) {
 	}
 }
 
+func TestFirstMask(t *testing.T) {
+	for list, want := range map[string]string{"0-1": "1", "\t0-3,8\n": "1", "1": "2", "3,5": "8", "4-7": "10", "130": "400000000000000000000000000000000", "": "1", "none": "1", "-1": "1"} {
+		if got := firstMask(list); got != want {
+			t.Errorf("the first of %q has the mask %s, want %s", list, got, want)
+		}
+	}
+	if list := strings.TrimSpace(allowedCPUs()); list == "" || strings.ContainsAny(list, "\n:") {
+		t.Errorf("this process may run on %q", list)
+	}
+}
+
+func TestPinned(t *testing.T) {
+	want := []string{"taskset", "4", "probe", "serve", "-addr", ":7102"}
+	if diff := cmp.Diff(want, pinned("4", "probe", "serve", "-addr", pinnedPort(2))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if freePort(2) == pinnedPort(2) {
+		t.Error("both servers of a path have one port")
+	}
+}
+
 func TestProgressOfARound(t *testing.T) {
 	s := example()
 	const want = "round 1 of 5: weft 9.0 Gbit/s 12.0 µs, swarm 9.0 Gbit/s 12.0 µs, vxlan 10.0 Gbit/s 10.0 µs, underlay 12.0 Gbit/s 8.0 µs"

@@ -36,8 +36,8 @@ func (b *bench) measure(ctx context.Context) (samples, error) {
 			all.starts = append(all.starts, starts)
 		}
 		last := all.starts[len(all.starts)-b.Starts:]
-		b.say(fmt.Sprintf("round %d of %d: docker run %.2f s on Weft, %.2f s on Docker's bridge",
-			n+1, b.Rounds, median(column(last, overWeft)), median(column(last, onBridge))))
+		b.say(fmt.Sprintf("round %d of %d: docker run %.2f s on Weft, %.2f s on a bridge network",
+			n+1, b.Rounds, median(column(last, overWeft)), median(column(last, onOwnBridge))))
 	}
 	return all, nil
 }
@@ -58,7 +58,7 @@ func turned(names []string, n int) []string {
 
 // path measures one path: bits per second and round trips.
 func (b *bench) path(ctx context.Context, path string) (bits float64, times probe.Times, err error) {
-	out, err := b.probe(ctx, path, "throughput", "-for", b.Duration.String())
+	out, err := b.probe(ctx, path, "probe", "throughput", "-for", b.Duration.String(), b.to[path])
 	if err != nil {
 		return 0, times, err
 	}
@@ -66,7 +66,8 @@ func (b *bench) path(ctx context.Context, path string) (bits float64, times prob
 	if err := json.Unmarshal([]byte(out), &stream); err != nil {
 		return 0, times, fmt.Errorf("the probe said %q: %w", out, err)
 	}
-	if out, err = b.probe(ctx, path, "roundtrip", "-count", strconv.Itoa(b.RoundTrips)); err != nil {
+	back := pinned(b.mask, "probe", "roundtrip", "-count", strconv.Itoa(b.RoundTrips), b.toPinned[path])
+	if out, err = b.probe(ctx, path, back...); err != nil {
 		return 0, times, err
 	}
 	if err := json.Unmarshal([]byte(out), &times); err != nil {
@@ -75,12 +76,11 @@ func (b *bench) path(ctx context.Context, path string) (bits float64, times prob
 	return stream.BitsPerSecond, times, nil
 }
 
-// probe runs the probe in the client's container of a path against its server.
+// probe runs a command in the client's container of a path.
 func (b *bench) probe(ctx context.Context, path string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
-	args = append([]string{"exec", container(path), "probe"}, args...)
-	return b.client().Docker(ctx, append(args, b.to[path])...)
+	return b.client().Docker(ctx, append([]string{"exec", container(path)}, args...)...)
 }
 
 // starts times one "docker run" on every network, in seconds.

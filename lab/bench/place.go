@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -20,25 +21,26 @@ const (
 	overVXLAN    = "vxlan"
 	overUnderlay = "underlay"
 	onBridge     = "bridge"
+	onOwnBridge  = "user-bridge"
 	onNone       = "none"
 )
 
 var (
 	paths    = []string{overWeft, overSwarm, overVXLAN, overUnderlay}
-	networks = []string{overWeft, overSwarm, onBridge, onNone}
+	networks = []string{overWeft, overSwarm, onOwnBridge, onBridge, onNone}
 )
 
 // titles are the names for people.
 var titles = map[string]string{
 	overWeft: "Weft", overSwarm: "Docker's swarm overlay", overVXLAN: "bare VXLAN device", overUnderlay: "bare underlay",
-	onBridge: "Docker's bridge", onNone: "no network",
+	onBridge: "Docker's default bridge", onOwnBridge: "bridge network of a user's", onNone: "no network",
 }
 
 // dockerNetwork is the name of the network in Docker. A bare VXLAN device goes into a
 // container that has none.
 var dockerNetwork = map[string]string{
 	overWeft: "bench-weft", overSwarm: "bench-swarm", overVXLAN: "none", overUnderlay: "host",
-	onBridge: "bridge", onNone: "none",
+	onBridge: "bridge", onOwnBridge: "bench-bridge", onNone: "none",
 }
 
 // The bare VXLAN device: a port and an id of its own, addresses that nothing else has.
@@ -63,6 +65,7 @@ func (b *bench) setUp(ctx context.Context) error {
 	}{
 		{"plugin on both hosts, network of Weft", b.placeWeft},
 		{"swarm of both hosts, overlay network", b.placeSwarm},
+		{"bridge network to start containers on", b.placeBridge},
 		{"a container per path and host", b.placeContainers},
 		{"bare VXLAN device between two of them", b.placeVXLAN},
 		{"every path answers", b.awaitPaths},
@@ -135,16 +138,36 @@ func (b *bench) placeSwarm(ctx context.Context) error {
 	return err
 }
 
+func (b *bench) placeBridge(ctx context.Context) error {
+	_, err := b.client().Docker(ctx, "network", "create", dockerNetwork[onOwnBridge])
+	return err
+}
+
 func container(path string) string { return "bench-" + path }
 
-// placeContainers starts a probe server for every path on both hosts. The client's
-// server is not asked; its container is where the client's probe runs.
+// The ports of a path's two servers: one that may run anywhere, and one on the same
+// processor as its client, for round trips. Those on the hosts' own network share it,
+// so that each path has its own.
+func freePort(path int) string   { return fmt.Sprintf(":%d", 7000+path) }
+func pinnedPort(path int) string { return fmt.Sprintf(":%d", 7100+path) }
+
+// pinned runs a program on one processor only. Between two, a round trip is mostly the
+// time in which the other one wakes up, and that varies more than all networks do.
+func pinned(mask string, program ...string) []string {
+	return append([]string{"taskset", mask}, program...)
+}
+
+// placeContainers starts the probe servers for every path on both hosts. The client's
+// are not asked; its container is where the client's probe runs.
 func (b *bench) placeContainers(ctx context.Context) error {
 	return b.each(func(h *lab.Host) error {
 		for i, path := range paths {
-			port := fmt.Sprintf(":%d", 7000+i) // those with a network of their own would not need it
-			_, err := h.Docker(ctx, "run", "-d", "--name", container(path), "--net", dockerNetwork[path], lab.BusyBoxImage, "probe", "serve", "-addr", port)
+			_, err := h.Docker(ctx, "run", "-d", "--name", container(path), "--net", dockerNetwork[path], lab.BusyBoxImage, "probe", "serve", "-addr", freePort(i))
 			if err != nil {
+				return err
+			}
+			second := pinned(b.mask, "probe", "serve", "-addr", pinnedPort(i))
+			if _, err := h.Docker(ctx, append([]string{"exec", "-d", container(path)}, second...)...); err != nil {
 				return err
 			}
 			if h.Number() != b.server().Number() {
@@ -154,7 +177,7 @@ func (b *bench) placeContainers(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			b.to[path] = addr.String() + port
+			b.to[path], b.toPinned[path] = addr.String()+freePort(i), addr.String()+pinnedPort(i)
 		}
 		return nil
 	})
@@ -220,7 +243,10 @@ func vxlanCommands(from, to netip.Addr, addr netip.Prefix, pid string) []string 
 func (b *bench) awaitPaths(ctx context.Context) error {
 	for _, path := range paths {
 		err := until(ctx, func() error {
-			_, err := b.probe(ctx, path, "roundtrip", "-count", "3")
+			_, err := b.probe(ctx, path, "probe", "roundtrip", "-count", "3", b.to[path])
+			if err == nil {
+				_, err = b.probe(ctx, path, "probe", "roundtrip", "-count", "3", b.toPinned[path])
+			}
 			return err
 		})
 		if err != nil {
@@ -228,6 +254,26 @@ func (b *bench) awaitPaths(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// firstMask is the affinity mask, in hexadecimal, of the first processor in a list of
+// the kernel's ("0-3,8"); that of processor 0 if it cannot be read.
+func firstMask(list string) string {
+	first, _, _ := strings.Cut(list, ",")
+	first, _, _ = strings.Cut(first, "-")
+	n, err := strconv.Atoi(strings.TrimSpace(first))
+	if err != nil || n < 0 {
+		n = 0
+	}
+	return strconv.Itoa(1<<(n%4)) + strings.Repeat("0", n/4)
+}
+
+// allowedCPUs is the list of processors that this process may run on.
+func allowedCPUs() string {
+	text, _ := os.ReadFile("/proc/self/status") // without it, processor 0
+	_, after, _ := strings.Cut(string(text), "Cpus_allowed_list:")
+	list, _, _ := strings.Cut(after, "\n")
+	return list
 }
 
 // firstField is the first word of a small file of the kernel's, "unknown" without it.

@@ -33,7 +33,7 @@ func text(r Report) string {
 	section(t, fmt.Sprintf("ONE TCP STREAM, %g s", m.Seconds), overVXLAN, r.Throughput, func(v float64) string { return fmt.Sprintf("%.2f Gbit/s", v/1e9) })
 	section(t, fmt.Sprintf("TCP ROUND TRIP, p50 of %d", m.RoundTrips), overVXLAN, r.P50, micros)
 	section(t, fmt.Sprintf("TCP ROUND TRIP, p99 of %d", m.RoundTrips), overVXLAN, r.P99, micros)
-	section(t, fmt.Sprintf("DOCKER RUN --RM, %d times", m.Rounds*m.Starts), onBridge, r.DockerRun, func(v float64) string { return fmt.Sprintf("%.0f ms", v*1e3) })
+	section(t, fmt.Sprintf("DOCKER RUN --RM, %d times", m.Rounds*m.Starts), onOwnBridge, r.DockerRun, func(v float64) string { return fmt.Sprintf("%.0f ms", v*1e3) })
 	_ = t.Flush() // a strings.Builder takes everything
 	return b.String()
 }

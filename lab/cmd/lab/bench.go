@@ -30,10 +30,10 @@ may be up; for figures worth keeping nothing else should run.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&c.Plugin, "plugin", "build/plugin", "the plugin's directory, made by make plugin")
-	flags.IntVar(&c.Rounds, "rounds", 5, "how often every path is measured")
-	flags.DurationVar(&c.Duration, "duration", 3*time.Second, "how long each stream runs")
+	flags.IntVar(&c.Rounds, "rounds", 7, "how often every path is measured")
+	flags.DurationVar(&c.Duration, "duration", 2*time.Second, "how long each stream runs")
 	flags.IntVar(&c.RoundTrips, "round-trips", 20000, "how many round trips each measurement makes")
-	flags.IntVar(&c.Starts, "starts", 3, "how often each round runs docker run on each network")
+	flags.IntVar(&c.Starts, "starts", 2, "how often each round runs docker run on each network")
 	flags.StringVar(&c.Probe, "probe", "", "a static probe program for the images (default: built with go)")
 	flags.BoolVar(&c.JSON, "json", false, "write the report as JSON")
 	flags.BoolVar(&c.Keep, "keep", false, "leave the hosts up")
