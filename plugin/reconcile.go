@@ -44,6 +44,7 @@ func (a *Agent) reconcile(ctx context.Context) {
 			drifted = true
 		}
 		a.setKernel(ctx, drifted)
+		a.checkRanges(a.View())
 	}
 }
 
