@@ -65,7 +65,9 @@ func (s *scene) clear() {
 		}
 		return nil
 	})
+	var networks []string
 	for n, names := range s.networks {
+		networks = append(networks, names...)
 		for _, name := range names {
 			_, err := s.lab.Host(n).Docker(ctx, "network", "rm", name)
 			if err != nil && !strings.Contains(strings.ToLower(err.Error()), "no such network") {
@@ -76,26 +78,28 @@ func (s *scene) clear() {
 	if err != nil || s.t.Failed() {
 		return
 	}
-	if err := await(ctx, spreadWithin, func(ctx context.Context) error { return s.noneLeft(ctx, s.prefix) }); err != nil {
+	if err := await(ctx, spreadWithin, func(ctx context.Context) error { return s.noneLeft(ctx, networks...) }); err != nil {
 		s.t.Error(err)
 	}
 }
 
-// noneLeft is nil when no member knows a network whose name begins so.
-func (s *scene) noneLeft(ctx context.Context, prefix string) error {
+// noneLeft is nil when no member knows these networks any more.
+func (s *scene) noneLeft(ctx context.Context, networks ...string) error {
 	return each(s.members(), func(h *lab.Host) error {
 		report, err := s.report(ctx, h)
 		if err != nil {
 			return err
 		}
 		for _, n := range report.Networks {
-			if strings.HasPrefix(n.Name, prefix) {
+			if slices.Contains(networks, n.Name) {
 				return fmt.Errorf("the agent of %s knows network %s, which was removed", h.Name(), n.Name)
 			}
 		}
-		names, err := h.Docker(ctx, "network", "ls", "--format", "{{.Name}}", "--filter", "name=^"+prefix)
-		if err == nil && names != "" {
-			err = fmt.Errorf("docker of %s has networks %q, which were removed", h.Name(), names)
+		names, err := h.Docker(ctx, "network", "ls", "--format", "{{.Name}}")
+		for name := range strings.FieldsSeq(names) {
+			if slices.Contains(networks, name) {
+				return fmt.Errorf("docker of %s has network %s, which was removed", h.Name(), name)
+			}
 		}
 		return err
 	})

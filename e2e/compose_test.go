@@ -1,0 +1,84 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/weftnet/weft/lab"
+)
+
+// composeProgram is Compose, the program or Docker's plugin of that name.
+func composeProgram(t *testing.T) []string {
+	t.Helper()
+	for _, argv := range [][]string{{"docker-compose"}, {"docker", "compose"}} {
+		if exec.CommandContext(t.Context(), argv[0], append(argv[1:], "version")...).Run() == nil {
+			return argv
+		}
+	}
+	t.Skip("neither docker-compose nor docker compose is installed: apt-get install docker-compose")
+	return nil
+}
+
+// TestIntegrationCompose runs examples/compose: redis on one host, the web tier on
+// two. The lab has no registry, so a stand-in answers PONG on redis's port.
+func TestIntegrationCompose(t *testing.T) {
+	compose := composeProgram(t)
+	s := stage(t)
+	t.Parallel()
+	one, two := s.lab.Host(1), s.lab.Host(2)
+	name := s.network(one, "compose", "--subnet", "10.72.0.0/24")
+	file, err := filepath.Abs("../examples/compose/docker-compose.yml")
+	must(t, err)
+	s.docker(one, "create", "--name", s.name("redis"), lab.BusyBoxImage)
+	s.docker(one, "commit", "--change", `CMD ["nc", "-ll", "-p", "6379", "-e", "echo", "+PONG"]`, s.name("redis"), "redis-standin")
+	s.docker(one, "rm", s.name("redis"))
+
+	project := strings.TrimSuffix(s.name("project"), "-")
+	run := func(h *lab.Host, args ...string) error {
+		var said strings.Builder
+		err := h.Run(t.Context(), lab.Command{
+			Args:   append(append(compose, "-f", file, "-p", project), args...),
+			Env:    []string{"NETWORK=" + name, "REDIS_ADDRESS=10.72.0.10", "REDIS_IMAGE=redis-standin", "WEB_IMAGE=" + lab.WebImage},
+			Stdout: &said, Stderr: &said,
+		})
+		if err != nil {
+			err = fmt.Errorf("%s: %v: %w: %s", h.Name(), args, err, said.String())
+		}
+		return err
+	}
+	must(t, run(one, "up", "-d", "redis"))
+	must(t, each([]*lab.Host{one, two}, func(h *lab.Host) error {
+		return run(h, "up", "-d", "--no-deps", "--scale", "web=2", "web")
+	}))
+	var webs []box
+	for _, h := range []*lab.Host{one, two} {
+		ids := strings.Fields(s.docker(h, "ps", "-q", "--filter", "label=com.docker.compose.service=web", "--filter", "label=com.docker.compose.project="+project))
+		for _, id := range ids {
+			webs = append(webs, box{h, id, s.addr(h, id, name)})
+		}
+	}
+	if len(webs) != 4 {
+		t.Fatalf("%d web containers, want 4", len(webs))
+	}
+	for _, web := range webs {
+		eventually(t, healWithin, func(ctx context.Context) error {
+			out, err := web.exec(ctx, "sh", "-c", "echo PING | timeout 2 nc $REDIS_ADDRESS 6379")
+			if err == nil && !strings.Contains(out, "+PONG") {
+				err = fmt.Errorf("redis said %q to %s on %s", out, web.name, web.host.Name())
+			}
+			return err
+		})
+		for _, other := range webs {
+			s.page(web, other.addr, other.name)
+		}
+	}
+	// On redis's own host also by name.
+	if out, err := webs[0].exec(t.Context(), "sh", "-c", "echo PING | timeout 2 nc redis 6379"); err != nil || !strings.Contains(out, "+PONG") {
+		t.Errorf("redis by its name said %q (%v)", out, err)
+	}
+	must(t, each([]*lab.Host{one, two}, func(h *lab.Host) error { return run(h, "down", "-t", "1") }))
+}
