@@ -22,8 +22,7 @@ func main() {
 	if err == nil {
 		return
 	}
-	var inside *insideError
-	if errors.As(err, &inside) {
+	if inside, ok := errors.AsType[*insideError](err); ok {
 		os.Exit(inside.ExitCode()) //nolint:gocritic // stop only gives signals back
 	}
 	fmt.Fprintln(os.Stderr, err)
