@@ -64,6 +64,7 @@ func (c Cleanup) kernel(ctx context.Context, k *linux.Kernel) (gone []string, er
 		}
 	}
 	gone = append(gone, s.Stray...)
+	gone = slices.DeleteFunc(gone, func(name string) bool { return name == "" }) // half of a network
 	if _, statErr := os.Stat(linux.DefaultPin); statErr == nil {
 		gone = append(gone, "network namespace "+linux.DefaultPin)
 	}
@@ -76,7 +77,9 @@ func (c Cleanup) check(ctx context.Context) error {
 	if _, err := status.Fetch(ctx, c.Socket); err == nil {
 		return errors.New("the agent runs on this host: first remove Weft's networks (docker network rm), then docker plugin disable weftnet/weft:latest")
 	}
-	docker, err := dockerapi.Open(dockerapi.Config{Socket: "/var/run/docker.sock", Drivers: []string{"weft"}})
+	// Docker does not list the driver of a plugin that is disabled or removed, but
+	// its networks are there.
+	docker, err := dockerapi.Open(dockerapi.Config{Socket: "/var/run/docker.sock", Drivers: []string{"weft", "weftnet/weft:latest"}})
 	if err != nil {
 		return err
 	}
