@@ -125,19 +125,19 @@ func hostName(view *netmap.View, id netmap.HostID) string {
 // askOwner asks the host that owns an address, by block or by claim, to cede it.
 func (a *Agent) askOwner(ctx context.Context, id netmap.HostID, q cedeQuestion) (netmap.Claim, error) {
 	view := a.gossip.View()
-	owner, ok := view.Host(id)
-	if !ok || !owner.Fact.Underlay.IsValid() {
+	owner := a.underlayOf(view, id)
+	if !owner.IsValid() {
 		return netmap.Claim{}, a.nameHolder(q.Addr, netmap.Refuse(netmap.Held, "address %s belongs to host %s, which was not heard of; wait until it is back or choose another --ip", q.Addr, id.Short()))
 	}
 	body, err := json.Marshal(q)
 	if err != nil {
 		return netmap.Claim{}, fmt.Errorf("plugin: %w", err)
 	}
-	answer, err := a.port.Call(ctx, owner.Fact.Underlay, cedeRequest, body)
+	answer, err := a.port.Call(ctx, owner, cedeRequest, body)
 	var refusal *netmap.Refusal
 	switch {
 	case errors.As(err, &refusal):
-		return netmap.Claim{}, a.nameHolder(q.Addr, refusal)
+		return netmap.Claim{}, a.nameHolder(q.Addr, netmap.Refuse(refusal.Kind, "host %s keeps the address: %s", hostName(view, id), refusal.Text))
 	case err != nil:
 		return netmap.Claim{}, a.nameHolder(q.Addr, netmap.Refuse(netmap.Held, "address %s belongs to host %s, which does not answer (%v); wait until it is back or choose another --ip", q.Addr, hostName(view, id), err))
 	}
@@ -146,6 +146,20 @@ func (a *Agent) askOwner(ctx context.Context, id netmap.HostID, q cedeQuestion) 
 		return netmap.Claim{}, fmt.Errorf("plugin: host %s ceded %s unreadably: %w", hostName(view, id), q.Addr, err)
 	}
 	return c, nil
+}
+
+// underlayOf is where a host is reached: by its own word, or, before its facts have
+// arrived here, by the gossip's. Not valid if nothing was heard of it.
+func (a *Agent) underlayOf(view *netmap.View, id netmap.HostID) netip.AddrPort {
+	if h, ok := view.Host(id); ok && h.Fact.Underlay.IsValid() {
+		return h.Fact.Underlay
+	}
+	for _, m := range a.gossip.Members() {
+		if m.ID == id {
+			return m.Addr
+		}
+	}
+	return netip.AddrPort{}
 }
 
 // serveCede answers another host that wants one address of this host's blocks:

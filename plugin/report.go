@@ -20,7 +20,9 @@ func (a *Agent) Report() *status.Report {
 	l := a.ledger.Status()
 	r.Ledger = status.Ledger{Role: l.Role, Leader: l.Leader, Decided: view.Decided}
 	for _, k := range l.Keepers {
-		r.Ledger.Keepers = append(r.Ledger.Keepers, k.ID)
+		if k.Voter { // one that still copies the log decides nothing yet
+			r.Ledger.Keepers = append(r.Ledger.Keepers, k.ID)
+		}
 	}
 	if l.Problem != "" {
 		r.Problems = append(r.Problems, l.Problem)

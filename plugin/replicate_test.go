@@ -1,0 +1,159 @@
+package plugin_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/status"
+)
+
+type statusHost = status.Host
+
+// soon is how long replication may take, Docker's events included.
+const soon = 5 * time.Second
+
+func TestANetworkAppearsEverywhereAndGoesEverywhere(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3)
+		id := hosts[0].network("web", web)
+		for _, h := range hosts {
+			h.until("web", soon, func() bool { return h.lookup("web") != "" })
+		}
+		late := c.host(hosts[0]).start()
+		late.until("web on a host that joins later", 20*time.Second, func() bool { return late.lookup("web") != "" })
+		if got, want := late.docker.Subnets(late.lookup("web")), hosts[0].docker.Subnets(id); !slices.Equal(got, want) {
+			t.Errorf("the replica has %v, want %v", got, want)
+		}
+		busy := hosts[1]
+		busy.run("shop", busy.lookup("web"), "")
+
+		// A user's rm on a replica's host counts as much as on the first one.
+		if err := hosts[2].docker.RemoveNetwork(t.Context(), hosts[2].lookup("web")); err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range []*host{hosts[0], hosts[2], late} {
+			h.until("web is gone", soon, func() bool { return h.lookup("web") == "" })
+		}
+		time.Sleep(2 * time.Minute)
+		if busy.lookup("web") == "" || len(busy.reported(web).Endpoints) != 1 {
+			t.Error("a network in use was removed")
+		}
+		if err := busy.docker.Remove(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
+		}
+		busy.until("web is gone where it was used", soon, func() bool { return busy.lookup("web") == "" })
+		for _, h := range c.hosts {
+			h.until("nothing is decided about it", soon, func() bool { return h.reported(web).ID == 0 })
+		}
+		hosts[0].network("web", web)
+		late.until("web anew", soon, func() bool { return late.lookup("web") != "" })
+	})
+}
+
+// TestCreatedEverywhereAtOnceIsOneNetwork, with the same subnet and with other
+// ones; Ansible does this.
+func TestCreatedEverywhereAtOnceIsOneNetwork(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3)
+		done := make(chan error, 2*len(hosts))
+		for i, h := range hosts {
+			go func() {
+				_, err := h.docker.CreateNetwork(t.Context(), named("same", web))
+				done <- err
+			}()
+			go func() {
+				_, err := h.docker.CreateNetwork(t.Context(), named("other", []string{"10.50.0.0/24", "10.51.0.0/24", "10.52.0.0/24"}[i]))
+				done <- err
+			}()
+		}
+		for range 2 * len(hosts) {
+			// Docker refuses a user who comes just after the replica.
+			if err := <-done; err != nil && !holds(err.Error(), "in use on this host by Docker network") && !holds(err.Error(), "already exists") {
+				t.Error(err)
+			}
+		}
+		for _, name := range []string{"same", "other"} {
+			hosts[0].until("one network "+name, 30*time.Second, func() bool {
+				first := hosts[0].docker.Subnets(hosts[0].lookup(name))
+				for _, h := range hosts {
+					if got := h.docker.Subnets(h.lookup(name)); len(got) != 1 || got[0] != first[0] {
+						return false
+					}
+				}
+				return true
+			})
+		}
+		hosts[0].until("two networks in the ledger", 10*time.Second, func() bool { return len(hosts[0].Report().Networks) == 2 })
+	})
+}
+
+func TestANameOfAnotherDriverIsAProblem(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 2)
+		hosts[1].docker.AddForeign("web")
+		hosts[0].network("web", web)
+		hosts[1].problem(soon, "web", "another driver", "rename or remove")
+		if err := hosts[0].docker.RemoveNetwork(t.Context(), hosts[0].lookup("web")); err != nil {
+			t.Fatal(err)
+		}
+		hosts[1].until("no problem", time.Minute, func() bool { return len(hosts[1].Report().Problems) == 0 })
+	})
+}
+
+// TestWithoutReplicationNothingAppears; the same subnet names the same network.
+func TestWithoutReplicationNothingAppears(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 2, unreplicated)
+		first, second := hosts[0], hosts[1]
+		id := first.network("web", web)
+		time.Sleep(2 * time.Minute)
+		if second.lookup("web") != "" {
+			t.Fatal("it appeared")
+		}
+		second.network("shop", web)
+		if a, b := first.reported(web).ID, second.reported(web).ID; a != b || a == 0 {
+			t.Errorf("networks %d and %d", a, b)
+		}
+		if err := first.docker.RemoveNetwork(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		if second.lookup("shop") == "" {
+			t.Error("it went with the other host's")
+		}
+	})
+}
+
+// TestDockersAPIMayBeAway: nothing waits for it, and what was missed is caught up.
+func TestDockersAPIMayBeAway(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 2)
+		hosts[1].docker.BreakAPI(errors.New("cannot connect to the Docker daemon"))
+		hosts[0].network("web", web)
+		time.Sleep(time.Minute)
+		if hosts[1].lookup("web") != "" {
+			t.Error("a replica without an API")
+		}
+		hosts[1].restart()
+		hosts[1].ready()
+		hosts[1].docker.BreakAPI(nil)
+		hosts[1].until("the replica", soon, func() bool { return hosts[1].lookup("web") != "" })
+	})
+}
+
+// TestNamesSurviveARestartOfTheAgent: it asks Docker again.
+func TestNamesSurviveARestartOfTheAgent(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 2)
+		hosts[0].run("shop", hosts[0].network("web", web), "")
+		named := func() bool {
+			n := hosts[1].reported(web)
+			return len(n.Endpoints) == 1 && n.Endpoints[0].Name == "shop"
+		}
+		hosts[1].until("the name", soon, named)
+		hosts[0].restart()
+		hosts[1].until("the name again", soon, named)
+	})
+}
