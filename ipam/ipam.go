@@ -76,6 +76,9 @@ type Config struct {
 	// Holder says who has an address on this host, in words ("endpoint 1f00…, web-2"),
 	// empty if no endpoint has it. Nil: nobody is known. It must not call back.
 	Holder func(netip.Addr) string
+	// Allowed says why no new address may be handed out, or nil. It is asked with
+	// every request and may wait a little. Nil: always. It must not call back.
+	Allowed func(context.Context) error
 	// Routes are this host's own, without Weft's. Nil: none.
 	Routes func() []Route
 	// Problem hears of failures behind the scenes. It must not block. Nil: nobody.
@@ -169,6 +172,17 @@ func (i *IPAM) holder(a netip.Addr) string {
 		return ""
 	}
 	return i.cfg.Holder(a)
+}
+
+// allowed is asked before a new address is picked, so that nothing is begun in vain.
+func (i *IPAM) allowed(ctx context.Context) error {
+	if i.cfg.Allowed == nil {
+		return nil
+	}
+	if err := i.cfg.Allowed(ctx); err != nil {
+		return fmt.Errorf("ipam: no new address is handed out: %w", err)
+	}
+	return nil
 }
 
 func (i *IPAM) problem(err error) {

@@ -134,6 +134,9 @@ func (i *IPAM) dynamic(ctx context.Context, p *pool, within netip.Prefix, use Us
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
+		if err := i.allowed(ctx); err != nil {
+			return netip.Addr{}, err
+		}
 		a, f, err := i.pick(p, within, use.Name)
 		switch {
 		case err != nil:

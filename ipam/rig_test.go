@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/weftnet/weft/ipam"
@@ -22,6 +23,7 @@ type rig struct {
 	disk      *ipamtest.Disk
 	endpoints sync.Map // address -> who
 	problems  sync.Map
+	barred    atomic.Pointer[error] // why nothing may be handed out
 }
 
 func start(t testing.TB, l *ipamtest.Ledger, name string) *rig {
@@ -38,6 +40,12 @@ func boot(t testing.TB, r *rig, routes ...ipam.Route) *rig {
 			who, _ := r.endpoints.Load(a)
 			s, _ := who.(string)
 			return s
+		},
+		Allowed: func(context.Context) error {
+			if err := r.barred.Load(); err != nil {
+				return *err
+			}
+			return nil
 		},
 		Problem: func(err error) { r.problems.Store(err.Error(), nil) },
 	})

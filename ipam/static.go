@@ -20,7 +20,12 @@ func (i *IPAM) static(ctx context.Context, p *pool, a netip.Addr, use Use) error
 		return nil
 	case reserve:
 		return i.reserveAux(ctx, p, a)
-	case hold:
+	}
+	if err := i.mayHandOut(ctx, p, a); err != nil {
+		i.end(p, a)
+		return err
+	}
+	if step == hold {
 		return i.hold(p, a, use, nil)
 	}
 	c, err := i.cfg.Decisions.Claim(ctx, p.prefix, a)
@@ -29,6 +34,19 @@ func (i *IPAM) static(ctx context.Context, p *pool, a netip.Addr, use Use) error
 		return fmt.Errorf("ipam: %w", err)
 	}
 	return i.hold(p, a, use, &c)
+}
+
+// mayHandOut asks whether an address may be handed out now. A container that has it
+// keeps it: dockerd repeats its request after a restart that the container lived
+// through, and that gives nobody a new right.
+func (i *IPAM) mayHandOut(ctx context.Context, p *pool, a netip.Addr) error {
+	i.mu.Lock()
+	used, _ := p.Used(a)
+	i.mu.Unlock()
+	if used.Held && i.holder(a) != "" {
+		return nil
+	}
+	return i.allowed(ctx)
 }
 
 // next is what is to be done about an address that was asked for.

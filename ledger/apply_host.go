@@ -11,10 +11,6 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Lease is how long a host may hand out addresses after its last renewal, and
-// how long its removal waits unless an operator says that it is off.
-const Lease = 24 * time.Hour
-
 // authorize says whether the asking host may ask at all.
 func (t *step) authorize() *netmap.Refusal {
 	c := t.cmd

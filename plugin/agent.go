@@ -59,7 +59,9 @@ type Config struct {
 	Docker   Docker           // nil: names and replicas are not kept
 	Network  underlay.Network // nil: the system's
 	OnCall   func(pid int32)  // hears of every call's process, which is dockerd; may be nil
-	Log      *slog.Logger
+	// Clocks reads the machine's clocks; nil: the kernel's. The simulation has its own.
+	Clocks func() (ledger.Moment, error)
+	Log    *slog.Logger
 }
 
 // Agent is the one process per host. All methods are safe for concurrent use.
@@ -76,6 +78,7 @@ type Agent struct {
 	ledger *ledger.Ledger
 	ipam   *ipam.IPAM
 	driver *driver.Driver
+	lease  *lease
 
 	member   chan struct{} // closed once this host is a member
 	kick     chan struct{} // wakes the reconciling loop
@@ -112,7 +115,7 @@ func Open(cfg Config) (a *Agent, err error) {
 	if err := a.announceSelf(); err != nil {
 		return nil, err
 	}
-	for _, task := range []func(context.Context){a.join, a.reconcile, a.settle, a.replicate} {
+	for _, task := range []func(context.Context){a.belong, a.reconcile, a.settle, a.replicate} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil
@@ -125,7 +128,8 @@ func (a *Agent) openStore() (err error) {
 	}
 	a.identity = a.store.Identity()
 	a.self = a.identity.Host
-	return nil
+	a.lease, err = openLease(a.store.Bucket("lease"), a.cfg.Clocks)
+	return err
 }
 
 func (a *Agent) openPort() error {
@@ -199,7 +203,7 @@ func (a *Agent) openDocker() (err error) {
 		return err
 	}
 	a.ipam, err = ipam.New(ipam.Config{
-		Decisions: a, Disk: a.store.Bucket("ipam"), Holder: a.holder, Routes: a.cfg.Kernel.Routes,
+		Decisions: a, Disk: a.store.Bucket("ipam"), Holder: a.holder, Routes: a.cfg.Kernel.Routes, Allowed: a.mayHandOut,
 		Problem: func(err error) { a.log.Warn("addresses", "err", err) },
 	})
 	if err != nil {

@@ -18,24 +18,103 @@ const (
 	joinPause   = 500 * time.Millisecond
 )
 
-// join makes this host a member, for ever trying, and shows a new start of a
-// member to the ledger. Nothing that this host owns already waits for it.
-func (a *Agent) join(ctx context.Context) {
-	for {
-		try, cancel := context.WithTimeout(ctx, joinTimeout)
-		err := a.becomeMember(try)
-		cancel()
-		if err == nil {
-			a.problem("membership", "")
-			return
+// belong makes this host a member, for ever trying, shows a new start of a member
+// to the ledger, and then renews the lease. Nothing that this host owns already
+// waits for the first two.
+func (a *Agent) belong(ctx context.Context) {
+	for !a.try(ctx, a.becomeMember) {
+		pause := joinPause
+		if a.lease.fenced() { // only an operator changes that
+			pause = leasePoll
 		}
-		if ctx.Err() == nil {
-			a.problem("membership", err.Error())
-		}
-		if !rest(ctx, joinPause) {
+		if !rest(ctx, pause) {
 			return
 		}
 	}
+	poll := time.NewTicker(leasePoll)
+	defer poll.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-poll.C:
+		case <-a.lease.wanted:
+			if !rest(ctx, joinPause) { // for each request that waits there was a try just now
+				return
+			}
+		}
+		if a.lease.due() {
+			a.try(ctx, a.renew)
+		}
+		a.tellLease()
+	}
+}
+
+// tellLease shows a lease that has run out.
+func (a *Agent) tellLease() {
+	_, err := a.lease.standing()
+	if err == nil || a.lease.fenced() { // that is told already
+		a.problem("lease", "")
+		return
+	}
+	a.problem("lease", "no new address is handed out: "+err.Error())
+}
+
+// try does what needs the ledger's word, and keeps what stands in the way.
+func (a *Agent) try(ctx context.Context, do func(context.Context) error) bool {
+	limited, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	err := do(limited)
+	switch {
+	case err == nil:
+		a.problem("membership", "")
+	case ctx.Err() != nil:
+	default:
+		a.problem("membership", err.Error())
+		a.heedFence(err)
+	}
+	return err == nil
+}
+
+// heedFence ends the lease if the ledger refuses this identity.
+func (a *Agent) heedFence(err error) {
+	var refusal *netmap.Refusal
+	if !errors.As(err, &refusal) || refusal.Kind != netmap.Fenced {
+		return
+	}
+	if err := a.lease.revoke(refusal.Text); err != nil {
+		a.problem("lease", err.Error())
+	}
+}
+
+// renew has the ledger note that this host is there. The lease counts from before
+// the question was sent.
+func (a *Agent) renew(ctx context.Context) error {
+	sent, err := a.lease.clock()
+	if err != nil {
+		return err
+	}
+	r, err := a.ledger.Do(ctx, ledger.Command{Kind: ledger.KindRenew})
+	if err == nil {
+		err = r.Err()
+	}
+	if err != nil {
+		return err
+	}
+	return a.lease.grant(sent)
+}
+
+// mayHandOut says why this host may hand out no new address, or nil
+// (invariant 4). What the facts tell of a removal counts before the ledger's word.
+func (a *Agent) mayHandOut(ctx context.Context) error {
+	if h, known := a.gossip.View().Host(a.self); known && h.Entry.Removed {
+		a.heedFence(removed(a.fact.Name))
+	}
+	return a.lease.allowed(ctx)
+}
+
+func removed(name string) *netmap.Refusal {
+	return netmap.Refuse(netmap.Fenced, "host %s was removed from the cluster; its containers run on, but others may get their addresses: stop them, remove the plugin's state directory and start the agent again, it joins as a new host", name)
 }
 
 // becomeMember founds alone without WEFT_JOIN; with it, it joins and never
@@ -46,7 +125,14 @@ func (a *Agent) becomeMember(ctx context.Context) error {
 		return err
 	}
 	a.gossip.SetCluster(cluster) // before the ledger's word may come
+	sent, err := a.lease.clock()
+	if err != nil {
+		return err
+	}
 	if _, err := a.ledger.Admit(ctx); err != nil {
+		return err
+	}
+	if err := a.lease.grant(sent); err != nil {
 		return err
 	}
 	if err := a.settleIn(cluster); err != nil {

@@ -1,0 +1,186 @@
+package plugin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+)
+
+// Pace of the lease. Timers stand still while the machine is suspended, so the
+// boot clock is looked at every leasePoll.
+const (
+	renewEvery = time.Hour
+	leasePoll  = 30 * time.Second
+	leaseWait  = 2 * time.Second // a request waits so long for a renewal that would allow it
+)
+
+const (
+	leaseKey = "sent"
+	fenceKey = "fence"
+)
+
+// fence says that this identity may hand out nothing any more.
+type fence struct {
+	Why    string        `json:"why"`
+	Learnt ledger.Moment `json:"learnt"`
+}
+
+// lease is this host's right to hand out addresses: until when, by its own clocks,
+// and whether the ledger took it back. It is on disk before it counts. All methods
+// are safe for concurrent use.
+type lease struct {
+	clock func() (ledger.Moment, error)
+	disk  ipam.Disk
+
+	mu        sync.Mutex
+	sent      ledger.Moment // the last renewal that the ledger accepted was sent then
+	fence     *fence
+	confirmed bool          // the ledger has answered this start of the agent
+	changed   chan struct{} // closed and replaced at each change
+	wanted    chan struct{} // somebody waits for a renewal
+}
+
+// openLease reads back what an earlier start of the agent knew.
+func openLease(disk ipam.Disk, clock func() (ledger.Moment, error)) (*lease, error) {
+	if clock == nil {
+		clock = readClocks
+	}
+	l := &lease{clock: clock, disk: disk, changed: make(chan struct{}), wanted: make(chan struct{}, 1)}
+	kept, err := disk.Load()
+	if err != nil {
+		return nil, err
+	}
+	for key, into := range map[string]any{leaseKey: &l.sent, fenceKey: &l.fence} {
+		if raw, ok := kept[key]; ok {
+			if err := json.Unmarshal(raw, into); err != nil {
+				return nil, fmt.Errorf("plugin: the record %q of the lease cannot be read; was it written by a newer release? %w", key, err)
+			}
+		}
+	}
+	return l, nil
+}
+
+// grant takes in that the ledger accepted a renewal sent at this moment. It lifts a
+// fence that was learnt before.
+func (l *lease) grant(sent ledger.Moment) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	late := l.sent.Boot == sent.Boot && sent.Up < l.sent.Up
+	fenced := l.fence != nil && l.fence.Learnt.Boot == sent.Boot && sent.Up <= l.fence.Learnt.Up
+	if late || fenced {
+		return nil
+	}
+	raw, err := json.Marshal(sent)
+	if err == nil {
+		err = l.disk.Commit(map[string][]byte{leaseKey: raw}, fenceKey)
+	}
+	if err != nil {
+		return fmt.Errorf("plugin: a renewal of the lease was not written down: %w", err)
+	}
+	l.sent, l.fence, l.confirmed = sent, nil, true
+	l.tell()
+	return nil
+}
+
+// revoke takes in that the ledger refuses this identity. It counts at once, on
+// disk or not.
+func (l *lease) revoke(why string) error {
+	now, err := l.clock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fence != nil && l.fence.Why == why {
+		return nil
+	}
+	l.fence, l.confirmed = &fence{Why: why, Learnt: now}, true
+	l.tell()
+	raw, encErr := json.Marshal(l.fence)
+	return errors.Join(err, encErr, l.disk.Commit(map[string][]byte{fenceKey: raw}))
+}
+
+// tell wakes whoever waits for a change. The caller holds mu.
+func (l *lease) tell() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// left is how long the lease lasts; not above zero: no more.
+func (l *lease) left() (time.Duration, error) {
+	now, err := l.clock()
+	if err != nil {
+		return 0, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sent.Left(now), nil
+}
+
+// fenced reports whether the ledger refuses this identity.
+func (l *lease) fenced() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fence != nil
+}
+
+// due reports whether it is time for a renewal.
+func (l *lease) due() bool {
+	left, err := l.left()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return err == nil && (!l.confirmed || left <= ledger.Lease-renewEvery)
+}
+
+// standing is why nothing new may be handed out now, or nil. Doubt means that the
+// ledger has not been heard since the machine was started: the lease may count, but
+// who can ask should ask first.
+func (l *lease) standing() (doubt bool, err error) {
+	now, err := l.clock()
+	if err != nil {
+		return false, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left := l.sent.Left(now)
+	switch {
+	case l.fence != nil:
+		return false, netmap.Refuse(netmap.Fenced, "%s", l.fence.Why)
+	case l.sent.Boot == "":
+		return true, netmap.Refuse(netmap.NoQuorum, "this host has no lease of its membership yet; it gets one as soon as it reaches the keepers of the ledger (weft status)")
+	case left <= 0 && l.sent.Boot != now.Boot:
+		return true, netmap.Refuse(netmap.NoQuorum, "this host was started since it last reached the keepers of the ledger, and by its wall clock that may be a day ago; running containers are not affected; repair the network to the keepers (weft status), and the host goes on by itself")
+	case left <= 0:
+		return true, netmap.Refuse(netmap.NoQuorum, "this host has not reached the keepers of the ledger for a day, and its lease ran out %v ago; running containers are not affected; repair the network to the keepers (weft status), and the host goes on by itself", (-left).Round(time.Second))
+	}
+	return !l.confirmed && l.sent.Boot != now.Boot, nil
+}
+
+// allowed says why nothing new may be handed out. Where a renewal would change the
+// answer it asks for one and waits a little.
+func (l *lease) allowed(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leaseWait)
+	defer cancel()
+	for {
+		l.mu.Lock()
+		changed := l.changed
+		l.mu.Unlock()
+		doubt, err := l.standing()
+		if !doubt {
+			return err
+		}
+		select {
+		case l.wanted <- struct{}{}:
+		default: // it is known
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
