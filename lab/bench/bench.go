@@ -3,9 +3,9 @@
 // over Weft, over Docker's swarm overlay, over a bare VXLAN device and over the bare
 // underlay, and how long "docker run" takes on each kind of network.
 //
-// Only the ratios carry over to another machine. Each is the median of the ratios
-// within one round, where both measurements ran seconds apart, and is shown with the
-// least and the greatest of them: a wide range says that something else ran.
+// Only the ratios carry over to another machine. Each is the median of the ratios of
+// measurements taken seconds apart, and is shown with the range of the middle half of
+// them: a wide one says that something else ran.
 package bench
 
 import (
@@ -34,7 +34,10 @@ type Config struct {
 	Rounds int
 	// Duration is how long one throughput measurement takes, 100 ms to 1 min.
 	Duration time.Duration
-	// RoundTrips is how many round trips one measurement makes, 100 to 1,000,000.
+	// Connections is how many connections per path and round are timed, 1 to 100. One
+	// can be slower than the next on the same path by a tenth, for as long as it lasts.
+	Connections int
+	// RoundTrips is how many round trips each connection makes, 100 to 1,000,000.
 	RoundTrips int
 	// Starts is how often each round runs "docker run" on each network, 1 to 100.
 	Starts int
@@ -62,6 +65,7 @@ func (c Config) check() error {
 	}
 	return errors.Join(
 		within("rounds", c.Rounds, 1, 100),
+		within("connections", c.Connections, 1, 100),
 		within("round-trips", c.RoundTrips, 100, 1_000_000),
 		within("starts", c.Starts, 1, 100),
 	)
@@ -124,7 +128,7 @@ func Run(ctx context.Context, c Config) (err error) {
 func (b *bench) machine() Machine {
 	return Machine{
 		CPUs: runtime.NumCPU(), Kernel: firstField("/proc/sys/kernel/osrelease"), Load: firstField("/proc/loadavg"),
-		Rounds: b.Rounds, Seconds: b.Duration.Seconds(), RoundTrips: b.RoundTrips, Starts: b.Starts,
+		Rounds: b.Rounds, Seconds: b.Duration.Seconds(), Connections: b.Connections, RoundTrips: b.RoundTrips, Starts: b.Starts,
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 func TestConfigNamesTheFlagThatIsWrong(t *testing.T) {
-	good := Config{Rounds: 5, Duration: 3 * time.Second, RoundTrips: 1000, Starts: 3}
+	good := Config{Rounds: 5, Duration: 3 * time.Second, Connections: 1, RoundTrips: 1000, Starts: 3}
 	if err := good.check(); err != nil {
 		t.Fatal(err)
 	}
@@ -23,6 +23,7 @@ func TestConfigNamesTheFlagThatIsWrong(t *testing.T) {
 		"--duration 10ms, it can be 100ms to 1m":     func(c *Config) { c.Duration = 10 * time.Millisecond },
 		"--duration 2m0s":                            func(c *Config) { c.Duration = 2 * time.Minute },
 		"--round-trips 1, it can be 100 to 1000000":  func(c *Config) { c.RoundTrips = 1 },
+		"--connections 0, it can be 1 to 100":        func(c *Config) { c.Connections = 0 },
 		"--starts -1, it can be 1 to 100":            func(c *Config) { c.Starts = -1 },
 		"--starts 0, it can be 1 to 100":             func(c *Config) { c.Starts = 0 },
 		"bench: --round-trips 2000000, it can be 10": func(c *Config) { c.RoundTrips = 2_000_000 },
@@ -97,9 +98,9 @@ func TestPinned(t *testing.T) {
 }
 
 func TestProgressOfARound(t *testing.T) {
-	s := example()
-	const want = "round 1 of 5: weft 9.0 Gbit/s 12.0 µs, swarm 9.0 Gbit/s 12.0 µs, vxlan 10.0 Gbit/s 10.0 µs, underlay 12.0 Gbit/s 8.0 µs"
-	if got := progress(1, 5, s.throughput[0], s.p50[0]); got != want {
+	const want = "round 1 of 5: weft 9.5 Gbit/s 11.5 µs, swarm 9.0 Gbit/s 12.0 µs, vxlan 10.0 Gbit/s 10.0 µs, underlay 11.5 Gbit/s 8.0 µs; " +
+		"docker run 0.50 s on weft, 0.40 s on user-bridge"
+	if got := progress(1, 5, example()); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }

@@ -35,7 +35,7 @@ func pluginDir(t *testing.T) string {
 
 func brief(dir string, out *strings.Builder, t *testing.T) bench.Config {
 	return bench.Config{
-		Dir: dir, Rounds: 1, Duration: 100 * time.Millisecond, RoundTrips: 100, Starts: 1, JSON: true,
+		Dir: dir, Rounds: 1, Duration: 100 * time.Millisecond, Connections: 1, RoundTrips: 100, Starts: 1, JSON: true,
 		Out: out, Log: func(line string) { t.Log(line) },
 	}
 }

@@ -12,42 +12,55 @@ import (
 	"github.com/weftnet/weft/lab/probe"
 )
 
-// measure takes all rounds. Within a round every path and every network has its turn,
-// and each round begins with another one, so that none always follows the same.
+// measure takes all rounds. In every one each path and each network has its turn, and
+// turns begin with another one each time, so that none always follows the same.
 func (b *bench) measure(ctx context.Context) (samples, error) {
 	var all samples
 	for n := range b.Rounds {
-		throughput, p50, p99 := sample{}, sample{}, sample{}
-		for _, path := range turned(paths, n) {
-			bits, times, err := b.path(ctx, path)
-			if err != nil {
-				return samples{}, fmt.Errorf("bench: round %d, %s: %w", n+1, titles[path], err)
-			}
-			throughput[path], p50[path], p99[path] = bits, times.P50, times.P99
+		one, err := b.round(ctx, n)
+		if err != nil {
+			return samples{}, fmt.Errorf("bench: round %d: %w", n+1, err)
 		}
-		all.throughput = append(all.throughput, throughput)
-		all.p50, all.p99 = append(all.p50, p50), append(all.p99, p99)
-		b.say(progress(n+1, b.Rounds, throughput, p50))
-		for k := range b.Starts {
-			starts, err := b.starts(ctx, n*b.Starts+k)
-			if err != nil {
-				return samples{}, fmt.Errorf("bench: round %d: %w", n+1, err)
-			}
-			all.starts = append(all.starts, starts)
-		}
-		last := all.starts[len(all.starts)-b.Starts:]
-		b.say(fmt.Sprintf("round %d of %d: docker run %.2f s on Weft, %.2f s on a bridge network",
-			n+1, b.Rounds, median(column(last, overWeft)), median(column(last, onOwnBridge))))
+		all.throughput = append(all.throughput, one.throughput...)
+		all.p50, all.p99 = append(all.p50, one.p50...), append(all.p99, one.p99...)
+		all.starts = append(all.starts, one.starts...)
+		b.say(progress(n+1, b.Rounds, one))
 	}
 	return all, nil
 }
 
-func progress(n, rounds int, throughput, p50 sample) string {
+// round takes each kind of measurement once or several times.
+func (b *bench) round(ctx context.Context, n int) (one samples, err error) {
+	throughput, err := b.throughput(ctx, n)
+	if err != nil {
+		return one, err
+	}
+	one.throughput = []sample{throughput}
+	for k := range b.Connections {
+		p50, p99, err := b.roundTrips(ctx, n*b.Connections+k)
+		if err != nil {
+			return one, err
+		}
+		one.p50, one.p99 = append(one.p50, p50), append(one.p99, p99)
+	}
+	for k := range b.Starts {
+		starts, err := b.starts(ctx, n*b.Starts+k)
+		if err != nil {
+			return one, err
+		}
+		one.starts = append(one.starts, starts)
+	}
+	return one, nil
+}
+
+func progress(n, rounds int, one samples) string {
 	var each []string
 	for _, path := range paths {
-		each = append(each, fmt.Sprintf("%s %.1f Gbit/s %.1f µs", path, throughput[path]/1e9, p50[path]))
+		bits, back := median(column(one.throughput, path)), median(column(one.p50, path))
+		each = append(each, fmt.Sprintf("%s %.1f Gbit/s %.1f µs", path, bits/1e9, back))
 	}
-	return fmt.Sprintf("round %d of %d: %s", n, rounds, strings.Join(each, ", "))
+	return fmt.Sprintf("round %d of %d: %s; docker run %.2f s on weft, %.2f s on %s", n, rounds, strings.Join(each, ", "),
+		median(column(one.starts, overWeft)), median(column(one.starts, onOwnBridge)), onOwnBridge)
 }
 
 // turned is a list that begins with its n-th element.
@@ -56,24 +69,44 @@ func turned(names []string, n int) []string {
 	return append(append([]string{}, names[n:]...), names[:n]...)
 }
 
-// path measures one path: bits per second and round trips.
-func (b *bench) path(ctx context.Context, path string) (bits float64, times probe.Times, err error) {
-	out, err := b.probe(ctx, path, "probe", "throughput", "-for", b.Duration.String(), b.to[path])
+// throughput measures one stream on every path, in bits per second.
+func (b *bench) throughput(ctx context.Context, n int) (sample, error) {
+	bits := sample{}
+	for _, path := range turned(paths, n) {
+		var stream probe.Throughput
+		err := b.ask(ctx, path, &stream, "probe", "throughput", "-for", b.Duration.String(), b.to[path])
+		if err != nil {
+			return nil, err
+		}
+		bits[path] = stream.BitsPerSecond
+	}
+	return bits, nil
+}
+
+// roundTrips times one connection on every path, in microseconds.
+func (b *bench) roundTrips(ctx context.Context, n int) (p50, p99 sample, err error) {
+	p50, p99 = sample{}, sample{}
+	for _, path := range turned(paths, n) {
+		var times probe.Times
+		command := pinned(b.mask, "probe", "roundtrip", "-count", strconv.Itoa(b.RoundTrips), b.toPinned[path])
+		if err := b.ask(ctx, path, &times, command...); err != nil {
+			return nil, nil, err
+		}
+		p50[path], p99[path] = times.P50, times.P99
+	}
+	return p50, p99, nil
+}
+
+// ask runs a probe on a path and decodes what it found.
+func (b *bench) ask(ctx context.Context, path string, found any, command ...string) error {
+	out, err := b.probe(ctx, path, command...)
+	if err == nil {
+		err = json.Unmarshal([]byte(out), found)
+	}
 	if err != nil {
-		return 0, times, err
+		return fmt.Errorf("%s: %w", titles[path], err)
 	}
-	var stream probe.Throughput
-	if err := json.Unmarshal([]byte(out), &stream); err != nil {
-		return 0, times, fmt.Errorf("the probe said %q: %w", out, err)
-	}
-	back := pinned(b.mask, "probe", "roundtrip", "-count", strconv.Itoa(b.RoundTrips), b.toPinned[path])
-	if out, err = b.probe(ctx, path, back...); err != nil {
-		return 0, times, err
-	}
-	if err := json.Unmarshal([]byte(out), &times); err != nil {
-		return 0, times, fmt.Errorf("the probe said %q: %w", out, err)
-	}
-	return stream.BitsPerSecond, times, nil
+	return nil
 }
 
 // probe runs a command in the client's container of a path.

@@ -10,18 +10,21 @@ type Machine struct {
 	// Load is the machine's load average of the minute before the run.
 	Load string `json:"load_before"`
 	// Rounds is how often each path was measured, Seconds how long each stream ran.
-	Rounds     int     `json:"rounds"`
-	Seconds    float64 `json:"stream_seconds"`
-	RoundTrips int     `json:"round_trips"`
-	Starts     int     `json:"starts_per_round"`
+	Rounds  int     `json:"rounds"`
+	Seconds float64 `json:"stream_seconds"`
+	// Connections is how many connections of RoundTrips each a round makes on each path,
+	// Starts how often it starts a container on each network.
+	Connections int `json:"connections_per_round"`
+	RoundTrips  int `json:"round_trips"`
+	Starts      int `json:"starts_per_round"`
 }
 
-// Ratio of a figure to another one: the median of the ratios within each round, and
-// the least and greatest of them.
+// Ratio of a figure to another one: the median of the ratios of measurements that were
+// taken one after the other, and the quartiles that the middle half of them lies between.
 type Ratio struct {
 	Median float64 `json:"median"`
-	Min    float64 `json:"min"`
-	Max    float64 `json:"max"`
+	Low    float64 `json:"low"`
+	High   float64 `json:"high"`
 }
 
 // Figure is the median of what was measured of one path or network.
@@ -92,7 +95,8 @@ func ratio(all []sample, name, base string) Ratio {
 	if len(each) == 0 {
 		return Ratio{}
 	}
-	return Ratio{Median: median(each), Min: slices.Min(each), Max: slices.Max(each)}
+	slices.Sort(each)
+	return Ratio{Median: median(each), Low: each[(len(each)-1)/4], High: each[len(each)-1-(len(each)-1)/4]}
 }
 
 // median is the middle value, between the two in the middle of an even number, 0 of none.

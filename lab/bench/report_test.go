@@ -31,7 +31,18 @@ func TestMedian(t *testing.T) {
 // 2.00/2.00 here, though the first path was the slower one in most rounds.
 func TestRatioIsTakenWithinRounds(t *testing.T) {
 	all := []sample{{"a": 1, "b": 2}, {"a": 2, "b": 4}, {"a": 3, "b": 1}}
-	if diff := cmp.Diff(Ratio{Median: 0.5, Min: 0.5, Max: 3}, ratio(all, "a", "b")); diff != "" {
+	if diff := cmp.Diff(Ratio{Median: 0.5, Low: 0.5, High: 3}, ratio(all, "a", "b")); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// One round in which something else ran does not widen the range.
+func TestRatioLeavesOutTheOuterHalf(t *testing.T) {
+	var all []sample
+	for _, v := range []float64{9, 1, 5, 2, 4, 3, 6, 8, 7} {
+		all = append(all, sample{"a": v, "b": 1})
+	}
+	if diff := cmp.Diff(Ratio{Median: 5, Low: 3, High: 7}, ratio(all, "a", "b")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -46,7 +57,7 @@ func TestRatioWithoutABase(t *testing.T) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
-	if got := ratio([]sample{{"a": 1, "b": 0}, {"a": 6, "b": 2}}, "a", "b"); got != (Ratio{Median: 3, Min: 3, Max: 3}) {
+	if got := ratio([]sample{{"a": 1, "b": 0}, {"a": 6, "b": 2}}, "a", "b"); got != (Ratio{Median: 3, Low: 3, High: 3}) {
 		t.Errorf("one round of two has a base: %+v", got)
 	}
 }
@@ -54,8 +65,8 @@ func TestRatioWithoutABase(t *testing.T) {
 func TestFiguresKeepTheirOrder(t *testing.T) {
 	got := figures([]string{"b", "a"}, []string{"a"}, []sample{{"a": 2, "b": 4}, {"a": 4, "b": 4}})
 	want := []Figure{
-		{Of: "b", Median: 4, To: map[string]Ratio{"a": {Median: 1.5, Min: 1, Max: 2}}},
-		{Of: "a", Median: 3, To: map[string]Ratio{"a": {Median: 1, Min: 1, Max: 1}}},
+		{Of: "b", Median: 4, To: map[string]Ratio{"a": {Median: 1.5, Low: 1, High: 2}}},
+		{Of: "a", Median: 3, To: map[string]Ratio{"a": {Median: 1, Low: 1, High: 1}}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -99,7 +110,7 @@ func TestSummaryComparesWithWhatEachIsJudgedBy(t *testing.T) {
 					t.Errorf("%s of %s has no ratio to %s", c.what, f.Of, base)
 				}
 			}
-			if f.Of == c.base && f.To[c.base] != (Ratio{Median: 1, Min: 1, Max: 1}) {
+			if f.Of == c.base && f.To[c.base] != (Ratio{Median: 1, Low: 1, High: 1}) {
 				t.Errorf("%s of %s to itself is %+v", c.what, f.Of, f.To[c.base])
 			}
 		}

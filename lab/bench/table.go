@@ -25,7 +25,7 @@ func text(r Report) string {
 	var b strings.Builder
 	m := r.Machine
 	fmt.Fprintf(&b, "\nOne machine, two hosts in namespaces: %d CPUs, Linux %s, Docker %s, load %s before the run.\n", m.CPUs, m.Kernel, m.Docker, m.Load)
-	fmt.Fprintf(&b, "Medians of %d rounds; in brackets the least and greatest ratio of a round.\n", m.Rounds)
+	fmt.Fprintf(&b, "Medians of %d rounds; in brackets the range of the middle half of the ratios.\n", m.Rounds)
 	if busy(m) {
 		b.WriteString("The machine was busy: trust ratios with a narrow range only, or run again when it is idle.\n")
 	}
@@ -60,8 +60,8 @@ func (r Ratio) String() string {
 	switch {
 	case r == (Ratio{}):
 		return "-"
-	case r.Min == r.Max:
+	case r.Low == r.High:
 		return fmt.Sprintf("%.2f", r.Median)
 	}
-	return fmt.Sprintf("%.2f (%.2f-%.2f)", r.Median, r.Min, r.Max)
+	return fmt.Sprintf("%.2f (%.2f-%.2f)", r.Median, r.Low, r.High)
 }

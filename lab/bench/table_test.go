@@ -15,7 +15,7 @@ func exampleReport() Report {
 
 const exampleText = `
 One machine, two hosts in namespaces: 4 CPUs, Linux 6.1.0, Docker 20.10.24, load 0.31 before the run.
-Medians of 2 rounds; in brackets the least and greatest ratio of a round.
+Medians of 2 rounds; in brackets the range of the middle half of the ratios.
 
 ONE TCP STREAM, 3 s                     to bare VXLAN device   to Docker's swarm overlay
 Weft                     9.50 Gbit/s    0.95 (0.90-1.00)       1.06 (1.00-1.11)
@@ -66,8 +66,8 @@ func TestTableSaysThatTheMachineWasBusy(t *testing.T) {
 func TestRatioInWords(t *testing.T) {
 	for want, r := range map[string]Ratio{
 		"-":                {},
-		"0.97":             {Median: 0.97, Min: 0.97, Max: 0.97},
-		"0.97 (0.90-1.10)": {Median: 0.97, Min: 0.9, Max: 1.1},
+		"0.97":             {Median: 0.97, Low: 0.97, High: 0.97},
+		"0.97 (0.90-1.10)": {Median: 0.97, Low: 0.9, High: 1.1},
 	} {
 		if got := r.String(); got != want {
 			t.Errorf("%+v is %q, want %q", r, got, want)
