@@ -21,7 +21,9 @@ const (
 	orphanAfter  = 15 * time.Second // an address with no endpoint may be asked for again
 	auxWithin    = 30 * time.Second // dockerd asks for --aux-addresses right after their pool
 	unusedAfter  = 10 * time.Minute // a pool that became no network is released
-	smallBlock   = 16               // smaller blocks are not prefetched: others may need them
+	// an address that became no endpoint is freed
+	abandonedAfter = 10 * time.Minute
+	smallBlock     = 16 // smaller blocks are not prefetched: others may need them
 )
 
 // SubnetRequest asks for a subnet.

@@ -30,7 +30,9 @@ func (i *IPAM) sweep(ctx context.Context) {
 		}
 	}
 	for _, a := range i.lost() {
-		i.problem(i.EndpointGone(a))
+		if p := i.poolAt(a); p != nil {
+			i.problem(i.free(p, a))
+		}
 	}
 	for _, subnet := range i.unused() {
 		i.problem(i.release(ctx, subnet))
@@ -56,18 +58,31 @@ func (i *IPAM) retell(ctx context.Context, subnet netip.Prefix) {
 	}
 }
 
-// lost are addresses that Docker released and no endpoint has.
+// lost are addresses that no endpoint has and that Docker released, or never heard
+// of: an agent that ends between writing an address down and answering leaves one,
+// and dockerd does not ask what became of it (moby's pkg/plugins/client.go
+// repeats a call that broke without its body).
 func (i *IPAM) lost() (out []netip.Addr) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, p := range i.pools {
 		for a, m := range p.marks {
-			if m.Held && m.Leaving && i.holder(a) == "" {
+			if m.Held && i.holder(a) == "" && (m.Leaving || i.abandoned(p, a)) {
 				out = append(out, a)
 			}
 		}
 	}
 	return out
+}
+
+// abandoned reports whether an address without an endpoint has been held for so
+// long that none will come: Docker creates it at once. The caller holds mu.
+func (i *IPAM) abandoned(p *pool, a netip.Addr) bool {
+	since, ok := p.since[a]
+	if !ok {
+		since = p.made // held since before this start
+	}
+	return i.cfg.Holder != nil && time.Since(since) > abandonedAfter
 }
 
 func (i *IPAM) unused() (out []netip.Prefix) {

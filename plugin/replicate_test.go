@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/plugin/plugintest"
 	"github.com/weftnet/weft/status"
 )
 
@@ -155,5 +156,65 @@ func TestNamesSurviveARestartOfTheAgent(t *testing.T) {
 		hosts[1].until("the name", soon, named)
 		hosts[0].restart()
 		hosts[1].until("the name again", soon, named)
+	})
+}
+
+// TestARemovalDuringACutIsToldAfterIt: the network goes everywhere and does not
+// come back where it was removed.
+func TestARemovalDuringACutIsToldAfterIt(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3)
+		hosts[0].network("web", web)
+		cut := hosts[2]
+		cut.until("web", soon, func() bool { return cut.lookup("web") != "" })
+		c.net.Split(cut.addr)
+		time.Sleep(10 * time.Second)
+		if err := cut.docker.RemoveNetwork(t.Context(), cut.lookup("web")); err != nil {
+			t.Fatal(err)
+		}
+		cut.problem(time.Minute, "web", "removed here", "cannot be told")
+		time.Sleep(time.Minute)
+		if hosts[0].lookup("web") == "" || cut.lookup("web") != "" {
+			t.Error("a removal crossed a cut, or the network came back")
+		}
+		c.net.HealAll()
+		for _, h := range hosts {
+			h.until("web is gone", time.Minute, func() bool { return h.lookup("web") == "" && h.reported(web).ID == 0 })
+		}
+		time.Sleep(5 * time.Minute)
+		for _, h := range hosts {
+			if h.lookup("web") != "" || len(h.Report().Problems) > 0 {
+				t.Errorf("%s: web is %q, problems %q", h.set.Name, h.lookup("web"), h.Report().Problems)
+			}
+		}
+	})
+}
+
+// TestWhatDockerDeletedWhileTheAgentWasDownIsForgotten: the addresses come back,
+// and the others hear of it.
+func TestWhatDockerDeletedWhileTheAgentWasDownIsForgotten(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 2)
+		id := hosts[0].network("web", web)
+		hosts[0].run("shop", id, "")
+		kept := hosts[0].run("db", id, "")
+		hosts[0].stop()
+		if err := hosts[0].docker.Remove(t.Context(), "shop"); !errors.Is(err, plugintest.ErrDown) {
+			t.Fatal(err)
+		}
+		hosts[0].start()
+		hosts[1].until("one endpoint", 5*time.Minute, func() bool {
+			e := hosts[1].reported(web).Endpoints
+			return len(e) == 1 && e[0].V4 == kept.Addrs[0].Addr()
+		})
+		hosts[0].until("one address in use", 15*time.Minute, func() bool {
+			var used uint64
+			for _, b := range hosts[0].reported(web).Subnets[0].Blocks {
+				if b.Used != nil {
+					used += *b.Used
+				}
+			}
+			return used == 1
+		})
 	})
 }

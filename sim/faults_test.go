@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -106,4 +107,44 @@ func (w *world) settled() {
 	}
 	left, _, _ = strings.Cut(left, "\n\n")
 	w.fault("(8) %v after everything healed: %s", settleLimit, left)
+}
+
+// leakLimit is after how long nothing may be held that no container has.
+const leakLimit = 15 * time.Minute
+
+// spotless checks that what crashes left half done was tidied up. It needs Docker's
+// word on what is gone, so it is for seeds in which the agents have that.
+func (w *world) spotless() {
+	if !w.replicates() {
+		return
+	}
+	left := "never looked"
+	begin := time.Now()
+	for time.Since(begin) < leakLimit {
+		if left = w.leaked(); left == "" {
+			w.tell("spotless after %v", time.Since(begin))
+			return
+		}
+		time.Sleep(10 * time.Second)
+	}
+	w.fault("%v after everything healed: %s", leakLimit, left)
+}
+
+func (w *world) leaked() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, h := range w.hosts {
+		for block, used := range h.used() {
+			var held uint64
+			for addr, who := range w.held {
+				if who.host == h && block.Contains(addr) {
+					held++
+				}
+			}
+			if used != held {
+				return fmt.Sprintf("%s holds %d addresses of %s, its containers have %d", h, used, block, held)
+			}
+		}
+	}
+	return ""
 }

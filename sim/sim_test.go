@@ -41,6 +41,7 @@ func simulate(t *testing.T, seed uint64, span time.Duration, m mutation) *world 
 		w.checkHolders()
 		w.startOneEach()
 		w.settled()
+		w.spotless()
 		w.down()
 	})
 	return w

@@ -146,6 +146,10 @@ func (h *host) settings() settings.Settings {
 	return s
 }
 
+// replicates: in every other seed the agents see Docker's API; else the same
+// --subnet on all hosts makes one network.
+func (w *world) replicates() bool { return w.seed%2 == 1 }
+
 // start runs the agent on what is on disk.
 func (h *host) start() {
 	h.lives++
@@ -153,7 +157,11 @@ func (h *host) start() {
 	if h.w.mutated.kernel != nil {
 		kernel = h.w.mutated.kernel(h)
 	}
-	a, err := plugin.Open(plugin.Config{Settings: h.settings(), Version: "sim", Kernel: kernel, Network: h.w.net.Host(h.addr), Log: h.log})
+	cfg := plugin.Config{Settings: h.settings(), Version: "sim", Kernel: kernel, Network: h.w.net.Host(h.addr), Log: h.log}
+	if h.w.replicates() {
+		cfg.Docker = h.docker
+	}
+	a, err := plugin.Open(cfg)
 	if err != nil {
 		h.w.t.Fatalf("%s does not start: %v", h, err)
 	}

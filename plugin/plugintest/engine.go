@@ -65,6 +65,8 @@ type Container struct {
 	Addrs    []netip.Prefix // in the order of the network's pools
 	MAC      netmap.MAC
 	Link     string // the interface that Docker moved into it
+
+	starting bool // uses its network already
 }
 
 // NewEngine is an engine without networks of ours whose plugin is down. The name
@@ -123,19 +125,13 @@ func (e *Engine) Subnets(id string) []netip.Prefix {
 // Run is `docker run -d --name NAME --network NETWORK [--ip WANT]`, or docker
 // start for a container that was stopped.
 func (e *Engine) Run(ctx context.Context, name, networkID string, want netip.Addr) (Container, error) {
-	e.mu.Lock()
-	n := e.networks[networkID]
-	old := e.containers[name]
-	e.mu.Unlock()
-	switch {
-	case n == nil:
-		return Container{}, fmt.Errorf("network %s not found", networkID)
-	case old != nil && old.Running:
-		return Container{}, fmt.Errorf("container %s runs already", name)
-	}
 	c := &Container{Name: name, Network: networkID, Want: want, Endpoint: netmap.EndpointID(e.id())}
-	e.put(&Container{Name: name, Network: networkID, Want: want})
+	n, err := e.begin(c)
+	if err != nil {
+		return Container{}, err
+	}
 	if err := e.attach(of(ctx, name), n, c); err != nil {
+		e.put(&Container{Name: name, Network: networkID, Want: want})
 		return Container{}, err
 	}
 	c.Running = true
@@ -143,6 +139,21 @@ func (e *Engine) Run(ctx context.Context, name, networkID string, want netip.Add
 	e.tell(dockerapi.Event{Kind: dockerapi.Connected, Network: networkID, Name: n.Name, Container: name, Driver: Driver})
 	e.tell(dockerapi.Event{Kind: dockerapi.ContainerStarted, Container: name, Name: name})
 	return *c, nil
+}
+
+// begin notes that a container uses its network from now on.
+func (e *Engine) begin(c *Container) (*network, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n, old := e.networks[c.Network], e.containers[c.Name]
+	switch {
+	case n == nil:
+		return nil, fmt.Errorf("network %s not found", c.Network)
+	case old != nil && (old.Running || old.starting):
+		return nil, fmt.Errorf("container %s runs already", c.Name)
+	}
+	e.containers[c.Name] = &Container{Name: c.Name, Network: c.Network, Want: c.Want, starting: true}
+	return n, nil
 }
 
 func (e *Engine) put(c *Container) {

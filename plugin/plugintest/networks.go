@@ -127,7 +127,7 @@ func (e *Engine) RemoveNetwork(ctx context.Context, id string) error {
 	e.mu.Lock()
 	n := e.networks[id]
 	for _, c := range e.containers {
-		if n != nil && c.Network == id && c.Running {
+		if n != nil && c.Network == id && (c.Running || c.starting) {
 			e.mu.Unlock()
 			return fmt.Errorf("network %s has active endpoints: %w", n.Name, dockerapi.ErrInUse)
 		}
