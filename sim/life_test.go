@@ -3,9 +3,10 @@ package sim_test
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"slices"
-	"sync"
 	"testing/synctest"
 	"time"
 
@@ -32,7 +33,7 @@ type action struct {
 var actions = []action{
 	{"network create", 6, (*host).createNetwork},
 	{"network rm", 1, (*host).removeNetwork},
-	{"run", 30, func(h *host) { h.run(netip.Addr{}) }},
+	{"run", 30, func(h *host) { h.run(noAddr) }},
 	{"run --ip", 8, (*host).runAt},
 	{"stop", 14, (*host).stopOne},
 	{"rm", 8, (*host).removeOne},
@@ -224,17 +225,52 @@ func (h *host) rest() {
 	time.Sleep(d)
 }
 
-// crashMidway crashes the agent while Docker waits for it.
-func (h *host) crashMidway() {
-	var started sync.WaitGroup
-	started.Go(func() {
-		h.run(netip.Addr{})
+// trap holds up one call of a method, before the agent sees it or before Docker
+// sees its answer, until the agent is gone.
+type trap struct {
+	method string
+	after  bool
+	hit    chan struct{}
+}
+
+// trapped is the agent's handler with the host's trap before it.
+func (h *host) trapped(real http.Handler, gone <-chan struct{}) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t := h.trap.Load()
+		if t == nil || r.URL.Path != "/"+t.method || !h.trap.CompareAndSwap(t, nil) {
+			real.ServeHTTP(w, r)
+			return
+		}
+		if t.after {
+			real.ServeHTTP(httptest.NewRecorder(), r)
+		}
+		close(t.hit)
+		<-gone
 	})
-	time.Sleep(time.Duration(h.dice.IntN(3000)) * time.Microsecond)
-	synctest.Wait()
+}
+
+// crashMidway crashes the agent in the middle of the start of a container:
+// between any two of Docker's calls, or while it waits for an answer.
+func (h *host) crashMidway() {
+	methods := []string{"IpamDriver.RequestAddress", "NetworkDriver.CreateEndpoint", "NetworkDriver.Join"}
+	t := &trap{method: methods[h.dice.IntN(len(methods))], after: h.dice.IntN(2) == 0, hit: make(chan struct{})}
+	h.trap.Store(t)
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		h.run(noAddr)
+	}()
+	select {
+	case <-started: // there is no network to start it on, or no address
+		h.trap.Store(nil)
+		return
+	case <-t.hit:
+	}
+	h.w.meet(fmt.Sprintf("crash at %s, answered %v", t.method, t.after))
 	h.crash()
 	h.start()
-	started.Wait()
+	<-started
+	synctest.Wait()
 }
 
 // reboot loses everything but the disk; Docker starts its containers again.
@@ -264,7 +300,7 @@ func (h *host) serveAlone() {
 	defer cancel()
 	begin := time.Now()
 	name := fmt.Sprintf("alone-%d", h.dice.Uint32())
-	_, err := h.docker.Run(ctx, name, id, netip.Addr{})
+	_, err := h.docker.Run(ctx, name, id, noAddr)
 	h.w.meet("container started right after a restart")
 	if took := time.Since(begin); err != nil || took > time.Second {
 		h.w.fault("(10) %s: after a restart, alone %v, with free addresses: %v after %v", h, alone, err, took)

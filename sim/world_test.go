@@ -70,6 +70,7 @@ type host struct {
 	server  *rpc.Server
 	gone    chan struct{}
 	log     *slog.Logger
+	trap    atomic.Pointer[trap] // nil: none is set
 }
 
 // agent is the running one; the host's own goroutine never finds it down.
@@ -172,7 +173,7 @@ func (h *host) start() {
 	if h.w.mutated.handler != nil {
 		handler = h.w.mutated.handler(h, handler)
 	}
-	h.docker.Serve(plugintest.Plugin{Handler: handler, Gone: h.gone})
+	h.docker.Serve(plugintest.Plugin{Handler: h.trapped(handler, h.gone), Gone: h.gone})
 }
 
 // stop ends the agent in order: calls under way first, as plugin.Run does.
