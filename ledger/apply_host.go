@@ -112,7 +112,7 @@ func (t *step) admit(a *Admit) *netmap.Refusal {
 		t.hosts[t.cmd.Host] = h
 	}
 	before := h.HostEntry
-	h.Name, h.addr, h.renewed = a.Name, a.Addr, max(h.renewed, t.cmd.At)
+	h.Name, h.addr, h.heard = a.Name, a.Addr, t.index
 	if shown := (Birth{t.cmd.Start, t.cmd.Nonce}); shown != h.birth {
 		h.birth, h.session = shown, session{}
 	}
@@ -132,7 +132,7 @@ func checkName(what, name string) *netmap.Refusal {
 }
 
 func (t *step) renew() *netmap.Refusal {
-	t.self.renewed = max(t.self.renewed, t.cmd.At)
+	t.self.heard = t.index
 	t.reply.Host = new(t.self.HostEntry)
 	return nil
 }
@@ -145,14 +145,29 @@ func (t *step) remove(r *Remove) *netmap.Refusal {
 	case h.Removed:
 		t.reply.Host = new(h.HostEntry)
 		return nil
+	case h == t.self:
+		return netmap.Refuse(netmap.BadInput, "%s cannot remove itself; ask another host to do it", t.hostName(h.ID))
 	}
-	if until := h.renewed + Lease.Milliseconds(); !r.IsOff && t.cmd.At < until {
-		return netmap.Refuse(netmap.Held, "%s may hand out addresses until its lease ends at %s; if the machine is off for certain, say so (weft host rm %s --is-off)", t.hostName(h.ID), time.UnixMilli(until).UTC().Format(time.RFC3339), h.Name)
+	if refusal := t.leaseOver(h, r); refusal != nil {
+		return refusal
 	}
 	h.Removed, h.session = true, session{}
 	t.set(h.HostEntry)
 	t.strip(h.ID)
 	t.reply.Host = new(h.HostEntry)
+	return nil
+}
+
+// leaseOver refuses to remove a host that may still hand out addresses. The leader's
+// observation counts only if no renewal came after it.
+func (t *step) leaseOver(h *host, r *Remove) *netmap.Refusal {
+	unheard := time.Duration(r.Unheard) * time.Millisecond
+	if r.Since != h.heard {
+		unheard = 0
+	}
+	if left := Lease + LeaseSlack - unheard; !r.IsOff && left > 0 {
+		return netmap.Refuse(netmap.Held, "%s may hand out addresses for another %v, until its lease has run out for certain; ask again then, or if the machine is off, say so (weft host rm %s --is-off)", t.hostName(h.ID), left.Round(time.Second), h.Name)
+	}
 	return nil
 }
 

@@ -85,10 +85,14 @@ type Admit struct {
 }
 
 // Remove takes a host out for good: it owns nothing any more, and its identity
-// is refused from then on.
+// is refused from then on. No host removes itself.
 type Remove struct {
 	Target netmap.HostID `json:"target"`
 	IsOff  bool          `json:"is_off,omitempty"` // an operator's word that the machine is off: the lease need not run out
+	// The leader fills in what it observed: for how long it has heard no renewal of
+	// the target after that of index Since, in milliseconds of its own running time.
+	Unheard int64  `json:"unheard,omitempty"`
+	Since   uint64 `json:"since,omitempty"`
 }
 
 // AddRange adds address space to carve subnets from.

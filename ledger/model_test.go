@@ -139,7 +139,10 @@ func (m *naive) draw(rt *rapid.T) (Command, int) {
 		return Command{Kind: KindReserve, Reserve: &Reserve{Subnet: subnet, Name: Gateway}}, host
 	default:
 		off := rapid.IntRange(0, 3).Draw(rt, "off") == 0
-		return Command{Kind: KindRemove, Remove: &Remove{Target: hostID(rapid.IntRange(1, 4).Draw(rt, "target")), IsOff: off}}, host
+		return Command{Kind: KindRemove, Remove: &Remove{
+			Target: hostID(rapid.IntRange(1, 4).Draw(rt, "target")), IsOff: off,
+			Unheard: (Lease + LeaseSlack).Milliseconds(), Since: rapid.Uint64Range(1, 200).Draw(rt, "since"),
+		}}, host
 	}
 }
 

@@ -32,6 +32,7 @@ type machine struct {
 	mu     sync.Mutex
 	state  *State
 	halted error // an entry could not be understood: nothing after it is applied
+	heard  map[netmap.HostID]hearing
 }
 
 // Apply implements raft.FSM. The answer is a Reply or an error.
@@ -62,6 +63,7 @@ func (m *machine) apply(entry *raft.Log) (Reply, Decision, error) {
 		return Reply{}, Decision{}, m.halted
 	}
 	reply, changes := m.state.Apply(entry.Index, cmd)
+	m.listen(cmd.Host)
 	return reply, m.decision(entry.Index, changes, false), nil
 }
 
@@ -92,6 +94,9 @@ func (m *machine) Restore(r io.ReadCloser) error {
 	}
 	m.mu.Lock()
 	m.state, m.halted = s, nil
+	for id := range s.hosts {
+		m.listen(id)
+	}
 	d := m.decision(s.Applied(), s.Changes(), true)
 	m.mu.Unlock()
 	m.publish(d)

@@ -16,7 +16,8 @@ import (
 // Pace of the leader's care for the set of keepers.
 const (
 	manageEvery  = 500 * time.Millisecond
-	surveyEvery  = 10 // of those rounds: also ask the keepers that seem well
+	surveyEvery  = 10  // of those rounds: also ask the keepers that seem well
+	removeEvery  = 120 // of those rounds: also look for hosts to remove
 	surveyWait   = time.Second
 	lagTolerated = 8 // entries that a non-voter may be behind and vote
 )
@@ -35,6 +36,9 @@ func (l *Ledger) manage(ctx context.Context, k *keeper) {
 		}
 		if err := l.tend(ctx, k, watch, round%surveyEvery == 0); err != nil && ctx.Err() == nil {
 			l.log.Warn("ledger: the keepers could not be changed; trying again", "err", err)
+		}
+		if round%removeEvery == removeEvery-1 {
+			l.removeOverdue(ctx, k)
 		}
 	}
 }
@@ -174,6 +178,7 @@ func (l *Ledger) carryOut(ctx context.Context, k *keeper, m move) error {
 // lost the lead meanwhile: then the command may or may not be decided later.
 func (k *keeper) propose(ctx context.Context, cmd Command) (Reply, error) {
 	cmd.At = time.Now().UnixMilli()
+	cmd.Remove = k.machine.witness(cmd.Remove)
 	b, err := EncodeCommand(cmd)
 	if err != nil {
 		return Reply{}, err

@@ -30,6 +30,8 @@ type sim struct {
 	net *lossy.Net // nil: real sockets on loopback
 	dir string
 
+	removeAfter time.Duration // set before the hosts start
+
 	mu    sync.Mutex
 	hosts map[int]*simHost
 }
@@ -131,7 +133,8 @@ func (h *simHost) start() {
 	l, err := ledger.Open(ledger.Config{
 		Self: hostID(h.n), Start: h.starts, Nonce: h.nonce, Name: fmt.Sprintf("host-%d", h.n), Addr: h.at,
 		Cluster: cluster, Dir: filepath.Join(h.sim.dir, fmt.Sprint(h.n)), Underlay: p, Members: h.members, OnChange: h.onChange, Log: log,
-		OnKeeper: func(on bool) { h.mu.Lock(); h.keeper = on; h.mu.Unlock() },
+		RemoveAfter: h.sim.removeAfter,
+		OnKeeper:    func(on bool) { h.mu.Lock(); h.keeper = on; h.mu.Unlock() },
 	})
 	if err != nil {
 		t.Fatal(err)

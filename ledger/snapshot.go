@@ -29,7 +29,7 @@ type hostSnap struct {
 	Entry    netmap.HostEntry `json:"entry"`
 	Addr     netip.AddrPort   `json:"addr"`
 	Birth    Birth            `json:"birth"`
-	Renewed  int64            `json:"renewed"`
+	Heard    uint64           `json:"heard"`
 	Settled  uint64           `json:"settled,omitempty"`
 	Answered []answered       `json:"answered,omitempty"`
 }
@@ -60,7 +60,7 @@ func (s *State) snapshot() snapshot {
 		Ranges: slices.Clone(s.ranges),
 	}
 	for _, h := range s.sortedHosts() {
-		out.Hosts = append(out.Hosts, hostSnap{h.HostEntry, h.addr, h.birth, h.renewed, h.session.settled, slices.Clone(h.session.answered)})
+		out.Hosts = append(out.Hosts, hostSnap{h.HostEntry, h.addr, h.birth, h.heard, h.session.settled, slices.Clone(h.session.answered)})
 	}
 	for _, p := range sortedPrefixes(s.subnets) {
 		sub := s.subnets[p]
@@ -131,7 +131,7 @@ func DecodeState(b []byte) (*State, error) {
 	s.cluster, s.generation, s.applied = snap.Cluster, snap.Generation, snap.Applied
 	s.lastIndex, s.nextVNI, s.ranges = snap.LastIndex, snap.NextVNI, snap.Ranges
 	for _, h := range snap.Hosts {
-		s.hosts[h.Entry.ID] = &host{h.Entry, h.Addr, h.Birth, h.Renewed, session{h.Settled, h.Answered}}
+		s.hosts[h.Entry.ID] = &host{h.Entry, h.Addr, h.Birth, h.Heard, session{h.Settled, h.Answered}}
 	}
 	for _, sub := range snap.Subnets {
 		s.subnets[sub.Subnet.Prefix] = sub.restore()

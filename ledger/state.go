@@ -36,8 +36,8 @@ type hostSet map[netmap.HostID]struct{}
 type host struct {
 	netmap.HostEntry
 	addr    netip.AddrPort
-	birth   Birth // the newest start that was shown
-	renewed int64 // leader's clock at the last admit or renew, Unix milliseconds
+	birth   Birth  // the newest start that was shown
+	heard   uint64 // index of the last admit or renew
 	session session
 }
 

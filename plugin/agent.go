@@ -191,8 +191,9 @@ func (a *Agent) openLedger() (err error) {
 	a.ledger, err = ledger.Open(ledger.Config{
 		Self: a.self, Start: a.identity.Start, Nonce: a.identity.Nonce, Lineage: a.lineage(),
 		Name: a.fact.Name, Addr: a.fact.Underlay, Cluster: a.store.Cluster(),
-		Dir:      filepath.Join(a.cfg.Settings.HostPath(a.cfg.Settings.State), "ledger"),
-		Underlay: a.port, Members: a.ledgerMembers, OnChange: a.publish, OnKeeper: a.keeps, Log: a.log,
+		Dir:         filepath.Join(a.cfg.Settings.HostPath(a.cfg.Settings.State), "ledger"),
+		RemoveAfter: a.cfg.Settings.RemoveAfter,
+		Underlay:    a.port, Members: a.ledgerMembers, OnChange: a.publish, OnKeeper: a.keeps, Log: a.log,
 	})
 	return err
 }

@@ -84,7 +84,8 @@ func TestLoad(t *testing.T) {
 			}),
 		},
 		{name: "what this version does anyway: status off", env: "WEFT_STATUS=", want: from(func(s *Settings) { s.Status = "" })},
-		{name: "what this version does anyway: no removal", env: "WEFT_REMOVE_AFTER=0", want: from(func(s *Settings) { s.RemoveAfter = 0 })},
+		{name: "removal within a day", env: "WEFT_REMOVE_AFTER=20h30m", want: from(func(s *Settings) { s.RemoveAfter = 20*time.Hour + 30*time.Minute })},
+		{name: "no removal", env: "WEFT_REMOVE_AFTER=0", want: from(func(s *Settings) { s.RemoveAfter = 0 })},
 		{name: "a default said aloud", env: "WEFT_EXPECT=0 WEFT_SECRET= WEFT_DOMAIN=weft.local", want: defaults()},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -152,7 +153,6 @@ func TestLoadRefuses(t *testing.T) {
 		{"WEFT_SECRET=hunter2", "WEFT_SECRET=(hidden): not in this version (1.2.3), want the default"},
 		{"WEFT_DOMAIN=corp", `WEFT_DOMAIN=corp: not in this version (1.2.3), want the default "weft.local"`},
 		{"WEFT_STATUS=:80", `WEFT_STATUS=:80: not in this version (1.2.3), want the default "127.0.0.1:7951" or ""`},
-		{"WEFT_REMOVE_AFTER=1h", `WEFT_REMOVE_AFTER=1h: not in this version (1.2.3), want the default "72h" or "0"`},
 		{"WEFT_REMOVE_AFTER=-1h", "WEFT_REMOVE_AFTER=-1h: want 0 or a time like 72h"},
 	} {
 		t.Run(tc.env, func(t *testing.T) {

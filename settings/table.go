@@ -111,10 +111,8 @@ var table = []Setting{
 	},
 	{
 		Env: "WEFT_REMOVE_AFTER", Default: "72h",
-		Meaning: "when an unreachable host is removed for good; 0 = by operators only",
+		Meaning: "how long after its lease of 24 hours an unreachable host is removed for good; 0 = by operators only",
 		Wants:   "0 or a time like 72h",
-		later:   true,
-		honours: []string{"0"},
 		parse:   parseRemoveAfter,
 	},
 	{

@@ -1,0 +1,84 @@
+package ledger
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// hearing is a renewal of a host and when this keeper applied it. It is on no disk:
+// a keeper that starts again begins to count anew, which only makes it later.
+type hearing struct {
+	index uint64
+	at    time.Time // with the monotonic clock, which nobody sets and which stands still while the machine sleeps
+}
+
+// listen takes in that a host may have renewed. The caller holds mu.
+func (m *machine) listen(id netmap.HostID) {
+	h := m.state.hosts[id]
+	if h == nil || h.heard == m.heard[id].index {
+		return
+	}
+	if m.heard == nil {
+		m.heard = map[netmap.HostID]hearing{}
+	}
+	m.heard[id] = hearing{h.heard, time.Now()}
+}
+
+// witness fills in what this keeper observed of the target of a removal.
+func (m *machine) witness(r *Remove) *Remove {
+	if r == nil {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	seen := *r
+	seen.Since, seen.Unheard = 0, 0
+	if h, ok := m.heard[r.Target]; ok {
+		seen.Since, seen.Unheard = h.index, time.Since(h.at).Milliseconds()
+	}
+	return &seen
+}
+
+// overdue are the hosts that were not heard for longer than this, and whether the
+// next removal may go ahead is left to the state.
+func (m *machine) overdue(after time.Duration) []netmap.HostID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []netmap.HostID
+	for id, h := range m.state.hosts {
+		if seen, ok := m.heard[id]; ok && !h.Removed && seen.index == h.heard && time.Since(seen.at) >= after {
+			out = append(out, id)
+		}
+	}
+	slices.SortFunc(out, compareID)
+	return out
+}
+
+// removeOverdue removes the hosts whose lease ran out RemoveAfter ago. One that the
+// gossip still sees is spared: it runs, and its containers with it.
+func (l *Ledger) removeOverdue(ctx context.Context, k *keeper) {
+	if l.cfg.RemoveAfter <= 0 {
+		return
+	}
+	alive := map[netmap.HostID]bool{k.self: true}
+	for _, m := range l.cfg.Members() {
+		alive[m.ID] = alive[m.ID] || m.Alive
+	}
+	for _, id := range k.machine.overdue(Lease + LeaseSlack + l.cfg.RemoveAfter) {
+		if alive[id] {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, attempt)
+		r, err := k.propose(ctx, Command{
+			Kind: KindRemove, Cluster: l.Cluster(), Host: l.cfg.Self, Start: l.cfg.Start, Nonce: l.cfg.Nonce, Remove: &Remove{Target: id},
+		})
+		cancel()
+		if err == nil {
+			err = r.Err()
+		}
+		l.log.Warn("ledger: a host was not heard since its lease ran out and is removed", "host", id.Short(), "after", l.cfg.RemoveAfter, "err", err)
+	}
+}
