@@ -56,8 +56,8 @@ func TestIntegrationCompose(t *testing.T) {
 	}))
 	var webs []box
 	for _, h := range []*lab.Host{one, two} {
-		ids := strings.Fields(s.docker(h, "ps", "-q", "--filter", "label=com.docker.compose.service=web", "--filter", "label=com.docker.compose.project="+project))
-		for _, id := range ids {
+		ids := s.docker(h, "ps", "-q", "--filter", "label=com.docker.compose.service=web", "--filter", "label=com.docker.compose.project="+project)
+		for id := range strings.FieldsSeq(ids) {
 			webs = append(webs, box{h, id, s.addr(h, id, name)})
 		}
 	}

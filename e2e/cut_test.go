@@ -31,7 +31,7 @@ func TestIntegrationCutOff(t *testing.T) {
 
 	// The lone host has no majority: no new networks, but containers from its own
 	// blocks, also after a restart with no peer reachable.
-	s.refused(gone, []string{"10.70.1.0/24"}, s.create(gone, "minority", "--subnet", "10.70.1.0/24")...)
+	s.refused(gone, []string{rest[0].Name(), rest[1].Name()}, s.create(gone, "minority", "--subnet", "10.70.1.0/24")...)
 	must(t, gone.RestartDocker(t.Context()))
 	s.back(gone, boxOf(gone).name)
 	boxOf(gone).addr = s.addr(gone, boxOf(gone).name, name)

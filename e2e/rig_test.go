@@ -148,14 +148,14 @@ func pluginDir(ctx context.Context) (string, error) {
 // youngerSources reports whether something that the plugin is made of has changed.
 func youngerSources(root string, than time.Time) (bool, error) {
 	errFound := errors.New("found")
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		name := d.Name()
 		if d.IsDir() {
-			switch {
-			case name == ".git", name == "build", name == "e2e", name == "lab", name == "testdata":
+			switch name {
+			case ".git", "build", "e2e", "lab", "testdata":
 				return filepath.SkipDir
 			}
 			return nil

@@ -127,9 +127,11 @@ func (s *scene) refused(h *lab.Host, words []string, args ...string) {
 		s.t.Errorf("%s: docker %s was accepted: %s", h.Name(), strings.Join(args, " "), out)
 		return
 	}
+	_, said, _ := strings.Cut(err.Error(), "exit status") // what comes before repeats the question
+	s.t.Logf("refused after %.2f s: %s", took.Seconds(), said)
 	for _, word := range words {
-		if !strings.Contains(err.Error(), word) {
-			s.t.Errorf("%v\nhas no %q in it", err, word)
+		if !strings.Contains(said, word) {
+			s.t.Errorf("%v\nsays no %q", err, word)
 		}
 	}
 	if took > answerWithin {
