@@ -85,6 +85,7 @@ type Agent struct {
 	tasks    sync.WaitGroup
 	stop     context.CancelFunc
 	founding netmap.ClusterID // of the cluster that this host founds, if it does
+	ceding   ceding           // addresses of which the ledger is still to hear
 
 	mu       sync.Mutex
 	fact     netmap.HostFact // its Keeper changes, guarded by mu

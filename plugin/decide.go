@@ -2,7 +2,6 @@ package plugin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -12,16 +11,6 @@ import (
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 )
-
-// cedeRequest is the name of the host-to-host request for one address of the
-// owner's block.
-const cedeRequest = "ipam/cede"
-
-type cedeQuestion struct {
-	Subnet netip.Prefix  `json:"subnet"`
-	Addr   netip.Addr    `json:"addr"`
-	To     netmap.HostID `json:"to"`
-}
 
 // decide asks the ledger and waits until this host's own facts have reached the
 // answer, so that whoever asked reads his own writes.
@@ -80,8 +69,12 @@ func (a *Agent) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap.B
 }
 
 // Claim implements ipam.Decisions: the ledger grants an address of a free block,
-// the owner cedes one of its own.
+// the owner cedes one of its own. What this host is ceding itself it does not ask
+// for.
 func (a *Agent) Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr) (netmap.Claim, error) {
+	if to, is := a.ceding.to(addr); is {
+		return netmap.Claim{}, netmap.Refuse(netmap.Held, "address %s is being ceded to host %s at this moment; choose another --ip, or try again", addr, hostName(a.gossip.View(), to))
+	}
 	r, err := a.decide(ctx, ledger.Command{Kind: ledger.KindClaim, Claim: &ledger.Claim{Subnet: subnet, Addr: addr}})
 	if err == nil {
 		return *r.Claim, nil
@@ -120,63 +113,6 @@ func hostName(view *netmap.View, id netmap.HostID) string {
 		return h.Entry.Name
 	}
 	return id.Short()
-}
-
-// askOwner asks the host that owns an address, by block or by claim, to cede it.
-func (a *Agent) askOwner(ctx context.Context, id netmap.HostID, q cedeQuestion) (netmap.Claim, error) {
-	view := a.gossip.View()
-	owner := a.underlayOf(view, id)
-	if !owner.IsValid() {
-		return netmap.Claim{}, a.nameHolder(q.Addr, netmap.Refuse(netmap.Held, "address %s belongs to host %s, which was not heard of; wait until it is back or choose another --ip", q.Addr, id.Short()))
-	}
-	body, err := json.Marshal(q)
-	if err != nil {
-		return netmap.Claim{}, fmt.Errorf("plugin: %w", err)
-	}
-	answer, err := a.port.Call(ctx, owner, cedeRequest, body)
-	var refusal *netmap.Refusal
-	switch {
-	case errors.As(err, &refusal):
-		return netmap.Claim{}, a.nameHolder(q.Addr, netmap.Refuse(refusal.Kind, "host %s keeps the address: %s", hostName(view, id), refusal.Text))
-	case err != nil:
-		return netmap.Claim{}, a.nameHolder(q.Addr, netmap.Refuse(netmap.Held, "address %s belongs to host %s, which does not answer (%v); wait until it is back or choose another --ip", q.Addr, hostName(view, id), err))
-	}
-	var c netmap.Claim
-	if err := json.Unmarshal(answer, &c); err != nil {
-		return netmap.Claim{}, fmt.Errorf("plugin: host %s ceded %s unreadably: %w", hostName(view, id), q.Addr, err)
-	}
-	return c, nil
-}
-
-// underlayOf is where a host is reached: by its own word, or, before its facts have
-// arrived here, by the gossip's. Not valid if nothing was heard of it.
-func (a *Agent) underlayOf(view *netmap.View, id netmap.HostID) netip.AddrPort {
-	if h, ok := view.Host(id); ok && h.Fact.Underlay.IsValid() {
-		return h.Fact.Underlay
-	}
-	for _, m := range a.gossip.Members() {
-		if m.ID == id {
-			return m.Addr
-		}
-	}
-	return netip.AddrPort{}
-}
-
-// serveCede answers another host that wants one address of this host's blocks:
-// first it is out of our own reach on disk, then the ledger hears of it.
-func (a *Agent) serveCede(ctx context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
-	var q cedeQuestion
-	if err := json.Unmarshal(body, &q); err != nil {
-		return nil, netmap.Refuse(netmap.BadInput, "the request to cede an address cannot be read: %v", err)
-	}
-	if err := a.ipam.Cede(q.Subnet, q.Addr, q.To); err != nil {
-		return nil, err
-	}
-	r, err := a.decide(ctx, ledger.Command{Kind: ledger.KindCede, Cede: &ledger.Cede{Addr: q.Addr, To: q.To}})
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(r.Claim)
 }
 
 // EnsureNetwork implements driver.Networks. The ledger decides first; then the

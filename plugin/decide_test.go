@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/weftnet/weft/underlay/lossy"
 )
 
 const web = "10.40.0.0/24"
@@ -159,6 +161,38 @@ func TestBlockSizesOfTheDriverReachTheLedger(t *testing.T) {
 		fails(t, begin, err, "weft.block", "/nonsense")
 		if got := h.reported("10.41.0.0/16"); got.ID != 0 {
 			t.Errorf("the refused network exists: %+v", got)
+		}
+	})
+}
+
+// TestAnOwnerDoesNotClaimWhatItIsCeding: its word to the ledger, that it cedes an
+// address, is under way when its own Docker asks for the same one. The simulation
+// found both answered, as what is under way at once is decided in any order.
+func TestAnOwnerDoesNotClaimWhatItIsCeding(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3, unreplicated)
+		leader, owner, thief := hosts[0], hosts[1], hosts[2]
+		for _, h := range hosts {
+			h.network("web", web)
+		}
+		mine := owner.run("shop", owner.lookup("web"), "").Addrs[0].Addr()
+		want := mine.Next()
+		time.Sleep(30 * time.Second)
+
+		c.net.SetLink(owner.addr, leader.addr, lossy.Link{Delay: 400 * time.Millisecond})
+		got := make(chan error, 2)
+		go func() {
+			_, err := thief.docker.Run(t.Context(), "thief", thief.lookup("web"), want)
+			got <- err
+		}()
+		time.Sleep(100 * time.Millisecond) // the owner has given it up and tells the ledger, slowly
+		c.net.SetLink(owner.addr, leader.addr, lossy.Link{Delay: 200 * time.Microsecond})
+		go func() {
+			_, err := owner.docker.Run(t.Context(), "late", owner.lookup("web"), want)
+			got <- err
+		}()
+		if first, second := <-got, <-got; (first == nil) == (second == nil) {
+			t.Errorf("%s was answered with %v and with %v, want one of them to get it", want, first, second)
 		}
 	})
 }
