@@ -40,7 +40,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(agentCommand(), statusCommand(), cleanupCommand())
+	cmd.AddCommand(agentCommand(), statusCommand(), hostCommand(), cleanupCommand())
 	return cmd
 }
 
@@ -117,6 +117,41 @@ func statusCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "for programs")
+	cmd.Flags().StringVar(&socket, "socket", status.SocketPath, "the agent's own socket")
+	return cmd
+}
+
+func hostCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "host", Short: "manage the hosts of the cluster"}
+	cmd.AddCommand(hostRemoveCommand())
+	return cmd
+}
+
+func hostRemoveCommand() *cobra.Command {
+	var socket string
+	var r status.Removal
+	cmd := &cobra.Command{
+		Use:   "rm HOST",
+		Short: "remove a dead host for good; its blocks of addresses become free",
+		Long: `Removes a host, given by its name or id, from the cluster for good. Without
+--is-off this is refused until the host's lease of 24 hours has run out, because
+until then it may hand out addresses that nobody else may have.
+
+--is-off is your word that the machine is off. If it comes back it hands out nothing
+and says so as soon as it reaches any other host; do not start it where it cannot.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
+			defer cancel()
+			r.Host = args[0]
+			text, err := status.RemoveHost(ctx, socket, r)
+			if err == nil {
+				fmt.Fprintln(cmd.OutOrStdout(), text)
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&r.IsOff, "is-off", false, "the machine is off: do not wait until its lease has run out")
 	cmd.Flags().StringVar(&socket, "socket", status.SocketPath, "the agent's own socket")
 	return cmd
 }

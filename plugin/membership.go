@@ -33,16 +33,22 @@ func (a *Agent) belong(ctx context.Context) {
 	}
 	poll := time.NewTicker(leasePoll)
 	defer poll.Stop()
+	changed, unsubscribe := a.gossip.Subscribe()
+	defer unsubscribe()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-poll.C:
+		case <-changed:
+			a.heedFacts()
+			continue
 		case <-a.lease.wanted:
 			if !rest(ctx, joinPause) { // for each request that waits there was a try just now
 				return
 			}
 		}
+		a.heedFacts()
 		if a.lease.due() {
 			a.try(ctx, a.renew)
 		}
@@ -107,10 +113,16 @@ func (a *Agent) renew(ctx context.Context) error {
 // mayHandOut says why this host may hand out no new address, or nil
 // (invariant 4). What the facts tell of a removal counts before the ledger's word.
 func (a *Agent) mayHandOut(ctx context.Context) error {
-	if h, known := a.gossip.View().Host(a.self); known && h.Entry.Removed {
-		a.heedFence(removed(a.fact.Name))
-	}
+	a.heedFacts()
 	return a.lease.allowed(ctx)
+}
+
+func (a *Agent) heedFacts() {
+	if h, known := a.gossip.View().Host(a.self); known && h.Entry.Removed && !a.lease.fenced() {
+		refusal := removed(a.fact.Name)
+		a.heedFence(refusal)
+		a.problem("membership", refusal.Text)
+	}
 }
 
 func removed(name string) *netmap.Refusal {

@@ -33,7 +33,7 @@ func Run(ctx context.Context, cfg Config, socket string) error {
 	srv := rpc.New(rpc.Config{Routes: a.Routes(), Observe: cfg.observe})
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() { cancel(srv.Serve(ln)) }()
-	go func() { cancel(status.Serve(ctx, cfg.Settings.HostPath(status.SocketPath), a.Report)) }()
+	go func() { cancel(status.Serve(ctx, cfg.Settings.HostPath(status.SocketPath), a)) }()
 	cfg.Log.Info("serving Docker", "socket", socket, "host", a.self, "version", cfg.Version)
 	<-ctx.Done()
 	ended := context.Cause(ctx)

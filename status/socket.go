@@ -19,13 +19,20 @@ const SocketPath = "/run/weft/agent.sock"
 // maxReport bounds what a client reads, bytes.
 const maxReport = 64 << 20
 
-// ErrNoAgent is wrapped by Fetch when nobody listens on the socket.
+// ErrNoAgent is wrapped by Fetch and RemoveHost when nobody listens on the socket.
 var ErrNoAgent = errors.New("no agent answers")
 
-// Serve answers GET /status on a unix socket of mode 0600 until ctx ends. It
-// replaces a socket that an earlier agent left behind. The report is made anew
-// for each request, concurrently.
-func Serve(ctx context.Context, path string, report func() *Report) error {
+// Agent is what is seen through the window. Its methods may be called concurrently.
+type Agent interface {
+	Report() *Report
+	// RemoveHost answers a sentence for the operator.
+	RemoveHost(ctx context.Context, r Removal) (string, error)
+}
+
+// Serve answers GET /status and POST /hosts/remove on a unix socket of mode 0600
+// until ctx ends. It replaces a socket that an earlier agent left behind. The report
+// is made anew for each request.
+func Serve(ctx context.Context, path string, a Agent) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("status: %w", err)
 	}
@@ -43,8 +50,9 @@ func Serve(ctx context.Context, path string, report func() *Report) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(report()) // the client has gone: nothing to do
+		_ = json.NewEncoder(w).Encode(a.Report()) // the client has gone: nothing to do
 	})
+	mux.HandleFunc("POST /hosts/remove", removeHost(a))
 	srv := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
@@ -56,19 +64,13 @@ func Serve(ctx context.Context, path string, report func() *Report) error {
 
 // Fetch asks the agent behind a unix socket for its report.
 func Fetch(ctx context.Context, path string) (*Report, error) {
-	client := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", path)
-		},
-	}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://weft/status", http.NoBody)
 	if err != nil {
 		return nil, fmt.Errorf("status: %w", err)
 	}
-	resp, err := client.Do(req)
+	resp, err := do(path, req)
 	if err != nil {
-		return nil, fmt.Errorf("status: %w at %s: is the plugin enabled (docker plugin ls)? (%w)", ErrNoAgent, path, err)
+		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	var r Report
@@ -76,4 +78,19 @@ func Fetch(ctx context.Context, path string) (*Report, error) {
 		return nil, fmt.Errorf("status: the agent's answer cannot be read: %w", err)
 	}
 	return &r, nil
+}
+
+// do sends a request to the agent behind a unix socket.
+func do(path string, req *http.Request) (*http.Response, error) {
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
+	}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("status: %w at %s: is the plugin enabled (docker plugin ls)? (%w)", ErrNoAgent, path, err)
+	}
+	return resp, nil
 }

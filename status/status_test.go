@@ -80,7 +80,7 @@ func TestSocketCarriesTheWholeReport(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "agent.sock")
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- status.Serve(ctx, path, sample) }()
+	go func() { served <- status.Serve(ctx, path, &agent{}) }()
 	got, err := fetchSoon(t, path)
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func TestSocketOfADeadAgentIsReplaced(t *testing.T) {
 	for range 2 { // the second one finds the socket of the first
 		ctx, cancel := context.WithCancel(t.Context())
 		served := make(chan error, 1)
-		go func() { served <- status.Serve(ctx, path, sample) }()
+		go func() { served <- status.Serve(ctx, path, &agent{}) }()
 		if _, err := fetchSoon(t, path); err != nil {
 			t.Fatal(err)
 		}

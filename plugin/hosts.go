@@ -1,0 +1,61 @@
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/status"
+)
+
+// decideTimeout is what an operator waits for a decision, at most.
+const decideTimeout = 5 * time.Second
+
+// RemoveHost removes a host from the cluster for good. To remove one twice, or from
+// several hosts at the same moment, is one decision. It implements status.Agent.
+func (a *Agent) RemoveHost(ctx context.Context, r status.Removal) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
+	defer cancel()
+	id, err := findHost(a.gossip.View(), r.Host)
+	if err != nil {
+		return "", err
+	}
+	reply, err := a.decide(ctx, ledger.Command{Kind: ledger.KindRemove, Remove: &ledger.Remove{Target: id, IsOff: r.IsOff}})
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("host %s (%s) is removed from the cluster: its blocks of addresses are free, and it hands out none any more", reply.Host.Name, id.Short()), nil
+}
+
+// findHost finds a host by its name, its id or the beginning of that. Of hosts with
+// one name the members come before those that were removed.
+func findHost(view *netmap.View, word string) (netmap.HostID, error) {
+	var members, removed []netmap.HostID
+	for _, h := range view.Hosts {
+		switch {
+		case hostName(view, h.ID) != word && h.Entry.Name != word && (len(word) < 4 || !strings.HasPrefix(h.ID.String(), word)):
+		case h.Entry.Removed:
+			removed = append(removed, h.ID)
+		default:
+			members = append(members, h.ID)
+		}
+	}
+	found := members
+	if len(members) == 0 {
+		found = removed
+	}
+	switch len(found) {
+	case 0:
+		return netmap.HostID{}, netmap.Refuse(netmap.Unknown, "there is no host %q in this cluster; weft status lists them", word)
+	case 1:
+		return found[0], nil
+	}
+	ids := make([]string, 0, len(found))
+	for _, id := range found {
+		ids = append(ids, id.String())
+	}
+	return netmap.HostID{}, netmap.Refuse(netmap.BadInput, "%q is more than one host: %s; give the id of one", word, strings.Join(ids, ", "))
+}

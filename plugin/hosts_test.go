@@ -1,0 +1,101 @@
+package plugin_test
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/status"
+)
+
+func (h *host) sees(other *host, state string) bool {
+	id := other.Report().Self
+	return slices.ContainsFunc(h.Report().Hosts, func(s status.Host) bool { return s.ID == id && s.State == state })
+}
+
+// TestARemovedHostHandsOutNothing: two operators remove it at the same moment while
+// it is away; back with its disk it says so and gives no address, nor after a
+// restart with nobody to ask.
+func TestARemovedHostHandsOutNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3)
+		gone := hosts[2]
+		network := gone.network("web", "10.40.0.0/24")
+		gone.run("before", network, "")
+		hosts[0].until("the replica", 10*time.Second, func() bool { return hosts[0].lookup("web") != "" })
+		gone.cut()
+
+		if _, err := hosts[0].RemoveHost(t.Context(), status.Removal{Host: "host-3"}); err == nil || !holds(err.Error(), "host-3", "for another 24h", "--is-off") {
+			t.Errorf("without the operator's word: %v", err)
+		}
+		var both sync.WaitGroup
+		for _, h := range hosts[:2] {
+			both.Go(func() {
+				text, err := h.RemoveHost(t.Context(), status.Removal{Host: "host-3", IsOff: true})
+				if err != nil || !holds(text, "host-3", "removed") {
+					t.Errorf("%s: %q, %v", h.set.Name, text, err)
+				}
+			})
+		}
+		both.Wait()
+		for _, h := range hosts[:2] {
+			h.until("it is shown as removed", 5*time.Second, func() bool { return h.sees(gone, "removed") })
+		}
+		hosts[0].run("after", hosts[0].lookup("web"), "")
+
+		gone.stop()
+		gone.heal()
+		gone.start()
+		gone.problem(15*time.Second, "removed from the cluster")
+		refused := func(name string) {
+			t.Helper()
+			begin := time.Now()
+			_, err := gone.docker.Run(t.Context(), name, network, addr(""))
+			fails(t, begin, err, "removed from the cluster")
+		}
+		refused("back")
+		gone.cut()
+		gone.restart()
+		refused("back, and alone")
+	})
+}
+
+// TestARemovalReachesAHostThatRuns: the operator was wrong. It hears of it and stops.
+func TestARemovalReachesAHostThatRuns(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 2)
+		network := hosts[1].network("web", "10.40.0.0/24")
+		hosts[1].run("before", network, "")
+		if _, err := hosts[0].RemoveHost(t.Context(), status.Removal{Host: hosts[1].Report().Self.Short(), IsOff: true}); err != nil {
+			t.Fatal(err)
+		}
+		hosts[1].problem(2*time.Minute, "removed from the cluster")
+		begin := time.Now()
+		_, err := hosts[1].docker.Run(t.Context(), "after", network, addr(""))
+		fails(t, begin, err, "removed from the cluster")
+	})
+}
+
+func TestRemovalsThatAreRefused(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3)
+		hosts[0].until("all hosts known", 10*time.Second, func() bool { return alive(hosts[0]) == 3 })
+		for word, want := range map[string]string{
+			"nobody": "weft status", "host-1": "cannot remove itself", "host-2": "another 24h",
+			strings.Repeat("f", 32): "there is no host", hosts[1].Report().Self.String()[:3]: "there is no host",
+		} {
+			begin := time.Now()
+			_, err := hosts[0].RemoveHost(t.Context(), status.Removal{Host: word})
+			fails(t, begin, err, want)
+		}
+		hosts[0].until("three keepers", time.Minute, func() bool { return len(hosts[0].Report().Ledger.Keepers) == 3 })
+		for _, h := range hosts[1:] {
+			h.cut()
+		}
+		begin := time.Now()
+		_, err := hosts[0].RemoveHost(t.Context(), status.Removal{Host: "host-2", IsOff: true})
+		fails(t, begin, err, "keepers")
+	})
+}

@@ -1,0 +1,72 @@
+package status
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+)
+
+// Bounds of a removal on the socket, in bytes.
+const (
+	maxRemoval = 4 << 10
+	maxAnswer  = 64 << 10
+)
+
+// Removal asks to remove a host for good.
+type Removal struct {
+	Host  string `json:"host"`             // its name, its id or the beginning of that
+	IsOff bool   `json:"is_off,omitempty"` // the operator's word that the machine is off: its lease need not run out
+}
+
+// answer is how the agent answers an operator's request: one sentence of two.
+type answer struct {
+	Text  string `json:"text,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+func removeHost(a Agent) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		var r Removal
+		var out answer
+		if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxRemoval)).Decode(&r); err != nil || r.Host == "" {
+			w.WriteHeader(http.StatusBadRequest)
+			out.Error = "the request does not say which host to remove"
+		} else if text, err := a.RemoveHost(req.Context(), r); err != nil {
+			w.WriteHeader(http.StatusConflict)
+			out.Error = err.Error()
+		} else {
+			out.Text = text
+		}
+		_ = json.NewEncoder(w).Encode(out) // the client has gone: nothing to do
+	}
+}
+
+// RemoveHost asks the agent behind a unix socket to remove a host, and answers what
+// to tell the operator. The error is the agent's own sentence.
+func RemoveHost(ctx context.Context, path string, r Removal) (string, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return "", fmt.Errorf("status: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://weft/hosts/remove", bytes.NewReader(body))
+	if err != nil {
+		return "", fmt.Errorf("status: %w", err)
+	}
+	resp, err := do(path, req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var got answer
+	if err := json.NewDecoder(http.MaxBytesReader(nil, resp.Body, maxAnswer)).Decode(&got); err != nil {
+		return "", fmt.Errorf("status: the agent's answer (%s) cannot be read; is it of another release? %w", resp.Status, err)
+	}
+	if got.Error != "" {
+		return "", errors.New(got.Error)
+	}
+	return got.Text, nil
+}

@@ -1,0 +1,98 @@
+package status_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/weftnet/weft/status"
+)
+
+// agent answers every request about hosts with its own words.
+type agent struct {
+	refusal error
+}
+
+func (*agent) Report() *status.Report { return sample() }
+
+func (a *agent) RemoveHost(_ context.Context, r status.Removal) (string, error) {
+	word := " if its lease ran out"
+	if r.IsOff {
+		word = " at once"
+	}
+	return "removed " + r.Host + word, a.refusal
+}
+
+// window serves an agent and answers where.
+func window(t *testing.T, a status.Agent) (socket string) {
+	t.Helper()
+	socket = filepath.Join(t.TempDir(), "agent.sock")
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- status.Serve(ctx, socket, a) }()
+	t.Cleanup(func() { cancel(); <-served })
+	if _, err := fetchSoon(t, socket); err != nil {
+		t.Fatal(err)
+	}
+	return socket
+}
+
+func TestRemovalsReachTheAgentWhole(t *testing.T) {
+	socket := window(t, &agent{})
+	for _, c := range []struct {
+		r    status.Removal
+		want string
+	}{
+		{status.Removal{Host: "web-2"}, "removed web-2 if its lease ran out"},
+		{status.Removal{Host: "web-2", IsOff: true}, "removed web-2 at once"},
+	} {
+		if got, err := status.RemoveHost(t.Context(), socket, c.r); err != nil || got != c.want {
+			t.Errorf("%+v: %q, %v; want %q", c.r, got, err, c.want)
+		}
+	}
+}
+
+func TestRefusalsComeAsTheAgentSaidThem(t *testing.T) {
+	socket := window(t, &agent{refusal: errors.New("web-2 may hand out addresses for another 3h0m0s")})
+	if _, err := status.RemoveHost(t.Context(), socket, status.Removal{Host: "web-2"}); err == nil || err.Error() != "web-2 may hand out addresses for another 3h0m0s" {
+		t.Errorf("got %v", err)
+	}
+	if _, err := status.RemoveHost(t.Context(), socket, status.Removal{}); err == nil || !strings.Contains(err.Error(), "which host") {
+		t.Errorf("without a name: %v", err)
+	}
+	if _, err := status.RemoveHost(t.Context(), socket+"x", status.Removal{Host: "a"}); !errors.Is(err, status.ErrNoAgent) {
+		t.Errorf("without an agent: %v", err)
+	}
+}
+
+// TestWhatNoClientSends: bodies and methods that only a mistake produces.
+func TestWhatNoClientSends(t *testing.T) {
+	socket := window(t, &agent{})
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	for body, want := range map[string]int{
+		"": 400, "{": 400, "[]": 400, `{"host":""}`: 400, `{"host":"` + strings.Repeat("x", 5000) + `"}`: 400, `{"host":"a"}`: 200,
+	} {
+		resp, err := client.Post("http://weft/hosts/remove", "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%.20q: %s, want %d", body, resp.Status, want)
+		}
+	}
+	resp, err := client.Get("http://weft/hosts/remove")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("GET: %s", resp.Status)
+	}
+}
