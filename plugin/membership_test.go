@@ -95,7 +95,7 @@ func TestClustersFoundedApartRefuseEachOther(t *testing.T) {
 
 // TestPeersOfTwoClustersAreNoChoice: a newcomer that sees both does not pick one.
 func TestPeersOfTwoClustersAreNoChoice(t *testing.T) {
-	bubble(t, func(t *testing.T, c *cluster) {
+	bubble(t, func(_ *testing.T, c *cluster) {
 		a, b := c.host().start(), c.host().start()
 		a.ready()
 		b.ready()

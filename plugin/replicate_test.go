@@ -146,7 +146,7 @@ func TestDockersAPIMayBeAway(t *testing.T) {
 
 // TestNamesSurviveARestartOfTheAgent: it asks Docker again.
 func TestNamesSurviveARestartOfTheAgent(t *testing.T) {
-	bubble(t, func(t *testing.T, c *cluster) {
+	bubble(t, func(_ *testing.T, c *cluster) {
 		hosts := up(c, 2)
 		hosts[0].run("shop", hosts[0].network("web", web), "")
 		named := func() bool {

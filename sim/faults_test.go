@@ -44,7 +44,7 @@ var troubles = []trouble{
 	{"one link cut one way", func(w *world, h *host) {
 		w.net.CutOneWay(h.addr, w.hosts[h.n%len(w.hosts)].addr)
 	}},
-	{"loss, doubling and jitter", func(w *world, h *host) {
+	{"loss, doubling and jitter", func(w *world, _ *host) {
 		w.quality(lossy.Link{Loss: 0.1, Double: 0.05, Delay: 5 * time.Millisecond, Jitter: 20 * time.Millisecond})
 	}},
 }

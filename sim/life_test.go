@@ -234,15 +234,15 @@ type trap struct {
 }
 
 // trapped is the agent's handler with the host's trap before it.
-func (h *host) trapped(real http.Handler, gone <-chan struct{}) http.Handler {
+func (h *host) trapped(agent http.Handler, gone <-chan struct{}) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		t := h.trap.Load()
 		if t == nil || r.URL.Path != "/"+t.method || !h.trap.CompareAndSwap(t, nil) {
-			real.ServeHTTP(w, r)
+			agent.ServeHTTP(w, r)
 			return
 		}
 		if t.after {
-			real.ServeHTTP(httptest.NewRecorder(), r)
+			agent.ServeHTTP(httptest.NewRecorder(), r)
 		}
 		close(t.hit)
 		<-gone

@@ -73,14 +73,14 @@ func forgetAddresses(h *host, dir string) {
 
 // altered passes the answers of a method through change.
 func altered(method string, change func(answer string) string) func(*host, http.Handler) http.Handler {
-	return func(_ *host, real http.Handler) http.Handler {
+	return func(_ *host, agent http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path != "/"+method {
-				real.ServeHTTP(w, r)
+				agent.ServeHTTP(w, r)
 				return
 			}
 			recorder := httptest.NewRecorder()
-			real.ServeHTTP(recorder, r)
+			agent.ServeHTTP(recorder, r)
 			w.WriteHeader(recorder.Code)
 			_, _ = w.Write([]byte(change(recorder.Body.String()))) // a recorder takes all
 		})

@@ -51,9 +51,10 @@ func simulate(t *testing.T, seed uint64, span time.Duration, m mutation) *world 
 // container and make a network.
 func (w *world) startOneEach() {
 	for _, h := range w.hosts {
-		for range networks {
-			h.createNetwork()
-		}
+		w.until(fmt.Sprintf("%s has all networks", h), settleLimit, func() bool {
+			h.createNetwork() // a replica may come first
+			return h.network("web") != "" && h.network("dual") != ""
+		})
 		for _, spec := range networks {
 			ctx, cancel := h.ctx()
 			if _, err := h.docker.Run(ctx, "last-"+spec.Name, h.network(spec.Name), noAddr); err != nil {

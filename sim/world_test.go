@@ -30,7 +30,7 @@ var lan = lossy.Link{Delay: 200 * time.Microsecond, Jitter: 50 * time.Microsecon
 
 // mutation breaks a rule on purpose. nil fields break nothing.
 type mutation struct {
-	handler func(h *host, real http.Handler) http.Handler
+	handler func(h *host, agent http.Handler) http.Handler
 	kernel  func(h *host) plugin.Kernel
 	disk    func(h *host, dir string) // after a crash, before the next start
 }

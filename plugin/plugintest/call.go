@@ -75,8 +75,8 @@ func (e *Engine) call(ctx context.Context, method string, request, response any)
 		p, up := e.serving()
 		if up {
 			begin := time.Now()
-			answered := false
-			if c.Answer, c.Err, answered = e.post(ctx, p, method, body); answered {
+			var answered bool
+			if c.Answer, answered, c.Err = e.post(ctx, p, method, body); answered {
 				c.Took = time.Since(begin)
 				break
 			}
@@ -96,9 +96,9 @@ func (e *Engine) call(ctx context.Context, method string, request, response any)
 	return c.Err
 }
 
-// post puts one request to a plugin; answered is false if it went before it
+// post puts one request to a plugin; answered is false if it was gone before it
 // answered.
-func (e *Engine) post(ctx context.Context, p Plugin, method string, body []byte) (answer string, err error, answered bool) {
+func (e *Engine) post(ctx context.Context, p Plugin, method string, body []byte) (answer string, answered bool, err error) {
 	e.mu.Lock()
 	peer := rpc.Peer{PID: int32(e.life), Instance: fmt.Sprintf("dockerd %d of %s", e.life, e.name)}
 	e.mu.Unlock()
@@ -112,17 +112,17 @@ func (e *Engine) post(ctx context.Context, p Plugin, method string, body []byte)
 	select {
 	case <-done:
 	case <-p.Gone:
-		return "", nil, false
+		return "", false, nil
 	}
 	answer = recorder.Body.String()
 	var failure struct{ Err, Error string }
 	if err := json.Unmarshal([]byte(answer), &failure); err != nil {
-		return answer, fmt.Errorf("%s answered %q: %w", method, answer, err), true
+		return answer, true, fmt.Errorf("%s answered %q: %w", method, answer, err)
 	}
 	if text := failure.Err + failure.Error; recorder.Code != http.StatusOK || text != "" {
-		return answer, &Refused{Method: method, Text: failure.Err}, true
+		return answer, true, &Refused{Method: method, Text: failure.Err}
 	}
-	return answer, nil, true
+	return answer, true, nil
 }
 
 // Refused is an error that the plugin answered.
