@@ -17,8 +17,15 @@ type trouble struct {
 	do   func(w *world, h *host)
 }
 
+// hostCutOff is always long enough for a restart of the agent.
+const hostCutOff = "host cut off"
+
 var troubles = []trouble{
-	{"host cut off", func(w *world, h *host) { w.net.Split(h.addr); w.isolate(h, true) }},
+	{hostCutOff, func(w *world, h *host) {
+		w.net.Split(h.addr)
+		w.isolate(h, true)
+		h.next.Store(&action{name: "agent restart", do: (*host).restartAgent})
+	}},
 	{"network split in two", func(w *world, h *host) {
 		var half []netip.Addr
 		for _, o := range w.hosts {
@@ -70,7 +77,7 @@ func (w *world) suffer(until time.Time) {
 		time.Sleep(time.Duration(1+dice.IntN(15)) * time.Second)
 		h, t := w.hosts[dice.IntN(len(w.hosts))], troubles[dice.IntN(len(troubles))]
 		d := time.Duration(1+dice.IntN(12)) * time.Second
-		if dice.IntN(4) == 0 {
+		if dice.IntN(4) == 0 || t.name == hostCutOff {
 			d = time.Duration(30+dice.IntN(30)) * time.Second // longer than memberlist remembers its dead
 		}
 		w.tell("network: %s, %s, for %v", t.name, h, d)

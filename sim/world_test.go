@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin"
 	"github.com/weftnet/weft/plugin/plugintest"
@@ -70,7 +71,9 @@ type host struct {
 	server  *rpc.Server
 	gone    chan struct{}
 	log     *slog.Logger
-	trap    atomic.Pointer[trap] // nil: none is set
+	trap    atomic.Pointer[trap]   // nil: none is set
+	next    atomic.Pointer[action] // nil: by chance
+	booted  time.Time
 }
 
 // agent is the running one; the host's own goroutine never finds it down.
@@ -83,7 +86,7 @@ func newWorld(t *testing.T, dir string, seed uint64, hosts int, m mutation) *wor
 	}
 	for n := 1; n <= hosts; n++ {
 		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})
-		h := &host{w: w, n: n, addr: addr, dice: rand.New(rand.NewPCG(seed, uint64(n))), kernel: plugintest.NewKernel(addr, 1500)}
+		h := &host{w: w, n: n, addr: addr, dice: rand.New(rand.NewPCG(seed, uint64(n))), kernel: plugintest.NewKernel(addr, 1500), booted: w.began}
 		h.log = slog.New(slog.NewTextHandler(journal{h}, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: withoutTime}))
 		h.docker = plugintest.NewEngine(h.String())
 		h.docker.Before, h.docker.After = h.before, h.after
@@ -151,6 +154,11 @@ func (h *host) settings() settings.Settings {
 // --subnet on all hosts makes one network.
 func (w *world) replicates() bool { return w.seed%2 == 1 }
 
+// clocks are those of the bubble.
+func (h *host) clocks() (ledger.Moment, error) {
+	return ledger.Moment{Boot: h.booted.String(), Up: time.Since(h.booted), Wall: time.Now()}, nil
+}
+
 // start runs the agent on what is on disk.
 func (h *host) start() {
 	h.lives++
@@ -158,7 +166,7 @@ func (h *host) start() {
 	if h.w.mutated.kernel != nil {
 		kernel = h.w.mutated.kernel(h)
 	}
-	cfg := plugin.Config{Settings: h.settings(), Version: "sim", Kernel: kernel, Network: h.w.net.Host(h.addr), Log: h.log}
+	cfg := plugin.Config{Settings: h.settings(), Version: "sim", Kernel: kernel, Network: h.w.net.Host(h.addr), Log: h.log, Clocks: h.clocks}
 	if h.w.replicates() {
 		cfg.Docker = h.docker
 	}
