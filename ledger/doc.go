@@ -5,6 +5,6 @@
 // what they decided. It knows no clock, no disk and no network; times come as
 // values in commands; the same commands give the same answers on every host.
 //
-// Ledger is the edge: hashicorp/raft among up to three keepers, chosen among the
+// Ledger is the edge: hashicorp/raft among up to five keepers, chosen among the
 // members, and the way from any host to them.
 package ledger

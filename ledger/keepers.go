@@ -11,7 +11,8 @@ import (
 
 // Rules for who keeps the ledger.
 const (
-	fullKeepers  = 3                // from three hosts on; one keeper before
+	mostKeepers  = 5                // while so many hosts can be reached
+	fewKeepers   = 3                // from three hosts on; one keeper before
 	replaceAfter = 60 * time.Second // a keeper that is dead for so long makes room for another
 )
 
@@ -74,12 +75,38 @@ func (s seating) next() (move, bool) {
 	return move{}, false
 }
 
-// wanted is the number of voters to have.
+// wanted is the number of voters to have: odd, because one more tolerates no more
+// deaths. Five are wanted only while there are five to sit, so that the dead among
+// five are dropped and not waited for.
 func (s seating) wanted() int {
-	if s.Admitted >= fullKeepers {
-		return fullKeepers
+	switch {
+	case s.Admitted >= mostKeepers && s.reachable() >= mostKeepers:
+		return mostKeepers
+	case s.Admitted >= fewKeepers:
+		return fewKeepers
 	}
 	return 1
+}
+
+// reachable are the hosts that keep the ledger or could.
+func (s seating) reachable() (n int) {
+	for _, k := range s.Seats {
+		if k.Dead < replaceAfter && !s.Removed[k.ID] {
+			n++
+		}
+	}
+	return n + len(s.free())
+}
+
+// free are the live hosts without a seat.
+func (s seating) free() (out []candidate) {
+	for _, h := range s.Hosts {
+		seated := slices.ContainsFunc(s.Seats, func(k seat) bool { return k.ID == h.ID })
+		if h.Alive && !seated && h.Addr.IsValid() {
+			out = append(out, h)
+		}
+	}
+	return out
 }
 
 func (s seating) voters() (all, live int) {
@@ -129,8 +156,8 @@ func (s seating) dropLost() (move, bool) {
 	return s.dropIf(func(k seat) bool { return k.Lost && k.Voter })
 }
 
-// promote makes non-voters vote. From one voter it goes to three at once, as two
-// are no better than one and worse when one of them dies.
+// promote makes non-voters vote. From an odd number it goes to the next one at once:
+// two are no better than one, nor four than three, and worse when one of them dies.
 func (s seating) promote() (move, bool) {
 	_, live := s.voters()
 	ready := 0
@@ -139,7 +166,7 @@ func (s seating) promote() (move, bool) {
 			ready++
 		}
 	}
-	if live >= s.wanted() || live == 1 && live+ready < s.wanted() {
+	if live >= s.wanted() || live%2 == 1 && ready < 2 {
 		return move{}, false
 	}
 	for _, k := range s.Seats {
@@ -187,13 +214,7 @@ func (s seating) invite() (move, bool) {
 			live++
 		}
 	}
-	var free []candidate
-	for _, h := range s.Hosts {
-		seated := slices.ContainsFunc(s.Seats, func(k seat) bool { return k.ID == h.ID })
-		if h.Alive && !seated && h.Addr.IsValid() {
-			free = append(free, h)
-		}
-	}
+	free := s.free()
 	if live >= s.wanted() || len(free) == 0 || live+len(free) < s.wanted() {
 		return move{}, false
 	}

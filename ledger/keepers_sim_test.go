@@ -121,3 +121,29 @@ func TestSilentHostsAreRemoved(t *testing.T) {
 		}
 	})
 }
+
+// TestFiveKeepersLoseTwoAtOnce: three go on deciding, become the keepers, and five
+// keep again when the two are back.
+func TestFiveKeepersLoseTwoAtOnce(t *testing.T) {
+	bubble(t, 5, lan, func(s *sim) {
+		s.found()
+		s.grow(5)
+		var lost []*simHost
+		for _, n := range s.numbers() {
+			if h := s.hosts[n]; h != s.leader() && len(lost) < 2 {
+				lost = append(lost, h)
+			}
+		}
+		for _, h := range lost {
+			h.crash()
+		}
+		s.leader().do(ensure())
+		s.eventually("three keepers are left", 3*time.Minute, func() bool { return len(s.voters()) == 3 })
+		s.leader().do(grant())
+		for _, h := range lost {
+			h.reboot()
+		}
+		s.eventually("five keepers vote again", time.Minute, func() bool { return len(s.voters()) == 5 })
+		s.agree()
+	})
+}

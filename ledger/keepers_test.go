@@ -25,6 +25,12 @@ func seats(n int, keepers ...seat) seating {
 	return s
 }
 
+// absent is the same with one host that is not alive.
+func absent(n int, s seating) seating {
+	s.Hosts[n-1].Alive = false
+	return s
+}
+
 func voter(n int) seat { return seat{ID: hostID(n), Addr: at(n), Voter: true} }
 
 func TestNextMove(t *testing.T) {
@@ -44,15 +50,26 @@ func TestNextMove(t *testing.T) {
 		{"waits for both", seats(3, voter(1), ready(2), seat{ID: hostID(3), Addr: at(3)}), "", 0},
 		{"both are ready", seats(3, voter(1), ready(2), ready(3)), movePromote, 2},
 		{"one is left", seats(3, voter(1), voter(2), ready(3)), movePromote, 3},
-		{"three keepers", seats(5, voter(1), voter(2), voter(3)), "", 0},
-		{"dead for a moment", seats(5, voter(1), voter(2), dead(voter(3), time.Second)), "", 0},
-		{"dead for long", seats(5, voter(1), voter(2), dead(voter(3), replaceAfter)), moveInvite, 4},
-		{"its heir is ready", seats(5, voter(1), voter(2), dead(voter(3), replaceAfter), ready(4)), movePromote, 4},
-		{"its heir votes", seats(5, voter(1), voter(2), dead(voter(3), replaceAfter), voter(4)), moveRemove, 3},
-		{"a dead non-voter", seats(5, voter(1), voter(2), voter(3), dead(seat{ID: hostID(4), Addr: at(4)}, replaceAfter)), moveRemove, 4},
-		{"a voter lost its disk", seats(5, voter(1), lost(voter(2)), voter(3)), moveRemove, 2},
+		{"three keepers", seats(4, voter(1), voter(2), voter(3)), "", 0},
+		{"dead for a moment", seats(4, voter(1), voter(2), dead(voter(3), time.Second)), "", 0},
+		{"dead for long", seats(4, voter(1), voter(2), dead(voter(3), replaceAfter)), moveInvite, 4},
+		{"its heir is ready", seats(4, voter(1), voter(2), dead(voter(3), replaceAfter), ready(4)), movePromote, 4},
+		{"its heir votes", seats(4, voter(1), voter(2), dead(voter(3), replaceAfter), voter(4)), moveRemove, 3},
+		{"a dead non-voter", seats(4, voter(1), voter(2), voter(3), dead(seat{ID: hostID(4), Addr: at(4)}, replaceAfter)), moveRemove, 4},
+		{"a voter lost its disk", seats(4, voter(1), lost(voter(2)), voter(3)), moveRemove, 2},
 		{"a non-voter lost its disk", seats(3, voter(1), lost(seat{ID: hostID(2), Addr: at(2)}), ready(3)), moveInvite, 2},
-		{"too many", seats(5, voter(1), voter(2), voter(3), voter(5)), moveRemove, 5},
+		{"too many", seats(4, voter(1), voter(2), voter(3), voter(4)), moveRemove, 4},
+		{"five hosts", seats(5, voter(1), voter(2), voter(3)), moveInvite, 4},
+		{"the fourth waits for the fifth", seats(5, voter(1), voter(2), voter(3), ready(4)), moveInvite, 5},
+		{"waits for both again", seats(5, voter(1), voter(2), voter(3), ready(4), seat{ID: hostID(5), Addr: at(5)}), "", 0},
+		{"the fourth and the fifth are ready", seats(5, voter(1), voter(2), voter(3), ready(4), ready(5)), movePromote, 4},
+		{"four is no number", seats(5, voter(1), voter(2), voter(3), voter(4), ready(5)), movePromote, 5},
+		{"five keepers", seats(9, voter(1), voter(2), voter(3), voter(4), voter(5)), "", 0},
+		{"one of five is dead for a moment", seats(5, voter(1), voter(2), voter(3), voter(4), dead(voter(5), time.Second)), "", 0},
+		{"one of five is dead, and another host is there", seats(6, voter(1), voter(2), voter(3), voter(4), dead(voter(5), replaceAfter)), moveInvite, 6},
+		{"one of five is dead, and no other host is there", absent(5, seats(5, voter(1), voter(2), voter(3), voter(4), dead(voter(5), replaceAfter))), moveRemove, 5},
+		{"then four are one too many", absent(5, seats(5, voter(1), voter(2), voter(3), voter(4))), moveRemove, 4},
+		{"then three are left", absent(5, seats(5, voter(1), voter(2), voter(3))), "", 0},
 		{"two hosts are left", seats(2, voter(1), voter(2)), moveRemove, 2},
 	} {
 		m, due := c.s.next()
@@ -76,7 +93,7 @@ func TestNextMove(t *testing.T) {
 // its seat, and live hosts end up with the wanted number of voters.
 func TestMovesComeToRest(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		n := rapid.IntRange(1, 7).Draw(rt, "hosts")
+		n := rapid.IntRange(1, 9).Draw(rt, "hosts")
 		s := seats(n, voter(1))
 		alive := 1
 		for i := 2; i <= n; i++ {

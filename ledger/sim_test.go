@@ -238,7 +238,7 @@ func (s *sim) found() {
 	}
 }
 
-// grow starts and admits hosts 2 to n and waits for three keepers.
+// grow starts and admits hosts 2 to n and waits until three or five keep.
 func (s *sim) grow(n int) {
 	s.t.Helper()
 	for i := 2; i <= n; i++ {
@@ -248,7 +248,11 @@ func (s *sim) grow(n int) {
 		}
 	}
 	if n >= 3 {
-		s.eventually("three keepers vote", 20*time.Second, func() bool { return len(s.voters()) == 3 })
+		want := 3
+		if n >= 5 {
+			want = 5
+		}
+		s.eventually("the keepers vote", 40*time.Second, func() bool { return len(s.voters()) == want })
 	}
 }
 
