@@ -225,7 +225,7 @@ func (s *Server) judge(method string, o outcome) (int, any, error) {
 		return http.StatusOK, o.answer, nil
 	case errors.As(o.err, &bad):
 		s.refused.Add(1)
-		return http.StatusBadRequest, nil, fmt.Errorf("%s: %w", method, o.err)
+		return http.StatusBadRequest, nil, o.err // Docker puts the method before it
 	case o.panicked:
 		s.panics.Add(1)
 	case errors.Is(o.err, context.DeadlineExceeded):
