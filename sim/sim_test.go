@@ -51,7 +51,7 @@ func simulate(t *testing.T, seed uint64, span time.Duration, m mutation) *world 
 // container and make a network.
 func (w *world) startOneEach() {
 	for _, h := range w.hosts {
-		w.until(fmt.Sprintf("%s has all networks", h), settleLimit, func() bool {
+		w.until(fmt.Sprintf("%s has all networks", h), orphanLimit, func() bool {
 			h.createNetwork() // a replica may come first
 			return h.network("web") != "" && h.network("dual") != ""
 		})
