@@ -231,7 +231,7 @@ func TestRemovedHostsOwnNothing(t *testing.T) {
 	if len(c.last) != 0 {
 		t.Errorf("removing twice changed %v", c.last)
 	}
-	c.refused(Command{Kind: KindRenew, Host: hostID(2)}, netmap.Fenced, "host-2", "new-identity")
+	c.refused(Command{Kind: KindRenew, Host: hostID(2)}, netmap.Fenced, "host-2", "weft cleanup")
 	c.refused(Command{Kind: KindAdmit, Host: hostID(2), Start: 9, Admit: &Admit{Name: "back"}}, netmap.Fenced)
 	c.refused(grant(2, "10.40.0.0/24"), netmap.Fenced)
 	c.refused(Command{Kind: KindRemove, Host: hostID(1), Remove: &Remove{Target: hostID(5)}}, netmap.Unknown)

@@ -114,7 +114,7 @@ func TestALeaseThatRanOutHandsOutNothingNew(t *testing.T) {
 // TestASuspendedMachineRenewsBeforeItHandsOut: the timers have noticed nothing,
 // the first request does.
 func TestASuspendedMachineRenewsBeforeItHandsOut(t *testing.T) {
-	bubble(t, func(t *testing.T, c *cluster) {
+	bubble(t, func(_ *testing.T, c *cluster) {
 		m := newClocks()
 		h, network := leased(c, m)
 		m.suspend(30 * time.Hour)
