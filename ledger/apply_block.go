@@ -33,7 +33,7 @@ func (t *step) grantBlock(g *GrantBlock) *netmap.Refusal {
 		return netmap.Refuse(netmap.BadInput, "%d blocks at once; want 1 to %d", g.Count, maxGrant)
 	}
 	if own := t.owned(s, area); g.Have && len(own) > 0 {
-		t.answerBlocks(own)
+		t.answerBlocks(s, own)
 		return nil
 	}
 	free := t.freeBlocks(s, area, max(g.Count, 1))
@@ -48,17 +48,26 @@ func (t *step) grantBlock(g *GrantBlock) *netmap.Refusal {
 		t.set(b)
 		granted = append(granted, b)
 	}
-	t.answerBlocks(granted)
+	t.answerBlocks(s, granted)
 	return nil
 }
 
-func (t *step) answerBlocks(blocks []netmap.Block) {
+// answerBlocks tells of the addresses inside that the host may not hand out: those
+// claimed by others, and those reserved, which are nobody's. The host may have
+// heard of the subnet before they were reserved.
+func (t *step) answerBlocks(s *subnet, blocks []netmap.Block) {
 	t.reply.Block, t.reply.Blocks = new(blocks[0]), blocks
+	inside := func(a netip.Addr) bool {
+		return slices.ContainsFunc(blocks, func(b netmap.Block) bool { return b.Prefix.Contains(a) })
+	}
 	for _, a := range sortedAddrs(t.claims) {
-		c := t.claims[a]
-		inside := slices.ContainsFunc(blocks, func(b netmap.Block) bool { return b.Prefix.Contains(a) })
-		if inside && c.Owner != t.cmd.Host {
+		if c := t.claims[a]; inside(a) && c.Owner != t.cmd.Host {
 			t.reply.Claims = append(t.reply.Claims, c)
+		}
+	}
+	for _, a := range slices.SortedFunc(maps.Values(s.Reserved), netip.Addr.Compare) {
+		if inside(a) {
+			t.reply.Claims = append(t.reply.Claims, netmap.Claim{Addr: a, Subnet: s.Prefix})
 		}
 	}
 }

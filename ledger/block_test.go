@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/weftnet/weft/netmap"
@@ -174,5 +175,21 @@ func TestNoTwoHostsOwnTheSameAddressAfterAReturn(t *testing.T) {
 	}
 	if all.Blocks[15].Prefix != b.Prefix {
 		t.Errorf("the returned block came %v, not last", all.Blocks)
+	}
+}
+
+// TestGrantsTellOfReservations: the host took the subnet into use before another one
+// reserved an address in it.
+func TestGrantsTellOfReservations(t *testing.T) {
+	c := newCluster(t, 2)
+	c.ok(ensure(2, "10.40.0.0/28"))
+	c.ok(ensure(1, "10.40.0.0/28"))
+	c.ok(reserveOf(1, "10.40.0.0/28", "router", "10.40.0.2"))
+	got := c.ok(grant(2, "10.40.0.0/28"))
+	if want := []netmap.Claim{{Addr: ip("10.40.0.2"), Subnet: pfx("10.40.0.0/28")}}; !slices.Equal(got.Claims, want) {
+		t.Errorf("granted %v with %v, want %v", got.Blocks, got.Claims, want)
+	}
+	if got := c.ok(grant(2, "10.40.0.0/28")).Claims; len(got) != 0 {
+		t.Errorf("the next block comes with %v", got)
 	}
 }

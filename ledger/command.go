@@ -196,7 +196,7 @@ type Reply struct {
 	Block   *netmap.Block     `json:"block,omitempty"`   // grant-block: the first of Blocks; of a refused claim: the block in the way
 	Blocks  []netmap.Block    `json:"blocks,omitempty"`  // grant-block
 	Claim   *netmap.Claim     `json:"claim,omitempty"`   // claim, cede
-	Claims  []netmap.Claim    `json:"claims,omitempty"`  // grant-block: addresses inside that other hosts own
+	Claims  []netmap.Claim    `json:"claims,omitempty"`  // grant-block: addresses inside that other hosts own, or nobody, being reserved
 	Network *netmap.Network   `json:"network,omitempty"` // ensure-network, name-network; of a conflict: the network in the way
 }
 
