@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"sync"
@@ -218,9 +219,7 @@ func (a *Agent) openDocker() (err error) {
 // Routes are the methods of both plugin protocols.
 func (a *Agent) Routes() map[string]rpc.Handler {
 	routes := a.driver.Routes()
-	for name, h := range a.ipam.Routes() {
-		routes[name] = h
-	}
+	maps.Copy(routes, a.ipam.Routes())
 	return routes
 }
 
@@ -266,6 +265,9 @@ func (a *Agent) problem(topic, sentence string) {
 
 func (a *Agent) foundClone(c gossip.Clone) {
 	a.problem("clone "+c.Host.String(), fmt.Sprintf("two agents use the identity of host %s: one at %s and one at %s; stop the copy and give it an empty state directory", c.Host.Short(), c.A.Addr, c.B.Addr))
+	if c.Host == a.self {
+		a.lease.question() // the ledger knows which of the two may go on
+	}
 }
 
 // rest waits for d or until ctx ends; it reports whether to go on.

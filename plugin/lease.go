@@ -160,6 +160,21 @@ func (l *lease) standing() (doubt bool, err error) {
 	return !l.confirmed && l.sent.Boot != now.Boot, nil
 }
 
+// question makes a renewal due at once.
+func (l *lease) question() {
+	l.mu.Lock()
+	l.confirmed = false
+	l.mu.Unlock()
+	l.want()
+}
+
+func (l *lease) want() {
+	select {
+	case l.wanted <- struct{}{}:
+	default: // it is known
+	}
+}
+
 // allowed says why nothing new may be handed out. Where a renewal would change the
 // answer it asks for one and waits a little.
 func (l *lease) allowed(ctx context.Context) error {
@@ -173,10 +188,7 @@ func (l *lease) allowed(ctx context.Context) error {
 		if !doubt {
 			return err
 		}
-		select {
-		case l.wanted <- struct{}{}:
-		default: // it is known
-		}
+		l.want()
 		select {
 		case <-changed:
 		case <-ctx.Done():
