@@ -20,6 +20,7 @@ func (a *Agent) decide(ctx context.Context, c ledger.Command) (ledger.Reply, err
 	}
 	r, err := a.ledger.Do(ctx, c)
 	if err != nil {
+		a.heedFence(err)
 		return r, err
 	}
 	if err := r.Err(); err != nil {

@@ -25,6 +25,9 @@ func TestARemovedHostHandsOutNothing(t *testing.T) {
 		network := gone.network("web", "10.40.0.0/24")
 		gone.run("before", network, "")
 		hosts[0].until("the replica", 10*time.Second, func() bool { return hosts[0].lookup("web") != "" })
+		for _, h := range hosts {
+			h.until("all hosts alive", 10*time.Second, func() bool { return alive(h) == 3 })
+		}
 		gone.cut()
 
 		if _, err := hosts[0].RemoveHost(t.Context(), status.Removal{Host: "host-3"}); err == nil || !holds(err.Error(), "host-3", "for another 24h", "--is-off") {

@@ -76,8 +76,8 @@ func (a *Agent) try(ctx context.Context, do func(context.Context) error) bool {
 		a.problem("membership", "")
 	case ctx.Err() != nil:
 	default:
+		a.heedFence(err) // before anybody hears why
 		a.problem("membership", err.Error())
-		a.heedFence(err)
 	}
 	return err == nil
 }
