@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -40,7 +41,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(agentCommand(), statusCommand(), hostCommand(), cleanupCommand())
+	cmd.AddCommand(agentCommand(), statusCommand(), hostCommand(), rangeCommand(), cleanupCommand())
 	return cmd
 }
 
@@ -153,6 +154,32 @@ and says so as soon as it reaches any other host; do not start it where it canno
 	}
 	cmd.Flags().BoolVar(&r.IsOff, "is-off", false, "the machine is off: do not wait until its lease has run out")
 	cmd.Flags().StringVar(&socket, "socket", status.SocketPath, "the agent's own socket")
+	return cmd
+}
+
+func rangeCommand() *cobra.Command {
+	var socket string
+	add := &cobra.Command{
+		Use:   "add PREFIX",
+		Short: "add address space for networks without --subnet, such as 10.48.0.0/12 or fd00:5::/48",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			prefix, err := netip.ParsePrefix(args[0])
+			if err != nil {
+				return fmt.Errorf("%q is no prefix, want one such as 10.48.0.0/12", args[0])
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
+			defer cancel()
+			text, err := status.AddRange(ctx, socket, status.Range{Prefix: prefix})
+			if err == nil {
+				fmt.Fprintln(cmd.OutOrStdout(), text)
+			}
+			return err
+		},
+	}
+	add.Flags().StringVar(&socket, "socket", status.SocketPath, "the agent's own socket")
+	cmd := &cobra.Command{Use: "range", Short: "manage the ranges that networks without --subnet come from"}
+	cmd.AddCommand(add)
 	return cmd
 }
 

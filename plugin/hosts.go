@@ -19,6 +19,9 @@ const decideTimeout = 5 * time.Second
 func (a *Agent) RemoveHost(ctx context.Context, r status.Removal) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
 	defer cancel()
+	if r.Host == "" {
+		return "", netmap.Refuse(netmap.BadInput, "the request does not say which host to remove")
+	}
 	id, err := findHost(a.gossip.View(), r.Host)
 	if err != nil {
 		return "", err
@@ -28,6 +31,25 @@ func (a *Agent) RemoveHost(ctx context.Context, r status.Removal) (string, error
 		return "", err
 	}
 	return fmt.Sprintf("host %s (%s) is removed from the cluster: its blocks of addresses are free, and it hands out none any more", reply.Host.Name, id.Short()), nil
+}
+
+// AddRange gives the cluster further address space for networks without --subnet.
+// It implements status.Agent.
+func (a *Agent) AddRange(ctx context.Context, r status.Range) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
+	defer cancel()
+	if !r.Prefix.IsValid() {
+		return "", netmap.Refuse(netmap.BadInput, "the request does not say which range to add; want a prefix such as 10.48.0.0/12")
+	}
+	for _, route := range a.cfg.Kernel.Routes() {
+		if route.Prefix.Bits() > 0 && route.Prefix.Overlaps(r.Prefix) {
+			return "", netmap.Refuse(netmap.Overlaps, "range %s overlaps %s (%s) of this host; choose another", r.Prefix, route.Prefix, route.Name)
+		}
+	}
+	if _, err := a.decide(ctx, ledger.Command{Kind: ledger.KindAddRange, AddRange: &ledger.AddRange{Range: r.Prefix}}); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("range %s is added: networks without --subnet come from it when the others are full", r.Prefix), nil
 }
 
 // findHost finds a host by its name, its id or the beginning of that. Of hosts with

@@ -1,12 +1,14 @@
 package plugin_test
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/status"
 )
 
@@ -86,7 +88,7 @@ func TestRemovalsThatAreRefused(t *testing.T) {
 		hosts := up(c, 3)
 		hosts[0].until("all hosts known", 10*time.Second, func() bool { return alive(hosts[0]) == 3 })
 		for word, want := range map[string]string{
-			"nobody": "weft status", "host-1": "cannot remove itself", "host-2": "another 24h",
+			"": "which host", "nobody": "weft status", "host-1": "cannot remove itself", "host-2": "another 24h",
 			strings.Repeat("f", 32): "there is no host", hosts[1].Report().Self.String()[:3]: "there is no host",
 		} {
 			begin := time.Now()
@@ -100,5 +102,29 @@ func TestRemovalsThatAreRefused(t *testing.T) {
 		begin := time.Now()
 		_, err := hosts[0].RemoveHost(t.Context(), status.Removal{Host: "host-2", IsOff: true})
 		fails(t, begin, err, "keepers")
+	})
+}
+
+// TestRangesCanBeAdded: networks come from a new range when the old one is full,
+// and a range that collides is refused by name.
+func TestRangesCanBeAdded(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		h := up(c, 1)[0]
+		for word, want := range map[string]string{"10.40.0.0/16": "10.32.0.0/12", "0.0.0.0/0": "", "10.33.0.0/32": ""} {
+			begin := time.Now()
+			_, err := h.AddRange(t.Context(), status.Range{Prefix: netip.MustParsePrefix(word)})
+			fails(t, begin, err, want)
+		}
+		if _, err := h.AddRange(t.Context(), status.Range{}); err == nil || !holds(err.Error(), "which range") {
+			t.Errorf("nothing to add: %v", err)
+		}
+		for range 2 { // repeating it changes nothing
+			if text, err := h.AddRange(t.Context(), status.Range{Prefix: netip.MustParsePrefix("192.168.64.0/20")}); err != nil || !holds(text, "192.168.64.0/20") {
+				t.Fatalf("%q, %v", text, err)
+			}
+		}
+		h.until("the range as a fact", 5*time.Second, func() bool {
+			return slices.ContainsFunc(h.View().Ranges, func(r netmap.Range) bool { return r.Prefix.String() == "192.168.64.0/20" })
+		})
 	})
 }

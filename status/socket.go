@@ -19,17 +19,18 @@ const SocketPath = "/run/weft/agent.sock"
 // maxReport bounds what a client reads, bytes.
 const maxReport = 64 << 20
 
-// ErrNoAgent is wrapped by Fetch and RemoveHost when nobody listens on the socket.
+// ErrNoAgent is wrapped by all requests when nobody listens on the socket.
 var ErrNoAgent = errors.New("no agent answers")
 
 // Agent is what is seen through the window. Its methods may be called concurrently.
 type Agent interface {
 	Report() *Report
-	// RemoveHost answers a sentence for the operator.
+	// Orders answer a sentence for the operator.
 	RemoveHost(ctx context.Context, r Removal) (string, error)
+	AddRange(ctx context.Context, r Range) (string, error)
 }
 
-// Serve answers GET /status and POST /hosts/remove on a unix socket of mode 0600
+// Serve answers GET /status and operators' orders on a unix socket of mode 0600
 // until ctx ends. It replaces a socket that an earlier agent left behind. The report
 // is made anew for each request.
 func Serve(ctx context.Context, path string, a Agent) error {
@@ -52,7 +53,8 @@ func Serve(ctx context.Context, path string, a Agent) error {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(a.Report()) // the client has gone: nothing to do
 	})
-	mux.HandleFunc("POST /hosts/remove", removeHost(a))
+	mux.HandleFunc("POST /hosts/remove", order(a.RemoveHost))
+	mux.HandleFunc("POST /ranges/add", order(a.AddRange))
 	srv := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,6 +26,10 @@ func (a *agent) RemoveHost(_ context.Context, r status.Removal) (string, error) 
 		word = " at once"
 	}
 	return "removed " + r.Host + word, a.refusal
+}
+
+func (a *agent) AddRange(_ context.Context, r status.Range) (string, error) {
+	return "added " + r.Prefix.String(), a.refusal
 }
 
 // window serves an agent and answers where.
@@ -56,13 +61,22 @@ func TestRemovalsReachTheAgentWhole(t *testing.T) {
 	}
 }
 
+func TestRangesReachTheAgent(t *testing.T) {
+	socket := window(t, &agent{})
+	got, err := status.AddRange(t.Context(), socket, status.Range{Prefix: netip.MustParsePrefix("fd00:5::/48")})
+	if err != nil || got != "added fd00:5::/48" {
+		t.Errorf("%q, %v", got, err)
+	}
+	socket = window(t, &agent{refusal: errors.New("overlaps")})
+	if _, err := status.AddRange(t.Context(), socket, status.Range{}); err == nil || err.Error() != "overlaps" {
+		t.Errorf("refused with %v", err)
+	}
+}
+
 func TestRefusalsComeAsTheAgentSaidThem(t *testing.T) {
 	socket := window(t, &agent{refusal: errors.New("web-2 may hand out addresses for another 3h0m0s")})
 	if _, err := status.RemoveHost(t.Context(), socket, status.Removal{Host: "web-2"}); err == nil || err.Error() != "web-2 may hand out addresses for another 3h0m0s" {
 		t.Errorf("got %v", err)
-	}
-	if _, err := status.RemoveHost(t.Context(), socket, status.Removal{}); err == nil || !strings.Contains(err.Error(), "which host") {
-		t.Errorf("without a name: %v", err)
 	}
 	if _, err := status.RemoveHost(t.Context(), socket+"x", status.Removal{Host: "a"}); !errors.Is(err, status.ErrNoAgent) {
 		t.Errorf("without an agent: %v", err)
@@ -76,7 +90,7 @@ func TestWhatNoClientSends(t *testing.T) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}}
 	for body, want := range map[string]int{
-		"": 400, "{": 400, "[]": 400, `{"host":""}`: 400, `{"host":"` + strings.Repeat("x", 5000) + `"}`: 400, `{"host":"a"}`: 200,
+		"": 400, "{": 400, "[]": 400, `{"host":"` + strings.Repeat("x", 5000) + `"}`: 400, `{"host":"a"}`: 200,
 	} {
 		resp, err := client.Post("http://weft/hosts/remove", "application/json", strings.NewReader(body))
 		if err != nil {

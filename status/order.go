@@ -7,12 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 )
 
-// Bounds of a removal on the socket, in bytes.
+// Bounds of an order on the socket, in bytes.
 const (
-	maxRemoval = 4 << 10
-	maxAnswer  = 64 << 10
+	maxOrder  = 4 << 10
+	maxAnswer = 64 << 10
 )
 
 // Removal asks to remove a host for good.
@@ -21,21 +22,27 @@ type Removal struct {
 	IsOff bool   `json:"is_off,omitempty"` // the operator's word that the machine is off: its lease need not run out
 }
 
-// answer is how the agent answers an operator's request: one sentence of two.
+// Range asks for further address space that networks without --subnet come from.
+type Range struct {
+	Prefix netip.Prefix `json:"prefix"`
+}
+
+// answer is how the agent answers an operator's order: one sentence of two.
 type answer struct {
 	Text  string `json:"text,omitempty"`
 	Error string `json:"error,omitempty"`
 }
 
-func removeHost(a Agent) http.HandlerFunc {
+// order answers one kind of an operator's orders.
+func order[T any](carryOut func(context.Context, T) (string, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		var r Removal
+		var what T
 		var out answer
-		if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxRemoval)).Decode(&r); err != nil || r.Host == "" {
+		if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxOrder)).Decode(&what); err != nil {
 			w.WriteHeader(http.StatusBadRequest)
-			out.Error = "the request does not say which host to remove"
-		} else if text, err := a.RemoveHost(req.Context(), r); err != nil {
+			out.Error = "the request cannot be read: " + err.Error()
+		} else if text, err := carryOut(req.Context(), what); err != nil {
 			w.WriteHeader(http.StatusConflict)
 			out.Error = err.Error()
 		} else {
@@ -48,11 +55,21 @@ func removeHost(a Agent) http.HandlerFunc {
 // RemoveHost asks the agent behind a unix socket to remove a host, and answers what
 // to tell the operator. The error is the agent's own sentence.
 func RemoveHost(ctx context.Context, path string, r Removal) (string, error) {
-	body, err := json.Marshal(r)
+	return send(ctx, path, "/hosts/remove", r)
+}
+
+// AddRange asks the agent behind a unix socket for further address space, and
+// answers what to tell the operator. The error is the agent's own sentence.
+func AddRange(ctx context.Context, path string, r Range) (string, error) {
+	return send(ctx, path, "/ranges/add", r)
+}
+
+func send(ctx context.Context, path, route string, what any) (string, error) {
+	body, err := json.Marshal(what)
 	if err != nil {
 		return "", fmt.Errorf("status: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://weft/hosts/remove", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://weft"+route, bytes.NewReader(body))
 	if err != nil {
 		return "", fmt.Errorf("status: %w", err)
 	}
