@@ -42,6 +42,9 @@ func hostNumber(l *lab.Lab, arg string) (int, error) {
 // it has said why itself.
 type insideError struct{ *exec.ExitError }
 
+// Unwrap gives the command's own error.
+func (e *insideError) Unwrap() error { return e.ExitError }
+
 // attach runs a command in a host with this terminal and this working directory. An
 // interrupt from the keyboard reaches the command by itself, and only it says what that
 // means: a shell goes on.
