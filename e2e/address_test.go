@@ -74,7 +74,11 @@ func TestIntegrationGatewayAuxAndRange(t *testing.T) {
 	}
 	// Outside of the range, but not of the subnet, by the user's word.
 	out := s.run(one, name, "out", "--ip", "10.65.31.200")
-	s.matrix(out, s.run(two, name, "peer"))
+	peer := s.run(two, name, "peer")
+	if !area.Contains(peer.addr) {
+		t.Errorf("on the replica a container has %s, want an address of %s", peer.addr, area)
+	}
+	s.matrix(out, peer)
 }
 
 // TestIntegrationAddressesComeBackLate: a released address is given out again as

@@ -31,6 +31,7 @@ type SubnetRequest struct {
 	Want      netip.Prefix   // zero: any from the cluster's ranges
 	V6        bool           // with a zero Want: the family
 	BlockBits int            // prefix length of its blocks; 0 = from its size
+	Range     netip.Prefix   // --ip-range, for the replicas of whoever makes the subnet; zero: none
 	Avoid     []netip.Prefix // with a zero Want: must not overlap these
 }
 

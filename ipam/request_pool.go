@@ -63,7 +63,7 @@ func (i *IPAM) makePool(ctx context.Context, ask poolAsk) (*pool, error) {
 			return nil, netmap.Refuse(netmap.Overlaps, "ipam: subnet %s overlaps %s (%s) of this host; choose another --subnet", ask.want, r.Prefix, r.Name)
 		}
 	}
-	s, err := i.cfg.Decisions.EnsureSubnet(ctx, SubnetRequest{Want: ask.want, V6: ask.v6, BlockBits: ask.bits, Avoid: prefixes(routes)})
+	s, err := i.cfg.Decisions.EnsureSubnet(ctx, SubnetRequest{Want: ask.want, V6: ask.v6, BlockBits: ask.bits, Range: ask.area, Avoid: prefixes(routes)})
 	if err != nil {
 		return nil, fmt.Errorf("ipam: %w", err)
 	}

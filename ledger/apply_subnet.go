@@ -23,6 +23,10 @@ func (t *step) ensureSubnet(e *EnsureSubnet) *netmap.Refusal {
 			return refusal
 		}
 		s = made
+		if e.Range.IsValid() && !within(e.Range, p) {
+			return netmap.Refuse(netmap.Outside, "the ip-range %s is not inside subnet %s", e.Range, p)
+		}
+		s.Range = e.Range
 		t.subnets[p] = s
 		t.set(s.Subnet)
 	}

@@ -105,6 +105,7 @@ type EnsureSubnet struct {
 	Want      netip.Prefix   `json:"want"`                 // zero: the ledger picks one from the ranges
 	V6        bool           `json:"v6,omitempty"`         // with a zero Want: which family
 	BlockBits int            `json:"block_bits,omitempty"` // prefix length of blocks; 0: from the subnet's size
+	Range     netip.Prefix   `json:"range"`                // --ip-range, kept of whoever makes the subnet; zero: none
 	Avoid     []netip.Prefix `json:"avoid,omitempty"`      // with a zero Want: must not overlap these
 }
 

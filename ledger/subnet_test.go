@@ -42,6 +42,24 @@ func TestExplicitSubnets(t *testing.T) {
 	c.refused(Command{Kind: KindEnsureSubnet, Host: hostID(1), EnsureSubnet: &EnsureSubnet{Want: pfx("11.0.0.0/8"), BlockBits: 30}}, netmap.BadInput, "65536")
 }
 
+// TestTheMakersRangeIsKept: replicas on other hosts hand out from it too.
+func TestTheMakersRangeIsKept(t *testing.T) {
+	c := newCluster(t, 2)
+	with := func(host byte, area string) Command {
+		cmd := ensure(int(host), "10.40.0.0/24")
+		cmd.EnsureSubnet.Range = pfx(area)
+		return cmd
+	}
+	c.refused(with(1, "10.41.0.0/25"), netmap.Outside, "10.41.0.0/25", "10.40.0.0/24")
+	if s := c.ok(with(1, "10.40.0.128/25")).Subnet; s.Range != pfx("10.40.0.128/25") {
+		t.Errorf("made %+v", s)
+	}
+	// Another host may keep to another part, and that is its own affair.
+	if s := c.ok(with(2, "10.40.0.0/25")).Subnet; s.Range != pfx("10.40.0.128/25") {
+		t.Errorf("the range became %s", s.Range)
+	}
+}
+
 func TestAutomaticSubnets(t *testing.T) {
 	c := newCluster(t, 2, "10.32.0.0/16", "192.168.8.0/24")
 	auto := func(v6 bool, avoid ...string) Command {

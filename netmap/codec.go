@@ -115,7 +115,7 @@ func appendSubnet(b []byte, s Subnet) []byte {
 	for _, k := range slices.Sorted(maps.Keys(s.Reserved)) {
 		b = appendAddr(appendString(b, k), s.Reserved[k])
 	}
-	return b
+	return appendPrefix(b, s.Range)
 }
 
 func appendGrant(b []byte, subnet netip.Prefix, owner HostID, epoch uint64) []byte {

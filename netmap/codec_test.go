@@ -51,7 +51,7 @@ func nouns() map[string]Change {
 		}),
 		"network bare": at(Network{ID: 1}),
 		"subnet": at(Subnet{
-			Prefix: prefix("10.32.0.0/20"), BlockBits: 26, Gateway: addr("10.32.0.1"),
+			Prefix: prefix("10.32.0.0/20"), BlockBits: 26, Gateway: addr("10.32.0.1"), Range: prefix("10.32.1.0/24"),
 			Reserved: map[string]netip.Addr{"router": addr("10.32.0.5"), "dns": addr("10.32.0.6")},
 		}),
 		"subnet bare": at(Subnet{Prefix: prefix("fd00::/64"), BlockBits: 80}),

@@ -116,6 +116,7 @@ func (r *reader) subnet(p netip.Prefix) Subnet {
 		k := r.string()
 		s.Reserved[k] = r.addr()
 	}
+	s.Range = r.prefix()
 	return s
 }
 

@@ -55,6 +55,7 @@ type Subnet struct {
 	Prefix    netip.Prefix          `json:"prefix"`
 	BlockBits int                   `json:"block_bits"` // prefix length of its blocks
 	Gateway   netip.Addr            `json:"gateway"`
+	Range     netip.Prefix          `json:"range"`              // --ip-range of the one who created it, for replicas; zero: none
 	Reserved  map[string]netip.Addr `json:"reserved,omitempty"` // --aux-address by name
 }
 

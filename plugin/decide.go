@@ -35,7 +35,7 @@ func (a *Agent) decide(ctx context.Context, c ledger.Command) (ledger.Reply, err
 // EnsureSubnet implements ipam.Decisions.
 func (a *Agent) EnsureSubnet(ctx context.Context, r ipam.SubnetRequest) (netmap.Subnet, error) {
 	reply, err := a.decide(ctx, ledger.Command{Kind: ledger.KindEnsureSubnet, EnsureSubnet: &ledger.EnsureSubnet{
-		Want: r.Want, V6: r.V6, BlockBits: r.BlockBits, Avoid: r.Avoid,
+		Want: r.Want, V6: r.V6, BlockBits: r.BlockBits, Range: r.Range, Avoid: r.Avoid,
 	}})
 	if err != nil {
 		return netmap.Subnet{}, err

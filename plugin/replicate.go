@@ -215,7 +215,7 @@ func (r *replicator) spec(n netmap.Network, networks []dockerapi.Network) docker
 	for _, p := range n.Subnets {
 		pool := dockerapi.Pool{Subnet: p}
 		if s, ok := view.Subnet(p); ok {
-			pool.Gateway, pool.Aux = s.Gateway, s.Reserved
+			pool.Range, pool.Gateway, pool.Aux = s.Range, s.Gateway, s.Reserved
 		}
 		spec.Pools = append(spec.Pools, pool)
 	}
