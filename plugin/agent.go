@@ -85,6 +85,7 @@ type Agent struct {
 	kick     chan struct{} // wakes the reconciling loop
 	tasks    sync.WaitGroup
 	stop     context.CancelFunc
+	began    time.Time
 	founding netmap.ClusterID // of the cluster that this host founds, if it does
 	ceding   ceding           // addresses of which the ledger is still to hear
 
@@ -99,7 +100,7 @@ type Agent struct {
 // Open opens every room. It waits for no peer and not for Docker; whatever fails
 // here is told at once, because nothing would work without it.
 func Open(cfg Config) (a *Agent, err error) {
-	a = &Agent{cfg: cfg, log: cfg.Log, member: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}}
+	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), member: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}}
 	_, _ = rand.Read(a.founding[:]) // never fails (crypto/rand)
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop
@@ -156,6 +157,9 @@ func (a *Agent) openPort() error {
 type place struct {
 	Addr netip.Addr `json:"addr"`
 	MTU  int        `json:"mtu"` // bytes
+	// Wanted is what WEFT_ADVERTISE said then: an operator who changed it since
+	// does not want the old place.
+	Wanted string `json:"wanted,omitempty"`
 }
 
 const placeKey = "underlay"
@@ -166,13 +170,14 @@ const placeKey = "underlay"
 func (a *Agent) underlay() (netip.Addr, int, error) {
 	bucket := a.store.Bucket("host")
 	addr, mtu, err := a.cfg.Kernel.Underlay()
+	want := a.cfg.Settings.Advertise.String()
 	if err == nil {
-		raw, encErr := json.Marshal(place{addr, mtu})
+		raw, encErr := json.Marshal(place{addr, mtu, want})
 		return addr, mtu, errors.Join(encErr, bucket.Commit(map[string][]byte{placeKey: raw}))
 	}
 	kept, loadErr := bucket.Load()
 	var last place
-	if loadErr != nil || json.Unmarshal(kept[placeKey], &last) != nil || !last.Addr.IsValid() {
+	if loadErr != nil || json.Unmarshal(kept[placeKey], &last) != nil || !last.Addr.IsValid() || last.Wanted != want {
 		return netip.Addr{}, 0, err
 	}
 	a.log.Warn("the underlay has no address yet, taking the last known one", "addr", last.Addr, "err", err)
@@ -247,6 +252,10 @@ func (a *Agent) Close() error {
 	return errors.Join(errs...)
 }
 
+// firstMeeting is how long a host that joins may look for its peers before that
+// counts as a fault.
+const firstMeeting = 5 * time.Second
+
 // problem keeps the newest sentence on a topic for `weft status`; an empty one
 // means that it is over. A new sentence is logged once.
 func (a *Agent) problem(topic, sentence string) {
@@ -258,9 +267,14 @@ func (a *Agent) problem(topic, sentence string) {
 		a.problems[topic] = sentence
 	}
 	a.mu.Unlock()
-	if sentence != "" && sentence != old {
-		a.log.Error(sentence, "topic", topic)
+	if sentence == "" || sentence == old {
+		return
 	}
+	level := slog.LevelError
+	if topic == "membership" && time.Since(a.began) < firstMeeting {
+		level = slog.LevelInfo // a peer that is about to answer is no fault
+	}
+	a.log.Log(context.Background(), level, sentence, "topic", topic)
 }
 
 func (a *Agent) foundClone(c gossip.Clone) {

@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/weftnet/weft/datapath"
@@ -52,6 +53,9 @@ func (a *Agent) setKernel(ctx context.Context, drifted bool) {
 	ctx, cancel := context.WithTimeout(ctx, driftInterval)
 	defer cancel()
 	n, err := a.cfg.Kernel.Set(ctx, a.Desired())
+	if errors.Is(err, errNoCaller) {
+		return // a first start: Docker calls within a second, and Plug makes the namespace
+	}
 	a.mu.Lock()
 	a.datapath.lastSet, a.datapath.err = time.Now(), err
 	if drifted && err == nil {

@@ -19,16 +19,17 @@ const SocketPath = "/run/docker/plugins/weft.sock"
 // kills it after 10 s.
 const closeTimeout = 5 * time.Second
 
-// Run serves Docker until ctx ends. The socket listens before anything is opened,
-// so Docker's calls wait in it and none is refused.
+// Run serves Docker until ctx ends. The rooms are opened first: that waits for
+// nobody and takes some ten milliseconds, Docker looks for the socket after 500, and
+// an agent that cannot open them must not look enabled.
 func Run(ctx context.Context, cfg Config, socket string) error {
-	ln, err := rpc.Listen(socket)
+	a, err := Open(cfg)
 	if err != nil {
 		return err
 	}
-	a, err := Open(cfg)
+	ln, err := rpc.Listen(socket)
 	if err != nil {
-		return errors.Join(err, ln.Close())
+		return errors.Join(err, a.Close())
 	}
 	srv := rpc.New(rpc.Config{Routes: a.Routes(), Observe: cfg.observe})
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -214,3 +214,29 @@ func TestTheSocketOfAnotherAgentIsNotTaken(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTheLastKnownPlace: at boot Docker may start before the network has an
+// address; but an operator who asks for another one gets that or an error.
+func TestTheLastKnownPlace(t *testing.T) {
+	good := realConfig(ground(t))
+	once, err := plugin.Open(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := once.Close(); err != nil {
+		t.Fatal(err)
+	}
+	booting := good
+	booting.Kernel = failing{good.Kernel}
+	again, err := plugin.Open(booting)
+	if err != nil {
+		t.Fatalf("without an address yet: %v", err)
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+	booting.Settings.Advertise = settings.Advertise{Interface: "eth9"}
+	if changed, err := plugin.Open(booting); err == nil || !strings.Contains(err.Error(), "WEFT_ADVERTISE") {
+		t.Errorf("with a device that is not there: %v (%v)", err, changed)
+	}
+}
