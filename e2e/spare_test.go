@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,9 +57,11 @@ func (s *scene) ready(ctx context.Context, count int, hosts ...*lab.Host) error 
 
 // wipe takes everything of ours off a host, as its operator does.
 func (s *scene) wipe(ctx context.Context, h *lab.Host) error {
+	const networks = "docker network ls -q --filter driver=" + lab.PluginName
 	for _, step := range []string{
 		"docker ps -aq | xargs -r docker rm -f",
-		"docker network ls -q --filter driver=" + lab.PluginName + " | xargs -r docker network rm",
+		// The other host's removal of a network removes it here too, at any moment.
+		"while [ \"$(" + networks + ")\" ]; do " + networks + " | xargs -r docker network rm; done",
 		"docker plugin ls -q | xargs -r docker plugin rm -f",
 	} {
 		if _, err := h.Exec(ctx, "sh", "-c", step); err != nil {
@@ -210,13 +213,14 @@ func TestIntegrationCleanupLeavesNothing(t *testing.T) {
 	s.mu.Unlock()
 }
 
-// lastWords of lines are what cleanup removed.
+// lastWords of lines are what cleanup removed, sorted.
 func lastWords(text string) []string {
 	var out []string
 	for line := range strings.Lines(text) {
 		words := strings.Fields(line)
 		out = append(out, words[len(words)-1])
 	}
+	slices.Sort(out)
 	return out
 }
 
