@@ -13,6 +13,9 @@ import (
 // are final, and Docker needs some 100 ms more until the process runs, so the
 // other hosts are ready before it is.
 func (d *Driver) createEndpoint(ctx context.Context, req createEndpointRequest) (createEndpointResponse, error) {
+	if req.NetworkID == "" || req.EndpointID == "" {
+		return createEndpointResponse{}, bad("NetworkID or EndpointID is missing")
+	}
 	n, ok := d.network(req.NetworkID)
 	if !ok {
 		return createEndpointResponse{}, unknownNetwork(req.NetworkID)

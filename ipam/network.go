@@ -17,6 +17,9 @@ import (
 // NetworkDeleted. bits are those of -o weft.block: a subnet that exists with others
 // and cannot change any more is refused. Repeating it changes nothing.
 func (i *IPAM) NetworkCreated(ctx context.Context, id string, subnets []netip.Prefix, bits BlockBits) error {
+	if err := bits.meant(subnets); err != nil {
+		return err
+	}
 	leave, err := i.decide(ctx)
 	if err != nil {
 		return err

@@ -25,8 +25,8 @@ func bad(format string, args ...any) error {
 // parse refuses what cannot be meant.
 func (r PoolRequest) parse() (poolAsk, error) {
 	ask := poolAsk{v6: r.V6}
-	if r.AddressSpace == "" {
-		return ask, bad("AddressSpace is missing; dockerd sends %q", rpc.AddressSpace)
+	if r.AddressSpace != rpc.AddressSpace {
+		return ask, bad("AddressSpace is %.50q, want %q, the only one that Weft offers", r.AddressSpace, rpc.AddressSpace)
 	}
 	var err error
 	if r.Pool != "" {
@@ -67,6 +67,18 @@ func (b BlockBits) of(v6 bool) int {
 		return b.V6
 	}
 	return b.V4
+}
+
+// meant refuses a block size for a family that the network has no subnet of.
+func (b BlockBits) meant(subnets []netip.Prefix) error {
+	for _, v6 := range []bool{false, true} {
+		has := slices.ContainsFunc(subnets, func(s netip.Prefix) bool { return s.Addr().Is6() == v6 })
+		if bits := b.of(v6); bits != 0 && !has {
+			family := map[bool]string{false: "IPv4", true: "IPv6"}[v6]
+			return bad("weft.block=/%d is a size of %s blocks, and the network has no %s subnet; its subnets are %v", bits, family, family, subnets)
+		}
+	}
+	return nil
 }
 
 // ParseBlockBits reads the value of weft.block: /24, or /24,/112 for both families.

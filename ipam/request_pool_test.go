@@ -114,7 +114,7 @@ func TestPoolRequestsThatMakeNoSense(t *testing.T) {
 		req  ipam.PoolRequest
 		says string
 	}{
-		{ipam.PoolRequest{}, "AddressSpace is missing"},
+		{ipam.PoolRequest{}, `AddressSpace is "", want "weft"`},
 		{ipam.PoolRequest{AddressSpace: "weft", Pool: "10.40.0.0"}, `subnet "10.40.0.0" is no prefix`},
 		{ipam.PoolRequest{AddressSpace: "weft", Pool: "10.40.0.0/16", SubPool: "10.41.0.0/24"}, "not inside subnet"},
 		{ipam.PoolRequest{AddressSpace: "weft", SubPool: "10.41.0.0/24"}, "give a --subnet"},
@@ -157,6 +157,10 @@ func TestBlockSizes(t *testing.T) {
 		t.Errorf("block %s", b)
 	}
 	r.refuses(netmap.Conflict, r.NetworkCreated(docker, "n", nets, ipam.BlockBits{V4: 24}), "/30")
+	var meaningless *rpc.BadRequest
+	if err := r.NetworkCreated(docker, "n", nets, ipam.BlockBits{V6: 99}); !errors.As(err, &meaningless) || !strings.Contains(meaningless.Text, "weft.block=/99 is a size of IPv6 blocks") {
+		t.Errorf("blocks of the other family: %v", err)
+	}
 	r.refuses(netmap.Unknown, r.NetworkCreated(docker, "x", []netip.Prefix{netip.MustParsePrefix("10.99.0.0/16")}, ipam.BlockBits{}), "--ipam-driver")
 }
 
