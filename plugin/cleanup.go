@@ -25,10 +25,12 @@ type Cleanup struct {
 }
 
 // Run removes, and says what. It changes nothing while an agent runs or while
-// Docker has networks of Weft's, whose containers would lose their network.
+// Docker has networks of Weft's, whose containers would lose their network; a dry
+// run then says that too.
 func (c Cleanup) Run(ctx context.Context, out io.Writer) error {
-	if err := c.check(ctx); err != nil {
-		return err
+	obstacle := c.check(ctx)
+	if obstacle != nil && !c.DryRun {
+		return obstacle
 	}
 	k, err := linux.Open(linux.Config{})
 	if err != nil {
@@ -47,6 +49,9 @@ func (c Cleanup) Run(ctx context.Context, out io.Writer) error {
 	}
 	if len(gone) == 0 {
 		_, _ = fmt.Fprintln(out, "nothing of Weft is left on this host")
+	}
+	if obstacle != nil {
+		_, _ = fmt.Fprintf(out, "\nnot now: %v\n", obstacle)
 	}
 	return errors.Join(err, fileErr)
 }

@@ -1,8 +1,11 @@
 package plugin
 
 import (
+	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/weftnet/weft/datapath"
@@ -39,6 +42,7 @@ func (a *Agent) Report() *status.Report {
 	for _, f := range a.gossip.Refused() {
 		r.Problems = append(r.Problems, f.Text)
 	}
+	r.Problems = append(r.Problems, shrunk(view, a.self, a.local())...)
 	slices.Sort(r.Problems)
 	return r
 }
@@ -82,7 +86,7 @@ func (a *Agent) networks(view *netmap.View) []status.Network {
 	used := a.usage()
 	out := make([]status.Network, 0, len(view.Networks))
 	for _, n := range view.Networks {
-		s := status.Network{ID: n.ID, Name: n.Name, VNI: n.VNI}
+		s := status.Network{ID: n.ID, Name: n.Name, VNI: n.VNI, Retired: n.Retired}
 		if slices.ContainsFunc(local.Networks, func(l netmap.Network) bool { return l.ID == n.ID }) {
 			s.MTU = datapath.DeviceOf(view, a.self, n, local).PortMTU
 		}
@@ -95,6 +99,34 @@ func (a *Agent) networks(view *netmap.View) []status.Network {
 			}
 		}
 		out = append(out, s)
+	}
+	return out
+}
+
+// shrunk tells of networks whose containers get a smaller MTU than was asked for, or
+// than this host's own underlay carries, and whose underlay is to blame.
+func shrunk(view *netmap.View, self netmap.HostID, l datapath.Local) []string {
+	tightest := self
+	own := l.UnderlayMTU - datapath.Overhead(l.Source)
+	least := own
+	for _, h := range view.Hosts {
+		if room := h.Fact.MTU - datapath.Overhead(h.Fact.Underlay.Addr()); h.Fact.MTU > 0 && !h.Entry.Removed && room < least {
+			tightest, least = h.ID, room
+		}
+	}
+	var out []string
+	for _, n := range l.Networks {
+		if decided, ok := view.Network(n.ID); ok { // its name came later than this host's record
+			n.Name = decided.Name
+		}
+		want := max(n.MTU, l.MTU)
+		if want == 0 {
+			want = own
+		}
+		if got := datapath.DeviceOf(view, self, n, l).PortMTU; got < want && got == least {
+			out = append(out, fmt.Sprintf("network %s: containers get an MTU of %d, not %d: the underlay of host %s carries no more; raise its MTU, or set weft.mtu=%d to agree",
+				cmp.Or(n.Name, strconv.FormatUint(uint64(n.ID), 10)), got, want, hostName(view, tightest), got))
+		}
 	}
 	return out
 }

@@ -55,6 +55,23 @@ func TestReportShowsWhatThereIs(t *testing.T) {
 	})
 }
 
+// TestAnMTUThatShrankIsShown with the host whose underlay is to blame.
+func TestAnMTUThatShrankIsShown(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		h := up(c, 1)[0]
+		wide := named("wide", "10.50.0.0/24")
+		wide.Options = map[string]string{"weft.mtu": "9000"}
+		if _, err := h.docker.CreateNetwork(t.Context(), wide); err != nil {
+			t.Fatal(err)
+		}
+		h.network("web", web) // asks for nothing: no problem
+		h.problem(5*time.Second, "network wide", "an MTU of 1450, not 9000", "host host-1")
+		if p := h.Report().Problems; len(p) != 1 {
+			t.Errorf("problems: %q", p)
+		}
+	})
+}
+
 // TestADatapathThatFailsIsShownAndMended.
 func TestADatapathThatFailsIsShownAndMended(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {

@@ -206,6 +206,11 @@ func TestTheSocketOfAnotherAgentIsNotTaken(t *testing.T) {
 	if err := clean.Run(within(t, 20*time.Second), out); err == nil || !strings.Contains(err.Error(), "the agent runs") {
 		t.Errorf("cleanup under a running agent: %v %s", err, out)
 	}
+	dry := clean
+	dry.DryRun = true
+	if err := dry.Run(within(t, 20*time.Second), out); err != nil || !strings.Contains(out.String(), "would remove") || !strings.Contains(out.String(), "not now: the agent runs") {
+		t.Errorf("a dry run under a running agent: %v %s", err, out)
+	}
 	if _, err := os.Stat(filepath.Join(root, "var/lib/weft/weft.db")); err != nil {
 		t.Errorf("cleanup under a running agent: %v", err)
 	}

@@ -49,7 +49,8 @@ type Network struct {
 	ID        netmap.NetworkID `json:"id"`
 	Name      string           `json:"name"`
 	VNI       netmap.VNI       `json:"vni"`
-	MTU       int              `json:"mtu"` // bytes, of containers on this host; 0 where it takes no part
+	MTU       int              `json:"mtu"`               // bytes, of containers on this host; 0 where it takes no part
+	Retired   bool             `json:"retired,omitempty"` // removed by a user; goes with its last container
 	Subnets   []Subnet         `json:"subnets"`
 	Endpoints []Endpoint       `json:"endpoints"`
 }

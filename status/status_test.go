@@ -27,7 +27,7 @@ func sample() *status.Report {
 		},
 		Ledger: status.Ledger{Role: "leader", Leader: a, Keepers: []netmap.HostID{a}, Decided: 12},
 		Networks: []status.Network{{
-			ID: 7, Name: "overlay", VNI: netmap.FirstVNI, MTU: 1450,
+			ID: 7, Name: "overlay", VNI: netmap.FirstVNI, MTU: 1450, Retired: true,
 			Subnets: []status.Subnet{{
 				Prefix: netip.MustParsePrefix("10.32.0.0/20"), Gateway: netip.MustParseAddr("10.32.0.1"),
 				Blocks: []status.Block{{Prefix: netip.MustParsePrefix("10.32.0.0/26"), Owner: a, Used: &used}, {Prefix: netip.MustParsePrefix("10.32.0.64/26"), Owner: b}},
@@ -47,7 +47,7 @@ HOST   ID        UNDERLAY        STATE        KEEPER  VERSION
 host1  a1000000  10.99.0.1:7950  alive        yes     0.1.0
 host2  b2000000  [fd99::2]:7950  unreachable          
 
-NETWORK overlay        vni 1048576  id 7
+NETWORK overlay        vni 1048576  id 7  removed by a user, goes with its last container
   subnet 10.32.0.0/20  gateway 10.32.0.1
   block 10.32.0.0/26   host1  1 used
   block 10.32.0.64/26  host2  

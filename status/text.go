@@ -60,7 +60,11 @@ func (p *printer) hosts() {
 }
 
 func (p *printer) network(n Network) {
-	p.f("\nNETWORK %s\tvni %d\tid %d\n", orDash(n.Name), n.VNI, n.ID)
+	retired := ""
+	if n.Retired {
+		retired = "\tremoved by a user, goes with its last container"
+	}
+	p.f("\nNETWORK %s\tvni %d\tid %d%s\n", orDash(n.Name), n.VNI, n.ID, retired)
 	for _, s := range n.Subnets {
 		p.f("  subnet %s\tgateway %s\n", s.Prefix, addrText(s.Gateway))
 		for _, b := range s.Blocks {
