@@ -17,7 +17,7 @@ func (l *Ledger) noQuorum(failures map[netmap.HostID]string) *netmap.Refusal {
 			keepers[p.ID] = true
 		}
 	}
-	names := map[netmap.HostID]Member{}
+	names := map[netmap.HostID]Member{l.cfg.Self: {Name: l.cfg.Name, Addr: l.cfg.Addr}}
 	for _, m := range l.cfg.Members() {
 		names[m.ID] = m
 		if m.Keeper && len(l.Status().Keepers) == 0 {
