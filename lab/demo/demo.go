@@ -230,7 +230,7 @@ func (d *demo) report(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := write(d.Out, r, matrix{addrs, cells}); err != nil {
+	if err := write(d.Out, r, matrix{addrs, cells}, d.lab.Dir()); err != nil {
 		return err
 	}
 	if bad := slices.IndexFunc(cells, func(row []cell) bool { return slices.ContainsFunc(row, func(c cell) bool { return c.err != nil }) }); bad >= 0 {

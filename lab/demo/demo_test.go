@@ -32,11 +32,11 @@ func TestReportNamesWhatFailed(t *testing.T) {
 	ok := cell{rtt: 210 * time.Microsecond}
 	m := matrix{addrs: []netip.Addr{a, b}, cells: [][]cell{{ok, {err: errors.New("host1: wget: timed out")}}, {ok, ok}}}
 	var out strings.Builder
-	if err := write(&out, &status.Report{Name: "host1", Self: netmap.HostID{1}}, m); err != nil {
+	if err := write(&out, &status.Report{Name: "host1", Self: netmap.HostID{1}}, m, "/tmp/other"); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"web1 10.32.0.2", "web2 on host2   ok 0.210 ms", "NO: host1: wget: timed out", "make demo-shell HOST=2", "make demo-down",
+		"web1 10.32.0.2", "web2 on host2   ok 0.210 ms", "NO: host1: wget: timed out", "make demo-shell HOST=2", "build/lab --state /tmp/other cut 2", "make demo-down",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())

@@ -59,7 +59,7 @@ func pingTime(out string) (time.Duration, error) {
 }
 
 // write is the report: status, matrix, and how to play on.
-func write(w io.Writer, r *status.Report, m matrix) error {
+func write(w io.Writer, r *status.Report, m matrix, dir string) error {
 	var b strings.Builder
 	b.WriteString("\n")
 	if err := status.Text(&b, r); err != nil {
@@ -90,15 +90,19 @@ func write(w io.Writer, r *status.Report, m matrix) error {
 	for _, err := range failed {
 		fmt.Fprintf(&b, "NO: %v\n", err)
 	}
+	tool := "build/lab"
+	if dir != lab.DefaultDir {
+		tool += " --state " + dir
+	}
 	fmt.Fprintf(&b, `
 Play on:
   make demo-shell HOST=2       a shell on host 2; try there:
-                                 docker run --rm -it --net %s weft/busybox ping %s
-                                 docker network create -d %s --ipam-driver %s other
-  build/lab cut 2              cut host 2 off; build/lab heal 2
-  build/lab kill-agent 1       kill -9 the agent of host 1, nothing stops
+                                 docker run --rm -it --net %[1]s weft/busybox ping %[2]s
+                                 docker network create -d %[3]s --ipam-driver %[3]s other
+  %[4]s cut 2              cut host 2 off; heal 2 ends that
+  %[4]s kill-agent 1       kill -9 the agent of host 1, nothing stops
   make demo-down               take it all down
-`, Network, m.addrs[0], lab.PluginName, lab.PluginName)
+`, Network, m.addrs[0], lab.PluginName, tool)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
