@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/lab"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/status"
 )
@@ -32,14 +33,31 @@ func TestReportNamesWhatFailed(t *testing.T) {
 	ok := cell{rtt: 210 * time.Microsecond}
 	m := matrix{addrs: []netip.Addr{a, b}, cells: [][]cell{{ok, {err: errors.New("host1: wget: timed out")}}, {ok, ok}}}
 	var out strings.Builder
-	if err := write(&out, &status.Report{Name: "host1", Self: netmap.HostID{1}}, m, "/tmp/other"); err != nil {
+	if err := write(&out, &status.Report{Name: "host1", Self: netmap.HostID{1}}, m, lab.DefaultDir); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"web1 10.32.0.2", "web2 on host2   ok 0.210 ms", "NO: host1: wget: timed out", "make demo-shell HOST=2", "build/lab --state /tmp/other cut 2", "make demo-down",
+		"web1 10.32.0.2", "web2 on host2   ok 0.210 ms", "NO: host1: wget: timed out", "make demo-shell HOST=2", "build/lab cut 2", "make demo-down",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
+	}
+}
+
+// TestReportOfAnotherLab: no command of it touches the default one.
+func TestReportOfAnotherLab(t *testing.T) {
+	m := matrix{addrs: []netip.Addr{netip.MustParseAddr("10.32.0.2")}, cells: [][]cell{{{}}}}
+	var out strings.Builder
+	if err := write(&out, &status.Report{}, m, "/tmp/second"); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"shell 2", "cut 2", "heal 2", "kill-agent 1", "down"} {
+		if !strings.Contains(out.String(), "build/lab --state /tmp/second "+want) {
+			t.Errorf("no %q for that lab in\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "make demo") {
+		t.Errorf("a target of the default lab in\n%s", out.String())
 	}
 }

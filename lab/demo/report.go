@@ -58,7 +58,19 @@ func pingTime(out string) (time.Duration, error) {
 	return d, nil
 }
 
-// write is the report: status, matrix, and how to play on.
+// commands are how to play on in the lab of a state directory. The Makefile's
+// targets are about the default one.
+type commands struct{ lab, shell, down string }
+
+func commandsFor(dir string) commands {
+	if dir == lab.DefaultDir {
+		return commands{lab: "build/lab", shell: "make demo-shell HOST=2", down: "make demo-down"}
+	}
+	tool := "build/lab --state " + dir
+	return commands{lab: tool, shell: tool + " shell 2", down: tool + " down"}
+}
+
+// write is the report: status, matrix, and how to play on in the lab of dir.
 func write(w io.Writer, r *status.Report, m matrix, dir string) error {
 	var b strings.Builder
 	b.WriteString("\n")
@@ -90,19 +102,17 @@ func write(w io.Writer, r *status.Report, m matrix, dir string) error {
 	for _, err := range failed {
 		fmt.Fprintf(&b, "NO: %v\n", err)
 	}
-	tool := "build/lab"
-	if dir != lab.DefaultDir {
-		tool += " --state " + dir
+	c := commandsFor(dir)
+	t = tabwriter.NewWriter(&b, 2, 8, 3, ' ', 0)
+	fmt.Fprintf(t, "\nPlay on:\n  %s\ta shell on host 2; try there:\n", c.shell)
+	fmt.Fprintf(t, "  \t  docker run --rm -it --net %s weft/busybox ping %s\n", Network, m.addrs[0])
+	fmt.Fprintf(t, "  \t  docker network create -d %s --ipam-driver %s other\n", lab.PluginName, lab.PluginName)
+	fmt.Fprintf(t, "  %s cut 2\tcut host 2 off; %s heal 2\n", c.lab, c.lab)
+	fmt.Fprintf(t, "  %s kill-agent 1\tkill -9 the agent of host 1, nothing stops\n", c.lab)
+	fmt.Fprintf(t, "  %s\ttake it all down\n", c.down)
+	if err := t.Flush(); err != nil {
+		return err
 	}
-	fmt.Fprintf(&b, `
-Play on:
-  make demo-shell HOST=2       a shell on host 2; try there:
-                                 docker run --rm -it --net %[1]s weft/busybox ping %[2]s
-                                 docker network create -d %[3]s --ipam-driver %[3]s other
-  %[4]s cut 2              cut host 2 off; heal 2 ends that
-  %[4]s kill-agent 1       kill -9 the agent of host 1, nothing stops
-  make demo-down               take it all down
-`, Network, m.addrs[0], lab.PluginName, tool)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
