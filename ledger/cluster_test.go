@@ -132,6 +132,9 @@ func TestTheLeaderIsCutOff(t *testing.T) {
 			if id != hostID(old.n) && !strings.Contains(refusal.Text, name+" (") {
 				s.t.Errorf("%q does not name %s", refusal.Text, name)
 			}
+			if id == hostID(old.n) && (strings.Contains(refusal.Text, name) || !strings.Contains(refusal.Text, "this host is one")) {
+				s.t.Errorf("%q lists the asking host among those that are missing", refusal.Text)
+			}
 		}
 		s.net.HealAll()
 		s.eventually("the former leader follows", 10*time.Second, func() bool { return old.ledger.Status().Role == "follower" })

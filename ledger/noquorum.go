@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,7 +10,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// noQuorum names the keepers and what is wrong with each.
+// noQuorum names the other keepers and what is wrong with each.
 func (l *Ledger) noQuorum(failures map[netmap.HostID]string) *netmap.Refusal {
 	keepers := map[netmap.HostID]bool{}
 	for _, p := range l.Status().Keepers {
@@ -27,23 +28,20 @@ func (l *Ledger) noQuorum(failures map[netmap.HostID]string) *netmap.Refusal {
 	if len(keepers) == 0 {
 		return netmap.Refuse(netmap.NoQuorum, "no keeper of the ledger is known to this host yet, so nothing can be decided; %s", asked(failures, names))
 	}
-	var parts []string
-	silent := 0
+	self := ""
+	var others []string
 	for _, id := range slices.SortedFunc(maps.Keys(keepers), compareID) {
-		what := failures[id]
-		switch {
-		case id == l.cfg.Self:
-			what = "is this host"
-		case what == "":
-			what = "was not asked in time"
+		if id == l.cfg.Self {
+			self = " (this host is one)"
+			continue
 		}
-		if what == "does not answer" {
-			silent++
-		}
-		parts = append(parts, fmt.Sprintf("%s %s", label(id, names), what))
+		others = append(others, label(id, names)+" "+cmp.Or(failures[id], "was not asked in time"))
+	}
+	if len(others) == 0 {
+		return netmap.Refuse(netmap.NoQuorum, "nothing can be decided now: this host is the only keeper of the ledger and does not lead yet; try again")
 	}
 	need := len(keepers)/2 + 1
-	return netmap.Refuse(netmap.NoQuorum, "nothing can be decided now: %d of the %d keepers of the ledger must reach each other, and %d did not answer (%s); start those hosts or repair the network between them", need, len(keepers), silent, strings.Join(parts, ", "))
+	return netmap.Refuse(netmap.NoQuorum, "nothing can be decided now: %d of the %d keepers of the ledger%s must reach each other: %s; start those hosts or repair the network between them", need, len(keepers), self, strings.Join(others, ", "))
 }
 
 func asked(failures map[netmap.HostID]string, names map[netmap.HostID]Member) string {
