@@ -11,8 +11,8 @@ import (
 // parseEndpoint reads a CreateEndpoint request for a network.
 func parseEndpoint(req createEndpointRequest, n netmap.Network) (netmap.Endpoint, error) {
 	e := netmap.Endpoint{ID: netmap.EndpointID(req.EndpointID), Network: n.ID}
-	if req.EndpointID == "" || req.Interface == nil {
-		return e, bad("EndpointID or Interface is missing")
+	if req.Interface == nil {
+		return e, bad("Interface is missing")
 	}
 	var err error
 	if e.V4, err = parseAddress(req.Interface.Address, n, netip.Addr.Is4); err != nil {

@@ -13,8 +13,8 @@ import (
 // are final, and Docker needs some 100 ms more until the process runs, so the
 // other hosts are ready before it is.
 func (d *Driver) createEndpoint(ctx context.Context, req createEndpointRequest) (createEndpointResponse, error) {
-	if req.NetworkID == "" || req.EndpointID == "" {
-		return createEndpointResponse{}, bad("NetworkID or EndpointID is missing")
+	if err := named(req.NetworkID, req.EndpointID); err != nil {
+		return createEndpointResponse{}, err
 	}
 	n, ok := d.network(req.NetworkID)
 	if !ok {
@@ -37,6 +37,17 @@ func (d *Driver) createEndpoint(ctx context.Context, req createEndpointRequest) 
 		return createEndpointResponse{}, nil // Docker rejects values for what it supplied
 	}
 	return createEndpointResponse{Interface: &endpointInterface{MacAddress: e.MAC.String()}}, nil
+}
+
+// named refuses a request that does not say what it is about.
+func named(network, endpoint string) error {
+	switch {
+	case network == "":
+		return bad("NetworkID is missing")
+	case endpoint == "":
+		return bad("EndpointID is missing")
+	}
+	return nil
 }
 
 func unknownNetwork(id string) error {
@@ -141,6 +152,9 @@ func (d *Driver) drop(ctx context.Context, id netmap.EndpointID) error {
 // join answers when the port is plumbed. Docker moves the interface itself. If
 // this fails, Docker deletes the endpoint, and the port goes with it.
 func (d *Driver) join(ctx context.Context, req joinRequest) (joinResponse, error) {
+	if err := named(req.NetworkID, req.EndpointID); err != nil {
+		return joinResponse{}, err
+	}
 	id := netmap.EndpointID(req.EndpointID)
 	release, err := d.holdEndpoint(ctx, id)
 	if err != nil {

@@ -148,14 +148,17 @@ func TestEndpointsThatMakeNoSense(t *testing.T) {
 		{endpoint("10.32.0.2/20", "", "ff:ff:ff:ff:ff:ff"), "is a group address"},
 		{endpoint("10.32.0.2/20", "", "00:00:00:00:00:00"), "MAC 00:00:00:00:00:00 is nobody's"},
 		{endpoint("10.32.0.2/20", "", "02:00:00:00:00:00:00:01"), "want six bytes"},
-		{object{"NetworkID": netA, "EndpointID": end1}, "EndpointID or Interface is missing"},
-		{object{"NetworkID": netA, "EndpointID": end1, "Interface": nil}, "is missing"},
-		{object{"NetworkID": netA, "EndpointID": "", "Interface": object{}}, "is missing"},
+		{object{"NetworkID": netA, "EndpointID": end1}, "Interface is missing"},
+		{object{"NetworkID": netA, "EndpointID": end1, "Interface": nil}, "Interface is missing"},
+		{object{"NetworkID": netA, "EndpointID": "", "Interface": object{}}, "EndpointID is missing"},
+		{object{"EndpointID": end1, "Interface": object{}}, "NetworkID is missing"},
 		{object{"NetworkID": netA, "EndpointID": end1, "Interface": "eth0"}, "field Interface is a JSON string"},
 		{object{"NetworkID": netA, "EndpointID": 1}, "field EndpointID is a JSON number"},
 	} {
 		d.refused(400, c.says, "CreateEndpoint", c.body)
 	}
+	d.refused(400, "NetworkID is missing", "Join", about("", end1))
+	d.refused(400, "EndpointID is missing", "Join", about(netA, ""))
 	d.refused(500, "network bbbbbbbbbbbb is not known to Weft on this host, though Docker has it: its state directory was lost; remove the network and create it again", "CreateEndpoint", createEndpoint(netB, end1, "10.32.0.2/20"))
 	d.story("")
 	d.holds(before)
