@@ -4,6 +4,7 @@ package status
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/weftnet/weft/netmap"
@@ -93,15 +94,28 @@ type Datapath struct {
 	Error    string    `json:"error,omitempty"`
 }
 
-// HostName is the display name of a host, or its short id.
+// HostName is the display name of a host, or its short id. The name of a member
+// stands alone unless another member has the same: then it is name(shortid). A host
+// that was removed is name(shortid,removed), so it is never taken for its successor.
 func (r *Report) HostName(id netmap.HostID) string {
-	for _, h := range r.Hosts {
-		if h.ID == id && h.Name != "" {
-			return h.Name
-		}
-	}
-	if id.IsZero() {
+	i := slices.IndexFunc(r.Hosts, func(h Host) bool { return h.ID == id && h.Name != "" })
+	switch {
+	case id.IsZero():
 		return "nobody"
+	case i < 0:
+		return id.Short()
+	case r.Hosts[i].State == removed:
+		return r.Hosts[i].Name + "(" + id.Short() + "," + removed + ")"
+	case slices.ContainsFunc(r.Hosts, r.Hosts[i].namesake):
+		return r.Hosts[i].Name + "(" + id.Short() + ")"
 	}
-	return id.Short()
+	return r.Hosts[i].Name
 }
+
+// namesake reports whether another member has the same name.
+func (h Host) namesake(o Host) bool {
+	return o.ID != h.ID && o.Name == h.Name && o.State != removed
+}
+
+// removed is the state of a host that is no member any more.
+const removed = "removed"

@@ -128,3 +128,19 @@ func TestFetchSaysThatNoAgentAnswers(t *testing.T) {
 		t.Errorf("got %v, want ErrNoAgent with what to do", err)
 	}
 }
+
+func TestHostsAreToldApart(t *testing.T) {
+	r := &status.Report{Hosts: []status.Host{
+		{ID: netmap.HostID{0xa1}, Name: "web", State: "alive"}, {ID: netmap.HostID{0xb2}, Name: "web", State: "unreachable"},
+		{ID: netmap.HostID{0xc3}, Name: "db", State: "alive"}, {ID: netmap.HostID{0xd4}, Name: "db", State: "removed"},
+		{ID: netmap.HostID{0xe5}, State: "alive"},
+	}}
+	for id, want := range map[netmap.HostID]string{
+		{0xa1}: "web(a1000000)", {0xb2}: "web(b2000000)", {0xc3}: "db", {0xd4}: "db(d4000000,removed)",
+		{0xe5}: "e5000000", {0xf6}: "f6000000", {}: "nobody",
+	} {
+		if got := r.HostName(id); got != want {
+			t.Errorf("%s is shown as %q, want %q", id.Short(), got, want)
+		}
+	}
+}
