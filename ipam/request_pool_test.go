@@ -115,6 +115,7 @@ func TestPoolRequestsThatMakeNoSense(t *testing.T) {
 		says string
 	}{
 		{ipam.PoolRequest{}, `AddressSpace is "", want "weft"`},
+		{ipam.PoolRequest{AddressSpace: "LocalDefault", Pool: "10.40.0.0/16"}, `AddressSpace is "LocalDefault", want "weft"`},
 		{ipam.PoolRequest{AddressSpace: "weft", Pool: "10.40.0.0"}, `subnet "10.40.0.0" is no prefix`},
 		{ipam.PoolRequest{AddressSpace: "weft", Pool: "10.40.0.0/16", SubPool: "10.41.0.0/24"}, "not inside subnet"},
 		{ipam.PoolRequest{AddressSpace: "weft", SubPool: "10.41.0.0/24"}, "give a --subnet"},

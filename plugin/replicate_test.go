@@ -41,6 +41,9 @@ func TestANetworkAppearsEverywhereAndGoesEverywhere(t *testing.T) {
 		if busy.lookup("web") == "" || len(busy.reported(web).Endpoints) != 1 {
 			t.Error("a network in use was removed")
 		}
+		if !busy.reported(web).Retired {
+			t.Error("status does not tell that it was removed elsewhere")
+		}
 		if err := busy.docker.Remove(t.Context(), "shop"); err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/plugin/plugintest"
 )
 
 func TestReportShowsWhatThereIs(t *testing.T) {
@@ -87,6 +88,23 @@ func TestADatapathThatFailsIsShownAndMended(t *testing.T) {
 			r := h.Report()
 			return len(r.Problems) == 0 && r.Datapath.Error == ""
 		})
+	})
+}
+
+// TestANarrowHostIsNamedByTheOthers: a network shrinks when a host joins whose
+// underlay carries less.
+func TestANarrowHostIsNamedByTheOthers(t *testing.T) {
+	bubble(t, func(_ *testing.T, c *cluster) {
+		wide := up(c, 1)[0]
+		wide.network("web", web)
+		narrow := c.host(wide)
+		narrow.kernel = plugintest.NewKernel(narrow.addr, 1400)
+		narrow.start().ready()
+		wide.problem(soon, "network web", "an MTU of 1350, not 1450", "host host-2")
+		narrow.until("the replica", soon, func() bool { return narrow.lookup("web") != "" })
+		if p := narrow.Report().Problems; len(p) > 0 {
+			c.t.Errorf("the host whose own underlay is the smallest has problems: %q", p)
+		}
 	})
 }
 
