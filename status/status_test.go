@@ -131,8 +131,10 @@ func TestFetchSaysThatNoAgentAnswers(t *testing.T) {
 
 func TestHostsAreToldApart(t *testing.T) {
 	r := &status.Report{Hosts: []status.Host{
-		{ID: netmap.HostID{0xa1}, Name: "web", State: "alive"}, {ID: netmap.HostID{0xb2}, Name: "web", State: "unreachable"},
-		{ID: netmap.HostID{0xc3}, Name: "db", State: "alive"}, {ID: netmap.HostID{0xd4}, Name: "db", State: "removed"},
+		{ID: netmap.HostID{0xa1}, Name: "web", State: "alive"},
+		{ID: netmap.HostID{0xb2}, Name: "web", State: "unreachable"},
+		{ID: netmap.HostID{0xc3}, Name: "db", State: "alive"},
+		{ID: netmap.HostID{0xd4}, Name: "db", State: "removed"},
 		{ID: netmap.HostID{0xe5}, State: "alive"},
 	}}
 	for id, want := range map[netmap.HostID]string{
