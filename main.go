@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -62,11 +63,31 @@ func agentCommand() *cobra.Command {
 		cmd.Flags().Visit(func(f *pflag.Flag) { flags[f.Name] = f.Value.String() })
 		s, err := settings.Load(settings.Source{Environ: os.Environ(), Flags: flags, Version: version})
 		if err != nil {
-			return err
+			err = &plugin.StartError{Err: err}
+		} else {
+			err = runAgent(cmd.Context(), s)
 		}
-		return runAgent(cmd.Context(), s)
+		awaitDocker(cmd.Context(), err)
+		return err
 	}
 	return cmd
+}
+
+// enablePatience is longer than Docker looks for the socket of a plugin that it
+// enables (9.5 s).
+const enablePatience = 30 * time.Second
+
+// awaitDocker keeps a managed plugin that could not start until Docker ends it.
+// Docker starts a plugin again that exits, also while it gives up on it, and a later
+// enable then fails with "id already in use".
+func awaitDocker(ctx context.Context, err error) {
+	if _, failed := errors.AsType[*plugin.StartError](err); !failed || os.Getenv("WEFT_ROOT") == "" {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "weft:", err)
+	limit, cancel := context.WithTimeout(ctx, enablePatience)
+	defer cancel()
+	<-limit.Done()
 }
 
 func runAgent(ctx context.Context, s settings.Settings) error {
@@ -80,7 +101,7 @@ func runAgent(ctx context.Context, s settings.Settings) error {
 	log := logger(s)
 	cfg, err := plugin.OnThisHost(s, version, log)
 	if err != nil {
-		return err
+		return &plugin.StartError{Err: err}
 	}
 	return plugin.Run(ctx, cfg, plugin.SocketPath)
 }

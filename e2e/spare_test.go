@@ -61,7 +61,7 @@ func (s *scene) wipe(ctx context.Context, h *lab.Host) error {
 	for _, step := range []string{
 		"docker ps -aq | xargs -r docker rm -f",
 		// The other host's removal of a network removes it here too, at any moment.
-		"while [ \"$(" + networks + ")\" ]; do " + networks + " | xargs -r docker network rm; done",
+		"while [ \"$(" + networks + ")\" ]; do " + networks + " | xargs -r docker network rm || true; done",
 		"docker plugin ls -q | xargs -r docker plugin rm -f",
 	} {
 		if _, err := h.Exec(ctx, "sh", "-c", step); err != nil {

@@ -19,17 +19,26 @@ const SocketPath = "/run/docker/plugins/weft.sock"
 // kills it after 10 s.
 const closeTimeout = 5 * time.Second
 
-// Run serves Docker until ctx ends. The rooms are opened first: that waits for
+// StartError is why the agent did not begin to serve.
+type StartError struct{ Err error }
+
+// Error implements error.
+func (e *StartError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *StartError) Unwrap() error { return e.Err }
+
+// Run serves Docker until ctx ends. An error before that is a *StartError. The rooms are opened first: that waits for
 // nobody and takes some ten milliseconds, Docker looks for the socket after 500, and
 // an agent that cannot open them must not look enabled.
 func Run(ctx context.Context, cfg Config, socket string) error {
 	a, err := Open(cfg)
 	if err != nil {
-		return err
+		return &StartError{err}
 	}
 	ln, err := rpc.Listen(socket)
 	if err != nil {
-		return errors.Join(err, a.Close())
+		return &StartError{errors.Join(err, a.Close())}
 	}
 	srv := rpc.New(rpc.Config{Routes: a.Routes(), Observe: cfg.observe})
 	ctx, cancel := context.WithCancelCause(ctx)
