@@ -89,25 +89,6 @@ func (b *bench) each(do func(*lab.Host) error) error {
 	return errors.Join(errs[:]...)
 }
 
-// until repeats a check that fails until it does not, or until patience ends.
-func until(ctx context.Context, check func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
 // placeWeft enables the plugin and waits for the network, made on the first host, to
 // appear on the second.
 func (b *bench) placeWeft(ctx context.Context) error {
@@ -124,7 +105,7 @@ func (b *bench) placeWeft(ctx context.Context) error {
 	if _, err := b.client().Docker(ctx, "network", "create", "-d", lab.PluginName, "--ipam-driver", lab.PluginName, name); err != nil {
 		return err
 	}
-	return until(ctx, func() error {
+	return lab.Until(ctx, patience, func() error {
 		_, err := b.server().Docker(ctx, "network", "inspect", name)
 		return err
 	})
@@ -242,7 +223,7 @@ func vxlanCommands(from, to netip.Addr, addr netip.Prefix, pid string) []string 
 // awaitPaths waits until every path's server answers its client.
 func (b *bench) awaitPaths(ctx context.Context) error {
 	for _, path := range paths {
-		err := until(ctx, func() error {
+		err := lab.Until(ctx, patience, func() error {
 			_, err := b.probe(ctx, path, "probe", "roundtrip", "-count", "3", b.to[path])
 			if err == nil {
 				_, err = b.probe(ctx, path, "probe", "roundtrip", "-count", "3", b.toPinned[path])

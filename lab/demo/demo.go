@@ -127,7 +127,7 @@ func (d *demo) status(ctx context.Context, h *lab.Host) (*status.Report, error) 
 func (d *demo) meet(ctx context.Context) error {
 	want := len(d.lab.Hosts())
 	return d.each(func(h *lab.Host) error {
-		return d.until(ctx, func() error {
+		return lab.Until(ctx, patience, func() error {
 			r, err := d.status(ctx, h)
 			if err != nil {
 				return err
@@ -146,25 +146,6 @@ func (d *demo) meet(ctx context.Context) error {
 	})
 }
 
-// until repeats a check that fails until it does not, or until patience ends.
-func (d *demo) until(ctx context.Context, check func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
 // network creates the network on the first host and waits for it on the others.
 func (d *demo) network(ctx context.Context) error {
 	first := d.lab.Host(1)
@@ -174,7 +155,7 @@ func (d *demo) network(ctx context.Context) error {
 		}
 	}
 	return d.each(func(h *lab.Host) error {
-		return d.until(ctx, func() error {
+		return lab.Until(ctx, patience, func() error {
 			_, err := h.Docker(ctx, "network", "inspect", Network)
 			return err
 		})
