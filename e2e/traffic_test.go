@@ -55,7 +55,7 @@ func TestIntegrationFirstPacketArrives(t *testing.T) {
 	for range 5 {
 		out := s.docker(s.lab.Host(1), "run", "--rm", "--net", name, lab.BusyBoxImage, "probe", "ping", "-count", "1", server.addr.String())
 		var row []probe.Reach
-		if err := json.Unmarshal([]byte(out), &row); err != nil || len(row) != 1 || row[0].Received != 1 {
+		if err := json.Unmarshal([]byte(out), &row); err != nil || len(row) != 1 || row[0].Sent != 1 || row[0].Received != 1 {
 			t.Errorf("the first packet of a new container on another host: %s (%v)", out, err)
 		}
 	}

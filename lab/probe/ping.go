@@ -23,7 +23,7 @@ func Ping(ctx context.Context, targets []string, count int) []Reach {
 	for i, target := range targets {
 		all.Go(func() {
 			const every = 20 * time.Millisecond
-			loss, err := MeasureLoss(ctx, target, every, time.Duration(count)*every-every/2, 64)
+			loss, err := exchange(ctx, target, every, count, 64)
 			row[i] = Reach{Target: target, Sent: loss.Sent, Received: loss.Received, P50: loss.Times.P50}
 			if err != nil {
 				row[i].Error = err.Error()

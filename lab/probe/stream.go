@@ -47,6 +47,16 @@ type trace struct {
 // MeasureLoss sends a numbered UDP packet of size bytes (8 or more) to a server every so
 // often, until ctx ends or last is over (0 is until ctx ends), and counts the echoes.
 func MeasureLoss(ctx context.Context, addr string, every, last time.Duration, size int) (Loss, error) {
+	if last > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, last)
+		defer cancel()
+	}
+	return exchange(ctx, addr, every, maxStream, size)
+}
+
+// exchange sends up to count packets, fewer if ctx ends, and waits for their echoes.
+func exchange(ctx context.Context, addr string, every time.Duration, count, size int) (Loss, error) {
 	if every <= 0 || size < 8 {
 		return Loss{}, fmt.Errorf("probe: a packet of %d bytes every %v; it needs 8 bytes or more and a time above 0", size, every)
 	}
@@ -54,16 +64,11 @@ func MeasureLoss(ctx context.Context, addr string, every, last time.Duration, si
 	if err != nil {
 		return Loss{}, fmt.Errorf("probe: %w", err)
 	}
-	if last > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, last)
-		defer cancel()
-	}
 	began := time.Now()
 	var seen trace
 	var reader sync.WaitGroup
 	reader.Go(func() { seen.collect(conn, began) })
-	seen.send(ctx, conn, began, every, size)
+	seen.send(ctx, conn, began, every, count, size)
 	conn.SetReadDeadline(time.Now().Add(patience)) //nolint:errcheck // closing below ends the reader too
 	waited := time.AfterFunc(2*patience, func() { conn.Close() })
 	reader.Wait()
@@ -72,11 +77,11 @@ func MeasureLoss(ctx context.Context, addr string, every, last time.Duration, si
 	return seen.loss(), nil
 }
 
-func (t *trace) send(ctx context.Context, conn net.Conn, began time.Time, every time.Duration, size int) {
+func (t *trace) send(ctx context.Context, conn net.Conn, began time.Time, every time.Duration, count, size int) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	packet := make([]byte, size)
-	for n := range uint64(maxStream) {
+	for n := range uint64(count) {
 		binary.BigEndian.PutUint64(packet, n)
 		t.mu.Lock()
 		t.sent = append(t.sent, time.Since(began))
