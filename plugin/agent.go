@@ -62,6 +62,7 @@ type Config struct {
 	OnCall   func(pid int32)  // hears of every call's process, which is dockerd; may be nil
 	// Clocks reads the machine's clocks; nil: the kernel's. The simulation has its own.
 	Clocks func() (ledger.Moment, error)
+	Rooms  Rooms // nil ones: the real ones
 	Log    *slog.Logger
 }
 
@@ -73,10 +74,10 @@ type Agent struct {
 	mtu      int
 	log      *slog.Logger
 
-	store  *store.Store
-	port   *underlay.Port
-	gossip *gossip.Gossip
-	ledger *ledger.Ledger
+	store  Store
+	port   Port
+	gossip Gossip
+	ledger Ledger
 	ipam   *ipam.IPAM
 	driver *driver.Driver
 	lease  *lease
@@ -100,6 +101,7 @@ type Agent struct {
 // Open opens every room. It waits for no peer and not for Docker; whatever fails
 // here is told at once, because nothing would work without it.
 func Open(cfg Config) (a *Agent, err error) {
+	cfg.Rooms = cfg.Rooms.filled()
 	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), member: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}}
 	_, _ = rand.Read(a.founding[:]) // never fails (crypto/rand)
 	ctx, stop := context.WithCancel(context.Background())
@@ -125,7 +127,7 @@ func Open(cfg Config) (a *Agent, err error) {
 }
 
 func (a *Agent) openStore() (err error) {
-	a.store, err = store.Open(a.cfg.Settings.HostPath(a.cfg.Settings.State))
+	a.store, err = a.cfg.Rooms.Store(a.cfg.Settings.HostPath(a.cfg.Settings.State))
 	if err != nil {
 		return err
 	}
@@ -149,7 +151,7 @@ func (a *Agent) openPort() error {
 	if addr.Is4() {
 		listen = netip.AddrPortFrom(netip.IPv4Unspecified(), a.cfg.Settings.Port)
 	}
-	a.port, err = underlay.Open(underlay.Config{Listen: listen, Network: a.cfg.Network, Log: a.log})
+	a.port, err = a.cfg.Rooms.Port(underlay.Config{Listen: listen, Network: a.cfg.Network, Log: a.log})
 	return err
 }
 
@@ -185,7 +187,7 @@ func (a *Agent) underlay() (netip.Addr, int, error) {
 }
 
 func (a *Agent) openGossip() (err error) {
-	a.gossip, err = gossip.Start(gossip.Config{
+	a.gossip, err = a.cfg.Rooms.Gossip(gossip.Config{
 		Host: a.self, Start: a.identity.Start, Nonce: a.identity.Nonce,
 		Cluster: a.store.Cluster(), Name: a.cfg.Settings.Name, Advertise: a.fact.Underlay, Join: a.cfg.Settings.Join,
 		Underlay: a.port, Packets: a.port.Packets(), Handle: func(name string, h gossip.Handler) { a.port.Handle(name, h) },
@@ -195,7 +197,7 @@ func (a *Agent) openGossip() (err error) {
 }
 
 func (a *Agent) openLedger() (err error) {
-	a.ledger, err = ledger.Open(ledger.Config{
+	a.ledger, err = a.cfg.Rooms.Ledger(ledger.Config{
 		Self: a.self, Start: a.identity.Start, Nonce: a.identity.Nonce, Lineage: a.lineage(),
 		Name: a.fact.Name, Addr: a.fact.Underlay, Cluster: a.store.Cluster(),
 		Dir:         filepath.Join(a.cfg.Settings.HostPath(a.cfg.Settings.State), "ledger"),

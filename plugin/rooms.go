@@ -1,0 +1,120 @@
+package plugin
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/weftnet/weft/gossip"
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/store"
+	"github.com/weftnet/weft/underlay"
+)
+
+// Store is what must survive: who this host is, and a part for each room.
+type Store interface {
+	Identity() store.Identity
+	Acknowledge(start uint64) error
+	Cluster() netmap.ClusterID
+	SetCluster(id netmap.ClusterID) error
+	Bucket(name string) ipam.Disk
+	Close() error
+}
+
+// Gossip is what the hosts tell each other.
+type Gossip interface {
+	View() *netmap.View
+	Subscribe() (changed <-chan struct{}, cancel func())
+	Synced() bool
+	Members() []gossip.Member
+	Refused() []gossip.Refused
+	Announce(set map[netmap.Key]any, del []netmap.Key) error
+	PublishDecisions(d gossip.Decisions) error
+	WaitDecided(ctx context.Context, index uint64) error
+	SetCluster(id netmap.ClusterID)
+	SetKeeper(keeper bool)
+	Close() error
+}
+
+// Ledger is the way to the cluster's decisions.
+type Ledger interface {
+	Do(ctx context.Context, cmd ledger.Command) (ledger.Reply, error)
+	Admit(ctx context.Context) (ledger.Reply, error)
+	Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (ledger.Reply, error)
+	Cluster() netmap.ClusterID
+	Status() ledger.Status
+	Close() error
+}
+
+// Port is the one port that all rooms share.
+type Port interface {
+	ledger.Underlay
+	Packets() *underlay.Packets
+	Close() error
+}
+
+// Rooms opens the rooms that the agent decides with. What is nil is the real one;
+// the exact simulation has its own, in which it decides what happens when.
+type Rooms struct {
+	Store  func(dir string) (Store, error)
+	Port   func(cfg underlay.Config) (Port, error)
+	Gossip func(cfg gossip.Config) (Gossip, error)
+	Ledger func(cfg ledger.Config) (Ledger, error)
+}
+
+func (r Rooms) filled() Rooms {
+	if r.Store == nil {
+		r.Store = openStore
+	}
+	if r.Port == nil {
+		r.Port = openPort
+	}
+	if r.Gossip == nil {
+		r.Gossip = startGossip
+	}
+	if r.Ledger == nil {
+		r.Ledger = openLedger
+	}
+	return r
+}
+
+// disk is a store whose buckets are what the rooms need of them.
+type disk struct{ *store.Store }
+
+// Bucket implements Store.
+func (d disk) Bucket(name string) ipam.Disk { return d.Store.Bucket(name) }
+
+// The real rooms. A nil pointer behind an interface is not nil, hence the form.
+
+func openStore(dir string) (Store, error) {
+	s, err := store.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return disk{s}, nil
+}
+
+func openPort(cfg underlay.Config) (Port, error) {
+	p, err := underlay.Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func startGossip(cfg gossip.Config) (Gossip, error) {
+	g, err := gossip.Start(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+func openLedger(cfg ledger.Config) (Ledger, error) {
+	l, err := ledger.Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
