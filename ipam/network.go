@@ -47,26 +47,30 @@ func (i *IPAM) useSubnet(ctx context.Context, id string, subnet netip.Prefix, bi
 		}
 		s = changed
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	_, had := p.networks[id]
-	p.networks[id] = struct{}{}
-	if err := i.saveSubnet(p, s); err != nil {
-		if !had {
-			delete(p.networks, id)
-		}
+	networks := i.networksOf(p)
+	networks[id] = struct{}{}
+	if err := i.saveSubnet(s, networks); err != nil {
 		return err
 	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	p.networks = networks
 	p.SetSubnet(s)
 	p.opened = time.Time{}
 	return nil
 }
 
-// saveSubnet writes a pool's record. The caller is deciding and holds mu: changes
-// of networks are rare, and a picture that no one can change in between is worth
-// the wait.
-func (i *IPAM) saveSubnet(p *pool, s netmap.Subnet) error {
-	rec := subnetRecord{Subnet: s, Networks: slices.Sorted(maps.Keys(p.networks))}
+// networksOf is a copy of a pool's networks. Only a caller that is deciding may
+// change them, so they stay as they are while it does.
+func (i *IPAM) networksOf(p *pool) map[string]struct{} {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return maps.Clone(p.networks)
+}
+
+// saveSubnet writes a pool's record. The caller is deciding and does not hold mu.
+func (i *IPAM) saveSubnet(s netmap.Subnet, networks map[string]struct{}) error {
+	rec := subnetRecord{Subnet: s, Networks: slices.Sorted(maps.Keys(networks))}
 	if err := i.cfg.Disk.Commit(map[string][]byte{key(kindSubnet, s.Prefix): encode(rec)}); err != nil {
 		return fmt.Errorf("ipam: change of %s was not written down: %w", s.Prefix, err)
 	}
@@ -91,22 +95,40 @@ func (i *IPAM) forgetNetwork(ctx context.Context, id string) (unused []netip.Pre
 		return nil, err
 	}
 	defer leave()
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	for subnet, p := range i.pools {
-		if _, ok := p.networks[id]; !ok {
-			continue
-		}
-		delete(p.networks, id)
-		if err := i.saveSubnet(p, p.Subnet()); err != nil {
-			p.networks[id] = struct{}{}
+	for _, p := range i.poolsOf(id) {
+		networks := i.networksOf(p)
+		delete(networks, id)
+		i.mu.Lock()
+		s := p.Subnet()
+		i.mu.Unlock()
+		if err := i.saveSubnet(s, networks); err != nil {
 			return unused, err
 		}
-		if len(p.networks) == 0 {
-			unused = append(unused, subnet)
+		i.mu.Lock()
+		p.networks = networks
+		i.mu.Unlock()
+		if len(networks) == 0 {
+			unused = append(unused, p.prefix)
 		}
 	}
 	return unused, nil
+}
+
+// poolsOf are the pools that a network uses, sorted.
+func (i *IPAM) poolsOf(id string) (out []*pool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, subnet := range slices.SortedFunc(maps.Keys(i.pools), netip.Prefix.Compare) {
+		if p := i.pools[subnet]; contains(p.networks, id) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func contains(set map[string]struct{}, id string) bool {
+	_, ok := set[id]
+	return ok
 }
 
 // EndpointGone says that no endpoint has these addresses any more. Those that

@@ -89,11 +89,11 @@ func (i *IPAM) reserve(ctx context.Context, p *pool, name string, a netip.Addr) 
 	if err != nil {
 		return s, fmt.Errorf("ipam: %w", err)
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if err := i.saveSubnet(p, s); err != nil {
+	if err := i.saveSubnet(s, i.networksOf(p)); err != nil {
 		return s, err
 	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	p.SetSubnet(s)
 	return s, nil
 }

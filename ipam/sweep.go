@@ -2,7 +2,9 @@ package ipam
 
 import (
 	"context"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -42,10 +44,7 @@ func (i *IPAM) sweep(ctx context.Context) {
 func (i *IPAM) untold() (out []netip.Prefix) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for subnet := range i.releases {
-		out = append(out, subnet)
-	}
-	return out
+	return slices.SortedFunc(maps.Keys(i.releases), netip.Prefix.Compare)
 }
 
 // retell tells the ledger of a release unless the subnet is in use again.
@@ -72,6 +71,7 @@ func (i *IPAM) lost() (out []netip.Addr) {
 			}
 		}
 	}
+	slices.SortFunc(out, netip.Addr.Compare)
 	return out
 }
 
@@ -93,5 +93,6 @@ func (i *IPAM) unused() (out []netip.Prefix) {
 			out = append(out, subnet)
 		}
 	}
+	slices.SortFunc(out, netip.Prefix.Compare)
 	return out
 }

@@ -39,6 +39,10 @@ type lease struct {
 	clock func() (ledger.Moment, error)
 	disk  ipam.Disk
 
+	// writing is held while the disk is written, so that it ends up with what counts
+	// last. Before mu, which is never held that long.
+	writing chan struct{}
+
 	mu        sync.Mutex
 	sent      ledger.Moment // the last renewal that the ledger accepted was sent then
 	fence     *fence
@@ -52,7 +56,7 @@ func openLease(disk ipam.Disk, clock func() (ledger.Moment, error)) (*lease, err
 	if clock == nil {
 		clock = readClocks
 	}
-	l := &lease{clock: clock, disk: disk, changed: make(chan struct{}), wanted: make(chan struct{}, 1)}
+	l := &lease{clock: clock, disk: disk, writing: make(chan struct{}, 1), changed: make(chan struct{}), wanted: make(chan struct{}, 1)}
 	kept, err := disk.Load()
 	if err != nil {
 		return nil, err
@@ -70,10 +74,13 @@ func openLease(disk ipam.Disk, clock func() (ledger.Moment, error)) (*lease, err
 // grant takes in that the ledger accepted a renewal sent at this moment. It lifts a
 // fence that was learnt before.
 func (l *lease) grant(sent ledger.Moment) error {
+	l.writing <- struct{}{}
+	defer func() { <-l.writing }()
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	before := l.fence
 	late := l.sent.Boot == sent.Boot && sent.Up < l.sent.Up
-	fenced := l.fence != nil && l.fence.Learnt.Boot == sent.Boot && sent.Up <= l.fence.Learnt.Up
+	fenced := before != nil && before.Learnt.Boot == sent.Boot && sent.Up <= before.Learnt.Up
+	l.mu.Unlock()
 	if late || fenced {
 		return nil
 	}
@@ -84,7 +91,11 @@ func (l *lease) grant(sent ledger.Moment) error {
 	if err != nil {
 		return fmt.Errorf("plugin: a renewal of the lease was not written down: %w", err)
 	}
-	l.sent, l.fence, l.confirmed = sent, nil, true
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sent = sent; l.fence == before { // else it was learnt meanwhile, and stays
+		l.fence, l.confirmed = nil, true
+	}
 	l.tell()
 	return nil
 }
@@ -93,14 +104,18 @@ func (l *lease) grant(sent ledger.Moment) error {
 // disk or not.
 func (l *lease) revoke(why string) error {
 	now, err := l.clock()
+	learnt := &fence{Why: why, Learnt: now}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.fence != nil && l.fence.Why == why {
+		l.mu.Unlock()
 		return nil
 	}
-	l.fence, l.confirmed = &fence{Why: why, Learnt: now}, true
+	l.fence, l.confirmed = learnt, true
 	l.tell()
-	raw, encErr := json.Marshal(l.fence)
+	l.mu.Unlock()
+	l.writing <- struct{}{}
+	defer func() { <-l.writing }()
+	raw, encErr := json.Marshal(learnt)
 	return errors.Join(err, encErr, l.disk.Commit(map[string][]byte{fenceKey: raw}))
 }
 

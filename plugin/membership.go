@@ -36,23 +36,39 @@ func (a *Agent) belong(ctx context.Context) {
 	changed, unsubscribe := a.gossip.Subscribe()
 	defer unsubscribe()
 	for {
+		due, asked := false, false
 		select {
 		case <-ctx.Done():
 			return
 		case <-poll.C:
+			due = true
 		case <-changed:
-			a.heedFacts()
-			continue
 		case <-a.lease.wanted:
-			if !rest(ctx, joinPause) { // for each request that waits there was a try just now
-				return
-			}
+			asked = true
+		}
+		// What came at once is taken at once: which of them select saw means nothing.
+		due, asked = due || took(poll.C), asked || took(a.lease.wanted)
+		if asked && !rest(ctx, joinPause) { // for each request that waits there was a try just now
+			return
 		}
 		a.heedFacts()
+		if !due && !asked {
+			continue
+		}
 		if a.lease.due() {
 			a.try(ctx, a.renew)
 		}
 		a.tellLease()
+	}
+}
+
+// took reports whether something was waiting in a channel, and takes it.
+func took[T any](c <-chan T) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 
