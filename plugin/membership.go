@@ -31,6 +31,11 @@ func (a *Agent) belong(ctx context.Context) {
 			return
 		}
 	}
+	a.remain(ctx)
+}
+
+// remain keeps the lease, and learns from the facts when it is over.
+func (a *Agent) remain(ctx context.Context) {
 	poll := time.NewTicker(leasePoll)
 	defer poll.Stop()
 	changed, unsubscribe := a.gossip.Subscribe()
