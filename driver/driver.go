@@ -19,6 +19,9 @@ type Networks interface {
 	// LeaveNetwork gives up what a Docker network of this host has of it; last says
 	// that no other Docker network of this host is the same network.
 	LeaveNetwork(ctx context.Context, r NetworkRecord, last bool) error
+	// RejoinNetwork makes the host, under another identity than before, a member of
+	// what the Docker network is a part of; it may be another network by now.
+	RejoinNetwork(ctx context.Context, r NetworkRecord) (netmap.Network, error)
 }
 
 // Facts tells the other hosts about endpoints. No method waits for anybody.
@@ -129,12 +132,16 @@ func (d *Driver) Endpoints() []EndpointRecord {
 }
 
 // Holder is the endpoint of this host that holds an address, also while it is
-// leaving: its port is still there.
-func (d *Driver) Holder(a netip.Addr) (EndpointRecord, bool) {
+// leaving: its port is still there. One that lost its address counts if there is no
+// other: its container still believes that it has it.
+func (d *Driver) Holder(a netip.Addr) (found EndpointRecord, ok bool) {
 	for _, r := range d.Endpoints() {
 		if a.IsValid() && (r.Endpoint.V4 == a || r.Endpoint.V6 == a) {
-			return r, true
+			found, ok = r, true
+			if r.Lost == "" {
+				break
+			}
 		}
 	}
-	return EndpointRecord{}, false
+	return found, ok
 }

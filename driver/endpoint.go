@@ -20,7 +20,11 @@ func (d *Driver) createEndpoint(ctx context.Context, req createEndpointRequest) 
 	if !ok {
 		return createEndpointResponse{}, unknownNetwork(req.NetworkID)
 	}
-	e, err := parseEndpoint(req, n.Network)
+	network, err := d.rejoined(ctx, n)
+	if err != nil {
+		return createEndpointResponse{}, err
+	}
+	e, err := parseEndpoint(req, network)
 	if err != nil {
 		return createEndpointResponse{}, err
 	}
@@ -65,6 +69,8 @@ func (d *Driver) keepEndpoint(ctx context.Context, r EndpointRecord) error {
 	switch {
 	case have.Leaving:
 		return fmt.Errorf("driver: endpoint %s is being deleted; start the container again", short(string(id)))
+	case have.Lost != "":
+		return offMesh(have)
 	case ok:
 		return sameEndpoint(have, r)
 	}
@@ -164,6 +170,9 @@ func (d *Driver) join(ctx context.Context, req joinRequest) (joinResponse, error
 	r, ok := d.Endpoint(id)
 	if !ok {
 		return joinResponse{}, fmt.Errorf("endpoint %s is not known to Weft on this host; stop the container and start it again", short(req.EndpointID))
+	}
+	if r.Lost != "" {
+		return joinResponse{}, offMesh(r)
 	}
 	name, err := d.cfg.Ports.Plug(ctx, r.Endpoint)
 	if err == nil {

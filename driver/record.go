@@ -16,6 +16,9 @@ type NetworkRecord struct {
 	// Leaving is set when Docker removed the network and the ledger has not heard
 	// of it yet.
 	Leaving bool `json:"leaving,omitempty"`
+	// Stray is set when this host took another identity, under which it is no member
+	// of the network yet: see Driver.Rejoin.
+	Stray bool `json:"stray,omitempty"`
 }
 
 // EndpointRecord is one endpoint of this host's Docker.
@@ -26,6 +29,9 @@ type EndpointRecord struct {
 	// Leaving is set when Docker deleted the endpoint and its port or its record
 	// could not be removed yet.
 	Leaving bool `json:"leaving,omitempty"`
+	// Lost says why the endpoint was taken off the mesh although Docker still has it,
+	// empty if it was not: see Driver.Lose.
+	Lost string `json:"lost,omitempty"`
 }
 
 // Keys on disk, and of what calls take turns for.

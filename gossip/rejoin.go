@@ -282,7 +282,7 @@ func (g *Gossip) reportClones(among func(netmap.HostID) bool) {
 
 // reportClone logs a clone and tells the caller, beside all locks. Under g.mu.
 func (g *Gossip) reportClone(c Clone) {
-	g.cfg.Log.Error("gossip: two agents use one host id: a copied or an older disk; stop the copy and run \"weft cleanup\" there",
+	g.cfg.Log.Error("gossip: two agents use one host id: a copied or an older disk; make the copy a new host there (weft host new-identity)",
 		"host", c.Host.String(), "addr", c.A.Addr.String(), "start", c.A.Start, "peer", c.B.Addr.String(), "peer_start", c.B.Start)
 	g.run(func() { g.cfg.OnClone(c) })
 }

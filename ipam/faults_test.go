@@ -86,7 +86,7 @@ func TestAnAddressIsAnsweredOnlyAfterItIsOnDisk(t *testing.T) {
 			t.Error("answered before the disk")
 		}
 		_, err := r.ask(docker, id, "10.40.0.4")
-		r.refuses(netmap.Held, err, "at this moment")
+		r.refuses(netmap.Busy, err, "at this moment")
 		if crash := r.restart(); len(crash.Inventory()[0].Held) != 1 {
 			t.Errorf("held after a crash: %v", crash.Inventory()[0].Held)
 		}

@@ -109,6 +109,7 @@ type pool struct {
 	*Pool
 	prefix   netip.Prefix        // of the subnet; never changes
 	gone     bool                // is being released: nothing may begin
+	stray    bool                // the ledger does not know this host as a holder: see Retake
 	networks map[string]struct{} // Docker's ids
 	opened   time.Time           // of the last RequestPool, while it may be followed by requests for reservations
 	asked    map[netip.Addr]bool // reservations that were asked for since then
@@ -123,7 +124,7 @@ type pool struct {
 func newPool(r subnetRecord) *pool {
 	p := &pool{
 		Pool: NewPool(r.Subnet), prefix: r.Subnet.Prefix, networks: map[string]struct{}{}, asked: map[netip.Addr]bool{},
-		since: map[netip.Addr]time.Time{}, made: time.Now(), unsure: true,
+		since: map[netip.Addr]time.Time{}, made: time.Now(), unsure: true, stray: r.Stray,
 	}
 	for _, id := range r.Networks {
 		p.networks[id] = struct{}{}

@@ -20,6 +20,11 @@ func (i *IPAM) NetworkCreated(ctx context.Context, id string, subnets []netip.Pr
 	if err := bits.meant(subnets); err != nil {
 		return err
 	}
+	for _, subnet := range subnets {
+		if err := i.Retake(ctx, subnet); err != nil {
+			return err
+		}
+	}
 	leave, err := i.decide(ctx)
 	if err != nil {
 		return err
@@ -49,7 +54,7 @@ func (i *IPAM) useSubnet(ctx context.Context, id string, subnet netip.Prefix, bi
 	}
 	networks := i.networksOf(p)
 	networks[id] = struct{}{}
-	if err := i.saveSubnet(s, networks); err != nil {
+	if err := i.saveSubnet(s, networks, false); err != nil {
 		return err
 	}
 	i.mu.Lock()
@@ -69,8 +74,8 @@ func (i *IPAM) networksOf(p *pool) map[string]struct{} {
 }
 
 // saveSubnet writes a pool's record. The caller is deciding and does not hold mu.
-func (i *IPAM) saveSubnet(s netmap.Subnet, networks map[string]struct{}) error {
-	rec := subnetRecord{Subnet: s, Networks: slices.Sorted(maps.Keys(networks))}
+func (i *IPAM) saveSubnet(s netmap.Subnet, networks map[string]struct{}, stray bool) error {
+	rec := subnetRecord{Subnet: s, Networks: slices.Sorted(maps.Keys(networks)), Stray: stray}
 	if err := i.cfg.Disk.Commit(map[string][]byte{key(kindSubnet, s.Prefix): encode(rec)}); err != nil {
 		return fmt.Errorf("ipam: change of %s was not written down: %w", s.Prefix, err)
 	}
@@ -101,7 +106,7 @@ func (i *IPAM) forgetNetwork(ctx context.Context, id string) (unused []netip.Pre
 		i.mu.Lock()
 		s := p.Subnet()
 		i.mu.Unlock()
-		if err := i.saveSubnet(s, networks); err != nil {
+		if err := i.saveSubnet(s, networks, i.isStray(p)); err != nil {
 			return unused, err
 		}
 		i.mu.Lock()
@@ -199,7 +204,7 @@ func (i *IPAM) cedable(p *pool, a netip.Addr) (inBlock bool, err error) {
 	case p.gone:
 		return false, released(p.prefix)
 	case p.Busy(a):
-		return false, netmap.Refuse(netmap.Held, "%s is being handed out or taken back at this moment; try again", a)
+		return false, netmap.Refuse(netmap.Busy, "%s is being handed out or taken back at this moment; try again", a)
 	case used.Held:
 		return false, netmap.Refuse(netmap.Held, "%s is held by %s", a, i.describe(a))
 	case p.Never(a):

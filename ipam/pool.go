@@ -20,6 +20,7 @@ type Use struct {
 	Name    string `json:"name,omitempty"`    // container name where Docker tells it (29+)
 	Caller  string `json:"caller,omitempty"`  // the dockerd that asked for it last
 	Leaving bool   `json:"leaving,omitempty"` // released by Docker while its endpoint still was there
+	Lost    bool   `json:"lost,omitempty"`    // held by a container, but another host's: see IPAM.Lose
 }
 
 // Pool is what this host holds of one subnet. It is pure and deterministic: no

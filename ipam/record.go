@@ -27,6 +27,7 @@ const (
 type subnetRecord struct {
 	Subnet   netmap.Subnet `json:"subnet"`
 	Networks []string      `json:"networks,omitempty"` // Docker's ids of the networks on it, sorted
+	Stray    bool          `json:"stray,omitempty"`    // used under an earlier identity: see IPAM.Retake
 }
 
 func key(kind string, id fmt.Stringer) string { return kind + "/" + id.String() }

@@ -60,7 +60,7 @@ func parseAddr(s string) (netip.Addr, error) {
 // lost meanwhile: the id that Docker stored says which it is.
 func (i *IPAM) pool(ctx context.Context, subnet netip.Prefix) (*pool, error) {
 	if p := i.lookup(subnet); p != nil {
-		return p, nil
+		return p, i.Retake(ctx, subnet)
 	}
 	return i.makePool(ctx, poolAsk{want: subnet, v6: subnet.Addr().Is6()})
 }
@@ -89,7 +89,7 @@ func (i *IPAM) reserve(ctx context.Context, p *pool, name string, a netip.Addr) 
 	if err != nil {
 		return s, fmt.Errorf("ipam: %w", err)
 	}
-	if err := i.saveSubnet(s, i.networksOf(p)); err != nil {
+	if err := i.saveSubnet(s, i.networksOf(p), false); err != nil {
 		return s, err
 	}
 	i.mu.Lock()
@@ -201,7 +201,7 @@ func (i *IPAM) free(p *pool, a netip.Addr) error {
 	use, _ := p.Used(a)
 	leaving := i.holder(a) != ""
 	switch {
-	case !use.Held || p.gone || leaving && use.Leaving:
+	case !use.Held || p.gone || leaving && use.Leaving && !use.Lost:
 		i.mu.Unlock()
 		return nil
 	case p.Busy(a):
@@ -209,6 +209,10 @@ func (i *IPAM) free(p *pool, a netip.Addr) error {
 		return busy(a)
 	}
 	p.Begin(a)
+	if use.Lost || !leaving && !p.Mine(a) {
+		i.mu.Unlock()
+		return i.forgetLost(p, a)
+	}
 	use.Held, use.Leaving, use.Caller = leaving, leaving, ""
 	if !leaving {
 		use.Seq = p.NextSeq()

@@ -79,8 +79,13 @@ func (i *IPAM) standing(p *pool, a netip.Addr, use Use) (next, error) {
 		return 0, netmap.Refuse(netmap.Held, "ipam: %s is reserved in subnet %s (--aux-address); choose another address", a, s.Prefix)
 	case p.Busy(a):
 		return 0, busy(a)
+	case used.Lost:
+		return 0, given(a, i.describe(a))
 	case used.Held && !i.again(p, a, used, use):
 		return 0, netmap.Refuse(netmap.Held, "ipam: %s is held by %s on this host; stop that container or choose another address", a, i.describe(a))
+	case p.unproven(a):
+		p.Begin(a)
+		return claim, nil
 	case used.Held:
 		// The same right once more: only who asked is new.
 	case len(p.networks) == 0:
@@ -117,7 +122,7 @@ func impossible(a netip.Addr, s netmap.Subnet) error {
 }
 
 func busy(a netip.Addr) error {
-	return netmap.Refuse(netmap.Held, "ipam: %s is being handed out or taken back at this moment; try again", a)
+	return netmap.Refuse(netmap.Busy, "ipam: %s is being handed out or taken back at this moment; try again", a)
 }
 
 // again reports whether a request for a held address repeats what another dockerd

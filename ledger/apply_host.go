@@ -29,7 +29,7 @@ func (t *step) authorize() *netmap.Refusal {
 	case t.self == nil:
 		return netmap.Refuse(netmap.Unknown, "host %s is not admitted to cluster %s; its agent must join first", c.Host.Short(), t.cluster)
 	case t.self.Removed:
-		return netmap.Refuse(netmap.Fenced, "%s was removed from the cluster; to take it in again as a new host, stop its containers and run weft cleanup there", t.hostName(c.Host))
+		return netmap.Refuse(netmap.Removed, "%s was removed from the cluster; its agent makes it a new host, which asks for the addresses of its running containers again", t.hostName(c.Host))
 	}
 	return t.fence(t.self)
 }
@@ -43,13 +43,13 @@ func (t *step) fence(h *host) *netmap.Refusal {
 	case shown == h.birth:
 		return nil
 	case shown.Start == h.birth.Start:
-		return netmap.Refuse(netmap.Fenced, "two machines run with the identity of %s: both show start %d, with different nonces; make the copy a new host: stop its containers and run weft cleanup there", t.hostName(h.ID), shown.Start)
+		return netmap.Refuse(netmap.Fenced, "two machines run with the identity of %s: both show start %d, with different nonces; make the copy a new host there (weft host new-identity)", t.hostName(h.ID), shown.Start)
 	case shown.Start < h.birth.Start:
-		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but start %d was seen already: its disk is an old copy, or a clone of it runs elsewhere; make it a new host: stop its containers and run weft cleanup there", t.hostName(h.ID), shown.Start, h.birth.Start)
+		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but start %d was seen already: its disk is an old copy, or a clone of it runs elsewhere; make it a new host there (weft host new-identity)", t.hostName(h.ID), shown.Start, h.birth.Start)
 	case t.cmd.Kind != KindAdmit:
 		return netmap.Refuse(netmap.Unknown, "%s must be admitted again after its start %d before it asks for anything", t.hostName(h.ID), shown.Start)
 	case len(t.cmd.Admit.Lineage) > 0 && !slices.Contains(t.cmd.Admit.Lineage, h.birth):
-		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but its disk does not know start %d, which was seen already: it is an old copy, or a clone of it runs elsewhere; make it a new host: stop its containers and run weft cleanup there", t.hostName(h.ID), shown.Start, h.birth.Start)
+		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but its disk does not know start %d, which was seen already: it is an old copy, or a clone of it runs elsewhere; make it a new host there (weft host new-identity)", t.hostName(h.ID), shown.Start, h.birth.Start)
 	}
 	return nil
 }

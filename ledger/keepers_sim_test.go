@@ -91,7 +91,7 @@ func TestRemovedHostsStopKeeping(t *testing.T) {
 			return len(s.voters()) == 3 && !slices.Contains(s.voters(), hostID(victim.n))
 		})
 		_, err := victim.ledger.Do(s.t.Context(), ensure())
-		if !errors.Is(err, &netmap.Refusal{Kind: netmap.Fenced}) {
+		if !errors.Is(err, &netmap.Refusal{Kind: netmap.Removed}) {
 			s.t.Errorf("the removed host got %v", err)
 		}
 	})
@@ -116,7 +116,7 @@ func TestSilentHostsAreRemoved(t *testing.T) {
 		})
 		h.reboot()
 		_, err := h.ledger.Do(s.t.Context(), ensure())
-		if !errors.Is(err, &netmap.Refusal{Kind: netmap.Fenced}) {
+		if !errors.Is(err, &netmap.Refusal{Kind: netmap.Removed}) {
 			s.t.Errorf("the removed host got %v", err)
 		}
 	})

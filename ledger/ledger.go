@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
 
@@ -309,12 +308,10 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // Forget removes the log of an identity that this host has given up. The ledger
-// must not be open on the directory.
+// must not be open on the directory. Repeating it, also after a crash in the middle,
+// changes nothing.
 func Forget(dir string) error {
-	if !hasLog(dir) {
-		return nil
-	}
-	if err := wipe(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := wipe(dir); err != nil {
 		return fmt.Errorf("ledger: forget %s: %w", dir, err)
 	}
 	return nil

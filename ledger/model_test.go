@@ -64,7 +64,7 @@ func TestAgainstNaiveModel(t *testing.T) {
 			request++
 			cmd.Host, cmd.Request, cmd.Settled = hostID(host), request, 1
 			r := c.do(cmd)
-			if m.gone[host] && (r.Refusal == nil || r.Refusal.Kind != netmap.Fenced) {
+			if m.gone[host] && (r.Refusal == nil || r.Refusal.Kind != netmap.Removed) {
 				rt.Fatalf("%s of a removed host was answered %+v", cmd.Kind, r)
 			}
 			if r.Refusal == nil {

@@ -201,9 +201,9 @@ func (k *keeper) stop() error {
 	return nil
 }
 
-// wipe removes a stopped keeper's files.
+// wipe removes a stopped keeper's files, as far as they are there.
 func wipe(dir string) error {
-	return errors.Join(os.Remove(filepath.Join(dir, logFile)), os.RemoveAll(filepath.Join(dir, "snapshots")))
+	return errors.Join(os.RemoveAll(filepath.Join(dir, logFile)), os.RemoveAll(filepath.Join(dir, "snapshots")))
 }
 
 // lineLog passes raft's own lines on. What raft warns of, such as an election, is

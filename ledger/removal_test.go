@@ -49,7 +49,7 @@ func TestRemovalWaitsForTheLease(t *testing.T) {
 			if len(cl.last) != 0 {
 				t.Errorf("the second removal changed %v", cl.last)
 			}
-			cl.refused(Command{Kind: KindRenew, Host: hostID(2)}, netmap.Fenced)
+			cl.refused(Command{Kind: KindRenew, Host: hostID(2)}, netmap.Removed)
 		})
 	}
 }

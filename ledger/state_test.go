@@ -231,9 +231,9 @@ func TestRemovedHostsOwnNothing(t *testing.T) {
 	if len(c.last) != 0 {
 		t.Errorf("removing twice changed %v", c.last)
 	}
-	c.refused(Command{Kind: KindRenew, Host: hostID(2)}, netmap.Fenced, "host-2", "weft cleanup")
-	c.refused(Command{Kind: KindAdmit, Host: hostID(2), Start: 9, Admit: &Admit{Name: "back"}}, netmap.Fenced)
-	c.refused(grant(2, "10.40.0.0/24"), netmap.Fenced)
+	c.refused(Command{Kind: KindRenew, Host: hostID(2)}, netmap.Removed, "host-2", "new host")
+	c.refused(Command{Kind: KindAdmit, Host: hostID(2), Start: 9, Admit: &Admit{Name: "back"}}, netmap.Removed)
+	c.refused(grant(2, "10.40.0.0/24"), netmap.Removed)
 	c.refused(Command{Kind: KindRemove, Host: hostID(1), Remove: &Remove{Target: hostID(5)}}, netmap.Unknown)
 	facts := factsOf(c.state.Changes())
 	for _, key := range []netmap.Key{netmap.NetworkKey(n.ID), netmap.BlockKey(b.Prefix), netmap.ClaimKey(ip("10.40.0.200"))} {

@@ -15,7 +15,9 @@ const (
 	Conflict  RefusalKind = "conflict"  // exists with other options
 	NoQuorum  RefusalKind = "no-quorum" // no majority of keepers within the deadline
 	Foreign   RefusalKind = "foreign"   // belongs to another cluster
-	Fenced    RefusalKind = "fenced"    // removed host, old disk or clone
+	Fenced    RefusalKind = "fenced"    // old disk or clone
+	Removed   RefusalKind = "removed"   // the asking host was removed from the cluster for good
+	Busy      RefusalKind = "busy"      // is changing at this moment, or cannot be asked: try again
 	BadInput  RefusalKind = "bad-input" // cannot be parsed or makes no sense
 )
 

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -83,6 +82,8 @@ type Agent struct {
 	lease  *lease
 
 	member   chan struct{} // closed once this host is a member
+	ended    chan struct{} // closed once this identity is given up
+	end      sync.Once     // closes it
 	kick     chan struct{} // wakes the reconciling loop
 	tasks    sync.WaitGroup
 	stop     context.CancelFunc
@@ -102,7 +103,7 @@ type Agent struct {
 // here is told at once, because nothing would work without it.
 func Open(cfg Config) (a *Agent, err error) {
 	cfg.Rooms = cfg.Rooms.filled()
-	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), member: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}}
+	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), member: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}}
 	_, _ = rand.Read(a.founding[:]) // never fails (crypto/rand)
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop
@@ -120,7 +121,7 @@ func Open(cfg Config) (a *Agent, err error) {
 	if err := a.announceSelf(); err != nil {
 		return nil, err
 	}
-	for _, task := range []func(context.Context){a.belong, a.reconcile, a.settle, a.replicate} {
+	for _, task := range []func(context.Context){a.belong, a.reconcile, a.settle, a.replicate, a.regain} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil
@@ -131,10 +132,15 @@ func (a *Agent) openStore() (err error) {
 	if err != nil {
 		return err
 	}
+	if a.lease, err = openLease(a.store.Bucket("lease"), a.cfg.Clocks); err != nil {
+		return err
+	}
+	if err := a.becomeNew(); err != nil {
+		return err
+	}
 	a.identity = a.store.Identity()
 	a.self = a.identity.Host
-	a.lease, err = openLease(a.store.Bucket("lease"), a.cfg.Clocks)
-	return err
+	return nil
 }
 
 func (a *Agent) openPort() error {
@@ -200,7 +206,7 @@ func (a *Agent) openLedger() (err error) {
 	a.ledger, err = a.cfg.Rooms.Ledger(ledger.Config{
 		Self: a.self, Start: a.identity.Start, Nonce: a.identity.Nonce, Lineage: a.lineage(),
 		Name: a.fact.Name, Addr: a.fact.Underlay, Cluster: a.store.Cluster(),
-		Dir:         filepath.Join(a.cfg.Settings.HostPath(a.cfg.Settings.State), "ledger"),
+		Dir:         a.ledgerDir(),
 		RemoveAfter: a.cfg.Settings.RemoveAfter,
 		Underlay:    a.port, Members: a.ledgerMembers, OnChange: a.publish, OnKeeper: a.keeps, Log: a.log,
 	})
@@ -280,7 +286,7 @@ func (a *Agent) problem(topic, sentence string) {
 }
 
 func (a *Agent) foundClone(c gossip.Clone) {
-	a.problem("clone "+c.Host.String(), fmt.Sprintf("two agents use the identity of host %s: one at %s and one at %s; stop the copy and give it an empty state directory", c.Host.Short(), c.A.Addr, c.B.Addr))
+	a.problem("clone "+c.Host.String(), fmt.Sprintf("two agents use the identity of host %s: one at %s and one at %s; the one that hands out nothing says so, and weft host new-identity makes it a host of its own", c.Host.Short(), c.A.Addr, c.B.Addr))
 	if c.Host == a.self {
 		a.lease.question() // the ledger knows which of the two may go on
 	}

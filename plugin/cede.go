@@ -63,7 +63,7 @@ func (a *Agent) askOwner(ctx context.Context, id netmap.HostID, q cedeQuestion) 
 	view := a.gossip.View()
 	owner := a.underlayOf(view, id)
 	if !owner.IsValid() {
-		return netmap.Claim{}, a.nameHolder(q.Addr, netmap.Refuse(netmap.Held, "address %s belongs to host %s, which was not heard of; wait until it is back or choose another --ip", q.Addr, id.Short()))
+		return netmap.Claim{}, a.nameHolder(q.Addr, netmap.Refuse(netmap.Busy, "address %s belongs to host %s, which was not heard of; wait until it is back or choose another --ip", q.Addr, id.Short()))
 	}
 	body, err := json.Marshal(q)
 	if err != nil {
@@ -75,7 +75,7 @@ func (a *Agent) askOwner(ctx context.Context, id netmap.HostID, q cedeQuestion) 
 	case errors.As(err, &refusal):
 		return netmap.Claim{}, a.nameHolder(q.Addr, netmap.Refuse(refusal.Kind, "host %s keeps the address: %s", hostName(view, id), refusal.Text))
 	case err != nil:
-		return netmap.Claim{}, a.nameHolder(q.Addr, netmap.Refuse(netmap.Held, "address %s belongs to host %s, which does not answer (%v); wait until it is back or choose another --ip", q.Addr, hostName(view, id), err))
+		return netmap.Claim{}, a.nameHolder(q.Addr, netmap.Refuse(netmap.Busy, "address %s belongs to host %s, which does not answer (%v); wait until it is back or choose another --ip", q.Addr, hostName(view, id), err))
 	}
 	var c netmap.Claim
 	if err := json.Unmarshal(answer, &c); err != nil {
@@ -110,7 +110,7 @@ func (a *Agent) serveCede(ctx context.Context, _ netip.AddrPort, body []byte) ([
 		return nil, netmap.Refuse(netmap.BadInput, "the request to cede an address cannot be read: %v", err)
 	}
 	if !a.ceding.begin(q.Addr, q.To) {
-		return nil, netmap.Refuse(netmap.Held, "%s is being ceded to another host at this moment; try again", q.Addr)
+		return nil, netmap.Refuse(netmap.Busy, "%s is being ceded to another host at this moment; try again", q.Addr)
 	}
 	defer a.ceding.end(q.Addr)
 	if err := a.ipam.Cede(q.Subnet, q.Addr, q.To); err != nil {

@@ -23,10 +23,10 @@ func TestOfAHostAndItsCopyOneHandsOut(t *testing.T) {
 		}
 		twin.start().ready()
 		original.problem(5*time.Minute, "two agents use the identity", "192.0.2.3", "192.0.2.4")
-		original.problem(10*time.Second, "shows start 1", "start 2 was seen", "weft cleanup")
+		original.problem(10*time.Second, "shows start 1", "start 2 was seen", "weft host new-identity")
 		begin := time.Now()
 		_, err := original.docker.Run(t.Context(), "after", network, addr(""))
-		fails(t, begin, err, "shows start 1", "start 2 was seen", "weft cleanup")
+		fails(t, begin, err, "shows start 1", "start 2 was seen", "weft host new-identity")
 		if twin.Report().State != "ready" {
 			t.Error("neither of the two may go on")
 		}

@@ -141,6 +141,26 @@ func (h *host) restart() {
 	h.start()
 }
 
+// reborn waits until the host gives its identity up, and opens its agent anew, as
+// plugin.Run does.
+func (h *host) reborn() {
+	h.c.t.Helper()
+	h.until("the identity is given up", 2*time.Minute, func() bool {
+		select {
+		case <-h.Ended():
+			return true
+		default:
+			return false
+		}
+	})
+	former := h.Report().Self
+	h.restart()
+	if h.Report().Self == former {
+		h.c.t.Errorf("%s has its old identity still", h.set.Name)
+	}
+	h.ready()
+}
+
 // up starts n hosts that join the first and waits until all are members. change
 // may alter what they were told.
 func up(c *cluster, n int, change ...func(*host)) []*host {

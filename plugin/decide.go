@@ -74,7 +74,7 @@ func (a *Agent) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap.B
 // for.
 func (a *Agent) Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr) (netmap.Claim, error) {
 	if to, is := a.ceding.to(addr); is {
-		return netmap.Claim{}, netmap.Refuse(netmap.Held, "address %s is being ceded to host %s at this moment; choose another --ip, or try again", addr, hostName(a.gossip.View(), to))
+		return netmap.Claim{}, netmap.Refuse(netmap.Busy, "address %s is being ceded to host %s at this moment; choose another --ip, or try again", addr, hostName(a.gossip.View(), to))
 	}
 	r, err := a.decide(ctx, ledger.Command{Kind: ledger.KindClaim, Claim: &ledger.Claim{Subnet: subnet, Addr: addr}})
 	if err == nil {
@@ -87,11 +87,12 @@ func (a *Agent) Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr)
 }
 
 // nameHolder puts the container that holds an address into the error, where the
-// facts know it.
+// facts know it. An endpoint of this host that another identity announces is none: this
+// host had that identity before, or has a copy.
 func (a *Agent) nameHolder(addr netip.Addr, err error) error {
 	view := a.gossip.View()
 	for _, e := range view.Endpoints {
-		if e.V4 == addr || e.V6 == addr {
+		if _, mine := a.driver.Endpoint(e.ID); !mine && (e.V4 == addr || e.V6 == addr) {
 			return netmap.Refuse(netmap.Held, "address %s is held by %s on host %s; choose another --ip, or stop that container", addr, endpointName(e.Endpoint), hostName(view, e.Host))
 		}
 	}

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"cmp"
 	"net/netip"
 
 	"github.com/weftnet/weft/gossip"
@@ -17,7 +18,7 @@ func (a *Agent) announceSelf() error {
 	a.told = true
 	a.mu.Unlock()
 	for _, r := range a.driver.Endpoints() {
-		if r.Joined {
+		if r.Joined && a.rightful(r.Endpoint) {
 			facts[netmap.EndpointKey(r.Endpoint.ID)] = r.Endpoint
 		}
 	}
@@ -54,8 +55,12 @@ func (a *Agent) announce(set map[netmap.Key]any, del ...netmap.Key) {
 	a.wake()
 }
 
-// Announce implements driver.Facts.
+// Announce implements driver.Facts. What this host is still to ask for is not told.
 func (a *Agent) Announce(e netmap.Endpoint) {
+	if !a.rightful(e) {
+		a.wake()
+		return
+	}
 	a.mu.Lock()
 	e.Name = a.names[e.ID]
 	a.mu.Unlock()
@@ -85,7 +90,7 @@ func (a *Agent) holder(addr netip.Addr) string {
 	}
 	e := r.Endpoint
 	a.mu.Lock()
-	e.Name = a.names[e.ID]
+	e.Name = cmp.Or(a.names[e.ID], e.Name)
 	a.mu.Unlock()
 	return endpointName(e)
 }

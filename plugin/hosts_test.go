@@ -18,8 +18,8 @@ func (h *host) sees(other *host, state string) bool {
 }
 
 // TestARemovedHostHandsOutNothing: two operators remove it at the same moment while
-// it is away; back with its disk it says so and gives no address, nor after a
-// restart with nobody to ask.
+// it is away; back with its disk it gives no address, nor after a restart with nobody
+// to ask, before it is a host again.
 func TestARemovedHostHandsOutNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3)
@@ -54,16 +54,19 @@ func TestARemovedHostHandsOutNothing(t *testing.T) {
 		gone.heal()
 		gone.start()
 		gone.problem(15*time.Second, "removed from the cluster")
-		refused := func(name string) {
+		refused := func(name, why string) {
 			t.Helper()
 			begin := time.Now()
 			_, err := gone.docker.Run(t.Context(), name, network, addr(""))
-			fails(t, begin, err, "removed from the cluster")
+			fails(t, begin, err, why)
 		}
-		refused("back")
+		refused("back", "removed from the cluster")
 		gone.cut()
 		gone.restart()
-		refused("back, and alone")
+		refused("back, and alone", "no other host is reachable")
+		gone.heal()
+		gone.ready()
+		gone.run("a member again", network, "")
 	})
 }
 
@@ -80,6 +83,8 @@ func TestARemovalReachesAHostThatRuns(t *testing.T) {
 		begin := time.Now()
 		_, err := hosts[1].docker.Run(t.Context(), "after", network, addr(""))
 		fails(t, begin, err, "removed from the cluster")
+		hosts[1].reborn()
+		hosts[1].run("after", network, "")
 	})
 }
 

@@ -22,14 +22,19 @@ const (
 )
 
 const (
-	leaseKey = "sent"
-	fenceKey = "fence"
+	leaseKey  = "sent"
+	fenceKey  = "fence"
+	formerKey = "former" // the fence of the identity before this one
 )
 
 // fence says that this identity may hand out nothing any more.
 type fence struct {
+	Host   netmap.HostID `json:"host"`
 	Why    string        `json:"why"`
 	Learnt ledger.Moment `json:"learnt"`
+	// Renounced says that the identity is given up: the next start of the agent begins
+	// with another one (becomeNew). Nothing lifts that.
+	Renounced bool `json:"renounced,omitempty"`
 }
 
 // lease is this host's right to hand out addresses: until when, by its own clocks,
@@ -46,6 +51,8 @@ type lease struct {
 	mu        sync.Mutex
 	sent      ledger.Moment // the last renewal that the ledger accepted was sent then
 	fence     *fence
+	kept      fence // as it is on disk
+	former    *fence
 	confirmed bool          // the ledger has answered this start of the agent
 	changed   chan struct{} // closed and replaced at each change
 	wanted    chan struct{} // somebody waits for a renewal
@@ -61,25 +68,28 @@ func openLease(disk ipam.Disk, clock func() (ledger.Moment, error)) (*lease, err
 	if err != nil {
 		return nil, err
 	}
-	for key, into := range map[string]any{leaseKey: &l.sent, fenceKey: &l.fence} {
+	for key, into := range map[string]any{leaseKey: &l.sent, fenceKey: &l.fence, formerKey: &l.former} {
 		if raw, ok := kept[key]; ok {
 			if err := json.Unmarshal(raw, into); err != nil {
 				return nil, fmt.Errorf("plugin: the record %q of the lease cannot be read; was it written by a newer release? %w", key, err)
 			}
 		}
 	}
+	if l.fence != nil {
+		l.kept = *l.fence
+	}
 	return l, nil
 }
 
 // grant takes in that the ledger accepted a renewal sent at this moment. It lifts a
-// fence that was learnt before.
+// fence that was learnt before, unless the identity is renounced.
 func (l *lease) grant(sent ledger.Moment) error {
 	l.writing <- struct{}{}
 	defer func() { <-l.writing }()
 	l.mu.Lock()
 	before := l.fence
 	late := l.sent.Boot == sent.Boot && sent.Up < l.sent.Up
-	fenced := before != nil && before.Learnt.Boot == sent.Boot && sent.Up <= before.Learnt.Up
+	fenced := before != nil && (before.Renounced || before.Learnt.Boot == sent.Boot && sent.Up <= before.Learnt.Up)
 	l.mu.Unlock()
 	if late || fenced {
 		return nil
@@ -93,6 +103,7 @@ func (l *lease) grant(sent ledger.Moment) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.kept = fence{}
 	if l.sent = sent; l.fence == before { // else it was learnt meanwhile, and stays
 		l.fence, l.confirmed = nil, true
 	}
@@ -100,23 +111,63 @@ func (l *lease) grant(sent ledger.Moment) error {
 	return nil
 }
 
-// revoke takes in that the ledger refuses this identity. It counts at once, on
-// disk or not.
-func (l *lease) revoke(why string) error {
+// revoke takes in that this identity may hand out nothing any more. It counts at
+// once, on disk or not. A renounced identity stays renounced.
+func (l *lease) revoke(f fence) error {
 	now, err := l.clock()
-	learnt := &fence{Why: why, Learnt: now}
-	l.mu.Lock()
-	if l.fence != nil && l.fence.Why == why {
-		l.mu.Unlock()
+	f.Learnt = now
+	if !l.take(f) {
 		return nil
 	}
-	l.fence, l.confirmed = learnt, true
-	l.tell()
-	l.mu.Unlock()
 	l.writing <- struct{}{}
 	defer func() { <-l.writing }()
-	raw, encErr := json.Marshal(learnt)
-	return errors.Join(err, encErr, l.disk.Commit(map[string][]byte{fenceKey: raw}))
+	l.mu.Lock()
+	f = *l.fence // the newest, which no earlier one may replace on disk
+	l.mu.Unlock()
+	raw, encErr := json.Marshal(f)
+	if err := errors.Join(err, encErr, l.disk.Commit(map[string][]byte{fenceKey: raw})); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept = f
+	return nil
+}
+
+// take makes a fence count in memory; it reports whether there is something to be
+// written.
+func (l *lease) take(f fence) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if old := l.fence; old == nil || !old.Renounced && (old.Why != f.Why || f.Renounced) {
+		l.fence = &f
+		l.tell()
+	}
+	l.confirmed = true
+	return l.kept != *l.fence
+}
+
+// renounce ends what becomeNew did: the identity that was renounced is the former
+// one, and the present one has no lease yet.
+func (l *lease) renounce() error {
+	f, _ := l.renounced()
+	raw, err := json.Marshal(f)
+	if err == nil {
+		err = l.disk.Commit(map[string][]byte{formerKey: raw}, fenceKey, leaseKey)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		l.former, l.fence, l.kept, l.sent = &f, nil, fence{}, ledger.Moment{}
+	}
+	return err
+}
+
+// renounced is the fence of an identity that is given up, on disk; false if it is not.
+func (l *lease) renounced() (fence, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.kept, l.kept.Renounced
 }
 
 // tell wakes whoever waits for a change. The caller holds mu.

@@ -103,15 +103,14 @@ func (a *Agent) try(ctx context.Context, do func(context.Context) error) bool {
 	return err == nil
 }
 
-// heedFence ends the lease if the ledger refuses this identity.
+// heedFence ends the lease if the ledger refuses this identity. One that was removed
+// from the cluster is given up.
 func (a *Agent) heedFence(err error) {
 	var refusal *netmap.Refusal
-	if !errors.As(err, &refusal) || refusal.Kind != netmap.Fenced {
+	if !errors.As(err, &refusal) || refusal.Kind != netmap.Fenced && refusal.Kind != netmap.Removed {
 		return
 	}
-	if err := a.lease.revoke(refusal.Text); err != nil {
-		a.problem("lease", err.Error())
-	}
+	a.revoke(fence{Host: a.self, Why: refusal.Text, Renounced: refusal.Kind == netmap.Removed})
 }
 
 // renew has the ledger note that this host is there. The lease counts from before
@@ -139,7 +138,8 @@ func (a *Agent) mayHandOut(ctx context.Context) error {
 }
 
 func (a *Agent) heedFacts() {
-	if h, known := a.gossip.View().Host(a.self); known && h.Entry.Removed && !a.lease.fenced() {
+	_, renounced := a.lease.renounced()
+	if h, known := a.gossip.View().Host(a.self); known && h.Entry.Removed && !renounced {
 		refusal := removed(a.fact.Name)
 		a.heedFence(refusal)
 		a.problem("membership", refusal.Text)
@@ -147,7 +147,7 @@ func (a *Agent) heedFacts() {
 }
 
 func removed(name string) *netmap.Refusal {
-	return netmap.Refuse(netmap.Fenced, "host %s was removed from the cluster; its containers run on, but others may get their addresses: stop them, remove the plugin's state directory and start the agent again, it joins as a new host", name)
+	return netmap.Refuse(netmap.Removed, "host %s was removed from the cluster; it becomes a new host, which asks for the addresses of its running containers again", name)
 }
 
 // becomeMember founds alone without WEFT_JOIN; with it, it joins and never

@@ -43,6 +43,7 @@ func (a *Agent) Report() *status.Report {
 		r.Problems = append(r.Problems, f.Text)
 	}
 	r.Problems = append(r.Problems, shrunk(view, a.self, a.local())...)
+	r.Problems = append(r.Problems, a.lost()...)
 	slices.Sort(r.Problems)
 	return r
 }

@@ -176,6 +176,25 @@ func (h *Host) EnsureNetwork(ctx context.Context, r driver.NetworkRequest) (netm
 	return n, nil
 }
 
+// RejoinNetwork implements driver.Networks. A network that is gone is made anew.
+func (h *Host) RejoinNetwork(ctx context.Context, r driver.NetworkRecord) (netmap.Network, error) {
+	if err := h.begin(ctx, "RejoinNetwork"); err != nil {
+		return netmap.Network{}, err
+	}
+	defer h.end("RejoinNetwork")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n, ok := h.networks[r.Network.ID]
+	if !ok {
+		h.next++
+		n = r.Network
+		n.ID = h.next
+		h.networks[n.ID] = n
+	}
+	h.say("ledger: docker %.12s is in %s again", r.Docker, network(n))
+	return n, nil
+}
+
 // LeaveNetwork implements driver.Networks.
 func (h *Host) LeaveNetwork(ctx context.Context, r driver.NetworkRecord, last bool) error {
 	if err := h.begin(ctx, "LeaveNetwork"); err != nil {

@@ -1,0 +1,242 @@
+package ipam
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Renounce is what becomes of this room's records when the host gives its identity
+// up: blocks and claims belonged to that, and with them go the addresses that were
+// released. Held ones stay, as their containers run on: they are to be asked for
+// again one by one (Regain). Subnets stay and are to be taken into use again. It is
+// pure, and applying it twice changes nothing more.
+func Renounce(records map[string][]byte) (set map[string][]byte, del []string, err error) {
+	set = map[string][]byte{}
+	for k, raw := range records {
+		kind, _, _ := strings.Cut(k, "/")
+		switch kind {
+		case kindSubnet:
+			var r subnetRecord
+			err = json.Unmarshal(raw, &r)
+			r.Stray = true
+			set[k] = encode(r)
+		case kindAddr:
+			var u Use
+			if err = json.Unmarshal(raw, &u); !u.Held {
+				del = append(del, k)
+			}
+		default:
+			del = append(del, k)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("ipam: record %q on disk cannot be read: %w", k, err)
+		}
+	}
+	slices.Sort(del)
+	return set, del, nil
+}
+
+// Strays are the subnets of which this host, under its present identity, is still to
+// become a holder, sorted.
+func (i *IPAM) Strays() []netip.Prefix {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var out []netip.Prefix
+	for subnet, p := range i.pools {
+		if p.stray && !p.gone {
+			out = append(out, subnet)
+		}
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return out
+}
+
+// Retake makes this host a holder of a stray subnet again; of another it changes
+// nothing. The subnet may have gone meanwhile: then it is made as it was.
+func (i *IPAM) Retake(ctx context.Context, subnet netip.Prefix) error {
+	p := i.lookup(subnet)
+	if p == nil || !i.isStray(p) {
+		return nil
+	}
+	leave, err := i.decide(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if i.lookup(subnet) != p || !i.isStray(p) {
+		return nil // taken or given up while we waited
+	}
+	s, err := i.retake(ctx, p.Subnet())
+	if err != nil {
+		return fmt.Errorf("ipam: %w", err)
+	}
+	if err := i.saveSubnet(s, i.networksOf(p), false); err != nil {
+		return err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	p.stray = false
+	p.SetSubnet(s)
+	return nil
+}
+
+func (i *IPAM) isStray(p *pool) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return p.stray
+}
+
+// retake has the ledger take this host for a holder, and repeats what was reserved.
+// Others may have made the subnet anew meanwhile: then it is as they made it.
+func (i *IPAM) retake(ctx context.Context, was netmap.Subnet) (netmap.Subnet, error) {
+	ask := SubnetRequest{Want: was.Prefix, V6: was.Prefix.Addr().Is6(), BlockBits: was.BlockBits, Range: was.Range}
+	s, err := i.cfg.Decisions.EnsureSubnet(ctx, ask)
+	if errors.Is(err, &netmap.Refusal{Kind: netmap.Conflict}) {
+		ask.BlockBits = 0
+		s, err = i.cfg.Decisions.EnsureSubnet(ctx, ask)
+	}
+	if err != nil || s.Gateway.IsValid() || !was.Gateway.IsValid() {
+		return s, err
+	}
+	s, err = i.cfg.Decisions.Reserve(ctx, was.Prefix, GatewayName, was.Gateway)
+	for name, a := range was.Reserved {
+		if err == nil {
+			s, err = i.cfg.Decisions.Reserve(ctx, was.Prefix, name, a)
+		}
+	}
+	return s, err
+}
+
+// Unproven are the addresses that containers of this host have held since before it
+// took its present identity, and for which the ledger is still to be asked, sorted.
+func (i *IPAM) Unproven() []netip.Addr {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var out []netip.Addr
+	for _, p := range i.pools {
+		for a := range p.marks {
+			if p.unproven(a) {
+				out = append(out, a)
+			}
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out
+}
+
+// Rightful reports whether an address, as far as this host holds it, is its by the
+// ledger's word.
+func (i *IPAM) Rightful(a netip.Addr) bool {
+	p := i.poolAt(a)
+	if p == nil {
+		return true
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	used, _ := p.Used(a)
+	return !used.Lost && !p.unproven(a)
+}
+
+// Regain asks for an unproven address: of the ledger, or of the host that owns it
+// now. Of another address it changes nothing. The error is that of Decisions.Claim.
+func (i *IPAM) Regain(ctx context.Context, a netip.Addr) error {
+	p := i.poolAt(a)
+	if p == nil {
+		return nil
+	}
+	if err := i.Retake(ctx, p.prefix); err != nil {
+		return err
+	}
+	i.mu.Lock()
+	used, _ := p.Used(a)
+	switch {
+	case p.gone || !p.unproven(a):
+		i.mu.Unlock()
+		return nil
+	case p.Busy(a):
+		i.mu.Unlock()
+		return busy(a)
+	}
+	p.Begin(a)
+	i.mu.Unlock()
+	c, err := i.cfg.Decisions.Claim(ctx, p.prefix, a)
+	if err != nil {
+		i.end(p, a)
+		return err
+	}
+	return i.hold(p, a, used, &c)
+}
+
+// Lose notes that an unproven address belongs to another host for good. Here it is
+// neither handed out nor asked for until Docker releases it, whose container
+// believes that it has it.
+func (i *IPAM) Lose(a netip.Addr) error {
+	p := i.poolAt(a)
+	if p == nil {
+		return nil
+	}
+	i.mu.Lock()
+	used, _ := p.Used(a)
+	switch {
+	case !p.unproven(a):
+		i.mu.Unlock()
+		return nil
+	case p.Busy(a):
+		i.mu.Unlock()
+		return busy(a)
+	}
+	p.Begin(a)
+	used.Lost = true
+	i.mu.Unlock()
+	err := i.cfg.Disk.Commit(map[string][]byte{key(kindAddr, a): encode(used)})
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	p.End(a)
+	if err == nil {
+		p.put(a, used)
+	}
+	return err
+}
+
+// forgetLost ends what Lose began: Docker has released the address.
+func (i *IPAM) forgetLost(p *pool, a netip.Addr) error {
+	err := i.cfg.Disk.Commit(nil, key(kindAddr, a))
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	p.End(a)
+	if err != nil {
+		return fmt.Errorf("ipam: %s is still held: %w", a, err)
+	}
+	p.forget(a)
+	delete(p.since, a)
+	return nil
+}
+
+// unproven reports whether an address is held that is not this host's.
+func (p *Pool) unproven(a netip.Addr) bool {
+	m := p.marks[a]
+	return m != nil && m.Held && !m.Lost && !p.Mine(a)
+}
+
+// forget drops all that is remembered of an address that is not this host's.
+func (p *Pool) forget(a netip.Addr) {
+	if m := p.marks[a]; m != nil && m.Held {
+		p.put(a, Use{}) // out of the count of its block
+		p.released.Remove(p.marks[a].elem)
+		delete(p.marks, a)
+		maps.DeleteFunc(p.byName, func(_ string, at netip.Addr) bool { return at == a })
+	}
+}
+
+// given is the answer to who asks for an address that was lost.
+func given(a netip.Addr, who string) error {
+	return netmap.Refuse(netmap.Held, "ipam: %s belongs to another host by now, though %s of this host still believes that it has it; remove that one, and choose another address", a, who)
+}

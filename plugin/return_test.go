@@ -1,0 +1,230 @@
+package plugin_test
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/plugin/plugintest"
+	"github.com/weftnet/weft/status"
+)
+
+// at is the first address of a container.
+func at(c plugintest.Container) netip.Addr { return c.Addrs[0].Addr() }
+
+// placed is where a host believes that an address is; zero: nowhere.
+func (h *host) placed(a netip.Addr) netmap.HostID {
+	for _, e := range h.View().Endpoints {
+		if e.V4 == a || e.V6 == a {
+			return e.Host
+		}
+	}
+	return netmap.HostID{}
+}
+
+// forwards reports whether the kernel sends an address to an underlay address or, for
+// a port of its own, to nobody.
+func (h *host) forwards(a netip.Addr) (to string) {
+	for _, n := range h.kernel.Read().Networks {
+		for _, e := range n.Neighbours {
+			if e.Addr != a {
+				continue
+			}
+			for _, f := range n.FDB {
+				if f.MAC == e.MAC {
+					return f.VTEP.String()
+				}
+			}
+			return "here"
+		}
+	}
+	return "nowhere"
+}
+
+// removed takes a host away and out of the cluster by an operator's word.
+func (h *host) removed(by *host) {
+	h.c.t.Helper()
+	h.cut()
+	if _, err := by.RemoveHost(h.c.t.Context(), status.Removal{Host: h.Report().Self.String(), IsOff: true}); err != nil {
+		h.c.t.Fatal(err)
+	}
+}
+
+// TestARemovedHostReturnsAsANewOne, with its disk and running containers: the
+// addresses that are free it keeps, and where one was given away meanwhile, that
+// container is off the mesh and the operator is told, until Docker lets it go.
+func TestARemovedHostReturnsAsANewOne(t *testing.T) {
+	for name, restarted := range map[string]bool{"cut off": false, "restarted": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, c *cluster) {
+				hosts := up(c, 3)
+				one, back := hosts[0], hosts[2]
+				network := back.network("web", "10.40.0.0/24")
+				kept, lost := back.run("kept", network, ""), back.run("lost", network, "")
+				one.until("the replica", 10*time.Second, func() bool { return one.lookup("web") != "" })
+				former := back.Report().Self
+				back.removed(one)
+				thief := one.run("thief", one.lookup("web"), at(lost).String())
+				one.until("nothing is at the removed host", 10*time.Second, func() bool { return one.forwards(at(kept)) == "nowhere" })
+				if restarted {
+					back.stop()
+					back.heal()
+					back.start()
+				}
+				back.heal()
+				back.reborn()
+
+				now := back.Report().Self
+				for _, h := range hosts {
+					h.until("the kept container is at the new host", 10*time.Second, func() bool { return h.placed(at(kept)) == now })
+					h.until("the other is where the address was given to", 10*time.Second, func() bool { return h.placed(at(thief)) == one.Report().Self })
+				}
+				back.until("the kernels follow", 10*time.Second, func() bool {
+					return one.forwards(at(kept)) == back.addr.String() && back.forwards(at(kept)) == "here" && back.forwards(at(lost)) == one.addr.String()
+				})
+				before, _ := one.View().Host(former)
+				after, _ := one.View().Host(now)
+				if !before.Entry.Removed || after.Entry.Removed || after.Entry.Index <= before.Entry.Index {
+					t.Errorf("the hosts are %+v and then %+v", before, after)
+				}
+				back.problem(10*time.Second, "container lost", at(lost).String(), "container thief", "host-1", "off the network")
+				if text := back.log.String(); !strings.Contains(text, "container lost is off the network") {
+					t.Error("the log does not say so")
+				}
+				begin := time.Now()
+				if _, err := back.docker.Run(t.Context(), "same", network, at(lost)); err == nil || !holds(err.Error(), "container lost", "another host") {
+					t.Errorf("the lost address once more: %v after %v", err, time.Since(begin))
+				}
+
+				for _, name := range []string{"kept", "lost"} { // Docker's own words for both go well
+					if err := back.docker.Stop(t.Context(), name); err != nil {
+						t.Errorf("stop %s: %v", name, err)
+					}
+				}
+				back.until("no problem is left", 10*time.Second, func() bool { return len(back.Report().Problems) == 0 })
+				again := back.run("lost", network, "")
+				if at(again) == at(lost) {
+					t.Error("the lost address was given out here")
+				}
+				if got := one.placed(at(thief)); got != one.Report().Self {
+					t.Errorf("%s is at %s", at(thief), got.Short())
+				}
+			})
+		})
+	}
+}
+
+// TestAReturnSurvivesCrashes: at each stage of the return, a restart goes on with it.
+func TestAReturnSurvivesCrashes(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3)
+		one, back := hosts[0], hosts[2]
+		network := back.network("web", "10.40.0.0/24")
+		kept, lost := back.run("kept", network, ""), back.run("lost", network, "")
+		one.until("the replica", 10*time.Second, func() bool { return one.lookup("web") != "" })
+		back.removed(one)
+		one.run("thief", one.lookup("web"), at(lost).String())
+		back.heal()
+		back.until("the identity is given up", time.Minute, func() bool {
+			select {
+			case <-back.Ended():
+				return true
+			default:
+				return false
+			}
+		})
+		back.cut()
+		for range 3 { // nobody to ask: it is to be gone on with
+			back.restart()
+			time.Sleep(3 * time.Second)
+		}
+		for _, e := range back.View().Endpoints {
+			if e.Host == back.Report().Self {
+				t.Errorf("endpoint %s is announced before anybody was asked", e.ID)
+			}
+		}
+		back.heal()
+		for range 12 { // in the middle of asking
+			back.restart()
+			time.Sleep(70 * time.Millisecond)
+		}
+		back.ready()
+		back.problem(10*time.Second, "container lost", "off the network")
+		back.restart() // it is on disk
+		back.problem(10*time.Second, "container lost", "off the network")
+		one.until("the kept one", 10*time.Second, func() bool { return one.placed(at(kept)) == back.Report().Self })
+		if got := back.forwards(at(lost)); got != one.addr.String() {
+			t.Errorf("the lost address is %s", got)
+		}
+	})
+}
+
+// TestTheLastMemberReturns: with the removed host its network and subnet went; they
+// are made as they were. If another network took the space, nothing of it is used.
+func TestTheLastMemberReturns(t *testing.T) {
+	for name, taken := range map[string]string{"free": "", "taken": "10.40.0.0/16"} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, c *cluster) {
+				hosts := up(c, 3, unreplicated)
+				one, back := hosts[0], hosts[2]
+				network := back.network("web", "10.40.0.0/24")
+				ran := back.run("runs", network, "")
+				back.removed(one)
+				one.until("the network is gone", 10*time.Second, func() bool { return len(one.View().Networks) == 0 })
+				if taken != "" {
+					one.network("other", taken)
+				}
+				back.heal()
+				back.reborn()
+				if taken != "" {
+					back.problem(10*time.Second, "10.40.0.0/24", "overlaps", taken, "remove it")
+					back.problem(10*time.Second, "container runs", "off the network")
+					begin := time.Now()
+					_, err := back.docker.Run(t.Context(), "another", network, addr(""))
+					fails(t, begin, err, "overlaps", taken)
+					if err := back.docker.Remove(t.Context(), "runs"); err != nil {
+						t.Error(err)
+					}
+					if err := back.docker.RemoveNetwork(t.Context(), network); err != nil {
+						t.Error(err)
+					}
+					back.until("no problem is left", time.Minute, func() bool { return len(back.Report().Problems) == 0 })
+					return
+				}
+				one.until("the container", 10*time.Second, func() bool { return one.placed(at(ran)) == back.Report().Self })
+				local := one.network("web", "10.40.0.0/24")
+				one.run("peer", local, "")
+				one.until("forwarding", 10*time.Second, func() bool { return one.forwards(at(ran)) == back.addr.String() })
+			})
+		})
+	}
+}
+
+// TestADockerReplayAfterAReturn: dockerd was restarted while its containers ran on,
+// and asks again for what they have.
+func TestADockerReplayAfterAReturn(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3)
+		one, back := hosts[0], hosts[2]
+		network := back.network("web", "10.40.0.0/24")
+		kept, lost := back.run("kept", network, ""), back.run("lost", network, "")
+		one.until("the replica", 10*time.Second, func() bool { return one.lookup("web") != "" })
+		back.removed(one)
+		one.run("thief", one.lookup("web"), at(lost).String())
+		back.stop()
+		back.heal()
+		back.start()
+		back.reborn()
+		err := back.docker.Restart(t.Context(), true)
+		if err == nil || !holds(err.Error(), at(lost).String()) || holds(err.Error(), at(kept).String()) {
+			t.Errorf("the replay: %v", err)
+		}
+		one.until("the kept one", 10*time.Second, func() bool { return one.placed(at(kept)) == back.Report().Self })
+		if p := back.Report().Problems; len(slices.DeleteFunc(p, func(s string) bool { return holds(s, "container lost") })) != 0 {
+			t.Errorf("problems: %q", p)
+		}
+	})
+}
