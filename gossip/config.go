@@ -85,9 +85,7 @@ func (c Config) filled() Config {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Resolve == nil {
-		c.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
-			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		}
+		c.Resolve = systemLookup
 	}
 	if c.OnClone == nil {
 		c.OnClone = func(Clone) {}
@@ -97,6 +95,10 @@ func (c Config) filled() Config {
 	}
 	c.Advertise = netip.AddrPortFrom(c.Advertise.Addr().Unmap(), c.Advertise.Port())
 	return c
+}
+
+func systemLookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
 type noDisk struct{}

@@ -103,7 +103,8 @@ func (g *Gossip) everyone() []netip.AddrPort {
 }
 
 // missingHosts lists a few addresses of hosts that are known and not alive, and
-// one configured address if no host is alive at any of them. A configured address
+// one configured address where no host is alive: newcomers that were cut apart
+// before they met know each other from there alone. A configured address
 // that answered lately is left alone: under another name it is a member already,
 // and each join costs an exchange of all members.
 func (g *Gossip) missingHosts(answered map[netip.AddrPort]time.Time) []netip.AddrPort {
@@ -113,8 +114,8 @@ func (g *Gossip) missingHosts(answered map[netip.AddrPort]time.Time) []netip.Add
 	absent, alive := g.absent()
 	out := shuffled(absent)[:min(len(absent), rejoinTo)]
 	isHere := func(a netip.AddrPort) bool { return alive[a] || time.Since(answered[a]) < answeredFor }
-	if len(configured) > 0 && !slices.ContainsFunc(configured, isHere) {
-		out = append(out, shuffled(configured)[0])
+	if missing := slices.DeleteFunc(configured, isHere); len(missing) > 0 {
+		out = append(out, shuffled(missing)[0])
 	}
 	return unique(out, g.cfg.Advertise)
 }
@@ -161,15 +162,25 @@ func (g *Gossip) resolveAll() []netip.AddrPort {
 	return out
 }
 
-// resolve reads host[:port]; the port is this host's own unless given.
 func (g *Gossip) resolve(peer string) ([]netip.AddrPort, error) {
+	ctx, cancel := context.WithTimeout(g.ctx, resolveWait)
+	defer cancel()
+	return Resolve(ctx, g.cfg.Resolve, peer, g.cfg.Advertise.Port())
+}
+
+// Resolve finds the addresses of a peer in WEFT_JOIN, host[:port]; the port is this
+// host's own unless given. lookup nil: the system's resolver.
+func Resolve(ctx context.Context, lookup func(ctx context.Context, host string) ([]netip.Addr, error), peer string, own uint16) ([]netip.AddrPort, error) {
+	if lookup == nil {
+		lookup = systemLookup
+	}
 	if a, err := netip.ParseAddrPort(peer); err == nil {
 		return []netip.AddrPort{netip.AddrPortFrom(a.Addr().Unmap(), a.Port())}, nil
 	}
 	if a, err := netip.ParseAddr(peer); err == nil {
-		return []netip.AddrPort{netip.AddrPortFrom(a.Unmap(), g.cfg.Advertise.Port())}, nil
+		return []netip.AddrPort{netip.AddrPortFrom(a.Unmap(), own)}, nil
 	}
-	host, port := peer, g.cfg.Advertise.Port()
+	host, port := peer, own
 	if h, p, err := net.SplitHostPort(peer); err == nil {
 		n, err := strconv.ParseUint(p, 10, 16)
 		if err != nil {
@@ -177,9 +188,7 @@ func (g *Gossip) resolve(peer string) ([]netip.AddrPort, error) {
 		}
 		host, port = h, uint16(n)
 	}
-	ctx, cancel := context.WithTimeout(g.ctx, resolveWait)
-	defer cancel()
-	found, err := g.cfg.Resolve(ctx, host)
+	found, err := lookup(ctx, host)
 	var out []netip.AddrPort
 	for _, a := range found {
 		out = append(out, netip.AddrPortFrom(a.Unmap(), port))

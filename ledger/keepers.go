@@ -186,7 +186,8 @@ func (s seating) dropDead() (move, bool) {
 	})
 }
 
-// dropSpare removes voters beyond the number, the host admitted last first.
+// dropSpare removes voters beyond the number, the dead and then the host admitted
+// last first.
 func (s seating) dropSpare() (move, bool) {
 	all, live := s.voters()
 	if all <= s.wanted() || live <= s.wanted() {
@@ -196,13 +197,30 @@ func (s seating) dropSpare() (move, bool) {
 	for _, h := range s.Hosts {
 		index[h.ID] = h.Index
 	}
-	spare := slices.SortedFunc(slices.Values(s.Seats), func(a, b seat) int { return cmp.Compare(index[b.ID], index[a.ID]) })
+	spare := slices.SortedFunc(slices.Values(s.Seats), func(a, b seat) int {
+		return cmp.Or(cmp.Compare(b.Dead, a.Dead), cmp.Compare(index[b.ID], index[a.ID]))
+	})
 	for _, k := range spare {
-		if k.Voter && k.ID != s.Self {
+		if k.Voter && k.ID != s.Self && s.decidesWithout(k.ID) {
 			return move{Kind: moveRemove, ID: k.ID}, true
 		}
 	}
 	return move{}, false
+}
+
+// decidesWithout reports whether the voters that are there at this moment are a
+// majority when one is gone: who died just now still counts.
+func (s seating) decidesWithout(id netmap.HostID) bool {
+	all, here := 0, 0
+	for _, k := range s.Seats {
+		if k.Voter && k.ID != id {
+			all++
+			if k.Dead == 0 && !k.Lost {
+				here++
+			}
+		}
+	}
+	return 2*here > all
 }
 
 // invite adds the live host that was admitted first. It waits until there are

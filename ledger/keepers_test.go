@@ -71,6 +71,8 @@ func TestNextMove(t *testing.T) {
 		{"then four are one too many", absent(5, seats(5, voter(1), voter(2), voter(3), voter(4))), moveRemove, 4},
 		{"then three are left", absent(5, seats(5, voter(1), voter(2), voter(3))), "", 0},
 		{"two hosts are left", seats(2, voter(1), voter(2)), moveRemove, 2},
+		{"one of two that are left died just now", seats(2, voter(1), voter(2), dead(voter(3), time.Second)), moveRemove, 3},
+		{"two of four died just now", seats(3, voter(1), dead(voter(2), time.Second), voter(3), dead(voter(4), time.Second)), moveRemove, 2},
 	} {
 		m, due := c.s.next()
 		if due != (c.kind != "") || m.Kind != c.kind || due && m.ID != hostID(c.host) {

@@ -103,9 +103,12 @@ func Open(cfg Config) (*Ledger, error) {
 	l.asking.init()
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	if hasLog(cfg.Dir) {
-		err := l.keep(cfg.Cluster, false)
-		if errors.Is(err, errEmptyLog) {
+		err := l.keep(cfg.Cluster, nil)
+		switch {
+		case errors.Is(err, errEmptyLog):
 			err = Forget(cfg.Dir)
+		case err == nil && cfg.Cluster.IsZero() && len(l.kept().servers()) == 0: // killed while founding, before raft's first entry
+			err, l.cluster = l.retire(), netmap.ClusterID{}
 		}
 		if err != nil {
 			l.cancel()
@@ -116,8 +119,9 @@ func Open(cfg Config) (*Ledger, error) {
 	return l, nil
 }
 
-// keep makes this host a keeper if it is none.
-func (l *Ledger) keep(cluster netmap.ClusterID, bootstrap bool) error {
+// keep makes this host a keeper if it is none; with first keepers it begins a log
+// of theirs.
+func (l *Ledger) keep(cluster netmap.ClusterID, first []Peer) error {
 	l.lifecycle.Lock()
 	defer l.lifecycle.Unlock()
 	if k := l.kept(); k != nil {
@@ -129,7 +133,7 @@ func (l *Ledger) keep(cluster netmap.ClusterID, bootstrap bool) error {
 	if l.ctx.Err() != nil {
 		return errors.New("ledger: closed")
 	}
-	k, err := l.startKeeper(cluster, bootstrap)
+	k, err := l.startKeeper(cluster, first)
 	if err != nil {
 		return err
 	}
@@ -202,35 +206,48 @@ func (l *Ledger) Close() error {
 // its own. Found is safe to repeat with the same id; a host that keeps another
 // cluster's ledger refuses (Foreign).
 func (l *Ledger) Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (Reply, error) {
-	if cluster.IsZero() {
+	return l.FoundTogether(ctx, Plan{Cluster: cluster, Keepers: []Peer{{ID: l.cfg.Self, Addr: l.cfg.Addr, Voter: true}}, Ranges: ranges})
+}
+
+// FoundTogether carries out a plan on one of its first keepers, and ends when the
+// cluster exists. It is safe to repeat; a keeper of this cluster goes on with the
+// log that it has.
+func (l *Ledger) FoundTogether(ctx context.Context, p Plan) (Reply, error) {
+	if p.Cluster.IsZero() {
 		return Reply{}, errors.New("ledger: a cluster needs an id")
 	}
-	if known := l.Cluster(); !known.IsZero() && known != cluster {
-		return Reply{}, netmap.Refuse(netmap.Foreign, "this host belongs to cluster %s and cannot found cluster %s", known, cluster)
+	if known := l.Cluster(); !known.IsZero() && known != p.Cluster {
+		return Reply{}, netmap.Refuse(netmap.Foreign, "this host belongs to cluster %s and cannot found cluster %s; to move it, run weft cleanup on it and start it with WEFT_JOIN naming a host of the other", known, p.Cluster)
 	}
-	if err := l.keep(cluster, true); err != nil {
+	if l.kept() == nil && !p.keeps(l.cfg.Self) {
+		return Reply{}, errors.New("ledger: this host is none of the first keepers")
+	}
+	if err := l.keep(p.Cluster, p.Keepers); err != nil {
 		return Reply{}, err
 	}
-	found := Command{Kind: KindFound, Host: l.cfg.Self, Start: l.cfg.Start, Nonce: l.cfg.Nonce, Found: &Found{Cluster: cluster, Ranges: ranges}}
+	found := Command{Kind: KindFound, Host: l.cfg.Self, Start: l.cfg.Start, Nonce: l.cfg.Nonce, Found: &Found{Cluster: p.Cluster, Ranges: p.Ranges}}
 	if err := l.decideHere(ctx, found); err != nil {
 		return Reply{}, err
 	}
 	return l.Admit(ctx)
 }
 
-// decideHere waits until this keeper leads and has it decide: nobody else may.
-func (l *Ledger) decideHere(ctx context.Context, cmd Command) error {
+// decideHere waits until this keeper leads and founds, or hears that another did.
+func (l *Ledger) decideHere(ctx context.Context, found Command) error {
 	ctx, cancel := context.WithTimeout(ctx, doLimit)
 	defer cancel()
 	for {
-		o, err := l.local(ctx, cmd)
+		if k := l.kept(); k != nil && k.machine.facts().cluster == found.Found.Cluster {
+			return nil
+		}
+		o, err := l.local(ctx, found)
 		switch {
 		case err != nil:
 			return err
 		case o.Reply != nil:
 			return o.Reply.Err()
 		case !pause(ctx, firstPause) || l.ctx.Err() != nil:
-			return netmap.Refuse(netmap.NoQuorum, "this host keeps a ledger but does not lead it, so it cannot found a cluster; is its disk very slow?")
+			return l.noQuorum(map[netmap.HostID]string{})
 		}
 	}
 }

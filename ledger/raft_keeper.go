@@ -47,9 +47,9 @@ type keeper struct {
 	done    chan struct{} // closed when manage has ended
 }
 
-// startKeeper runs raft on a directory, with a fresh log of one voter if
-// bootstrap, else with what is there: nothing, until a leader sends it.
-func (l *Ledger) startKeeper(cluster netmap.ClusterID, bootstrap bool) (*keeper, error) {
+// startKeeper runs raft on a directory, with a fresh log of the first keepers if
+// there are any, else with what is there: nothing, until a leader sends it.
+func (l *Ledger) startKeeper(cluster netmap.ClusterID, first []Peer) (*keeper, error) {
 	if err := os.MkdirAll(l.cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
@@ -63,7 +63,7 @@ func (l *Ledger) startKeeper(cluster netmap.ClusterID, bootstrap bool) (*keeper,
 	}
 	k.machine = &machine{state: NewState(), publish: l.publish, leads: k.leads, log: l.log}
 	k.layer = l.newLayer(k, cluster)
-	if err := k.startRaft(l, bootstrap); err != nil {
+	if err := k.startRaft(l, first); err != nil {
 		return nil, errors.Join(fmt.Errorf("ledger: raft does not start on %s: %w", l.cfg.Dir, err), k.layer.Close(), disk.close())
 	}
 	ctx, cancel := context.WithCancel(l.ctx)
@@ -127,7 +127,7 @@ func (l *Ledger) newLayer(k *keeper, cluster netmap.ClusterID) *layer {
 	}
 }
 
-func (k *keeper) startRaft(l *Ledger, bootstrap bool) error {
+func (k *keeper) startRaft(l *Ledger, first []Peer) error {
 	logger := hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: lineLog{l.log}, DisableTime: true})
 	snapshots, err := raft.NewFileSnapshotStoreWithLogger(k.dir, keptSnapshots, logger)
 	if err != nil {
@@ -147,9 +147,8 @@ func (k *keeper) startRaft(l *Ledger, bootstrap bool) error {
 		Stream: k.layer, MaxPool: 3, Timeout: rpcWait, Logger: logger, ServerAddressProvider: l,
 	})
 	fail := func(err error) error { return errors.Join(err, k.trans.Close()) }
-	if bootstrap {
-		one := raft.Configuration{Servers: []raft.Server{{ID: cfg.LocalID, Address: k.layer.addr}}}
-		if err := raft.BootstrapCluster(cfg, cache, k.log, snapshots, k.trans, one); err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+	if len(first) > 0 {
+		if err := raft.BootstrapCluster(cfg, cache, k.log, snapshots, k.trans, configurationOf(first)); err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
 			return fail(err)
 		}
 	}
@@ -160,6 +159,16 @@ func (k *keeper) startRaft(l *Ledger, bootstrap bool) error {
 	k.running.Store(k.raft)
 	k.hurry()
 	return nil
+}
+
+// configurationOf is the same for the same keepers in the same order, so that all
+// of them begin with the same entry.
+func configurationOf(voters []Peer) raft.Configuration {
+	var c raft.Configuration
+	for _, v := range voters {
+		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(v.ID.String()), Address: serverAddress(v.ID, v.Addr)})
+	}
+	return c
 }
 
 // hurry lets a keeper that is alone elect itself at once: a shorter timeout than

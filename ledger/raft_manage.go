@@ -87,6 +87,9 @@ func (l *Ledger) observe(k *keeper, watch *watcher) seating {
 	}
 	now := time.Now()
 	for _, p := range k.peers() {
+		if _, admitted := f.admitted[p.ID]; !admitted && !f.removed[p.ID] {
+			s.Admitted++ // one of the first keepers, about to be
+		}
 		seat := seat{ID: p.ID, Addr: p.Addr, Voter: p.Voter}
 		if alive[p.ID] {
 			delete(watch.dead, p.ID)

@@ -145,7 +145,7 @@ func (l *Ledger) handleJoin(_ context.Context, from netip.AddrPort, body []byte)
 	case known != i.Cluster:
 		return nil, netmap.Refuse(netmap.Foreign, "this host belongs to cluster %s, not to %s", known, i.Cluster)
 	}
-	if err := l.keep(i.Cluster, false); err != nil {
+	if err := l.keep(i.Cluster, nil); err != nil {
 		return nil, err
 	}
 	l.log.Info("ledger: this host keeps the ledger from now on", "peer", from.Addr().String(), "host", i.Leader.Short())

@@ -81,6 +81,8 @@ type Agent struct {
 	driver *driver.Driver
 	lease  *lease
 
+	together *ledger.Founding // with other newcomers
+
 	member   chan struct{} // closed once this host is a member
 	ended    chan struct{} // closed once this identity is given up
 	end      sync.Once     // closes it
@@ -113,7 +115,7 @@ func Open(cfg Config) (a *Agent, err error) {
 			err = errors.Join(err, opened.Close())
 		}
 	}()
-	for _, open := range []func() error{a.openStore, a.openPort, a.openGossip, a.openDocker, a.openLedger} {
+	for _, open := range []func() error{a.openStore, a.openPort, a.openGossip, a.openDocker, a.openLedger, a.openFounding} {
 		if err := open(); err != nil {
 			return nil, err
 		}
@@ -279,8 +281,8 @@ func (a *Agent) problem(topic, sentence string) {
 		return
 	}
 	level := slog.LevelError
-	if topic == "membership" && time.Since(a.began) < firstMeeting {
-		level = slog.LevelInfo // a peer that is about to answer is no fault
+	if topic == "membership" && (time.Since(a.began) < firstMeeting || a.expects() && a.store.Cluster().IsZero()) {
+		level = slog.LevelInfo // a peer that is about to answer is no fault, nor is one that is about to be started
 	}
 	a.log.Log(context.Background(), level, sentence, "topic", topic)
 }

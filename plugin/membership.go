@@ -150,8 +150,8 @@ func removed(name string) *netmap.Refusal {
 	return netmap.Refuse(netmap.Removed, "host %s was removed from the cluster; it becomes a new host, which asks for the addresses of its running containers again", name)
 }
 
-// becomeMember founds alone without WEFT_JOIN; with it, it joins and never
-// founds (DESIGN §3).
+// becomeMember founds alone without WEFT_JOIN; with it, it joins, or founds
+// together with others if WEFT_EXPECT says so, and never alone (DESIGN §3).
 func (a *Agent) becomeMember(ctx context.Context) error {
 	cluster, err := a.findCluster(ctx)
 	if err != nil {
@@ -193,13 +193,16 @@ func (a *Agent) findCluster(ctx context.Context) (netmap.ClusterID, error) {
 	if c := a.store.Cluster(); !c.IsZero() {
 		return c, nil
 	}
-	if c := a.ledger.Cluster(); !c.IsZero() { // founded, then killed
-		return c, nil
+	if c := a.ledger.Cluster(); !c.IsZero() { // this host was founding it, then killed
+		return c, a.resume(ctx, c)
 	}
 	if len(a.cfg.Settings.Join) == 0 {
 		a.gossip.SetCluster(a.founding)
 		_, err := a.ledger.Found(ctx, a.founding, a.cfg.Settings.Ranges)
 		return a.founding, err
+	}
+	if a.expects() {
+		return a.foundTogether(ctx)
 	}
 	return a.clusterOfPeers()
 }

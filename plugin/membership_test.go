@@ -95,7 +95,7 @@ func TestClustersFoundedApartRefuseEachOther(t *testing.T) {
 
 // TestPeersOfTwoClustersAreNoChoice: a newcomer that sees both does not pick one.
 func TestPeersOfTwoClustersAreNoChoice(t *testing.T) {
-	bubble(t, func(_ *testing.T, c *cluster) {
+	bubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host().start(), c.host().start()
 		a.ready()
 		b.ready()
@@ -105,7 +105,22 @@ func TestPeersOfTwoClustersAreNoChoice(t *testing.T) {
 			return r.State == "ready" || len(r.Problems) > 0
 		})
 		// It may have joined the one that it saw first; then it refuses the other.
-		newcomer.problem(time.Minute, a.Report().Cluster.String(), b.Report().Cluster.String())
+		both := []string{a.Report().Cluster.String(), b.Report().Cluster.String()}
+		newcomer.problem(time.Minute, both...)
+		if newcomer.Report().State != "ready" {
+			return
+		}
+		// Through it the two hear of each other, and say what to do.
+		one, other := a, b
+		if newcomer.Report().Cluster == b.Report().Cluster {
+			one, other = b, a
+		}
+		for _, h := range []*host{newcomer, other} {
+			h.problem(time.Minute, append(both, "weft cleanup", "WEFT_JOIN")...)
+		}
+		if got := outcomes(c); len(got) != 2 || len(one.Report().Hosts) != 2 || len(other.Report().Hosts) != 1 {
+			t.Errorf("they merged: %v", got)
+		}
 	})
 }
 

@@ -54,7 +54,7 @@ func (a *Agent) state() string {
 		return "ready"
 	default:
 	}
-	if len(a.cfg.Settings.Join) == 0 && a.store.Cluster().IsZero() {
+	if (len(a.cfg.Settings.Join) == 0 || a.expects()) && a.store.Cluster().IsZero() {
 		return "founding"
 	}
 	return "joining"

@@ -148,7 +148,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"WEFT_JOIN=http://a", "is not a"},
 		{"WEFT_JOIN=0.0.0.0:1", "0.0.0.0 is not an address of a host"},
 
-		{"WEFT_EXPECT=3", `WEFT_EXPECT=3: not in this version (1.2.3), want the default "0"`},
+		{"WEFT_EXPECT=3", "WEFT_EXPECT=3 without WEFT_JOIN"},
 		{"WEFT_EXPECT=x", "WEFT_EXPECT=x: want a number of hosts"},
 		{"WEFT_SECRET=hunter2", "WEFT_SECRET=(hidden): not in this version (1.2.3), want the default"},
 		{"WEFT_DOMAIN=corp", `WEFT_DOMAIN=corp: not in this version (1.2.3), want the default "weft.local"`},

@@ -67,5 +67,8 @@ func (s *Settings) finish() error {
 	if s.Port == s.VXLANPort {
 		return fmt.Errorf("WEFT_PORT=%d and WEFT_VXLAN_PORT=%d: both use udp, want two different ports", s.Port, s.VXLANPort)
 	}
+	if s.Expect > 1 && len(s.Join) == 0 {
+		return fmt.Errorf("WEFT_EXPECT=%d without WEFT_JOIN: hosts that found together have to find each other, want the same list of them on all", s.Expect)
+	}
 	return nil
 }

@@ -1,0 +1,350 @@
+package ledger
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Names of the requests between hosts that found together.
+const (
+	requestPrepare = "founding.prepare" // foundingAsk -> acceptor
+	requestAccept  = "founding.accept"  // foundingAsk -> acceptor
+	requestChosen  = "founding.chosen"  // foundingAsk -> nothing
+)
+
+// foundingTurn is how much longer each host waits than the one before it, by id,
+// until it proposes as well: the first may not reach the others.
+const foundingTurn = 4 * time.Second
+
+// foundingKey is where the acceptor is on disk.
+const foundingKey = "acceptor"
+
+// Disk keeps records; Commit returns when they are synced.
+type Disk interface {
+	Load() (map[string][]byte, error)
+	Commit(set map[string][]byte, del ...string) error
+}
+
+// FoundingConfig is what a host needs to found a cluster with others.
+type FoundingConfig struct {
+	Self   netmap.HostID
+	Name   string
+	Addr   netip.AddrPort // where the others reach this host
+	Expect int            // hosts; 0: this host takes part in no founding
+	Ranges []netip.Prefix
+
+	// Seeds are the entries of WEFT_JOIN with the addresses that each stands for.
+	Seeds func(ctx context.Context) map[string][]netip.AddrPort
+	// Newcomers are the other live hosts that are in no cluster.
+	Newcomers func() []Member
+	// Cluster is this host's; zero: it is a newcomer.
+	Cluster  func() netmap.ClusterID
+	Underlay Underlay
+	Disk     Disk
+	Log      *slog.Logger
+}
+
+// Founding is a newcomer's part in founding a cluster together. Its methods are
+// safe for concurrent use.
+type Founding struct {
+	cfg FoundingConfig
+
+	writing chan struct{} // held while the acceptor changes, disk included
+
+	mu    sync.Mutex
+	state acceptor
+	since time.Time // a quorum has been in sight since
+}
+
+type foundingAsk struct {
+	Ballot ballot        `json:"ballot"`
+	From   elector       `json:"from"`
+	To     netmap.HostID `json:"to"` // who is meant: another may be at its address by now
+	Expect int           `json:"expect"`
+	Plan   *Plan         `json:"plan,omitempty"`
+}
+
+// OpenFounding reads what this host promised in an earlier start, and answers other
+// newcomers.
+func OpenFounding(cfg FoundingConfig) (*Founding, error) {
+	f := &Founding{cfg: cfg, writing: make(chan struct{}, 1)}
+	kept, err := cfg.Disk.Load()
+	if err != nil {
+		return nil, fmt.Errorf("ledger: what was promised at a founding: %w", err)
+	}
+	if raw, ok := kept[foundingKey]; ok {
+		if err := json.Unmarshal(raw, &f.state); err != nil {
+			return nil, fmt.Errorf("ledger: the record of a founding cannot be read; was it written by a newer release? %w", err)
+		}
+	}
+	cfg.Underlay.Handle(requestPrepare, f.handle(func(a acceptor, q foundingAsk) (acceptor, bool) { return a.prepare(q.Ballot) }))
+	cfg.Underlay.Handle(requestAccept, f.handle(func(a acceptor, q foundingAsk) (acceptor, bool) { return a.accept(q.Ballot, q.Plan) }))
+	cfg.Underlay.Handle(requestChosen, f.handle(func(a acceptor, q foundingAsk) (acceptor, bool) { return a.choose(q.Plan), true }))
+	return f, nil
+}
+
+// handle answers a proposer with what this host has promised and accepted then.
+func (f *Founding) handle(change func(acceptor, foundingAsk) (acceptor, bool)) func(context.Context, netip.AddrPort, []byte) ([]byte, error) {
+	return func(ctx context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
+		q, err := decode[foundingAsk](body, MaxCommand)
+		if err != nil {
+			return nil, netmap.Refuse(netmap.BadInput, "%s", err)
+		}
+		if q.Plan != nil {
+			if refusal := q.Plan.check(); refusal != nil {
+				return nil, refusal
+			}
+		}
+		a, err := f.answer(ctx, q, change)
+		if err != nil {
+			return nil, err
+		}
+		return encode(a)
+	}
+}
+
+func (f *Founding) answer(ctx context.Context, q foundingAsk, change func(acceptor, foundingAsk) (acceptor, bool)) (acceptor, error) {
+	if c := f.cfg.Cluster(); !c.IsZero() {
+		return acceptor{}, netmap.Refuse(netmap.Foreign, "%s is in cluster %s already", f.cfg.Name, c)
+	}
+	if q.To != f.cfg.Self {
+		return acceptor{}, netmap.Refuse(netmap.Unknown, "host %s is not here any more, %s is", q.To.Short(), f.cfg.Name)
+	}
+	if f.cfg.Expect != q.Expect {
+		return acceptor{}, netmap.Refuse(netmap.Conflict, "%s has WEFT_EXPECT=%d and %s has WEFT_EXPECT=%d; set the same on all hosts", f.cfg.Name, f.cfg.Expect, q.From.Name, q.Expect)
+	}
+	return f.change(ctx, func(a acceptor) (acceptor, bool) { return change(a, q) })
+}
+
+// change writes down what changes before it counts.
+func (f *Founding) change(ctx context.Context, do func(acceptor) (acceptor, bool)) (acceptor, error) {
+	select {
+	case f.writing <- struct{}{}:
+		defer func() { <-f.writing }()
+	case <-ctx.Done():
+		return acceptor{}, fmt.Errorf("ledger: %w", ctx.Err())
+	}
+	f.mu.Lock()
+	next, changed := do(f.state)
+	f.mu.Unlock()
+	if !changed {
+		return next, nil
+	}
+	raw, err := json.Marshal(next)
+	if err == nil {
+		err = f.cfg.Disk.Commit(map[string][]byte{foundingKey: raw})
+	}
+	if err != nil {
+		return acceptor{}, fmt.Errorf("ledger: a promise at the founding cannot be written down: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.state = next
+	return next, nil
+}
+
+func (f *Founding) current() acceptor {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state
+}
+
+// Plan is what this host is to carry out if the cluster of this id was founded: it
+// accepted that plan. False if it did not, or is none of its keepers.
+func (f *Founding) Plan(cluster netmap.ClusterID) (Plan, bool) {
+	a := f.current()
+	if a.Plan == nil || a.Plan.Cluster != cluster || !a.Plan.keeps(f.cfg.Self) {
+		return Plan{}, false
+	}
+	return *a.Plan, true
+}
+
+// Try makes one attempt. The plan is the outcome, for one of its first keepers to
+// carry out; others see the cluster as soon as those have. The error says what is
+// waited for.
+func (f *Founding) Try(ctx context.Context) (Plan, error) {
+	if a := f.current(); a.Chosen && a.Plan.keeps(f.cfg.Self) {
+		return *a.Plan, nil
+	}
+	self := elector{ID: f.cfg.Self, Name: f.cfg.Name, Addr: f.cfg.Addr}
+	seen := []elector{self}
+	for _, m := range f.cfg.Newcomers() {
+		seen = append(seen, elector{ID: m.ID, Name: m.Name, Addr: m.Addr})
+	}
+	slices.SortFunc(seen, func(a, b elector) int { return compareID(a.ID, b.ID) })
+	voters := electorate{expect: f.cfg.Expect}
+	for peer, addrs := range f.cfg.Seeds(ctx) {
+		voters.seeds = append(voters.seeds, seed{peer, addrs})
+	}
+	t := voters.count(seen, self.Addr.Addr().Is6())
+	if err := f.awaitTurn(t, seen); err != nil {
+		return Plan{}, err
+	}
+	return f.propose(ctx, self, seen, voters)
+}
+
+// awaitTurn says what is waited for until this host may propose.
+func (f *Founding) awaitTurn(t tally, seen []elector) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !t.quorum() {
+		f.since = time.Time{}
+		return t.waiting(seen)
+	}
+	if f.since.IsZero() {
+		f.since = time.Now()
+	}
+	rank := slices.IndexFunc(seen, func(h elector) bool { return h.ID == f.cfg.Self })
+	if time.Since(f.since) < time.Duration(rank)*foundingTurn {
+		return netmap.Refuse(netmap.NoQuorum, "all %d expected hosts are here (%s); %s founds the cluster", t.expect, electorNames(seen), seen[0].Name)
+	}
+	return nil
+}
+
+// waiting says who is there and who is missing.
+func (t tally) waiting(seen []elector) *netmap.Refusal {
+	text := fmt.Sprintf("no cluster is founded yet: this host sees %d of %d expected hosts: %s", len(seen), t.expect, electorNames(seen))
+	if len(seen) >= t.expect {
+		text += fmt.Sprintf("; but only %d of the %d hosts in WEFT_JOIN are among them, and more than half must be", t.named, t.places)
+	}
+	if len(t.missing) > 0 {
+		text += "; waiting for " + strings.Join(t.missing, ", ")
+	} else {
+		text += "; waiting for further hosts"
+	}
+	return netmap.Refuse(netmap.NoQuorum, "%s; start them, or set WEFT_JOIN and WEFT_EXPECT to the hosts that there are, the same on all", text)
+}
+
+func electorNames(hosts []elector) string {
+	names := make([]string, 0, len(hosts))
+	for _, h := range hosts {
+		names = append(names, h.Name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// propose leads one ballot.
+func (f *Founding) propose(ctx context.Context, self elector, seen []elector, voters electorate) (Plan, error) {
+	mine, err := f.change(ctx, func(a acceptor) (acceptor, bool) { return a.prepare(ballot{a.Promised.Round + 1, self.ID}) })
+	if err != nil {
+		return Plan{}, err
+	}
+	q := foundingAsk{Ballot: mine.Promised, From: self, Expect: f.cfg.Expect}
+	promises, quorum, errs := f.gather(ctx, requestPrepare, q, seen, func(a acceptor) bool { return a.Promised == q.Ballot })
+	if t := voters.count(quorum, self.Addr.Addr().Is6()); !t.quorum() {
+		f.catchUp(ctx, promises)
+		return Plan{}, notAgreed(seen, errs)
+	}
+	q.Plan = choosePlan(promises, quorum, func() *Plan {
+		p := &Plan{Keepers: firstKeepers(self.ID, quorum), Ranges: f.cfg.Ranges}
+		_, _ = rand.Read(p.Cluster[:]) // never fails (crypto/rand)
+		return p
+	})
+	_, quorum, errs = f.gather(ctx, requestAccept, q, quorum, func(a acceptor) bool { return a.Accepted == q.Ballot })
+	keep := 0
+	for _, k := range quorum {
+		if q.Plan.keeps(k.ID) {
+			keep++
+		}
+	}
+	if t := voters.count(quorum, self.Addr.Addr().Is6()); !t.quorum() || 2*keep <= len(q.Plan.Keepers) {
+		return Plan{}, notAgreed(seen, errs)
+	}
+	_, _, _ = f.gather(ctx, requestChosen, q, seen, func(acceptor) bool { return true }) // who misses it sees the cluster
+	f.cfg.Log.Info("founding a cluster together", "cluster", q.Plan.Cluster, "hosts", electorNames(quorum))
+	if !q.Plan.keeps(self.ID) {
+		return Plan{}, netmap.Refuse(netmap.NoQuorum, "cluster %s is founded; waiting for its first keepers", q.Plan.Cluster)
+	}
+	return *q.Plan, nil
+}
+
+// catchUp lets the next ballot be greater than those that were promised elsewhere.
+func (f *Founding) catchUp(ctx context.Context, promises map[netmap.HostID]acceptor) {
+	most := uint64(0)
+	for _, a := range promises {
+		most = max(most, a.Promised.Round)
+	}
+	_, _ = f.change(ctx, func(a acceptor) (acceptor, bool) { // else the next attempt tries again
+		return a.prepare(ballot{Round: most})
+	})
+}
+
+func notAgreed(seen []elector, errs map[netmap.HostID]string) *netmap.Refusal {
+	var parts []string
+	for _, h := range seen {
+		if why, ok := errs[h.ID]; ok {
+			parts = append(parts, h.Name+": "+why)
+		}
+	}
+	if len(parts) == 0 {
+		parts = []string{"another host is about to found the cluster"}
+	}
+	return netmap.Refuse(netmap.NoQuorum, "the %d hosts that are here (%s) do not agree yet to found a cluster: %s; trying again", len(seen), electorNames(seen), strings.Join(parts, "; "))
+}
+
+// gather asks hosts, this one too, and answers who agreed.
+func (f *Founding) gather(ctx context.Context, request string, q foundingAsk, hosts []elector, agreed func(acceptor) bool) (answers map[netmap.HostID]acceptor, yes []elector, errs map[netmap.HostID]string) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	answers, errs = map[netmap.HostID]acceptor{}, map[netmap.HostID]string{}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for _, h := range hosts {
+		all.Go(func() {
+			q := q
+			q.To = h.ID
+			a, err := f.ask(ctx, request, q, h)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs[h.ID] = why(err)
+				return
+			}
+			answers[h.ID] = a
+			if agreed(a) {
+				yes = append(yes, h)
+			}
+		})
+	}
+	all.Wait()
+	slices.SortFunc(yes, func(a, b elector) int { return compareID(a.ID, b.ID) })
+	return answers, yes, errs
+}
+
+func why(err error) string {
+	if refusal, ok := errors.AsType[*netmap.Refusal](err); ok {
+		return refusal.Text
+	}
+	return "does not answer"
+}
+
+func (f *Founding) ask(ctx context.Context, request string, q foundingAsk, h elector) (acceptor, error) {
+	if h.ID == f.cfg.Self {
+		return f.answer(ctx, q, map[string]func(acceptor, foundingAsk) (acceptor, bool){
+			requestPrepare: func(a acceptor, _ foundingAsk) (acceptor, bool) { return a, false }, // it did before
+			requestAccept:  func(a acceptor, q foundingAsk) (acceptor, bool) { return a.accept(q.Ballot, q.Plan) },
+			requestChosen:  func(a acceptor, q foundingAsk) (acceptor, bool) { return a.choose(q.Plan), true },
+		}[request])
+	}
+	b, err := encode(q)
+	if err != nil {
+		return acceptor{}, err
+	}
+	answer, err := f.cfg.Underlay.Call(ctx, h.Addr, request, b)
+	if err != nil {
+		return acceptor{}, err
+	}
+	return decode[acceptor](answer, MaxCommand)
+}

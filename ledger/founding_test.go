@@ -1,0 +1,237 @@
+package ledger
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+func electors(numbers ...int) (out []elector) {
+	for _, n := range numbers {
+		out = append(out, elector{ID: hostID(n), Name: fmt.Sprint("host-", n), Addr: at(n)})
+	}
+	return out
+}
+
+func joining(expect int, seeds ...int) electorate {
+	e := electorate{expect: expect}
+	for _, n := range seeds {
+		e.seeds = append(e.seeds, seed{fmt.Sprint("s", n), []netip.AddrPort{at(n)}})
+	}
+	return e
+}
+
+func TestWhatAQuorumIs(t *testing.T) {
+	moved := elector{ID: hostID(9), Addr: at(1)} // at the address of host 1
+	dual := electorate{expect: 1, seeds: []seed{{"a", []netip.AddrPort{at(1), netip.MustParseAddrPort("[fd00::1]:7950")}}}}
+	for _, c := range []struct {
+		name  string
+		e     electorate
+		hosts []elector
+		want  bool
+	}{
+		{"all", joining(3, 1, 2, 3), electors(1, 2, 3), true},
+		{"one is missing", joining(3, 1, 2, 3), electors(1, 2), false},
+		{"a majority was asked for", joining(2, 1, 2, 3), electors(1, 3), true},
+		{"half of the named", joining(2, 1, 2, 3, 4), electors(1, 3), false},
+		{"without the one seed", joining(3, 1), electors(2, 3, 4), false},
+		{"with the one seed", joining(3, 1), electors(1, 3, 4), true},
+		{"the others only", joining(3, 2, 3), electors(1, 2, 3), true},
+		{"two at one address are one", joining(3, 1, 2, 3), append(electors(1, 2), moved), false},
+		{"a name that cannot be resolved counts", electorate{expect: 1, seeds: []seed{{"a", []netip.AddrPort{at(1)}}, {"b", nil}}}, electors(1), false},
+		{"of two families this host's counts", dual, electors(1), true},
+		{"alone", joining(1, 1), electors(1), true},
+	} {
+		if got := c.e.count(c.hosts, false).quorum(); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+func TestAPlanWithoutKeepersLeftIsGivenUp(t *testing.T) {
+	accepted := func(b uint64, cluster byte, keepers ...int) acceptor {
+		p := &Plan{Cluster: netmap.ClusterID{cluster}, Keepers: firstKeepers(hostID(keepers[0]), electors(keepers...))}
+		return acceptor{Accepted: ballot{Round: b}, Plan: p}
+	}
+	wiped := func(n int) elector { return elector{ID: hostID(100 + n), Addr: at(n)} } // the same machine, another identity
+	fresh := func() *Plan { return &Plan{Cluster: netmap.ClusterID{0xff}} }
+	for _, c := range []struct {
+		name   string
+		has    map[int]acceptor
+		quorum []elector
+		want   byte
+	}{
+		{"nothing was accepted", nil, electors(1, 2, 3), 0xff},
+		{"the greatest ballot", map[int]acceptor{1: accepted(1, 1, 1, 2, 3), 2: accepted(2, 2, 1, 2, 3)}, electors(1, 2, 3), 2},
+		{"one of three lost its disk", map[int]acceptor{2: accepted(2, 2, 1, 2, 3)}, append(electors(2, 3), wiped(1)), 2},
+		{"two of three lost their disks", map[int]acceptor{2: accepted(2, 2, 1, 2, 3)}, append(electors(2), wiped(1), wiped(3)), 0xff},
+		{"the only one lost its disk", map[int]acceptor{2: accepted(2, 2, 1)}, append(electors(2), wiped(1)), 0xff},
+	} {
+		promises := map[netmap.HostID]acceptor{}
+		for n, a := range c.has {
+			promises[hostID(n)] = a
+		}
+		if got := choosePlan(promises, c.quorum, fresh); got.Cluster[0] != c.want {
+			t.Errorf("%s: plan %x", c.name, got.Cluster[0])
+		}
+	}
+}
+
+// parliament is some hosts that found together while everything goes wrong.
+type parliament struct {
+	voters    electorate
+	machines  int
+	ids       []int // present identity of each machine: a lost disk gives another
+	disks     map[int]acceptor
+	lastID    int
+	rounds    uint64
+	attempts  []*foundingTry
+	lost      int // disks
+	chosen    map[netmap.ClusterID]*Plan
+	plansMade byte
+}
+
+// foundingTry is a ballot of one host, whose questions arrive late, or never.
+type foundingTry struct {
+	by       int // identity
+	machine  int
+	ballot   ballot
+	promised map[netmap.HostID]acceptor
+	yes      []elector
+	plan     *Plan
+	accepted []elector
+}
+
+func (p *parliament) elector(machine int) elector {
+	return elector{ID: hostID(p.ids[machine]), Addr: at(machine + 1)}
+}
+
+func (p *parliament) begin(machine int) {
+	p.rounds++
+	a, _ := p.disks[p.ids[machine]].prepare(ballot{p.rounds, hostID(p.ids[machine])})
+	p.disks[p.ids[machine]] = a
+	try := &foundingTry{by: p.ids[machine], machine: machine, ballot: a.Promised, promised: map[netmap.HostID]acceptor{}}
+	p.attempts = append(p.attempts, try)
+	p.hear(try, machine, a)
+}
+
+func (p *parliament) hear(try *foundingTry, machine int, a acceptor) {
+	try.promised[hostID(p.ids[machine])] = a
+	try.yes = append(try.yes, p.elector(machine))
+}
+
+// deliver lets one question of a ballot reach a machine, and its answer return.
+func (p *parliament) deliver(try *foundingTry, machine int) {
+	id := p.ids[machine]
+	if _, did := try.promised[hostID(id)]; try.plan == nil && !did {
+		if a, ok := p.disks[id].prepare(try.ballot); ok {
+			p.disks[id] = a
+			p.hear(try, machine, a)
+		}
+		return
+	}
+	asked := false
+	for _, h := range try.yes {
+		asked = asked || h.ID == hostID(id)
+	}
+	if try.plan == nil || !asked {
+		return
+	}
+	if a, ok := p.disks[id].accept(try.ballot, try.plan); ok {
+		p.disks[id] = a
+		for _, h := range try.accepted {
+			if h.ID == hostID(id) {
+				return
+			}
+		}
+		try.accepted = append(try.accepted, p.elector(machine))
+		if p.voters.count(try.accepted, false).quorum() {
+			p.chosen[try.plan.Cluster] = try.plan
+		}
+	}
+}
+
+// settle lets a proposer that still runs go on to its second question.
+func (p *parliament) settle(try *foundingTry) {
+	if try.plan != nil || p.ids[try.machine] != try.by || !p.voters.count(try.yes, false).quorum() {
+		return
+	}
+	try.plan = choosePlan(try.promised, try.yes, func() *Plan {
+		p.plansMade++
+		return &Plan{Cluster: netmap.ClusterID{p.plansMade}, Keepers: firstKeepers(hostID(try.by), try.yes)}
+	})
+}
+
+// alive are the chosen plans of which a majority of the keepers has its disk.
+func (p *parliament) alive() (n int) {
+	for _, plan := range p.chosen {
+		left := 0
+		for _, id := range p.ids {
+			if plan.keeps(hostID(id)) {
+				left++
+			}
+		}
+		if 2*left > len(plan.Keepers) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestOnePlanIsChosen whatever is late, lost, repeated or crashes, and also when
+// disks are lost, as long as these are not all the hosts that two quorums share.
+func TestOnePlanIsChosen(t *testing.T) {
+	founded := 0
+	rapid.Check(t, func(t *rapid.T) {
+		p := &parliament{machines: rapid.IntRange(1, 6).Draw(t, "machines"), disks: map[int]acceptor{}, chosen: map[netmap.ClusterID]*Plan{}}
+		seeds := make([]int, p.machines)
+		for m := range p.machines {
+			seeds[m] = m + 1
+			p.ids = append(p.ids, m+1)
+		}
+		p.lastID = p.machines
+		p.voters = joining(rapid.IntRange(1, p.machines).Draw(t, "expect"), seeds...)
+		least := max(p.voters.expect, p.machines/2+1) // hosts of a quorum
+		spare := 2*least - p.machines - 1             // so many lost disks leave one that two quorums share
+		machine := func() int { return rapid.IntRange(0, p.machines-1).Draw(t, "machine") }
+		ballotOf := func() *foundingTry {
+			if len(p.attempts) == 0 {
+				t.Skip("no ballot")
+			}
+			return p.attempts[rapid.IntRange(0, len(p.attempts)-1).Draw(t, "ballot")]
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"begin":    func(*rapid.T) { p.begin(machine()) },
+			"deliver":  func(*rapid.T) { p.deliver(ballotOf(), machine()) },
+			"deliver2": func(*rapid.T) { p.deliver(ballotOf(), machine()) },
+			"everyone": func(*rapid.T) {
+				for try, m := ballotOf(), 0; m < p.machines; m++ {
+					p.deliver(try, m)
+				}
+			},
+			"settle": func(*rapid.T) { p.settle(ballotOf()) },
+			"lose a disk": func(t *rapid.T) {
+				if p.lost >= spare {
+					t.Skip("no more")
+				}
+				p.lost++
+				p.lastID++
+				p.ids[machine()] = p.lastID
+			},
+			"": func(t *rapid.T) {
+				if n := p.alive(); n > 1 {
+					t.Fatalf("%d plans were chosen that can be carried out", n)
+				}
+			},
+		})
+		founded += len(p.chosen)
+	})
+	if founded == 0 {
+		t.Error("no run founded anything")
+	}
+	t.Logf("%d runs founded", founded)
+}
