@@ -145,7 +145,41 @@ func statusCommand() *cobra.Command {
 
 func hostCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "host", Short: "manage the hosts of the cluster"}
-	cmd.AddCommand(hostRemoveCommand())
+	cmd.AddCommand(hostRemoveCommand(), hostNewIdentityCommand())
+	return cmd
+}
+
+func hostNewIdentityCommand() *cobra.Command {
+	var socket string
+	var r status.Renunciation
+	cmd := &cobra.Command{
+		Use:   "new-identity",
+		Short: "make this host a new one: it is a clone, or its disk is an old copy",
+		Long: `Makes the host on which it is run a new one, with its disk and its running
+containers. That is for a machine that was cloned, or whose disk was restored from an
+older copy: two machines cannot be one host, and the one that hands out nothing says
+so in weft status. A host that was removed from the cluster does this by itself.
+
+The new host joins its networks anew and asks for the addresses of its containers one
+by one. Where another host has one, that container is taken off the network, and weft
+status names it and who has its address.
+
+If no other machine runs as the old host any more, remove that one afterwards with
+weft host rm ID --is-off: until then its addresses stay its own.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
+			defer cancel()
+			text, err := status.NewIdentity(ctx, socket, r)
+			if err == nil {
+				fmt.Fprintln(cmd.OutOrStdout(), text)
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&r.Force, "force", false, "although nothing is wrong with the identity")
+	cmd.Flags().BoolVar(&r.DryRun, "dry-run", false, "say what would happen")
+	cmd.Flags().StringVar(&socket, "socket", status.SocketPath, "the agent's own socket")
 	return cmd
 }
 
@@ -159,8 +193,9 @@ func hostRemoveCommand() *cobra.Command {
 --is-off this is refused until the host's lease of 24 hours has run out, because
 until then it may hand out addresses that nobody else may have.
 
---is-off is your word that the machine is off. If it comes back it hands out nothing
-and says so as soon as it reaches any other host; do not start it where it cannot.`,
+--is-off is your word that the machine is off. If it comes back it learns of its
+removal as soon as it reaches any other host; do not start it where it cannot. It then
+becomes a new host by itself and asks for the addresses of its running containers.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)

@@ -17,6 +17,7 @@ import (
 const cedeRequest = "ipam/cede"
 
 type cedeQuestion struct {
+	Owner  netmap.HostID `json:"owner"` // who is asked: at its address another host may be by now
 	Subnet netip.Prefix  `json:"subnet"`
 	Addr   netip.Addr    `json:"addr"`
 	To     netmap.HostID `json:"to"`
@@ -61,6 +62,7 @@ func (c *ceding) to(addr netip.Addr) (heir netmap.HostID, is bool) {
 // askOwner asks the host that owns an address, by block or by claim, to cede it.
 func (a *Agent) askOwner(ctx context.Context, id netmap.HostID, q cedeQuestion) (netmap.Claim, error) {
 	view := a.gossip.View()
+	q.Owner = id
 	owner := a.underlayOf(view, id)
 	if !owner.IsValid() {
 		return netmap.Claim{}, a.nameHolder(q.Addr, netmap.Refuse(netmap.Busy, "address %s belongs to host %s, which was not heard of; wait until it is back or choose another --ip", q.Addr, id.Short()))
@@ -108,6 +110,9 @@ func (a *Agent) serveCede(ctx context.Context, _ netip.AddrPort, body []byte) ([
 	var q cedeQuestion
 	if err := json.Unmarshal(body, &q); err != nil {
 		return nil, netmap.Refuse(netmap.BadInput, "the request to cede an address cannot be read: %v", err)
+	}
+	if q.Owner != a.self {
+		return nil, netmap.Refuse(netmap.Busy, "host %s is not where it was, host %s has its underlay address; if it is gone for good, remove it (weft host rm)", q.Owner.Short(), a.self.Short())
 	}
 	if !a.ceding.begin(q.Addr, q.To) {
 		return nil, netmap.Refuse(netmap.Busy, "%s is being ceded to another host at this moment; try again", q.Addr)

@@ -163,6 +163,16 @@ func (l *lease) renounce() error {
 	return err
 }
 
+// formerly is the fence of the identity before this one, if there was one.
+func (l *lease) formerly() (fence, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.former == nil {
+		return fence{}, false
+	}
+	return *l.former, true
+}
+
 // renounced is the fence of an identity that is given up, on disk; false if it is not.
 func (l *lease) renounced() (fence, bool) {
 	l.mu.Lock()

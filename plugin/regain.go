@@ -67,7 +67,17 @@ func (a *Agent) regainRound(ctx context.Context) string {
 	if len(left) == 0 {
 		return ""
 	}
-	return "this host has another identity than before and asks for what its containers have; still missing: " + strings.Join(left, "; ")
+	return "this host asks for what its containers had under its former identity; still missing: " + strings.Join(left, "; ") + a.formerHint()
+}
+
+// formerHint says what to do about the identity that this host had before, if the
+// cluster still counts it.
+func (a *Agent) formerHint() string {
+	f, had := a.lease.formerly()
+	if h, known := a.gossip.View().Host(f.Host); !had || !known || h.Entry.ID.IsZero() || h.Entry.Removed {
+		return ""
+	}
+	return fmt.Sprintf("; this host was host %s before: if no other machine runs as that one, remove it (weft host rm %s --is-off)", f.Host.Short(), f.Host.Short())
 }
 
 // newcomer reports whether there is anything to ask for.
@@ -123,8 +133,11 @@ func (a *Agent) regainAddress(ctx context.Context, addr netip.Addr) error {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	err := a.ipam.Regain(ctx, addr)
-	if err == nil || !final(err) {
-		return err
+	switch {
+	case err == nil:
+		return nil
+	case !final(err):
+		return fmt.Errorf("%s: %w", addr, err)
 	}
 	if e, ok := a.driver.Holder(addr); ok && e.Lost == "" {
 		if lost := a.lose(ctx, e, err); lost != nil {
@@ -175,14 +188,18 @@ func (a *Agent) containerName(ctx context.Context, e driver.EndpointRecord) stri
 
 // lostText is what the operator is told of a lost endpoint, until Docker deletes it.
 func lostText(e driver.EndpointRecord) string {
+	return fmt.Sprintf("%s is off the network: it had %s from before this host took another identity, and %s; stop it and start it again, it gets another address (with --ip: remove it, and choose another)",
+		endpointName(e.Endpoint), addressText(e.Endpoint), e.Lost)
+}
+
+func addressText(e netmap.Endpoint) string {
 	var addrs []string
-	for _, addr := range []netip.Addr{e.Endpoint.V4, e.Endpoint.V6} {
+	for _, addr := range []netip.Addr{e.V4, e.V6} {
 		if addr.IsValid() {
 			addrs = append(addrs, addr.String())
 		}
 	}
-	return fmt.Sprintf("%s is off the network: it had %s from before this host took another identity, and %s; stop it and start it again, it gets another address (with --ip: remove it, and choose another)",
-		endpointName(e.Endpoint), strings.Join(addrs, " and "), e.Lost)
+	return strings.Join(addrs, " and ")
 }
 
 // lost are the endpoints off the mesh, in words.

@@ -1,12 +1,17 @@
 package plugin
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/status"
 )
 
 // Ended is closed once this identity is given up, which is on disk then: the agent is
@@ -22,6 +27,70 @@ func (a *Agent) revoke(f fence) {
 	if _, renounced := a.lease.renounced(); renounced {
 		a.end.Do(func() { close(a.ended) })
 	}
+}
+
+// NewIdentity makes this host a new one by an operator's word: after a clone of it was
+// made or an old disk restored. It implements status.Agent.
+func (a *Agent) NewIdentity(_ context.Context, r status.Renunciation) (string, error) {
+	if err := a.renounceable(r.Force); err != nil {
+		return "", err
+	}
+	if r.DryRun {
+		return "this host would become a new one: " + a.renunciation(), nil
+	}
+	text := "this host becomes a new one: " + a.renunciation()
+	a.revoke(fence{Host: a.self, Why: "an operator asked for a new identity (weft host new-identity)", Renounced: true})
+	if _, renounced := a.lease.renounced(); !renounced {
+		return "", netmap.Refuse(netmap.Busy, "this host keeps its identity, since the order cannot be written to disk (weft status)")
+	}
+	return text, nil
+}
+
+// renounceable says why this host should keep its identity, or nil.
+func (a *Agent) renounceable(force bool) error {
+	if !a.lease.fenced() && !force {
+		return netmap.Refuse(netmap.Conflict, "nothing is wrong with the identity of host %s (%s): the ledger accepts it, so it stays; --force makes a new one all the same", a.fact.Name, a.self.Short())
+	}
+	var voters int
+	var votes bool
+	for _, k := range a.ledger.Status().Keepers {
+		if k.Voter {
+			voters++
+			votes = votes || k.ID == a.self
+		}
+	}
+	if votes && voters < 3 && !a.lease.fenced() {
+		return netmap.Refuse(netmap.NoQuorum, "host %s (%s) keeps the ledger, and without it no majority is left: give the cluster three hosts first (weft status lists the keepers)", a.fact.Name, a.self.Short())
+	}
+	return nil
+}
+
+// renunciation says what happens to a host that gives up its identity.
+func (a *Agent) renunciation() string {
+	var networks, containers []string
+	view := a.gossip.View()
+	for _, r := range a.driver.Networks() {
+		n, _ := view.Network(r.Network.ID)
+		networks = append(networks, cmp.Or(n.Name, r.Network.Name, fmt.Sprintf("%.12s", r.Docker)))
+	}
+	a.mu.Lock()
+	for _, r := range a.driver.Endpoints() {
+		e := r.Endpoint
+		e.Name = cmp.Or(a.names[e.ID], e.Name)
+		containers = append(containers, fmt.Sprintf("%s (%s)", addressText(e), endpointName(e)))
+	}
+	a.mu.Unlock()
+	return fmt.Sprintf("it gives up the identity %s and everything that the ledger gave to it, joins its networks anew (%s), and asks for the addresses of its endpoints: %s. "+
+		"Where another host has one, that container is taken off the network, and weft status names it. "+
+		"If no other machine runs as host %s, remove it then, on any host: weft host rm %s --is-off",
+		a.self.Short(), orNone(networks), orNone(containers), a.self.Short(), a.self.Short())
+}
+
+func orNone(words []string) string {
+	if len(words) == 0 {
+		return "none"
+	}
+	return strings.Join(words, ", ")
 }
 
 // becomeNew makes this host another one if its identity was given up. No room is open

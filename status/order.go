@@ -22,6 +22,13 @@ type Removal struct {
 	IsOff bool   `json:"is_off,omitempty"` // the operator's word that the machine is off: its lease need not run out
 }
 
+// Renunciation asks that the agent's own host gives up its identity and becomes a new
+// host.
+type Renunciation struct {
+	Force  bool `json:"force,omitempty"`   // although nothing is wrong with the identity
+	DryRun bool `json:"dry_run,omitempty"` // only say what would happen
+}
+
 // Range asks for further address space that networks without --subnet come from.
 type Range struct {
 	Prefix netip.Prefix `json:"prefix"`
@@ -56,6 +63,12 @@ func order[T any](carryOut func(context.Context, T) (string, error)) http.Handle
 // to tell the operator. The error is the agent's own sentence.
 func RemoveHost(ctx context.Context, path string, r Removal) (string, error) {
 	return send(ctx, path, "/hosts/remove", r)
+}
+
+// NewIdentity asks the agent behind a unix socket to make its host a new one, and
+// answers what to tell the operator. The error is the agent's own sentence.
+func NewIdentity(ctx context.Context, path string, r Renunciation) (string, error) {
+	return send(ctx, path, "/host/new-identity", r)
 }
 
 // AddRange asks the agent behind a unix socket for further address space, and

@@ -3,9 +3,11 @@ package status_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +18,7 @@ import (
 // agent answers every request about hosts with its own words.
 type agent struct {
 	refusal error
+	end     context.CancelFunc // of the service, by an order; may be nil
 }
 
 func (*agent) Report() *status.Report { return sample() }
@@ -26,6 +29,13 @@ func (a *agent) RemoveHost(_ context.Context, r status.Removal) (string, error) 
 		word = " at once"
 	}
 	return "removed " + r.Host + word, a.refusal
+}
+
+func (a *agent) NewIdentity(_ context.Context, r status.Renunciation) (string, error) {
+	if a.end != nil {
+		a.end()
+	}
+	return fmt.Sprintf("a new host: %+v", r), a.refusal
 }
 
 func (a *agent) AddRange(_ context.Context, r status.Range) (string, error) {
@@ -57,6 +67,29 @@ func TestRemovalsReachTheAgentWhole(t *testing.T) {
 	} {
 		if got, err := status.RemoveHost(t.Context(), socket, c.r); err != nil || got != c.want {
 			t.Errorf("%+v: %q, %v; want %q", c.r, got, err, c.want)
+		}
+	}
+}
+
+// TestAnOrderThatEndsTheAgentIsAnswered: the operator hears what happens.
+func TestAnOrderThatEndsTheAgentIsAnswered(t *testing.T) {
+	for range 20 {
+		socket := filepath.Join(t.TempDir(), "agent.sock")
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() { served <- status.Serve(ctx, socket, &agent{end: cancel}) }()
+		if _, err := fetchSoon(t, socket); err != nil {
+			t.Fatal(err)
+		}
+		got, err := status.NewIdentity(t.Context(), socket, status.Renunciation{Force: true})
+		if err != nil || got != "a new host: {Force:true DryRun:false}" {
+			t.Errorf("%q, %v", got, err)
+		}
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(socket); err == nil {
+			t.Error("the socket is left")
 		}
 	}
 }

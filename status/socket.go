@@ -27,6 +27,7 @@ type Agent interface {
 	Report() *Report
 	// Orders answer a sentence for the operator.
 	RemoveHost(ctx context.Context, r Removal) (string, error)
+	NewIdentity(ctx context.Context, r Renunciation) (string, error)
 	AddRange(ctx context.Context, r Range) (string, error)
 }
 
@@ -54,14 +55,31 @@ func Serve(ctx context.Context, path string, a Agent) error {
 		_ = json.NewEncoder(w).Encode(a.Report()) // the client has gone: nothing to do
 	})
 	mux.HandleFunc("POST /hosts/remove", order(a.RemoveHost))
+	mux.HandleFunc("POST /host/new-identity", order(a.NewIdentity))
 	mux.HandleFunc("POST /ranges/add", order(a.AddRange))
 	srv := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second}
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-	defer stop()
-	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		end(srv)
+	})
+	err = srv.Serve(ln)
+	if !stop() {
+		<-ended
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("status: %w", err)
 	}
 	return nil
+}
+
+// end lets the answer get out to an order that ends the agent.
+func end(srv *http.Server) {
+	limit, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := srv.Shutdown(limit); err != nil {
+		_ = srv.Close() // who has not got its answer by now gets none
+	}
 }
 
 // Fetch asks the agent behind a unix socket for its report.

@@ -358,3 +358,12 @@ func (e *Engine) again(ctx context.Context, p poolOf, a netip.Prefix) error {
 	}
 	return err
 }
+
+// Adopt makes this engine a copy of another one, as when its whole machine is cloned.
+func (e *Engine) Adopt(o *Engine) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.life, e.networks, e.containers = o.life, maps.Clone(o.networks), maps.Clone(o.containers)
+}

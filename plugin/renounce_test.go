@@ -1,0 +1,133 @@
+package plugin_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weftnet/weft/status"
+)
+
+// copyDisk leaves a copy of a host's disk as it is now.
+func (h *host) copyDisk(to string) {
+	h.c.t.Helper()
+	synctest.Wait() // nobody writes
+	if err := os.CopyFS(to, os.DirFS(h.set.State)); err != nil {
+		h.c.t.Fatal(err)
+	}
+}
+
+// restoreDisk puts an older disk in the place of the present one.
+func (h *host) restoreDisk(from string) {
+	h.c.t.Helper()
+	if err := os.RemoveAll(h.set.State); err != nil {
+		h.c.t.Fatal(err)
+	}
+	if err := os.Rename(from, h.set.State); err != nil {
+		h.c.t.Fatal(err)
+	}
+}
+
+// TestACloneBecomesAHostOfItsOwn by the operator's word; what the other machine's
+// containers hold stays theirs.
+func TestACloneBecomesAHostOfItsOwn(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3)
+		original := hosts[2]
+		network := original.network("web", "10.40.0.0/24")
+		both := original.run("both", network, "")
+		hosts[0].until("the replica", 10*time.Second, func() bool { return hosts[0].lookup("web") != "" })
+		twin := c.host(hosts[0])
+		original.copyDisk(twin.set.State)
+		twin.docker.Adopt(original.docker) // the whole machine was cloned
+		twin.start().ready()
+		original.problem(5*time.Minute, "two agents use the identity", "192.0.2.3", "192.0.2.4")
+		original.problem(10*time.Second, "shows start 1", "start 2 was seen", "weft host new-identity")
+		if _, err := twin.NewIdentity(t.Context(), status.Renunciation{}); err == nil || !holds(err.Error(), "nothing is wrong", "--force") {
+			t.Errorf("the one that the ledger accepts: %v", err)
+		}
+		if _, err := original.docker.Run(t.Context(), "no", network, addr("")); err == nil {
+			t.Error("the fenced machine hands out")
+		}
+		text, err := original.NewIdentity(t.Context(), status.Renunciation{DryRun: true})
+		if err != nil || !holds(text, "would become", "web", at(both).String(), "container both", "--is-off") {
+			t.Errorf("%q, %v", text, err)
+		}
+		select {
+		case <-original.Ended():
+			t.Fatal("a dry run changed something")
+		default:
+		}
+		if text, err := original.NewIdentity(t.Context(), status.Renunciation{}); err != nil || !holds(text, "becomes a new one") {
+			t.Errorf("%q, %v", text, err)
+		}
+		original.reborn()
+		original.problem(10*time.Second, "container both", "off the network")
+		if id := twin.Report().Self; hosts[0].placed(at(both)) != id {
+			t.Errorf("%s is at %s, not at the copy", at(both), hosts[0].placed(at(both)).Short())
+		}
+		if again := original.run("again", network, ""); at(again) == at(both) {
+			t.Error("an address twice")
+		}
+	})
+}
+
+// TestAnOldDiskBecomesAHostOfItsOwn: no other machine has its identity, so its
+// addresses come back once the operator has removed that.
+func TestAnOldDiskBecomesAHostOfItsOwn(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3)
+		one, h := hosts[0], hosts[2]
+		network := h.network("web", "10.40.0.0/24")
+		ran := h.run("runs", network, "")
+		one.until("it is known", 10*time.Second, func() bool { return one.placed(at(ran)) == h.Report().Self })
+		old := filepath.Join(c.dir, "old")
+		h.copyDisk(old)
+		h.restart()
+		h.ready()
+		former := h.Report().Self
+		h.stop()
+		h.restoreDisk(old)
+		h.start()
+		h.problem(10*time.Second, "both show start 2", "weft host new-identity")
+		if _, err := h.docker.Run(t.Context(), "no", network, addr("")); err == nil {
+			t.Error("the old disk hands out")
+		}
+		if _, err := h.NewIdentity(t.Context(), status.Renunciation{}); err != nil {
+			t.Fatal(err)
+		}
+		h.reborn()
+		h.problem(10*time.Second, at(ran).String(), "weft host rm "+former.Short()+" --is-off")
+		h.run("another", network, "") // of a block of its own
+		if got := h.forwards(at(ran)); got != "here" {
+			t.Errorf("while it is undecided the container is %s", got)
+		}
+		if _, err := one.RemoveHost(t.Context(), status.Removal{Host: former.Short(), IsOff: true}); err != nil {
+			t.Fatal(err)
+		}
+		one.until("the container is at the new host", 30*time.Second, func() bool { return one.placed(at(ran)) == h.Report().Self })
+		h.until("no problem is left", 30*time.Second, func() bool { return len(h.Report().Problems) == 0 })
+	})
+}
+
+// TestAKeeperThatTheLedgerNeedsStays, whatever the operator says; others may go.
+func TestAKeeperThatTheLedgerNeedsStays(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 1)
+		one := hosts[0]
+		if _, err := one.NewIdentity(t.Context(), status.Renunciation{Force: true}); err == nil || !holds(err.Error(), "keeps the ledger", "three hosts") {
+			t.Errorf("the only keeper: %v", err)
+		}
+		two, three := c.host(one).start(), c.host(one).start()
+		two.ready()
+		three.ready()
+		one.until("three keepers", time.Minute, func() bool { return len(one.Report().Ledger.Keepers) == 3 })
+		if _, err := one.NewIdentity(t.Context(), status.Renunciation{Force: true}); err != nil {
+			t.Fatal(err)
+		}
+		one.reborn()
+		one.network("web", "10.40.0.0/24")
+	})
+}
