@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -126,14 +125,7 @@ func (w *world) learn() {
 func (h *host) checkDisk(dir string) {
 	probe := dir + ".probe"
 	defer os.RemoveAll(probe)
-	raw, err := os.ReadFile(filepath.Join(dir, store.FileName))
-	if err == nil {
-		err = os.MkdirAll(probe, 0o700)
-	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(probe, store.FileName), raw, 0o600)
-	}
-	if err != nil {
+	if err := os.CopyFS(probe, os.DirFS(dir)); err != nil {
 		h.w.t.Fatal(err)
 	}
 	s, err := store.Open(probe)

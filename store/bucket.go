@@ -7,6 +7,9 @@ import (
 	"go.etcd.io/bbolt"
 )
 
+// maxValue keeps a group's size far from what the database and a frame can count.
+const maxValue = 1 << 28
+
 // Bucket is one room's part of the file.
 type Bucket struct {
 	s    *Store
@@ -19,6 +22,8 @@ func (s *Store) Bucket(name string) *Bucket { return &Bucket{s: s, name: []byte(
 
 // Load reads the whole bucket; an absent one is empty.
 func (b *Bucket) Load() (map[string][]byte, error) {
+	b.s.mu.RLock()
+	defer b.s.mu.RUnlock()
 	got := map[string][]byte{}
 	err := b.s.db.View(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket(b.name)
@@ -33,30 +38,18 @@ func (b *Bucket) Load() (map[string][]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: read %s: %w", b.name, err)
 	}
+	b.s.unfolded.over(string(b.name), got)
 	return got, nil
 }
 
 // Commit sets and deletes keys in one step and returns when that is on disk. A
-// failed commit changes nothing that Load will show in this process; after a
-// failure to sync the file, all later commits fail until the agent is restarted.
+// failed commit changes nothing that Load will show in this process. If the disk is
+// full, later commits succeed once there is room; after any other failure to write,
+// all later ones fail until the agent is restarted.
 // Commits that are called at the same moment share one sync; a lone one waits for
 // nobody. The values are not kept after the return.
 func (b *Bucket) Commit(set map[string][]byte, del ...string) error {
 	return b.s.commit.do(change{bucket: b.name, set: set, del: del})
-}
-
-// write carries out a group of changes in one transaction. A bad page that the
-// database meets is an error like any other.
-func (s *Store) write(group []change) (err error) {
-	defer func() { err = damaged(s.path, err, recover()) }()
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		for _, c := range group {
-			if err := c.apply(tx); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // change is what one Commit asks for.
@@ -66,33 +59,18 @@ type change struct {
 	del    []string
 }
 
-func (c change) apply(tx *bbolt.Tx) error {
-	b, err := tx.CreateBucketIfNotExists(c.bucket)
-	if err != nil {
-		return err
-	}
-	for k, v := range c.set {
-		if err := b.Put([]byte(k), v); err != nil {
-			return fmt.Errorf("key %q: %w", k, err)
-		}
-	}
-	for _, k := range c.del {
-		if err := b.Delete([]byte(k)); err != nil {
-			return fmt.Errorf("key %q: %w", k, err)
-		}
-	}
-	return nil
-}
-
 // check refuses what the database would refuse, before it can spoil the commits
 // of others in the same group.
 func (c change) check() error {
 	if len(c.bucket) == 0 {
 		return fmt.Errorf("store: bucket without a name")
 	}
-	for k := range c.set {
+	for k, v := range c.set {
 		if k == "" || len(k) > bbolt.MaxKeySize {
 			return fmt.Errorf("store: key of %d bytes: want 1 to %d", len(k), bbolt.MaxKeySize)
+		}
+		if len(v) > maxValue {
+			return fmt.Errorf("store: value of %d bytes for key %q: want at most %d", len(v), k, maxValue)
 		}
 	}
 	return nil

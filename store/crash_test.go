@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -14,8 +15,12 @@ import (
 	"github.com/weftnet/weft/store"
 )
 
-// childDir, when set, makes this test binary the agent that gets killed.
-const childDir = "STORE_TEST_CHILD"
+// childDir, when set, makes this test binary the agent that gets killed; childPages
+// is the size of its journal.
+const (
+	childDir   = "STORE_TEST_CHILD"
+	childPages = "STORE_TEST_CHILD_PAGES"
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
@@ -27,7 +32,12 @@ func TestMain(m *testing.M) {
 // storm commits for ever from several callers and prints each key only when its
 // commit has returned.
 func storm(dir string) {
-	s, err := store.Open(dir)
+	pages, err := strconv.Atoi(os.Getenv(childPages))
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	s, err := store.OpenSmall(dir, pages)
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -52,13 +62,20 @@ func storm(dir string) {
 }
 
 // TestKilledInTheMiddle kills the process at random moments: whatever was answered
-// is there afterwards, nothing is there by half, and each start is a new birth.
+// is there afterwards, nothing is there by half, and each start is a new birth. With
+// four pages nearly every second commit is a folding.
 func TestKilledInTheMiddle(t *testing.T) {
+	for _, pages := range []int{4, 1024} {
+		t.Run(fmt.Sprintf("pages=%d", pages), func(t *testing.T) { killAgainAndAgain(t, pages) })
+	}
+}
+
+func killAgainAndAgain(t *testing.T, pages int) {
 	dir := t.TempDir()
 	answered := map[string]bool{}
 	const lives = 20
 	for range lives {
-		for _, key := range killedLife(t, dir) {
+		for _, key := range killedLife(t, dir, pages) {
 			answered[key] = true
 		}
 	}
@@ -84,10 +101,10 @@ func TestKilledInTheMiddle(t *testing.T) {
 }
 
 // killedLife runs one storm, kills it after its first answers and returns them.
-func killedLife(t *testing.T, dir string) (answered []string) {
+func killedLife(t *testing.T, dir string, pages int) (answered []string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childDir+"="+dir)
+	cmd.Env = append(os.Environ(), childDir+"="+dir, fmt.Sprintf("%s=%d", childPages, pages))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -93,7 +94,7 @@ func (g *grouper) lead() {
 
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err != nil && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+	if err != nil && !noRoom(err) {
 		g.broken = err
 	}
 	for _, w := range group {
@@ -107,14 +108,16 @@ func (g *grouper) lead() {
 	g.idle.Broadcast()
 }
 
-// close refuses new changes and waits for those under way.
-func (g *grouper) close() {
+// close refuses new changes and waits for those under way. False: one of them failed
+// so that nobody knows what is on disk.
+func (g *grouper) close() (sound bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true
 	for g.leading {
 		g.idle.Wait()
 	}
+	return g.broken == nil
 }
 
 func changesOf(group []*waiter) []change {
@@ -130,9 +133,20 @@ func explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+	case noRoom(err):
 		return fmt.Errorf("store: the disk of the state directory is full, nothing was changed; make room there: %w", err)
 	default:
 		return fmt.Errorf("store: write failed, nothing more is written until the agent is restarted; look at the disk: %w", err)
 	}
+}
+
+// noRoom reports whether a write failed for want of space alone. bbolt v1.5 keeps
+// only the text of some errors (db.go, grow).
+func noRoom(err error) bool {
+	for _, e := range []unix.Errno{unix.ENOSPC, unix.EDQUOT} {
+		if errors.Is(err, e) || err != nil && strings.Contains(err.Error(), e.Error()) {
+			return !errors.Is(err, errBroken)
+		}
+	}
+	return false
 }

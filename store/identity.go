@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 
 	"go.etcd.io/bbolt"
@@ -16,11 +15,11 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-var (
-	metaBucket  = []byte("weft")
-	keyFormat   = []byte("format")
-	keyIdentity = []byte("identity")
-	keyCluster  = []byte("cluster")
+var metaBucket = []byte("weft")
+
+const (
+	keyIdentity = "identity"
+	keyCluster  = "cluster"
 )
 
 var errBadRecord = errors.New("bad record")
@@ -54,37 +53,34 @@ type identityCell struct {
 	cluster netmap.ClusterID
 }
 
-// checkFormat writes the version into a new file and refuses a newer one.
-func checkFormat(meta *bbolt.Bucket) error {
-	raw := meta.Get(keyFormat)
-	if raw == nil {
-		return meta.Put(keyFormat, []byte(strconv.Itoa(Format)))
+// birth begins the next life of the identity, making it if there is none, and is
+// the change that writes it down.
+func (s *Store) birth() (change, error) {
+	meta, err := s.Bucket(string(metaBucket)).Load()
+	if err != nil {
+		return change{}, err
 	}
-	n, err := strconv.Atoi(string(raw))
-	switch {
-	case err != nil || n < 1:
-		return fmt.Errorf("%w: format %q", errBadRecord, raw)
-	case n > Format:
-		return fmt.Errorf("%w: it is format %d, this release of weft reads up to format %d; install the newer release again", ErrNewerFormat, n, Format)
-	}
-	return nil
-}
-
-// begin starts the next life of the identity, making it if there is none.
-func (c *identityCell) begin(meta *bbolt.Bucket) error {
 	var id Identity
-	if raw := meta.Get(keyIdentity); raw == nil {
+	if raw := meta[keyIdentity]; raw == nil {
 		id = Identity{Host: newID()}
 	} else if err := json.Unmarshal(raw, &id); err != nil || id.Host.IsZero() {
-		return fmt.Errorf("%w: identity %q", errBadRecord, raw)
+		return change{}, fmt.Errorf("%w: identity %q", errBadRecord, raw)
 	}
-	if raw := meta.Get(keyCluster); raw != nil {
-		if err := c.cluster.UnmarshalText(raw); err != nil {
-			return fmt.Errorf("%w: cluster %q", errBadRecord, raw)
+	if raw := meta[keyCluster]; raw != nil {
+		if err := s.ident.cluster.UnmarshalText(raw); err != nil {
+			return change{}, fmt.Errorf("%w: cluster %q", errBadRecord, raw)
 		}
 	}
-	c.id = id.next()
-	return putJSON(meta, keyIdentity, c.id)
+	s.ident.id = id.next()
+	return identityChange(s.ident.id)
+}
+
+func identityChange(id Identity) (change, error) {
+	raw, err := json.Marshal(id)
+	if err != nil {
+		return change{}, fmt.Errorf("store: encode identity: %w", err)
+	}
+	return change{bucket: metaBucket, set: map[string][]byte{keyIdentity: raw}}, nil
 }
 
 // next is the identity one start later.
@@ -140,11 +136,11 @@ func (s *Store) change(f func(Identity) Identity) error {
 	s.ident.mu.Lock()
 	defer s.ident.mu.Unlock()
 	id := f(s.ident.id)
-	raw, err := json.Marshal(id)
+	c, err := identityChange(id)
 	if err != nil {
-		return fmt.Errorf("store: encode identity: %w", err)
+		return err
 	}
-	if err := s.commit.do(change{bucket: metaBucket, set: map[string][]byte{string(keyIdentity): raw}}); err != nil {
+	if err := s.commit.do(c); err != nil {
 		return err
 	}
 	s.ident.id = id
@@ -172,7 +168,7 @@ func (s *Store) SetCluster(id netmap.ClusterID) error {
 		return netmap.Refuse(netmap.Foreign,
 			"store: state directory %s belongs to cluster %s, not to %s; join a host of that cluster, or run `weft cleanup` here to start empty", s.path, s.ident.cluster, id)
 	}
-	if err := s.commit.do(change{bucket: metaBucket, set: map[string][]byte{string(keyCluster): []byte(id.String())}}); err != nil {
+	if err := s.commit.do(change{bucket: metaBucket, set: map[string][]byte{keyCluster: []byte(id.String())}}); err != nil {
 		return err
 	}
 	s.ident.cluster = id

@@ -6,14 +6,15 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
 )
 
-// Format is the version of the layout that this release writes. A directory with
-// a greater one is refused.
-const Format = 1
+// Format is the version of the layout that this release writes: 1 had no journal.
+// A directory with a smaller one is upgraded in place, one with a greater is refused.
+const Format = 2
 
 // Sentinels that callers of Open decide on with errors.Is.
 var (
@@ -22,7 +23,7 @@ var (
 	ErrDamaged     = errors.New("state file is damaged")
 )
 
-// FileName is the one file with everything in it.
+// FileName is the file with everything in it but the newest commits.
 const FileName = "weft.db"
 
 // lockWait is how long Open waits for an agent that is just ending.
@@ -30,18 +31,25 @@ const lockWait = 2 * time.Second
 
 // Store is an open state directory. All methods are safe for concurrent use.
 type Store struct {
-	db     *bbolt.DB
-	lock   *os.File
-	path   string
-	commit *grouper
-	ident  identityCell
+	db      *bbolt.DB
+	journal *journal // used by the one commit that is under way
+	lock    *os.File
+	path    string
+	commit  *grouper
+	ident   identityCell
+
+	mu       sync.RWMutex // makes db and unfolded one picture
+	unfolded unfolded     // what the journal holds
 }
 
 // Open locks dir, creating it if needed, checks its format and begins a new life
 // of the host's identity: the next start number and a fresh nonce are on disk when
 // it returns. Errors wrap ErrInUse, ErrNewerFormat, ErrDamaged or the failed
 // system call and say what to do.
-func Open(dir string) (*Store, error) {
+func Open(dir string) (*Store, error) { return open(dir, journalPages) }
+
+// open makes a new journal of so many pages if there is none.
+func open(dir string, pages int) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("store: make state directory: %w", err)
 	}
@@ -49,7 +57,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := openLocked(dir)
+	s, err := openLocked(dir, pages)
 	if err != nil {
 		_ = lock.Close()
 		return nil, err
@@ -59,7 +67,7 @@ func Open(dir string) (*Store, error) {
 }
 
 // openLocked is Open with the directory's lock held.
-func openLocked(dir string) (s *Store, err error) {
+func openLocked(dir string, pages int) (s *Store, err error) {
 	path := filepath.Join(dir, FileName)
 	defer func() { err = damaged(path, err, recover()) }()
 	// A bad page may be mapped beyond the file's end: make that a panic that the
@@ -69,24 +77,38 @@ func openLocked(dir string) (s *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s = &Store{db: db, path: path}
+	s = &Store{db: db, path: path, unfolded: unfolded{}}
 	s.commit = newGrouper(s.write)
-	if err := db.Update(s.begin); err != nil {
-		return nil, errors.Join(err, db.Close())
+	if err := s.begin(pages); err != nil {
+		return nil, errors.Join(err, s.closeFiles())
 	}
 	return s, nil
 }
 
-// begin checks the format and starts a life of the identity in one transaction.
-func (s *Store) begin(tx *bbolt.Tx) error {
-	meta, err := tx.CreateBucketIfNotExists(metaBucket)
+// begin reads the journal, making one in a directory that has none, and starts a
+// life of the identity.
+func (s *Store) begin(pages int) error {
+	path := filepath.Join(filepath.Dir(s.path), JournalName)
+	state, err := s.journalState()
 	if err != nil {
 		return err
 	}
-	if err := checkFormat(meta); err != nil {
-		return fmt.Errorf("store: %s: %w", s.path, err)
+	if state.Generation == 0 {
+		if state, err = s.upgrade(path, pages); err != nil {
+			return err
+		}
 	}
-	return s.ident.begin(meta)
+	journal, ops, err := openJournal(path, state.Pages, state.Generation)
+	if err != nil {
+		return err
+	}
+	s.journal = journal
+	s.unfolded.take(ops)
+	birth, err := s.birth()
+	if err != nil {
+		return err
+	}
+	return explain(s.settle(birth.ops()))
 }
 
 // damaged turns a panic of the database library on bad pages, and its own errors
@@ -104,12 +126,25 @@ func damaged(path string, err error, panicked any) error {
 	default:
 		return err
 	}
-	return fmt.Errorf("store: %s: %w; move it away and start again as a new host, then remove the old one with `weft host rm`", path, err)
+	return fmt.Errorf("store: %s: %w; move all that is in %s away and start again as a new host, then remove the old one with `weft host rm`", path, err, filepath.Dir(path))
 }
 
 // Close waits for commits under way and gives the directory free. Commits after
 // it fail.
 func (s *Store) Close() error {
-	s.commit.close()
-	return errors.Join(s.db.Close(), s.lock.Close())
+	var err error
+	if s.commit.close() {
+		err = s.fold(nil)
+	}
+	if noRoom(err) {
+		err = nil // the journal has it
+	}
+	return errors.Join(err, s.closeFiles(), s.lock.Close())
+}
+
+func (s *Store) closeFiles() error {
+	if s.journal == nil {
+		return s.db.Close()
+	}
+	return errors.Join(s.db.Close(), s.journal.close())
 }

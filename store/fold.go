@@ -1,0 +1,183 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"go.etcd.io/bbolt"
+)
+
+var (
+	keyFormat  = []byte("format")
+	keyJournal = []byte("journal")
+)
+
+// journalState says which journal belongs to a state file: frames of this generation
+// are not in the file yet, those of earlier ones are.
+type journalState struct {
+	Generation uint64 `json:"generation"` // 0: of a format without a journal
+	Pages      int    `json:"pages"`
+}
+
+// journalState reads it, refusing a format that this release does not know.
+func (s *Store) journalState() (state journalState, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(metaBucket)
+		if meta == nil {
+			return nil
+		}
+		format, err := readFormat(meta)
+		if err != nil || format < Format {
+			return err
+		}
+		raw := meta.Get(keyJournal)
+		if err := json.Unmarshal(raw, &state); err != nil || state.Generation == 0 || state.Pages <= 0 {
+			return fmt.Errorf("%w: journal %q", errBadRecord, raw)
+		}
+		return nil
+	})
+	return state, err
+}
+
+// readFormat is 0 in a new file.
+func readFormat(meta *bbolt.Bucket) (int, error) {
+	raw := meta.Get(keyFormat)
+	if raw == nil {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(string(raw))
+	switch {
+	case err != nil || n < 1:
+		return 0, fmt.Errorf("%w: format %q", errBadRecord, raw)
+	case n > Format:
+		return 0, fmt.Errorf("%w: it is format %d, this release of weft reads up to format %d; install the newer release again", ErrNewerFormat, n, Format)
+	}
+	return n, nil
+}
+
+// upgrade gives a new directory, or one of an earlier format, a journal: first the
+// file, then the word that it counts. From then on earlier releases refuse the
+// directory, as they would not look into the journal.
+func (s *Store) upgrade(path string, pages int) (journalState, error) {
+	state := journalState{Generation: 1, Pages: pages}
+	if err := makeJournal(path, pages); err != nil {
+		return state, explain(err)
+	}
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		meta, err := tx.CreateBucketIfNotExists(metaBucket)
+		if err != nil {
+			return err
+		}
+		return errors.Join(meta.Put(keyFormat, []byte(strconv.Itoa(Format))), putJSON(meta, keyJournal, state))
+	})
+	return state, explain(err)
+}
+
+// write carries out a group of changes. A bad page that the database meets is an
+// error like any other.
+func (s *Store) write(group []change) (err error) {
+	defer func() { err = damaged(s.path, err, recover()) }()
+	var ops []op
+	for _, c := range group {
+		ops = append(ops, c.ops()...)
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	err = s.append(ops, s.journal.reserve())
+	if errors.Is(err, errJournalFull) {
+		err = s.fold(ops)
+	}
+	return err
+}
+
+func (s *Store) append(ops []op, free int) error {
+	if err := s.journal.append(ops, free); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unfolded.take(ops)
+	return nil
+}
+
+// settle writes the first changes of a life. It folds, so that what was read from
+// the journal is written anew: the last life may have ended with a failed sync, and
+// then the kernel shows what the disk has not got. A full disk is no reason not to
+// start as long as the journal has room.
+func (s *Store) settle(ops []op) error {
+	err := s.fold(ops)
+	if !noRoom(err) {
+		return err
+	}
+	if err := s.db.Sync(); err != nil {
+		return err
+	}
+	if again := s.append(ops, 0); !errors.Is(again, errJournalFull) {
+		return again
+	}
+	return err
+}
+
+// errBroken means that nobody knows what is on disk.
+var errBroken = errors.New("a write ended halfway")
+
+// fold moves what the journal holds, and further changes, into the state file, and
+// begins the journal's next generation, all in one transaction. It is called by the
+// one commit that is under way.
+func (s *Store) fold(ops []op) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.unfolded)+len(ops) == 0 {
+		return nil
+	}
+	state := journalState{Generation: s.journal.generation + 1, Pages: s.journal.pages}
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		if err := s.unfolded.put(tx); err != nil {
+			return err
+		}
+		for _, o := range ops {
+			if err := o.put(tx); err != nil {
+				return err
+			}
+		}
+		return putJSON(tx.Bucket(metaBucket), keyJournal, state)
+	})
+	if err != nil {
+		// A transaction that fails at its very end may have begun the generation all
+		// the same: then what is appended to the old one would never be read.
+		if now, readErr := s.journalState(); readErr != nil || now.Generation != s.journal.generation {
+			return fmt.Errorf("%w: %w", errBroken, err)
+		}
+		return err
+	}
+	clear(s.unfolded)
+	s.journal.restart(state.Generation)
+	return nil
+}
+
+func (u unfolded) put(tx *bbolt.Tx) error {
+	for bucket, keys := range u {
+		for key, value := range keys {
+			if err := (op{bucket, key, value}).put(tx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (o op) put(tx *bbolt.Tx) error {
+	b, err := tx.CreateBucketIfNotExists([]byte(o.bucket))
+	if err == nil && o.value == nil {
+		err = b.Delete([]byte(o.key))
+	} else if err == nil {
+		err = b.Put([]byte(o.key), o.value)
+	}
+	if err != nil {
+		return fmt.Errorf("key %q: %w", o.key, err)
+	}
+	return nil
+}
