@@ -152,6 +152,19 @@ func TestCreateReplica(t *testing.T) {
 	}
 }
 
+// A network without IPv4 must be one on every host: an engine that is not told gives it
+// an IPv4 subnet.
+func TestCreateReplicaSaysWhichFamilies(t *testing.T) {
+	dual, six := spec(), spec()
+	six.Pools = six.Pools[1:]
+	if got := createOptions(dual); got.EnableIPv4 != nil || !*got.EnableIPv6 {
+		t.Errorf("dual stack: EnableIPv4 %v, EnableIPv6 %v", got.EnableIPv4, *got.EnableIPv6)
+	}
+	if got := createOptions(six); got.EnableIPv4 == nil || *got.EnableIPv4 || !*got.EnableIPv6 {
+		t.Errorf("IPv6 alone: EnableIPv4 %v, EnableIPv6 %v", got.EnableIPv4, *got.EnableIPv6)
+	}
+}
+
 func TestCreateReplicaWhereTheNameIsTaken(t *testing.T) {
 	for _, tc := range []struct {
 		story    string

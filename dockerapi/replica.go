@@ -58,9 +58,9 @@ func (d *Docker) create(ctx context.Context, spec ReplicaSpec) (string, error) {
 
 func createOptions(spec ReplicaSpec) client.NetworkCreateOptions {
 	ipam := &network.IPAM{Driver: spec.Driver}
-	v6 := false
+	v4, v6 := false, false
 	for _, p := range spec.Pools {
-		v6 = v6 || p.Subnet.Addr().Is6()
+		v4, v6 = v4 || p.Subnet.Addr().Is4(), v6 || p.Subnet.Addr().Is6()
 		ipam.Config = append(ipam.Config, network.IPAMConfig{
 			Subnet: p.Subnet, IPRange: p.Range, Gateway: p.Gateway, AuxAddress: p.Aux,
 		})
@@ -70,10 +70,14 @@ func createOptions(spec ReplicaSpec) client.NetworkCreateOptions {
 		labels = map[string]string{}
 	}
 	labels[ReplicaLabel] = strconv.FormatUint(uint64(spec.Network), 10)
-	return client.NetworkCreateOptions{
+	options := client.NetworkCreateOptions{
 		Driver: spec.Driver, IPAM: ipam, EnableIPv6: &v6,
 		Internal: spec.Internal, Options: spec.Options, Labels: labels,
 	}
+	if v6 && !v4 {
+		options.EnableIPv4 = &v4 // from API 1.48 on; an engine before has IPv4 on every network
+	}
+	return options
 }
 
 // named lists the ids of networks with exactly this name, other than except.
