@@ -12,6 +12,8 @@ PLUGIN_SETTINGS ?=
 HOST    ?= 1
 HOSTS   ?= 3
 FUZZTIME ?= 20s
+# Debian releases with Docker 26.1 and 28.5.
+ENGINES ?= trixie sid
 
 LDFLAGS := -s -w -X main.version=$(VERSION)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
@@ -67,7 +69,14 @@ demo-down: ## take the demo down
 # lint goes first and go test last, so that the end of the output is the tests'.
 .PHONY: test
 test: deps plugin lab lint ## everything: lint, unit, kernel, simulation, real Docker
-	go test -p 2 -timeout 20m ./...
+	WEFT_LAB_REQUIRED=1 go test -p 2 -timeout 25m ./...
+
+# What differs between engines: the plugin's life, both protocols, restarts, IPv6.
+ENGINE_TESTS ?= ContainersReachEachOther|DockerRestarts|AgentRestarts|DualStack|EgressAndPublished|Static|NetworkAppears
+
+.PHONY: test-engines
+test-engines: deps plugin ## the main tests on the engines of later Debian releases: ENGINES="trixie sid" ENGINE_TESTS=.
+	scripts/test-engines.sh '$(ENGINE_TESTS)' $(ENGINES)
 
 .PHONY: test-short
 test-short: ## what needs neither root nor Docker

@@ -60,7 +60,7 @@ func up(t *testing.T) *rig {
 	if testing.Short() {
 		t.Skip("needs the lab")
 	}
-	if err := lab.Missing(lab.Config{}); err != nil {
+	if err := lab.Missing(lab.Config{Engine: engine()}); err != nil {
 		if os.Getenv("WEFT_LAB_REQUIRED") != "" {
 			t.Fatal(err)
 		}
@@ -71,6 +71,15 @@ func up(t *testing.T) *rig {
 		t.Fatalf("no lab: %v", shared.err)
 	}
 	return shared.rig
+}
+
+// engine is the machine's own Docker Engine, or the one in the directory that
+// WEFT_ENGINE names.
+func engine() lab.Engine {
+	if dir := os.Getenv("WEFT_ENGINE"); dir != "" {
+		return lab.EngineIn(dir)
+	}
+	return lab.Engine{}
 }
 
 func bringUp() (*rig, error) {
@@ -86,7 +95,7 @@ func bringUp() (*rig, error) {
 		return nil, err
 	}
 	log := func(line string) { fmt.Fprintln(os.Stderr, "lab:", line) }
-	if r.lab, err = lab.Up(ctx, lab.Config{Hosts: hosts, Dir: shared.dir, Log: log}); err != nil {
+	if r.lab, err = lab.Up(ctx, lab.Config{Hosts: hosts, Dir: shared.dir, Engine: engine(), Log: log}); err != nil {
 		return nil, err
 	}
 	began := time.Now()

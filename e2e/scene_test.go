@@ -70,7 +70,7 @@ func (s *scene) clear() {
 		networks = append(networks, names...)
 		for _, name := range names {
 			_, err := s.lab.Host(n).Docker(ctx, "network", "rm", name)
-			if err != nil && !strings.Contains(strings.ToLower(err.Error()), "no such network") {
+			if err != nil && !unknownNetwork(err) {
 				s.t.Error(err)
 			}
 		}
@@ -81,6 +81,13 @@ func (s *scene) clear() {
 	if err := await(ctx, spreadWithin, func(ctx context.Context) error { return s.noneLeft(ctx, networks...) }); err != nil {
 		s.t.Error(err)
 	}
+}
+
+// unknownNetwork reports whether Docker says that there is no such network, in the
+// words of 20.10 or of later engines.
+func unknownNetwork(err error) bool {
+	said := strings.ToLower(err.Error())
+	return strings.Contains(said, "no such network") || strings.Contains(said, "not found")
 }
 
 // noneLeft is nil when no member knows these networks any more.

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -171,19 +173,50 @@ func TestIntegrationDualStack(t *testing.T) {
 	name := s.network(s.lab.Host(1), "dual", "--ipv6", "--subnet", "10.64.6.0/24", "--subnet", "fd64:6::/64")
 	boxes := s.runOnAll(name, "box")
 	s.matrix(boxes...)
-	var v6 []netip.Addr
-	for _, b := range boxes {
-		out := s.docker(b.host, "inspect", "-f", fmt.Sprintf("{{(index .NetworkSettings.Networks %q).GlobalIPv6Address}}", name), b.name)
-		addr, err := netip.ParseAddr(out)
-		if err != nil || !netip.MustParsePrefix("fd64:6::/64").Contains(addr) {
-			t.Fatalf("%s has the IPv6 address %q (%v)", b.name, out, err)
-		}
-		v6 = append(v6, addr)
-	}
+	v6 := s.addrs6(name, netip.MustParsePrefix("fd64:6::/64"), boxes...)
 	for _, b := range boxes {
 		s.reach(b, v6...)
 	}
 	s.page(boxes[0], v6[2], "box3")
+}
+
+// addrs6 are the IPv6 addresses of containers on a network, which must be of its subnet.
+func (s *scene) addrs6(network string, subnet netip.Prefix, boxes ...box) (out []netip.Addr) {
+	s.t.Helper()
+	for _, b := range boxes {
+		said := s.docker(b.host, "inspect", "-f", fmt.Sprintf("{{(index .NetworkSettings.Networks %q).GlobalIPv6Address}}", network), b.name)
+		addr, err := netip.ParseAddr(said)
+		if err != nil || !subnet.Contains(addr) {
+			s.t.Fatalf("%s has the IPv6 address %q (%v)", b.name, said, err)
+		}
+		out = append(out, addr)
+	}
+	return out
+}
+
+// TestIntegrationIPv6Only: a network without IPv4, which Docker has from release 28 on.
+func TestIntegrationIPv6Only(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	one := s.lab.Host(1)
+	version := s.docker(one, "version", "--format", "{{.Server.Version}}")
+	if major, err := strconv.Atoi(strings.Split(version, ".")[0]); err != nil || major < 28 {
+		t.Skipf("Docker %s has no --ipv4=false, 28 is the first that has (%v)", version, err)
+	}
+	name := s.name("six")
+	s.docker(one, s.create(one, "six", "--ipv4=false", "--ipv6", "--subnet", "fd64:7::/64")...)
+	if got := s.everywhere(name); !slices.Equal(got, []string{"fd64:7::/64"}) {
+		t.Errorf("the network has subnets %q", got)
+	}
+	var boxes []box
+	for _, h := range s.members() {
+		s.docker(h, s.command(h, name, "box"+strconv.Itoa(h.Number()))...)
+		boxes = append(boxes, box{host: h, name: s.name("box" + strconv.Itoa(h.Number()))})
+	}
+	v6 := s.addrs6(name, netip.MustParsePrefix("fd64:7::/64"), boxes...)
+	for _, b := range boxes {
+		s.reach(b, v6...)
+	}
 }
 
 // TestIntegrationNamesOnOneHost: Docker's own names of a network work on ours.

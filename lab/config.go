@@ -52,6 +52,16 @@ type Engine struct {
 	Path string
 }
 
+// EngineIn is the engine whose programs lie in a directory laid out like a root file
+// system, as scripts/engine.sh makes one.
+func EngineIn(root string) Engine {
+	bin, sbin := filepath.Join(root, "usr/bin"), filepath.Join(root, "usr/sbin")
+	return Engine{
+		Dockerd: filepath.Join(sbin, "dockerd"), Containerd: filepath.Join(bin, "containerd"),
+		CLI: filepath.Join(bin, "docker"), Path: sbin + ":" + bin,
+	}
+}
+
 func (c Config) withDefaults() (Config, error) {
 	if c.Hosts < 1 || c.Hosts > maxHosts {
 		return c, fmt.Errorf("lab: %d hosts asked for, it can have 1 to %d", c.Hosts, maxHosts)

@@ -13,6 +13,7 @@ wanted=(
 	ip=iproute2                     # links between the lab's hosts
 	nft=nftables
 	iptables=iptables
+	patchelf=patchelf # runs the engines of other releases, scripts/engine.sh
 	ps=procps
 	shellcheck=shellcheck
 	git=git
