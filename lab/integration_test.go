@@ -53,9 +53,7 @@ func links(t *testing.T) []string {
 }
 
 func TestIntegrationDownLeavesNothing(t *testing.T) {
-	if err := lab.Missing(lab.Config{}); err != nil {
-		t.Skip(err)
-	}
+	labtest.Need(t, lab.Config{})
 	before := links(t)
 	ctx, dir := t.Context(), filepath.Join(t.TempDir(), "a lab's dir")
 	l, err := lab.Up(ctx, lab.Config{Hosts: 2, Dir: dir, Log: func(line string) { t.Log(line) }})
@@ -106,9 +104,7 @@ func TestIntegrationDownLeavesNothing(t *testing.T) {
 func TestIntegrationFailedUpIsTakenDown(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "lab")
 	c := lab.Config{Hosts: 1, Dir: dir, DockerArgs: []string{"--no-such-option"}}
-	if err := lab.Missing(c); err != nil {
-		t.Skip(err)
-	}
+	labtest.Need(t, c)
 	_, err := lab.Up(t.Context(), c)
 	if err == nil || !strings.Contains(err.Error(), "unknown flag: --no-such-option") {
 		t.Errorf("a dockerd that does not start gives: %v", err)

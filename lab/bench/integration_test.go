@@ -3,7 +3,6 @@ package bench_test
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,25 +12,6 @@ import (
 	"github.com/weftnet/weft/lab/bench"
 	"github.com/weftnet/weft/lab/labtest"
 )
-
-// pluginDir makes the plugin's directory out of the sources, as make plugin does.
-func pluginDir(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	config, err := os.ReadFile("../../packaging/config.json")
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "config.json"), config, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "rootfs", "weft"), "github.com/weftnet/weft")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return dir
-}
 
 func brief(dir string, out *strings.Builder, t *testing.T) bench.Config {
 	return bench.Config{
@@ -43,16 +23,14 @@ func brief(dir string, out *strings.Builder, t *testing.T) bench.Config {
 // TestIntegrationBench measures for moments only: every figure is there, every ratio is
 // one, and nothing is left.
 func TestIntegrationBench(t *testing.T) {
-	if err := lab.Missing(lab.Config{}); err != nil {
-		t.Skip(err)
-	}
+	labtest.Need(t, lab.Config{})
 	if testing.Short() {
 		t.Skip("brings up two hosts with Docker; not with -short")
 	}
 	var out strings.Builder
 	dir := filepath.Join(t.TempDir(), "lab")
 	c := brief(dir, &out, t)
-	c.Plugin = pluginDir(t)
+	c.Plugin = labtest.Plugin(t)
 	if err := bench.Run(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
@@ -93,9 +71,7 @@ func TestIntegrationBenchLeavesAnotherLabAlone(t *testing.T) {
 
 // TestIntegrationBenchTakesDownWhatFailed: a plugin that is none ends the run, its logs stay.
 func TestIntegrationBenchTakesDownWhatFailed(t *testing.T) {
-	if err := lab.Missing(lab.Config{}); err != nil {
-		t.Skip(err)
-	}
+	labtest.Need(t, lab.Config{})
 	if testing.Short() {
 		t.Skip("brings up two hosts with Docker; not with -short")
 	}

@@ -4,17 +4,19 @@ package labtest
 import (
 	"context"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/weftnet/weft/lab"
 )
 
-// Up brings up a lab for one test and takes it down when the test ends. A test that failed
-// keeps the logs and says where. Where no lab can be, without root or without Docker, the
-// test is skipped with the reason; when WEFT_LAB_REQUIRED is set it fails instead, so that
-// a CI machine that lacks something is noticed.
-func Up(t testing.TB, c lab.Config) *lab.Lab {
+// Need skips a test, with the reason, where no lab can be: without root or without
+// Docker. When WEFT_LAB_REQUIRED is set the test fails instead, so that a CI machine that
+// lacks something is noticed.
+func Need(t testing.TB, c lab.Config) {
 	t.Helper()
 	if err := lab.Missing(c); err != nil {
 		if os.Getenv("WEFT_LAB_REQUIRED") != "" {
@@ -22,6 +24,36 @@ func Up(t testing.TB, c lab.Config) *lab.Lab {
 		}
 		t.Skip(err)
 	}
+}
+
+// Plugin makes the plugin's directory out of the sources, as make plugin does.
+func Plugin(t testing.TB) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	root, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(root)), "packaging", "config.json"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "config.json"), config, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "rootfs", "weft"), "github.com/weftnet/weft")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return dir
+}
+
+// Up brings up a lab for one test that Needs one and takes it down when the test ends. A
+// test that failed keeps the logs and says where.
+func Up(t testing.TB, c lab.Config) *lab.Lab {
+	t.Helper()
+	Need(t, c)
 	if c.Dir == "" {
 		dir, err := os.MkdirTemp("", "weft-lab-test-")
 		if err != nil {

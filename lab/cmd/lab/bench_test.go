@@ -8,6 +8,7 @@ import (
 
 	"github.com/weftnet/weft/lab"
 	"github.com/weftnet/weft/lab/bench"
+	"github.com/weftnet/weft/lab/labtest"
 )
 
 func TestBenchChecksItsArguments(t *testing.T) {
@@ -37,9 +38,7 @@ func TestBenchIsApartFromTheDemo(t *testing.T) {
 }
 
 func TestIntegrationBenchFindsALabThatIsUp(t *testing.T) {
-	if err := lab.Missing(lab.Config{}); err != nil {
-		t.Skip(err)
-	}
+	labtest.Need(t, lab.Config{})
 	state := filepath.Join(t.TempDir(), "lab")
 	if _, err := lab.Up(t.Context(), lab.Config{Hosts: 1, Dir: state, NoDocker: true}); err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/weftnet/weft/lab"
+	"github.com/weftnet/weft/lab/labtest"
 )
 
 // command runs the lab command and returns what it printed.
@@ -49,9 +50,7 @@ func TestCommandsCheckTheirArguments(t *testing.T) {
 }
 
 func TestIntegrationCommands(t *testing.T) {
-	if err := lab.Missing(lab.Config{}); err != nil {
-		t.Skip(err)
-	}
+	labtest.Need(t, lab.Config{})
 	state := filepath.Join(t.TempDir(), "lab")
 	run := func(line string) string {
 		t.Helper()
