@@ -24,6 +24,12 @@ type Networks interface {
 	RejoinNetwork(ctx context.Context, r NetworkRecord) (netmap.Network, error)
 }
 
+// Addresses are what Docker was given before it creates an endpoint with them.
+type Addresses interface {
+	// Attach refuses an address that Docker was not given, or that was taken back.
+	Attach(a netip.Addr) error
+}
+
 // Facts tells the other hosts about endpoints. No method waits for anybody.
 type Facts interface {
 	Announce(e netmap.Endpoint)
@@ -50,10 +56,11 @@ type Disk interface {
 
 // Config is what a Driver needs.
 type Config struct {
-	Networks Networks
-	Facts    Facts
-	Ports    Ports
-	Disk     Disk
+	Networks  Networks
+	Addresses Addresses
+	Facts     Facts
+	Ports     Ports
+	Disk      Disk
 }
 
 // Driver keeps this host's networks and endpoints. All methods are safe for

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
@@ -28,9 +30,13 @@ func (d *Driver) createEndpoint(ctx context.Context, req createEndpointRequest) 
 	if err != nil {
 		return createEndpointResponse{}, err
 	}
-	release, err := d.holdEndpoint(ctx, e.ID)
+	keys := []string{endpointPrefix + string(e.ID)}
+	for _, a := range addrsOf(e) {
+		keys = append(keys, addressPrefix+a.String())
+	}
+	release, err := d.held.take(ctx, keys...)
 	if err != nil {
-		return createEndpointResponse{}, err
+		return createEndpointResponse{}, fmt.Errorf("driver: %w", err)
 	}
 	defer release()
 	if err := d.keepEndpoint(ctx, EndpointRecord{Endpoint: e, Docker: req.NetworkID}); err != nil {
@@ -74,12 +80,34 @@ func (d *Driver) keepEndpoint(ctx context.Context, r EndpointRecord) error {
 	case ok:
 		return sameEndpoint(have, r)
 	}
+	if err := d.vacant(r.Endpoint); err != nil {
+		return err
+	}
 	if err := d.saveEndpoint(r); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		d.doomEndpoint(id)
 		return fmt.Errorf("driver: endpoint %s was written down too late: %w", short(string(id)), err)
+	}
+	return nil
+}
+
+// addrsOf are the one or two addresses of an endpoint.
+func addrsOf(e netmap.Endpoint) []netip.Addr {
+	return slices.DeleteFunc([]netip.Addr{e.V4, e.V6}, func(a netip.Addr) bool { return !a.IsValid() })
+}
+
+// vacant says why a new endpoint may not have its addresses: Docker was so late with it
+// that they were taken back, and perhaps given to another one. The caller holds them.
+func (d *Driver) vacant(e netmap.Endpoint) error {
+	for _, a := range addrsOf(e) {
+		if other, taken := d.Holder(a); taken {
+			return fmt.Errorf("driver: %s is held by endpoint %s on this host; start the container again", a, short(string(other.Endpoint.ID)))
+		}
+		if err := d.cfg.Addresses.Attach(a); err != nil {
+			return fmt.Errorf("driver: endpoint %s: %w", short(string(e.ID)), err)
+		}
 	}
 	return nil
 }

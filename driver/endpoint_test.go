@@ -164,6 +164,23 @@ func TestEndpointsThatMakeNoSense(t *testing.T) {
 	d.holds(before)
 }
 
+// TestAnEndpointThatComesTooLate: what dockerd was given was taken back before it
+// created the endpoint, and may be another container's.
+func TestAnEndpointThatComesTooLate(t *testing.T) {
+	d := onNetwork(t)
+	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
+	_ = d.host.Story()
+	d.refused(500, "10.32.0.2 is held by endpoint 111111111111 on this host; start the container again", "CreateEndpoint", createEndpoint(netA, end2, "10.32.0.2/20"))
+	d.host.Before("Attach", failing(errors.New("10.32.0.3 was taken back")))
+	d.refused(500, "endpoint 222222222222: 10.32.0.3 was taken back", "CreateEndpoint", createEndpoint(netA, end2, "10.32.0.3/20"))
+	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20")) // again: it is there
+	d.host.Before("Attach", nil)
+	d.story("facts: endpoint 111111111111 at 10.32.0.2 02:57:0a:20:00:02 in network 1")
+	if e := d.driver.Endpoints(); len(e) != 1 {
+		t.Errorf("endpoints %+v", e)
+	}
+}
+
 func TestADiskThatIsFullKeepsNoEndpoint(t *testing.T) {
 	d := onNetwork(t)
 	d.host.Before("Commit", failing(errDiskFull))

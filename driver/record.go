@@ -39,6 +39,7 @@ const (
 	networkPrefix  = "network/"
 	endpointPrefix = "endpoint/"
 	subnetPrefix   = "subnet/"
+	addressPrefix  = "address/"
 )
 
 // New reads what an earlier agent left on disk.

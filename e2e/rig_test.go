@@ -99,11 +99,13 @@ func bringUp() (*rig, error) {
 		return nil, err
 	}
 	began := time.Now()
-	if err := r.lab.Host(1).InstallPlugin(ctx, r.plugin); err != nil {
+	// At this level an agent writes a line about every call of Docker's.
+	const verbose = "WEFT_LOG_LEVEL=debug"
+	if err := r.lab.Host(1).InstallPlugin(ctx, r.plugin, verbose); err != nil {
 		return nil, err
 	}
 	err = each(r.members()[1:], func(h *lab.Host) error {
-		return h.InstallPlugin(ctx, r.plugin, "WEFT_JOIN="+r.others(h))
+		return h.InstallPlugin(ctx, r.plugin, verbose, "WEFT_JOIN="+r.others(h))
 	})
 	if err == nil {
 		err = await(ctx, 30*time.Second, r.allMembers)

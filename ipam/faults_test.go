@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -193,6 +194,31 @@ func TestWhatAFailureLeftBehindIsSwept(t *testing.T) {
 		if inv := r.Inventory(); len(inv) != 1 {
 			t.Errorf("pools: %+v", inv)
 		}
+		r.Close()
+	})
+}
+
+// TestAnAddressIsTakenBackOnlyFromWhoNeverCame: between dockerd's question and its
+// endpoint there may be a minute, not more; one that is later gets a refusal.
+func TestAnAddressIsTakenBackOnlyFromWhoNeverCame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, ipamtest.NewLedger(), "host-a")
+		id := r.network("10.40.0.0/24", "")
+		came := netip.MustParsePrefix(r.get(id, "")).Addr()
+		late := netip.MustParsePrefix(r.get(id, "")).Addr()
+		time.Sleep(80 * time.Second)
+		if err := r.Attach(came); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(80 * time.Second) // a sweep takes back what was asked for 90 s ago
+		synctest.Wait()
+		r.endpoints.Store(came, "container web")
+		if held := r.Inventory()[0].Held; !slices.Equal(held, []netip.Addr{came}) {
+			t.Errorf("held: %v, want %s", held, came)
+		}
+		r.refuses(netmap.Unknown, r.Attach(late), late.String(), "start the container again")
+		r.refuses(netmap.Unknown, r.Attach(netip.MustParseAddr("10.40.0.77")), "10.40.0.77")
+		r.refuses(netmap.Unknown, r.Attach(netip.MustParseAddr("192.0.2.1")), "192.0.2.1")
 		r.Close()
 	})
 }

@@ -21,8 +21,9 @@ const (
 	orphanAfter  = 15 * time.Second // an address with no endpoint may be asked for again
 	auxWithin    = 30 * time.Second // dockerd asks for --aux-addresses right after their pool
 	unusedAfter  = 10 * time.Minute // a pool that became no network is released
-	// an address that became no endpoint is freed
-	abandonedAfter = 10 * time.Minute
+	// An address that became no endpoint is freed. Docker asks for an IPv6 address in
+	// between, and repeats a call for some 30 s; one that is even later is refused by Attach.
+	abandonedAfter = 90 * time.Second
 	smallBlock     = 16 // smaller blocks are not prefetched: others may need them
 )
 

@@ -197,11 +197,17 @@ func (i *IPAM) ReleaseAddress(_ context.Context, req AddressRelease) (rpc.Empty,
 // that Docker has released it: Docker does so for the IPv6 address of a container
 // without IPv6, and when a second container was refused the address.
 func (i *IPAM) free(p *pool, a netip.Addr) error {
+	return i.freeIf(p, a, func(Use) bool { return true })
+}
+
+// freeIf frees a held address if that is still right at the moment it begins; it asks
+// with mu held.
+func (i *IPAM) freeIf(p *pool, a netip.Addr, right func(Use) bool) error {
 	i.mu.Lock()
 	use, _ := p.Used(a)
 	leaving := i.holder(a) != ""
 	switch {
-	case !use.Held || p.gone || leaving && use.Leaving && !use.Lost:
+	case !use.Held || p.gone || leaving && use.Leaving && !use.Lost || !right(use):
 		i.mu.Unlock()
 		return nil
 	case p.Busy(a):

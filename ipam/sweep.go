@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/weftnet/weft/netmap"
 )
 
 // sweepForEver repairs now and then what a failure left behind.
@@ -33,7 +35,7 @@ func (i *IPAM) sweep(ctx context.Context) {
 	}
 	for _, a := range i.lost() {
 		if p := i.poolAt(a); p != nil {
-			i.problem(i.free(p, a))
+			i.problem(i.freeIf(p, a, func(u Use) bool { return i.isLost(p, a, u) }))
 		}
 	}
 	for _, subnet := range i.unused() {
@@ -66,13 +68,36 @@ func (i *IPAM) lost() (out []netip.Addr) {
 	defer i.mu.Unlock()
 	for _, p := range i.pools {
 		for a, m := range p.marks {
-			if m.Held && i.holder(a) == "" && (m.Leaving || i.abandoned(p, a)) {
+			if i.isLost(p, a, m.Use) {
 				out = append(out, a)
 			}
 		}
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return out
+}
+
+// isLost reports whether an address is lost. The caller holds mu.
+func (i *IPAM) isLost(p *pool, a netip.Addr, u Use) bool {
+	return u.Held && i.holder(a) == "" && (u.Leaving || i.abandoned(p, a))
+}
+
+// Attach says that an endpoint is about to be written down with an address, which it
+// keeps from being taken for abandoned. It is refused if Docker comes with an
+// address that it was not given, or so late that it was taken back.
+func (i *IPAM) Attach(a netip.Addr) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for subnet, p := range i.pools {
+		if !subnet.Contains(a) {
+			continue
+		}
+		if u, _ := p.Used(a); u.Held && !u.Leaving && !p.Busy(a) && !p.gone {
+			p.since[a] = time.Now()
+			return nil
+		}
+	}
+	return netmap.Refuse(netmap.Unknown, "ipam: %s is not handed out on this host, or was taken back because no container came for it within %v; start the container again", a, abandonedAfter)
 }
 
 // abandoned reports whether an address without an endpoint has been held for so

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // PluginName is the name that InstallPlugin gives the plugin, as Docker stores it.
@@ -57,24 +59,82 @@ func (h *Host) Agent(ctx context.Context) (pid int, err error) {
 // KillAgent kills the plugin's process with SIGKILL and waits until Docker has started
 // another and has connected to it.
 func (h *Host) KillAgent(ctx context.Context) error {
+	return h.KillAgentAt(ctx, func(context.Context) error { return nil })
+}
+
+// KillAgentAt is KillAgent at the instant at which moment returns. Between that and the
+// kill there is one system call.
+func (h *Host) KillAgentAt(ctx context.Context, moment func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, agentRestart)
 	defer cancel()
-	id, err := h.pluginID(ctx)
+	id, old, err := h.strike(ctx, moment)
 	if err != nil {
 		return err
-	}
-	old, err := h.agentOf(id)
-	if err != nil {
-		return err
-	}
-	// The cgroup is looked at right before, so that a reused number is never killed.
-	if _, err := h.Exec(ctx, "sh", "-c", `grep -q "$2" "/proc/$1/cgroup" && kill -9 "$1"`, "sh", strconv.Itoa(old), id); err != nil {
-		return fmt.Errorf("lab: kill the agent: %w", err)
 	}
 	if err := h.awaitAgent(ctx, id, old); err != nil {
 		return fmt.Errorf("lab: docker on %s has not started the agent again: %w: %s", h.Name(), err, tail(filepath.Join(h.LogDir(), "dockerd.log"), 10))
 	}
 	return nil
+}
+
+// KillAgentTwice kills the plugin's process and, this long after Docker has started another,
+// that one too. Docker waits for the socket of a plugin that it started and hears only
+// after that, 9.5 s later, that it has ended; then it gives the plugin up. So this does
+// what an operator would: it disables and enables the plugin.
+func (h *Host) KillAgentTwice(ctx context.Context, after time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*agentRestart)
+	defer cancel()
+	id, old, err := h.strike(ctx, func(context.Context) error { return nil })
+	if err != nil {
+		return err
+	}
+	if err := h.awaitProcess(ctx, id, old); err != nil {
+		return fmt.Errorf("lab: docker on %s has not started the agent again: %w", h.Name(), err)
+	}
+	if _, _, err := h.strike(ctx, func(ctx context.Context) error { return pause(ctx, after) }); err != nil {
+		return err
+	}
+	return h.reenable(ctx)
+}
+
+// strike kills the plugin's process and answers its number inside the host.
+func (h *Host) strike(ctx context.Context, moment func(context.Context) error) (id string, pid int, err error) {
+	r, err := h.record()
+	if err != nil {
+		return "", 0, err
+	}
+	if id, err = h.pluginID(ctx); err != nil {
+		return "", 0, err
+	}
+	if pid, err = h.agentOf(id); err != nil {
+		return "", 0, err
+	}
+	agent, err := findInner(r.Holder, strconv.Itoa(pid))
+	if err == nil {
+		err = moment(ctx)
+	}
+	if err == nil {
+		err = agent.signal(ctx, unix.SIGKILL, agentRestart)
+	}
+	if err != nil {
+		return "", 0, fmt.Errorf("lab: kill the agent of %s: %w", h.Name(), err)
+	}
+	return id, pid, nil
+}
+
+// reenable disables and enables the plugin until Docker does it: while it still waits for
+// a process that has ended it refuses either.
+func (h *Host) reenable(ctx context.Context) error {
+	for {
+		_, offErr := h.Docker(ctx, "plugin", "disable", "--force", PluginName)
+		_, err := h.Docker(ctx, "plugin", "enable", PluginName)
+		if err == nil {
+			return nil
+		}
+		if pause(ctx, dockerFirstLook) != nil {
+			return fmt.Errorf("lab: docker on %s does not enable the plugin again: %w", h.Name(), errors.Join(offErr, err))
+		}
+	}
 }
 
 // Docker looks for a started plugin's socket this long after its start, and then this often.
@@ -88,10 +148,8 @@ const (
 // awaitAgent waits for another process than old, for its socket, and for Docker's next look
 // at that socket.
 func (h *Host) awaitAgent(ctx context.Context, id string, old int) error {
-	for pid, err := h.agentOf(id); err != nil || pid == old; pid, err = h.agentOf(id) {
-		if err := pause(ctx, pollEvery); err != nil {
-			return err
-		}
+	if err := h.awaitProcess(ctx, id, old); err != nil {
+		return err
 	}
 	started := time.Now()
 	for !h.agentAccepts(id) {
@@ -100,6 +158,16 @@ func (h *Host) awaitAgent(ctx context.Context, id string, old int) error {
 		}
 	}
 	return pause(ctx, untilDockerConnects(time.Since(started)))
+}
+
+// awaitProcess waits for another process than old.
+func (h *Host) awaitProcess(ctx context.Context, id string, old int) error {
+	for pid, err := h.agentOf(id); err != nil || pid == old; pid, err = h.agentOf(id) {
+		if err := pause(ctx, pollEvery); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // untilDockerConnects is how long Docker still needs to connect to a plugin whose socket

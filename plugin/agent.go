@@ -216,7 +216,7 @@ func (a *Agent) openLedger() (err error) {
 }
 
 func (a *Agent) openDocker() (err error) {
-	a.driver, err = driver.New(driver.Config{Networks: a, Facts: a, Ports: a, Disk: a.store.Bucket("driver")})
+	a.driver, err = driver.New(driver.Config{Networks: a, Addresses: a, Facts: a, Ports: a, Disk: a.store.Bucket("driver")})
 	if err != nil {
 		return err
 	}

@@ -75,6 +75,9 @@ func (a *Agent) Withdraw(id netmap.EndpointID) {
 	a.announce(nil, netmap.EndpointKey(id))
 }
 
+// Attach implements driver.Addresses.
+func (a *Agent) Attach(addr netip.Addr) error { return a.ipam.Attach(addr) }
+
 // Gone implements driver.Facts.
 func (a *Agent) Gone(e netmap.Endpoint) {
 	if err := a.ipam.EndpointGone(e.V4, e.V6); err != nil {

@@ -52,7 +52,7 @@ func Decode[T any](body []byte) (T, error) {
 	trimmed := bytes.TrimLeft(body, " \t\r\n")
 	switch {
 	case len(trimmed) == 0:
-		return v, &BadRequest{"the request has no body, want a JSON object; dockerd sends this when it repeats a call that it gave up on"}
+		return v, &BadRequest{"the request has no body: Docker had no answer to the same call before, because the agent was ended, and repeats a call without its body; give the docker command again"}
 	case trimmed[0] != '{':
 		return v, &BadRequest{fmt.Sprintf("the request begins with %q, want a JSON object", trimmed[0])}
 	}

@@ -42,7 +42,7 @@ func New() *Host {
 
 // Config makes a driver work on this host.
 func (h *Host) Config() driver.Config {
-	return driver.Config{Networks: h, Facts: h, Ports: h, Disk: h}
+	return driver.Config{Networks: h, Addresses: h, Facts: h, Ports: h, Disk: h}
 }
 
 // Before runs f at the beginning of every call of a method, such as "Plug": f may
@@ -147,6 +147,12 @@ func endpoint(e netmap.Endpoint) string {
 		}
 	}
 	return strings.Join(append(words, e.MAC.String(), fmt.Sprintf("in network %d", e.Network)), " ")
+}
+
+// Attach implements driver.Addresses: every address is Docker's.
+func (h *Host) Attach(netip.Addr) error {
+	defer h.end("Attach")
+	return h.begin(context.Background(), "Attach")
 }
 
 // EnsureNetwork implements driver.Networks: the network with these subnets, made

@@ -1,0 +1,424 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/lab"
+	"github.com/weftnet/weft/store"
+)
+
+const (
+	stormKills    = 100         // of agents, on all hosts together; WEFT_STORM_KILLS changes it
+	stormWorkers  = 2           // that start and remove containers, on each host
+	stormBoxes    = 3           // that one of them keeps at most
+	stormPatience = time.Minute // for one docker command, with all that Docker repeats
+)
+
+// storm is docker run and docker rm on all members at once, while something else
+// goes wrong again and again.
+type storm struct {
+	*scene
+	network string
+	subnet  netip.Prefix
+	calm    chan struct{} // closed when the workers are to end
+
+	mu      sync.Mutex
+	tenants map[netip.Addr]string // who has an address, from the end of docker run to the beginning of docker rm
+	count   map[string]int
+	wrong   []string
+}
+
+// TestIntegrationStorm kills agents at random instants while Docker starts and
+// removes containers, on all hosts. No address is ever doubled or lost, every
+// answer is one of ours or of Docker about the agent it misses, and none is late.
+func TestIntegrationStorm(t *testing.T) {
+	s := stage(t)
+	m := &storm{
+		scene: s, subnet: netip.MustParsePrefix("10.71.0.0/25"), calm: make(chan struct{}),
+		tenants: map[netip.Addr]string{}, count: map[string]int{},
+	}
+	m.network = s.network(s.lab.Host(1), "storm", "--subnet", m.subnet.String(), "-o", "weft.block=/28")
+	s.leader() // when all members keep the ledger
+	logs := s.logs()
+	began := time.Now()
+	kills := stormKills
+	if n, err := strconv.Atoi(os.Getenv("WEFT_STORM_KILLS")); err == nil {
+		kills = n
+	}
+	var all sync.WaitGroup
+	for _, h := range s.members() {
+		for w := range stormWorkers {
+			all.Go(func() { m.work(h, fmt.Sprintf("w%d-%d", h.Number(), w)) })
+		}
+	}
+	all.Go(m.watch)
+	must(t, each(s.members(), func(h *lab.Host) error { return m.strike(h, kills/members) }))
+	t.Logf("%d kills took %v", kills/members*members, time.Since(began))
+	close(m.calm)
+	all.Wait()
+	eventually(t, 3*healWithin, s.allMembers)
+	for _, line := range slices.Sorted(maps.Keys(m.count)) {
+		t.Logf("%4d %s", m.count[line], line)
+	}
+	for _, line := range m.wrong {
+		t.Error(line)
+	}
+	if m.count["docker run"] < kills/4 {
+		t.Errorf("of all containers only %d were started", m.count["docker run"])
+	}
+	m.answers(logs)
+	m.survivors()
+	m.cleared()
+}
+
+// cleared removes all containers and checks that every address is free again. What
+// Docker asked for and did not use takes two minutes for that; meanwhile the other
+// tests run.
+func (m *storm) cleared() {
+	m.t.Helper()
+	must(m.t, each(m.members(), func(h *lab.Host) error {
+		_, err := h.Exec(m.t.Context(), "sh", "-c", "docker ps -aq --filter name="+m.prefix+" | xargs -r docker rm -f")
+		return err
+	}))
+	began := time.Now()
+	m.t.Parallel()
+	eventually(m.t, 4*time.Minute, func(ctx context.Context) error { return m.allFree(ctx, m.network) })
+	m.t.Logf("every address is free after %v", time.Since(began))
+}
+
+// allFree is nil when no member's agent holds an address of a network.
+func (s *scene) allFree(ctx context.Context, network string) error {
+	return each(s.members(), func(h *lab.Host) error {
+		report, err := s.report(ctx, h)
+		if err != nil {
+			return err
+		}
+		n, _ := find(report, network)
+		if len(n.Endpoints) > 0 {
+			return fmt.Errorf("the agent of %s knows endpoints %+v", h.Name(), n.Endpoints)
+		}
+		for _, sub := range n.Subnets {
+			for _, k := range sub.Blocks {
+				if k.Used != nil && *k.Used > 0 {
+					return fmt.Errorf("the agent of %s holds %d addresses of %s", h.Name(), *k.Used, k.Prefix)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// survivors checks that who still runs is known to everyone.
+func (m *storm) survivors() {
+	m.t.Helper()
+	began := time.Now()
+	var real []attached
+	eventually(m.t, 3*time.Minute, func(ctx context.Context) (err error) {
+		real, err = m.truth(ctx, m.network)
+		return err
+	})
+	m.t.Logf("%d survivors, all agents agree after %v", len(real), time.Since(began))
+}
+
+func (m *storm) tally(what string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.count[what]++
+}
+
+func (m *storm) accuse(format string, args ...any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.wrong = append(m.wrong, fmt.Sprintf(format, args...))
+}
+
+// enter notes that a container has an address; leave that it may lose it now.
+func (m *storm) enter(a netip.Addr, who string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if other, taken := m.tenants[a]; taken {
+		m.wrong = append(m.wrong, fmt.Sprintf("%s was given to %s while %s has it", a, who, other))
+	}
+	m.tenants[a] = who
+}
+
+func (m *storm) leave(a netip.Addr) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.tenants, a)
+}
+
+func (m *storm) over() bool {
+	select {
+	case <-m.calm:
+		return true
+	default:
+		return false
+	}
+}
+
+// work starts, restarts and removes containers on a host until the storm is over.
+func (m *storm) work(h *lab.Host, name string) {
+	var mine []box
+	for n := 0; !m.over(); n++ {
+		switch dice := rand.IntN(8); {
+		case len(mine) == 0 || len(mine) < stormBoxes && dice < 4:
+			if b, ok := m.launch(h, fmt.Sprintf("%s-%d", name, n), dice == 0); ok {
+				mine = append(mine, b)
+			}
+		case dice == 7:
+			i := rand.IntN(len(mine))
+			m.leave(mine[i].addr)
+			if b, ok := m.again(mine[i]); ok {
+				mine[i] = b
+			} else {
+				mine = slices.Delete(mine, i, i+1)
+			}
+		default:
+			i := rand.IntN(len(mine))
+			m.leave(mine[i].addr)
+			m.order(h, "rm", "-f", mine[i].name)
+			mine = slices.Delete(mine, i, i+1)
+		}
+	}
+}
+
+// launch starts a container, some with an address of its own choice.
+func (m *storm) launch(h *lab.Host, name string, static bool) (box, bool) {
+	args := m.command(h, m.network, name)
+	if static {
+		a := m.subnet.Addr().As4()
+		a[3] += byte(2 + rand.IntN(120))
+		args = m.command(h, m.network, name, "--ip", netip.AddrFrom4(a).String())
+	}
+	args = append(args[:len(args)-3], "probe", "serve")
+	if m.order(h, args...) {
+		return m.settled(h, m.name(name))
+	}
+	m.order(h, "rm", "-f", m.name(name))
+	return box{}, false
+}
+
+// again restarts a container.
+func (m *storm) again(b box) (box, bool) {
+	if m.order(b.host, "restart", "-t", "0", b.name) {
+		return m.settled(b.host, b.name)
+	}
+	m.order(b.host, "rm", "-f", b.name)
+	return box{}, false
+}
+
+// settled notes which address a container was given.
+func (m *storm) settled(h *lab.Host, name string) (box, bool) {
+	a, err := addrOf(m.t.Context(), h, name, m.network)
+	if err != nil {
+		m.accuse("%s was started and has no address: %v", name, err)
+		return box{}, false
+	}
+	m.enter(a, name+" on "+h.Name())
+	return box{h, name, a}, true
+}
+
+// order gives Docker an order, and judges its answer.
+func (m *storm) order(h *lab.Host, args ...string) bool {
+	ctx, cancel := context.WithTimeout(m.t.Context(), stormPatience)
+	defer cancel()
+	began := time.Now()
+	_, err := h.Docker(ctx, args...)
+	what := "docker " + args[0]
+	if slices.Contains(args, "--ip") {
+		what += " --ip"
+	}
+	if err == nil {
+		m.tally(what)
+		return true
+	}
+	_, said, _ := strings.Cut(err.Error(), "exit status")
+	if ctx.Err() != nil {
+		m.accuse("%s has no answer after %v: %v", what, time.Since(began), err)
+		return false
+	}
+	i := slices.IndexFunc(excuses, func(e excuse) bool { return e.says.MatchString(said) })
+	if i < 0 || args[0] == "rm" {
+		m.accuse("%s was refused with %s", what, said)
+		return false
+	}
+	m.tally(what + " was refused: " + excuses[i].because)
+	return false
+}
+
+// excuse is a good answer of a command that did not work.
+type excuse struct {
+	because string
+	says    *regexp.Regexp
+}
+
+// excuses are all of them. The first three are about the call that was under way when
+// the agent was killed: dockerd missed its answer and repeated it, in vain.
+var excuses = []excuse{
+	{"the agent was killed during the call", regexp.MustCompile(`Docker had no answer to the same call before, because the agent was ended, and repeats a call without its body; give the docker command again`)},
+	{"Docker found no agent for 15 s", regexp.MustCompile(`weft\.sock: connect: (no such file or directory|connection refused)`)},
+	{"the agent was killed during the last repetition", regexp.MustCompile(`weft\.sock/\S+": (EOF|read unix .*: connection reset by peer|write unix .*: broken pipe)`)},
+	{"a container has the address", regexp.MustCompile(`ipam: \S+ is held by .* on this host; stop that container or choose another address`)},
+	{"a container on another host has the address", regexp.MustCompile(`host host\d keeps the address: .*held by`)},
+	{"the address is between two containers", regexp.MustCompile(`is being (handed out or taken back|ceded to another host) at this moment; try again`)},
+	{"the owner of the address was killed", regexp.MustCompile(`belongs to host host\d, which does not answer .*; wait until it is back or choose another --ip`)},
+	{"no majority of the keepers at that moment", regexp.MustCompile(`nothing can be decided now: .*(must reach each other: .*; start those hosts or repair the network between them|try again)`)},
+}
+
+// strike kills a host's agent again and again: at any instant, in the middle of a
+// write to its disk, or before Docker has found the socket of a new one.
+func (m *storm) strike(h *lab.Host, times int) error {
+	for i := range times {
+		var err error
+		wait := rand.N(700 * time.Millisecond)
+		what := "killed at any instant"
+		switch {
+		case i%16 == 9:
+			what = "killed, and again before Docker had found its socket"
+			err = h.KillAgentTwice(m.t.Context(), wait/2)
+		case i%2 == 0:
+			what = "killed in the middle of a write"
+			err = h.KillAgentAt(m.t.Context(), func(ctx context.Context) error {
+				if err := pause(ctx, wait); err != nil {
+					return err
+				}
+				if err := written(filepath.Join(h.Disk(), "weft", store.FileName), 3*time.Second); err != nil {
+					return err
+				}
+				return pause(ctx, rand.N(3*time.Millisecond))
+			})
+		default:
+			err = h.KillAgentAt(m.t.Context(), func(ctx context.Context) error { return pause(ctx, wait) })
+		}
+		if err != nil {
+			return err
+		}
+		m.tally(what)
+	}
+	return nil
+}
+
+// written waits until somebody writes to a file, at most that long.
+func written(file string, within time.Duration) error {
+	fd, err := syscall.InotifyInit1(syscall.IN_NONBLOCK | syscall.IN_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	events := os.NewFile(uintptr(fd), "inotify")
+	defer events.Close()
+	if _, err := syscall.InotifyAddWatch(fd, file, syscall.IN_MODIFY); err != nil {
+		return err
+	}
+	if err := events.SetReadDeadline(time.Now().Add(within)); err != nil {
+		return err
+	}
+	_, err = events.Read(make([]byte, 4096))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+// watch looks all the time for two containers with one address. What Docker lists
+// of a container that it is just stopping is late, so the two must be there with the
+// same endpoints some time later.
+func (m *storm) watch() {
+	for !m.over() {
+		list, err := m.dockersSay(m.t.Context(), m.network)
+		if err != nil {
+			m.accuse("%v", err)
+			return
+		}
+		m.tally("looks at all Dockers")
+		two := doubles(list)
+		if len(two) == 0 {
+			if pause(m.t.Context(), 300*time.Millisecond) != nil {
+				return
+			}
+			continue
+		}
+		if pause(m.t.Context(), 3*time.Second) != nil {
+			return
+		}
+		list, err = m.dockersSay(m.t.Context(), m.network)
+		for _, pair := range two {
+			if err == nil && slices.Contains(list, pair[0]) && slices.Contains(list, pair[1]) {
+				m.accuse("docker runs two containers with one address: %v and %v", pair[0], pair[1])
+			}
+		}
+	}
+}
+
+// logs is how long every member's log of Docker and its agent is now.
+func (s *scene) logs() map[string]int64 {
+	out := map[string]int64{}
+	for _, h := range s.members() {
+		file := filepath.Join(h.LogDir(), "dockerd.log")
+		info, err := os.Stat(file)
+		must(s.t, err)
+		out[file] = info.Size()
+	}
+	return out
+}
+
+// took is in the agent's line about a call.
+var took = regexp.MustCompile(`msg=call method=(\S+) took=(\S+)`)
+
+// answers checks in the agents' logs that every call of Docker's was answered in time,
+// and that no agent ended by itself.
+func (m *storm) answers(logs map[string]int64) {
+	calls, longest := 0, time.Duration(0)
+	for file, from := range logs {
+		text, err := os.ReadFile(file)
+		must(m.t, err)
+		for line := range strings.Lines(string(text[from:])) {
+			if strings.Contains(line, "panic:") || strings.Contains(line, "fatal error:") {
+				m.t.Errorf("%s: %s", file, line)
+			}
+			match := took.FindStringSubmatch(line)
+			if match == nil {
+				continue
+			}
+			d, err := time.ParseDuration(match[2])
+			must(m.t, err)
+			if calls++; d > longest {
+				longest = d
+			}
+			if d > answerWithin {
+				m.t.Errorf("an answer came late: %s", line)
+			}
+		}
+	}
+	m.t.Logf("%d calls of Docker's were answered, the slowest after %v", calls, longest)
+	if calls == 0 {
+		m.t.Error("the agents' logs tell of no call")
+	}
+}
+
+// pause lets time pass in a test that makes trouble at random instants.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,148 @@
+package e2e
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/weftnet/weft/lab"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/status"
+)
+
+// attached is one running container's end of a network.
+type attached struct {
+	host     string
+	name     string
+	endpoint netmap.EndpointID
+	addr     netip.Addr
+}
+
+func (a attached) String() string {
+	return fmt.Sprintf("%s: %s on %s, endpoint %.12s", a.addr, a.name, a.host, a.endpoint)
+}
+
+// dockerSays lists the containers that a host's Docker runs on a network. It asks
+// the API, which tells of all in one answer.
+func dockerSays(ctx context.Context, h *lab.Host, network string) ([]attached, error) {
+	socket, err := h.DockerSocket()
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/containers/json", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	var list []struct {
+		Names           []string
+		NetworkSettings struct {
+			Networks map[string]struct {
+				IPAddress  string
+				EndpointID netmap.EndpointID
+			}
+		}
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&list); err != nil {
+		return nil, fmt.Errorf("docker of %s: %s: %w", h.Name(), resp.Status, err)
+	}
+	var out []attached
+	for _, c := range list {
+		end, ok := c.NetworkSettings.Networks[network]
+		if !ok || end.IPAddress == "" { // it is being started or stopped
+			continue
+		}
+		addr, err := netip.ParseAddr(end.IPAddress)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, attached{h.Name(), strings.TrimPrefix(c.Names[0], "/"), end.EndpointID, addr})
+	}
+	return out, nil
+}
+
+// dockersSay asks all members at once.
+func (s *scene) dockersSay(ctx context.Context, network string) ([]attached, error) {
+	var mu sync.Mutex
+	var out []attached
+	err := each(s.members(), func(h *lab.Host) error {
+		some, err := dockerSays(ctx, h, network)
+		mu.Lock()
+		defer mu.Unlock()
+		out = append(out, some...)
+		return err
+	})
+	slices.SortFunc(out, func(a, b attached) int {
+		return cmp.Or(a.addr.Compare(b.addr), strings.Compare(a.host+a.name, b.host+b.name))
+	})
+	return out, err
+}
+
+// doubles are pairs that have one address. The list is sorted by address.
+func doubles(list []attached) (out [][2]attached) {
+	for i := 1; i < len(list); i++ {
+		if list[i].addr == list[i-1].addr {
+			out = append(out, [2]attached{list[i-1], list[i]})
+		}
+	}
+	return out
+}
+
+// truth is nil when every member's agent knows exactly the endpoints that the
+// members' Dockers have, and no address is there twice. It answers them.
+func (s *scene) truth(ctx context.Context, network string) ([]attached, error) {
+	real, err := s.dockersSay(ctx, network)
+	if err != nil {
+		return nil, err
+	}
+	if two := doubles(real); len(two) > 0 {
+		return real, fmt.Errorf("docker runs two containers with one address: %s", two)
+	}
+	return real, each(s.members(), func(h *lab.Host) error {
+		report, err := s.report(ctx, h)
+		if err != nil {
+			return err
+		}
+		n, _ := find(report, network)
+		return differs(h.Name(), told4(report, n), real)
+	})
+}
+
+// told4 are a report's endpoints of a network, as Docker would list them.
+func told4(r *status.Report, n status.Network) (out []attached) {
+	for _, e := range n.Endpoints {
+		out = append(out, attached{r.HostName(e.Host), e.Name, e.ID, e.V4})
+	}
+	return out
+}
+
+// differs says what an agent knows too much and too little.
+func differs(agent string, said, real []attached) error {
+	var errs []error
+	for _, e := range said {
+		if !slices.Contains(real, e) {
+			errs = append(errs, fmt.Errorf("the agent of %s knows %v, which docker does not run", agent, e))
+		}
+	}
+	for _, e := range real {
+		if !slices.Contains(said, e) {
+			errs = append(errs, fmt.Errorf("the agent of %s does not know %v", agent, e))
+		}
+	}
+	return errors.Join(errs...)
+}
