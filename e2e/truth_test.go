@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -103,46 +102,36 @@ func doubles(list []attached) (out [][2]attached) {
 	return out
 }
 
-// truth is nil when every member's agent knows exactly the endpoints that the
-// members' Dockers have, and no address is there twice. It answers them.
-func (s *scene) truth(ctx context.Context, network string) ([]attached, error) {
-	real, err := s.dockersSay(ctx, network)
+// known is nil when every member's agent knows the endpoint of every container that
+// the members' Dockers run on a network, and no two have one address. It answers them.
+func (s *scene) known(ctx context.Context, network string) ([]attached, error) {
+	boxes, err := s.dockersSay(ctx, network)
 	if err != nil {
 		return nil, err
 	}
-	if two := doubles(real); len(two) > 0 {
-		return real, fmt.Errorf("docker runs two containers with one address: %s", two)
+	if two := doubles(boxes); len(two) > 0 {
+		return boxes, fmt.Errorf("docker runs two containers with one address: %s", two)
 	}
-	return real, each(s.members(), func(h *lab.Host) error {
+	return boxes, each(s.members(), func(h *lab.Host) error {
 		report, err := s.report(ctx, h)
 		if err != nil {
 			return err
 		}
-		n, _ := find(report, network)
-		return differs(h.Name(), told4(report, n), real)
+		said := told4(report, network)
+		for _, e := range boxes {
+			if !slices.Contains(said, e) {
+				return fmt.Errorf("the agent of %s does not know %v", h.Name(), e)
+			}
+		}
+		return nil
 	})
 }
 
 // told4 are a report's endpoints of a network, as Docker would list them.
-func told4(r *status.Report, n status.Network) (out []attached) {
+func told4(r *status.Report, network string) (out []attached) {
+	n, _ := find(r, network)
 	for _, e := range n.Endpoints {
 		out = append(out, attached{r.HostName(e.Host), e.Name, e.ID, e.V4})
 	}
 	return out
-}
-
-// differs says what an agent knows too much and too little.
-func differs(agent string, said, real []attached) error {
-	var errs []error
-	for _, e := range said {
-		if !slices.Contains(real, e) {
-			errs = append(errs, fmt.Errorf("the agent of %s knows %v, which docker does not run", agent, e))
-		}
-	}
-	for _, e := range real {
-		if !slices.Contains(said, e) {
-			errs = append(errs, fmt.Errorf("the agent of %s does not know %v", agent, e))
-		}
-	}
-	return errors.Join(errs...)
 }

@@ -35,7 +35,7 @@ func (i *IPAM) sweep(ctx context.Context) {
 	}
 	for _, a := range i.lost() {
 		if p := i.poolAt(a); p != nil {
-			i.problem(i.freeIf(p, a, func(u Use) bool { return i.isLost(p, a, u) }))
+			i.problem(i.freeIf(p, a, func(u Use) bool { return i.isStranded(p, a, u) }))
 		}
 	}
 	for _, subnet := range i.unused() {
@@ -68,7 +68,7 @@ func (i *IPAM) lost() (out []netip.Addr) {
 	defer i.mu.Unlock()
 	for _, p := range i.pools {
 		for a, m := range p.marks {
-			if i.isLost(p, a, m.Use) {
+			if i.isStranded(p, a, m.Use) {
 				out = append(out, a)
 			}
 		}
@@ -77,8 +77,8 @@ func (i *IPAM) lost() (out []netip.Addr) {
 	return out
 }
 
-// isLost reports whether an address is lost. The caller holds mu.
-func (i *IPAM) isLost(p *pool, a netip.Addr, u Use) bool {
+// isStranded reports whether nobody will come for an address. The caller holds mu.
+func (i *IPAM) isStranded(p *pool, a netip.Addr, u Use) bool {
 	return u.Held && i.holder(a) == "" && (u.Leaving || i.abandoned(p, a))
 }
 
@@ -92,7 +92,7 @@ func (i *IPAM) Attach(a netip.Addr) error {
 		if !subnet.Contains(a) {
 			continue
 		}
-		if u, _ := p.Used(a); u.Held && !u.Leaving && !p.Busy(a) && !p.gone {
+		if u, _ := p.Used(a); u.Held && !u.Leaving && !u.Lost && p.Mine(a) && !p.Busy(a) && !p.gone {
 			p.since[a] = time.Now()
 			return nil
 		}

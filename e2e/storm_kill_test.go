@@ -1,0 +1,79 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/weftnet/weft/lab"
+)
+
+// strike kills a host's agent again and again: at any instant, in the middle of a
+// write to its disk, or before Docker has found the socket of a new one.
+func (m *storm) strike(h *lab.Host, times int) error {
+	for i := range times {
+		var err error
+		wait := rand.N(700 * time.Millisecond)
+		what := "killed at any instant"
+		switch {
+		case i%16 == 9:
+			what = "killed, and again before Docker had found its socket"
+			err = h.KillAgentTwice(m.t.Context(), wait/2)
+		case i%2 == 0:
+			what = "killed in the middle of a write"
+			err = h.KillAgentAt(m.t.Context(), func(ctx context.Context) error {
+				if err := pause(ctx, wait); err != nil {
+					return err
+				}
+				if err := written(filepath.Join(h.Disk(), "weft"), 3*time.Second); err != nil {
+					return err
+				}
+				return pause(ctx, rand.N(3*time.Millisecond))
+			})
+		default:
+			err = h.KillAgentAt(m.t.Context(), func(ctx context.Context) error { return pause(ctx, wait) })
+		}
+		if err != nil {
+			return err
+		}
+		m.tally(what)
+	}
+	return nil
+}
+
+// written waits until somebody writes to a file of a directory, at most that long.
+func written(dir string, within time.Duration) error {
+	fd, err := syscall.InotifyInit1(syscall.IN_NONBLOCK | syscall.IN_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	events := os.NewFile(uintptr(fd), "inotify")
+	defer events.Close()
+	if _, err := syscall.InotifyAddWatch(fd, dir, syscall.IN_MODIFY); err != nil {
+		return err
+	}
+	if err := events.SetReadDeadline(time.Now().Add(within)); err != nil {
+		return err
+	}
+	_, err = events.Read(make([]byte, 4096))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+// pause lets time pass in a test that makes trouble at random instants.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
