@@ -209,10 +209,12 @@ func (i *IPAM) lookup(subnet netip.Prefix) *pool {
 // decide enters the section in which subnets change; the caller leaves it by
 // calling the returned function.
 func (i *IPAM) decide(ctx context.Context) (leave func(), err error) {
-	select {
-	case i.deciding <- struct{}{}:
-		return func() { <-i.deciding }, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("ipam: another network is being created or removed and waits for the ledger: %w", ctx.Err())
+	if ctx.Err() == nil {
+		select {
+		case i.deciding <- struct{}{}:
+			return func() { <-i.deciding }, nil
+		case <-ctx.Done():
+		}
 	}
+	return nil, fmt.Errorf("ipam: another network is being created or removed and waits for the ledger: %w", ctx.Err())
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 
 	"github.com/weftnet/weft/ipam/ipamtest"
 	"github.com/weftnet/weft/netmap"
@@ -48,4 +49,32 @@ func TestNothingNewWithoutALease(t *testing.T) {
 	r.get(id, "10.40.0.9") // it was not left busy
 	r.get(id, "10.40.0.200")
 	r.get(id, "")
+}
+
+// TestASleepInTheMiddleIsNoticed: between the question whether an address may be
+// handed out and the answer lies a write, and a machine may sleep for days in it.
+func TestASleepInTheMiddleIsNoticed(t *testing.T) {
+	for _, want := range []string{"", "10.40.0.9", "10.40.0.200"} {
+		synctest.Test(t, func(t *testing.T) {
+			r := start(t, ipamtest.NewLedger(), "one")
+			id := r.network("10.40.0.0/24", "")
+			r.get(id, "")
+			wake := r.disk.Stall()
+			answered := make(chan error, 1)
+			go func() {
+				_, err := r.ask(docker, id, want)
+				answered <- err
+			}()
+			synctest.Wait()
+			var ranOut error = netmap.Refuse(netmap.NoQuorum, "the lease ran out")
+			r.barred.Store(&ranOut)
+			wake()
+			if err := <-answered; !errors.Is(err, ranOut) {
+				t.Errorf("--ip %q: %v; want the lease's refusal", want, err)
+			}
+			if held := r.Inventory()[0].Held; len(held) != 1 {
+				t.Errorf("--ip %q: held are %v, want only what was there before", want, held)
+			}
+		})
+	}
 }

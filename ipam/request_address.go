@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -98,6 +99,18 @@ func (i *IPAM) reserve(ctx context.Context, p *pool, name string, a netip.Addr) 
 	return s, nil
 }
 
+// handOut writes down that a begun address is held, and asks once more whether it
+// may be handed out: the machine may have slept since it was asked before.
+func (i *IPAM) handOut(ctx context.Context, p *pool, a netip.Addr, use Use, c *netmap.Claim) error {
+	if err := i.hold(p, a, use, c); err != nil {
+		return err
+	}
+	if err := i.mayHandOut(ctx, p, a); err != nil {
+		return errors.Join(err, i.free(p, a))
+	}
+	return nil
+}
+
 // hold writes down that a begun address is held, with the claim that makes it ours
 // if there is one. If that fails nothing is held.
 func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) error {
@@ -142,7 +155,7 @@ func (i *IPAM) dynamic(ctx context.Context, p *pool, within netip.Prefix, use Us
 		case err != nil:
 			return a, err
 		case f == nil:
-			return a, i.hold(p, a, use, nil)
+			return a, i.handOut(ctx, p, a, use, nil)
 		}
 		select {
 		case <-f.done:

@@ -26,14 +26,14 @@ func (i *IPAM) static(ctx context.Context, p *pool, a netip.Addr, use Use) error
 		return err
 	}
 	if step == hold {
-		return i.hold(p, a, use, nil)
+		return i.handOut(ctx, p, a, use, nil)
 	}
 	c, err := i.cfg.Decisions.Claim(ctx, p.prefix, a)
 	if err != nil {
 		i.end(p, a)
 		return fmt.Errorf("ipam: %w", err)
 	}
-	return i.hold(p, a, use, &c)
+	return i.handOut(ctx, p, a, use, &c)
 }
 
 // mayHandOut asks whether an address may be handed out now. A container that has it

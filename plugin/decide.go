@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/ipam"
@@ -131,10 +132,21 @@ func (a *Agent) EnsureNetwork(ctx context.Context, r driver.NetworkRequest) (net
 		Subnets: r.Subnets, Name: r.Name, MTU: r.MTU, VNI: r.VNI, Multicast: r.Multicast, Internal: r.Internal, DockerOptions: r.Options,
 	}})
 	if err != nil {
-		return netmap.Network{}, errors.Join(err, a.ipam.NetworkDeleted(ctx, r.Docker))
+		return netmap.Network{}, errors.Join(err, a.undo(ctx, r.Docker))
 	}
 	a.wake()
 	return *reply.Network, nil
+}
+
+// undoLimit is for giving up what nobody waits for any more.
+const undoLimit = 5 * time.Second
+
+// undo gives the pools of a network up that did not come to exist. What kept it from
+// that may have been the end of ctx.
+func (a *Agent) undo(ctx context.Context, docker string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
+	defer cancel()
+	return a.ipam.NetworkDeleted(ctx, docker)
 }
 
 func blockBits(option string) (ipam.BlockBits, error) {
