@@ -1,0 +1,288 @@
+package exact_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/weftnet/weft/driver"
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/plugin/plugintest"
+)
+
+// answerLimit is invariant 10.
+const answerLimit = 5 * time.Second
+
+// answered judges what Docker was answered.
+func (w *world) answered(m *machine, c plugintest.Call) {
+	if c.Took > answerLimit {
+		w.wrong("(10) %s: %s took %v", m, c.Method, c.Took)
+	}
+	if c.Err != nil {
+		w.meet(c.Method + " failed")
+		w.note("%s: %s: %v", m, c.Method, c.Err)
+		return
+	}
+	if c.Method != "IpamDriver.RequestAddress" || c.Container == "" {
+		return
+	}
+	var r ipam.AddressResponse
+	if err := json.Unmarshal([]byte(c.Answer), &r); err != nil {
+		w.wrong("%s: answer %q: %v", m, c.Answer, err)
+		return
+	}
+	p, err := netip.ParsePrefix(r.Address)
+	if err != nil {
+		w.wrong("%s: answer %q: %v", m, c.Answer, err)
+		return
+	}
+	w.granted(m, c.Container, p.Addr())
+}
+
+// granted checks invariants 1 to 4 for an address that Docker was answered.
+func (w *world) granted(m *machine, container string, addr netip.Addr) {
+	now := holding{m: m, identity: m.identity(), container: container, index: w.ledger.state.Applied()}
+	before, taken := w.held[addr.String()]
+	w.note("%s has %s for %s", m, addr, container)
+	w.meet("address given")
+	if !m.keeps(addr) {
+		w.wrong("(3) %s answered %s, which is not on its disk", m, addr)
+	}
+	if taken && before.m == m && before.container == container && before.identity == now.identity {
+		return // what it has stays its own
+	}
+	if c, ok := m.docker.Container(container); ok && c.Running && slices.ContainsFunc(c.Addrs, func(p netip.Prefix) bool { return p.Addr() == addr }) {
+		return // dockerd asks once more for what runs
+	}
+	if excuse := w.checkRight(m, addr); excuse != "" {
+		w.meet(excuse)
+		return
+	}
+	w.held[addr.String()] = now
+	switch {
+	case !taken, w.ledger.removed[before.identity].index > 0:
+	case before.identity == now.identity && before.m != m:
+		w.meet("a clone doubled an address") // docs/addresses.md, what is not covered
+	default:
+		w.wrong("(1) (2) %s was given to %s on %s and before to %s on %s", addr, container, m, before.container, before.m)
+	}
+}
+
+// keeps says whether an address is held on a machine's disk.
+func (m *machine) keeps(addr netip.Addr) bool {
+	var u ipam.Use
+	raw, ok := m.disk.data["ipam addr/"+addr.String()]
+	return ok && json.Unmarshal(raw, &u) == nil && u.Held
+}
+
+// checkRight is invariant 4, at the moment of the answer. An identity that was
+// removed by an operator's word, and an old disk, may be wrong until they hear of
+// it (docs/addresses.md, what is not covered).
+func (w *world) checkRight(m *machine, addr netip.Addr) (excuse string) {
+	id := m.identity()
+	gone := w.ledger.removed[id]
+	l := m.life
+	switch {
+	case l.fenced:
+		w.wrong("(4) %s hands out %s after it was told that its identity may not", m, addr)
+	case gone.index > 0 && gone.byWord && l.told < gone.index && !l.facts.m.Removed(id):
+		return "handed out after --is-off, unheard"
+	case m.shady && w.ledger.birth[id] != (ledger.Birth{Start: l.ledger.cfg.Start, Nonce: l.ledger.cfg.Nonce}):
+		return "handed out by a clone or an old disk, unheard"
+	case gone.index > 0:
+		w.wrong("(4) %s hands out %s, and was removed by decision %d", m, addr, gone.index)
+	case w.ledger.truth.View().Owner(addr) != id:
+		w.wrong("(4) %s (%s) hands out %s, which is %s's by decision %d", m, id.Short(), addr, w.ledger.truth.View().Owner(addr).Short(), w.ledger.state.Applied())
+	}
+	if left := m.lease(); left <= 0 {
+		w.wrong("(4) %s hands out %s though its lease ended %v ago", m, addr, -left)
+	}
+	return ""
+}
+
+// lease is how long a machine's lease lasts by true time, as the keepers count it:
+// from the last renewal that is decided.
+func (m *machine) lease() time.Duration {
+	at, ok := m.w.ledger.renewed[m.identity()]
+	if !ok {
+		return 0
+	}
+	return ledger.Lease + ledger.LeaseSlack - (m.w.clock() - at)
+}
+
+// checkReply is invariant 5 as far as one command shows it.
+func (w *world) checkReply(cmd ledger.Command, r ledger.Reply) {
+	l := w.ledger
+	words, err := json.Marshal(r)
+	if err != nil {
+		w.wrong("(9) %v", err)
+	}
+	key := fmt.Sprintf("%s %d %d %d", cmd.Host, cmd.Start, cmd.Nonce, cmd.Request)
+	if before, ok := l.replies[key]; cmd.Kind != ledger.KindFound && cmd.Request != 0 && ok && before != string(words) && r.Refusal == nil {
+		w.wrong("(5) request %s was answered %s and now %s", key, before, words)
+	}
+	if r.Refusal == nil {
+		l.replies[key] = string(words)
+	}
+	v := l.truth.View()
+	if v.Decided == l.checked {
+		return
+	}
+	l.checked = v.Decided
+	for i, a := range v.Subnets {
+		for _, b := range v.Subnets[:i] {
+			if a.Prefix.Overlaps(b.Prefix) {
+				w.wrong("(5) subnets %s and %s overlap", a.Prefix, b.Prefix)
+			}
+		}
+	}
+	for i, a := range v.Blocks {
+		for _, b := range v.Blocks[:i] {
+			if a.Prefix.Overlaps(b.Prefix) {
+				w.wrong("(5) blocks %s and %s overlap", a.Prefix, b.Prefix)
+			}
+		}
+	}
+	for i, a := range v.Networks {
+		for _, b := range v.Networks[:i] {
+			if a.VNI == b.VNI || a.Name != "" && a.Name == b.Name {
+				w.wrong("(5) networks %d and %d share VNI %d or name %q", a.ID, b.ID, a.VNI, a.Name)
+			}
+		}
+	}
+}
+
+// check is what holds after every step, beside what is checked when it happens: a
+// host believes in no block of another's.
+func (w *world) check() {
+	for _, m := range w.machines {
+		if m.serves() && m.life.facts.decided() > w.ledger.state.Applied() {
+			w.wrong("(5) %s knows decision %d, the newest is %d", m, m.life.facts.decided(), w.ledger.state.Applied())
+		}
+	}
+}
+
+// checkDisk is invariant 3 after a crash.
+func (w *world) checkDisk(m *machine) {
+	for _, addr := range w.heldBy(m) {
+		if !m.keeps(netip.MustParseAddr(addr)) && w.held[addr].identity == m.identity() {
+			w.wrong("(3) after a crash the disk of %s does not hold %s, which Docker was answered", m, addr)
+		}
+	}
+}
+
+// heldBy lists what Docker has on a machine, sorted.
+func (w *world) heldBy(m *machine) (out []string) {
+	for addr, h := range w.held {
+		if h.m == m {
+			out = append(out, addr)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// unsettled says where facts or kernels differ, empty once all is equal
+// (invariant 8).
+func (w *world) unsettled() string {
+	var first *machine
+	for _, m := range w.machines {
+		if !m.serves() {
+			continue
+		}
+		if first == nil {
+			first = m
+		}
+		if m.life.facts.m.Digest() != first.life.facts.m.Digest() {
+			return fmt.Sprintf("(8) %s and %s see different facts: %s", first, m, cmp.Diff(first.life.facts.m.View(), m.life.facts.m.View(), plain))
+		}
+		want := m.life.agent.Desired()
+		if want.Keep {
+			return fmt.Sprintf("(8) %s is not synced", m)
+		}
+		if diff := cmp.Diff(want.Networks, m.kernel.state.Networks, plain); diff != "" {
+			return fmt.Sprintf("(8) the kernel of %s is not what its facts say (-facts +kernel):\n%s", m, diff)
+		}
+	}
+	return ""
+}
+
+var plain = cmp.Options{
+	cmpopts.EquateEmpty(),
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+}
+
+// checkHolders compares what all Dockers have: at the end no address is on two
+// containers, whatever was noticed before.
+func (w *world) checkHolders() {
+	seen := map[netip.Addr]string{}
+	for _, m := range w.machines {
+		for _, c := range m.docker.Containers() {
+			for _, a := range c.Addrs {
+				if m.lost(c.Endpoint) {
+					continue
+				}
+				if other, twice := seen[a.Addr()]; twice && !m.off {
+					w.wrong("(1) %s is held by %s and by %s on %s", a.Addr(), other, c.Name, m)
+				}
+				seen[a.Addr()] = c.Name + " on " + m.String()
+			}
+		}
+	}
+}
+
+// lost says whether an endpoint was taken off the mesh because its address was given
+// away while its host was removed.
+func (m *machine) lost(id netmap.EndpointID) bool {
+	var r driver.EndpointRecord
+	return json.Unmarshal(m.disk.data["driver endpoint/"+string(id)], &r) == nil && r.Lost != ""
+}
+
+// oneMore is liveness: once everything healed every host can start a container on
+// a network that has addresses.
+func (m *machine) oneMore() {
+	w := m.w
+	m.busy++
+	name := fmt.Sprintf("last-%d", m.n)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	go func() {
+		defer cancel()
+		err := m.tryOneMore(ctx, name)
+		for ; err != nil && ctx.Err() == nil; err = m.tryOneMore(ctx, name) {
+			time.Sleep(5 * time.Second) // the agent finds out what Docker dropped
+		}
+		w.arrive(m.n, "2 done last", func() {
+			m.busy--
+			if err != nil {
+				w.wrong("after everything healed %s cannot start a container: %v", m, err)
+			}
+			m.settled = true
+		})
+	}()
+}
+
+func (m *machine) tryOneMore(ctx context.Context, name string) error {
+	id := m.network("dual")
+	if id == "" {
+		var err error
+		if id, err = m.docker.CreateNetwork(ctx, networks[1]); err != nil {
+			return err
+		}
+	}
+	_, err := m.docker.Run(ctx, name, id, netip.Addr{})
+	if err != nil && strings.Contains(err.Error(), "no block is free") {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,238 @@
+package exact_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/plugin"
+	"github.com/weftnet/weft/store"
+)
+
+var (
+	errPower = errors.New("the power is off")
+	errFull  = errors.New("store: the disk of the state directory is full, nothing was changed")
+)
+
+// image is what is on a disk for good. Copies of it are old disks and clones.
+type image struct {
+	identity store.Identity
+	cluster  netmap.ClusterID
+	data     map[string][]byte // by "bucket key"
+}
+
+func (i image) copy() image {
+	i.identity.Lineage = slices.Clone(i.identity.Lineage)
+	i.data = maps.Clone(i.data)
+	return i
+}
+
+// drive is a machine's disk: what is synced, and what waits for it.
+type drive struct {
+	image
+	m      *machine
+	queue  []*commit
+	due    bool // a sync is on its way
+	full   bool
+	slower time.Duration
+}
+
+// commit is a change that is not synced yet.
+type commit struct {
+	life *life
+	what string
+	to   func(*image)
+	done chan error
+}
+
+// enqueue is what a write system call does.
+func (d *drive) enqueue(c *commit) {
+	d.queue = append(d.queue, c)
+	if spring := d.m.trap; spring != nil {
+		d.m.trap = nil
+		spring()
+	}
+	if d.due {
+		return
+	}
+	d.due = true
+	w := d.m.w
+	w.after(w.between(20*time.Microsecond, 4*time.Millisecond)+d.slower, func() { d.due = false; d.sync() })
+}
+
+// sync has one group of changes be on disk, all or none, and then tells who waits,
+// one after the other.
+func (d *drive) sync() {
+	w := d.m.w
+	if len(d.queue) == 0 {
+		return
+	}
+	n := 1 + w.dice.IntN(len(d.queue))
+	group := d.queue[:n]
+	d.queue = slices.Clone(d.queue[n:])
+	var err error
+	if d.full {
+		err = errFull
+		w.meet("write on a full disk")
+	}
+	for _, c := range group {
+		if err == nil {
+			c.to(&d.image)
+		}
+	}
+	if n > 1 {
+		w.meet("group commit")
+	}
+	for _, c := range group {
+		w.note("%s: %s on disk: %v", d.m, c.what, err)
+		c.done <- err
+		w.calm()
+	}
+	if len(d.queue) > 0 && !d.due {
+		d.due = true
+		w.after(w.between(20*time.Microsecond, 4*time.Millisecond)+d.slower, func() { d.due = false; d.sync() })
+	}
+}
+
+// crash decides what of the unsynced is there afterwards: groups are whole, and
+// come in the order in which they were written.
+func (d *drive) crash() {
+	w := d.m.w
+	n := w.dice.IntN(len(d.queue) + 1)
+	for _, c := range d.queue[:n] {
+		c.to(&d.image)
+		w.meet("written, and nobody was told")
+	}
+	if len(d.queue) > n {
+		w.meet("write lost by a crash")
+	}
+	d.queue = nil
+}
+
+// rom is the store of one life of an agent. It implements plugin.Store.
+type rom struct {
+	plugin.Store // what is not used here
+	life         *life
+	d            *drive
+}
+
+// open begins the next life of the identity; that itself is on disk at once.
+func (d *drive) open(l *life) *rom {
+	id := &d.identity
+	if id.Host.IsZero() {
+		id.Host = d.m.w.newID()
+	}
+	d.begin()
+	return &rom{life: l, d: d}
+}
+
+func (d *drive) begin() {
+	id := &d.identity
+	if id.Start > 0 {
+		id.Lineage = slices.Insert(slices.Clone(id.Lineage), 0, store.Birth{Start: id.Start, Nonce: id.Nonce})
+	}
+	id.Start++
+	id.Nonce = d.m.w.dice.Uint64()
+}
+
+func (w *world) newID() (id netmap.ID) {
+	for i := range id {
+		id[i] = byte(w.dice.Uint32())
+	}
+	return id
+}
+
+// write waits until a change is on disk.
+func (r *rom) write(what string, to func(*image)) error {
+	c := &commit{life: r.life, what: what, to: to, done: make(chan error, 1)}
+	r.life.m.w.arrive(r.life.m.n, "disk "+what, func() {
+		if r.life.m.life == r.life { // else the power is off
+			r.d.enqueue(c)
+		}
+	})
+	select {
+	case err := <-c.done:
+		return err
+	case <-r.life.off:
+		return errPower
+	}
+}
+
+// Identity implements plugin.Store.
+func (r *rom) Identity() store.Identity { return r.d.copy().identity }
+
+// Cluster implements plugin.Store.
+func (r *rom) Cluster() netmap.ClusterID { return r.d.cluster }
+
+// SetCluster implements plugin.Store.
+func (r *rom) SetCluster(id netmap.ClusterID) error {
+	if r.d.cluster == id {
+		return nil
+	}
+	return r.write("cluster", func(i *image) { i.cluster = id })
+}
+
+// Acknowledge implements plugin.Store.
+func (r *rom) Acknowledge(start uint64) error {
+	return r.write(fmt.Sprintf("acknowledged %d", start), func(i *image) {
+		i.identity.Lineage = slices.DeleteFunc(slices.Clone(i.identity.Lineage), func(b store.Birth) bool { return b.Start < start || start >= i.identity.Start })
+	})
+}
+
+// NewIdentity implements plugin.Store.
+func (r *rom) NewIdentity() (store.Identity, error) {
+	w := r.life.m.w
+	err := r.write("identity", func(i *image) {
+		i.identity = store.Identity{Host: w.newID(), Start: 1, Nonce: w.dice.Uint64()}
+		w.meet("new identity")
+	})
+	return r.Identity(), err
+}
+
+// Close implements plugin.Store.
+func (r *rom) Close() error { return nil }
+
+// Bucket implements plugin.Store.
+func (r *rom) Bucket(name string) ipam.Disk { return bucket{r, name + " "} }
+
+type bucket struct {
+	r    *rom
+	name string
+}
+
+// Load implements ipam.Disk.
+func (b bucket) Load() (map[string][]byte, error) {
+	out := map[string][]byte{}
+	for k, v := range b.r.d.data {
+		if key, ours := strings.CutPrefix(k, b.name); ours {
+			out[key] = v
+		}
+	}
+	return out, nil
+}
+
+// Commit implements ipam.Disk.
+func (b bucket) Commit(set map[string][]byte, del ...string) error {
+	var what []string
+	kept := map[string][]byte{}
+	for _, k := range slices.Sorted(maps.Keys(set)) {
+		kept[b.name+k] = bytes.Clone(set[k])
+		what = append(what, k)
+	}
+	del = slices.Sorted(slices.Values(del))
+	for _, k := range del {
+		what = append(what, "-"+k)
+	}
+	return b.r.write(b.name+strings.Join(what, " "), func(i *image) {
+		maps.Copy(i.data, kept)
+		for _, k := range del {
+			delete(i.data, b.name+k)
+		}
+	})
+}

@@ -1,0 +1,408 @@
+package exact_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weftnet/weft/gossip"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/plugin"
+)
+
+// facts is one agent's copy of all facts and its knowledge of who is there. It
+// implements plugin.Gossip.
+type facts struct {
+	plugin.Gossip // what is not used here
+	life          *life
+	cfg           gossip.Config
+
+	mu        sync.Mutex
+	m         *netmap.Map
+	subs      map[chan struct{}]struct{}
+	waits     map[chan struct{}]struct{} // of WaitDecided
+	told      bool                       // subscribers will hear
+	synced    bool
+	keeper    bool
+	published uint64
+	members   map[*machine]gossip.Member
+
+	// By the world alone:
+	sent   uint64
+	failed map[*machine]int
+	twins  map[uint64]time.Duration
+}
+
+func newFacts(l *life, cfg gossip.Config) *facts {
+	return &facts{
+		life: l, cfg: cfg, m: netmap.NewMap(cfg.Cluster), subs: map[chan struct{}]struct{}{}, waits: map[chan struct{}]struct{}{}, members: map[*machine]gossip.Member{},
+		failed: map[*machine]int{}, twins: map[uint64]time.Duration{}, synced: len(cfg.Join) == 0 && cfg.Cluster.IsZero(),
+	}
+}
+
+// View implements plugin.Gossip.
+func (f *facts) View() *netmap.View {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.m.View()
+}
+
+// Subscribe implements plugin.Gossip.
+func (f *facts) Subscribe() (changed <-chan struct{}, cancel func()) {
+	return f.subscribe(f.subs)
+}
+
+func (f *facts) subscribe(to map[chan struct{}]struct{}) (changed <-chan struct{}, cancel func()) {
+	c := make(chan struct{}, 1)
+	c <- struct{}{}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	to[c] = struct{}{}
+	return c, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(to, c)
+	}
+}
+
+// notify wakes who waits for a decision, and soon all subscribers, as one that is
+// busy hears only once of several changes. Under mu.
+func (f *facts) notify() {
+	wake(f.waits)
+	if !f.told {
+		f.told = true
+		w := f.life.m.w
+		w.arrive(f.life.m.n, "notify", func() {
+			w.after(w.between(time.Millisecond, 200*time.Millisecond), func() {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				f.told = false
+				wake(f.subs)
+			})
+		})
+	}
+}
+
+func wake(all map[chan struct{}]struct{}) {
+	for c := range all {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Synced implements plugin.Gossip.
+func (f *facts) Synced() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.synced
+}
+
+// Members implements plugin.Gossip.
+func (f *facts) Members() []gossip.Member {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []gossip.Member
+	for _, m := range f.life.m.w.machines {
+		if one, ok := f.members[m]; ok && !f.m.Removed(one.ID) && one.ID != f.cfg.Host {
+			out = append(out, one)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b gossip.Member) int { return slices.Compare(a.ID[:], b.ID[:]) })
+	return out
+}
+
+// sees says whether a host is thought to be alive.
+func (f *facts) sees(id netmap.HostID) bool {
+	return slices.ContainsFunc(f.Members(), func(m gossip.Member) bool { return m.ID == id && m.Alive })
+}
+
+// Refused implements plugin.Gossip.
+func (f *facts) Refused() []gossip.Refused { return nil }
+
+// SetCluster implements plugin.Gossip.
+func (f *facts) SetCluster(id netmap.ClusterID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.m.Cluster() == id {
+		return
+	}
+	f.m.SetCluster(id)
+	f.published = 0
+	f.synced = len(f.cfg.Join) == 0 && len(f.members) == 0
+	f.notify()
+}
+
+// SetKeeper implements plugin.Gossip.
+func (f *facts) SetKeeper(keeper bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.keeper = keeper
+}
+
+// Close implements plugin.Gossip.
+func (f *facts) Close() error { return nil }
+
+// Announce implements plugin.Gossip.
+func (f *facts) Announce(set map[netmap.Key]any, del []netmap.Key) error {
+	var changes []netmap.Change
+	for key, value := range set {
+		changes = append(changes, netmap.Change{Key: key, Value: value})
+	}
+	for _, key := range del {
+		if _, both := set[key]; !both {
+			changes = append(changes, netmap.Change{Key: key})
+		}
+	}
+	slices.SortFunc(changes, func(a, b netmap.Change) int { return a.Key.Compare(b.Key) })
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	effect, err := f.m.Append(f.cfg.Host, f.cfg.Start, changes)
+	if err != nil {
+		return err
+	}
+	if effect.Changed || effect.Advanced {
+		f.notify()
+		w := f.life.m.w
+		w.arrive(f.life.m.n, "facts", func() { f.spread(f.cfg.Host) })
+	}
+	return nil
+}
+
+// PublishDecisions implements plugin.Gossip.
+func (f *facts) PublishDecisions(d gossip.Decisions) error {
+	records, err := netmap.RecordsOf(d.Index, d.Changes)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	cluster := f.m.Cluster()
+	if cluster.IsZero() {
+		return gossip.ErrNewcomer
+	}
+	b := netmap.Batch{Origin: cluster, Life: d.Generation, Prev: f.published, Seq: d.Index, Whole: d.Whole, Records: records}
+	if d.Whole {
+		b.Prev = 0
+	}
+	f.published = d.Index
+	effect, err := f.m.Apply(b)
+	if err != nil {
+		return err
+	}
+	if effect.Changed || effect.Advanced {
+		f.notify()
+	}
+	if d.Lead {
+		w := f.life.m.w
+		w.arrive(f.life.m.n, "decisions", func() { f.spread(cluster) })
+	}
+	return nil
+}
+
+// WaitDecided implements plugin.Gossip.
+func (f *facts) WaitDecided(ctx context.Context, index uint64) error {
+	changed, cancel := f.subscribe(f.waits)
+	defer cancel()
+	for {
+		if f.decided() >= index {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		w := f.life.m.w
+		w.arrive(f.life.m.n, fmt.Sprintf("decision %d", index), func() { w.after(w.between(time.Millisecond, 20*time.Millisecond), f.fetch) })
+		again := time.NewTimer(time.Second)
+		for waiting := true; waiting; {
+			select {
+			case <-changed:
+				waiting = f.decided() < index
+			case <-again.C:
+				waiting = false
+			case <-ctx.Done():
+				again.Stop()
+				return fmt.Errorf("gossip: decision %d is not known here yet: %w", index, ctx.Err())
+			}
+		}
+		again.Stop()
+	}
+}
+
+func (f *facts) decided() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	head, _ := f.m.Head(f.m.Cluster())
+	return head.Seq
+}
+
+// spread sends what is new in a log to everybody at once. Each copy is lost or late
+// by itself.
+func (f *facts) spread(origin netmap.ID) {
+	w, from := f.life.m.w, f.life.m
+	if from.life != f.life {
+		return
+	}
+	head, _ := f.m.Head(origin)
+	since := f.sent
+	if origin != f.cfg.Host {
+		since = head.Seq - min(head.Seq, 1+uint64(w.dice.IntN(3)))
+	} else {
+		f.sent = head.Seq
+	}
+	b, ok := f.m.Since(origin, head.Life, since)
+	if !ok {
+		b, _ = f.m.Snapshot(origin)
+	}
+	words := netmap.AppendBatch(nil, b)
+	for _, to := range w.machines {
+		if to == from || !w.path(from, to) || w.chance(w.style.loss) {
+			continue
+		}
+		w.after(w.latency(from, to), func() { to.receive(from, f.m.Cluster(), words) })
+	}
+}
+
+// receive takes a datagram in.
+func (m *machine) receive(from *machine, cluster netmap.ClusterID, words []byte) {
+	if !m.serves() || m.life.facts.m.Cluster() != cluster || cluster.IsZero() {
+		return
+	}
+	b, err := netmap.DecodeBatch(words)
+	if err != nil {
+		m.w.wrong("(9) facts: %v", err)
+		return
+	}
+	if gap := m.life.facts.apply(b); gap {
+		m.w.meet("gap in facts")
+		l := m.life
+		m.w.after(m.w.between(time.Millisecond, 50*time.Millisecond), func() { l.facts.exchange(from) })
+	}
+}
+
+func (f *facts) apply(b netmap.Batch) (gap bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if b.Origin == f.cfg.Host && b.Life >= f.cfg.Start {
+		return false // of a twin: nobody else writes our log
+	}
+	effect, err := f.m.Apply(b)
+	if err != nil {
+		f.life.m.w.wrong("(9) facts: %v", err)
+	}
+	if effect.Changed || effect.Advanced {
+		f.notify()
+	}
+	return effect.Gap != nil
+}
+
+// talk comes again and again: an exchange with somebody.
+func (f *facts) talk() {
+	w, self := f.life.m.w, f.life.m
+	if self.life != f.life {
+		return
+	}
+	w.after(w.between(1500*time.Millisecond, 3*time.Second), f.talk)
+	var others []*machine
+	for _, m := range w.machines {
+		if m != self {
+			others = append(others, m)
+		}
+	}
+	if len(others) > 0 {
+		f.exchange(others[w.dice.IntN(len(others))])
+	}
+}
+
+// fetch asks the keepers for what was decided.
+func (f *facts) fetch() {
+	w := f.life.m.w
+	for _, k := range w.ledger.keepers {
+		if k != f.life.m && w.both(f.life.m, k) && !w.chance(w.style.loss) {
+			f.exchange(k)
+			return
+		}
+	}
+}
+
+// exchange compares copies with another host and repairs both.
+func (f *facts) exchange(with *machine) {
+	w, self := f.life.m.w, f.life.m
+	if self.life != f.life {
+		return
+	}
+	if !with.serves() || !w.both(self, with) {
+		f.miss(with)
+		return
+	}
+	o := with.life.facts
+	f.meetTwin(o)
+	f.see(o)
+	o.see(f)
+	if f.m.Cluster().IsZero() || f.m.Cluster() != o.m.Cluster() {
+		return
+	}
+	f.pull(o)
+	o.pull(f)
+}
+
+// miss notes that a host did not answer; the second time it is taken for dead.
+func (f *facts) miss(with *machine) {
+	f.failed[with]++
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if one, ok := f.members[with]; ok && one.Alive && f.failed[with] > 1 {
+		one.Alive = false
+		f.members[with] = one
+		f.life.m.w.meet("host taken for dead")
+		f.notify()
+	}
+}
+
+func (f *facts) see(o *facts) {
+	f.failed[o.life.m] = 0
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	next := gossip.Member{
+		ID: o.cfg.Host, Name: o.cfg.Name, Addr: o.cfg.Advertise, Start: o.cfg.Start, Nonce: o.cfg.Nonce, Cluster: o.m.Cluster(), Keeper: o.keeper, Alive: true,
+	}
+	if f.members[o.life.m] != next {
+		f.members[o.life.m] = next
+		f.notify()
+	}
+}
+
+// pull takes in what another copy has and this one lacks.
+func (f *facts) pull(o *facts) {
+	for _, p := range append(f.m.Compare(o.m.Heads()), f.m.Diverged(o.m.Heads())...) {
+		if b, _, ok := o.m.Answer(p, 1<<20); ok {
+			f.apply(b)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.synced {
+		f.synced = true
+		f.notify()
+	}
+}
+
+// meetTwin tells both agents that they use one identity.
+func (f *facts) meetTwin(o *facts) {
+	w := f.life.m.w
+	if f.cfg.Host != o.cfg.Host || f.cfg.Nonce == o.cfg.Nonce {
+		return
+	}
+	if last, told := f.twins[o.cfg.Nonce]; told && w.now()-last < 5*time.Minute {
+		return
+	}
+	f.twins[o.cfg.Nonce] = w.now()
+	w.meet("clone noticed")
+	a := gossip.Member{ID: f.cfg.Host, Addr: f.cfg.Advertise, Start: f.cfg.Start, Nonce: f.cfg.Nonce}
+	b := gossip.Member{ID: o.cfg.Host, Addr: o.cfg.Advertise, Start: o.cfg.Start, Nonce: o.cfg.Nonce}
+	f.cfg.OnClone(gossip.Clone{Host: f.cfg.Host, A: a, B: b})
+	o.cfg.OnClone(gossip.Clone{Host: f.cfg.Host, A: b, B: a})
+}

@@ -1,0 +1,36 @@
+package exact_test
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/netmap"
+)
+
+// kernel remembers what it was told last. It implements plugin.Kernel.
+type kernel struct {
+	addr  netip.Addr
+	state datapath.State
+}
+
+// Underlay implements plugin.Kernel.
+func (k *kernel) Underlay() (netip.Addr, int, error) { return k.addr, 1500, nil }
+
+// Routes implements plugin.Kernel.
+func (k *kernel) Routes() []ipam.Route { return nil }
+
+// Set implements plugin.Kernel.
+func (k *kernel) Set(_ context.Context, s datapath.State) (int, error) {
+	k.state = s
+	return 0, nil
+}
+
+// Plug implements plugin.Kernel.
+func (k *kernel) Plug(_ context.Context, _ datapath.Device, p datapath.Port) (string, error) {
+	return datapath.InnerName(p.Endpoint), nil
+}
+
+// Unplug implements plugin.Kernel.
+func (k *kernel) Unplug(context.Context, netmap.EndpointID) error { return nil }
