@@ -193,7 +193,9 @@ func (p *Plan) lost(present []elector) bool {
 func firstKeepers(self netmap.HostID, hosts []elector) []Peer {
 	sorted := slices.SortedFunc(slices.Values(hosts), func(a, b elector) int { return compareID(a.ID, b.ID) })
 	if i := slices.IndexFunc(sorted, func(h elector) bool { return h.ID == self }); i > 0 {
-		sorted = slices.Insert(slices.Delete(sorted, i, i+1), 0, sorted[i])
+		proposer := sorted[i]
+		copy(sorted[1:], sorted[:i])
+		sorted[0] = proposer
 	}
 	n := 1
 	switch {

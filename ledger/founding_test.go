@@ -235,3 +235,34 @@ func TestOnePlanIsChosen(t *testing.T) {
 	}
 	t.Logf("%d runs founded", founded)
 }
+
+// TestFirstKeepersAreDistinct: whoever proposes, the first keeper is he, and none
+// is named twice.
+func TestFirstKeepersAreDistinct(t *testing.T) {
+	for n, want := range map[int]int{1: 1, 2: 1, 3: 3, 4: 3, 5: 5, 7: 5} {
+		var ids []int
+		for id := 1; id <= n; id++ {
+			ids = append(ids, id)
+		}
+		for _, self := range ids {
+			p := &Plan{Cluster: netmap.ClusterID{1}, Keepers: firstKeepers(hostID(self), electors(ids...))}
+			for i := range p.Keepers {
+				p.Keepers[i].Addr = netip.MustParseAddrPort("192.0.2.1:7950")
+			}
+			if refusal := p.check(); refusal != nil || p.Keepers[0].ID != hostID(self) || len(p.Keepers) != want {
+				t.Errorf("%d of %d hosts proposes %v: %v", self, n, p.Keepers, refusal)
+			}
+		}
+	}
+}
+
+// TestNothingIsToldBeforeTheFounding: a request may overtake the founder's.
+func TestNothingIsToldBeforeTheFounding(t *testing.T) {
+	told := 0
+	l := &Ledger{cfg: Config{OnChange: func(Decision) { told++ }}}
+	l.publish(Decision{Index: 2})
+	l.publish(Decision{Index: 3, Cluster: netmap.ClusterID{1}, Generation: 1})
+	if told != 1 {
+		t.Errorf("%d decisions were told, want the founding alone", told)
+	}
+}

@@ -172,13 +172,14 @@ func (l *Ledger) kept() *keeper {
 }
 
 func (l *Ledger) publish(d Decision) {
-	if !d.Cluster.IsZero() {
-		l.mu.Lock()
-		if l.cluster.IsZero() {
-			l.cluster = d.Cluster
-		}
-		l.mu.Unlock()
+	if d.Cluster.IsZero() {
+		return // a host asked before the founder did, and was refused
 	}
+	l.mu.Lock()
+	if l.cluster.IsZero() {
+		l.cluster = d.Cluster
+	}
+	l.mu.Unlock()
 	l.cfg.OnChange(d)
 }
 
