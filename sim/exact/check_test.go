@@ -54,7 +54,7 @@ func (w *world) granted(m *machine, container string, addr netip.Addr) {
 	before, taken := w.held[addr.String()]
 	w.note("%s has %s for %s", m, addr, container)
 	w.meet("address given")
-	if !m.keeps(addr) {
+	if !m.hasOnDisk(addr) {
 		w.wrong("(3) %s answered %s, which is not on its disk", m, addr)
 	}
 	if taken && before.m == m && before.container == container && before.identity == now.identity {
@@ -77,8 +77,8 @@ func (w *world) granted(m *machine, container string, addr netip.Addr) {
 	}
 }
 
-// keeps says whether an address is held on a machine's disk.
-func (m *machine) keeps(addr netip.Addr) bool {
+// hasOnDisk says whether an address is held on a machine's disk.
+func (m *machine) hasOnDisk(addr netip.Addr) bool {
 	var u ipam.Use
 	raw, ok := m.disk.data["ipam addr/"+addr.String()]
 	return ok && json.Unmarshal(raw, &u) == nil && u.Held
@@ -174,7 +174,7 @@ func (w *world) check() {
 // checkDisk is invariant 3 after a crash.
 func (w *world) checkDisk(m *machine) {
 	for _, addr := range w.heldBy(m) {
-		if !m.keeps(netip.MustParseAddr(addr)) && w.held[addr].identity == m.identity() {
+		if !m.hasOnDisk(netip.MustParseAddr(addr)) && w.held[addr].identity == m.identity() {
 			w.wrong("(3) after a crash the disk of %s does not hold %s, which Docker was answered", m, addr)
 		}
 	}

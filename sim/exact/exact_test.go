@@ -50,7 +50,10 @@ func (w *world) live() {
 		w.after(w.between(0, 300*time.Millisecond), m.start)
 		w.after(w.between(time.Second, 3*time.Second), m.live)
 	}
-	w.machines[0].joins = false
+	if w.chance(50) {
+		w.expect = 2 + w.dice.IntN(n-1)
+	}
+	w.machines[0].joins = w.expect > 0
 	w.after(time.Second, w.ledger.manage)
 	w.after(4*time.Second, w.suffer)
 	w.after(5*time.Second, w.nurse)

@@ -255,7 +255,10 @@ func (f *facts) spread(origin netmap.ID) {
 	}
 	b, ok := f.m.Since(origin, head.Life, since)
 	if !ok {
-		b, _ = f.m.Snapshot(origin)
+		b, ok = f.m.Snapshot(origin)
+	}
+	if !ok {
+		return // nothing was said yet
 	}
 	words := netmap.AppendBatch(nil, b)
 	for _, to := range w.machines {

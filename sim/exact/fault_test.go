@@ -3,6 +3,7 @@ package exact_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/weftnet/weft/plugin/plugintest"
@@ -364,11 +365,23 @@ func (m *machine) empty() {
 func (m *machine) wipe() {
 	m.empty()
 	m.disk.image = image{data: map[string][]byte{}}
-	m.fresh, m.shady, m.old, m.joins = true, false, nil, true
+	m.keeps, m.fresh, m.shady, m.old, m.joins = false, true, false, nil, true
+}
+
+// spare says whether a majority of the keepers has its log without this machine.
+// Without one only `weft ledger recover` helps, which is tested elsewhere.
+func (l *ledgerLog) spare(m *machine) bool {
+	n := 0
+	for _, k := range l.keepers {
+		if k != m && k.keeps {
+			n++
+		}
+	}
+	return !slices.Contains(l.keepers, m) && len(l.keepers) > 0 || 2*n > len(l.keepers)
 }
 
 func (w *world) loseDisk(m *machine) bool {
-	if m.off || m.busy > 0 || m.n == 1 || m.twin {
+	if m.off || m.busy > 0 || m.n == 1 || m.twin || !w.ledger.spare(m) {
 		return false
 	}
 	m.powerOff()
@@ -380,17 +393,17 @@ func (w *world) loseDisk(m *machine) bool {
 // oldDisk takes a picture of a disk, or puts an older one in place of the disk.
 func (w *world) oldDisk(m *machine) bool {
 	if m.old == nil {
-		old := m.disk.image.copy()
+		old := m.disk.copy()
 		m.old = &old
 		return !m.identity().IsZero()
 	}
-	if m.off || m.busy > 0 || m.n == 1 || m.twin {
+	if m.off || m.busy > 0 || m.n == 1 || m.twin || !w.ledger.spare(m) {
 		return false
 	}
 	m.powerOff()
 	m.empty()
 	m.disk.image = m.old.copy()
-	m.fresh, m.shady = true, true
+	m.keeps, m.fresh, m.shady = false, true, true
 	w.soon(m.powerOn)
 	return true
 }
@@ -406,7 +419,7 @@ func (w *world) clone(m *machine) bool {
 		return false
 	}
 	c := w.newMachine()
-	c.disk.image = m.disk.image.copy()
+	c.disk.image = m.disk.copy()
 	c.twin, c.of, c.shady, m.shady = true, m, true, true
 	c.start()
 	w.after(w.between(10*time.Millisecond, w.style.pace), c.live)
@@ -456,6 +469,9 @@ func (w *world) heal() {
 			if !m.buried {
 				m.bury()
 			}
+			if !w.ledger.spare(m.of) {
+				continue
+			}
 			m.of.powerOff() // others may believe what its copy said last
 			m.of.wipe()
 			m.of.powerOn()
@@ -476,7 +492,7 @@ func (w *world) nurse() {
 			w.meet("started again because of what an old disk had said")
 			w.crashAgent(m)
 		}
-		if m.serves() && m.life.fenced && !m.twin && m.busy == 0 {
+		if m.serves() && m.life.fenced && !m.twin && m.busy == 0 && w.ledger.spare(m) {
 			w.meet("cleaned up and joined anew")
 			m.powerOff()
 			m.wipe()

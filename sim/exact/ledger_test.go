@@ -23,8 +23,8 @@ type ledgerLog struct {
 	removed map[netmap.HostID]removal
 	keepers []*machine
 	leader  *machine // nil: none is elected
-	voting  bool     // an election is on its way
 	want    int      // keepers
+	plan    ledger.Plan
 	replies map[string]string
 	renewed map[netmap.HostID]time.Duration // when the last renewal was decided, by true time
 	birth   map[netmap.HostID]ledger.Birth  // that is admitted
@@ -34,6 +34,7 @@ type ledgerLog struct {
 type decision struct {
 	index   uint64
 	changes []netmap.Change
+	founded bool          // else nobody is told, as by ledger.Ledger
 	heard   netmap.HostID // whose renewal it is
 }
 
@@ -110,8 +111,20 @@ func (a *asker) Admit(ctx context.Context) (ledger.Reply, error) {
 
 // Found implements plugin.Ledger.
 func (a *asker) Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (ledger.Reply, error) {
-	a.cluster = cluster
-	if _, err := a.ask(ctx, ledger.Command{Kind: ledger.KindFound, Found: &ledger.Found{Cluster: cluster, Ranges: ranges}}); err != nil {
+	return a.FoundTogether(ctx, ledger.Plan{Cluster: cluster, Ranges: ranges, Keepers: []ledger.Peer{{ID: a.cfg.Self}}})
+}
+
+// FoundTogether implements plugin.Ledger.
+func (a *asker) FoundTogether(ctx context.Context, p ledger.Plan) (ledger.Reply, error) {
+	w, m := a.life.m.w, a.life.m
+	a.cluster = p.Cluster
+	began := make(chan struct{})
+	w.arrive(m.n, "0 founds "+p.Cluster.String(), func() {
+		w.ledger.found(m, p)
+		close(began)
+	})
+	<-began
+	if _, err := a.ask(ctx, ledger.Command{Kind: ledger.KindFound, Found: &ledger.Found{Cluster: p.Cluster, Ranges: p.Ranges}}); err != nil {
 		return ledger.Reply{}, err
 	}
 	return a.Admit(ctx)
@@ -121,7 +134,13 @@ func (a *asker) Found(ctx context.Context, cluster netmap.ClusterID, ranges []ne
 func (a *asker) Cluster() netmap.ClusterID { return a.cluster }
 
 // Status implements plugin.Ledger.
-func (a *asker) Status() ledger.Status { return ledger.Status{Cluster: a.cluster} }
+func (a *asker) Status() ledger.Status {
+	role := "none"
+	if a.life.m.keeps {
+		role = "follower"
+	}
+	return ledger.Status{Cluster: a.cluster, Role: role}
+}
 
 // Close implements plugin.Ledger.
 func (a *asker) Close() error { return nil }
@@ -163,10 +182,6 @@ func (l *ledgerLog) take(q *question) {
 	a.last++
 	a.open = append(a.open, a.last)
 	q.cmd.Request, q.cmd.Settled = a.last, slices.Min(a.open)
-	if q.cmd.Kind == ledger.KindFound {
-		l.found(q)
-		return
-	}
 	l.send(q)
 }
 
@@ -175,13 +190,25 @@ func (a *asker) close(q *question) {
 	a.open = slices.DeleteFunc(a.open, func(r uint64) bool { return r == q.cmd.Request })
 }
 
-// found makes the founder the first keeper.
-func (l *ledgerLog) found(q *question) {
-	if len(l.keepers) == 0 {
-		l.keepers, l.leader = []*machine{q.life.m}, q.life.m
-		l.enlist(q.life)
+// found makes a founder one of the first keepers. They lead once a majority of them
+// has begun.
+func (l *ledgerLog) found(m *machine, p ledger.Plan) {
+	if l.plan.Cluster.IsZero() {
+		l.plan = p
+		for _, o := range l.w.machines {
+			if slices.ContainsFunc(p.Keepers, func(k ledger.Peer) bool { return k.ID == o.identity() }) {
+				l.keepers = append(l.keepers, o)
+			}
+		}
+		l.w.meet(fmt.Sprintf("founded by %d", len(l.keepers)))
 	}
-	l.send(q)
+	if l.plan.Cluster != p.Cluster {
+		l.w.wrong("(5) %s founds cluster %s, and cluster %s was founded", m, p.Cluster.Short(), l.plan.Cluster.Short())
+	}
+	if !m.keeps && slices.Contains(l.keepers, m) && m.life != nil {
+		m.keeps = true
+		l.enlist(m.life)
+	}
 }
 
 // send sends a copy now and, while nobody has answered, another one later. What is
@@ -263,7 +290,7 @@ func (l *ledgerLog) decide(cmd ledger.Command) ledger.Reply {
 	}
 	index := l.state.Applied() + 1
 	r, changes := l.state.Apply(index, cmd)
-	d := decision{index: index, changes: changes}
+	d := decision{index: index, changes: changes, founded: !l.state.Cluster().IsZero()}
 	if (cmd.Kind == ledger.KindAdmit || cmd.Kind == ledger.KindRenew) && r.Refusal == nil && r.Index == index {
 		l.heard[cmd.Host], d.heard = index, cmd.Host
 		l.renewed[cmd.Host] = l.w.clock()
@@ -284,12 +311,13 @@ func (l *ledgerLog) learn(cmd ledger.Command, r ledger.Reply, changes []netmap.C
 	if l.truth.Cluster().IsZero() && !l.state.Cluster().IsZero() {
 		l.truth.SetCluster(l.state.Cluster())
 	}
-	if records, err := netmap.RecordsOf(r.Index, changes); err == nil && len(changes) > 0 {
-		if _, err := l.truth.Apply(netmap.Batch{Origin: l.state.Cluster(), Life: 1, Prev: l.state.Applied() - 1, Seq: l.state.Applied(), Records: records}); err != nil {
-			l.w.wrong("(9) decision %d: %v", r.Index, err)
+	if !l.state.Cluster().IsZero() {
+		records, err := netmap.RecordsOf(l.state.Applied(), changes)
+		head, _ := l.truth.Head(l.state.Cluster())
+		b := netmap.Batch{Origin: l.state.Cluster(), Life: 1, Prev: head.Seq, Seq: l.state.Applied(), Records: records}
+		if effect, applied := l.truth.Apply(b); err != nil || applied != nil || effect.Gap != nil {
+			l.w.wrong("(9) decision %d: %v %v %v", l.state.Applied(), err, applied, effect.Gap)
 		}
-	} else if !l.state.Cluster().IsZero() {
-		_, _ = l.truth.Apply(netmap.Batch{Origin: l.state.Cluster(), Life: 1, Prev: l.state.Applied() - 1, Seq: l.state.Applied()}) // says nothing
 	}
 	if c := r.Claim; c != nil && r.Refusal == nil { // asked for again by who has it
 		if h, ok := l.w.held[c.Addr.String()]; ok && h.m.identity() == c.Owner {
@@ -313,7 +341,8 @@ func (l *ledgerLog) enlist(n *life) {
 	for id, index := range l.heard {
 		a.ears[id] = hearing{index, n.m.running()}
 	}
-	if l.state.Applied() > 0 {
+	n.m.keeps = true
+	if !l.state.Cluster().IsZero() {
 		a.cfg.OnChange(ledger.Decision{Cluster: l.state.Cluster(), Generation: l.state.Generation(), Index: l.state.Applied(), Changes: l.state.Changes(), Whole: true, Leader: l.leader == n.m})
 	}
 	a.cfg.OnKeeper(true)
@@ -330,6 +359,9 @@ func (l *ledgerLog) follow(k *machine) {
 		if !d.heard.IsZero() {
 			a.ears[d.heard] = hearing{d.index, k.running()}
 		}
+		if !d.founded {
+			continue
+		}
 		a.cfg.OnChange(ledger.Decision{Cluster: l.state.Cluster(), Generation: l.state.Generation(), Index: d.index, Changes: d.changes, Leader: l.leader == k})
 	}
 }
@@ -338,11 +370,11 @@ func (l *ledgerLog) follow(k *machine) {
 func (l *ledgerLog) quorum(at *machine) bool {
 	n := 0
 	for _, k := range l.keepers {
-		if k.serves() && l.w.both(at, k) {
+		if k.serves() && k.keeps && l.w.both(at, k) {
 			n++
 		}
 	}
-	return at.serves() && 2*n > len(l.keepers)
+	return at.serves() && at.keeps && 2*n > len(l.keepers)
 }
 
 // manage elects, and finds keepers. It comes again and again.
@@ -397,13 +429,14 @@ func (l *ledgerLog) elect() {
 // change replaces keepers that are gone and adds some until there are enough.
 func (l *ledgerLog) change() {
 	for _, k := range l.keepers {
-		gone := k.identity().IsZero() || l.removed[k.identity()].index > 0 || k.fresh || !k.serves() && l.w.chance(10)
+		gone := k.identity().IsZero() || l.removed[k.identity()].index > 0 || k.fresh || !k.keeps && !l.state.Cluster().IsZero() || !k.serves() && l.w.chance(10)
 		if gone && k != l.leader && len(l.keepers) > 1 {
 			l.keepers = slices.DeleteFunc(slices.Clone(l.keepers), func(o *machine) bool { return o == k })
 			if k.life != nil && k.life.opened && k.life.ledger.keep >= 0 {
 				k.life.ledger.keep = -1
 				k.life.ledger.cfg.OnKeeper(false)
 			}
+			k.keeps = false
 			l.w.meet("keeper replaced")
 			return
 		}

@@ -36,6 +36,7 @@ type machine struct {
 	joins  bool
 	twin   bool // runs with a copy of another's disk…
 	of     *machine
+	keeps  bool // has a log of the ledger
 	fresh  bool // its disk is not the one that it kept the ledger on
 	slower time.Duration
 	old    *image // an older picture of its disk
@@ -139,7 +140,7 @@ func (m *machine) settings() settings.Settings {
 		Name: m.String(), State: "/nowhere", RemoveAfter: removeAfter,
 	}
 	if m.joins {
-		s.Join = []string{"192.0.2.1:7950", "192.0.2.2:7950"}
+		s.Join, s.Expect = []string{"192.0.2.1:7950", "192.0.2.2:7950", "192.0.2.3:7950"}, m.w.expect
 	}
 	return s
 }
@@ -168,6 +169,9 @@ func (m *machine) start() {
 			},
 			Ledger: func(cfg ledger.Config) (plugin.Ledger, error) {
 				l.ledger = &asker{life: l, cfg: cfg, admit: make(chan struct{}, 1), cluster: cfg.Cluster, keep: -1}
+				if m.keeps && cfg.Cluster.IsZero() {
+					l.ledger.cluster = m.w.ledger.plan.Cluster
+				}
 				return l.ledger, nil
 			},
 		},
