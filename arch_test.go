@@ -116,6 +116,7 @@ var (
 		"plugin/replicate_test.go":   "virtual time",
 		"plugin/return_test.go":      "virtual time",
 		"sim/mutation_test.go":       "virtual time",
+		"sim/exact/":                 "virtual time",
 	}
 )
 

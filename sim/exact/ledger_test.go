@@ -1,16 +1,12 @@
 package exact_test
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/plugin"
 )
 
 // ledgerLog is the one linear log, and the keepers through which hosts reach it.
@@ -50,132 +46,6 @@ type hearing struct {
 	at    time.Duration
 }
 
-// asker is one agent's way to the ledger. It implements plugin.Ledger.
-type asker struct {
-	plugin.Ledger // what is not used here
-	life          *life
-	cfg           ledger.Config
-	admit         chan struct{}
-	admitted      bool
-	cluster       netmap.ClusterID
-
-	// By the world alone:
-	last uint64
-	open []uint64
-	keep int // decisions that this keeper applied, -1: it is none
-	ears map[netmap.HostID]hearing
-}
-
-// question is one request on its way.
-type question struct {
-	life *life
-	cmd  ledger.Command
-	open bool
-	done chan ledger.Reply
-}
-
-// doLimit is that of ledger.Do.
-const doLimit = 4500 * time.Millisecond
-
-var errNobody = netmap.Refuse(netmap.NoQuorum, "nothing can be decided now: a majority of the keepers did not answer")
-
-// Do implements plugin.Ledger with the promises of ledger.Do.
-func (a *asker) Do(ctx context.Context, cmd ledger.Command) (ledger.Reply, error) {
-	if ctx.Err() != nil {
-		return ledger.Reply{}, errNobody
-	}
-	select {
-	case a.admit <- struct{}{}:
-	case <-ctx.Done():
-		return ledger.Reply{}, errNobody
-	}
-	admitted := a.admitted
-	if !admitted {
-		if _, err := a.Admit(ctx); err != nil {
-			<-a.admit
-			return ledger.Reply{}, err
-		}
-	}
-	<-a.admit
-	return a.ask(ctx, cmd)
-}
-
-// Admit implements plugin.Ledger.
-func (a *asker) Admit(ctx context.Context) (ledger.Reply, error) {
-	r, err := a.ask(ctx, ledger.Command{Kind: ledger.KindAdmit, Admit: &ledger.Admit{Name: a.cfg.Name, Addr: a.cfg.Addr, Lineage: a.cfg.Lineage}})
-	if err == nil {
-		a.admitted = true
-	}
-	return r, err
-}
-
-// Found implements plugin.Ledger.
-func (a *asker) Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (ledger.Reply, error) {
-	return a.FoundTogether(ctx, ledger.Plan{Cluster: cluster, Ranges: ranges, Keepers: []ledger.Peer{{ID: a.cfg.Self}}})
-}
-
-// FoundTogether implements plugin.Ledger.
-func (a *asker) FoundTogether(ctx context.Context, p ledger.Plan) (ledger.Reply, error) {
-	w, m := a.life.m.w, a.life.m
-	a.cluster = p.Cluster
-	began := make(chan struct{})
-	w.arrive(m.n, "0 founds "+p.Cluster.String(), func() {
-		w.ledger.found(m, p)
-		close(began)
-	})
-	<-began
-	if _, err := a.ask(ctx, ledger.Command{Kind: ledger.KindFound, Found: &ledger.Found{Cluster: p.Cluster, Ranges: p.Ranges}}); err != nil {
-		return ledger.Reply{}, err
-	}
-	return a.Admit(ctx)
-}
-
-// Cluster implements plugin.Ledger.
-func (a *asker) Cluster() netmap.ClusterID { return a.cluster }
-
-// Status implements plugin.Ledger.
-func (a *asker) Status() ledger.Status {
-	role := "none"
-	if a.life.m.keeps {
-		role = "follower"
-	}
-	return ledger.Status{Cluster: a.cluster, Role: role}
-}
-
-// Close implements plugin.Ledger.
-func (a *asker) Close() error { return nil }
-
-func (a *asker) ask(ctx context.Context, cmd ledger.Command) (ledger.Reply, error) {
-	if ctx.Err() != nil {
-		return ledger.Reply{}, errNobody
-	}
-	if _, ok := ctx.Deadline(); !ok {
-		limited, cancel := context.WithTimeout(ctx, doLimit)
-		defer cancel()
-		ctx = limited
-	}
-	w := a.life.m.w
-	cmd.Host, cmd.Start, cmd.Nonce, cmd.Cluster = a.cfg.Self, a.cfg.Start, a.cfg.Nonce, a.cluster
-	q := &question{life: a.life, cmd: cmd, open: true, done: make(chan ledger.Reply, 1)}
-	words, err := json.Marshal(cmd)
-	if err != nil {
-		return ledger.Reply{}, err
-	}
-	w.arrive(a.life.m.n, "ledger "+string(words), func() { w.ledger.take(q) })
-	select {
-	case r := <-q.done:
-		if a.cluster.IsZero() && r.Refusal == nil {
-			a.cluster = r.Cluster
-		}
-		return r, r.Err()
-	case <-ctx.Done():
-		w.arrive(a.life.m.n, fmt.Sprintf("ledger: gives up %s", words), func() { a.close(q) })
-		return ledger.Reply{}, errNobody
-	case <-a.life.off:
-		return ledger.Reply{}, errNobody
-	}
-}
-
 // take numbers a question and sends it off.
 func (l *ledgerLog) take(q *question) {
 	a := q.life.ledger
@@ -183,11 +53,6 @@ func (l *ledgerLog) take(q *question) {
 	a.open = append(a.open, a.last)
 	q.cmd.Request, q.cmd.Settled = a.last, slices.Min(a.open)
 	l.send(q)
-}
-
-func (a *asker) close(q *question) {
-	q.open = false
-	a.open = slices.DeleteFunc(a.open, func(r uint64) bool { return r == q.cmd.Request })
 }
 
 // found makes a founder one of the first keepers. They lead once a majority of them
@@ -331,145 +196,5 @@ func (l *ledgerLog) learn(cmd ledger.Command, r ledger.Reply, changes []netmap.C
 		}
 		l.removed[cmd.Remove.Target] = removal{r.Index, cmd.Remove.IsOff}
 		l.w.meet(map[bool]string{true: "host removed by an operator's word", false: "host removed after its lease"}[cmd.Remove.IsOff])
-	}
-}
-
-// enlist has the agent of a keeper know everything that is decided.
-func (l *ledgerLog) enlist(n *life) {
-	a := n.ledger
-	a.keep, a.ears = len(l.log), map[netmap.HostID]hearing{}
-	for id, index := range l.heard {
-		a.ears[id] = hearing{index, n.m.running()}
-	}
-	n.m.keeps = true
-	if !l.state.Cluster().IsZero() {
-		a.cfg.OnChange(ledger.Decision{Cluster: l.state.Cluster(), Generation: l.state.Generation(), Index: l.state.Applied(), Changes: l.state.Changes(), Whole: true, Leader: l.leader == n.m})
-	}
-	a.cfg.OnKeeper(true)
-}
-
-// follow has a keeper apply what it has not yet.
-func (l *ledgerLog) follow(k *machine) {
-	if k.life == nil || !k.life.opened || k.life.ledger.keep < 0 || l.leader == nil || !l.w.path(l.leader, k) {
-		return
-	}
-	a := k.life.ledger
-	for ; a.keep < len(l.log); a.keep++ {
-		d := l.log[a.keep]
-		if !d.heard.IsZero() {
-			a.ears[d.heard] = hearing{d.index, k.running()}
-		}
-		if !d.founded {
-			continue
-		}
-		a.cfg.OnChange(ledger.Decision{Cluster: l.state.Cluster(), Generation: l.state.Generation(), Index: d.index, Changes: d.changes, Leader: l.leader == k})
-	}
-}
-
-// quorum says whether a keeper reaches a majority of them.
-func (l *ledgerLog) quorum(at *machine) bool {
-	n := 0
-	for _, k := range l.keepers {
-		if k.serves() && k.keeps && l.w.both(at, k) {
-			n++
-		}
-	}
-	return at.serves() && at.keeps && 2*n > len(l.keepers)
-}
-
-// manage elects, and finds keepers. It comes again and again.
-func (l *ledgerLog) manage() {
-	w := l.w
-	w.after(w.between(500*time.Millisecond, 1500*time.Millisecond), l.manage)
-	if len(l.keepers) == 0 {
-		return
-	}
-	for _, k := range l.keepers {
-		if k.serves() && k.life.ledger.keep < 0 && l.leader != nil && w.both(k, l.leader) {
-			l.enlist(k.life)
-		}
-	}
-	if l.leader != nil && !l.quorum(l.leader) {
-		l.leader = nil
-		w.meet("leader lost")
-	}
-	if l.leader == nil {
-		l.elect()
-		return
-	}
-	for _, k := range l.keepers {
-		l.follow(k)
-	}
-	l.overdue()
-	l.change()
-}
-
-func (l *ledgerLog) elect() {
-	var able []*machine
-	for _, k := range l.keepers {
-		if k.serves() && k.life.ledger.keep >= 0 && l.quorum(k) {
-			able = append(able, k)
-		}
-	}
-	if len(able) == 0 { // all started anew: the log is on their disks
-		for _, k := range l.keepers {
-			if l.quorum(k) {
-				l.leader = k
-				l.enlist(k.life)
-				return
-			}
-		}
-		return
-	}
-	l.leader = able[l.w.dice.IntN(len(able))]
-	l.w.note("%s leads the ledger", l.leader)
-	l.follow(l.leader)
-}
-
-// change replaces keepers that are gone and adds some until there are enough.
-func (l *ledgerLog) change() {
-	for _, k := range l.keepers {
-		gone := k.identity().IsZero() || l.removed[k.identity()].index > 0 || k.fresh || !k.keeps && !l.state.Cluster().IsZero() || !k.serves() && l.w.chance(10)
-		if gone && k != l.leader && len(l.keepers) > 1 {
-			l.keepers = slices.DeleteFunc(slices.Clone(l.keepers), func(o *machine) bool { return o == k })
-			if k.life != nil && k.life.opened && k.life.ledger.keep >= 0 {
-				k.life.ledger.keep = -1
-				k.life.ledger.cfg.OnKeeper(false)
-			}
-			k.keeps = false
-			l.w.meet("keeper replaced")
-			return
-		}
-	}
-	if l.removed[l.leader.identity()].index > 0 {
-		l.leader = nil
-		return
-	}
-	for _, m := range l.w.machines {
-		_, admitted := l.heard[m.identity()]
-		if len(l.keepers) < l.want && admitted && m.serves() && !slices.Contains(l.keepers, m) && !m.twin && l.removed[m.identity()].index == 0 && l.w.both(m, l.leader) {
-			m.fresh = false
-			l.keepers = append(slices.Clone(l.keepers), m)
-			l.enlist(m.life)
-			return
-		}
-	}
-}
-
-// overdue removes hosts by time, as the leader does.
-func (l *ledgerLog) overdue() {
-	ears := l.leader.life.ledger.ears
-	for _, m := range l.w.machines {
-		id := m.identity()
-		h, ok := ears[id]
-		after := ledger.Lease + ledger.LeaseSlack + removeAfter
-		if !ok || id == l.leader.identity() || l.removed[id].index > 0 || h.index != l.heard[id] || l.leader.running()-h.at < after || l.leader.life.facts.sees(id) {
-			continue
-		}
-		c := ledger.Command{Kind: ledger.KindRemove, Cluster: l.state.Cluster(), Host: l.leader.identity(), Remove: &ledger.Remove{Target: id}}
-		c.Start, c.Nonce = l.leader.life.ledger.cfg.Start, l.leader.life.ledger.cfg.Nonce
-		l.w.meet("host removed by time")
-		l.decide(c)
-		return
 	}
 }

@@ -1,0 +1,145 @@
+package exact_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/plugin"
+)
+
+// asker is one agent's way to the ledger. It implements plugin.Ledger.
+type asker struct {
+	plugin.Ledger // what is not used here
+	life          *life
+	cfg           ledger.Config
+	admit         chan struct{}
+	admitted      bool
+	cluster       netmap.ClusterID
+
+	// By the world alone:
+	last uint64
+	open []uint64
+	keep int // decisions that this keeper applied, -1: it is none
+	ears map[netmap.HostID]hearing
+}
+
+// question is one request on its way.
+type question struct {
+	life *life
+	cmd  ledger.Command
+	open bool
+	done chan ledger.Reply
+}
+
+// doLimit is that of ledger.Do.
+const doLimit = 4500 * time.Millisecond
+
+var errNobody = netmap.Refuse(netmap.NoQuorum, "nothing can be decided now: a majority of the keepers did not answer")
+
+// Do implements plugin.Ledger with the promises of ledger.Do.
+func (a *asker) Do(ctx context.Context, cmd ledger.Command) (ledger.Reply, error) {
+	if ctx.Err() != nil {
+		return ledger.Reply{}, errNobody
+	}
+	select {
+	case a.admit <- struct{}{}:
+	case <-ctx.Done():
+		return ledger.Reply{}, errNobody
+	}
+	admitted := a.admitted
+	if !admitted {
+		if _, err := a.Admit(ctx); err != nil {
+			<-a.admit
+			return ledger.Reply{}, err
+		}
+	}
+	<-a.admit
+	return a.ask(ctx, cmd)
+}
+
+// Admit implements plugin.Ledger.
+func (a *asker) Admit(ctx context.Context) (ledger.Reply, error) {
+	r, err := a.ask(ctx, ledger.Command{Kind: ledger.KindAdmit, Admit: &ledger.Admit{Name: a.cfg.Name, Addr: a.cfg.Addr, Lineage: a.cfg.Lineage}})
+	if err == nil {
+		a.admitted = true
+	}
+	return r, err
+}
+
+// Found implements plugin.Ledger.
+func (a *asker) Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (ledger.Reply, error) {
+	return a.FoundTogether(ctx, ledger.Plan{Cluster: cluster, Ranges: ranges, Keepers: []ledger.Peer{{ID: a.cfg.Self}}})
+}
+
+// FoundTogether implements plugin.Ledger.
+func (a *asker) FoundTogether(ctx context.Context, p ledger.Plan) (ledger.Reply, error) {
+	w, m := a.life.m.w, a.life.m
+	a.cluster = p.Cluster
+	began := make(chan struct{})
+	w.arrive(m.n, "0 founds "+p.Cluster.String(), func() {
+		w.ledger.found(m, p)
+		close(began)
+	})
+	<-began
+	if _, err := a.ask(ctx, ledger.Command{Kind: ledger.KindFound, Found: &ledger.Found{Cluster: p.Cluster, Ranges: p.Ranges}}); err != nil {
+		return ledger.Reply{}, err
+	}
+	return a.Admit(ctx)
+}
+
+// Cluster implements plugin.Ledger.
+func (a *asker) Cluster() netmap.ClusterID { return a.cluster }
+
+// Status implements plugin.Ledger.
+func (a *asker) Status() ledger.Status {
+	role := "none"
+	if a.life.m.keeps {
+		role = "follower"
+	}
+	return ledger.Status{Cluster: a.cluster, Role: role}
+}
+
+// Close implements plugin.Ledger.
+func (a *asker) Close() error { return nil }
+
+func (a *asker) ask(ctx context.Context, cmd ledger.Command) (ledger.Reply, error) {
+	if ctx.Err() != nil {
+		return ledger.Reply{}, errNobody
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		limited, cancel := context.WithTimeout(ctx, doLimit)
+		defer cancel()
+		ctx = limited
+	}
+	w := a.life.m.w
+	cmd.Host, cmd.Start, cmd.Nonce, cmd.Cluster = a.cfg.Self, a.cfg.Start, a.cfg.Nonce, a.cluster
+	q := &question{life: a.life, cmd: cmd, open: true, done: make(chan ledger.Reply, 1)}
+	words, err := json.Marshal(cmd)
+	if err != nil {
+		return ledger.Reply{}, err
+	}
+	w.arrive(a.life.m.n, "ledger "+string(words), func() { w.ledger.take(q) })
+	select {
+	case r := <-q.done:
+		if a.cluster.IsZero() && r.Refusal == nil {
+			a.cluster = r.Cluster
+		}
+		return r, r.Err()
+	case <-ctx.Done():
+		w.arrive(a.life.m.n, fmt.Sprintf("ledger: gives up %s", words), func() { a.close(q) })
+		return ledger.Reply{}, errNobody
+	case <-a.life.off:
+		return ledger.Reply{}, errNobody
+	}
+}
+
+func (a *asker) close(q *question) {
+	q.open = false
+	a.open = slices.DeleteFunc(a.open, func(r uint64) bool { return r == q.cmd.Request })
+}

@@ -1,0 +1,64 @@
+package exact_test
+
+import (
+	"time"
+)
+
+// heal ends all faults; operators clean up what may not go on.
+func (w *world) heal() {
+	w.note("all is healed")
+	w.healed = true
+	w.mend()
+	w.style.loss, w.style.double, w.style.late = 0, 0, 0
+	for _, m := range w.machines {
+		m.disk.full, m.disk.slower, m.slower = false, 0, 0
+		if m.twin {
+			if !m.buried {
+				m.bury()
+			}
+			if !w.ledger.spare(m.of) {
+				continue
+			}
+			m.of.powerOff() // others may believe what its copy said last
+			m.of.wipe()
+			m.of.powerOn()
+			continue
+		}
+		if m.off {
+			m.powerOn()
+		}
+	}
+}
+
+// nurse is what operators do when they are told to: hosts that may not go on become
+// new ones, and one that others take for its own copy starts again.
+func (w *world) nurse() {
+	w.after(w.between(3*time.Second, 20*time.Second), w.nurse)
+	for _, m := range w.machines {
+		if m.serves() && m.shady && w.healed && m.outdated() {
+			w.meet("started again because of what an old disk had said")
+			w.crashAgent(m)
+		}
+		if m.serves() && m.life.fenced && !m.twin && m.busy == 0 && w.ledger.spare(m) {
+			w.meet("cleaned up and joined anew")
+			m.powerOff()
+			m.wipe()
+			w.after(w.between(10*time.Millisecond, time.Second), m.powerOn)
+		}
+	}
+}
+
+// outdated says whether others believe what this host said under the same or a
+// greater start number, which is not on its disk any more.
+func (m *machine) outdated() bool {
+	mine, _ := m.life.facts.m.Head(m.identity())
+	for _, o := range m.w.machines {
+		if !o.serves() || o == m {
+			continue
+		}
+		if theirs, ok := o.life.facts.m.Head(m.identity()); ok && (!mine.Covers(theirs) || theirs.Life == mine.Life && theirs.Seq == mine.Seq && theirs.Sum != mine.Sum) {
+			return true
+		}
+	}
+	return false
+}

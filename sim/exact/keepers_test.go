@@ -1,0 +1,149 @@
+package exact_test
+
+import (
+	"slices"
+	"time"
+
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+)
+
+// enlist has the agent of a keeper know everything that is decided.
+func (l *ledgerLog) enlist(n *life) {
+	a := n.ledger
+	a.keep, a.ears = len(l.log), map[netmap.HostID]hearing{}
+	for id, index := range l.heard {
+		a.ears[id] = hearing{index, n.m.running()}
+	}
+	n.m.keeps = true
+	if !l.state.Cluster().IsZero() {
+		a.cfg.OnChange(ledger.Decision{Cluster: l.state.Cluster(), Generation: l.state.Generation(), Index: l.state.Applied(), Changes: l.state.Changes(), Whole: true, Leader: l.leader == n.m})
+	}
+	a.cfg.OnKeeper(true)
+}
+
+// follow has a keeper apply what it has not yet.
+func (l *ledgerLog) follow(k *machine) {
+	if k.life == nil || !k.life.opened || k.life.ledger.keep < 0 || l.leader == nil || !l.w.path(l.leader, k) {
+		return
+	}
+	a := k.life.ledger
+	for ; a.keep < len(l.log); a.keep++ {
+		d := l.log[a.keep]
+		if !d.heard.IsZero() {
+			a.ears[d.heard] = hearing{d.index, k.running()}
+		}
+		if !d.founded {
+			continue
+		}
+		a.cfg.OnChange(ledger.Decision{Cluster: l.state.Cluster(), Generation: l.state.Generation(), Index: d.index, Changes: d.changes, Leader: l.leader == k})
+	}
+}
+
+// quorum says whether a keeper reaches a majority of them.
+func (l *ledgerLog) quorum(at *machine) bool {
+	n := 0
+	for _, k := range l.keepers {
+		if k.serves() && k.keeps && l.w.both(at, k) {
+			n++
+		}
+	}
+	return at.serves() && at.keeps && 2*n > len(l.keepers)
+}
+
+// manage elects, and finds keepers. It comes again and again.
+func (l *ledgerLog) manage() {
+	w := l.w
+	w.after(w.between(500*time.Millisecond, 1500*time.Millisecond), l.manage)
+	if len(l.keepers) == 0 {
+		return
+	}
+	for _, k := range l.keepers {
+		if k.serves() && k.life.ledger.keep < 0 && l.leader != nil && w.both(k, l.leader) {
+			l.enlist(k.life)
+		}
+	}
+	if l.leader != nil && !l.quorum(l.leader) {
+		l.leader = nil
+		w.meet("leader lost")
+	}
+	if l.leader == nil {
+		l.elect()
+		return
+	}
+	for _, k := range l.keepers {
+		l.follow(k)
+	}
+	l.overdue()
+	l.change()
+}
+
+func (l *ledgerLog) elect() {
+	var able []*machine
+	for _, k := range l.keepers {
+		if k.serves() && k.life.ledger.keep >= 0 && l.quorum(k) {
+			able = append(able, k)
+		}
+	}
+	if len(able) == 0 { // all started anew: the log is on their disks
+		for _, k := range l.keepers {
+			if l.quorum(k) {
+				l.leader = k
+				l.enlist(k.life)
+				return
+			}
+		}
+		return
+	}
+	l.leader = able[l.w.dice.IntN(len(able))]
+	l.w.note("%s leads the ledger", l.leader)
+	l.follow(l.leader)
+}
+
+// change replaces keepers that are gone and adds some until there are enough.
+func (l *ledgerLog) change() {
+	for _, k := range l.keepers {
+		gone := k.identity().IsZero() || l.removed[k.identity()].index > 0 || k.fresh || !k.keeps && !l.state.Cluster().IsZero() || !k.serves() && l.w.chance(10)
+		if gone && k != l.leader && len(l.keepers) > 1 {
+			l.keepers = slices.DeleteFunc(slices.Clone(l.keepers), func(o *machine) bool { return o == k })
+			if k.life != nil && k.life.opened && k.life.ledger.keep >= 0 {
+				k.life.ledger.keep = -1
+				k.life.ledger.cfg.OnKeeper(false)
+			}
+			k.keeps = false
+			l.w.meet("keeper replaced")
+			return
+		}
+	}
+	if l.removed[l.leader.identity()].index > 0 {
+		l.leader = nil
+		return
+	}
+	for _, m := range l.w.machines {
+		_, admitted := l.heard[m.identity()]
+		if len(l.keepers) < l.want && admitted && m.serves() && !slices.Contains(l.keepers, m) && !m.twin && l.removed[m.identity()].index == 0 && l.w.both(m, l.leader) {
+			m.fresh = false
+			l.keepers = append(slices.Clone(l.keepers), m)
+			l.enlist(m.life)
+			return
+		}
+	}
+}
+
+// overdue removes hosts by time, as the leader does.
+func (l *ledgerLog) overdue() {
+	ears := l.leader.life.ledger.ears
+	for _, m := range l.w.machines {
+		id := m.identity()
+		h, ok := ears[id]
+		after := ledger.Lease + ledger.LeaseSlack + removeAfter
+		if !ok || id == l.leader.identity() || l.removed[id].index > 0 || h.index != l.heard[id] || l.leader.running()-h.at < after || l.leader.life.facts.sees(id) {
+			continue
+		}
+		c := ledger.Command{Kind: ledger.KindRemove, Cluster: l.state.Cluster(), Host: l.leader.identity(), Remove: &ledger.Remove{Target: id}}
+		c.Start, c.Nonce = l.leader.life.ledger.cfg.Start, l.leader.life.ledger.cfg.Nonce
+		l.w.meet("host removed by time")
+		l.decide(c)
+		return
+	}
+}
