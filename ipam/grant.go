@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/weftnet/weft/netmap"
@@ -12,16 +13,24 @@ import (
 // flight is one question for a further block. There is at most one per pool.
 type flight struct {
 	within netip.Prefix
-	done   chan struct{} // closed once err is final
+	needed bool          // a container waits for it: other hosts may be asked
+	done   chan struct{} // closed once what follows is final
+	asked  bool          // other hosts were asked
 	err    error
 }
 
+// final reports whether a flight's error is the answer to a request for an area.
+func (f *flight) final(within netip.Prefix) bool {
+	return f.err != nil && f.within == within && (f.asked || !isExhausted(f.err))
+}
+
 // grow joins the flight that is under way, or starts one. The caller holds mu.
-func (i *IPAM) grow(p *pool, within netip.Prefix) *flight {
+func (i *IPAM) grow(p *pool, within netip.Prefix, needed bool) *flight {
 	if p.flight != nil {
+		p.flight.needed = p.flight.needed || needed && p.flight.within == within
 		return p.flight
 	}
-	f := &flight{within: within, done: make(chan struct{})}
+	f := &flight{within: within, needed: needed, done: make(chan struct{})}
 	if i.life.Err() != nil {
 		f.err = fmt.Errorf("the agent is ending: %w", i.life.Err())
 		close(f.done)
@@ -40,19 +49,20 @@ func (i *IPAM) prefetch(p *pool, within netip.Prefix) {
 		return
 	}
 	if block := size(first); block >= smallBlock && p.Free(within) < block/4 && inside(first, within) {
-		i.grow(p, within)
+		i.grow(p, within, false)
 	}
 }
 
-// fly asks for a block and writes it down.
+// fly asks for a block and writes it down. If there is none and a container waits,
+// other hosts are asked to give up something; then there may be one, which yet
+// another host in need may be faster to get.
 func (i *IPAM) fly(p *pool, f *flight) {
 	ctx, cancel := context.WithTimeout(i.life, grantTimeout)
 	defer cancel()
-	blocks, claims, err := i.askBlock(ctx, p, f.within)
-	sure := err == nil || isRefusal(err)
-	if err == nil {
-		if err = i.adopt(p, blocks, claims); err != nil {
-			sure = false
+	sure, err := i.takeBlock(ctx, p, f)
+	for again := true; again && isExhausted(err) && i.mayAsk(f); {
+		if again, err = i.relieve(ctx, p, f.within); again {
+			sure, err = i.takeBlock(ctx, p, f)
 		}
 	}
 	i.mu.Lock()
@@ -65,6 +75,24 @@ func (i *IPAM) fly(p *pool, f *flight) {
 	p.retryAt = time.Now().Add(p.backoff)
 	f.err = err
 	close(f.done)
+}
+
+// mayAsk reports whether others may be asked, and notes that they are.
+func (i *IPAM) mayAsk(f *flight) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	f.asked = f.asked || f.needed
+	return f.needed
+}
+
+// takeBlock asks for a block and adopts it. Sure: what the ledger decided is known.
+func (i *IPAM) takeBlock(ctx context.Context, p *pool, f *flight) (sure bool, err error) {
+	blocks, claims, err := i.askBlock(ctx, p, f.within)
+	if err != nil {
+		return isRefusal(err), err
+	}
+	err = i.adopt(p, blocks, claims)
+	return err == nil, err
 }
 
 // askBlock asks for a block. If the answer to an earlier question was lost, the
@@ -85,7 +113,7 @@ func (i *IPAM) anyNew(p *pool, blocks []netmap.Block) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, b := range blocks {
-		if !p.Owns(b) {
+		if !p.Owns(b) && !p.stale(b.Prefix, b.Epoch) {
 			return true
 		}
 	}
@@ -97,7 +125,11 @@ func (i *IPAM) anyNew(p *pool, blocks []netmap.Block) bool {
 func (i *IPAM) adopt(p *pool, blocks []netmap.Block, claims []netmap.Claim) error {
 	i.mu.Lock()
 	bits := p.subnet.BlockBits
+	blocks = slices.DeleteFunc(slices.Clone(blocks), func(b netmap.Block) bool { return p.stale(b.Prefix, b.Epoch) })
 	i.mu.Unlock()
+	claims = slices.DeleteFunc(slices.Clone(claims), func(c netmap.Claim) bool {
+		return !slices.ContainsFunc(blocks, func(b netmap.Block) bool { return b.Prefix.Contains(c.Addr) })
+	})
 	set := map[string][]byte{}
 	for _, b := range blocks {
 		if b.Subnet != p.prefix || b.Prefix.Bits() != bits || !inside(b.Prefix, b.Subnet) {
@@ -114,6 +146,9 @@ func (i *IPAM) adopt(p *pool, blocks []netmap.Block, claims []netmap.Claim) erro
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, b := range blocks {
+		if !p.Owns(b) {
+			p.adopted[b.Prefix] = time.Now()
+		}
 		p.AddBlock(b)
 	}
 	for _, c := range claims {

@@ -46,7 +46,7 @@ func (p *pool) stock() PoolStock {
 		s.Blocks = append(s.Blocks, BlockStock{Block: b.Block, Used: b.held, Free: p.Free(b.Prefix)})
 	}
 	for _, c := range p.claims {
-		s.Claims = append(s.Claims, c)
+		s.Claims = append(s.Claims, c.Claim)
 	}
 	slices.SortFunc(s.Claims, func(a, b netmap.Claim) int { return a.Addr.Compare(b.Addr) })
 	for a, m := range p.marks {

@@ -58,6 +58,15 @@ type Decisions interface {
 	// Claim asks the ledger, and where the address lies in another host's block or
 	// is another host's claim, that host to cede it.
 	Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr) (netmap.Claim, error)
+	// Cede writes an address of this host over to another one.
+	Cede(ctx context.Context, addr netip.Addr, to netmap.HostID) (netmap.Claim, error)
+	// ReturnBlock and Unclaim give back what this host has; under another epoch
+	// nothing happens.
+	ReturnBlock(ctx context.Context, b netmap.Block) error
+	Unclaim(ctx context.Context, c netmap.Claim) error
+	// AskOthers asks the hosts that own something of the area, those with most free
+	// first, to give up what IPAM.Yield does.
+	AskOthers(ctx context.Context, r BlockRequest) (Relief, error)
 }
 
 // Disk keeps records. Commit returns when they are synced; a failed one has changed
@@ -83,6 +92,9 @@ type Config struct {
 	// Allowed says why no new address may be handed out, or nil. It is asked with
 	// every request and may wait a little. Nil: always. It must not call back.
 	Allowed func(context.Context) error
+	// Facts are what the facts tell of a subnet; false: they are not known yet. Nil:
+	// they never are. It must not call back.
+	Facts func(subnet netip.Prefix) (Word, bool)
 	// Routes are this host's own, without Weft's. Nil: none.
 	Routes func() []Route
 	// Problem hears of failures behind the scenes. It must not block. Nil: nobody.
@@ -117,7 +129,16 @@ type pool struct {
 	since    map[netip.Addr]time.Time
 	made     time.Time
 	flight   *flight
-	unsure   bool // the outcome of a grant is unknown: ask what is ours first
+	leaving  map[netip.Prefix]chan struct{} // blocks on their way back; closed when that is on disk
+	returns  map[netip.Prefix]netmap.Block  // given back on disk, of which the ledger is to hear
+	unclaims map[netip.Addr]netmap.Claim    // the same for single addresses
+	given    map[netip.Prefix]givenUp       // what of all that must not be taken again
+	adopted  map[netip.Prefix]time.Time     // when a block came that was waited for
+	idle     map[netip.Prefix]time.Time     // since when a block was seen to be empty
+	unused   map[netip.Addr]time.Time       // since when a claim was seen to be free
+	missing  map[netip.Prefix]time.Time     // since when something granted is not known here
+	waits    map[netip.Addr]chan struct{}   // closed when a busy address is no more; made by who waits
+	unsure   bool                           // the outcome of a grant is unknown: ask what is ours first
 	backoff  time.Duration
 	retryAt  time.Time
 }
@@ -126,6 +147,10 @@ func newPool(r subnetRecord) *pool {
 	p := &pool{
 		Pool: NewPool(r.Subnet), prefix: r.Subnet.Prefix, networks: map[string]struct{}{}, asked: map[netip.Addr]bool{},
 		since: map[netip.Addr]time.Time{}, made: time.Now(), unsure: true, stray: r.Stray,
+		leaving: map[netip.Prefix]chan struct{}{}, returns: map[netip.Prefix]netmap.Block{}, unclaims: map[netip.Addr]netmap.Claim{},
+		given: map[netip.Prefix]givenUp{}, adopted: map[netip.Prefix]time.Time{}, idle: map[netip.Prefix]time.Time{},
+		unused: map[netip.Addr]time.Time{}, missing: map[netip.Prefix]time.Time{},
+		waits: map[netip.Addr]chan struct{}{},
 	}
 	for _, id := range r.Networks {
 		p.networks[id] = struct{}{}

@@ -140,10 +140,16 @@ func contains(set map[string]struct{}, id string) bool {
 // Docker released before are free now.
 func (i *IPAM) EndpointGone(addrs ...netip.Addr) error {
 	for _, a := range addrs {
-		if p := i.poolAt(a); p != nil && i.leaving(p, a) {
-			if err := i.free(p, a); err != nil {
-				return err
-			}
+		p := i.poolAt(a)
+		if p == nil {
+			continue
+		}
+		if !i.leaving(p, a) {
+			i.orphaned(p, a)
+			continue
+		}
+		if err := i.free(p, a); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -160,58 +166,19 @@ func (i *IPAM) poolAt(a netip.Addr) *pool {
 	return nil
 }
 
+// orphaned notes that an address has no endpoint from now on; Docker releases it
+// next, unless it ends before that.
+func (i *IPAM) orphaned(p *pool, a netip.Addr) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if p.held(a) {
+		p.since[a] = time.Now()
+	}
+}
+
 func (i *IPAM) leaving(p *pool, a netip.Addr) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	u, _ := p.Used(a)
 	return u.Held && u.Leaving
-}
-
-// Cede gives up an address of this host's blocks or claims if it is free, on disk
-// before it returns nil; then the ledger may give it to another host. Repeating it
-// succeeds. Else it is a *netmap.Refusal that names who holds the address.
-func (i *IPAM) Cede(subnet netip.Prefix, a netip.Addr, to netmap.HostID) error {
-	p := i.lookup(subnet)
-	if p == nil {
-		return netmap.Refuse(netmap.Unknown, "ipam: this host does not use %s, so it has no address of it to cede", subnet)
-	}
-	inBlock, err := i.cedable(p, a)
-	if err != nil {
-		return err
-	}
-	set := map[string][]byte{}
-	if inBlock {
-		set[key(kindForeign, a)] = encode(to)
-	}
-	err = i.cfg.Disk.Commit(set, key(kindClaim, a))
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	p.End(a)
-	if err != nil {
-		return fmt.Errorf("ipam: %s was not ceded: %w", a, err)
-	}
-	p.Forsake(a, to)
-	return nil
-}
-
-// cedable begins an address that may be ceded and says whether it lies in an own
-// block.
-func (i *IPAM) cedable(p *pool, a netip.Addr) (inBlock bool, err error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	used, _ := p.Used(a)
-	switch {
-	case p.gone:
-		return false, released(p.prefix)
-	case p.Busy(a):
-		return false, netmap.Refuse(netmap.Busy, "%s is being handed out or taken back at this moment; try again", a)
-	case used.Held:
-		return false, netmap.Refuse(netmap.Held, "%s is held by %s", a, i.describe(a))
-	case p.Never(a):
-		return false, netmap.Refuse(netmap.Held, "%s is reserved in subnet %s", a, p.subnet.Prefix)
-	case p.block(a) == nil && !p.Mine(a):
-		return false, netmap.Refuse(netmap.Unknown, "%s is not this host's to cede", a)
-	}
-	p.Begin(a)
-	return p.block(a) != nil, nil
 }

@@ -34,8 +34,16 @@ func (p *Pool) Pick(within netip.Prefix, name string) (netip.Addr, bool) {
 // ready reports whether an address may be handed out dynamically.
 func (p *Pool) ready(a netip.Addr) bool {
 	m := p.marks[a]
+	return (m == nil || !m.Held) && !p.Busy(a) && p.anybodys(a) && !p.Never(a)
+}
+
+// anybodys reports whether this host may give an address to whoever asks for any.
+func (p *Pool) anybodys(a netip.Addr) bool {
+	if p.claims[a].Loan {
+		return true
+	}
 	_, foreign := p.foreign[a]
-	return (m == nil || !m.Held) && !p.Busy(a) && !foreign && p.block(a) != nil && !p.Never(a)
+	return !foreign && p.block(a) != nil
 }
 
 // fresh finds the lowest address within an area that was never used.
@@ -75,15 +83,30 @@ func (p *Pool) touched(a netip.Addr) bool {
 }
 
 // Free is the number of addresses within an area that could be handed out
-// dynamically, at most some 2^63.
+// dynamically, at most some 2^62.
 func (p *Pool) Free(within netip.Prefix) (n uint64) {
 	for _, b := range p.order {
 		if area := common(b.Prefix, within); area.IsValid() {
 			all := size(area)
-			n += all - min(p.heldIn(b, area), all)
+			n = min(n+all-min(p.heldIn(b, area), all), 1<<62)
 		}
 	}
-	return n - min(p.withheld(within), n)
+	return n - min(p.withheld(within), n) + p.lent(within)
+}
+
+// lent counts the free loans within an area that lie in no own block.
+func (p *Pool) lent(area netip.Prefix) (n uint64) {
+	for a, c := range p.claims {
+		if c.Loan && area.Contains(a) && p.block(a) == nil && !p.held(a) && !p.Never(a) {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *Pool) held(a netip.Addr) bool {
+	m := p.marks[a]
+	return m != nil && m.Held
 }
 
 func (p *Pool) heldIn(b *share, area netip.Prefix) (n uint64) {

@@ -32,7 +32,7 @@ type Pool struct {
 	subnet   netmap.Subnet
 	blocks   map[netip.Prefix]*share
 	order    []*share                     // blocks by address
-	claims   map[netip.Addr]netmap.Claim  // held apart from own blocks
+	claims   map[netip.Addr]Single        // held apart from own blocks
 	foreign  map[netip.Addr]netmap.HostID // in own blocks, but another host's
 	marks    map[netip.Addr]*mark         // every address ever touched
 	busy     map[netip.Addr]struct{}      // a change is on its way to disk
@@ -40,6 +40,14 @@ type Pool struct {
 	byName   map[string]netip.Addr        // last address a name released
 	cursors  map[netip.Prefix]netip.Addr  // by area: all before it are touched
 	seq      uint64
+}
+
+// Single is an address that is this host's by itself.
+type Single struct {
+	netmap.Claim
+	// Loan says that it was taken because no block was free: anybody may have it.
+	// Else it is for whoever asks for just this one.
+	Loan bool `json:"loan,omitempty"`
 }
 
 // share is one own block and how much of it is held.
@@ -59,7 +67,7 @@ func NewPool(subnet netmap.Subnet) *Pool {
 	return &Pool{
 		subnet:  subnet,
 		blocks:  map[netip.Prefix]*share{},
-		claims:  map[netip.Addr]netmap.Claim{},
+		claims:  map[netip.Addr]Single{},
 		foreign: map[netip.Addr]netmap.HostID{},
 		marks:   map[netip.Addr]*mark{},
 		busy:    map[netip.Addr]struct{}{},
@@ -97,8 +105,11 @@ func (p *Pool) Owns(b netmap.Block) bool {
 }
 
 // AddClaim adds an address that is this host's by itself.
-func (p *Pool) AddClaim(c netmap.Claim) {
+func (p *Pool) AddClaim(c Single) {
 	p.claims[c.Addr] = c
+	if c.Loan {
+		p.touch(c.Addr)
+	}
 	if _, was := p.foreign[c.Addr]; was {
 		delete(p.foreign, c.Addr)
 		p.touch(c.Addr)
@@ -110,7 +121,9 @@ func (p *Pool) Forsake(a netip.Addr, to netmap.HostID) {
 	delete(p.claims, a)
 	if p.block(a) != nil {
 		p.foreign[a] = to
+		return
 	}
+	p.forget(a)
 }
 
 // touch makes a known address one that was released just now.
@@ -207,10 +220,7 @@ func (p *Pool) put(a netip.Addr, u Use) {
 			s.held++
 		}
 	}
-	if m.elem != nil {
-		p.released.Remove(m.elem)
-		m.elem = nil
-	}
+	p.unqueue(m)
 	m.Use = u
 	if !u.Held {
 		p.queue(m)
@@ -231,5 +241,17 @@ func (p *Pool) queue(m *mark) {
 	}
 	if m.Name != "" {
 		p.byName[m.Name] = m.addr
+	}
+}
+
+// unqueue takes an address out of the queue of released ones.
+func (p *Pool) unqueue(m *mark) {
+	if m.elem == nil {
+		return
+	}
+	p.released.Remove(m.elem)
+	m.elem = nil
+	if p.byName[m.Name] == m.addr {
+		delete(p.byName, m.Name)
 	}
 }

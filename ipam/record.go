@@ -21,6 +21,8 @@ const (
 	kindForeign = "foreign"
 	kindAddr    = "addr"
 	kindRelease = "release" // a subnet that the ledger is still to hear of being released
+	kindReturn  = "return"  // the same of a block
+	kindUnclaim = "unclaim" // the same of a claim
 )
 
 // subnetRecord is a pool on disk.
@@ -61,7 +63,7 @@ type use struct {
 func restore(raw map[string][]byte) (restored, error) {
 	r := restored{pools: map[netip.Prefix]*pool{}, releases: map[netip.Prefix]struct{}{}}
 	// Subnets first, then blocks, then what lies in them.
-	for _, kind := range []string{kindSubnet, kindRelease, kindBlock, kindClaim, kindForeign, kindAddr} {
+	for _, kind := range []string{kindSubnet, kindRelease, kindBlock, kindReturn, kindClaim, kindUnclaim, kindForeign, kindAddr} {
 		for _, k := range slices.Sorted(maps.Keys(raw)) {
 			if got, id, _ := strings.Cut(k, "/"); got == kind {
 				if err := r.read(kind, id, raw[k]); err != nil {
@@ -92,10 +94,20 @@ func (r *restored) read(kind, id string, raw []byte) error {
 		return r.within(&b, kind, id, raw, func() (netip.Prefix, func(*pool)) {
 			return b.Subnet, func(p *pool) { p.AddBlock(b) }
 		})
+	case kindReturn:
+		var b netmap.Block
+		return r.within(&b, kind, id, raw, func() (netip.Prefix, func(*pool)) {
+			return b.Subnet, func(p *pool) { p.returns[b.Prefix] = b; p.give(b.Prefix, b.Epoch) }
+		})
 	case kindClaim:
-		var c netmap.Claim
+		var c Single
 		return r.within(&c, kind, id, raw, func() (netip.Prefix, func(*pool)) {
 			return c.Subnet, func(p *pool) { p.AddClaim(c) }
+		})
+	case kindUnclaim:
+		var c netmap.Claim
+		return r.within(&c, kind, id, raw, func() (netip.Prefix, func(*pool)) {
+			return c.Subnet, func(p *pool) { p.unclaims[c.Addr] = c; p.give(single(c.Addr), c.Epoch) }
 		})
 	}
 	return r.readAddr(kind, id, raw)

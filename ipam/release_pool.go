@@ -58,18 +58,30 @@ func (i *IPAM) retire(ctx context.Context, subnet netip.Prefix) (*pool, error) {
 			i.mu.Unlock()
 			return nil, nil
 		}
-		f := p.flight
-		p.gone = f == nil
+		wait := p.underWay()
+		p.gone = wait == nil
 		i.mu.Unlock()
-		if f == nil {
+		if wait == nil {
 			return p, nil
 		}
 		select {
-		case <-f.done:
+		case <-wait:
 		case <-ctx.Done():
 			return nil, fmt.Errorf("ipam: %s was not released, a question to the ledger about it is under way: %w", subnet, ctx.Err())
 		}
 	}
+}
+
+// underWay is closed when something that is being written to a pool is; nil if
+// there is none.
+func (p *pool) underWay() <-chan struct{} {
+	if p.flight != nil {
+		return p.flight.done
+	}
+	for _, b := range sortedPrefixes(p.leaving) {
+		return p.leaving[b]
+	}
+	return nil
 }
 
 // tellReleased tells the ledger; the sweep repeats it when that fails. The caller
@@ -106,8 +118,14 @@ func (p *pool) keys() []string {
 	for b := range p.blocks {
 		out = append(out, key(kindBlock, b))
 	}
+	for b := range p.returns {
+		out = append(out, key(kindReturn, b))
+	}
 	for a := range p.claims {
 		out = append(out, key(kindClaim, a))
+	}
+	for a := range p.unclaims {
+		out = append(out, key(kindUnclaim, a))
 	}
 	for a := range p.foreign {
 		out = append(out, key(kindForeign, a))
@@ -120,6 +138,10 @@ func (p *pool) keys() []string {
 
 func released(subnet netip.Prefix) error {
 	return netmap.Refuse(netmap.Unknown, "ipam: subnet %s is being released at this moment; try again", subnet)
+}
+
+func isExhausted(err error) bool {
+	return errors.Is(err, &netmap.Refusal{Kind: netmap.Exhausted})
 }
 
 // isRefusal reports whether an error is a final no rather than an unknown outcome.

@@ -118,7 +118,7 @@ func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) error {
 	rec := map[string][]byte{key(kindAddr, a): encode(use)}
 	var del []string
 	if c != nil {
-		rec[key(kindClaim, a)] = encode(c)
+		rec[key(kindClaim, a)] = encode(Single{Claim: *c})
 		del = append(del, key(kindForeign, a))
 	}
 	err := i.cfg.Disk.Commit(rec, del...)
@@ -129,7 +129,7 @@ func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) error {
 		return fmt.Errorf("ipam: %s was not handed out: %w", a, err)
 	}
 	if c != nil {
-		p.AddClaim(*c)
+		p.AddClaim(Single{Claim: *c})
 	}
 	p.Hold(a, use)
 	p.since[a] = time.Now()
@@ -159,7 +159,7 @@ func (i *IPAM) dynamic(ctx context.Context, p *pool, within netip.Prefix, use Us
 		}
 		select {
 		case <-f.done:
-			if f.err != nil && f.within == within {
+			if f.final(within) {
 				return a, fmt.Errorf("ipam: no address is free in %s: %w", within, f.err)
 			}
 		case <-ctx.Done():
@@ -178,7 +178,7 @@ func (i *IPAM) pick(p *pool, within netip.Prefix, name string) (netip.Addr, *fli
 	}
 	a, ok := p.Pick(within, name)
 	if !ok {
-		return a, i.grow(p, within), nil
+		return a, i.grow(p, within, true), nil
 	}
 	p.opened = time.Time{}
 	p.Begin(a)
@@ -187,7 +187,7 @@ func (i *IPAM) pick(p *pool, within netip.Prefix, name string) (netip.Addr, *fli
 }
 
 // ReleaseAddress takes an address back. Releasing what is not held succeeds.
-func (i *IPAM) ReleaseAddress(_ context.Context, req AddressRelease) (rpc.Empty, error) {
+func (i *IPAM) ReleaseAddress(ctx context.Context, req AddressRelease) (rpc.Empty, error) {
 	id, err := ParsePoolID(req.PoolID)
 	if err != nil {
 		return rpc.Empty{}, err
@@ -202,6 +202,9 @@ func (i *IPAM) ReleaseAddress(_ context.Context, req AddressRelease) (rpc.Empty,
 	p := i.lookup(id.Subnet)
 	if p == nil {
 		return rpc.Empty{}, nil
+	}
+	if err := i.settle(ctx, p, a); err != nil {
+		return rpc.Empty{}, err
 	}
 	return rpc.Empty{}, i.free(p, a)
 }

@@ -112,7 +112,7 @@ func TestASmallSubnetIsUsableToItsLastAddress(t *testing.T) {
 		}
 	}
 	_, err := hosts[0].ask(docker, id, "")
-	hosts[0].refuses(netmap.Exhausted, err, "no block is free")
+	hosts[0].refuses(netmap.Exhausted, err, "no address is free in 10.40.0.0/28")
 }
 
 func TestIPv6(t *testing.T) {
@@ -254,10 +254,10 @@ func TestCede(t *testing.T) {
 	id := r.network("10.40.0.0/24", "")
 	sub := netip.MustParsePrefix("10.40.0.0/24")
 	held := netip.MustParsePrefix(r.get(id, "")).Addr()
-	free, other := netip.MustParseAddr("10.40.0.9"), netmap.HostID{7}
+	free, other := netip.MustParseAddr("10.40.0.9"), l.Host("host-b").ID()
 	for range 2 {
-		if err := r.Cede(sub, free, other); err != nil {
-			t.Fatal(err)
+		if c, err := r.Cede(docker, sub, free, other); err != nil || c.Owner != other {
+			t.Fatal(c, err)
 		}
 	}
 	r = r.restart()
@@ -266,12 +266,22 @@ func TestCede(t *testing.T) {
 			t.Error("a ceded address was handed out")
 		}
 	}
-	r.refuses(netmap.Held, r.Cede(sub, held, other), "10.40.0.2 is held by")
-	r.refuses(netmap.Held, r.Cede(sub, netip.MustParseAddr("10.40.0.1"), other), "reserved")
-	r.refuses(netmap.Unknown, r.Cede(sub, netip.MustParseAddr("10.40.0.222"), other), "not this host's")
-	r.refuses(netmap.Unknown, r.Cede(netip.MustParsePrefix("10.9.0.0/24"), free, other), "does not use")
+	for _, c := range []struct {
+		kind   netmap.RefusalKind
+		subnet netip.Prefix
+		addr   netip.Addr
+		says   string
+	}{
+		{netmap.Held, sub, held, "10.40.0.2 is held by"},
+		{netmap.Held, sub, netip.MustParseAddr("10.40.0.1"), "reserved"},
+		{netmap.Unknown, sub, netip.MustParseAddr("10.40.0.222"), "not this host's"},
+		{netmap.Unknown, netip.MustParsePrefix("10.9.0.0/24"), free, "does not use"},
+	} {
+		_, err := r.Cede(docker, c.subnet, c.addr, other)
+		r.refuses(c.kind, err, c.says)
+	}
 	r.disk.Fail(errors.New("disk is full"))
-	if err := r.Cede(sub, free, other); err == nil || !strings.Contains(err.Error(), "was not ceded: disk is full") {
+	if _, err := r.Cede(docker, sub, free, other); err == nil || !strings.Contains(err.Error(), "was not ceded: disk is full") {
 		t.Errorf("ceded without a disk: %v", err)
 	}
 }

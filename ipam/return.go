@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -224,16 +223,6 @@ func (i *IPAM) forgetLost(p *pool, a netip.Addr) error {
 func (p *Pool) unproven(a netip.Addr) bool {
 	m := p.marks[a]
 	return m != nil && m.Held && !m.Lost && !p.Mine(a)
-}
-
-// forget drops all that is remembered of an address that is not this host's.
-func (p *Pool) forget(a netip.Addr) {
-	if m := p.marks[a]; m != nil && m.Held {
-		p.put(a, Use{}) // out of the count of its block
-		p.released.Remove(p.marks[a].elem)
-		delete(p.marks, a)
-		maps.DeleteFunc(p.byName, func(_ string, at netip.Addr) bool { return at == a })
-	}
 }
 
 // given is the answer to who asks for an address that was lost.

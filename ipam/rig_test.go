@@ -47,6 +47,7 @@ func boot(t testing.TB, r *rig, routes ...ipam.Route) *rig {
 			}
 			return nil
 		},
+		Facts:   r.host.Word,
 		Problem: func(err error) { r.problems.Store(err.Error(), nil) },
 	})
 	if err != nil {
@@ -63,6 +64,15 @@ func (r *rig) restart() *rig {
 	r.Close()
 	return boot(r.t, &rig{t: r.t, host: r.host, disk: r.disk.Copy()})
 }
+
+// hold is an endpoint that has an address.
+func (r *rig) hold(a string) string {
+	r.endpoints.Store(addrOf(a), "endpoint of "+a)
+	return a
+}
+
+// addrOf is an address without its prefix length.
+func addrOf(a string) netip.Addr { return netip.MustParsePrefix(a).Addr() }
 
 // as is a context of a call from this life of dockerd.
 func as(dockerd string) context.Context {

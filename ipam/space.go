@@ -36,7 +36,7 @@ func common(a, b netip.Prefix) netip.Prefix {
 	return netip.Prefix{}
 }
 
-// size is the number of addresses of a prefix, at most 1<<63.
+// size is the number of addresses of a prefix, at most 1<<62, so that two can be added.
 func size(p netip.Prefix) uint64 {
-	return 1 << min(p.Addr().BitLen()-p.Bits(), 63)
+	return 1 << min(p.Addr().BitLen()-p.Bits(), 62)
 }

@@ -11,6 +11,11 @@ import (
 
 // static hands out the address that was asked for.
 func (i *IPAM) static(ctx context.Context, p *pool, a netip.Addr, use Use) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := i.settle(ctx, p, a); err != nil {
+		return err
+	}
 	step, err := i.standing(p, a, use)
 	if err != nil {
 		return err
@@ -28,12 +33,29 @@ func (i *IPAM) static(ctx context.Context, p *pool, a netip.Addr, use Use) error
 	if step == hold {
 		return i.handOut(ctx, p, a, use, nil)
 	}
-	c, err := i.cfg.Decisions.Claim(ctx, p.prefix, a)
+	c, err := i.claim(ctx, p, a)
 	if err != nil {
 		i.end(p, a)
-		return fmt.Errorf("ipam: %w", err)
+		return err
 	}
 	return i.handOut(ctx, p, a, use, &c)
+}
+
+// claim asks for a begun address.
+func (i *IPAM) claim(ctx context.Context, p *pool, a netip.Addr) (netmap.Claim, error) {
+	if err := i.beforeClaim(ctx, p, a); err != nil {
+		return netmap.Claim{}, err
+	}
+	c, err := i.cfg.Decisions.Claim(ctx, p.prefix, a)
+	if err != nil {
+		return c, fmt.Errorf("ipam: %w", err)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if p.stale(single(a), c.Epoch) {
+		return c, busy(a)
+	}
+	return c, nil
 }
 
 // mayHandOut asks whether an address may be handed out now. A container that has it
@@ -77,7 +99,7 @@ func (i *IPAM) standing(p *pool, a netip.Addr, use Use) (next, error) {
 		return done, nil
 	case p.Reserved(a):
 		return 0, netmap.Refuse(netmap.Held, "ipam: %s is reserved in subnet %s (--aux-address); choose another address", a, s.Prefix)
-	case p.Busy(a):
+	case p.settling(a) != nil:
 		return 0, busy(a)
 	case used.Lost:
 		return 0, given(a, i.describe(a))

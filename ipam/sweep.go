@@ -24,14 +24,19 @@ func (i *IPAM) sweepForEver() {
 	}
 }
 
-// sweep tells the ledger of releases that it missed, frees addresses whose endpoint
-// went without a word, and gives up pools that never became a network.
+// sweep tells the ledger of releases that it missed, gives back what is not needed,
+// frees addresses whose endpoint went without a word, and gives up pools that never
+// became a network.
 func (i *IPAM) sweep(ctx context.Context) {
 	for _, subnet := range i.untold() {
 		if leave, err := i.decide(ctx); err == nil {
 			i.retell(ctx, subnet)
 			leave()
 		}
+	}
+	for _, p := range i.sorted() {
+		i.tidy(ctx, p)
+		i.repair(ctx, p)
 	}
 	for _, a := range i.lost() {
 		if p := i.poolAt(a); p != nil {
@@ -47,6 +52,18 @@ func (i *IPAM) untold() (out []netip.Prefix) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return slices.SortedFunc(maps.Keys(i.releases), netip.Prefix.Compare)
+}
+
+// sorted are all pools that this host has a part in, in a fixed order.
+func (i *IPAM) sorted() (out []*pool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, subnet := range sortedPrefixes(i.pools) {
+		if p := i.pools[subnet]; !p.gone && !p.stray {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // retell tells the ledger of a release unless the subnet is in use again.

@@ -91,7 +91,6 @@ type Agent struct {
 	stop     context.CancelFunc
 	began    time.Time
 	founding netmap.ClusterID // of the cluster that this host founds, if it does
-	ceding   ceding           // addresses of which the ledger is still to hear
 
 	mu       sync.Mutex
 	fact     netmap.HostFact // its Keeper changes, guarded by mu
@@ -221,13 +220,14 @@ func (a *Agent) openDocker() (err error) {
 		return err
 	}
 	a.ipam, err = ipam.New(ipam.Config{
-		Decisions: a, Disk: a.store.Bucket("ipam"), Holder: a.holder, Routes: a.cfg.Kernel.Routes, Allowed: a.mayHandOut,
+		Decisions: a, Disk: a.store.Bucket("ipam"), Holder: a.holder, Routes: a.cfg.Kernel.Routes, Allowed: a.mayHandOut, Facts: a.word,
 		Problem: func(err error) { a.log.Warn("addresses", "err", err) },
 	})
 	if err != nil {
 		return err
 	}
 	a.port.Handle(cedeRequest, a.serveCede)
+	a.port.Handle(yieldRequest, a.serveYield)
 	return nil
 }
 

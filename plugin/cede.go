@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"sync"
 
-	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -21,42 +19,6 @@ type cedeQuestion struct {
 	Subnet netip.Prefix  `json:"subnet"`
 	Addr   netip.Addr    `json:"addr"`
 	To     netmap.HostID `json:"to"`
-}
-
-// ceding are the addresses that this host gave up and of which the ledger has not
-// answered yet, with the heir of each. The zero value is empty. Safe for
-// concurrent use.
-type ceding struct {
-	mu    sync.Mutex
-	heirs map[netip.Addr]netmap.HostID
-}
-
-// begin is false if the address is being ceded already.
-func (c *ceding) begin(addr netip.Addr, to netmap.HostID) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, already := c.heirs[addr]; already {
-		return false
-	}
-	if c.heirs == nil {
-		c.heirs = map[netip.Addr]netmap.HostID{}
-	}
-	c.heirs[addr] = to
-	return true
-}
-
-func (c *ceding) end(addr netip.Addr) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.heirs, addr)
-}
-
-// to is the heir of an address that is being ceded.
-func (c *ceding) to(addr netip.Addr) (heir netmap.HostID, is bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	heir, is = c.heirs[addr]
-	return heir, is
 }
 
 // askOwner asks the host that owns an address, by block or by claim, to cede it.
@@ -100,12 +62,7 @@ func (a *Agent) underlayOf(view *netmap.View, id netmap.HostID) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// serveCede answers another host that wants one address of this host's blocks:
-// first it is out of our own reach on disk, then the ledger hears of it. Until the
-// ledger's answer this host does not claim the address for itself: of requests
-// that are under way at once the ledger decides any one first, and both would be
-// granted. What is asked after the answer, also after none within the time, is
-// decided after it (ledger.Do); and what an earlier start asked is refused.
+// serveCede answers another host that wants one address of this host.
 func (a *Agent) serveCede(ctx context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
 	var q cedeQuestion
 	if err := json.Unmarshal(body, &q); err != nil {
@@ -114,16 +71,9 @@ func (a *Agent) serveCede(ctx context.Context, _ netip.AddrPort, body []byte) ([
 	if q.Owner != a.self {
 		return nil, netmap.Refuse(netmap.Busy, "host %s is not where it was, host %s has its underlay address; if it is gone for good, remove it (weft host rm)", q.Owner.Short(), a.self.Short())
 	}
-	if !a.ceding.begin(q.Addr, q.To) {
-		return nil, netmap.Refuse(netmap.Busy, "%s is being ceded to another host at this moment; try again", q.Addr)
-	}
-	defer a.ceding.end(q.Addr)
-	if err := a.ipam.Cede(q.Subnet, q.Addr, q.To); err != nil {
-		return nil, err
-	}
-	r, err := a.decide(ctx, ledger.Command{Kind: ledger.KindCede, Cede: &ledger.Cede{Addr: q.Addr, To: q.To}})
+	c, err := a.ipam.Cede(ctx, q.Subnet, q.Addr, q.To)
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(r.Claim)
+	return json.Marshal(c)
 }

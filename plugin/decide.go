@@ -64,6 +64,12 @@ func (a *Agent) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap.B
 	reply, err := a.decide(ctx, ledger.Command{Kind: ledger.KindGrantBlock, GrantBlock: &ledger.GrantBlock{
 		Subnet: r.Subnet, Within: r.Within, Have: r.Have,
 	}})
+	if errors.Is(err, &netmap.Refusal{Kind: netmap.Exhausted}) {
+		// Whoever has the blocks is asked next: see who that is.
+		if late := a.gossip.WaitDecided(ctx, reply.Index); late != nil {
+			err = fmt.Errorf("%w (%w)", err, late)
+		}
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -71,12 +77,8 @@ func (a *Agent) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap.B
 }
 
 // Claim implements ipam.Decisions: the ledger grants an address of a free block,
-// the owner cedes one of its own. What this host is ceding itself it does not ask
-// for.
+// the owner cedes one of its own.
 func (a *Agent) Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr) (netmap.Claim, error) {
-	if to, is := a.ceding.to(addr); is {
-		return netmap.Claim{}, netmap.Refuse(netmap.Busy, "address %s is being ceded to host %s at this moment; choose another --ip, or try again", addr, hostName(a.gossip.View(), to))
-	}
 	r, err := a.decide(ctx, ledger.Command{Kind: ledger.KindClaim, Claim: &ledger.Claim{Subnet: subnet, Addr: addr}})
 	if err == nil {
 		return *r.Claim, nil
@@ -85,6 +87,27 @@ func (a *Agent) Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr)
 		return netmap.Claim{}, a.nameHolder(addr, err)
 	}
 	return a.askOwner(ctx, r.Host.ID, cedeQuestion{Subnet: subnet, Addr: addr, To: a.self})
+}
+
+// Cede implements ipam.Decisions.
+func (a *Agent) Cede(ctx context.Context, addr netip.Addr, to netmap.HostID) (netmap.Claim, error) {
+	r, err := a.decide(ctx, ledger.Command{Kind: ledger.KindCede, Cede: &ledger.Cede{Addr: addr, To: to}})
+	if err != nil {
+		return netmap.Claim{}, err
+	}
+	return *r.Claim, nil
+}
+
+// ReturnBlock implements ipam.Decisions.
+func (a *Agent) ReturnBlock(ctx context.Context, b netmap.Block) error {
+	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindReturnBlock, ReturnBlock: &ledger.ReturnBlock{Block: b.Prefix, Epoch: b.Epoch}})
+	return err
+}
+
+// Unclaim implements ipam.Decisions.
+func (a *Agent) Unclaim(ctx context.Context, c netmap.Claim) error {
+	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindUnclaim, Unclaim: &ledger.Unclaim{Addr: c.Addr, Epoch: c.Epoch}})
+	return err
 }
 
 // nameHolder puts the container that holds an address into the error, where the

@@ -67,6 +67,9 @@ func (l *Ledger) Host(name string) *Host {
 	return h
 }
 
+// ID is the host's identity.
+func (h *Host) ID() netmap.HostID { return h.id }
+
 // Cut makes every question hang until Heal.
 func (h *Host) Cut() {
 	h.mu.Lock()
@@ -263,34 +266,114 @@ func (l *Ledger) grant(to netmap.HostID, r ipam.BlockRequest) (netmap.Block, boo
 }
 
 // Claim implements ipam.Decisions.
-func (h *Host) Claim(ctx context.Context, subnet netip.Prefix, a netip.Addr) (c netmap.Claim, err error) {
-	if err := h.cedeFirst(subnet, a); err != nil {
-		return c, err
+func (h *Host) Claim(ctx context.Context, subnet netip.Prefix, a netip.Addr) (netmap.Claim, error) {
+	if other := h.l.owner(a); other != nil && other != h {
+		c, err := other.IPAM.Cede(ctx, subnet, a, h.id)
+		if err != nil {
+			return c, fmt.Errorf("%s: %w", other.name, err)
+		}
+		return c, nil
 	}
-	err = h.decide(ctx, "claims "+a.String(), func() error {
-		c = netmap.Claim{Addr: a, Subnet: subnet, Owner: h.id, Epoch: h.l.index}
+	return h.give(ctx, "claims "+a.String(), subnet, a, h)
+}
+
+// Cede implements ipam.Decisions.
+func (h *Host) Cede(ctx context.Context, a netip.Addr, to netmap.HostID) (netmap.Claim, error) {
+	h.l.mu.Lock()
+	heir, subnet := h.l.hosts[to], netip.Prefix{}
+	for p := range h.l.subnets {
+		if p.Contains(a) {
+			subnet = p
+		}
+	}
+	h.l.mu.Unlock()
+	if heir == nil {
+		return netmap.Claim{}, netmap.Refuse(netmap.Unknown, "there is no host %s", to.Short())
+	}
+	return h.give(ctx, fmt.Sprintf("cedes %s to %s", a, heir.name), subnet, a, heir)
+}
+
+func (h *Host) give(ctx context.Context, what string, subnet netip.Prefix, a netip.Addr, to *Host) (c netmap.Claim, err error) {
+	err = h.decide(ctx, what, func() error {
+		if old, taken := h.l.claims[a]; taken && old.Owner == to.id {
+			c = old
+			return nil
+		}
+		c = netmap.Claim{Addr: a, Subnet: subnet, Owner: to.id, Epoch: h.l.index}
 		h.l.claims[a] = c
 		return nil
 	})
 	return c, err
 }
 
-// cedeFirst asks the owner of an address, if another host owns it.
-func (h *Host) cedeFirst(subnet netip.Prefix, a netip.Addr) error {
-	h.l.mu.Lock()
-	owner := h.l.claims[a].Owner
-	for p, b := range h.l.blocks {
-		if owner.IsZero() && p.Contains(a) {
-			owner = b.Owner
+// owner is the host that an address belongs to, by claim or by block, or nil.
+func (l *Ledger) owner(a netip.Addr) *Host {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c, ok := l.claims[a]; ok {
+		return l.hosts[c.Owner]
+	}
+	for p, b := range l.blocks {
+		if p.Contains(a) {
+			return l.hosts[b.Owner]
 		}
 	}
-	other := h.l.hosts[owner]
-	h.l.mu.Unlock()
-	if owner.IsZero() || owner == h.id {
-		return nil
-	}
-	if err := other.IPAM.Cede(subnet, a, h.id); err != nil {
-		return fmt.Errorf("%s: %w", other.name, err)
-	}
 	return nil
+}
+
+// ReturnBlock implements ipam.Decisions.
+func (h *Host) ReturnBlock(ctx context.Context, b netmap.Block) error {
+	return h.decide(ctx, "returns block "+b.Prefix.String(), func() error {
+		if h.l.blocks[b.Prefix] == b {
+			delete(h.l.blocks, b.Prefix)
+		}
+		return nil
+	})
+}
+
+// Unclaim implements ipam.Decisions.
+func (h *Host) Unclaim(ctx context.Context, c netmap.Claim) error {
+	return h.decide(ctx, "returns "+c.Addr.String(), func() error {
+		if h.l.claims[c.Addr] == c {
+			delete(h.l.claims, c.Addr)
+		}
+		return nil
+	})
+}
+
+// AskOthers implements ipam.Decisions: in the order of their names.
+func (h *Host) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Relief, error) {
+	h.l.mu.Lock()
+	others := slices.SortedFunc(maps.Values(h.l.hosts), func(a, b *Host) int { return strings.Compare(a.name, b.name) })
+	h.l.mu.Unlock()
+	for _, o := range others {
+		if o == h || o.IPAM == nil {
+			continue
+		}
+		if got, err := o.IPAM.Yield(ctx, r.Subnet, r.Within, h.id); err == nil {
+			return got, nil
+		}
+	}
+	return ipam.Relief{}, netmap.Refuse(netmap.Exhausted, "no host has an address to spare")
+}
+
+// Word is what the facts tell a host of a subnet, without delay.
+func (h *Host) Word(subnet netip.Prefix) (w ipam.Word, ok bool) {
+	h.l.mu.Lock()
+	defer h.l.mu.Unlock()
+	for _, p := range slices.SortedFunc(maps.Keys(h.l.blocks), netip.Prefix.Compare) {
+		if b := h.l.blocks[p]; b.Subnet == subnet && b.Owner == h.id {
+			w.Blocks = append(w.Blocks, b)
+		}
+	}
+	for _, a := range slices.SortedFunc(maps.Keys(h.l.claims), netip.Addr.Compare) {
+		switch c := h.l.claims[a]; {
+		case c.Subnet != subnet:
+		case c.Owner == h.id:
+			w.Claims = append(w.Claims, c)
+		default:
+			w.Others = append(w.Others, c)
+		}
+	}
+	return w, true
 }

@@ -1,0 +1,157 @@
+package ipam
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// freshFor is how long a block that came because a container waited for it is not
+// given away whole: its addresses may be ceded, but two hosts in need do not take
+// the same block from each other before either used it.
+const freshFor = 5 * time.Second
+
+// Relief is what another host gave up: one address, or a block, which the ledger
+// now has.
+type Relief struct {
+	Claim netmap.Claim `json:"claim"` // zero: a block
+	Block netip.Prefix `json:"block"` // zero: an address
+}
+
+// Cede writes an address of this host's blocks or claims over to another host if it
+// is free: first it is out of this host's own reach on disk, then the ledger hears
+// of it. Until the ledger has answered the address stays busy, so this host does not
+// claim it for itself: of requests that are under way at once the ledger decides
+// any one first, and both would be granted. What is asked after that is decided
+// after it (ledger.Do); and what an earlier start asked is refused.
+//
+// Repeating it succeeds. Else it is a *netmap.Refusal that names who holds the
+// address.
+func (i *IPAM) Cede(ctx context.Context, subnet netip.Prefix, a netip.Addr, to netmap.HostID) (netmap.Claim, error) {
+	p := i.lookup(subnet)
+	if p == nil {
+		return netmap.Claim{}, netmap.Refuse(netmap.Unknown, "ipam: this host does not use %s, so it has no address of it to cede", subnet)
+	}
+	if err := i.settle(ctx, p, a); err != nil {
+		return netmap.Claim{}, err
+	}
+	i.mu.Lock()
+	err := p.cedable(a, i.describe)
+	if err == nil {
+		p.Begin(a)
+	}
+	i.mu.Unlock()
+	if err != nil {
+		return netmap.Claim{}, err
+	}
+	return i.cede(ctx, p, a, to)
+}
+
+// cede writes a begun address over.
+func (i *IPAM) cede(ctx context.Context, p *pool, a netip.Addr, to netmap.HostID) (netmap.Claim, error) {
+	defer i.end(p, a)
+	i.mu.Lock()
+	set, del := map[string][]byte{}, []string{key(kindClaim, a)}
+	if p.block(a) != nil {
+		set[key(kindForeign, a)] = encode(to)
+	} else {
+		del = append(del, key(kindAddr, a))
+	}
+	i.mu.Unlock()
+	if err := i.cfg.Disk.Commit(set, del...); err != nil {
+		return netmap.Claim{}, fmt.Errorf("ipam: %s was not ceded: %w", a, err)
+	}
+	i.mu.Lock()
+	p.Forsake(a, to)
+	i.mu.Unlock()
+	return i.cfg.Decisions.Cede(ctx, a, to)
+}
+
+// cedable says why an address cannot be given to another host, or nil.
+func (p *pool) cedable(a netip.Addr, describe func(netip.Addr) string) error {
+	used, _ := p.Used(a)
+	switch {
+	case p.gone:
+		return released(p.prefix)
+	case p.Busy(a):
+		return netmap.Refuse(netmap.Busy, "%s is being handed out or taken back at this moment; try again", a)
+	case used.Held:
+		return netmap.Refuse(netmap.Held, "%s is held by %s", a, describe(a))
+	case p.Never(a):
+		return netmap.Refuse(netmap.Held, "%s is reserved in subnet %s", a, p.subnet.Prefix)
+	case p.block(a) == nil && !p.Mine(a):
+		return netmap.Refuse(netmap.Unknown, "%s is not this host's to cede", a)
+	}
+	return nil
+}
+
+// Yield gives up something of an area for a host that found no free block there:
+// an empty block goes back to the ledger, else the address is ceded that this host
+// would have handed out next. A reserve is for times when nobody is in need. The
+// error is a *netmap.Refusal when nothing is free here.
+func (i *IPAM) Yield(ctx context.Context, subnet, within netip.Prefix, to netmap.HostID) (Relief, error) {
+	p := i.lookup(subnet)
+	if p == nil {
+		return Relief{}, netmap.Refuse(netmap.Unknown, "ipam: this host does not use %s, so it has nothing of it to give", subnet)
+	}
+	i.mu.Lock()
+	block, ok := p.spare(within)
+	if ok {
+		p.leave(block)
+	}
+	i.mu.Unlock()
+	if ok {
+		return Relief{Block: block.Prefix}, i.giveBack(ctx, p, block)
+	}
+	i.mu.Lock()
+	a, ok := p.Pick(within, "")
+	if ok = ok && !p.gone; ok {
+		p.Begin(a)
+	}
+	i.mu.Unlock()
+	if !ok {
+		return Relief{}, netmap.Refuse(netmap.Exhausted, "no address is free in %s on this host either", within)
+	}
+	c, err := i.cede(ctx, p, a, to)
+	return Relief{Claim: c}, err
+}
+
+// spare finds an empty block that reaches into an area. The caller holds mu.
+func (p *pool) spare(within netip.Prefix) (netmap.Block, bool) {
+	for _, s := range p.order {
+		if s.Prefix.Overlaps(within) && p.Empty(s.Prefix) && time.Since(p.adopted[s.Prefix]) > freshFor && !p.gone {
+			return s.Block, true
+		}
+	}
+	return netmap.Block{}, false
+}
+
+// relieve asks the other hosts when the ledger has no block left, and answers
+// whether the ledger is to be asked again; not, where an address came instead.
+func (i *IPAM) relieve(ctx context.Context, p *pool, within netip.Prefix) (again bool, err error) {
+	r, err := i.cfg.Decisions.AskOthers(ctx, BlockRequest{Subnet: p.prefix, Within: within})
+	if err != nil || !r.Claim.Addr.IsValid() {
+		return err == nil, err
+	}
+	return false, i.borrow(p, r.Claim)
+}
+
+// borrow makes an address that was ceded this host's, for anybody.
+func (i *IPAM) borrow(p *pool, c netmap.Claim) error {
+	if c.Subnet != p.prefix || !p.prefix.Contains(c.Addr) {
+		return fmt.Errorf("another host ceded %s of %s, which is no address of %s", c.Addr, c.Subnet, p.prefix)
+	}
+	loan := Single{Claim: c, Loan: true}
+	if err := i.cfg.Disk.Commit(map[string][]byte{key(kindClaim, c.Addr): encode(loan)}, key(kindForeign, c.Addr)); err != nil {
+		return fmt.Errorf("address %s was ceded to this host but cannot be written down: %w", c.Addr, err)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !p.stale(single(c.Addr), c.Epoch) {
+		p.AddClaim(loan)
+	}
+	return nil
+}

@@ -1,0 +1,269 @@
+package ipam
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// What is not needed goes back to the ledger. First it is out of this host's reach
+// on disk, with a note that the ledger is still to hear of it; then the ledger
+// hears; then the note goes. What was given up once is not taken back under the
+// same epoch, so an answer that comes late gives no right that is gone.
+
+const (
+	// idleFor is how long a block or a claim is unused before it goes back. The next
+	// owner of a block knows nothing of when its addresses were released.
+	idleFor = 10 * time.Minute
+	// answersWithin bounds how late an answer can come to a question of before.
+	answersWithin = time.Minute
+)
+
+// givenUp is the epoch under which something was given up last.
+type givenUp struct {
+	epoch uint64
+	at    time.Time
+}
+
+// single is an address as a prefix.
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+// stale reports whether a block or claim was given up under this epoch. The caller
+// holds mu.
+func (p *pool) stale(what netip.Prefix, epoch uint64) bool { return epoch <= p.given[what].epoch }
+
+func (p *pool) give(what netip.Prefix, epoch uint64) {
+	p.given[what] = givenUp{epoch: epoch, at: time.Now()}
+}
+
+// leave takes an empty block out of use, for giveBack. The caller holds mu.
+func (p *pool) leave(b netmap.Block) {
+	p.leaving[b.Prefix] = make(chan struct{})
+	p.Withdraw(b.Prefix)
+}
+
+// giveBack returns a block that leaves. If that is not written down it stays.
+func (i *IPAM) giveBack(ctx context.Context, p *pool, b netmap.Block) error {
+	i.mu.Lock()
+	del := p.records(b.Prefix)
+	i.mu.Unlock()
+	err := i.cfg.Disk.Commit(map[string][]byte{key(kindReturn, b.Prefix): encode(b)}, del...)
+	i.mu.Lock()
+	close(p.leaving[b.Prefix])
+	delete(p.leaving, b.Prefix)
+	if err != nil {
+		p.AddBlock(b)
+		i.mu.Unlock()
+		return fmt.Errorf("ipam: block %s was not returned: %w", b.Prefix, err)
+	}
+	p.DropBlock(b.Prefix)
+	p.returns[b.Prefix] = b
+	p.give(b.Prefix, b.Epoch)
+	i.mu.Unlock()
+	return i.tellReturn(ctx, p, b)
+}
+
+// tellReturn tells the ledger; the sweep repeats it when that fails.
+func (i *IPAM) tellReturn(ctx context.Context, p *pool, b netmap.Block) error {
+	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
+	defer cancel()
+	err := i.cfg.Decisions.ReturnBlock(ctx, b)
+	if err == nil {
+		err = i.cfg.Disk.Commit(nil, key(kindReturn, b.Prefix))
+	}
+	if err != nil {
+		return fmt.Errorf("ipam: the ledger is still to hear that block %s is returned: %w", b.Prefix, err)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if p.returns[b.Prefix] == b {
+		delete(p.returns, b.Prefix)
+	}
+	return nil
+}
+
+// giveUp returns an address that was this host's by itself; begun. It stays busy
+// until the ledger has answered, so that it is not claimed anew meanwhile.
+func (i *IPAM) giveUp(ctx context.Context, p *pool, c netmap.Claim) error {
+	defer i.end(p, c.Addr)
+	i.mu.Lock()
+	del := []string{key(kindClaim, c.Addr)}
+	if p.block(c.Addr) == nil {
+		del = append(del, key(kindAddr, c.Addr))
+	}
+	i.mu.Unlock()
+	if err := i.cfg.Disk.Commit(map[string][]byte{key(kindUnclaim, c.Addr): encode(c)}, del...); err != nil {
+		return fmt.Errorf("ipam: address %s was not returned: %w", c.Addr, err)
+	}
+	i.mu.Lock()
+	p.DropClaim(c.Addr)
+	p.unclaims[c.Addr] = c
+	p.give(single(c.Addr), c.Epoch)
+	i.mu.Unlock()
+	return i.tellUnclaim(ctx, p, c)
+}
+
+// tellUnclaim tells the ledger; the sweep repeats it when that fails. The address
+// is begun.
+func (i *IPAM) tellUnclaim(ctx context.Context, p *pool, c netmap.Claim) error {
+	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
+	defer cancel()
+	err := i.cfg.Decisions.Unclaim(ctx, c)
+	if err == nil {
+		err = i.cfg.Disk.Commit(nil, key(kindUnclaim, c.Addr))
+	}
+	if err != nil {
+		return fmt.Errorf("ipam: the ledger is still to hear that address %s is returned: %w", c.Addr, err)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(p.unclaims, c.Addr)
+	return nil
+}
+
+// beforeClaim has the ledger hear of an earlier return of an address that is wanted
+// again; begun.
+func (i *IPAM) beforeClaim(ctx context.Context, p *pool, a netip.Addr) error {
+	i.mu.Lock()
+	c, pending := p.unclaims[a]
+	i.mu.Unlock()
+	if !pending {
+		return nil
+	}
+	return i.tellUnclaim(ctx, p, c)
+}
+
+// tidy tells the ledger what it has not heard yet and, if it hears, gives back what
+// this pool has not needed for a while.
+func (i *IPAM) tidy(ctx context.Context, p *pool) {
+	i.mu.Lock()
+	blocks, claims := sortedPrefixes(p.returns), sortedAddrs(p.unclaims)
+	i.mu.Unlock()
+	for _, b := range blocks {
+		i.problem(i.retellReturn(ctx, p, b))
+	}
+	for _, a := range claims {
+		i.problem(i.retellUnclaim(ctx, p, a))
+	}
+	i.mu.Lock()
+	heard := len(p.returns)+len(p.unclaims) == 0
+	for what, g := range p.given {
+		if time.Since(g.at) > answersWithin && !p.pending(what) {
+			delete(p.given, what)
+		}
+	}
+	i.mu.Unlock()
+	for more := heard; more; {
+		var err error
+		more, err = i.returnOne(ctx, p)
+		i.problem(err)
+	}
+}
+
+func (p *pool) pending(what netip.Prefix) bool {
+	_, block := p.returns[what]
+	_, claim := p.unclaims[what.Addr()]
+	return block || claim
+}
+
+func (i *IPAM) retellReturn(ctx context.Context, p *pool, prefix netip.Prefix) error {
+	i.mu.Lock()
+	b, pending := p.returns[prefix]
+	i.mu.Unlock()
+	if !pending {
+		return nil
+	}
+	return i.tellReturn(ctx, p, b)
+}
+
+func (i *IPAM) retellUnclaim(ctx context.Context, p *pool, a netip.Addr) error {
+	i.mu.Lock()
+	c, pending := p.unclaims[a]
+	if !pending || p.Busy(a) {
+		i.mu.Unlock()
+		return nil
+	}
+	p.Begin(a)
+	i.mu.Unlock()
+	defer i.end(p, a)
+	return i.tellUnclaim(ctx, p, c)
+}
+
+// returnOne gives back a block or a claim that has not been used for idleFor. More:
+// it did, and there may be others.
+func (i *IPAM) returnOne(ctx context.Context, p *pool) (more bool, err error) {
+	i.mu.Lock()
+	now := time.Now()
+	c, claim := p.idleClaim(now)
+	if claim {
+		p.Begin(c.Addr)
+		i.mu.Unlock()
+		err = i.giveUp(ctx, p, c)
+		return err == nil, err
+	}
+	b, block := p.surplus(now)
+	if block {
+		p.leave(b)
+		i.mu.Unlock()
+		err = i.giveBack(ctx, p, b)
+		return err == nil, err
+	}
+	i.mu.Unlock()
+	return false, nil
+}
+
+// surplus finds a block, the highest first, that was empty for idleFor and without
+// which half a block is still free, so that giving it back does not make this host
+// ask for one: the last reserve stays. The caller holds mu.
+func (p *pool) surplus(now time.Time) (netmap.Block, bool) {
+	if p.gone {
+		return netmap.Block{}, false
+	}
+	for _, s := range slices.Backward(p.order) {
+		if !p.Empty(s.Prefix) {
+			delete(p.idle, s.Prefix)
+			continue
+		}
+		since, known := p.idle[s.Prefix]
+		if !known {
+			p.idle[s.Prefix] = now
+		}
+		if known && now.Sub(since) >= idleFor && p.spared(s.Prefix) {
+			delete(p.idle, s.Prefix)
+			return s.Block, true
+		}
+	}
+	return netmap.Block{}, false
+}
+
+// spared reports whether enough is free without a block, in the area that it is for.
+func (p *pool) spared(block netip.Prefix) bool {
+	area := p.prefix
+	if r := p.subnet.Range; r.IsValid() && r.Overlaps(block) {
+		area = r
+	}
+	own := common(block, area)
+	rest := p.Free(area) - min(p.Free(own), p.Free(area))
+	return rest >= max(size(block)/2, 1)
+}
+
+// idleClaim finds a claim that nobody has had for idleFor. The caller holds mu.
+func (p *pool) idleClaim(now time.Time) (netmap.Claim, bool) {
+	for _, a := range sortedAddrs(p.claims) {
+		since, known := p.unused[a]
+		switch {
+		case p.held(a) || p.Busy(a) || p.gone:
+			delete(p.unused, a)
+		case !known:
+			p.unused[a] = now
+		case now.Sub(since) >= idleFor:
+			delete(p.unused, a)
+			return p.claims[a].Claim, true
+		}
+	}
+	return netmap.Claim{}, false
+}

@@ -1,0 +1,304 @@
+package ipam_test
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weftnet/weft/ipam/ipamtest"
+	"github.com/weftnet/weft/netmap"
+)
+
+// grown is a host that held n addresses of a /24 in blocks of sixteen, and released
+// all but those that keep says.
+func grown(t *testing.T, n int, keep ...int) (r *rig, l *ipamtest.Ledger, id string) {
+	t.Helper()
+	l = ipamtest.NewLedger()
+	r = start(t, l, "host-a")
+	id = r.network("10.40.0.0/24", "")
+	var held []string
+	for range n {
+		held = append(held, r.get(id, ""))
+	}
+	for i, a := range held {
+		if len(keep) > 0 && keep[0] == i {
+			r.hold(a)
+			continue
+		}
+		r.release(id, a)
+	}
+	_ = l.Story()
+	return r, l, id
+}
+
+// TestEmptyBlocksGoBackAfterAWhile, and a reserve stays.
+func TestEmptyBlocksGoBackAfterAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, l, id := grown(t, 40)
+		time.Sleep(10 * time.Minute)
+		if diff := cmp.Diff("", l.Story()); diff != "" {
+			t.Errorf("at once (-want +got):\n%s", diff)
+		}
+		time.Sleep(2 * time.Minute)
+		want := "host-a returns block 10.40.0.32/28\nhost-a returns block 10.40.0.16/28"
+		if diff := cmp.Diff(want, l.Story()); diff != "" {
+			t.Errorf("after a while (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff([]string{"block/10.40.0.0/28"}, r.disk.Keys("block/")); diff != "" {
+			t.Errorf("blocks on disk (-want +got):\n%s", diff)
+		}
+		if keys := r.disk.Keys("return/"); len(keys) > 0 {
+			t.Errorf("left on disk: %q", keys)
+		}
+		time.Sleep(24 * time.Hour)
+		if got := l.Story(); got != "" {
+			t.Errorf("the reserve went: %s", got)
+		}
+		if got := r.get(id, ""); got != "10.40.0.2/24" {
+			t.Errorf("got %s, want the one released longest ago", got)
+		}
+		r.Close()
+	})
+}
+
+// TestABlockInUseStays: one address is enough; and no block goes without which the
+// host would ask for one again.
+func TestABlockInUseStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, l, id := grown(t, 40, 20)
+		time.Sleep(time.Hour)
+		want := "host-a returns block 10.40.0.32/28\nhost-a returns block 10.40.0.0/28"
+		if diff := cmp.Diff(want, l.Story()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		for range 13 { // leaves 2 of 16, so it has asked for another block
+			r.hold(r.get(id, ""))
+		}
+		synctest.Wait()
+		if diff := cmp.Diff("host-a wants a block within 10.40.0.0/24", l.Story()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		time.Sleep(24 * time.Hour)
+		if got := l.Story(); got != "" {
+			t.Errorf("the block that it asked for: %s", got)
+		}
+		r.Close()
+	})
+}
+
+// TestAReturnSurvivesWhateverHappens: the disk fails, the ledger is away, the
+// answer is lost, the agent is killed in between; the block is never used again
+// under the old grant, and in the end the ledger has it.
+func TestAReturnSurvivesWhateverHappens(t *testing.T) {
+	for name, fault := range map[string]func(*rig) *rig{
+		"the disk fails": func(r *rig) *rig {
+			r.disk.Fail(errors.New("disk is full"))
+			time.Sleep(12 * time.Minute)
+			if got := len(r.disk.Keys("block/")); got != 3 {
+				t.Errorf("%d blocks on disk", got)
+			}
+			r.disk.Fail(nil)
+			return r
+		},
+		"the ledger is away": func(r *rig) *rig {
+			r.host.Cut()
+			time.Sleep(30 * time.Minute)
+			if got := len(r.disk.Keys("return/")); got != 1 {
+				t.Errorf("%d returns wait, want one: nothing goes while the ledger does not hear", got)
+			}
+			r.host.Heal()
+			return r
+		},
+		"the answer is lost": func(r *rig) *rig {
+			time.Sleep(9 * time.Minute)
+			r.host.LoseAnswer()
+			time.Sleep(3 * time.Minute)
+			return r
+		},
+		"killed before the ledger heard": func(r *rig) *rig {
+			r.host.Cut()
+			time.Sleep(12 * time.Minute)
+			next := r.restart()
+			r.host.Heal()
+			return next
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, l, id := grown(t, 40)
+				other := start(t, l, "host-b")
+				other.network("10.40.0.0/24", "")
+				r = fault(r)
+				time.Sleep(20 * time.Minute)
+				if keys := r.disk.Keys("block/"); len(keys) != 1 {
+					t.Errorf("blocks on disk: %q, want one", keys)
+				}
+				if keys := r.disk.Keys("return/"); len(keys) > 0 {
+					t.Errorf("left on disk: %q", keys)
+				}
+				seen := map[string]string{}
+				for range 100 {
+					for who, h := range map[string]*rig{"host-a": r, "host-b": other} {
+						a := h.get(id, "")
+						if by := seen[a]; by != "" {
+							t.Fatalf("%s is held on %s and %s", a, by, who)
+						}
+						seen[a] = who
+					}
+				}
+				r.Close()
+				other.Close()
+			})
+		})
+	}
+}
+
+// TestAGrantOfBeforeIsNotTakenAfterAReturn: the host asks what is its own while the
+// ledger has not heard of a return.
+func TestAGrantOfBeforeIsNotTakenAfterAReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, l, id := grown(t, 40)
+		time.Sleep(9 * time.Minute)
+		r.host.Cut()
+		time.Sleep(4 * time.Minute) // one return is on disk
+		r = r.restart()             // a new start asks what is its own
+		r.host.Heal()
+		_ = l.Story()
+		for range 40 {
+			r.get(id, "")
+		}
+		if diff := cmp.Diff([]string{"block/10.40.0.0/28", "block/10.40.0.16/28", "block/10.40.0.48/28"}, r.disk.Keys("block/")); diff != "" {
+			t.Errorf("blocks on disk (-want +got):\n%s\n%s", diff, l.Story())
+		}
+		r.Close()
+	})
+}
+
+// TestAStaticAddressGoesBackAfterAWhile: a claim outside of own blocks, also when
+// it is wanted again before the ledger heard.
+func TestAStaticAddressGoesBackAfterAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ipamtest.NewLedger()
+		r, other := start(t, l, "host-a"), start(t, l, "host-b")
+		id := r.network("10.40.0.0/24", "")
+		other.network("10.40.0.0/24", "")
+		r.hold(r.get(id, "10.40.0.99"))
+		time.Sleep(time.Hour)
+		r.endpoints.Clear()
+		r.release(id, "10.40.0.99")
+		time.Sleep(9 * time.Minute)
+		r.get(id, "10.40.0.99") // it is kept for a while
+		r.release(id, "10.40.0.99")
+		time.Sleep(9 * time.Minute)
+		r.host.Cut()
+		time.Sleep(3 * time.Minute)
+		if keys := r.disk.Keys("claim/"); len(keys) > 0 {
+			t.Errorf("left on disk: %q", keys)
+		}
+		begin := time.Now()
+		if _, err := r.ask(docker, id, "10.40.0.99"); err == nil || time.Since(begin) > 5*time.Second {
+			t.Errorf("handed out with no word of the ledger, or too late: %v, %v", err, time.Since(begin))
+		}
+		r.host.Heal()
+		r.hold(r.get(id, "10.40.0.99"))
+		time.Sleep(5 * time.Minute)
+		if _, err := other.ask(docker, id, "10.40.0.99"); err == nil || !strings.Contains(err.Error(), "held by") {
+			t.Errorf("host-b got what host-a holds: %v", err)
+		}
+		r.endpoints.Clear()
+		r.release(id, "10.40.0.99")
+		time.Sleep(15 * time.Minute)
+		r.host.Cut() // the holder of before need not answer
+		other.get(id, "10.40.0.99")
+		r.host.Heal()
+		r.Close()
+		other.Close()
+	})
+}
+
+// TestWhatWasGrantedUnheardGoesBack: the answer to a claim and to a prefetch was
+// lost, and nobody asks again.
+func TestWhatWasGrantedUnheardGoesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ipamtest.NewLedger()
+		r := start(t, l, "host-a")
+		id := r.network("10.40.0.0/24", "")
+		r.host.LoseAnswer()
+		if _, err := r.ask(docker, id, "10.40.0.99"); err == nil {
+			t.Fatal("the answer was not lost")
+		}
+		r.host.LoseAnswer()
+		if _, err := r.ask(docker, id, ""); err == nil {
+			t.Fatal("the answer was not lost")
+		}
+		_ = l.Story()
+		time.Sleep(5 * time.Minute)
+		want := "host-a returns block 10.40.0.0/28\nhost-a returns 10.40.0.99"
+		if diff := cmp.Diff(want, l.Story()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		r.hold(r.get(id, "10.40.0.99"))
+		r.hold(r.get(id, ""))
+		time.Sleep(time.Hour)
+		if word, _ := r.host.Word(netip.MustParsePrefix("10.40.0.0/24")); len(word.Blocks) != 1 || len(word.Claims) != 1 {
+			t.Errorf("the ledger says %+v", word)
+		}
+		r.Close()
+	})
+}
+
+// TestAReleaseOfTheSubnetWaitsForAReturn that is being written.
+func TestAReleaseOfTheSubnetWaitsForAReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _, _ := grown(t, 40)
+		time.Sleep(9*time.Minute + 30*time.Second)
+		resume := r.disk.Stall()
+		time.Sleep(2 * time.Minute)
+		gone := make(chan error, 1)
+		go func() { gone <- r.NetworkDeleted(docker, "net-10.40.0.0/24") }()
+		synctest.Wait()
+		resume()
+		if err := <-gone; err != nil {
+			t.Error(err)
+		}
+		time.Sleep(5 * time.Minute)
+		r = r.restart()
+		if keys := r.disk.Keys(""); len(keys) > 0 {
+			t.Errorf("left on disk: %q", keys)
+		}
+		r.Close()
+	})
+}
+
+// TestAStaticAddressOfALeavingBlockWaits until the block has left.
+func TestAStaticAddressOfALeavingBlockWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _, id := grown(t, 40)
+		time.Sleep(9*time.Minute + 30*time.Second)
+		resume := r.disk.Stall()
+		time.Sleep(2 * time.Minute)
+		got := make(chan error, 1)
+		go func() {
+			_, err := r.ask(docker, id, "10.40.0.40")
+			got <- err
+		}()
+		synctest.Wait()
+		resume()
+		if err := <-got; err != nil {
+			t.Error(err)
+		}
+		r = r.restart()
+		if _, err := r.ask(docker, id, "10.40.0.40"); !errors.Is(err, &netmap.Refusal{Kind: netmap.Held}) {
+			t.Errorf("asked twice: %v", err)
+		}
+		if diff := cmp.Diff([]string{"claim/10.40.0.40"}, r.disk.Keys("claim/")); diff != "" {
+			t.Errorf("claims on disk (-want +got):\n%s", diff)
+		}
+		r.Close()
+	})
+}

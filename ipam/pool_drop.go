@@ -1,0 +1,108 @@
+package ipam
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// What leaves a pool again. As with what comes, the disk is first: the caller has
+// written down that these records are gone.
+
+// Empty reports whether nobody has an address of an own block and none is on its
+// way to anybody.
+func (p *Pool) Empty(block netip.Prefix) bool {
+	s := p.blocks[block]
+	if s == nil || s.held > 0 {
+		return false
+	}
+	for a := range p.busy {
+		if block.Contains(a) {
+			return false
+		}
+	}
+	return true
+}
+
+// Withdraw takes an own block out of use and remembers what was known of its
+// addresses: AddBlock brings it back, DropBlock forgets it.
+func (p *Pool) Withdraw(block netip.Prefix) {
+	delete(p.blocks, block)
+	p.order = slices.DeleteFunc(p.order, func(s *share) bool { return s.Prefix == block })
+}
+
+// DropBlock forgets an own block that is empty, and what was remembered of its
+// addresses. Addresses in it that are this host's by themselves stay.
+func (p *Pool) DropBlock(block netip.Prefix) {
+	p.Withdraw(block)
+	for a := range p.foreign {
+		if block.Contains(a) {
+			delete(p.foreign, a)
+		}
+	}
+	for a := range p.marks {
+		if _, own := p.claims[a]; block.Contains(a) && !own {
+			p.forget(a)
+		}
+	}
+	maps.DeleteFunc(p.cursors, func(area netip.Prefix, _ netip.Addr) bool { return area.Overlaps(block) })
+}
+
+// DropClaim forgets an address that was this host's by itself. In an own block it
+// is one of many from now on.
+func (p *Pool) DropClaim(a netip.Addr) {
+	delete(p.claims, a)
+	if p.block(a) == nil {
+		p.forget(a)
+	}
+}
+
+// forget removes every memory of an address that is not this host's any more.
+func (p *Pool) forget(a netip.Addr) {
+	m := p.marks[a]
+	if m == nil {
+		return
+	}
+	p.put(a, Use{}) // out of the count of its block
+	p.unqueue(m)
+	delete(p.marks, a)
+}
+
+// Regain takes back an address of an own block that was another host's, as one
+// that was released by this Use.Seq.
+func (p *Pool) Regain(a netip.Addr, u Use) {
+	delete(p.foreign, a)
+	p.Release(a, u)
+}
+
+// records are the keys on disk of what DropBlock forgets.
+func (p *Pool) records(block netip.Prefix) []string {
+	out := []string{key(kindBlock, block)}
+	for _, a := range sortedAddrs(p.foreign) {
+		if block.Contains(a) {
+			out = append(out, key(kindForeign, a))
+		}
+	}
+	for _, a := range sortedAddrs(p.marks) {
+		if _, own := p.claims[a]; block.Contains(a) && !own {
+			out = append(out, key(kindAddr, a))
+		}
+	}
+	return out
+}
+
+// ceded are the addresses of own blocks that are other hosts', sorted. Reserved
+// ones are nobody's.
+func (p *Pool) ceded() []netip.Addr {
+	return slices.DeleteFunc(sortedAddrs(p.foreign), func(a netip.Addr) bool { return p.foreign[a] == netmap.HostID{} })
+}
+
+func sortedPrefixes[V any](m map[netip.Prefix]V) []netip.Prefix {
+	return slices.SortedFunc(maps.Keys(m), netip.Prefix.Compare)
+}
+
+func sortedAddrs[V any](m map[netip.Addr]V) []netip.Addr {
+	return slices.SortedFunc(maps.Keys(m), netip.Addr.Compare)
+}

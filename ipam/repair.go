@@ -1,0 +1,174 @@
+package ipam
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Word is what the facts tell of a subnet. It may be late, so nothing is decided on
+// it; it says where to ask.
+type Word struct {
+	Blocks []netmap.Block // this host's
+	Claims []netmap.Claim // this host's
+	Others []netmap.Claim // other hosts'
+}
+
+// repair finds what this host and the ledger believe differently: an address that
+// was ceded and came back, and what was granted in an answer that never arrived.
+func (i *IPAM) repair(ctx context.Context, p *pool) {
+	if i.cfg.Facts == nil {
+		return
+	}
+	word, ok := i.cfg.Facts(p.prefix)
+	if !ok {
+		return
+	}
+	for _, b := range i.cameBack(p, word) {
+		i.problem(i.regain(ctx, p, b))
+	}
+	blocks, claims := i.unheardOf(p, word)
+	for _, b := range blocks {
+		i.problem(i.tellReturn(ctx, p, b))
+	}
+	for _, c := range claims {
+		err := i.tellUnclaim(ctx, p, c)
+		i.end(p, c.Addr)
+		i.problem(err)
+	}
+}
+
+// cameBack are the own blocks with an address that was ceded and that nobody has
+// claimed any more.
+func (i *IPAM) cameBack(p *pool, word Word) (out []netip.Prefix) {
+	claimed := map[netip.Addr]bool{}
+	for _, c := range word.Others {
+		claimed[c.Addr] = true
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, a := range p.ceded() {
+		if s := p.block(a); s != nil && !claimed[a] && !p.Busy(a) && !slices.Contains(out, s.Prefix) {
+			out = append(out, s.Prefix)
+		}
+	}
+	return out
+}
+
+// regain asks the ledger which addresses of an own block are others', and takes
+// back the rest. They are busy meanwhile: an address that is ceded after the
+// question is in no answer to it.
+func (i *IPAM) regain(ctx context.Context, p *pool, block netip.Prefix) error {
+	begun := i.beginCeded(p, block)
+	defer func() {
+		for _, a := range begun {
+			i.end(p, a)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
+	defer cancel()
+	blocks, claims, err := i.cfg.Decisions.GrantBlock(ctx, BlockRequest{Subnet: p.prefix, Within: block, Have: true})
+	if err != nil {
+		return fmt.Errorf("ipam: addresses that were ceded from block %s and may be free: %w", block, err)
+	}
+	i.mu.Lock()
+	known := slices.ContainsFunc(blocks, func(b netmap.Block) bool { return b.Prefix == block && p.Owns(b) })
+	i.mu.Unlock()
+	if !known {
+		return nil // it left meanwhile
+	}
+	for _, c := range claims {
+		begun = i.endOne(p, begun, c.Addr)
+	}
+	return i.regainAll(p, begun)
+}
+
+func (i *IPAM) beginCeded(p *pool, block netip.Prefix) (out []netip.Addr) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, a := range p.ceded() {
+		if block.Contains(a) && !p.Busy(a) {
+			p.Begin(a)
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// endOne ends a begun address and leaves it out.
+func (i *IPAM) endOne(p *pool, begun []netip.Addr, a netip.Addr) []netip.Addr {
+	n := slices.Index(begun, a)
+	if n < 0 {
+		return begun
+	}
+	i.end(p, a)
+	return slices.Delete(begun, n, n+1)
+}
+
+// regainAll makes begun addresses this host's again, as released just now.
+func (i *IPAM) regainAll(p *pool, addrs []netip.Addr) error {
+	set, del := map[string][]byte{}, make([]string, 0, len(addrs))
+	uses := make([]Use, 0, len(addrs))
+	i.mu.Lock()
+	for _, a := range addrs {
+		use := Use{Seq: p.NextSeq()}
+		uses = append(uses, use)
+		set[key(kindAddr, a)] = encode(use)
+		del = append(del, key(kindForeign, a))
+	}
+	i.mu.Unlock()
+	if err := i.cfg.Disk.Commit(set, del...); err != nil {
+		return fmt.Errorf("ipam: addresses that came back were not written down: %w", err)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for n, a := range addrs {
+		p.Regain(a, uses[n])
+	}
+	return nil
+}
+
+// unheardOf is what the ledger granted this host, and what this host has not heard
+// of for answersWithin: the answer was lost. From then on it is not taken any more.
+// The claims are begun.
+func (i *IPAM) unheardOf(p *pool, word Word) (blocks []netmap.Block, claims []netmap.Claim) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if p.flight != nil || p.gone {
+		return nil, nil
+	}
+	missing := map[netip.Prefix]time.Time{}
+	for _, b := range word.Blocks {
+		if !p.Owns(b) && p.leaving[b.Prefix] == nil && !p.pending(b.Prefix) && p.overdue(missing, b.Prefix, b.Epoch) {
+			blocks = append(blocks, b)
+		}
+	}
+	for _, c := range word.Claims {
+		_, known := p.claims[c.Addr]
+		if !known && !p.Busy(c.Addr) && !p.pending(single(c.Addr)) && p.overdue(missing, single(c.Addr), c.Epoch) {
+			p.Begin(c.Addr)
+			claims = append(claims, c)
+		}
+	}
+	p.missing = missing
+	return blocks, claims
+}
+
+// overdue notes that something granted is not known here, and gives it up if that
+// has been so for answersWithin.
+func (p *pool) overdue(missing map[netip.Prefix]time.Time, what netip.Prefix, epoch uint64) bool {
+	since, known := p.missing[what]
+	if !known {
+		since = time.Now()
+	}
+	missing[what] = since
+	if !known || time.Since(since) < answersWithin {
+		return false
+	}
+	p.give(what, epoch)
+	return true
+}

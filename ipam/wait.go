@@ -1,0 +1,50 @@
+package ipam
+
+import (
+	"context"
+	"net/netip"
+)
+
+// Changes of one address take turns: each takes a sync of the disk, some a decision
+// of the ledger.
+
+// End is the opposite of Begin. The caller holds mu.
+func (p *pool) End(a netip.Addr) {
+	p.Pool.End(a)
+	if c := p.waits[a]; c != nil {
+		close(c)
+		delete(p.waits, a)
+	}
+}
+
+// settling is closed when an address may be free to change again; nil if it is now.
+// The caller holds mu.
+func (p *pool) settling(a netip.Addr) <-chan struct{} {
+	if block, err := a.Prefix(p.subnet.BlockBits); err == nil && p.leaving[block] != nil {
+		return p.leaving[block]
+	}
+	if !p.Busy(a) {
+		return nil
+	}
+	if p.waits[a] == nil {
+		p.waits[a] = make(chan struct{})
+	}
+	return p.waits[a]
+}
+
+// settle waits, with its context, until no change of an address is under way.
+func (i *IPAM) settle(ctx context.Context, p *pool, a netip.Addr) error {
+	for {
+		i.mu.Lock()
+		c := p.settling(a)
+		i.mu.Unlock()
+		if c == nil {
+			return nil
+		}
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return busy(a)
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package plugin
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/netmap"
+)
+
+// yieldRequest is the name of the host-to-host request for whatever the asked host
+// can do without.
+const yieldRequest = "ipam/yield"
+
+// Bounds of asking around. A container waits meanwhile.
+const (
+	maxAsked  = 12 // hosts
+	askWithin = 1200 * time.Millisecond
+)
+
+type yieldQuestion struct {
+	Subnet netip.Prefix  `json:"subnet"`
+	Within netip.Prefix  `json:"within"`
+	To     netmap.HostID `json:"to"`
+}
+
+// serveYield answers another host that found no free block.
+func (a *Agent) serveYield(ctx context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
+	var q yieldQuestion
+	if err := json.Unmarshal(body, &q); err != nil || !q.Within.IsValid() {
+		return nil, netmap.Refuse(netmap.BadInput, "the request to yield an address cannot be read: %v", err)
+	}
+	r, err := a.ipam.Yield(ctx, q.Subnet, q.Within, q.To)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(r)
+}
+
+// AskOthers implements ipam.Decisions. Whoever seems to have most is asked first;
+// the facts may be late, so those that seem to have nothing are asked too. In the
+// end it is a refusal that says who holds how much.
+func (a *Agent) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Relief, error) {
+	view := a.gossip.View()
+	all := shares(view, r.Subnet, r.Within)
+	answers := map[netmap.HostID]string{a.self: ""}
+	asked := 0
+	for _, s := range slices.SortedFunc(slices.Values(all), byFree) {
+		if s.Host == a.self || asked == maxAsked || ctx.Err() != nil {
+			continue
+		}
+		if !a.alive(s.Host) {
+			answers[s.Host] = "does not answer"
+			continue
+		}
+		asked++
+		got, err := a.askYield(ctx, view, s.Host, yieldQuestion{Subnet: r.Subnet, Within: r.Within, To: a.self})
+		if err == nil {
+			return got, nil
+		}
+		answers[s.Host] = whyNot(err)
+	}
+	return ipam.Relief{}, scarce(view, all, answers)
+}
+
+func (a *Agent) alive(id netmap.HostID) bool {
+	for _, m := range a.gossip.Members() {
+		if m.ID == id {
+			return m.Alive
+		}
+	}
+	return false
+}
+
+func (a *Agent) askYield(ctx context.Context, view *netmap.View, id netmap.HostID, q yieldQuestion) (ipam.Relief, error) {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	body, err := json.Marshal(q)
+	if err != nil {
+		return ipam.Relief{}, fmt.Errorf("plugin: %w", err)
+	}
+	answer, err := a.port.Call(ctx, a.underlayOf(view, id), yieldRequest, body)
+	if err != nil {
+		return ipam.Relief{}, err
+	}
+	var r ipam.Relief
+	if err := json.Unmarshal(answer, &r); err != nil {
+		return r, fmt.Errorf("plugin: host %s yielded something unreadable: %w", hostName(view, id), err)
+	}
+	return r, nil
+}
+
+// whyNot is why a host gave nothing, in words; empty if it has nothing free.
+func whyNot(err error) string {
+	var refusal *netmap.Refusal
+	switch {
+	case errors.Is(err, &netmap.Refusal{Kind: netmap.Exhausted}):
+		return ""
+	case errors.As(err, &refusal):
+		return "refuses: " + refusal.Text
+	}
+	return "does not answer"
+}
+
+// scarce says who holds how much, those with most first, and what to do.
+func scarce(view *netmap.View, all []share, answers map[netmap.HostID]string) *netmap.Refusal {
+	slices.SortStableFunc(all, func(a, b share) int { return cmp.Compare(b.Used+b.Free, a.Used+a.Free) })
+	words, gone := make([]string, 0, len(all)), []string{}
+	for i, s := range all {
+		if i == 8 {
+			words = append(words, fmt.Sprintf("%d further hosts the rest", len(all)-i))
+			break
+		}
+		name := hostName(view, s.Host)
+		why, asked := answers[s.Host]
+		if !asked {
+			why = "was not asked in time"
+		}
+		words = append(words, fmt.Sprintf("%s %s", name, holding(s, why)))
+		if why == "does not answer" {
+			gone = append(gone, "weft host rm "+name)
+		}
+	}
+	if len(words) == 0 {
+		words = []string{"all are reserved or claimed one by one"}
+	}
+	remedy := "stop containers there, or use a larger subnet"
+	if len(gone) > 0 {
+		remedy = fmt.Sprintf("stop containers there, repair or remove the hosts that are gone (%s), or use a larger subnet", strings.Join(gone, ", "))
+	}
+	return netmap.Refuse(netmap.Exhausted, "%s; %s", strings.Join(words, ", "), remedy)
+}
+
+// holding is a host's share in words.
+func holding(s share, why string) string {
+	total := s.Used + s.Free
+	if why == "" {
+		return fmt.Sprintf("has %d, all in use", total)
+	}
+	return fmt.Sprintf("has %d, %d in use, and %s", total, s.Used, why)
+}
+
+// word is what the facts tell ipam of a subnet.
+func (a *Agent) word(subnet netip.Prefix) (ipam.Word, bool) {
+	var w ipam.Word
+	if !a.gossip.Synced() {
+		return w, false
+	}
+	view := a.gossip.View()
+	for _, b := range view.Blocks {
+		if b.Subnet == subnet && b.Owner == a.self {
+			w.Blocks = append(w.Blocks, b)
+		}
+	}
+	for _, c := range view.Claims {
+		switch {
+		case c.Subnet != subnet:
+		case c.Owner == a.self:
+			w.Claims = append(w.Claims, c)
+		default:
+			w.Others = append(w.Others, c)
+		}
+	}
+	return w, true
+}

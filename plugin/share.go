@@ -1,0 +1,103 @@
+package plugin
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// share is what one host has of a subnet, as far as the facts tell. They tell of an
+// address once a container has it; what is on its way is counted as free.
+type share struct {
+	Host   netmap.HostID
+	Blocks int
+	Claims int    // addresses held apart from blocks
+	Used   uint64 // addresses of containers
+	Free   uint64 // addresses in own blocks, and claims, that nobody has; at most some 2^62
+}
+
+// shares divides an area of a subnet among the hosts that own something of it,
+// sorted by id.
+func shares(view *netmap.View, subnet, area netip.Prefix) []share {
+	all := map[netmap.HostID]share{}
+	add := func(id netmap.HostID, change func(*share)) {
+		s := all[id]
+		s.Host = id
+		change(&s)
+		all[id] = s
+	}
+	for _, b := range view.Blocks {
+		if b.Subnet == subnet && b.Prefix.Overlaps(area) {
+			n := usable(view, subnet, both(b.Prefix, area))
+			add(b.Owner, func(s *share) { s.Blocks++; s.Free = min(s.Free+n, maxSize) })
+		}
+	}
+	for _, c := range view.Claims {
+		if c.Subnet != subnet || !area.Contains(c.Addr) {
+			continue
+		}
+		if i := slices.IndexFunc(view.Blocks, func(b netmap.Block) bool { return b.Prefix.Contains(c.Addr) }); i >= 0 {
+			add(view.Blocks[i].Owner, func(s *share) { s.Free -= min(s.Free, 1) })
+		}
+		add(c.Owner, func(s *share) { s.Claims++; s.Free++ })
+	}
+	for _, e := range view.Endpoints {
+		for _, a := range []netip.Addr{e.V4, e.V6} {
+			if area.Contains(a) {
+				add(e.Host, func(s *share) { s.Used++; s.Free -= min(s.Free, 1) })
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Values(all), func(a, b share) int { return slices.Compare(a.Host[:], b.Host[:]) })
+}
+
+// usable is how many addresses of an area of a subnet containers can have.
+func usable(view *netmap.View, subnet, area netip.Prefix) uint64 {
+	s, _ := view.Subnet(subnet)
+	never := map[netip.Addr]bool{subnet.Addr(): true, s.Gateway: true}
+	if subnet.Addr().Is4() {
+		never[last(subnet)] = true
+	}
+	for _, a := range s.Reserved {
+		never[a] = true
+	}
+	n := size(area)
+	for a := range never {
+		if area.Contains(a) {
+			n--
+		}
+	}
+	return n
+}
+
+// maxSize is the greatest number of addresses that is told apart from more.
+const maxSize = 1 << 62
+
+// size is the number of addresses of a prefix, at most maxSize.
+func size(p netip.Prefix) uint64 { return 1 << min(p.Addr().BitLen()-p.Bits(), 62) }
+
+// both is the smaller of two prefixes that overlap.
+func both(a, b netip.Prefix) netip.Prefix {
+	if a.Bits() > b.Bits() {
+		return a
+	}
+	return b
+}
+
+// last is the greatest address of a prefix.
+func last(p netip.Prefix) netip.Addr {
+	raw := p.Masked().Addr().AsSlice()
+	for i := range raw {
+		raw[i] |= byte(0xff >> min(max(p.Bits()-8*i, 0), 8))
+	}
+	a, _ := netip.AddrFromSlice(raw)
+	return a
+}
+
+// byFree puts the hosts with most free addresses first.
+func byFree(a, b share) int {
+	return cmp.Or(cmp.Compare(b.Free, a.Free), slices.Compare(a.Host[:], b.Host[:]))
+}
