@@ -48,6 +48,13 @@ func TestDecisionsReachEveryHost(t *testing.T) {
 		if err := w.hosts[3].WaitDecided(ctx, 12); err != nil {
 			t.Fatal(err)
 		}
+
+		for _, index := range []uint64{3, 4, 9, 12, 13} { // a keeper that begins anew repeats itself
+			publish(w.hosts[1], index, false, false)
+			if v := w.hosts[1].View(); v.Decided != max(12, index) {
+				t.Errorf("decided %d once %d was repeated", v.Decided, index)
+			}
+		}
 		t.Logf("asked for, it is known after %s", time.Since(begin))
 		if took := time.Since(begin); took > 100*time.Millisecond {
 			t.Errorf("asking a keeper took %s", took)

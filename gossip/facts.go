@@ -140,6 +140,9 @@ func (g *Gossip) PublishDecisions(d Decisions) error {
 	}
 	g.out.published = d.Index
 	g.out.setLead(d.Lead, g.facts)
+	if head, _ := g.facts.Head(cluster); b.Prev > b.Seq && head.Covers(netmap.Head{Life: b.Life, Seq: b.Seq}) {
+		return nil // a keeper that began anew repeats what it was told before
+	}
 	effect, err := g.facts.Apply(b)
 	if err != nil {
 		return fmt.Errorf("gossip: cannot publish decision %d: %w", d.Index, err)

@@ -26,6 +26,7 @@ type seat struct {
 	Dead     time.Duration // unreachable for so long
 	CaughtUp bool          // a non-voter that has the whole log
 	Lost     bool          // says that it keeps no log
+	Refused  bool          // was invited just now and said no
 }
 
 // candidate is a host that could become a keeper.
@@ -34,6 +35,8 @@ type candidate struct {
 	Addr  netip.AddrPort
 	Index uint32 // lowest first
 	Alive bool
+
+	Refused bool // was invited just now and said no
 }
 
 // seating is all that the choice of keepers depends on.
@@ -98,11 +101,11 @@ func (s seating) reachable() (n int) {
 	return n + len(s.free())
 }
 
-// free are the live hosts without a seat.
+// free are the live hosts without a seat that would take one.
 func (s seating) free() (out []candidate) {
 	for _, h := range s.Hosts {
 		seated := slices.ContainsFunc(s.Seats, func(k seat) bool { return k.ID == h.ID })
-		if h.Alive && !seated && h.Addr.IsValid() {
+		if h.Alive && !h.Refused && !seated && h.Addr.IsValid() {
 			out = append(out, h)
 		}
 	}
@@ -146,14 +149,14 @@ func (s seating) follow() (move, bool) {
 }
 
 // dropLost removes voters that have lost their disk: such a one has forgotten
-// what it voted for. A non-voter that has lost it is invited again.
+// what it voted for. A non-voter that has lost it is invited again, if it will.
 func (s seating) dropLost() (move, bool) {
 	for _, k := range s.Seats {
-		if k.Lost && !k.Voter && k.Dead == 0 {
+		if k.Lost && !k.Voter && !k.Refused && k.Dead == 0 {
 			return move{Kind: moveInvite, ID: k.ID, Addr: k.Addr}, true
 		}
 	}
-	return s.dropIf(func(k seat) bool { return k.Lost && k.Voter })
+	return s.dropIf(func(k seat) bool { return k.Lost && (k.Voter || k.Refused) })
 }
 
 // promote makes non-voters vote. From an odd number it goes to the next one at once:

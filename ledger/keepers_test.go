@@ -31,12 +31,19 @@ func absent(n int, s seating) seating {
 	return s
 }
 
+// refuses is the same with one host that would be no keeper.
+func refuses(n int, s seating) seating {
+	s.Hosts[n-1].Refused = true
+	return s
+}
+
 func voter(n int) seat { return seat{ID: hostID(n), Addr: at(n), Voter: true} }
 
 func TestNextMove(t *testing.T) {
 	ready := func(n int) seat { return seat{ID: hostID(n), Addr: at(n), CaughtUp: true} }
 	dead := func(k seat, d time.Duration) seat { k.Dead = d; return k }
 	lost := func(k seat) seat { k.Lost = true; return k }
+	refused := func(k seat) seat { k.Refused = true; return k }
 	for _, c := range []struct {
 		name string
 		s    seating
@@ -58,6 +65,9 @@ func TestNextMove(t *testing.T) {
 		{"a dead non-voter", seats(4, voter(1), voter(2), voter(3), dead(seat{ID: hostID(4), Addr: at(4)}, replaceAfter)), moveRemove, 4},
 		{"a voter lost its disk", seats(4, voter(1), lost(voter(2)), voter(3)), moveRemove, 2},
 		{"a non-voter lost its disk", seats(3, voter(1), lost(seat{ID: hostID(2), Addr: at(2)}), ready(3)), moveInvite, 2},
+		{"a non-voter's disk is full", seats(3, voter(1), refused(lost(seat{ID: hostID(2), Addr: at(2)})), ready(3)), moveRemove, 2},
+		{"a full disk is left alone", refuses(4, seats(5, voter(1), voter(2), lost(voter(3)))), moveRemove, 3},
+		{"and another host is invited", refuses(3, seats(4, voter(1), voter(2))), moveInvite, 4},
 		{"too many", seats(4, voter(1), voter(2), voter(3), voter(4)), moveRemove, 4},
 		{"five hosts", seats(5, voter(1), voter(2), voter(3)), moveInvite, 4},
 		{"the fourth waits for the fifth", seats(5, voter(1), voter(2), voter(3), ready(4)), moveInvite, 5},

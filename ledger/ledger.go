@@ -77,6 +77,7 @@ type Ledger struct {
 	known   []netmap.HostID // keepers as last heard, for hosts that are none
 	leader  Peer            // as last heard
 	closed  bool
+	ailment error // why this host keeps nothing though it should
 
 	asking asking // requests under way
 }
@@ -110,9 +111,13 @@ func Open(cfg Config) (*Ledger, error) {
 		case err == nil && cfg.Cluster.IsZero() && len(l.kept().servers()) == 0: // killed while founding, before raft's first entry
 			err, l.cluster = l.retire(), netmap.ClusterID{}
 		}
-		if err != nil {
+		var refusal *netmap.Refusal
+		switch {
+		case errors.As(err, &refusal):
 			l.cancel()
 			return nil, err
+		case err != nil:
+			l.ail(err)
 		}
 	}
 	l.serve(true)
@@ -138,7 +143,7 @@ func (l *Ledger) keep(cluster netmap.ClusterID, first []Peer) error {
 		return err
 	}
 	l.mu.Lock()
-	l.keeper = k
+	l.keeper, l.ailment = k, nil
 	if l.cluster.IsZero() {
 		l.cluster = k.layer.self.cluster
 	}

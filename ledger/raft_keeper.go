@@ -58,19 +58,30 @@ func (l *Ledger) startKeeper(cluster netmap.ClusterID, first []Peer) (*keeper, e
 		return nil, err
 	}
 	k := &keeper{self: l.cfg.Self, dir: l.cfg.Dir, log: disk, done: make(chan struct{})}
-	if err := k.claim(cluster, &cluster); err != nil {
-		return nil, errors.Join(err, disk.close())
-	}
-	k.machine = &machine{state: NewState(), publish: l.publish, leads: k.leads, log: l.log}
-	k.layer = l.newLayer(k, cluster)
-	if err := k.startRaft(l, first); err != nil {
-		return nil, errors.Join(fmt.Errorf("ledger: raft does not start on %s: %w", l.cfg.Dir, err), k.layer.Close(), disk.close())
-	}
 	ctx, cancel := context.WithCancel(l.ctx)
 	k.cancel = cancel
+	disk.ailing.failed = cancel
+	err = disk.within(func() error {
+		if err := k.claim(cluster, &cluster); err != nil {
+			return err
+		}
+		k.machine = &machine{state: NewState(), publish: l.publish, leads: k.leads, log: l.log}
+		k.layer = l.newLayer(k, cluster)
+		if err := k.startRaft(l, first); err != nil {
+			return fmt.Errorf("ledger: raft does not start on %s: %w", l.cfg.Dir, err)
+		}
+		return nil
+	})
+	if err != nil {
+		k.abandon()
+		return nil, errors.Join(err, disk.close())
+	}
 	go func() {
-		defer close(k.done)
 		l.manage(ctx, k)
+		close(k.done)
+		if disk.ailing.err() != nil {
+			l.stepAside(k)
+		}
 	}()
 	return k, nil
 }
@@ -146,15 +157,14 @@ func (k *keeper) startRaft(l *Ledger, first []Peer) error {
 	k.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: k.layer, MaxPool: 3, Timeout: rpcWait, Logger: logger, ServerAddressProvider: l,
 	})
-	fail := func(err error) error { return errors.Join(err, k.trans.Close()) }
 	if len(first) > 0 {
 		if err := raft.BootstrapCluster(cfg, cache, k.log, snapshots, k.trans, configurationOf(first)); err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
-			return fail(err)
+			return err
 		}
 	}
 	k.raft, err = raft.NewRaft(cfg, k.machine, cache, k.log, snapshots, k.trans)
 	if err != nil {
-		return fail(err)
+		return err
 	}
 	k.running.Store(k.raft)
 	k.hurry()
@@ -196,6 +206,17 @@ func (k *keeper) servers() []raft.Server {
 func (k *keeper) leads() bool {
 	r := k.running.Load()
 	return r != nil && r.State() == raft.Leader
+}
+
+// abandon ends what belongs to a raft that did not start.
+func (k *keeper) abandon() {
+	k.cancel()
+	if k.layer != nil {
+		_ = k.layer.Close()
+	}
+	if k.trans != nil {
+		_ = k.trans.Close() // ends what listens
+	}
 }
 
 // stop ends raft and everything that belongs to it.

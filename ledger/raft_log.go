@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -16,8 +17,13 @@ import (
 // of entries is one transaction, hence one sync for all of them. raft-boltdb does
 // the same but does not build with the metrics library that raft v1.8 needs.
 //
-// It implements raft.LogStore and raft.StableStore.
-type diskLog struct{ db *bbolt.DB }
+// It implements raft.LogStore and raft.StableStore. The first failure of the disk ends
+// it: see give.
+type diskLog struct {
+	db     *bbolt.DB
+	path   string
+	ailing ailing
+}
 
 var (
 	bucketLog    = []byte("log")
@@ -32,9 +38,14 @@ const openWait = 2 * time.Second
 
 const logFile = "raft.db"
 
-func openLog(dir string) (*diskLog, error) {
+func openLog(dir string) (l *diskLog, err error) {
 	path := filepath.Join(dir, logFile)
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: openWait, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
+	defer func() { err = caught(err, recover()) }()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	if err := verify(path); err != nil {
+		return nil, err
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: openWait, FreelistType: bbolt.FreelistMapType})
 	if err != nil {
 		return nil, fmt.Errorf("ledger: cannot open %s; is another agent running on this state directory, or is the disk full? %w", path, err)
 	}
@@ -46,7 +57,7 @@ func openLog(dir string) (*diskLog, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("ledger: cannot write %s: %w", path, err), db.Close())
 	}
-	return &diskLog{db}, nil
+	return &diskLog{db: db, path: path}, nil
 }
 
 // hasLog reports whether a keeper's log was ever begun in a directory.
@@ -55,7 +66,13 @@ func hasLog(dir string) bool {
 	return err == nil
 }
 
-func (l *diskLog) close() error { return l.db.Close() }
+// close leaves a file with bad pages open: bbolt would wait for itself.
+func (l *diskLog) close() error {
+	if errors.Is(l.ailing.err(), errBadPages) {
+		return nil
+	}
+	return l.db.Close()
+}
 
 func logKey(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
 
@@ -66,10 +83,9 @@ func (l *diskLog) FirstIndex() (uint64, error) { return l.edgeIndex((*bbolt.Curs
 func (l *diskLog) LastIndex() (uint64, error) { return l.edgeIndex((*bbolt.Cursor).Last) }
 
 func (l *diskLog) edgeIndex(end func(*bbolt.Cursor) ([]byte, []byte)) (index uint64, err error) {
-	err = l.db.View(func(tx *bbolt.Tx) error {
-		if k, _ := end(tx.Bucket(bucketLog).Cursor()); len(k) == 8 {
-			index = binary.BigEndian.Uint64(k)
-		}
+	err = l.view(func(tx *bbolt.Tx) error {
+		k, _ := end(tx.Bucket(bucketLog).Cursor())
+		index = indexOf(k)
 		return nil
 	})
 	return index, err
@@ -77,10 +93,10 @@ func (l *diskLog) edgeIndex(end func(*bbolt.Cursor) ([]byte, []byte)) (index uin
 
 // GetLog implements raft.LogStore.
 func (l *diskLog) GetLog(index uint64, out *raft.Log) error {
-	return l.db.View(func(tx *bbolt.Tx) error {
+	return l.view(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketLog).Get(logKey(index))
 		if b == nil {
-			return raft.ErrLogNotFound
+			return missing(tx.Bucket(bucketLog).Cursor(), index)
 		}
 		entry, err := decodeEntry(b)
 		if err != nil {
@@ -92,12 +108,22 @@ func (l *diskLog) GetLog(index uint64, out *raft.Log) error {
 	})
 }
 
+// missing tells an entry that was dropped or never came from one that got lost.
+func missing(c *bbolt.Cursor, index uint64) error {
+	first, _ := c.First()
+	last, _ := c.Last()
+	if indexOf(first) < index && index < indexOf(last) {
+		return fmt.Errorf("ledger: log entry %d is missing: %w", index, errMalformed)
+	}
+	return raft.ErrLogNotFound
+}
+
 // StoreLog implements raft.LogStore.
 func (l *diskLog) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
 
 // StoreLogs implements raft.LogStore: all of them or none, on disk at return.
 func (l *diskLog) StoreLogs(entries []*raft.Log) error {
-	return l.db.Update(func(tx *bbolt.Tx) error {
+	return l.update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketLog)
 		b.FillPercent = 0.9 // keys only grow
 		for _, e := range entries {
@@ -111,7 +137,7 @@ func (l *diskLog) StoreLogs(entries []*raft.Log) error {
 
 // DeleteRange implements raft.LogStore; both ends are included.
 func (l *diskLog) DeleteRange(low, high uint64) error {
-	return l.db.Update(func(tx *bbolt.Tx) error {
+	return l.update(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucketLog).Cursor()
 		for k, _ := c.Seek(logKey(low)); len(k) == 8 && binary.BigEndian.Uint64(k) <= high; k, _ = c.Next() {
 			if err := c.Delete(); err != nil {
@@ -124,12 +150,12 @@ func (l *diskLog) DeleteRange(low, high uint64) error {
 
 // Set implements raft.StableStore.
 func (l *diskLog) Set(key, value []byte) error {
-	return l.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketStable).Put(key, value) })
+	return l.update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketStable).Put(key, value) })
 }
 
 // Get implements raft.StableStore.
 func (l *diskLog) Get(key []byte) (value []byte, err error) {
-	err = l.db.View(func(tx *bbolt.Tx) error {
+	err = l.view(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketStable).Get(key)
 		if b == nil {
 			return errNotFound

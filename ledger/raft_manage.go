@@ -19,12 +19,13 @@ const (
 	surveyEvery  = 10  // of those rounds: also ask the keepers that seem well
 	removeEvery  = 120 // of those rounds: also look for hosts to remove
 	surveyWait   = time.Second
+	inviteAgain  = 30 * time.Second
 	lagTolerated = 8 // entries that a non-voter may be behind and vote
 )
 
 // manage keeps the set of keepers as seating says, while this keeper leads.
 func (l *Ledger) manage(ctx context.Context, k *keeper) {
-	watch := &watcher{dead: map[netmap.HostID]time.Time{}}
+	watch := &watcher{dead: map[netmap.HostID]time.Time{}, refused: map[netmap.HostID]time.Time{}}
 	for round := 0; pause(ctx, manageEvery); round++ {
 		if err := k.machine.facts().halted; err != nil {
 			k.raft.Shutdown() // a future; stop waits for it
@@ -43,10 +44,11 @@ func (l *Ledger) manage(ctx context.Context, k *keeper) {
 	}
 }
 
-// watcher remembers since when keepers have been dead.
+// watcher remembers since when keepers have been dead, and who would not be one.
 type watcher struct {
-	dead map[netmap.HostID]time.Time
-	said move
+	dead    map[netmap.HostID]time.Time
+	refused map[netmap.HostID]time.Time
+	said    move
 }
 
 // tend makes one change to the set of keepers if one is due.
@@ -68,7 +70,11 @@ func (l *Ledger) tend(ctx context.Context, k *keeper, watch *watcher, survey boo
 		l.log.Info("ledger: changing the keepers", "change", string(m.Kind), "host", m.ID.Short(), "addr", m.Addr.String())
 		watch.said = m
 	}
-	return l.carryOut(ctx, k, m)
+	err := l.carryOut(ctx, k, m)
+	if m.Kind == moveInvite && errors.Is(err, &netmap.Refusal{Kind: netmap.Busy}) {
+		watch.refused[m.ID] = time.Now()
+	}
+	return err
 }
 
 // observe gathers what the choice of keepers depends on.
@@ -83,14 +89,14 @@ func (l *Ledger) observe(k *keeper, watch *watcher) seating {
 		s.Addrs[m.ID], alive[m.ID] = m.Addr, m.Alive
 	}
 	for id, index := range f.admitted {
-		s.Hosts = append(s.Hosts, candidate{ID: id, Addr: s.Addrs[id], Index: index, Alive: alive[id]})
+		s.Hosts = append(s.Hosts, candidate{ID: id, Addr: s.Addrs[id], Index: index, Alive: alive[id], Refused: watch.refusedLately(id)})
 	}
 	now := time.Now()
 	for _, p := range k.peers() {
 		if _, admitted := f.admitted[p.ID]; !admitted && !f.removed[p.ID] {
 			s.Admitted++ // one of the first keepers, about to be
 		}
-		seat := seat{ID: p.ID, Addr: p.Addr, Voter: p.Voter}
+		seat := seat{ID: p.ID, Addr: p.Addr, Voter: p.Voter, Refused: watch.refusedLately(p.ID)}
 		if alive[p.ID] {
 			delete(watch.dead, p.ID)
 		} else {
@@ -102,6 +108,13 @@ func (l *Ledger) observe(k *keeper, watch *watcher) seating {
 		s.Seats = append(s.Seats, seat)
 	}
 	return s
+}
+
+// refusedLately reports whether a host with a full disk said no when it was invited
+// and is to be left alone.
+func (w *watcher) refusedLately(id netmap.HostID) bool {
+	at, ever := w.refused[id]
+	return ever && time.Since(at) < inviteAgain
 }
 
 // survey asks the keepers how they are, and tells hosts that think they are

@@ -145,6 +145,9 @@ func (l *Ledger) handleJoin(_ context.Context, from netip.AddrPort, body []byte)
 	case known != i.Cluster:
 		return nil, netmap.Refuse(netmap.Foreign, "this host belongs to cluster %s, not to %s", known, i.Cluster)
 	}
+	if err := l.makeWay(); err != nil {
+		return nil, err
+	}
 	if err := l.keep(i.Cluster, nil); err != nil {
 		return nil, err
 	}

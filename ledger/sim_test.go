@@ -45,7 +45,7 @@ type simHost struct {
 
 	port   *underlay.Port
 	ledger *ledger.Ledger
-	log    bytes.Buffer
+	log    lines
 
 	mu       sync.Mutex
 	at       netip.AddrPort
@@ -55,6 +55,24 @@ type simHost struct {
 	index    uint64
 	facts    map[netmap.Key]any
 	disorder error
+}
+
+// lines are a log that may be read while it is written.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func hostID(n int) netmap.HostID { return netmap.HostID{byte(n), 0xbb} }
@@ -83,6 +101,8 @@ func (s *sim) port() uint16 {
 	}
 	return port
 }
+
+func (s *sim) dirOf(n int) string { return filepath.Join(s.dir, fmt.Sprint(n)) }
 
 func (h *simHost) network() underlay.Network {
 	if h.sim.net == nil {
@@ -132,9 +152,9 @@ func (h *simHost) start() {
 	}
 	l, err := ledger.Open(ledger.Config{
 		Self: hostID(h.n), Start: h.starts, Nonce: h.nonce, Name: fmt.Sprintf("host-%d", h.n), Addr: h.at,
-		Cluster: cluster, Dir: filepath.Join(h.sim.dir, fmt.Sprint(h.n)), Underlay: p, Members: h.members, OnChange: h.onChange, Log: log,
+		Cluster: cluster, Dir: h.sim.dirOf(h.n), Underlay: p, Members: h.members, OnChange: h.onChange, Log: log,
 		RemoveAfter: h.sim.removeAfter,
-		OnKeeper:    func(on bool) { h.mu.Lock(); h.keeper = on; h.mu.Unlock() },
+		OnKeeper:    h.onKeeper,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -142,6 +162,16 @@ func (h *simHost) start() {
 	h.mu.Lock()
 	h.ledger = l
 	h.mu.Unlock()
+}
+
+// onKeeper: a keeper that begins anew tells everything anew.
+func (h *simHost) onKeeper(on bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.keeper = on
+	if !on {
+		h.index = 0
+	}
 }
 
 // keeps reports whether the host was told that it is a keeper.

@@ -31,6 +31,9 @@ type Status struct {
 func (l *Ledger) Status() Status {
 	l.mu.Lock()
 	s := Status{Cluster: l.cluster, Role: "none", Leader: l.leader.ID}
+	if l.ailment != nil {
+		s.Problem = ailmentText(l.ailment, l.cfg.Dir)
+	}
 	k, known := l.keeper, slices.Clone(l.known)
 	l.mu.Unlock()
 	if k == nil {
