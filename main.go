@@ -233,10 +233,27 @@ func rangeCommand() *cobra.Command {
 			return err
 		},
 	}
-	add.Flags().StringVar(&socket, "socket", status.SocketPath, "the agent's own socket")
 	cmd := &cobra.Command{Use: "range", Short: "manage the ranges that networks without --subnet come from"}
-	cmd.AddCommand(add)
+	cmd.PersistentFlags().StringVar(&socket, "socket", status.SocketPath, "the agent's own socket")
+	cmd.AddCommand(add, rangeListCommand(&socket))
 	return cmd
+}
+
+func rangeListCommand(socket *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "ls",
+		Short: "list the ranges in the order in which they are used",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
+			defer cancel()
+			r, err := status.Fetch(ctx, *socket)
+			if err != nil {
+				return err
+			}
+			return status.Ranges(cmd.OutOrStdout(), r)
+		},
+	}
 }
 
 func cleanupCommand() *cobra.Command {

@@ -73,8 +73,8 @@ func (t *step) found(f *Found) *netmap.Refusal {
 		}
 	}
 	t.cluster, t.generation, t.ranges = f.Cluster, 1, ranges
-	for _, r := range ranges {
-		t.set(netmap.Range{Prefix: r})
+	for i, r := range ranges {
+		t.set(netmap.Range{Prefix: r, Order: i})
 	}
 	return nil
 }
@@ -97,7 +97,7 @@ func (t *step) addRange(a *AddRange) *netmap.Refusal {
 		return refusal
 	}
 	t.ranges = append(slices.Clip(t.ranges), a.Range)
-	t.set(netmap.Range{Prefix: a.Range})
+	t.set(netmap.Range{Prefix: a.Range, Order: len(t.ranges) - 1})
 	return nil
 }
 

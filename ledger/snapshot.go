@@ -98,8 +98,8 @@ func (s *State) Changes() []netmap.Change {
 		key, _ := netmap.KeyOf(noun)
 		t.changes = append(t.changes, netmap.Change{Key: key, Value: noun})
 	}
-	for _, r := range s.ranges {
-		add(netmap.Range{Prefix: r})
+	for i, r := range s.ranges {
+		add(netmap.Range{Prefix: r, Order: i})
 	}
 	for _, h := range s.sortedHosts() {
 		add(h.HostEntry)

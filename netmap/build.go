@@ -68,7 +68,9 @@ func (v *View) sortDecided() {
 	slices.SortFunc(v.Subnets, func(a, b Subnet) int { return comparePrefix(a.Prefix, b.Prefix) })
 	slices.SortFunc(v.Blocks, func(a, b Block) int { return comparePrefix(a.Prefix, b.Prefix) })
 	slices.SortFunc(v.Claims, func(a, b Claim) int { return a.Addr.Compare(b.Addr) })
-	slices.SortFunc(v.Ranges, func(a, b Range) int { return comparePrefix(a.Prefix, b.Prefix) })
+	slices.SortFunc(v.Ranges, func(a, b Range) int {
+		return cmp.Or(cmp.Compare(a.Order, b.Order), comparePrefix(a.Prefix, b.Prefix))
+	})
 }
 
 func comparePrefix(a, b netip.Prefix) int {

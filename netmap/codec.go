@@ -63,6 +63,8 @@ func appendNoun(b []byte, noun any) []byte {
 		return appendGrant(b, n.Subnet, n.Owner, n.Epoch)
 	case Claim:
 		return appendGrant(b, n.Subnet, n.Owner, n.Epoch)
+	case Range:
+		return appendUvarint(b, uint64(n.Order))
 	}
 	return b
 }

@@ -57,7 +57,7 @@ func nouns() map[string]Change {
 		"subnet bare": at(Subnet{Prefix: prefix("fd00::/64"), BlockBits: 80}),
 		"block":       at(Block{Prefix: prefix("10.32.0.64/26"), Subnet: prefix("10.32.0.0/20"), Owner: hostID(2), Epoch: 1 << 40}),
 		"claim":       at(Claim{Addr: addr("fd00::5"), Subnet: prefix("fd00::/64"), Owner: hostID(2), Epoch: 3}),
-		"range":       at(Range{Prefix: prefix("0.0.0.0/0")}),
+		"range":       at(Range{Prefix: prefix("0.0.0.0/0"), Order: 2}),
 	}
 }
 
@@ -118,7 +118,7 @@ func TestEncodeRefuses(t *testing.T) {
 		"a long name":           {NetworkKey(4), Network{ID: 4, Name: strings.Repeat("n", maxString+1)}},
 		"a negative MTU":        {NetworkKey(4), Network{ID: 4, MTU: -1}},
 		"too many options":      {NetworkKey(4), Network{ID: 4, DockerOptions: many}},
-		"an unmasked prefix":    {RangeKey(prefix("10.0.0.1/8")), Range{prefix("10.0.0.1/8")}},
+		"an unmasked prefix":    {RangeKey(prefix("10.0.0.1/8")), Range{Prefix: prefix("10.0.0.1/8")}},
 		"a v6 address as v4":    {EndpointKey("e"), Endpoint{ID: "e", V4: addr("fd00::1")}},
 		"a long id":             {EndpointKey(EndpointID(strings.Repeat("e", 200))), Endpoint{ID: EndpointID(strings.Repeat("e", 200))}},
 	} {
@@ -360,5 +360,21 @@ func TestNoiseNeverPanics(t *testing.T) {
 			_, _ = m.Apply(b)
 			_ = m.View()
 		}
+	}
+}
+
+// TestARangeOfAnOlderVersionHasNoOrder, and is read all the same.
+func TestARangeOfAnOlderVersionHasNoOrder(t *testing.T) {
+	key := RangeKey(prefix("10.32.0.0/12"))
+	if got, err := Decode(key, nil); err != nil || got != (Range{Prefix: prefix("10.32.0.0/12")}) {
+		t.Errorf("read as %v, %v", got, err)
+	}
+	want := Range{Prefix: prefix("10.32.0.0/12"), Order: 3}
+	raw, err := Encode(key, want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Decode(key, raw); err != nil || got != want {
+		t.Errorf("read as %v, %v, want %v", got, err, want)
 	}
 }

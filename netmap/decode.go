@@ -8,6 +8,9 @@ import (
 // maxMTU bounds an MTU and a prefix length in records; no device has more.
 const maxMTU = 1 << 20
 
+// maxRanges bounds the order of a range.
+const maxRanges = 1 << 20
+
 // Decode reads the value of a record. A kind that this version does not know
 // gives nil and no error: the record is carried as it is. Bytes after the last
 // known field are left alone, so that a newer version may add fields. The error
@@ -55,7 +58,7 @@ func decodeNoun(kind Kind, id, v *reader) any {
 		subnet, owner, epoch := v.grant()
 		return Claim{Addr: id.addr(), Subnet: subnet, Owner: owner, Epoch: epoch}
 	case KindRange:
-		return Range{Prefix: id.prefix()}
+		return v.addressRange(id.prefix())
 	}
 	return nil
 }
@@ -118,6 +121,15 @@ func (r *reader) subnet(p netip.Prefix) Subnet {
 	}
 	s.Range = r.prefix()
 	return s
+}
+
+// addressRange has no order where an older version wrote it.
+func (r *reader) addressRange(p netip.Prefix) Range {
+	out := Range{Prefix: p}
+	if len(r.b) > 0 {
+		out.Order = r.count(maxRanges)
+	}
+	return out
 }
 
 func (r *reader) grant() (subnet netip.Prefix, owner HostID, epoch uint64) {

@@ -81,4 +81,5 @@ type Claim struct {
 // without --subnet.
 type Range struct {
 	Prefix netip.Prefix `json:"prefix"`
+	Order  int          `json:"order"` // they are used in this order
 }

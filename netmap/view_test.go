@@ -70,7 +70,7 @@ func TestViewAnswersQuestions(t *testing.T) {
 	clm := Claim{Addr: addr("10.32.0.9"), Subnet: sub.Prefix, Owner: hostID(2), Epoch: 8}
 	decide(t, m, 0, 9, entryOf(hostID(2), false), entryOf(hostID(1), false), Change{NetworkKey(5), net},
 		Change{SubnetKey(sub.Prefix), sub}, Change{BlockKey(blk.Prefix), blk}, Change{ClaimKey(clm.Addr), clm},
-		Change{RangeKey(prefix("10.32.0.0/12")), Range{prefix("10.32.0.0/12")}})
+		Change{RangeKey(prefix("10.32.0.0/12")), Range{Prefix: prefix("10.32.0.0/12")}})
 	say(t, m, hostID(1), 1, endpoint(1, "10.32.0.3"))
 	v := m.View()
 	if h, ok := v.Host(hostID(2)); !ok || h.Entry.Index != 2 {

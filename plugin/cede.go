@@ -27,7 +27,7 @@ func (a *Agent) askOwner(ctx context.Context, id netmap.HostID, q cedeQuestion) 
 	q.Owner = id
 	owner := a.underlayOf(view, id)
 	if !owner.IsValid() {
-		return netmap.Claim{}, a.nameHolder(q.Addr, netmap.Refuse(netmap.Busy, "address %s belongs to host %s, which was not heard of; wait until it is back or choose another --ip", q.Addr, id.Short()))
+		return netmap.Claim{}, a.ownerIsAway(view, id, q.Addr, "was not heard of")
 	}
 	body, err := json.Marshal(q)
 	if err != nil {
@@ -39,13 +39,24 @@ func (a *Agent) askOwner(ctx context.Context, id netmap.HostID, q cedeQuestion) 
 	case errors.As(err, &refusal):
 		return netmap.Claim{}, a.nameHolder(q.Addr, netmap.Refuse(refusal.Kind, "host %s keeps the address: %s", hostName(view, id), refusal.Text))
 	case err != nil:
-		return netmap.Claim{}, a.nameHolder(q.Addr, netmap.Refuse(netmap.Busy, "address %s belongs to host %s, which does not answer (%v); wait until it is back or choose another --ip", q.Addr, hostName(view, id), err))
+		return netmap.Claim{}, a.ownerIsAway(view, id, q.Addr, fmt.Sprintf("does not answer (%v)", err))
 	}
 	var c netmap.Claim
 	if err := json.Unmarshal(answer, &c); err != nil {
 		return netmap.Claim{}, fmt.Errorf("plugin: host %s ceded %s unreadably: %w", hostName(view, id), q.Addr, err)
 	}
 	return c, nil
+}
+
+// ownerIsAway says that an address belongs to a host that cannot be asked, and who
+// has it there as far as the facts tell.
+func (a *Agent) ownerIsAway(view *netmap.View, id netmap.HostID, addr netip.Addr, how string) error {
+	kind, owner := netmap.Busy, "belongs to"
+	if e, ok := a.heldElsewhere(view, addr); ok {
+		kind, owner = netmap.Held, fmt.Sprintf("is held by %s on", endpointName(e.Endpoint))
+	}
+	name := hostName(view, id)
+	return netmap.Refuse(kind, "address %s %s host %s, which %s; wait until it is back or choose another --ip; if the host is gone for good, remove it (weft host rm %s)", addr, owner, name, how, name)
 }
 
 // underlayOf is where a host is reached: by its own word, or, before its facts have

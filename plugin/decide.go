@@ -111,16 +111,25 @@ func (a *Agent) Unclaim(ctx context.Context, c netmap.Claim) error {
 }
 
 // nameHolder puts the container that holds an address into the error, where the
-// facts know it. An endpoint of this host that another identity announces is none: this
-// host had that identity before, or has a copy.
+// facts know it.
 func (a *Agent) nameHolder(addr netip.Addr, err error) error {
 	view := a.gossip.View()
-	for _, e := range view.Endpoints {
-		if _, mine := a.driver.Endpoint(e.ID); !mine && (e.V4 == addr || e.V6 == addr) {
-			return netmap.Refuse(netmap.Held, "address %s is held by %s on host %s; choose another --ip, or stop that container", addr, endpointName(e.Endpoint), hostName(view, e.Host))
-		}
+	if e, ok := a.heldElsewhere(view, addr); ok {
+		return netmap.Refuse(netmap.Held, "address %s is held by %s on host %s; choose another --ip, or stop that container", addr, endpointName(e.Endpoint), hostName(view, e.Host))
 	}
 	return err
+}
+
+// heldElsewhere is the endpoint that holds an address by the facts. An endpoint of
+// this host that another identity announces is none: this host had that identity
+// before, or has a copy.
+func (a *Agent) heldElsewhere(view *netmap.View, addr netip.Addr) (netmap.EndpointView, bool) {
+	for _, e := range view.Endpoints {
+		if _, mine := a.driver.Endpoint(e.ID); !mine && (e.V4 == addr || e.V6 == addr) {
+			return e, true
+		}
+	}
+	return netmap.EndpointView{}, false
 }
 
 func endpointName(e netmap.Endpoint) string {

@@ -18,7 +18,7 @@ func (a *Agent) Report() *status.Report {
 	view := a.gossip.View()
 	r := &status.Report{
 		Version: a.cfg.Version, Cluster: a.store.Cluster(), Self: a.self, Name: a.fact.Name, State: a.state(),
-		Hosts: a.hosts(view), Networks: a.networks(view), At: time.Now(),
+		Hosts: a.hosts(view), Ranges: rangesInUse(view), Networks: a.networks(view), At: time.Now(),
 	}
 	l := a.ledger.Status()
 	r.Ledger = status.Ledger{Role: l.Role, Leader: l.Leader, Decided: view.Decided}
@@ -92,7 +92,9 @@ func (a *Agent) networks(view *netmap.View) []status.Network {
 			s.MTU = datapath.DeviceOf(view, a.self, n, local).PortMTU
 		}
 		for _, p := range n.Subnets {
-			s.Subnets = append(s.Subnets, subnetOf(view, p, used))
+			subnet := subnetOf(view, p, used)
+			subnet.Shares = a.shares(view, p)
+			s.Subnets = append(s.Subnets, subnet)
 		}
 		for _, e := range view.Endpoints {
 			if e.Network == n.ID {

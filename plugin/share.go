@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/status"
 )
 
 // share is what one host has of a subnet, as far as the facts tell. They tell of an
@@ -100,4 +101,39 @@ func last(p netip.Prefix) netip.Addr {
 // byFree puts the hosts with most free addresses first.
 func byFree(a, b share) int {
 	return cmp.Or(cmp.Compare(b.Free, a.Free), slices.Compare(a.Host[:], b.Host[:]))
+}
+
+// shares are those of a subnet for the report, this host's own by its own books.
+func (a *Agent) shares(view *netmap.View, subnet netip.Prefix) []status.Share {
+	out := []status.Share{}
+	for _, s := range shares(view, subnet, subnet) {
+		out = append(out, status.Share{Host: s.Host, Blocks: s.Blocks, Claims: s.Claims, Used: s.Used, Free: s.Free})
+	}
+	for _, p := range a.ipam.Inventory() {
+		if p.Subnet.Prefix != subnet || len(p.Blocks)+len(p.Claims) == 0 {
+			continue
+		}
+		own := status.Share{Host: a.self, Blocks: len(p.Blocks), Claims: len(p.Claims), Used: uint64(len(p.Held)), Free: p.Free}
+		i := slices.IndexFunc(out, func(s status.Share) bool { return s.Host == a.self })
+		if i < 0 {
+			return append(out, own)
+		}
+		out[i] = own
+	}
+	return out
+}
+
+// rangesInUse are the ranges and how many subnets lie in each.
+func rangesInUse(view *netmap.View) []status.RangeUse {
+	out := []status.RangeUse{}
+	for _, r := range view.Ranges {
+		u := status.RangeUse{Prefix: r.Prefix}
+		for _, s := range view.Subnets {
+			if r.Prefix.Overlaps(s.Prefix) {
+				u.Subnets++
+			}
+		}
+		out = append(out, u)
+	}
+	return out
 }

@@ -21,6 +21,7 @@ type Report struct {
 	Problems []string         `json:"problems"` // what needs the operator, one sentence each
 	Hosts    []Host           `json:"hosts"`
 	Ledger   Ledger           `json:"ledger"`
+	Ranges   []RangeUse       `json:"ranges"` // in the order in which they are used
 	Networks []Network        `json:"networks"`
 	Datapath Datapath         `json:"datapath"`
 	At       time.Time        `json:"at"`
@@ -45,6 +46,12 @@ type Ledger struct {
 	Decided uint64          `json:"decided"` // raft index that this host's facts have reached
 }
 
+// RangeUse is a range that networks without --subnet come from.
+type RangeUse struct {
+	Prefix  netip.Prefix `json:"prefix"`
+	Subnets int          `json:"subnets"` // that lie in it
+}
+
 // Network is one network with its address space and who is on it.
 type Network struct {
 	ID        netmap.NetworkID `json:"id"`
@@ -62,6 +69,17 @@ type Subnet struct {
 	Gateway netip.Addr   `json:"gateway"`
 	Blocks  []Block      `json:"blocks"`
 	Claims  []Claim      `json:"claims,omitempty"`
+	Shares  []Share      `json:"shares"` // of each host that has something of it
+}
+
+// Share is what one host has of a subnet. For this host it is exact, for another it
+// is what the facts tell: an address counts as used once a container has it.
+type Share struct {
+	Host   netmap.HostID `json:"host"`
+	Blocks int           `json:"blocks"`
+	Claims int           `json:"claims"` // addresses granted one by one
+	Used   uint64        `json:"used"`
+	Free   uint64        `json:"free"` // addresses that it could hand out; at most some 2^62
 }
 
 // Block is one block and its owner; Used is known for this host's own blocks.

@@ -26,11 +26,13 @@ func sample() *status.Report {
 			{ID: b, Name: "host2", Underlay: netip.MustParseAddrPort("[fd99::2]:7950"), State: "unreachable"},
 		},
 		Ledger: status.Ledger{Role: "leader", Leader: a, Keepers: []netmap.HostID{a}, Decided: 12},
+		Ranges: []status.RangeUse{{Prefix: netip.MustParsePrefix("10.32.0.0/12"), Subnets: 1}, {Prefix: netip.MustParsePrefix("fd00:1::/48")}},
 		Networks: []status.Network{{
 			ID: 7, Name: "overlay", VNI: netmap.FirstVNI, MTU: 1450, Retired: true,
 			Subnets: []status.Subnet{{
 				Prefix: netip.MustParsePrefix("10.32.0.0/20"), Gateway: netip.MustParseAddr("10.32.0.1"),
 				Blocks: []status.Block{{Prefix: netip.MustParsePrefix("10.32.0.0/26"), Owner: a, Used: &used}, {Prefix: netip.MustParsePrefix("10.32.0.64/26"), Owner: b}},
+				Shares: []status.Share{{Host: a, Blocks: 1, Used: 1, Free: 61}, {Host: b, Blocks: 1, Claims: 1, Used: 1, Free: 64}},
 				Claims: []status.Claim{{Addr: netip.MustParseAddr("10.32.3.3"), Owner: b}},
 			}},
 			Endpoints: []status.Endpoint{{ID: "0123456789abcdef", Name: "web", Host: b, V4: netip.MustParseAddr("10.32.0.66"), MAC: netmap.MACOf(netip.MustParseAddr("10.32.0.66"))}},
@@ -41,6 +43,7 @@ func sample() *status.Report {
 const sampleText = `weft 0.1.0 on host1 (a1000000)
 cluster  c3000000000000000000000000000000  ready
 ledger   leader                            keepers host1, leader host1, decided 12
+ranges   10.32.0.0/12 (1 used), then fd00:1::/48 (0 used)
 PROBLEM  keeper host2 does not answer
 
 HOST   ID        UNDERLAY        STATE        KEEPER  VERSION
@@ -49,6 +52,8 @@ host2  b2000000  [fd99::2]:7950  unreachable
 
 NETWORK overlay        vni 1048576  id 7  removed by a user, goes with its last container
   subnet 10.32.0.0/20  gateway 10.32.0.1
+  share                host1  1 used, 61 free, blocks 1, single 0
+  share                host2  1 used, 64 free, blocks 1, single 1
   block 10.32.0.0/26   host1  1 used
   block 10.32.0.64/26  host2  
   address 10.32.3.3    host2
@@ -69,6 +74,20 @@ func TestTextIsForPeople(t *testing.T) {
 type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("pipe closed") }
+
+func TestRangesAreListedInTheirOrder(t *testing.T) {
+	var b strings.Builder
+	if err := status.Ranges(&b, sample()); err != nil {
+		t.Fatal(err)
+	}
+	want := "RANGE         SUBNETS\n10.32.0.0/12  1\nfd00:1::/48   0\n"
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Errorf("text (-want +got):\n%s", diff)
+	}
+	if err := status.Ranges(brokenWriter{}, sample()); err == nil {
+		t.Error("no error from a writer that fails")
+	}
+}
 
 func TestTextTellsThatItsWriterFailed(t *testing.T) {
 	if err := status.Text(brokenWriter{}, sample()); err == nil {

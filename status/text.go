@@ -44,6 +44,9 @@ func (p *printer) head() {
 		names = append(names, p.r.HostName(k))
 	}
 	p.f("ledger\t%s\tkeepers %s, leader %s, decided %d\n", r.Ledger.Role, orNone(names), r.HostName(r.Ledger.Leader), r.Ledger.Decided)
+	if len(r.Ranges) > 0 {
+		p.f("ranges\t%s\n", strings.Join(rangeWords(r.Ranges), ", then "))
+	}
 	if r.Datapath.Error != "" {
 		p.f("datapath\tfailing\t%s\n", r.Datapath.Error)
 	}
@@ -67,6 +70,9 @@ func (p *printer) network(n Network) {
 	p.f("\nNETWORK %s\tvni %d\tid %d%s\n", orDash(n.Name), n.VNI, n.ID, retired)
 	for _, s := range n.Subnets {
 		p.f("  subnet %s\tgateway %s\n", s.Prefix, addrText(s.Gateway))
+		for _, h := range s.Shares {
+			p.f("  share\t%s\t%d used, %d free, blocks %d, single %d\n", p.r.HostName(h.Host), h.Used, h.Free, h.Blocks, h.Claims)
+		}
 		for _, b := range s.Blocks {
 			used := ""
 			if b.Used != nil {
@@ -85,6 +91,27 @@ func (p *printer) network(n Network) {
 	for _, e := range n.Endpoints {
 		p.f("  %s\t%s\t%s\t%s\n", addrs(e), p.r.HostName(e.Host), endpointName(e), e.MAC)
 	}
+}
+
+func rangeWords(ranges []RangeUse) []string {
+	out := make([]string, 0, len(ranges))
+	for _, u := range ranges {
+		out = append(out, fmt.Sprintf("%s (%d used)", u.Prefix, u.Subnets))
+	}
+	return out
+}
+
+// Ranges writes the ranges for people, in the order in which they are used.
+func Ranges(w io.Writer, r *Report) error {
+	p := &printer{w: tabwriter.NewWriter(w, 2, 8, 2, ' ', 0), r: r}
+	p.f("RANGE\tSUBNETS\n")
+	for _, u := range r.Ranges {
+		p.f("%s\t%d\n", u.Prefix, u.Subnets)
+	}
+	if p.err != nil {
+		return fmt.Errorf("status: %w", p.err)
+	}
+	return p.w.Flush()
 }
 
 func clusterName(r *Report) string {
