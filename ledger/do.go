@@ -93,14 +93,15 @@ func (l *Ledger) decide(ctx context.Context, cmd Command) (Reply, error) {
 
 // round asks each host that may lead or know who does, the likeliest first.
 func (l *Ledger) round(ctx context.Context, cmd Command, failures map[netmap.HostID]string) (Reply, bool, error) {
-	tried := map[netmap.HostID]bool{}
+	tried := map[Peer]bool{}
 	for queue := l.likely(); len(queue) > 0 && ctx.Err() == nil && l.ctx.Err() == nil; {
 		to := queue[0]
 		queue = queue[1:]
-		if tried[to.ID] {
+		to.Voter = false
+		if tried[to] {
 			continue
 		}
-		tried[to.ID] = true
+		tried[to] = true
 		o, err := l.ask(ctx, to, cmd)
 		var refusal *netmap.Refusal
 		switch {
@@ -122,13 +123,24 @@ func (l *Ledger) round(ctx context.Context, cmd Command, failures map[netmap.Hos
 		l.learn(o)
 		if !o.Leader.ID.IsZero() {
 			failures[to.ID] = "is not the leader"
-			queue = append([]Peer{{ID: o.Leader.ID, Addr: l.current(o.Leader)}}, queue...)
+			queue = append(l.places(o.Leader), queue...)
 		}
 		for _, p := range o.Keepers {
 			queue = append(queue, Peer{ID: p.ID, Addr: l.current(p)})
 		}
 	}
 	return Reply{}, false, nil
+}
+
+// places are where a peer may be: where it is by the gossip, and where it was said to
+// be. They differ when it moved, and when a copy of it runs elsewhere: of the two
+// machines the one that leads must be found, even by the other.
+func (l *Ledger) places(p Peer) []Peer {
+	now := Peer{ID: p.ID, Addr: l.current(p)}
+	if p.Addr == now.Addr || !p.Addr.IsValid() {
+		return []Peer{now}
+	}
+	return []Peer{now, {ID: p.ID, Addr: p.Addr}}
 }
 
 // current is where a peer is now, else where it was said to be.
@@ -150,7 +162,7 @@ func (l *Ledger) likely() []Peer {
 		out = append(out, Peer{ID: l.cfg.Self})
 	}
 	if !leader.ID.IsZero() {
-		out = append(out, Peer{ID: leader.ID, Addr: l.current(leader)})
+		out = append(out, l.places(leader)...)
 	}
 	members := slices.Clone(l.cfg.Members())
 	rank := func(m Member) int {
@@ -184,7 +196,7 @@ func (l *Ledger) likely() []Peer {
 func (l *Ledger) ask(ctx context.Context, to Peer, cmd Command) (outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
-	if to.ID == l.cfg.Self {
+	if to.ID == l.cfg.Self && (!to.Addr.IsValid() || to.Addr == l.cfg.Addr) {
 		return l.local(ctx, cmd)
 	}
 	b, err := EncodeCommand(cmd)

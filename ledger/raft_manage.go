@@ -168,7 +168,7 @@ func (l *Ledger) carryOut(ctx context.Context, k *keeper, m move) error {
 	var f raft.IndexFuture
 	switch {
 	case m.Kind == moveInvite:
-		if err := l.invite(ctx, m.Addr, k); err != nil {
+		if err := l.invite(ctx, m.ID, m.Addr, k); err != nil {
 			return fmt.Errorf("host %s does not become a keeper: %w", m.ID.Short(), err)
 		}
 		f = k.raft.AddNonvoter(id, addr, 0, membershipWait)

@@ -190,13 +190,9 @@ func (l *Ledger) askStanding(ctx context.Context, at netip.AddrPort) (standing, 
 	return decode[standing](b, maxReply)
 }
 
-func (l *Ledger) invite(ctx context.Context, at netip.AddrPort, k *keeper) error {
-	host := netmap.HostID{}
-	for _, m := range l.cfg.Members() {
-		if m.Addr == at {
-			host = m.ID
-		}
-	}
+// invite says who is meant: at the address of a host that was removed its successor
+// may be by now.
+func (l *Ledger) invite(ctx context.Context, host netmap.HostID, at netip.AddrPort, k *keeper) error {
 	return l.tell(ctx, at, requestJoin, host, k)
 }
 
