@@ -136,7 +136,7 @@ func (p *Pool) withheld(area netip.Prefix) (n uint64) {
 	}
 	for a := range set {
 		m := p.marks[a]
-		if area.Contains(a) && p.block(a) != nil && (m == nil || !m.Held) {
+		if area.Contains(a) && p.block(a) != nil && (m == nil || !m.Held || m.Lost) {
 			n++
 		}
 	}

@@ -89,7 +89,7 @@ func (p *Pool) AddBlock(b netmap.Block) {
 	}
 	s := &share{Block: b}
 	for a, m := range p.marks {
-		if m.Held && b.Prefix.Contains(a) {
+		if m.Held && !m.Lost && b.Prefix.Contains(a) {
 			s.held++
 		}
 	}
@@ -213,10 +213,10 @@ func (p *Pool) put(a netip.Addr, u Use) {
 		p.marks[a] = m
 	}
 	if s := p.block(a); s != nil {
-		if m.Held {
+		if m.Held && !m.Lost {
 			s.held--
 		}
-		if u.Held {
+		if u.Held && !u.Lost {
 			s.held++
 		}
 	}

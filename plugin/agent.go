@@ -59,10 +59,14 @@ type Config struct {
 	Docker   Docker           // nil: names and replicas are not kept
 	Network  underlay.Network // nil: the system's
 	OnCall   func(pid int32)  // hears of every call's process, which is dockerd; may be nil
+	OnReturn func()           // hears that the host goes on as another one, between two agents; may be nil
 	// Clocks reads the machine's clocks; nil: the kernel's. The simulation has its own.
 	Clocks func() (ledger.Moment, error)
-	Rooms  Rooms // nil ones: the real ones
-	Log    *slog.Logger
+	// Volatile is a directory that outlives the agent and that a reboot empties; empty:
+	// there is none.
+	Volatile string
+	Rooms    Rooms // nil ones: the real ones
+	Log      *slog.Logger
 }
 
 // Agent is the one process per host. All methods are safe for concurrent use.
@@ -141,6 +145,7 @@ func (a *Agent) openStore() (err error) {
 	}
 	a.identity = a.store.Identity()
 	a.self = a.identity.Host
+	a.checkBirth()
 	return nil
 }
 
@@ -288,10 +293,17 @@ func (a *Agent) problem(topic, sentence string) {
 }
 
 func (a *Agent) foundClone(c gossip.Clone) {
-	a.problem("clone "+c.Host.String(), fmt.Sprintf("two agents use the identity of host %s: one at %s and one at %s; the one that hands out nothing says so, and weft host new-identity makes it a host of its own", c.Host.Short(), c.A.Addr, c.B.Addr))
+	a.problem("clone "+c.Host.String(), fmt.Sprintf("two agents use the identity of host %s: one at %s and one at %s; the one that hands out nothing says so, and weft host new-identity makes it a host of its own", c.Host.Short(), placeText(c.A.Addr), placeText(c.B.Addr)))
 	if c.Host == a.self {
 		a.lease.question() // the ledger knows which of the two may go on
 	}
+}
+
+func placeText(at netip.AddrPort) string {
+	if !at.IsValid() {
+		return "an address that is not known yet"
+	}
+	return at.String()
 }
 
 // rest waits for d or until ctx ends; it reports whether to go on.

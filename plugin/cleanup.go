@@ -105,7 +105,7 @@ func (c Cleanup) check(ctx context.Context) error {
 
 // files removes the state directory, if it is one of ours, and the sockets.
 func (c Cleanup) files() (gone []string, err error) {
-	paths := []string{c.Socket}
+	paths := []string{c.Socket, filepath.Join(filepath.Dir(c.Socket), birthFile)}
 	if _, err := os.Stat(filepath.Join(c.State, store.FileName)); err == nil {
 		paths = append(paths, c.State)
 	} else if entries, err := os.ReadDir(c.State); err == nil && len(entries) > 0 {

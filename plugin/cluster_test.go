@@ -104,11 +104,13 @@ func (h *host) config() plugin.Config {
 	return plugin.Config{
 		Settings: h.set, Version: "test", Kernel: h.kernel, Network: h.c.net.Host(h.addr),
 		Docker: h.docker, Log: slog.New(slog.NewTextHandler(&h.log, nil)),
+		Volatile: filepath.Join(h.c.dir, h.set.Name+".run"),
 	}
 }
 
 func (h *host) start() *host {
 	h.c.t.Helper()
+	h.kernel.Forget()
 	a, err := plugin.Open(h.config())
 	if err != nil {
 		h.c.t.Fatal(err)

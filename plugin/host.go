@@ -15,6 +15,7 @@ import (
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/settings"
+	"github.com/weftnet/weft/status"
 )
 
 // errNoCaller is the answer to who Docker is before its first call.
@@ -48,7 +49,7 @@ func OnThisHost(s settings.Settings, version string, log *slog.Logger) (Config, 
 	if err != nil {
 		return Config{}, errors.Join(err, kernel.Close())
 	}
-	return Config{Settings: s, Version: version, Kernel: h, Docker: docker, Log: log, OnCall: h.called}, nil
+	return Config{Settings: s, Version: version, Kernel: h, Docker: docker, Log: log, OnCall: h.called, OnReturn: h.returned, Volatile: filepath.Dir(s.HostPath(status.SocketPath))}, nil
 }
 
 func (h *host) called(pid int32) {
@@ -66,6 +67,15 @@ func (h *host) pid() (int, error) {
 		return int(pid), nil
 	}
 	return 0, errNoCaller
+}
+
+// returned makes the kernel's side begin anew, as a new process would.
+func (h *host) returned() {
+	ctx, cancel := context.WithTimeout(context.Background(), driftInterval)
+	defer cancel()
+	if err := h.kernel.Forget(ctx); err != nil {
+		h.log.Warn("what was plugged before is remembered", "err", err)
+	}
 }
 
 // Set implements Kernel.

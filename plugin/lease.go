@@ -186,6 +186,14 @@ func (l *lease) tell() {
 	l.changed = make(chan struct{})
 }
 
+// distrust forgets, for this start, until when the lease lasts: only the ledger's word
+// counts.
+func (l *lease) distrust() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sent = ledger.Moment{}
+}
+
 // left is how long the lease lasts; not above zero: no more.
 func (l *lease) left() (time.Duration, error) {
 	now, err := l.clock()

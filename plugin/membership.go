@@ -40,6 +40,7 @@ func (a *Agent) remain(ctx context.Context) {
 	defer poll.Stop()
 	changed, unsubscribe := a.gossip.Subscribe()
 	defer unsubscribe()
+	alone := a.alone()
 	for {
 		due, asked := false, false
 		select {
@@ -57,6 +58,10 @@ func (a *Agent) remain(ctx context.Context) {
 			return
 		}
 		a.heedFacts()
+		was := alone
+		if alone = a.alone(); was && !alone { // it may have been removed meanwhile
+			a.lease.question()
+		}
 		if !due && !asked {
 			continue
 		}
@@ -65,6 +70,11 @@ func (a *Agent) remain(ctx context.Context) {
 		}
 		a.tellLease()
 	}
+}
+
+// alone reports whether no other host is seen.
+func (a *Agent) alone() bool {
+	return !slices.ContainsFunc(a.gossip.Members(), func(m gossip.Member) bool { return m.Alive })
 }
 
 // took reports whether something was waiting in a channel, and takes it.

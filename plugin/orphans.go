@@ -2,7 +2,9 @@ package plugin
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/weftnet/weft/dockerapi"
@@ -70,4 +72,28 @@ func (r *replicator) forgetOrphans(ctx context.Context, networks []dockerapi.Net
 		}
 		r.a.log.Info("forgotten, because Docker does not have it any more", "id", id, "err", err)
 	}
+}
+
+// nameStrangers tells of containers that Docker has on our networks and whose
+// endpoints this host's disk does not know: it is an older copy, or it was lost. They
+// are off the network.
+func (r *replicator) nameStrangers(attached map[netmap.EndpointID]string) {
+	known := map[string]bool{}
+	for _, rec := range r.a.driver.Endpoints() {
+		known[string(rec.Endpoint.ID)] = true
+	}
+	var ids []string
+	for id := range attached {
+		ids = append(ids, string(id))
+	}
+	var names []string
+	for _, id := range r.strange.overdue(time.Now(), ids, known) {
+		names = append(names, attached[netmap.EndpointID(id)])
+	}
+	if len(names) == 0 {
+		r.a.problem("strangers", "")
+		return
+	}
+	slices.Sort(names)
+	r.a.problem("strangers", fmt.Sprintf("containers that this host's state directory does not know are off the network: %s; it is an older copy, or was lost; start them again (docker restart)", strings.Join(names, ", ")))
 }

@@ -24,6 +24,9 @@ const (
 // addresses of its running containers, until each has an answer. Containers whose
 // address another host got meanwhile are taken off the mesh.
 func (a *Agent) regain(ctx context.Context) {
+	if a.newcomer() {
+		a.problem("return", a.missing("nothing was asked yet"))
+	}
 	for pause := regainFirst; ; pause = min(2*pause, regainLast) {
 		left := a.regainRound(ctx)
 		if ctx.Err() != nil {
@@ -67,6 +70,10 @@ func (a *Agent) regainRound(ctx context.Context) string {
 	if len(left) == 0 {
 		return ""
 	}
+	return a.missing(left...)
+}
+
+func (a *Agent) missing(left ...string) string {
 	return "this host asks for what its containers had under its former identity; still missing: " + strings.Join(left, "; ") + a.formerHint()
 }
 

@@ -131,3 +131,28 @@ func TestAKeeperThatTheLedgerNeedsStays(t *testing.T) {
 		one.network("web", "10.40.0.0/24")
 	})
 }
+
+// TestAnOlderDiskHandsOutNothingAlone: within one boot of the machine even a host that
+// nobody can tell notices that its state directory was replaced by an older one.
+func TestAnOlderDiskHandsOutNothingAlone(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		m := newClocks()
+		h, network := leased(c, m)
+		old := filepath.Join(c.dir, "old")
+		h.copyDisk(old)
+		h.stop()
+		h.tick(m).ready()
+		h.run("since", network, "")
+		h.cut()
+		h.stop()
+		h.tick(m).run("again, alone", network, "")
+		h.stop()
+		h.restoreDisk(old)
+		h.tick(m)
+		begin := time.Now()
+		_, err := h.docker.Run(t.Context(), "no", network, addr(""))
+		fails(t, begin, err, "no lease")
+		h.heal()
+		h.problem(2*time.Minute, "weft host new-identity")
+	})
+}

@@ -28,6 +28,7 @@ type replicator struct {
 	removed map[string]bool      // by this agent
 	gone    map[string]dockerNet // by a user; the ledger is still to hear of it
 	missing absence              // what the driver has and Docker does not
+	strange absence              // what Docker has and the driver does not
 }
 
 // replicate learns names from the local Docker and keeps its networks equal to
@@ -36,7 +37,7 @@ func (a *Agent) replicate(ctx context.Context) {
 	if a.cfg.Docker == nil {
 		return
 	}
-	r := &replicator{a: a, seen: map[string]dockerNet{}, removed: map[string]bool{}, gone: map[string]dockerNet{}, missing: absence{}}
+	r := &replicator{a: a, seen: map[string]dockerNet{}, removed: map[string]bool{}, gone: map[string]dockerNet{}, missing: absence{}, strange: absence{}}
 	events := a.cfg.Docker.Watch(ctx)
 	changed, unsubscribe := a.gossip.Subscribe()
 	defer unsubscribe()
@@ -145,6 +146,7 @@ func (r *replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Networ
 	}
 	r.nameEndpoints(containers)
 	r.forgetOrphans(ctx, networks, containers)
+	r.nameStrangers(containers)
 	for id, d := range r.seen {
 		if _, still := seen[id]; still {
 			continue

@@ -42,6 +42,9 @@ func Run(ctx context.Context, cfg Config, socket string) error {
 		if err != nil || !again {
 			return err
 		}
+		if cfg.OnReturn != nil {
+			cfg.OnReturn()
+		}
 	}
 }
 

@@ -36,7 +36,10 @@ const answerLimit = 5 * time.Second
 type holder struct {
 	host      *host
 	container string
+	as        netmap.HostID // the identity under which the host gave it the address
 }
+
+func (o holder) is(h *host, container string) bool { return o.host == h && o.container == container }
 
 func (o holder) String() string { return o.container + " on " + o.host.String() }
 
@@ -56,7 +59,7 @@ func (h *host) before(c plugintest.Call) {
 	}
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
-	if h.w.held[addr] == (holder{h, c.Container}) {
+	if h.w.held[addr].is(h, c.Container) {
 		delete(h.w.held, addr)
 	}
 }
@@ -85,7 +88,7 @@ func (h *host) after(c plugintest.Call) {
 		h.w.fault("%s: answer %q: %v", h, c.Answer, err)
 		return
 	}
-	h.w.granted(holder{h, c.Container}, got.Addr())
+	h.w.granted(holder{h, c.Container, h.self}, got.Addr())
 }
 
 // granted checks invariants 1, 2 and 4 for an address that was answered.
@@ -95,8 +98,11 @@ func (w *world) granted(to holder, addr netip.Addr) {
 	other, taken := w.held[addr]
 	w.held[addr] = to
 	owner, decided := w.decided.Owner(addr), w.decided.Decided
+	former, _ := w.decided.Host(other.as)
 	w.mu.Unlock()
-	if taken && other != to {
+	if taken && !other.is(to.host, to.container) && former.Entry.Removed {
+		w.meet("an address of a removed host given to another")
+	} else if taken && !other.is(to.host, to.container) {
 		w.fault("(1) (2) %s was given %s, which %s holds", to, addr, other)
 	}
 	if owner != to.host.self {
@@ -157,7 +163,7 @@ func (h *host) checkDisk(dir string) {
 func (w *world) checkHolders() {
 	seen := map[netip.Addr]string{}
 	for _, h := range w.hosts {
-		for _, c := range h.docker.Containers() {
+		for _, c := range w.connected(h) {
 			for _, a := range c.Addrs {
 				if other, twice := seen[a.Addr()]; twice {
 					w.fault("(1) %s is held by %s and by %s on %s", a.Addr(), other, c.Name, h)
@@ -212,7 +218,7 @@ func (w *world) forwards(h *host) []string {
 	var out []string
 	mine := w.subnets(h)
 	for _, o := range w.hosts {
-		for _, c := range o.docker.Containers() {
+		for _, c := range w.connected(o) {
 			for _, a := range c.Addrs {
 				if !mine[a.Masked()] {
 					continue
@@ -227,6 +233,17 @@ func (w *world) forwards(h *host) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// connected are the containers of a host that should be on the network: all, but for
+// those that lost their address while the host was out of the cluster.
+func (w *world) connected(h *host) []plugintest.Container {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.DeleteFunc(h.docker.Containers(), func(c plugintest.Container) bool {
+		lost := func(a netip.Prefix) bool { return !w.held[a.Addr()].is(h, c.Name) }
+		return w.fateful && slices.ContainsFunc(c.Addrs, lost)
+	})
 }
 
 func (w *world) subnets(h *host) map[netip.Prefix]bool {

@@ -5,6 +5,9 @@
 // along and after everything healed; further ones break a rule on purpose and
 // show that the checks notice.
 //
+// TestFates does the same for what happens to hosts' identities: removal while a host is away, off or
+// running, and its return; machines that sleep; older disks; copies.
+//
 // A run is not exactly repeatable, as the scheduling of goroutines is not, so it
 // logs its schedule. WEFT_SIM_SEED runs one seed, WEFT_SIM_TIME as many as fit
 // into a time, such as 10m.

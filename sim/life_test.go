@@ -54,7 +54,7 @@ func (h *host) live(until time.Time) {
 	}
 	for time.Now().Before(until) {
 		time.Sleep(time.Duration(h.dice.Float64() * float64(1500*time.Millisecond)))
-		a := h.choose(total)
+		a := choose(actions, h.dice.IntN(total))
 		if next := h.next.Swap(nil); next != nil {
 			a = *next
 		}
@@ -64,9 +64,9 @@ func (h *host) live(until time.Time) {
 	}
 }
 
-func (h *host) choose(total int) action {
-	draw := h.dice.IntN(total)
-	for _, a := range actions {
+// choose is the action that a number below the sum of their weights falls on.
+func choose(among []action, draw int) action {
+	for _, a := range among {
 		if draw -= a.weight; draw < 0 {
 			return a
 		}

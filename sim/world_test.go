@@ -34,6 +34,8 @@ type mutation struct {
 	handler func(h *host, agent http.Handler) http.Handler
 	kernel  func(h *host) plugin.Kernel
 	disk    func(h *host, dir string) // after a crash, before the next start
+	rooms   func(h *host) plugin.Rooms
+	clocks  func(h *host) func() (ledger.Moment, error)
 }
 
 // world is a cluster in a bubble.
@@ -53,6 +55,9 @@ type world struct {
 	decided  *netmap.View // the newest word of the ledger that any host has
 	met      map[string]int
 	isolated map[*host]bool
+	lasted   time.Duration
+	twins    int  // machines with a copy of a host's disk, so far
+	fateful  bool // hosts are removed and copied: not every container keeps its address
 }
 
 // host is a machine: what outlives its agent, and the agent.
@@ -74,6 +79,9 @@ type host struct {
 	trap    atomic.Pointer[trap]   // nil: none is set
 	next    atomic.Pointer[action] // nil: by chance
 	booted  time.Time
+	slept   atomic.Int64               // for how long the machine was suspended, nanoseconds
+	turn    chan struct{}              // held by whoever acts on the host, where more than one does
+	unknown map[netmap.EndpointID]bool // to the agent, whose disk is an older copy
 }
 
 // agent is the running one; the host's own goroutine never finds it down.
@@ -85,16 +93,22 @@ func newWorld(t *testing.T, dir string, seed uint64, hosts int, m mutation) *wor
 		held: map[netip.Addr]holder{}, met: map[string]int{}, isolated: map[*host]bool{}, decided: &netmap.View{},
 	}
 	for n := 1; n <= hosts; n++ {
-		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})
-		h := &host{w: w, n: n, addr: addr, dice: rand.New(rand.NewPCG(seed, uint64(n))), kernel: plugintest.NewKernel(addr, 1500), booted: w.began}
-		h.log = slog.New(slog.NewTextHandler(journal{h}, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: withoutTime}))
-		h.docker = plugintest.NewEngine(h.String())
-		h.docker.Before, h.docker.After = h.before, h.after
-		h.dir = filepath.Join(w.dir, fmt.Sprintf("%s.%d", h, h.lives))
-		w.hosts = append(w.hosts, h)
-		w.net.Host(addr)
+		w.hosts = append(w.hosts, w.machine(n))
 	}
 	return w
+}
+
+// machine is a machine with an empty disk.
+func (w *world) machine(n int) *host {
+	addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})
+	h := &host{w: w, n: n, addr: addr, dice: rand.New(rand.NewPCG(w.seed, uint64(n))), kernel: plugintest.NewKernel(addr, 1500), booted: w.began}
+	h.log = slog.New(slog.NewTextHandler(journal{h}, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: withoutTime}))
+	h.docker = plugintest.NewEngine(h.String())
+	h.docker.Before, h.docker.After = h.before, h.after
+	h.dir, h.turn = filepath.Join(w.dir, fmt.Sprintf("%s.%d", h, h.lives)), make(chan struct{}, 1)
+	h.unknown = map[netmap.EndpointID]bool{}
+	w.net.Host(addr)
+	return h
 }
 
 // scratch is a directory in memory where there is one: what is on disk counts
@@ -156,17 +170,28 @@ func (w *world) replicates() bool { return w.seed%2 == 1 }
 
 // clocks are those of the bubble.
 func (h *host) clocks() (ledger.Moment, error) {
-	return ledger.Moment{Boot: h.booted.String(), Up: time.Since(h.booted), Wall: time.Now()}, nil
+	slept := time.Duration(h.slept.Load())
+	return ledger.Moment{Boot: h.booted.String(), Up: time.Since(h.booted) + slept, Wall: time.Now().Add(slept)}, nil
 }
 
 // start runs the agent on what is on disk.
 func (h *host) start() {
 	h.lives++
+	h.kernel.Forget()
 	var kernel plugin.Kernel = h.kernel
 	if h.w.mutated.kernel != nil {
 		kernel = h.w.mutated.kernel(h)
 	}
-	cfg := plugin.Config{Settings: h.settings(), Version: "sim", Kernel: kernel, Network: h.w.net.Host(h.addr), Log: h.log, Clocks: h.clocks}
+	cfg := plugin.Config{
+		Settings: h.settings(), Version: "sim", Kernel: kernel, Network: h.w.net.Host(h.addr), Log: h.log, Clocks: h.clocks,
+		Volatile: filepath.Join(h.w.dir, h.String()+".run"),
+	}
+	if h.w.mutated.rooms != nil {
+		cfg.Rooms, cfg.Volatile = h.w.mutated.rooms(h), ""
+	}
+	if h.w.mutated.clocks != nil {
+		cfg.Clocks = h.w.mutated.clocks(h)
+	}
 	if h.w.replicates() {
 		cfg.Docker = h.docker
 	}

@@ -54,6 +54,13 @@ func (k *Kernel) Plug(_ context.Context, p datapath.Plugged) (string, error) {
 	return datapath.InnerName(p.Port.Endpoint), nil
 }
 
+// Forget drops the memory of what was plugged, as a restart of the agent does.
+func (k *Kernel) Forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ports = nil
+}
+
 // Unplug removes one port; an unknown one is none.
 func (k *Kernel) Unplug(_ context.Context, id netmap.EndpointID) error {
 	k.mu.Lock()

@@ -180,6 +180,18 @@ func (k *Kernel) now(ops []datapath.Op) error {
 	return errors.Join(append(answers, err)...)
 }
 
+// Forget drops the memory of what was plugged and unplugged, which stands against
+// states: whoever plugged it has ended, and the next Set is by somebody else, as after
+// a restart of the agent.
+func (k *Kernel) Forget(ctx context.Context) error {
+	if err := k.turn.enter(ctx); err != nil {
+		return err
+	}
+	defer k.turn.leave()
+	k.ports = newPorts()
+	return nil
+}
+
 // Unplug takes an endpoint's port away, wherever its other end is. One that is
 // not there is unplugged.
 func (k *Kernel) Unplug(ctx context.Context, id netmap.EndpointID) error {

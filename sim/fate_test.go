@@ -1,0 +1,357 @@
+package sim_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/status"
+)
+
+// fate is something that happens to a host's identity. While it does, nobody else acts
+// on the host, the network is well but for what the fate does to it, and the others
+// live on.
+type fate struct {
+	name string
+	do   func(*host)
+	// spare leaves the keepers out: a copy of a running keeper votes with a log that
+	// lacks what the keeper has acknowledged since (docs/addresses.md).
+	spare bool
+}
+
+var fates = []fate{
+	{name: "removed while it is cut off", do: (*host).removedAway},
+	{name: "removed while it is off", do: (*host).removedOff},
+	{name: "removed while it runs", do: (*host).removedLive},
+	{name: "suspended beyond its lease", do: (*host).suspended},
+	{name: "an older disk is restored", do: (*host).oldDisk},
+	{name: "a copy starts beside it", do: (*host).copied, spare: true},
+	{name: "a copy starts while it is off", do: (*host).replaced},
+}
+
+// wanted are the events that the fates are for.
+var wanted = []string{
+	"returned as a new host", "an address of a removed host given to another", "container lost its address", "container kept its address",
+	"refused: lease over", "refused: older disk", "refused: copy", "removed by several operators",
+}
+
+// simulateFates lets each fate befall some host.
+func simulateFates(t *testing.T, seed uint64, m mutation, chosen ...fate) *world {
+	t.Helper()
+	var w *world
+	dir := scratch(t)
+	synctest.Test(t, func(t *testing.T) {
+		w = newWorld(t, dir, seed, 4, m)
+		w.fateful = true
+		w.up()
+		w.furnish()
+		ctx, stop := context.WithCancel(t.Context())
+		var lives sync.WaitGroup
+		for _, h := range w.hosts {
+			lives.Go(func() { h.churn(ctx) })
+		}
+		dice := rand.New(rand.NewPCG(seed, 1))
+		for _, i := range dice.Perm(len(chosen)) {
+			w.suffers(w.hosts[dice.IntN(len(w.hosts))], chosen[i])
+			if len(w.faults) > 0 {
+				break
+			}
+		}
+		stop()
+		lives.Wait()
+		w.settled()
+		w.spotless()
+		w.lasted = time.Since(w.began)
+		w.down()
+	})
+	return w
+}
+
+// furnish gives all hosts the networks and some containers.
+func (w *world) furnish() {
+	for _, h := range w.hosts {
+		w.until(fmt.Sprintf("%s has all networks", h), orphanLimit, func() bool {
+			h.createNetwork() // a replica may come first
+			return h.network("web") != "" && h.network("dual") != ""
+		})
+		for range 4 {
+			h.run(noAddr)
+		}
+	}
+}
+
+// suffers lets one fate happen, and judges when it is over.
+func (w *world) suffers(h *host, f fate) {
+	time.Sleep(time.Duration(6+h.dice.IntN(10)) * time.Second) // what is known of peers is on disk by then
+	var keepers []netmap.HostID
+	w.until("three keepers", time.Minute, func() bool {
+		i := slices.IndexFunc(w.hosts, func(o *host) bool { return len(o.leads()) == 3 })
+		if i >= 0 {
+			keepers = w.hosts[i].leads()
+		}
+		return len(keepers) == 3
+	})
+	if i := slices.IndexFunc(w.hosts, func(o *host) bool { return !slices.Contains(keepers, o.self) }); f.spare && i >= 0 {
+		h = w.hosts[i]
+	}
+	h.take()
+	w.tell("fate: %s, %s", f.name, h)
+	w.meet(f.name)
+	f.do(h)
+	for _, o := range w.others(h) {
+		o.take()
+	}
+	w.settled()
+	w.checkHolders()
+	w.checkRights()
+	for _, o := range w.hosts {
+		o.leave()
+	}
+}
+
+// leads are the keepers, if this host leads them.
+func (h *host) leads() []netmap.HostID {
+	a := h.agent()
+	if a == nil { // it is being restarted
+		return nil
+	}
+	if l := a.Report().Ledger; l.Role == "leader" {
+		return l.Keepers
+	}
+	return nil
+}
+
+func (h *host) take()  { h.turn <- struct{}{} }
+func (h *host) leave() { <-h.turn }
+
+func (w *world) others(h *host) []*host {
+	return slices.DeleteFunc(slices.Clone(w.hosts), func(o *host) bool { return o == h })
+}
+
+// churn is the life of a host between its fates.
+func (h *host) churn(ctx context.Context) {
+	calm := slices.DeleteFunc(slices.Clone(actions), func(a action) bool {
+		return !slices.Contains([]string{"run", "run --ip", "stop", "rm", "repeat"}, a.name)
+	})
+	calm = append(calm, action{"agent restart", 2, (*host).restartSoon})
+	total := 0
+	for _, a := range calm {
+		total += a.weight
+	}
+	for ctx.Err() == nil {
+		time.Sleep(time.Duration(h.dice.Float64() * float64(6*time.Second)))
+		a := choose(calm, h.dice.IntN(total))
+		h.take()
+		h.w.tell("%s: %s", h, a.name)
+		if a.name != "repeat" || len(h.w.connected(h)) == len(h.docker.Containers()) {
+			a.do(h) // what Docker repeats of a container off the network is refused
+		}
+		h.leave()
+	}
+}
+
+// restartSoon does not keep the agent down for so long that two keepers are.
+func (h *host) restartSoon() {
+	h.stop()
+	time.Sleep(time.Duration(h.dice.IntN(1000)) * time.Millisecond)
+	h.start()
+}
+
+// checkRights is invariant 4 at rest: what a container of a connected host holds is
+// that host's by the ledger's word.
+func (w *world) checkRights() {
+	w.learn()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for addr, who := range w.held {
+		if owner := w.decided.Owner(addr); owner != who.host.self {
+			w.faults = append(w.faults, fmt.Sprintf("(4) %s (%s) holds %s, which belongs to %s", who, who.host.self.Short(), addr, owner.Short()))
+		}
+	}
+}
+
+// attempt starts a container, and says why it did not.
+func (h *host) attempt(what string) error {
+	ctx, cancel := h.ctx()
+	defer cancel()
+	name := fmt.Sprintf("%s-%d", what, h.dice.Uint32())
+	_, err := h.docker.Run(ctx, name, h.network("web"), noAddr)
+	_ = h.docker.Remove(ctx, name) // whatever it is
+	return err
+}
+
+// refused checks that the host hands out nothing, for a reason with these words.
+func (h *host) refused(what string, words ...string) {
+	err := h.attempt("refused")
+	switch {
+	case err == nil:
+		h.w.fault("(4) %s handed out an address, %s", h, what)
+	case slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(err.Error(), word) }):
+		h.w.fault("%s: %s: it refuses with %v, want %q", h, what, err, words)
+	default:
+		h.w.meet("refused: " + what)
+	}
+}
+
+// fenced checks that the host hands out nothing, neither before the ledger said what
+// is wrong nor after.
+func (h *host) fenced(what string) {
+	h.refused(what)
+	h.w.until(fmt.Sprintf("%s knows that it is a %s", h, what), time.Minute, func() bool {
+		return slices.ContainsFunc(h.agent().Report().Problems, func(p string) bool {
+			return strings.Contains(p, "shows start") || strings.Contains(p, "both show start")
+		})
+	})
+	h.refused(what, "start", "new-identity")
+}
+
+// remove is the operators' word that a host is gone, said on several hosts at once.
+func (w *world) remove(id netmap.HostID, by []*host) {
+	if len(by) > 1 {
+		w.meet("removed by several operators")
+	}
+	var all sync.WaitGroup
+	for _, o := range by {
+		all.Go(func() {
+			w.until(fmt.Sprintf("%s removed %s", o, id.Short()), time.Minute, func() bool {
+				a := o.agent()
+				if a == nil { // it is being restarted
+					return false
+				}
+				_, err := a.RemoveHost(context.Background(), status.Removal{Host: id.String(), IsOff: true})
+				if err != nil {
+					w.tell("%s: weft host rm: %v", o, err)
+				}
+				return err == nil
+			})
+		})
+	}
+	all.Wait()
+}
+
+// plunder has others ask for some of the addresses that a removed host had.
+func (w *world) plunder(h *host) {
+	for i, c := range h.docker.Containers() {
+		if len(c.Addrs) == 0 || !c.Addrs[0].Addr().Is4() || i%2 == 0 || c.Network != h.network("web") {
+			continue
+		}
+		o := w.others(h)[i%(len(w.hosts)-1)]
+		o.take()
+		o.run(c.Addrs[0].Addr())
+		o.leave()
+	}
+}
+
+// reborn opens the agent anew once the host gave its identity up, and accounts for
+// what it has then.
+func (h *host) reborn(limit time.Duration) {
+	took := h.w.until(fmt.Sprintf("%s gives its identity up", h), limit, func() bool {
+		select {
+		case <-h.agent().Ended():
+			return true
+		default:
+			return false
+		}
+	})
+	if took > limit {
+		_ = h.attempt("removed") // granted judges
+		return
+	}
+	h.w.tell("%s: gave its identity up after %v", h, took)
+	h.stop()
+	h.start()
+	h.w.until(fmt.Sprintf("%s is a member again", h), 30*time.Second, func() bool { return h.agent().Report().State == "ready" })
+	h.w.meet("returned as a new host")
+}
+
+// account waits until all addresses have an answer, and takes down which it kept.
+func (h *host) account() {
+	h.w.until(fmt.Sprintf("%s has asked for its addresses", h), time.Minute, func() bool {
+		return !slices.ContainsFunc(h.agent().Report().Problems, func(p string) bool { return strings.Contains(p, "still missing") })
+	})
+	synctest.Wait()
+	view := h.agent().View()
+	w := h.w
+	for _, c := range h.docker.Containers() {
+		lost := false
+		for _, a := range c.Addrs {
+			w.mu.Lock()
+			who, taken := w.held[a.Addr()]
+			mine := view.Owner(a.Addr()) == h.self
+			if mine && (!taken || who.is(h, c.Name)) {
+				w.held[a.Addr()] = holder{h, c.Name, h.self}
+			}
+			w.mu.Unlock()
+			if !mine && taken && who.is(h, c.Name) {
+				w.fault("%s: %s lost %s, which nobody else has", h, c.Name, a.Addr())
+			}
+			lost = lost || !mine
+		}
+		if lost && !h.unknown[c.Endpoint] {
+			w.meet("container lost its address")
+			if !slices.ContainsFunc(h.agent().Report().Problems, func(p string) bool {
+				return strings.Contains(p, "off the network") && strings.Contains(p, c.Addrs[0].Addr().String())
+			}) {
+				w.fault("%s: nobody is told that %s lost %v: %q", h, c.Name, c.Addrs, h.agent().Report().Problems)
+			}
+		} else if !lost && c.Running {
+			w.meet("container kept its address")
+		}
+	}
+}
+
+// TestFates: whatever happens to hosts' identities, no address is held twice, and what
+// nobody else got is kept. WEFT_SIM_SEED and WEFT_SIM_TIME count as for TestSim.
+func TestFates(t *testing.T) {
+	tooLongForRace(t)
+	if one := os.Getenv("WEFT_SIM_SEED"); one != "" {
+		seed, err := strconv.ParseUint(one, 10, 64)
+		if err != nil {
+			t.Fatalf("WEFT_SIM_SEED: %v", err)
+		}
+		runFates(t, seed)
+		return
+	}
+	budget, _ := time.ParseDuration(os.Getenv("WEFT_SIM_TIME")) // TestSim checks it
+	begin, met := time.Now(), map[string]int{}
+	first := uint64(1)
+	if budget > 0 {
+		first = uint64(begin.Unix())
+	}
+	for n := uint64(0); (n < fateSeeds || time.Since(begin) < budget) && !t.Failed(); n++ {
+		for what, times := range runFates(t, first+n) {
+			met[what] += times
+		}
+	}
+	for _, f := range fates {
+		wanted = append(wanted, f.name)
+	}
+	for _, what := range wanted {
+		if met[what] == 0 && !t.Failed() {
+			t.Errorf("in no seed: %s", what)
+		}
+	}
+}
+
+// fateSeeds run without WEFT_SIM_TIME.
+const fateSeeds = 3
+
+func runFates(t *testing.T, seed uint64) map[string]int {
+	t.Helper()
+	w := simulateFates(t, seed, mutation{}, fates...)
+	t.Logf("seed %d: %v of cluster life: %s", seed, w.lasted, w.counts())
+	if len(w.faults) > 0 {
+		t.Errorf("%d faults:\n%s\nthe story is in %s; run again with WEFT_SIM_SEED=%d go test -run 'TestFates$' ./sim",
+			len(w.faults), strings.Join(w.faults, "\n"), w.keep(), seed)
+	}
+	return w.met
+}

@@ -1,0 +1,177 @@
+package sim_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing/synctest"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/plugin/plugintest"
+	"github.com/weftnet/weft/status"
+)
+
+func (h *host) removedAway() {
+	w := h.w
+	w.net.Split(h.addr)
+	w.remove(h.self, w.others(h))
+	w.plunder(h)
+	time.Sleep(time.Duration(h.dice.IntN(60)) * time.Second)
+	w.net.HealAll()
+	h.reborn(time.Minute)
+	h.account()
+}
+
+func (h *host) removedOff() {
+	h.powerOff()
+	h.w.remove(h.self, h.w.others(h)[:1])
+	h.w.plunder(h)
+	h.powerOn()
+	h.reborn(time.Minute)
+	h.account()
+	h.replay()
+}
+
+func (h *host) powerOff() {
+	h.crash()
+	h.w.net.Host(h.addr).PowerOff()
+}
+
+func (h *host) powerOn() {
+	h.kernel, h.booted = plugintest.NewKernel(h.addr, 1500), time.Now()
+	h.w.net.Host(h.addr).PowerOn()
+	h.start()
+}
+
+// replay has dockerd start its containers again after the machine was off; of those
+// that lost their address it is told.
+func (h *host) replay() {
+	if err := h.docker.Restart(context.Background(), false); err != nil && !strings.Contains(err.Error(), "belongs to another host") {
+		h.w.fault("(6) %s: dockerd's replay: %v", h, err)
+	}
+}
+
+// removedLive: the operator was wrong. Where it can be reached, it hears of it.
+func (h *host) removedLive() {
+	h.w.remove(h.self, h.w.others(h)[:2])
+	h.reborn(5 * time.Second)
+	h.account()
+}
+
+func (h *host) suspended() {
+	h.w.net.Split(h.addr)
+	h.slept.Add(int64(25 * time.Hour))
+	h.refused("lease over", "lease ran out")
+	h.w.net.HealAll()
+	h.w.until(fmt.Sprintf("%s hands out again", h), time.Minute, func() bool { return h.attempt("awake") == nil })
+}
+
+// copyDisk leaves a copy of the host's disk.
+func (h *host) copyDisk(name string) string {
+	synctest.Wait() // nobody writes
+	to := filepath.Join(h.w.dir, name)
+	if err := os.CopyFS(to, os.DirFS(h.dir)); err != nil {
+		h.w.t.Fatal(err)
+	}
+	return to
+}
+
+// oldDisk: the state directory is replaced by an older copy while the machine runs.
+// Of containers started since, the agent knows nothing; they are off the network.
+func (h *host) oldDisk() {
+	w := h.w
+	backup := h.copyDisk(fmt.Sprintf("%s.backup.%d", h, h.lives))
+	known := map[netmap.EndpointID]bool{}
+	for _, c := range h.docker.Containers() {
+		known[c.Endpoint] = true
+	}
+	for range 3 {
+		h.run(noAddr)
+	}
+	h.stop()
+	h.start()
+	w.until(fmt.Sprintf("%s is a member again", h), 30*time.Second, func() bool { return h.agent().Report().State == "ready" })
+	h.stop()
+	for _, c := range h.docker.Containers() {
+		if !known[c.Endpoint] {
+			h.forget(c)
+		}
+	}
+	h.dir = backup
+	h.start()
+	h.fenced("older disk")
+	h.decided()
+}
+
+// forget strikes a container off the list of those that hold their addresses.
+func (h *host) forget(c plugintest.Container) {
+	h.unknown[c.Endpoint] = true
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	for _, a := range c.Addrs {
+		if h.w.held[a.Addr()].is(h, c.Name) {
+			delete(h.w.held, a.Addr())
+		}
+	}
+}
+
+// decided is the operator's decision that this machine becomes a new host, and that no
+// other one is the old one any more.
+func (h *host) decided() {
+	former := h.self
+	if _, err := h.agent().NewIdentity(context.Background(), status.Renunciation{}); err != nil {
+		h.w.fault("%s: weft host new-identity: %v", h, err)
+		return
+	}
+	h.reborn(time.Second)
+	h.w.remove(former, h.w.others(h)[:1])
+	h.account()
+}
+
+// twin is a machine with a copy of this one's disk, which is not one of the cluster's.
+func (h *host) twin() *host {
+	h.w.twins++
+	o := h.w.machine(100 + h.w.twins)
+	o.dir = h.copyDisk(fmt.Sprintf("%s.copy.%d", h, h.lives))
+	o.docker.Adopt(h.docker)
+	o.booted = time.Now()
+	return o
+}
+
+func (h *host) copied() {
+	twin := h.twin()
+	twin.start()
+	for _, o := range []*host{h, twin} {
+		h.w.until(fmt.Sprintf("%s knows of both machines", o), 2*time.Minute, func() bool {
+			return slices.ContainsFunc(o.agent().Report().Problems, func(p string) bool {
+				return strings.Contains(p, h.addr.String()) && strings.Contains(p, twin.addr.String())
+			})
+		})
+	}
+	h.fenced("copy")
+	twin.off()
+	h.decided()
+}
+
+// replaced: the copy was started first, so the machine that comes back is one too many.
+func (h *host) replaced() {
+	h.powerOff()
+	twin := h.twin()
+	twin.start()
+	h.w.until(fmt.Sprintf("%s, the copy, is a member", twin), 30*time.Second, func() bool { return twin.agent().Report().State == "ready" })
+	h.powerOn()
+	h.fenced("copy")
+	twin.off()
+	h.decided()
+	h.replay()
+}
+
+// off ends a machine for good.
+func (h *host) off() {
+	h.w.net.Host(h.addr).PowerOff()
+	h.stop()
+}
