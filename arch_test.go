@@ -113,6 +113,7 @@ var (
 		"plugin/decide_test.go":      "virtual time",
 		"plugin/founding_test.go":    "virtual time",
 		"plugin/membership_test.go":  "virtual time",
+		"plugin/recover_test.go":     "virtual time",
 		"plugin/replicate_test.go":   "virtual time",
 		"plugin/return_test.go":      "virtual time",
 		"sim/mutation_test.go":       "virtual time",

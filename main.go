@@ -42,7 +42,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(agentCommand(), statusCommand(), hostCommand(), rangeCommand(), cleanupCommand())
+	cmd.AddCommand(agentCommand(), statusCommand(), hostCommand(), rangeCommand(), ledgerCommand(), cleanupCommand())
 	return cmd
 }
 

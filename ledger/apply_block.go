@@ -36,6 +36,9 @@ func (t *step) grantBlock(g *GrantBlock) *netmap.Refusal {
 		t.answerBlocks(s, own)
 		return nil
 	}
+	if refusal := t.complete(); refusal != nil {
+		return refusal
+	}
 	free := t.freeBlocks(s, area, max(g.Count, 1))
 	if len(free) == 0 {
 		return t.exhausted(s, area)

@@ -27,6 +27,9 @@ func (t *step) claim(c *Claim) *netmap.Refusal {
 		t.reply.Host = t.entry(old.Owner)
 		return netmap.Refuse(netmap.Held, "%s in %s is held by %s", c.Addr, t.subnetName(s.Prefix), t.hostName(old.Owner))
 	}
+	if refusal := t.complete(); refusal != nil {
+		return refusal
+	}
 	if b, ok := s.blockAt(c.Addr); ok && b.Owner != t.cmd.Host {
 		t.reply.Host, t.reply.Block = t.entry(b.Owner), new(b)
 		return netmap.Refuse(netmap.Held, "%s in %s lies in block %s of %s, which alone can cede it", c.Addr, t.subnetName(s.Prefix), b.Prefix, t.hostName(b.Owner))

@@ -31,7 +31,22 @@ func (t *step) authorize() *netmap.Refusal {
 	case t.self.Removed:
 		return netmap.Refuse(netmap.Removed, "%s was removed from the cluster; its agent makes it a new host, which asks for the addresses of its running containers again", t.hostName(c.Host))
 	}
-	return t.fence(t.self)
+	if refusal := t.fence(t.self); refusal != nil {
+		return refusal
+	}
+	return t.mustShow()
+}
+
+// mustShow lets a host that a recovered ledger has not seen do nothing else first.
+func (t *step) mustShow() *netmap.Refusal {
+	switch t.cmd.Kind {
+	case KindAdmit, KindRenew, KindRemove, KindShow:
+		return nil
+	}
+	if t.self.shown < t.generation {
+		return netmap.Refuse(netmap.NoQuorum, "the ledger was recovered, and %s has not shown yet what it holds; its agent does so by itself, try again", t.hostName(t.self.ID))
+	}
+	return nil
 }
 
 // fence compares the start that the command shows with the newest one known. Of
@@ -48,6 +63,8 @@ func (t *step) fence(h *host) *netmap.Refusal {
 		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but start %d was seen already: its disk is an old copy, or a clone of it runs elsewhere; make it a new host there (weft host new-identity)", t.hostName(h.ID), shown.Start, h.birth.Start)
 	case t.cmd.Kind != KindAdmit:
 		return netmap.Refuse(netmap.Unknown, "%s must be admitted again after its start %d before it asks for anything", t.hostName(h.ID), shown.Start)
+	case h.shown < t.generation:
+		return nil // the recovered ledger may have forgotten the starts in between
 	case len(t.cmd.Admit.Lineage) > 0 && !slices.Contains(t.cmd.Admit.Lineage, h.birth):
 		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but its disk does not know start %d, which was seen already: it is an old copy, or a clone of it runs elsewhere; make it a new host there (weft host new-identity)", t.hostName(h.ID), shown.Start, h.birth.Start)
 	}
@@ -108,7 +125,7 @@ func (t *step) admit(a *Admit) *netmap.Refusal {
 	h := t.self
 	if h == nil {
 		t.lastIndex++
-		h = &host{HostEntry: netmap.HostEntry{ID: t.cmd.Host, Index: t.lastIndex}}
+		h = &host{HostEntry: netmap.HostEntry{ID: t.cmd.Host, Index: t.lastIndex}, shown: t.generation}
 		t.hosts[t.cmd.Host] = h
 	}
 	before := h.HostEntry

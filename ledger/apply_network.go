@@ -130,6 +130,9 @@ func (t *step) named(name string) *network {
 }
 
 func (t *step) makeNetwork(e *EnsureNetwork, subnets []netip.Prefix) (*network, *netmap.Refusal) {
+	if refusal := t.complete(); refusal != nil {
+		return nil, refusal
+	}
 	vni, refusal := t.pickVNI(e.VNI)
 	if refusal != nil {
 		return nil, refusal

@@ -18,6 +18,9 @@ func (t *step) ensureSubnet(e *EnsureSubnet) *netmap.Refusal {
 	}
 	s := t.subnets[p]
 	if s == nil {
+		if refusal := t.complete(); refusal != nil {
+			return refusal
+		}
 		made, refusal := t.makeSubnet(p, e.BlockBits)
 		if refusal != nil {
 			return refusal
@@ -214,6 +217,9 @@ func (t *step) reserve(r *Reserve) *netmap.Refusal {
 }
 
 func (t *step) replaceSubnet(s *subnet, changed netmap.Subnet) *netmap.Refusal {
+	if refusal := t.complete(); refusal != nil {
+		return refusal
+	}
 	if refusal := fits(changed); refusal != nil {
 		return refusal
 	}

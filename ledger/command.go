@@ -30,6 +30,7 @@ const (
 	KindNameNetwork   Kind = "name-network"
 	KindRetireNetwork Kind = "retire-network"
 	KindLeaveNetwork  Kind = "leave-network"
+	KindShow          Kind = "show"
 )
 
 // Command is one request for a decision. Ledger.Do fills in who asks.
@@ -41,6 +42,7 @@ type Command struct {
 	Nonce   uint64           `json:"nonce"`             // of this start
 	Request uint64           `json:"request,omitempty"` // numbers this start's requests from 1; 0: not guarded against repetition
 	Settled uint64           `json:"settled,omitempty"` // nobody waits for requests below this number any more
+	Known   uint64           `json:"known,omitempty"`   // the generation that the asking host knows of, if it is not the first
 	At      int64            `json:"at,omitempty"`      // leader's clock when it was proposed, Unix milliseconds
 
 	Found         *Found         `json:"found,omitempty"`
@@ -59,6 +61,7 @@ type Command struct {
 	NameNetwork   *NameNetwork   `json:"name_network,omitempty"`
 	RetireNetwork *RetireNetwork `json:"retire_network,omitempty"`
 	LeaveNetwork  *LeaveNetwork  `json:"leave_network,omitempty"`
+	Show          *Show          `json:"show,omitempty"`
 }
 
 // Found begins a cluster. It is the first command of every log and the only one

@@ -74,6 +74,7 @@ func (l *Ledger) decide(ctx context.Context, cmd Command) (Reply, error) {
 		return Reply{}, l.noQuorum(failures)
 	}
 	defer l.asking.end(cmd.Request)
+	cmd.Known = l.lifeKnown()
 	if err := cmd.check(); err != nil {
 		return Reply{}, err
 	}

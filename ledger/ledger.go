@@ -58,7 +58,10 @@ type Config struct {
 	// OnKeeper is called, from one goroutine at a time, when the host becomes or
 	// ceases to be a keeper. It must not block nor call the Ledger.
 	OnKeeper func(bool)
-	Log      *slog.Logger // nil: silent
+	// Facts are what this host was told of the ledger's decisions. Like Members, and
+	// not to be called from OnChange. Nil: nothing.
+	Facts func() Facts
+	Log   *slog.Logger // nil: silent
 }
 
 // Ledger is this host's way to the cluster's decisions, and the keeper of them if
@@ -76,15 +79,33 @@ type Ledger struct {
 	cluster netmap.ClusterID
 	known   []netmap.HostID // keepers as last heard, for hosts that are none
 	leader  Peer            // as last heard
+	life    uint64          // the greatest generation of the ledger that was heard of
 	closed  bool
 	ailment error // why this host keeps nothing though it should
 
-	asking asking // requests under way
+	asking  asking // requests under way
+	consent consent
 }
 
 // Open starts the keeper if this host was one when it stopped, and serves the
 // requests of others. It waits for nobody.
 func Open(cfg Config) (*Ledger, error) {
+	cfg = cfg.filled()
+	if cfg.Self.IsZero() || cfg.Dir == "" || cfg.Underlay == nil {
+		return nil, errors.New("ledger: Config needs Self, Dir and Underlay")
+	}
+	l := &Ledger{cfg: cfg, log: cfg.Log, cluster: cfg.Cluster}
+	l.asking.init()
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	if err := l.reopen(); err != nil {
+		l.cancel()
+		return nil, err
+	}
+	l.serve(true)
+	return l, nil
+}
+
+func (cfg Config) filled() Config {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -97,40 +118,39 @@ func Open(cfg Config) (*Ledger, error) {
 	if cfg.Members == nil {
 		cfg.Members = func() []Member { return nil }
 	}
-	if cfg.Self.IsZero() || cfg.Dir == "" || cfg.Underlay == nil {
-		return nil, errors.New("ledger: Config needs Self, Dir and Underlay")
+	if cfg.Facts == nil {
+		cfg.Facts = func() Facts { return Facts{} }
 	}
-	l := &Ledger{cfg: cfg, log: cfg.Log, cluster: cfg.Cluster}
-	l.asking.init()
-	l.ctx, l.cancel = context.WithCancel(context.Background())
-	if hasLog(cfg.Dir) {
-		err := l.keep(cfg.Cluster, nil)
-		switch {
-		case errors.Is(err, errEmptyLog):
-			err = Forget(cfg.Dir)
-		case err == nil && cfg.Cluster.IsZero() && len(l.kept().servers()) == 0: // killed while founding, before raft's first entry
-			err, l.cluster = l.retire(), netmap.ClusterID{}
-		}
-		var refusal *netmap.Refusal
-		switch {
-		case errors.As(err, &refusal):
-			l.cancel()
-			return nil, err
-		case err != nil:
-			l.ail(err)
-		}
+	return cfg
+}
+
+// reopen goes on keeping where this host kept when it stopped.
+func (l *Ledger) reopen() error {
+	if err := settleDir(l.cfg.Dir); err != nil || !hasLog(l.cfg.Dir) {
+		return err
 	}
-	l.serve(true)
-	return l, nil
+	err := l.keep(l.cfg.Cluster, 0, nil)
+	switch {
+	case errors.Is(err, errEmptyLog):
+		return Forget(l.cfg.Dir)
+	case err == nil && l.cfg.Cluster.IsZero() && len(l.kept().servers()) == 0: // killed while founding, before raft's first entry
+		err, l.cluster = l.retire(), netmap.ClusterID{}
+	}
+	var refusal *netmap.Refusal
+	if err == nil || errors.As(err, &refusal) {
+		return err
+	}
+	l.ail(err) // a member all the same
+	return nil
 }
 
 // keep makes this host a keeper if it is none; with first keepers it begins a log
 // of theirs.
-func (l *Ledger) keep(cluster netmap.ClusterID, first []Peer) error {
+func (l *Ledger) keep(cluster netmap.ClusterID, generation uint64, first []Peer) error {
 	l.lifecycle.Lock()
 	defer l.lifecycle.Unlock()
 	if k := l.kept(); k != nil {
-		if have := k.layer.self.cluster; !cluster.IsZero() && have != cluster {
+		if have := k.cluster; !cluster.IsZero() && have != cluster {
 			return netmap.Refuse(netmap.Foreign, "this host keeps the ledger of cluster %s, not of %s", have, cluster)
 		}
 		return nil
@@ -138,14 +158,14 @@ func (l *Ledger) keep(cluster netmap.ClusterID, first []Peer) error {
 	if l.ctx.Err() != nil {
 		return errors.New("ledger: closed")
 	}
-	k, err := l.startKeeper(cluster, first)
+	k, err := l.startKeeper(cluster, generation, first)
 	if err != nil {
 		return err
 	}
 	l.mu.Lock()
 	l.keeper, l.ailment = k, nil
 	if l.cluster.IsZero() {
-		l.cluster = k.layer.self.cluster
+		l.cluster = k.cluster
 	}
 	l.mu.Unlock()
 	l.cfg.OnKeeper(true)
@@ -228,7 +248,7 @@ func (l *Ledger) FoundTogether(ctx context.Context, p Plan) (Reply, error) {
 	if l.kept() == nil && !p.keeps(l.cfg.Self) {
 		return Reply{}, errors.New("ledger: this host is none of the first keepers")
 	}
-	if err := l.keep(p.Cluster, p.Keepers); err != nil {
+	if err := l.keep(p.Cluster, 1, p.Keepers); err != nil {
 		return Reply{}, err
 	}
 	found := Command{Kind: KindFound, Host: l.cfg.Self, Start: l.cfg.Start, Nonce: l.cfg.Nonce, Found: &Found{Cluster: p.Cluster, Ranges: p.Ranges}}

@@ -218,7 +218,7 @@ func (l *Ledger) comeBack(cause error) {
 		if haveRoom(l.cfg.Dir) != nil {
 			continue
 		}
-		if err := l.keep(l.Cluster(), nil); err != nil && l.ctx.Err() == nil {
+		if err := l.keep(l.Cluster(), 0, nil); err != nil && l.ctx.Err() == nil {
 			l.ail(err)
 			return
 		}

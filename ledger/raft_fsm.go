@@ -131,6 +131,7 @@ type stateFacts struct {
 	applied    uint64
 	admitted   map[netmap.HostID]uint32 // index of each member that was not removed
 	removed    map[netmap.HostID]bool
+	unshown    string // members that a recovered ledger has not seen yet, for people
 	halted     error
 }
 
@@ -140,6 +141,9 @@ func (m *machine) facts() stateFacts {
 	f := stateFacts{
 		cluster: m.state.cluster, generation: m.state.generation, applied: m.state.applied, halted: m.halted,
 		admitted: map[netmap.HostID]uint32{}, removed: map[netmap.HostID]bool{},
+	}
+	if missing := m.state.unshown(); len(missing) > 0 {
+		f.unshown = m.state.hostNames(missing)
 	}
 	for id, h := range m.state.hosts {
 		if h.Removed {

@@ -36,20 +36,23 @@ const (
 // keeper is a running raft.
 type keeper struct {
 	self    netmap.HostID
-	dir     string
-	log     *diskLog
-	machine *machine
-	raft    *raft.Raft
-	running atomic.Pointer[raft.Raft] // the same, for raft's own goroutines while it starts
-	layer   *layer
-	trans   *raft.NetworkTransport
-	cancel  context.CancelFunc
-	done    chan struct{} // closed when manage has ended
+	cluster netmap.ClusterID
+	// generation is that of the log. A log of an older one is never added to again.
+	generation uint64
+	dir        string
+	log        *diskLog
+	machine    *machine
+	raft       *raft.Raft
+	running    atomic.Pointer[raft.Raft] // the same, for raft's own goroutines while it starts
+	layer      *layer
+	trans      *raft.NetworkTransport
+	cancel     context.CancelFunc
+	done       chan struct{} // closed when manage has ended
 }
 
 // startKeeper runs raft on a directory, with a fresh log of the first keepers if
 // there are any, else with what is there: nothing, until a leader sends it.
-func (l *Ledger) startKeeper(cluster netmap.ClusterID, first []Peer) (*keeper, error) {
+func (l *Ledger) startKeeper(cluster netmap.ClusterID, generation uint64, first []Peer) (*keeper, error) {
 	if err := os.MkdirAll(l.cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
@@ -62,9 +65,10 @@ func (l *Ledger) startKeeper(cluster netmap.ClusterID, first []Peer) (*keeper, e
 	k.cancel = cancel
 	disk.ailing.failed = cancel
 	err = disk.within(func() error {
-		if err := k.claim(cluster, &cluster); err != nil {
+		if err := errors.Join(k.claim(cluster, &cluster), k.claimGeneration(generation)); err != nil {
 			return err
 		}
+		k.cluster = cluster
 		k.machine = &machine{state: NewState(), publish: l.publish, leads: k.leads, log: l.log}
 		k.layer = l.newLayer(k, cluster)
 		if err := k.startRaft(l, first); err != nil {
@@ -89,6 +93,7 @@ func (l *Ledger) startKeeper(cluster netmap.ClusterID, first []Peer) (*keeper, e
 var (
 	keySelf    = []byte("weft-self")
 	keyCluster = []byte("weft-cluster")
+	keyLife    = []byte("weft-generation") // absent in the first one
 )
 
 // errEmptyLog means that a log was begun and never written to.
@@ -124,7 +129,25 @@ func (k *keeper) claim(cluster netmap.ClusterID, known *netmap.ClusterID) error 
 	return nil
 }
 
+// claimGeneration reads of which generation the log is, or notes it in a new one.
+func (k *keeper) claimGeneration(generation uint64) error {
+	have, err := k.log.GetUint64(keyLife)
+	switch {
+	case err == nil:
+		k.generation = have
+	case !errors.Is(err, errNotFound):
+		return fmt.Errorf("ledger: %s: %w", k.dir, err)
+	default:
+		k.generation = max(generation, 1)
+		if k.generation > 1 {
+			return k.log.SetUint64(keyLife, k.generation)
+		}
+	}
+	return nil
+}
+
 func (l *Ledger) newLayer(k *keeper, cluster netmap.ClusterID) *layer {
+	cluster = strand(cluster, k.generation)
 	return &layer{
 		Listener: l.cfg.Underlay.Stream(StreamKind), underlay: l.cfg.Underlay, conns: map[net.Conn]struct{}{},
 		addr: serverAddress(l.cfg.Self, l.cfg.Addr), log: l.log,

@@ -25,10 +25,21 @@ const StreamKind byte = 'l'
 // at the address of a former keeper of another cluster would take them as its
 // own. Therefore every stream begins with a greeting that says both.
 type greeting struct {
-	cluster netmap.ClusterID
+	cluster netmap.ClusterID // and generation, see strand
 	to      netmap.HostID
 	from    netmap.HostID
 	birth   Birth
+}
+
+// strand is the cluster id of a generation's raft: keepers of two generations are as
+// foreign to each other as those of two clusters, and a leader of the older one is
+// never listened to. The first generation's is the cluster's own.
+func strand(cluster netmap.ClusterID, generation uint64) netmap.ClusterID {
+	if generation > 1 {
+		rest := cluster[8:]
+		binary.BigEndian.PutUint64(rest, binary.BigEndian.Uint64(rest)^generation)
+	}
+	return cluster
 }
 
 const greetingLen = 3*16 + 2*8

@@ -43,12 +43,15 @@ type invitation struct {
 	Leader  netmap.HostID    `json:"leader"`
 	Host    netmap.HostID    `json:"host"` // who is meant; zero in a dismissal
 	Keepers []netmap.HostID  `json:"keepers"`
+	// Generation of the leader's log, if it is not the first.
+	Generation uint64 `json:"generation,omitempty"`
 }
 
 // serve answers the requests of other hosts, or stops to.
 func (l *Ledger) serve(on bool) {
 	for name, h := range map[string]func(context.Context, netip.AddrPort, []byte) ([]byte, error){
 		requestDo: l.handleDo, requestJoin: l.handleJoin, requestStanding: l.handleStanding, requestDismiss: l.handleDismiss,
+		requestTestify: l.handleTestify, requestConsent: l.handleConsent,
 	} {
 		if !on {
 			h = nil
@@ -77,7 +80,7 @@ func (l *Ledger) handleDo(ctx context.Context, _ netip.AddrPort, body []byte) ([
 // a refusal is final.
 func (l *Ledger) local(ctx context.Context, cmd Command) (outcome, error) {
 	k := l.kept()
-	if k == nil {
+	if k == nil || k.generation < cmd.Known { // of an older generation nobody takes a word
 		return l.hearsay(), nil
 	}
 	if k.leads() {
@@ -145,10 +148,15 @@ func (l *Ledger) handleJoin(_ context.Context, from netip.AddrPort, body []byte)
 	case known != i.Cluster:
 		return nil, netmap.Refuse(netmap.Foreign, "this host belongs to cluster %s, not to %s", known, i.Cluster)
 	}
+	if k := l.kept(); k != nil && k.generation < max(i.Generation, 1) {
+		if err := l.supersede(i.Generation); err != nil {
+			return nil, err
+		}
+	}
 	if err := l.makeWay(); err != nil {
 		return nil, err
 	}
-	if err := l.keep(i.Cluster, nil); err != nil {
+	if err := l.keep(i.Cluster, i.Generation, nil); err != nil {
 		return nil, err
 	}
 	l.log.Info("ledger: this host keeps the ledger from now on", "peer", from.Addr().String(), "host", i.Leader.Short())
@@ -165,8 +173,8 @@ func (l *Ledger) handleDismiss(ctx context.Context, _ netip.AddrPort, body []byt
 		return nil, netmap.Refuse(netmap.BadInput, "%s", err)
 	case k == nil:
 		return nil, nil
-	case i.Cluster != k.layer.self.cluster || k.leads():
-		return nil, netmap.Refuse(netmap.Conflict, "this host keeps the ledger of cluster %s", k.layer.self.cluster)
+	case i.Cluster != k.cluster || k.leads() || max(i.Generation, 1) != k.generation:
+		return nil, netmap.Refuse(netmap.Conflict, "this host keeps the ledger of cluster %s", k.cluster)
 	}
 	if slices.Contains(i.Keepers, k.self) {
 		return nil, netmap.Refuse(netmap.Conflict, "host %s is among the keepers named", k.self.Short())
@@ -207,7 +215,10 @@ func (l *Ledger) dismiss(ctx context.Context, at netip.AddrPort) {
 }
 
 func (l *Ledger) tell(ctx context.Context, at netip.AddrPort, request string, host netmap.HostID, k *keeper) error {
-	i := invitation{Cluster: k.layer.self.cluster, Leader: k.self, Host: host}
+	i := invitation{Cluster: k.cluster, Leader: k.self, Host: host}
+	if k.generation > 1 {
+		i.Generation = k.generation
+	}
 	for _, p := range k.peers() {
 		i.Keepers = append(i.Keepers, p.ID)
 	}

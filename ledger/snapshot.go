@@ -15,6 +15,7 @@ const maxSnapshot = 256 << 20
 type snapshot struct {
 	Cluster    netmap.ClusterID `json:"cluster"`
 	Generation uint64           `json:"generation"`
+	Recovered  uint64           `json:"recovered,omitempty"`
 	Applied    uint64           `json:"applied"`
 	LastIndex  uint32           `json:"last_index"`
 	NextVNI    netmap.VNI       `json:"next_vni"`
@@ -30,6 +31,7 @@ type hostSnap struct {
 	Addr     netip.AddrPort   `json:"addr"`
 	Birth    Birth            `json:"birth"`
 	Heard    uint64           `json:"heard"`
+	Shown    uint64           `json:"shown,omitempty"` // 0: 1, as in the first generation
 	Settled  uint64           `json:"settled,omitempty"`
 	Answered []answered       `json:"answered,omitempty"`
 }
@@ -56,11 +58,11 @@ func (s *State) Encode() ([]byte, error) { return encode(s.snapshot()) }
 
 func (s *State) snapshot() snapshot {
 	out := snapshot{
-		Cluster: s.cluster, Generation: s.generation, Applied: s.applied, LastIndex: s.lastIndex, NextVNI: s.nextVNI,
+		Cluster: s.cluster, Generation: s.generation, Recovered: s.recovered, Applied: s.applied, LastIndex: s.lastIndex, NextVNI: s.nextVNI,
 		Ranges: slices.Clone(s.ranges),
 	}
 	for _, h := range s.sortedHosts() {
-		out.Hosts = append(out.Hosts, hostSnap{h.HostEntry, h.addr, h.birth, h.heard, h.session.settled, slices.Clone(h.session.answered)})
+		out.Hosts = append(out.Hosts, h.snapshot())
 	}
 	for _, p := range sortedPrefixes(s.subnets) {
 		sub := s.subnets[p]
@@ -78,6 +80,17 @@ func (s *State) snapshot() snapshot {
 	}
 	for _, a := range sortedAddrs(s.claims) {
 		out.Claims = append(out.Claims, s.claims[a])
+	}
+	return out
+}
+
+func (h *host) snapshot() hostSnap {
+	out := hostSnap{
+		Entry: h.HostEntry, Addr: h.addr, Birth: h.birth, Heard: h.heard,
+		Settled: h.session.settled, Answered: slices.Clone(h.session.answered),
+	}
+	if h.shown > 1 { // as earlier releases wrote it
+		out.Shown = h.shown
 	}
 	return out
 }
@@ -128,10 +141,10 @@ func DecodeState(b []byte) (*State, error) {
 		return nil, err
 	}
 	s := NewState()
-	s.cluster, s.generation, s.applied = snap.Cluster, snap.Generation, snap.Applied
+	s.cluster, s.generation, s.recovered, s.applied = snap.Cluster, snap.Generation, snap.Recovered, snap.Applied
 	s.lastIndex, s.nextVNI, s.ranges = snap.LastIndex, snap.NextVNI, snap.Ranges
 	for _, h := range snap.Hosts {
-		s.hosts[h.Entry.ID] = &host{h.Entry, h.Addr, h.Birth, h.Heard, session{h.Settled, h.Answered}}
+		s.hosts[h.Entry.ID] = &host{h.Entry, h.Addr, h.Birth, h.Heard, max(h.Shown, 1), session{h.Settled, h.Answered}}
 	}
 	for _, sub := range snap.Subnets {
 		s.subnets[sub.Subnet.Prefix] = sub.restore()

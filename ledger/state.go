@@ -21,6 +21,7 @@ import (
 type State struct {
 	cluster    netmap.ClusterID
 	generation uint64 // of the log: a recovered ledger has a greater one
+	recovered  uint64 // index at which this generation began; 0 in the first one
 	applied    uint64 // index of the newest command seen
 	lastIndex  uint32 // host indexes are never given twice
 	nextVNI    netmap.VNI
@@ -38,6 +39,7 @@ type host struct {
 	addr    netip.AddrPort
 	birth   Birth  // the newest start that was shown
 	heard   uint64 // index of the last admit or renew
+	shown   uint64 // the generation in which it showed what it holds, or came
 	session session
 }
 
@@ -131,6 +133,8 @@ func (t *step) dispatch() *netmap.Refusal {
 		return t.releaseSubnet(c.ReleaseSubnet)
 	case KindReserve:
 		return t.reserve(c.Reserve)
+	case KindShow:
+		return t.show(c.Show)
 	}
 	return t.dispatchMore()
 }

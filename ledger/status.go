@@ -45,8 +45,11 @@ func (l *Ledger) Status() Status {
 	s.Keepers, s.Leader, s.Role = k.peers(), k.leaderPeer().ID, roleName(k.raft.State())
 	f := k.machine.facts()
 	s.Generation, s.Applied = f.generation, f.applied
-	if f.halted != nil {
+	switch {
+	case f.halted != nil:
 		s.Problem = f.halted.Error()
+	case f.unshown != "":
+		s.Problem = "the ledger was recovered, and no further block is given out until " + f.unshown + " has shown what it holds: start it, or if the machine is off for good, remove it (weft host rm HOST --is-off)"
 	}
 	return s
 }

@@ -26,7 +26,7 @@ func (m *Map) build() *View {
 	var claims []claimant
 	for _, id := range m.Origins() {
 		if l := m.logs[id]; id == m.cluster {
-			v.Decided = l.seq
+			v.Decided, v.Generation = l.seq, l.life
 			v.addDecided(l, hosts)
 		} else {
 			claims = append(claims, hostSays(id, l, hosts)...)

@@ -277,7 +277,7 @@ func TestOnlyTheRightWriterIsBelieved(t *testing.T) {
 	say(t, m, host, 1, Change{NetworkKey(9), Network{ID: 9}}, Change{HostFactKey(hostID(2)), HostFact{Name: "not me"}},
 		Change{HostFactKey(host), HostFact{Name: "me"}})
 	decide(t, m, 0, 1, endpoint(1, "10.32.0.1"))
-	want := &View{Cluster: cluster, Decided: 1, Hosts: []HostView{{ID: host, Fact: HostFact{Name: "me"}}}}
+	want := &View{Cluster: cluster, Decided: 1, Generation: 1, Hosts: []HostView{{ID: host, Fact: HostFact{Name: "me"}}}}
 	if diff := cmp.Diff(want, m.View(), compareAddrs); diff != "" {
 		t.Error(diff)
 	}

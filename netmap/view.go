@@ -23,16 +23,18 @@ type EndpointView struct {
 // shared between readers and must not be changed. Slices are sorted by identity,
 // so equal facts give equal views.
 type View struct {
-	Cluster   ClusterID      `json:"cluster"`
-	Decided   uint64         `json:"decided"` // raft index up to which the ledger's word is known without gaps
-	Hosts     []HostView     `json:"hosts"`
-	Networks  []Network      `json:"networks"`
-	Subnets   []Subnet       `json:"subnets"`
-	Blocks    []Block        `json:"blocks"`
-	Claims    []Claim        `json:"claims"`
-	Ranges    []Range        `json:"ranges"`
-	Endpoints []EndpointView `json:"endpoints"`
-	Disputes  []Dispute      `json:"disputes,omitempty"` // what is left out of Endpoints, and why
+	Cluster ClusterID `json:"cluster"`
+	Decided uint64    `json:"decided"` // raft index up to which the ledger's word is known without gaps
+	// Generation of the ledger, from 1; greater after a recovery. 0: nothing is known.
+	Generation uint64         `json:"generation"`
+	Hosts      []HostView     `json:"hosts"`
+	Networks   []Network      `json:"networks"`
+	Subnets    []Subnet       `json:"subnets"`
+	Blocks     []Block        `json:"blocks"`
+	Claims     []Claim        `json:"claims"`
+	Ranges     []Range        `json:"ranges"`
+	Endpoints  []EndpointView `json:"endpoints"`
+	Disputes   []Dispute      `json:"disputes,omitempty"` // what is left out of Endpoints, and why
 }
 
 // Dispute is an address that two announced endpoints claim. The loser is in no

@@ -86,6 +86,7 @@ type Agent struct {
 	lease  *lease
 
 	together *ledger.Founding // with other newcomers
+	shown    showing          // to a recovered ledger
 
 	member   chan struct{} // closed once this host is a member
 	ended    chan struct{} // closed once this identity is given up
@@ -214,7 +215,7 @@ func (a *Agent) openLedger() (err error) {
 		Name: a.fact.Name, Addr: a.fact.Underlay, Cluster: a.store.Cluster(),
 		Dir:         a.ledgerDir(),
 		RemoveAfter: a.cfg.Settings.RemoveAfter,
-		Underlay:    a.port, Members: a.ledgerMembers, OnChange: a.publish, OnKeeper: a.keeps, Log: a.log,
+		Underlay:    a.port, Members: a.ledgerMembers, OnChange: a.publish, OnKeeper: a.keeps, Facts: a.ledgerFacts, Log: a.log,
 	})
 	return err
 }

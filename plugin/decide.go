@@ -19,6 +19,10 @@ func (a *Agent) decide(ctx context.Context, c ledger.Command) (ledger.Reply, err
 	if err := a.awaitMembership(ctx); err != nil {
 		return ledger.Reply{}, err
 	}
+	if err := a.heedGeneration(ctx); err != nil {
+		a.heedFence(err)
+		return ledger.Reply{}, err
+	}
 	r, err := a.ledger.Do(ctx, c)
 	if err != nil {
 		a.heedFence(err)

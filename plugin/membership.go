@@ -62,6 +62,7 @@ func (a *Agent) remain(ctx context.Context) {
 		if alone = a.alone(); was && !alone { // it may have been removed meanwhile
 			a.lease.question()
 		}
+		a.follow(ctx)
 		if !due && !asked {
 			continue
 		}
@@ -75,6 +76,20 @@ func (a *Agent) remain(ctx context.Context) {
 // alone reports whether no other host is seen.
 func (a *Agent) alone() bool {
 	return !slices.ContainsFunc(a.gossip.Members(), func(m gossip.Member) bool { return m.Alive })
+}
+
+// follow shows a recovered ledger what this host holds.
+func (a *Agent) follow(ctx context.Context) {
+	limited, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	err := a.heedGeneration(limited)
+	switch {
+	case err == nil:
+		a.problem("recovery", "")
+	case ctx.Err() == nil:
+		a.heedFence(err)
+		a.problem("recovery", "the ledger was recovered and has not seen yet what this host holds: "+err.Error())
+	}
 }
 
 // took reports whether something was waiting in a channel, and takes it.
@@ -168,6 +183,9 @@ func (a *Agent) becomeMember(ctx context.Context) error {
 		return err
 	}
 	a.gossip.SetCluster(cluster) // before the ledger's word may come
+	if err := a.heedGeneration(ctx); err != nil {
+		return err
+	}
 	sent, err := a.lease.clock()
 	if err != nil {
 		return err

@@ -44,6 +44,8 @@ type Ledger interface {
 	Do(ctx context.Context, cmd ledger.Command) (ledger.Reply, error)
 	Admit(ctx context.Context) (ledger.Reply, error)
 	Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (ledger.Reply, error)
+	Recover(ctx context.Context, r ledger.Recovery) (ledger.Recovered, error)
+	Heed(generation uint64) error
 	FoundTogether(ctx context.Context, p ledger.Plan) (ledger.Reply, error)
 	Cluster() netmap.ClusterID
 	Status() ledger.Status

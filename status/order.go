@@ -34,6 +34,12 @@ type Range struct {
 	Prefix netip.Prefix `json:"prefix"`
 }
 
+// Recovery asks to go on without a majority of the ledger's keepers.
+type Recovery struct {
+	Off    []string `json:"off,omitempty"`     // keepers, by name or id, that are off for good: the operator's word
+	DryRun bool     `json:"dry_run,omitempty"` // only say what would happen
+}
+
 // answer is how the agent answers an operator's order: one sentence of two.
 type answer struct {
 	Text  string `json:"text,omitempty"`
@@ -75,6 +81,12 @@ func NewIdentity(ctx context.Context, path string, r Renunciation) (string, erro
 // answers what to tell the operator. The error is the agent's own sentence.
 func AddRange(ctx context.Context, path string, r Range) (string, error) {
 	return send(ctx, path, "/ranges/add", r)
+}
+
+// RecoverLedger asks the agent behind a unix socket to go on without a majority of
+// the ledger's keepers. The error is the agent's own sentence.
+func RecoverLedger(ctx context.Context, path string, r Recovery) (string, error) {
+	return send(ctx, path, "/ledger/recover", r)
 }
 
 func send(ctx context.Context, path, route string, what any) (string, error) {

@@ -38,6 +38,13 @@ func (a *agent) NewIdentity(_ context.Context, r status.Renunciation) (string, e
 	return fmt.Sprintf("a new host: %+v", r), a.refusal
 }
 
+func (a *agent) RecoverLedger(_ context.Context, r status.Recovery) (string, error) {
+	if len(r.Off) == 0 {
+		return "", errors.New("who is off?")
+	}
+	return fmt.Sprintf("recovered without %s, dry run %v", strings.Join(r.Off, ", "), r.DryRun), nil
+}
+
 func (a *agent) AddRange(_ context.Context, r status.Range) (string, error) {
 	return "added " + r.Prefix.String(), a.refusal
 }

@@ -16,6 +16,9 @@ import (
 // SocketPath is where the agent listens, below a host's root directory.
 const SocketPath = "/run/weft/agent.sock"
 
+// slowest is what the longest order may take.
+const slowest = time.Minute
+
 // maxReport bounds what a client reads, bytes.
 const maxReport = 64 << 20
 
@@ -29,6 +32,7 @@ type Agent interface {
 	RemoveHost(ctx context.Context, r Removal) (string, error)
 	NewIdentity(ctx context.Context, r Renunciation) (string, error)
 	AddRange(ctx context.Context, r Range) (string, error)
+	RecoverLedger(ctx context.Context, r Recovery) (string, error)
 }
 
 // Serve answers GET /status and operators' orders on a unix socket of mode 0600
@@ -57,7 +61,8 @@ func Serve(ctx context.Context, path string, a Agent) error {
 	mux.HandleFunc("POST /hosts/remove", order(a.RemoveHost))
 	mux.HandleFunc("POST /host/new-identity", order(a.NewIdentity))
 	mux.HandleFunc("POST /ranges/add", order(a.AddRange))
-	srv := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second}
+	mux.HandleFunc("POST /ledger/recover", order(a.RecoverLedger))
+	srv := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: slowest}
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)

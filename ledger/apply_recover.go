@@ -1,0 +1,403 @@
+package ledger
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// A ledger that lost the majority of its keepers goes on from what one survivor
+// knows, under a greater generation. What it may have forgotten are the decisions
+// that only the lost keepers had. So each host shows what it holds, and until all
+// have, nothing new is given to anybody.
+
+// Show says what a host holds on its own disk, for a ledger that was recovered.
+// Whoever holds what another was given meanwhile is no member any more.
+type Show struct {
+	Holdings []Holding        `json:"holdings,omitempty"`
+	Networks []netmap.Network `json:"networks,omitempty"` // that its Docker has
+}
+
+// Holding is what a host holds of one subnet.
+type Holding struct {
+	Subnet netmap.Subnet  `json:"subnet"`
+	Blocks []netmap.Block `json:"blocks,omitempty"`
+	Claims []netmap.Claim `json:"claims,omitempty"`
+}
+
+// recoveryGap is how far indexes, VNIs and host indexes jump at a recovery: beyond
+// everything that the lost keepers may have given out.
+const recoveryGap = 4096
+
+// unshown are the members that have not shown what they hold.
+func (s *State) unshown() (out []*host) {
+	for _, h := range s.sortedHosts() {
+		if !h.Removed && h.shown < s.generation {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// complete refuses to give out anything while some host may hold it unknown to the
+// ledger.
+func (t *step) complete() *netmap.Refusal {
+	missing := t.unshown()
+	if len(missing) == 0 {
+		return nil
+	}
+	return netmap.Refuse(netmap.NoQuorum, "the ledger was recovered, and nothing new is given out until %s has shown what it holds, which it does as soon as its agent reaches the keepers; start it, or if the machine is off for good, remove it (weft host rm HOST --is-off)", t.hostNames(missing))
+}
+
+func (s *State) hostNames(hosts []*host) string {
+	names := make([]string, 0, len(hosts))
+	for i, h := range hosts {
+		if i == 8 {
+			names = append(names, fmt.Sprintf("%d further hosts", len(hosts)-i))
+			break
+		}
+		names = append(names, s.hostName(h.ID))
+	}
+	return strings.Join(names, ", ")
+}
+
+func (t *step) show(c *Show) *netmap.Refusal {
+	h := t.self
+	if t.generation <= 1 { // nothing was forgotten
+		t.reply.Host = new(h.HostEntry)
+		return nil
+	}
+	if conflict := t.conflicts(c); conflict {
+		h.Removed, h.session = true, session{}
+		t.set(h.HostEntry)
+		t.strip(h.ID)
+		t.reply.Host = new(h.HostEntry)
+		return nil
+	}
+	for _, w := range c.Holdings {
+		t.holds(w)
+	}
+	for _, n := range c.Networks {
+		t.has(n)
+	}
+	if h.shown < t.generation { // later it may be about to use what it does not name
+		h.shown = t.generation
+		t.dropUnnamed(c)
+	}
+	t.reply.Host = new(h.HostEntry)
+	return nil
+}
+
+// conflicts reports whether something shown is another's by now.
+func (t *step) conflicts(c *Show) bool {
+	for _, w := range c.Holdings {
+		s := t.subnets[w.Subnet.Prefix]
+		if s == nil || s.BlockBits != w.Subnet.BlockBits {
+			if s = t.inPlace(w.Subnet); s == nil {
+				return true
+			}
+		}
+		if slices.ContainsFunc(w.Blocks, func(b netmap.Block) bool { return t.blockTaken(s, b) }) ||
+			slices.ContainsFunc(w.Claims, func(c netmap.Claim) bool { return t.claimTaken(s, c) }) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(c.Networks, func(n netmap.Network) bool { return t.networkTaken(c, n) })
+}
+
+func (t *step) blockTaken(s *subnet, b netmap.Block) bool {
+	if b.Prefix.Masked() != b.Prefix || b.Prefix.Bits() != s.BlockBits || !within(b.Prefix, s.Prefix) || b.Subnet != s.Prefix {
+		return true
+	}
+	if old, owned := s.blocks[b.Prefix]; owned {
+		return old.Owner != t.cmd.Host && !t.outdated(old.Owner, old.Epoch, b.Epoch)
+	}
+	for a, c := range t.claims { // given by the recovered ledger where it knew of no block
+		if b.Prefix.Contains(a) && c.Owner != t.cmd.Host && c.Epoch > b.Epoch && c.Epoch > t.recovered {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *step) claimTaken(s *subnet, c netmap.Claim) bool {
+	if !c.Addr.IsValid() || c.Subnet != s.Prefix || !s.Prefix.Contains(c.Addr) || edge(c.Addr, s.Prefix) || s.reserves(c.Addr) {
+		return true
+	}
+	if old, taken := t.claims[c.Addr]; taken {
+		return old.Owner != t.cmd.Host && !t.outdated(old.Owner, old.Epoch, c.Epoch)
+	}
+	b, owned := s.blockAt(c.Addr)
+	return owned && b.Owner != t.cmd.Host && b.Epoch > t.recovered // else its owner ceded it, or was told of it
+}
+
+// outdated reports whether what the ledger remembers of another host was over before
+// something later was granted: there was one history, and the other has not shown
+// that it holds it still.
+func (t *step) outdated(owner netmap.HostID, known, later uint64) bool {
+	h := t.hosts[owner]
+	return known < later && known < t.recovered && (h == nil || h.shown < t.generation)
+}
+
+// inPlace is an empty subnet in the place of those that it overlaps, nil if one of
+// them is in use: a later one means that the earlier ones were gone.
+func (t *step) inPlace(n netmap.Subnet) *subnet {
+	for _, p := range sortedPrefixes(t.subnets) {
+		if p.Overlaps(n.Prefix) && t.inUse(t.subnets[p].holders, t.networkOf(p)) {
+			return nil
+		}
+	}
+	if checkSubnet(n.Prefix, "subnet") != nil || checkBlocks(n.Prefix, n.BlockBits) != nil || fits(n) != nil {
+		return nil
+	}
+	return &subnet{Subnet: n, holders: hostSet{}, blocks: map[netip.Prefix]netmap.Block{}, freed: map[netip.Prefix]uint64{}}
+}
+
+// inUse reports whether somebody who has shown what it holds uses a subnet or is in
+// its network.
+func (t *step) inUse(holders hostSet, n *network) bool {
+	users := sortedHosts(holders)
+	if n != nil {
+		users = append(users, sortedHosts(n.members)...)
+	}
+	return slices.ContainsFunc(users, func(id netmap.HostID) bool { return t.hosts[id].shown >= t.generation })
+}
+
+// vacate drops a subnet and its network that were gone before what is shown.
+func (t *step) vacate(p netip.Prefix) {
+	if n := t.networkOf(p); n != nil {
+		for _, id := range sortedHosts(n.members) {
+			t.dropMember(n, id)
+		}
+	}
+	if s := t.subnets[p]; s != nil {
+		for _, id := range sortedHosts(s.holders) {
+			t.dropHolder(s, id)
+		}
+	}
+}
+
+func (t *step) networkTaken(c *Show, n netmap.Network) bool {
+	if old := t.networks[n.ID]; old != nil {
+		return !slices.Equal(old.Subnets, n.Subnets)
+	}
+	if n.ID == 0 || n.VNI == 0 || n.VNI > maxVNI || len(n.Subnets) == 0 || fits(n) != nil {
+		return true
+	}
+	for _, o := range t.sortedNetworks() {
+		if clash(o.Network, n) && t.inUse(nil, o) {
+			return true
+		}
+	}
+	for _, p := range n.Subnets {
+		shown := slices.ContainsFunc(c.Holdings, func(w Holding) bool { return w.Subnet.Prefix == p })
+		if !shown && t.subnets[p] == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// clash reports whether two networks cannot be at once.
+func clash(o, n netmap.Network) bool {
+	return o.VNI == n.VNI || n.Name != "" && o.Name == n.Name && !o.Retired && !n.Retired ||
+		slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return slices.Contains(o.Subnets, p) })
+}
+
+// holds takes in what does not conflict.
+func (t *step) holds(w Holding) {
+	s := t.subnets[w.Subnet.Prefix]
+	if s == nil || s.BlockBits != w.Subnet.BlockBits {
+		s = t.inPlace(w.Subnet) // which conflicts found possible
+		for _, p := range sortedPrefixes(t.subnets) {
+			if p.Overlaps(s.Prefix) {
+				t.vacate(p)
+			}
+		}
+		t.subnets[s.Prefix] = s
+		t.set(s.Subnet)
+	}
+	s.holders[t.cmd.Host] = struct{}{}
+	for _, b := range w.Blocks {
+		if old, owned := s.blocks[b.Prefix]; !owned || old.Owner != t.cmd.Host {
+			b.Owner, b.Epoch = t.cmd.Host, max(b.Epoch, 1)
+			s.blocks[b.Prefix] = b
+			delete(s.freed, b.Prefix)
+			t.set(b)
+		}
+	}
+	for _, c := range w.Claims {
+		if old, known := t.claims[c.Addr]; !known || old.Owner != t.cmd.Host {
+			c.Owner, c.Epoch = t.cmd.Host, max(c.Epoch, 1)
+			t.claims[c.Addr] = c
+			t.set(c)
+		}
+	}
+}
+
+func (t *step) has(n netmap.Network) {
+	known := t.networks[n.ID]
+	if known == nil {
+		for _, o := range t.sortedNetworks() {
+			if clash(o.Network, n) {
+				for _, id := range sortedHosts(o.members) {
+					t.dropMember(o, id)
+				}
+			}
+		}
+		known = &network{Network: n, members: hostSet{}}
+		t.networks[n.ID] = known
+		t.nextVNI = max(t.nextVNI, n.VNI+1)
+		t.set(n)
+	}
+	known.members[t.cmd.Host] = struct{}{}
+}
+
+// dropUnnamed ends what the asking host uses no more: networks first, since a subnet
+// stays with its network.
+func (t *step) dropUnnamed(c *Show) {
+	for _, n := range t.sortedNetworks() {
+		named := slices.ContainsFunc(c.Networks, func(o netmap.Network) bool { return o.ID == n.ID })
+		if _, member := n.members[t.cmd.Host]; member && !named {
+			t.dropMember(n, t.cmd.Host)
+		}
+	}
+	for _, p := range sortedPrefixes(t.subnets) {
+		named := slices.ContainsFunc(c.Holdings, func(w Holding) bool { return w.Subnet.Prefix == p })
+		s := t.subnets[p]
+		if _, uses := s.holders[t.cmd.Host]; uses && !named {
+			t.dropHolder(s, t.cmd.Host)
+			continue
+		}
+		for _, b := range sortedPrefixes(s.blocks) {
+			if s.blocks[b].Owner == t.cmd.Host && !c.names(b) {
+				t.free(s, b)
+			}
+		}
+	}
+}
+
+func (c *Show) names(block netip.Prefix) bool {
+	return slices.ContainsFunc(c.Holdings, func(w Holding) bool {
+		return slices.ContainsFunc(w.Blocks, func(b netmap.Block) bool { return b.Prefix == block })
+	})
+}
+
+// recover makes a state that lost the majority of its keepers one of a new
+// generation, from the next index that nobody can have used. Lost hosts are removed.
+func (s *State) recover(generation, index uint64, lost []netmap.HostID) {
+	s.generation, s.recovered = generation, index
+	s.lastIndex += recoveryGap
+	s.nextVNI = min(s.nextVNI+recoveryGap, maxVNI+1)
+	t := &step{State: s, index: index}
+	for _, id := range lost {
+		if h := s.hosts[id]; h != nil && !h.Removed {
+			h.Removed, h.session = true, session{}
+			t.strip(id)
+		}
+	}
+	s.applied = index
+}
+
+// adopt makes a state equal to the facts that a host has of the same ledger at a
+// later index. What facts do not tell, who uses which subnet and network, it
+// supposes of all members: each says so when it shows what it holds.
+func (s *State) adopt(facts []netmap.Change, decided uint64) {
+	if decided <= s.applied {
+		return
+	}
+	old := *s
+	s.subnets, s.networks, s.claims = map[netip.Prefix]*subnet{}, map[netmap.NetworkID]*network{}, map[netip.Addr]netmap.Claim{}
+	s.applied = decided
+	everybody := hostSet{}
+	for _, c := range facts {
+		switch n := c.Value.(type) {
+		case netmap.Range:
+			if !slices.Contains(s.ranges, n.Prefix) {
+				s.ranges = append(slices.Clip(s.ranges), n.Prefix)
+			}
+		case netmap.HostEntry:
+			s.adoptHost(n, everybody)
+		}
+	}
+	s.adoptSubnets(&old, facts, everybody)
+	for _, c := range facts {
+		n, is := c.Value.(netmap.Network)
+		if !is {
+			continue
+		}
+		members := everybody
+		if known := old.networks[n.ID]; known != nil {
+			members = known.members
+		}
+		s.networks[n.ID] = &network{Network: n, members: membersOf(members, everybody)}
+		s.nextVNI = max(s.nextVNI, n.VNI+1)
+	}
+}
+
+func (s *State) adoptHost(n netmap.HostEntry, everybody hostSet) {
+	h := s.hosts[n.ID]
+	if h == nil {
+		h = &host{}
+		s.hosts[n.ID] = h
+	}
+	h.HostEntry = n
+	s.lastIndex = max(s.lastIndex, n.Index)
+	if !n.Removed {
+		everybody[n.ID] = struct{}{}
+	}
+}
+
+// membersOf is a set without those that are no members of the cluster; if none is
+// left, all are supposed.
+func membersOf(set, everybody hostSet) hostSet {
+	out := hostSet{}
+	for _, id := range sortedHosts(set) {
+		if _, ok := everybody[id]; ok {
+			out[id] = struct{}{}
+		}
+	}
+	if len(out) == 0 {
+		for _, id := range sortedHosts(everybody) {
+			out[id] = struct{}{}
+		}
+	}
+	return out
+}
+
+func (s *State) adoptSubnets(old *State, facts []netmap.Change, everybody hostSet) {
+	kind := func(v any) int { // subnets before what lies in them
+		switch v.(type) {
+		case netmap.Subnet:
+			return 0
+		case netmap.Block:
+			return 1
+		}
+		return 2
+	}
+	for _, c := range slices.SortedStableFunc(slices.Values(facts), func(a, b netmap.Change) int { return cmp.Compare(kind(a.Value), kind(b.Value)) }) {
+		switch n := c.Value.(type) {
+		case netmap.Subnet:
+			sub := &subnet{Subnet: n, holders: membersOf(everybody, everybody), blocks: map[netip.Prefix]netmap.Block{}, freed: map[netip.Prefix]uint64{}}
+			if known := old.subnets[n.Prefix]; known != nil {
+				sub.holders, sub.freed = membersOf(known.holders, everybody), known.freed
+			}
+			s.subnets[n.Prefix] = sub
+		case netmap.Block:
+			if sub := s.subnets[n.Subnet]; sub != nil {
+				sub.blocks[n.Prefix] = n
+				sub.holders[n.Owner] = struct{}{}
+				delete(sub.freed, n.Prefix)
+			}
+		case netmap.Claim:
+			if sub := s.subnets[n.Subnet]; sub != nil {
+				s.claims[n.Addr] = n
+				sub.holders[n.Owner] = struct{}{}
+			}
+		}
+	}
+}

@@ -1,0 +1,223 @@
+package ledger
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// holdings is what a host has on its disk when it was told of every decision.
+func holdings(s *State, id netmap.HostID) *Show {
+	out := &Show{}
+	for _, p := range sortedPrefixes(s.subnets) {
+		sub := s.subnets[p]
+		_, uses := sub.holders[id]
+		if n := s.networkOf(p); n != nil && !uses { // an agent keeps the subnets of its networks
+			_, uses = n.members[id]
+		}
+		if !uses {
+			continue
+		}
+		h := Holding{Subnet: sub.Subnet}
+		for _, b := range sortedPrefixes(sub.blocks) {
+			if sub.blocks[b].Owner == id {
+				h.Blocks = append(h.Blocks, sub.blocks[b])
+			}
+		}
+		for _, a := range sortedAddrs(s.claims) {
+			if c := s.claims[a]; c.Owner == id && c.Subnet == p {
+				h.Claims = append(h.Claims, c)
+			}
+		}
+		out.Holdings = append(out.Holdings, h)
+	}
+	for _, n := range s.sortedNetworks() {
+		if _, member := n.members[id]; member {
+			out.Networks = append(out.Networks, n.Network)
+		}
+	}
+	return out
+}
+
+// past are the states of one ledger, oldest first, each a copy.
+func past(rt *rapid.T, t testing.TB, steps int) []*State {
+	c := newCluster(t, 4, "10.48.0.0/22")
+	m := &naive{members: map[int]bool{1: true, 2: true, 3: true, 4: true}, gone: map[int]bool{}, owner: map[netip.Addr]int{}, ceded: map[netip.Addr]int{}, blocks: map[netip.Prefix]netmap.Block{}, holds: map[int]map[netip.Prefix]bool{1: {}, 2: {}, 3: {}, 4: {}}}
+	out := []*State{clone(t, c.state)}
+	for range steps {
+		cmd, host := m.draw(rt)
+		cmd.Host, cmd.Start, cmd.Nonce = hostID(host), 1, 7
+		if r := c.do(cmd); r.Refusal == nil {
+			m.learn(rt, host, cmd, r)
+		}
+		out = append(out, clone(t, c.state))
+	}
+	return out
+}
+
+func clone(t testing.TB, s *State) *State {
+	t.Helper()
+	b, err := s.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := DecodeState(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestARecoveredLedgerGivesNothingTwice: it goes on from any earlier state, with the
+// facts of any later one or without a log at all; hosts show what they hold in any
+// order, and ask for more all the time. Whoever was not lost keeps what it holds.
+func TestARecoveredLedgerGivesNothingTwice(t *testing.T) {
+	forgotten, refused := 0, 0
+	rapid.Check(t, func(rt *rapid.T) {
+		states := past(rt, t, rapid.IntRange(1, 40).Draw(rt, "steps"))
+		end := states[len(states)-1]
+		known := rapid.IntRange(0, len(states)-1).Draw(rt, "known")
+		told := rapid.IntRange(known, len(states)-1).Draw(rt, "told")
+		s := clone(t, states[known])
+		if rapid.Bool().Draw(rt, "no log") {
+			s = NewState()
+			s.cluster, s.generation = clusterID, 1
+		}
+		s.adopt(states[told].Changes(), states[told].applied)
+		var lost []netmap.HostID
+		for n := 2; n <= 4; n++ {
+			if rapid.IntRange(0, 3).Draw(rt, "lost") == 0 {
+				lost = append(lost, hostID(n))
+			}
+		}
+		s.recover(nextGeneration(1, 5), end.applied+recoveryGap, lost)
+		if err := s.verify(); err != nil {
+			rt.Fatal(err)
+		}
+		c := &cluster{t: t, state: clone(t, s), index: s.applied}
+		left := map[int]*Show{}
+		for n := 1; n <= 4; n++ {
+			if h := end.hosts[hostID(n)]; !h.Removed && !slices.Contains(lost, hostID(n)) {
+				left[n] = holdings(end, hostID(n))
+			}
+		}
+		for n := 1; n <= 4; n++ { // whose removal was forgotten is removed again by an operator
+			if h := c.state.hosts[hostID(n)]; end.hosts[hostID(n)].Removed && h != nil {
+				h.Removed = true
+				(&step{State: c.state, index: c.index}).strip(hostID(n))
+			}
+		}
+		if len(left) == 0 {
+			return
+		}
+		order := rapid.Permutation([]int{1, 2, 3, 4}).Draw(rt, "order")
+		for _, n := range order {
+			for asker := 1; asker <= 4; asker++ { // all of them, all the time
+				c.index++
+				r, _ := c.state.Apply(c.index, Command{Kind: KindGrantBlock, Host: hostID(asker), Start: 1, Nonce: 7, GrantBlock: &GrantBlock{Subnet: pfx(modelSubnets[3])}})
+				if len(left) > 0 && r.Refusal == nil && len(c.state.unshown()) > 0 {
+					rt.Fatalf("host %d was given %v before all had shown what they hold", asker, r.Block)
+				}
+				if r.Refusal != nil {
+					refused++
+				}
+			}
+			show, member := left[n]
+			if !member {
+				continue
+			}
+			r := c.do(Command{Kind: KindAdmit, Host: hostID(n), Start: 1, Nonce: 7, Admit: &Admit{Name: "h"}})
+			if r.Refusal == nil {
+				r = c.do(Command{Kind: KindShow, Host: hostID(n), Start: 1, Nonce: 7, Show: show})
+			}
+			if r.Refusal != nil || r.Host.Removed {
+				rt.Fatalf("host %d, which nobody said was off, is refused: %+v", n, r)
+			}
+		}
+		if len(c.state.unshown()) > 0 {
+			rt.Fatalf("not all have shown: %s", c.state.hostNames(c.state.unshown()))
+		}
+		for n, show := range left {
+			for _, w := range show.Holdings {
+				for _, b := range w.Blocks {
+					if got := c.state.subnets[w.Subnet.Prefix].blocks[b.Prefix]; got.Owner != hostID(n) {
+						rt.Fatalf("block %s of host %d is now of %s", b.Prefix, n, got.Owner.Short())
+					}
+					if states[told].subnets[w.Subnet.Prefix] == nil {
+						forgotten++
+					}
+				}
+				for _, cl := range w.Claims {
+					if got := c.state.claims[cl.Addr]; got.Owner != hostID(n) {
+						rt.Fatalf("address %s of host %d is now of %s", cl.Addr, n, got.Owner.Short())
+					}
+				}
+			}
+		}
+		if err := c.state.verify(); err != nil {
+			rt.Fatal(err)
+		}
+	})
+	if forgotten == 0 || refused == 0 {
+		t.Errorf("%d forgotten blocks came back, %d requests were refused: too few to prove anything", forgotten, refused)
+	}
+	t.Logf("%d forgotten blocks came back, %d requests were refused", forgotten, refused)
+}
+
+// TestWhoHoldsWhatIsAnothersIsNoMember: a word that was wrong, a host that nobody
+// remembered, or one that went on with the old generation behind a cut.
+func TestWhoHoldsWhatIsAnothersIsNoMember(t *testing.T) {
+	block := func(owner int, epoch uint64) netmap.Block {
+		return netmap.Block{Prefix: pfx("10.40.0.0/28"), Subnet: pfx(web), Owner: hostID(owner), Epoch: epoch}
+	}
+	claim := func(epoch uint64) netmap.Claim {
+		return netmap.Claim{Addr: ip("10.40.0.7"), Subnet: pfx(web), Owner: hostID(2), Epoch: epoch}
+	}
+	subnet := netmap.Subnet{Prefix: pfx(web), BlockBits: 28}
+	other := netmap.Network{ID: 99, Name: "other", VNI: 1 << 20, Subnets: subnets(web)}
+	for name, tc := range map[string]struct {
+		show    Show
+		removed bool
+	}{
+		"nothing":                   {Show{}, false},
+		"a free block":              {Show{Holdings: []Holding{{Subnet: subnet, Blocks: []netmap.Block{{Prefix: pfx("10.40.0.16/28"), Subnet: pfx(web), Epoch: 9}}}}}, false},
+		"a block of another":        {Show{Holdings: []Holding{{Subnet: subnet, Blocks: []netmap.Block{block(2, 9)}}}}, true},
+		"an address that was ceded": {Show{Holdings: []Holding{{Subnet: subnet, Claims: []netmap.Claim{claim(9)}}}}, false},
+		"an address of a block that was granted since": {Show{Holdings: []Holding{{Subnet: subnet, Claims: []netmap.Claim{{Addr: ip("10.40.0.39"), Subnet: pfx(web), Epoch: 9}}}}}, true},
+		"blocks of another size":                       {Show{Holdings: []Holding{{Subnet: netmap.Subnet{Prefix: pfx(web), BlockBits: 27}}}}, true},
+		"an overlapping subnet":                        {Show{Holdings: []Holding{{Subnet: netmap.Subnet{Prefix: pfx("10.40.0.0/20"), BlockBits: 28}}}}, true},
+		"another network's VNI":                        {Show{Holdings: []Holding{{Subnet: subnet}}, Networks: []netmap.Network{other}}, true},
+	} {
+		c := newCluster(t, 2)
+		c.ok(Command{Kind: KindEnsureSubnet, Host: hostID(1), Start: 1, Nonce: 7, EnsureSubnet: &EnsureSubnet{Want: pfx(web), BlockBits: 28}})
+		c.ok(Command{Kind: KindEnsureNetwork, Host: hostID(1), Start: 1, Nonce: 7, EnsureNetwork: &EnsureNetwork{Subnets: subnets(web)}})
+		c.ok(Command{Kind: KindGrantBlock, Host: hostID(1), Start: 1, Nonce: 7, GrantBlock: &GrantBlock{Subnet: pfx(web)}})
+		mine := holdings(c.state, hostID(1))
+		c.state.recover(nextGeneration(1, 1), c.index+recoveryGap, nil)
+		c.index = c.state.applied
+		c.ok(Command{Kind: KindShow, Host: hostID(1), Start: 1, Nonce: 7, Show: mine})
+		since := netmap.Block{Prefix: pfx("10.40.0.32/28"), Subnet: pfx(web), Owner: hostID(1), Epoch: c.state.recovered + 1}
+		c.state.subnets[pfx(web)].blocks[since.Prefix] = since
+		r := c.ok(Command{Kind: KindShow, Host: hostID(2), Start: 1, Nonce: 7, Show: &tc.show})
+		if r.Host.Removed != tc.removed {
+			t.Errorf("%s: %+v", name, r.Host)
+		}
+		if got := c.state.subnets[pfx(web)].blocks[pfx("10.40.0.0/28")].Owner; got != hostID(1) {
+			t.Errorf("%s: the block is now of %s", name, got.Short())
+		}
+	}
+}
+
+func TestGenerationsAreStrangers(t *testing.T) {
+	first, second, third := strand(clusterID, 1), strand(clusterID, nextGeneration(1, 7)), strand(clusterID, nextGeneration(1, 8))
+	if first != clusterID || second == first || second == third {
+		t.Error(first, second, third)
+	}
+	if a, b := nextGeneration(1, 1<<31), nextGeneration(nextGeneration(1, 1<<31), 0); a <= 1 || b <= a {
+		t.Error("generations do not grow", a, b)
+	}
+}
