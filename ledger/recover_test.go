@@ -147,7 +147,7 @@ func TestARecoveredLedgerGivesNothingTwice(t *testing.T) {
 					if got := c.state.subnets[w.Subnet.Prefix].blocks[b.Prefix]; got.Owner != hostID(n) {
 						rt.Fatalf("block %s of host %d is now of %s", b.Prefix, n, got.Owner.Short())
 					}
-					if states[told].subnets[w.Subnet.Prefix] == nil {
+					if sub := states[told].subnets[w.Subnet.Prefix]; sub == nil || sub.blocks[b.Prefix] != b {
 						forgotten++
 					}
 				}
@@ -162,7 +162,7 @@ func TestARecoveredLedgerGivesNothingTwice(t *testing.T) {
 			rt.Fatal(err)
 		}
 	})
-	if forgotten == 0 || refused == 0 {
+	if !testing.Short() && (forgotten == 0 || refused == 0) {
 		t.Errorf("%d forgotten blocks came back, %d requests were refused: too few to prove anything", forgotten, refused)
 	}
 	t.Logf("%d forgotten blocks came back, %d requests were refused", forgotten, refused)
