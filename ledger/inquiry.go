@@ -1,0 +1,272 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// testimony is what a host knows of the ledger and its keepers.
+type testimony struct {
+	Keeps      bool            `json:"keeps"`
+	NoRoom     bool            `json:"no_room,omitempty"` // its log is there, and its disk is full
+	Generation uint64          `json:"generation"`
+	Term       uint64          `json:"term"` // of the last entry of its log
+	Last       uint64          `json:"last"` // index of that
+	Voters     []Peer          `json:"voters,omitempty"`
+	Sees       []netmap.HostID `json:"sees,omitempty"` // alive, by its gossip
+	Decided    uint64          `json:"decided"`        // by its facts
+	Life       uint64          `json:"life"`           // generation of those
+}
+
+// knows orders testimonies by how much is known. Of two logs the one that raft would
+// elect has everything that was ever decided in either; what was applied says
+// nothing after a restart.
+func (t testimony) knows(o testimony) int {
+	switch {
+	case t.Keeps != o.Keeps:
+		return boolOrder(t.Keeps)
+	case t.Keeps && t.Generation != o.Generation:
+		return boolOrder(t.Generation > o.Generation)
+	case t.Keeps:
+		return cmp.Or(cmp.Compare(t.Term, o.Term), cmp.Compare(t.Last, o.Last))
+	}
+	return cmp.Or(cmp.Compare(t.Life, o.Life), cmp.Compare(t.Decided, o.Decided))
+}
+
+func boolOrder(greater bool) int {
+	if greater {
+		return 1
+	}
+	return -1
+}
+
+// inquiry is what all hosts say that can be reached.
+type inquiry struct {
+	self    netmap.HostID
+	names   map[netmap.HostID]Member
+	answers map[netmap.HostID]testimony
+	facts   Facts
+	state   *State // of this keeper, nil if it keeps nothing
+}
+
+func (l *Ledger) investigate(ctx context.Context) *inquiry {
+	ctx, cancel := context.WithTimeout(ctx, testifyWait)
+	defer cancel()
+	c := &inquiry{
+		self: l.cfg.Self, facts: l.cfg.Facts(), answers: map[netmap.HostID]testimony{l.cfg.Self: l.testify()},
+		names: map[netmap.HostID]Member{l.cfg.Self: {ID: l.cfg.Self, Name: l.cfg.Name, Addr: l.cfg.Addr}},
+	}
+	if k := l.kept(); k != nil {
+		c.state = k.everything()
+	}
+	for _, ch := range c.facts.Changes {
+		if h, is := ch.Value.(netmap.HostEntry); is && h.ID != l.cfg.Self {
+			c.names[h.ID] = Member{ID: h.ID, Name: h.Name}
+		}
+	}
+	for _, p := range c.answers[l.cfg.Self].Voters {
+		if p.ID != l.cfg.Self {
+			c.names[p.ID] = Member{ID: p.ID, Name: c.names[p.ID].Name, Addr: p.Addr}
+		}
+	}
+	for _, p := range l.Status().Keepers { // as last heard, where nothing is kept
+		c.facts.Keepers = append(c.facts.Keepers, p.ID)
+	}
+	for _, m := range l.cfg.Members() {
+		if m.ID != l.cfg.Self {
+			c.names[m.ID] = m
+		}
+		if m.Keeper {
+			c.facts.Keepers = append(c.facts.Keepers, m.ID)
+		}
+	}
+	slices.SortFunc(c.facts.Keepers, compareID)
+	c.facts.Keepers = slices.Compact(c.facts.Keepers)
+	c.hearAll(ctx, l.cfg.Underlay)
+	return c
+}
+
+// hearAll asks every host of which an address is known, whether the gossip believes
+// it alive or not.
+func (c *inquiry) hearAll(ctx context.Context, u Underlay) {
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for id, m := range c.names {
+		if id == c.self || !m.Addr.IsValid() {
+			continue
+		}
+		all.Go(func() {
+			b, err := u.Call(ctx, m.Addr, requestTestify, id[:])
+			if err != nil {
+				return
+			}
+			if t, err := decode[testimony](b, maxReply); err == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				c.answers[id] = t
+			}
+		})
+	}
+	all.Wait()
+}
+
+func (c *inquiry) list(ids []netmap.HostID) string {
+	out := make([]string, 0, len(ids))
+	for _, id := range ids {
+		m := c.names[id]
+		switch {
+		case m.Name == "":
+			out = append(out, "host "+id.Short())
+		case m.Addr.IsValid():
+			out = append(out, fmt.Sprintf("%s (%s, %s)", m.Name, id.Short(), m.Addr))
+		default:
+			out = append(out, fmt.Sprintf("%s (%s)", m.Name, id.Short()))
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
+}
+
+// best is the answer that knows most, this host's own among equals.
+func (c *inquiry) best() netmap.HostID {
+	best := c.self
+	for _, id := range sortedKeys(c.answers) {
+		if c.answers[id].knows(c.answers[best]) > 0 {
+			best = id
+		}
+	}
+	return best
+}
+
+func sortedKeys(m map[netmap.HostID]testimony) []netmap.HostID {
+	out := make([]netmap.HostID, 0, len(m))
+	for id := range m {
+		out = append(out, id)
+	}
+	slices.SortFunc(out, compareID)
+	return out
+}
+
+// voters are the keepers that are to be a majority, by whoever knows most.
+func (c *inquiry) voters() (out []netmap.HostID) {
+	if best := c.answers[c.best()]; best.Keeps {
+		for _, p := range best.Voters {
+			if p.Voter {
+				out = append(out, p.ID)
+			}
+		}
+		return out
+	}
+	return c.facts.Keepers
+}
+
+// verdict decides whether the ledger may be recovered on this host. It is pure.
+func (c *inquiry) verdict(r Recovery) (Recovered, *netmap.Refusal) {
+	best, voters := c.best(), c.voters()
+	var out Recovered
+	var silent []netmap.HostID
+	for _, id := range voters {
+		switch t, answers := c.answers[id]; {
+		case answers && (t.Keeps || t.NoRoom):
+			out.Keeps = append(out.Keeps, id)
+		case answers: // it lost its log, and is a member all the same
+		case slices.Contains(r.Off, id):
+			out.Lost = append(out.Lost, id)
+		default:
+			silent = append(silent, id)
+		}
+	}
+	switch {
+	case len(voters) == 0:
+		return out, netmap.Refuse(netmap.Unknown, "it is not known here who kept the ledger, so it cannot be known whether they are gone; run this on a host that kept it, or that ran before they were lost")
+	case 2*len(out.Keeps) > len(voters):
+		return out, netmap.Refuse(netmap.Conflict, "a majority of the keepers is there: %s; wait until they agree who leads (some seconds), and look at weft status on them if they do not", c.list(out.Keeps))
+	}
+	if refusal := c.contradicted(r.Off, voters); refusal != nil {
+		return out, refusal
+	}
+	switch {
+	case len(silent) > 0:
+		return out, netmap.Refuse(netmap.NoQuorum, "whether %s is gone for good cannot be known from here: nobody who answers can reach it; if it only cannot be reached, repair that and nothing is lost; if its machine is off and its disk will not come back, say so (weft ledger recover%s)", c.list(silent), offFlags(silent, c.names))
+	case best != c.self:
+		return out, netmap.Refuse(netmap.Conflict, "%s knows more of the ledger (decision %d) than this host (decision %d); run this there", c.list([]netmap.HostID{best}), c.answers[best].known(), c.answers[c.self].known())
+	}
+	return c.outcome(out), nil
+}
+
+func (t testimony) known() uint64 {
+	if t.Keeps {
+		return t.Last
+	}
+	return t.Decided
+}
+
+func offFlags(ids []netmap.HostID, names map[netmap.HostID]Member) (out string) {
+	for _, id := range ids {
+		word := names[id].Name
+		if word == "" {
+			word = id.Short()
+		}
+		out += " --is-off " + word
+	}
+	return out
+}
+
+// contradicted refuses an operator's word that somebody can see is wrong.
+func (c *inquiry) contradicted(off, voters []netmap.HostID) *netmap.Refusal {
+	for _, id := range off {
+		if !slices.Contains(voters, id) {
+			return netmap.Refuse(netmap.BadInput, "%s does not keep the ledger, so it is in nobody's way here; remove it afterwards (weft host rm HOST --is-off)", c.list([]netmap.HostID{id}))
+		}
+		if _, answers := c.answers[id]; answers {
+			return netmap.Refuse(netmap.Conflict, "%s is not off: it answers", c.list([]netmap.HostID{id}))
+		}
+		for _, by := range sortedKeys(c.answers) {
+			if slices.Contains(c.answers[by].Sees, id) {
+				return netmap.Refuse(netmap.Conflict, "%s is not off, or was there a moment ago: %s sees it; look at it there, or wait until its end is noticed (half a minute)", c.list([]netmap.HostID{id}), c.list([]netmap.HostID{by}))
+			}
+		}
+	}
+	return nil
+}
+
+// outcome is the state to go on from, in words.
+func (c *inquiry) outcome(out Recovered) Recovered {
+	var nonce [4]byte
+	_, _ = rand.Read(nonce[:]) // never fails (crypto/rand)
+	last := c.facts.Generation
+	for _, t := range c.answers {
+		last = max(last, t.Generation, t.Life)
+	}
+	out.Generation = nextGeneration(last, binary.BigEndian.Uint32(nonce[:]))
+	s := c.rebuilt()
+	out.Decided = s.applied
+	for _, h := range s.sortedHosts() {
+		if !h.Removed && !slices.Contains(out.Lost, h.ID) {
+			out.Awaited = append(out.Awaited, h.ID)
+		}
+	}
+	return out
+}
+
+// rebuilt is the newest state that this host knows: its own log's, and what it was
+// told after that.
+func (c *inquiry) rebuilt() *State {
+	s := c.state
+	if s == nil || s.generation < c.facts.Generation {
+		s = NewState()
+		s.generation = c.facts.Generation
+	}
+	if s.generation == c.facts.Generation {
+		s.adopt(c.facts.Changes, c.facts.Decided)
+	}
+	return s
+}
