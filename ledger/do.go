@@ -98,7 +98,9 @@ func (l *Ledger) round(ctx context.Context, cmd Command, failures map[netmap.Hos
 	for queue := l.likely(); len(queue) > 0 && ctx.Err() == nil && l.ctx.Err() == nil; {
 		to := queue[0]
 		queue = queue[1:]
-		to.Voter = false
+		if to.Voter = false; to.ID == l.cfg.Self && to.Addr == l.cfg.Addr {
+			to.Addr = netip.AddrPort{} // this one is asked once
+		}
 		if tried[to] {
 			continue
 		}
@@ -197,7 +199,7 @@ func (l *Ledger) likely() []Peer {
 func (l *Ledger) ask(ctx context.Context, to Peer, cmd Command) (outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
-	if to.ID == l.cfg.Self && (!to.Addr.IsValid() || to.Addr == l.cfg.Addr) {
+	if to.ID == l.cfg.Self && !to.Addr.IsValid() {
 		return l.local(ctx, cmd)
 	}
 	b, err := EncodeCommand(cmd)
