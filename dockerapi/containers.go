@@ -48,6 +48,24 @@ func (d *Docker) Attachments(ctx context.Context, id, name string) ([]Attachment
 	return out, nil
 }
 
+// Endpoints lists the endpoints that Docker has on one of its networks, sorted: of
+// containers that run, that are being started, and those that a crash left behind.
+// Attachments knows an endpoint only once its container runs.
+func (d *Docker) Endpoints(ctx context.Context, id string) ([]netmap.EndpointID, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	got, err := d.api().NetworkInspect(ctx, id, client.NetworkInspectOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("dockerapi: cannot list the endpoints on network %s: %w", id, err)
+	}
+	out := make([]netmap.EndpointID, 0, len(got.Network.Containers))
+	for _, e := range got.Network.Containers {
+		out = append(out, netmap.EndpointID(e.EndpointID))
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
 func attachments(c container.Summary, id, name string) []Attachment {
 	if c.NetworkSettings == nil {
 		return nil

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/weftnet/weft/netmap"
 )
 
 var byValue = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
@@ -121,6 +123,27 @@ func TestAttachments(t *testing.T) {
 	}
 	if asked := strings.Join(f.asked(), "\n"); !strings.Contains(asked, `"network":{"n1":true,"overlay":true}`) {
 		t.Errorf("asked %s", asked)
+	}
+}
+
+// TestEndpoints: also one whose container does not run yet, or no more.
+func TestEndpoints(t *testing.T) {
+	f := newFake(t, "1.41")
+	f.answers["GET /networks/n1"] = `{"Name":"overlay","Id":"n1","Driver":"weftnet/weft:latest","IPAM":{"Config":[{"Subnet":"fd00::/64","Gateway":"<nil>"}]},"Containers":{
+	 "c2":{"Name":"web","EndpointID":"e2","MacAddress":"02:00:0a:20:00:07","IPv4Address":"10.32.0.7/20","IPv6Address":""},
+	 "ep-e1":{"Name":"db","EndpointID":"e1","MacAddress":"","IPv4Address":"","IPv6Address":""}}}`
+	f.answers["GET /networks/n2"] = `{"Name":"none","Id":"n2","Containers":{}}`
+	f.start()
+	d := f.open()
+	got, err := d.Endpoints(t.Context(), "n1")
+	if diff := cmp.Diff([]netmap.EndpointID{"e1", "e2"}, got); diff != "" || err != nil {
+		t.Error(err, diff)
+	}
+	if got, err := d.Endpoints(t.Context(), "n2"); len(got) != 0 || err != nil {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := d.Endpoints(t.Context(), "n3"); err == nil {
+		t.Errorf("no error, but %v", got)
 	}
 }
 

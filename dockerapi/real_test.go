@@ -279,6 +279,9 @@ func realContainers(t *testing.T, engine *dockerd, d *Docker, from <-chan Event,
 	if err != nil || len(got) != 1 || !got[0].Running || len(got[0].Endpoint) != 64 || got[0].V4 != netip.MustParseAddr("10.99.0.7") {
 		t.Errorf("%+v, %v", got, err)
 	}
+	if listed, err := d.Endpoints(t.Context(), network); err != nil || len(listed) != 1 || listed[0] != got[0].Endpoint {
+		t.Errorf("endpoints %v, %v", listed, err)
+	}
 	if err := d.RemoveNetwork(t.Context(), network); err == nil || !strings.Contains(fmt.Sprint(err), ErrInUse.Error()) {
 		t.Errorf("removed a network in use: %v", err)
 	}

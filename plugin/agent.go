@@ -45,6 +45,7 @@ type Docker interface {
 	Watch(ctx context.Context) <-chan dockerapi.Event
 	Networks(ctx context.Context) ([]dockerapi.Network, error)
 	Attachments(ctx context.Context, id, name string) ([]dockerapi.Attachment, error)
+	Endpoints(ctx context.Context, id string) ([]netmap.EndpointID, error)
 	CreateReplica(ctx context.Context, spec dockerapi.ReplicaSpec) (string, error)
 	RemoveNetwork(ctx context.Context, id string) error
 	Drivers(ctx context.Context) ([]string, error)

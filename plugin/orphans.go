@@ -46,8 +46,9 @@ func (a absence) overdue(now time.Time, wanted []string, present map[string]bool
 }
 
 // forgetOrphans removes endpoints and networks that Docker deleted while the agent
-// did not answer: Docker logs that error and never asks again.
-func (r *replicator) forgetOrphans(ctx context.Context, networks []dockerapi.Network, attached map[netmap.EndpointID]string) {
+// did not answer: Docker logs that error and never asks again. What the driver has is
+// in use until Docker, asked twice without a failure in between, says otherwise.
+func (r *replicator) forgetOrphans(ctx context.Context, networks []dockerapi.Network, attached map[netmap.EndpointID]string) error {
 	present := map[string]bool{}
 	for _, n := range networks {
 		present[n.ID] = true
@@ -55,15 +56,11 @@ func (r *replicator) forgetOrphans(ctx context.Context, networks []dockerapi.Net
 	for id := range attached {
 		present[string(id)] = true
 	}
-	var wantNetworks, wantEndpoints []string
-	for _, rec := range r.a.driver.Networks() {
-		wantNetworks = append(wantNetworks, rec.Docker)
+	wantNetworks, wantEndpoints, err := r.expected(ctx, present)
+	if err != nil {
+		return err
 	}
-	for _, rec := range r.a.driver.Endpoints() {
-		wantEndpoints = append(wantEndpoints, string(rec.Endpoint.ID))
-	}
-	overdue := r.missing.overdue(time.Now(), slices.Concat(wantNetworks, wantEndpoints), present)
-	for _, id := range overdue {
+	for _, id := range r.missing.overdue(time.Now(), slices.Concat(wantNetworks, wantEndpoints), present) {
 		var err error
 		if slices.Contains(wantNetworks, id) {
 			err = r.a.driver.ForgetNetwork(ctx, id)
@@ -72,6 +69,33 @@ func (r *replicator) forgetOrphans(ctx context.Context, networks []dockerapi.Net
 		}
 		r.a.log.Info("forgotten, because Docker does not have it any more", "id", id, "err", err)
 	}
+	return nil
+}
+
+// expected is what the driver has. Of endpoints that no running container has it asks
+// Docker's networks: a container may take minutes to start, with its endpoint made
+// at the beginning. Those that Docker has are put to what is present.
+func (r *replicator) expected(ctx context.Context, present map[string]bool) (networks, endpoints []string, err error) {
+	for _, rec := range r.a.driver.Networks() {
+		networks = append(networks, rec.Docker)
+	}
+	asked := map[string]bool{}
+	for _, rec := range r.a.driver.Endpoints() {
+		id := string(rec.Endpoint.ID)
+		endpoints = append(endpoints, id)
+		if present[id] || !present[rec.Docker] || asked[rec.Docker] {
+			continue
+		}
+		asked[rec.Docker] = true
+		listed, err := r.a.cfg.Docker.Endpoints(ctx, rec.Docker)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, e := range listed {
+			present[string(e)] = true
+		}
+	}
+	return networks, endpoints, nil
 }
 
 // nameStrangers tells of containers that Docker has on our networks and whose

@@ -84,7 +84,8 @@ func (r *replicator) look(ctx context.Context) bool {
 	defer cancel()
 	local, networks, err := r.local(ctx)
 	if err != nil {
-		return false // Docker is down or restarting; its events tell when it is back
+		clear(r.missing) // what it had meanwhile is not known
+		return false     // Docker is down or restarting; its events tell when it is back
 	}
 	if err := r.retire(ctx); err != nil {
 		r.a.problem("replicas", err.Error())
@@ -145,7 +146,9 @@ func (r *replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Networ
 		seen[d.ID] = d
 	}
 	r.nameEndpoints(containers)
-	r.forgetOrphans(ctx, networks, containers)
+	if err := r.forgetOrphans(ctx, networks, containers); err != nil {
+		return nil, nil, err
+	}
 	r.nameStrangers(containers)
 	for id, d := range r.seen {
 		if _, still := seen[id]; still {

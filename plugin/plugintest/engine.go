@@ -38,6 +38,7 @@ type Engine struct {
 	broken     error // of the API
 	networks   map[string]*network
 	containers map[string]*Container
+	endpoints  map[netmap.EndpointID]string // that Docker has, with their networks
 	watchers   map[chan dockerapi.Event]struct{}
 }
 
@@ -74,7 +75,7 @@ type Container struct {
 func NewEngine(name string) *Engine {
 	return &Engine{
 		name: name, life: 1, networks: map[string]*network{}, containers: map[string]*Container{},
-		watchers: map[chan dockerapi.Event]struct{}{},
+		endpoints: map[netmap.EndpointID]string{}, watchers: map[chan dockerapi.Event]struct{}{},
 	}
 }
 
@@ -192,13 +193,26 @@ func (e *Engine) attach(ctx context.Context, n *network, c *Container) (err erro
 	if c.MAC, err = netmap.ParseMAC(made.Interface.MacAddress); err != nil {
 		return err
 	}
+	e.have(c, true)
 	var joined struct{ InterfaceName struct{ SrcName string } }
 	if err := e.call(ctx, "NetworkDriver.Join", pair(c, "SandboxKey", "/var/run/docker/netns/"+c.Name), &joined); err != nil {
 		_ = e.call(ctx, "NetworkDriver.DeleteEndpoint", pair(c), nil) // Docker only logs it
+		e.have(c, false)
 		return err
 	}
 	c.Link = joined.InterfaceName.SrcName
 	return nil
+}
+
+// have notes whether Docker has an endpoint.
+func (e *Engine) have(c *Container, has bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if has {
+		e.endpoints[c.Endpoint] = c.Network
+		return
+	}
+	delete(e.endpoints, c.Endpoint)
 }
 
 // endpoint is the body of CreateEndpoint.
@@ -243,6 +257,7 @@ func (e *Engine) Stop(ctx context.Context, name string) error {
 	ctx = of(ctx, name)
 	err := e.call(ctx, "NetworkDriver.Leave", pair(c), nil)
 	err = cmp.Or(err, e.call(ctx, "NetworkDriver.DeleteEndpoint", pair(c), nil))
+	e.have(c, false)
 	e.releaseAll(ctx, n, c)
 	e.tell(dockerapi.Event{Kind: dockerapi.Disconnected, Network: c.Network, Name: n.Name, Container: name, Driver: Driver})
 	e.tell(dockerapi.Event{Kind: dockerapi.ContainerDied, Container: name, Name: name})
@@ -256,6 +271,17 @@ func (e *Engine) Remove(ctx context.Context, name string) error {
 	defer e.mu.Unlock()
 	delete(e.containers, name)
 	return err
+}
+
+// Forget loses a container and its endpoint without a word to the plugin, as a
+// dockerd that was killed in the middle of removing it.
+func (e *Engine) Forget(name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c := e.containers[name]; c != nil {
+		delete(e.endpoints, c.Endpoint)
+	}
+	delete(e.containers, name)
 }
 
 // Repeat sends again, for every network and running container, what made them:

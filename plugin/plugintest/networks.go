@@ -223,6 +223,20 @@ func (e *Engine) Attachments(_ context.Context, id, _ string) ([]dockerapi.Attac
 	return out, e.broken
 }
 
+// Endpoints implements plugin.Docker.
+func (e *Engine) Endpoints(_ context.Context, id string) ([]netmap.EndpointID, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []netmap.EndpointID
+	for endpoint, network := range e.endpoints {
+		if network == id {
+			out = append(out, endpoint)
+		}
+	}
+	slices.Sort(out)
+	return out, e.broken
+}
+
 // CreateReplica implements plugin.Docker.
 func (e *Engine) CreateReplica(ctx context.Context, spec dockerapi.ReplicaSpec) (string, error) {
 	e.mu.Lock()
