@@ -181,8 +181,10 @@ func TestRangesAreUsedInTheirOrder(t *testing.T) {
 		h.restart()
 		h.ready()
 		want := []status.RangeUse{
-			{Prefix: netip.MustParsePrefix("10.60.0.0/28"), Subnets: 1}, {Prefix: netip.MustParsePrefix("fd60::/64")},
-			{Prefix: netip.MustParsePrefix("10.50.0.0/28"), Subnets: 1}, {Prefix: netip.MustParsePrefix("10.40.0.0/28"), Subnets: 1},
+			{Prefix: netip.MustParsePrefix("10.60.0.0/28"), Subnets: 1},
+			{Prefix: netip.MustParsePrefix("fd60::/64")},
+			{Prefix: netip.MustParsePrefix("10.50.0.0/28"), Subnets: 1},
+			{Prefix: netip.MustParsePrefix("10.40.0.0/28"), Subnets: 1},
 		}
 		if diff := cmp.Diff(want, h.Report().Ranges, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 			t.Errorf("ranges (-want +got):\n%s", diff)
