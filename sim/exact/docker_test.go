@@ -215,15 +215,23 @@ func (m *machine) restartDocker(live bool) func(context.Context) error {
 func (m *machine) before(c plugintest.Call) {
 	switch {
 	case c.Method == "IpamDriver.ReleaseAddress" && c.Container != "":
-		m.w.arrive(m.n, "0 releases "+c.Body+c.Container, func() { m.w.released(m, c) })
+		m.w.arrive(m.n, m.order(c)+" releases "+c.Body, func() { m.w.released(m, c) })
 	case anyAddress(c):
 		turn := make(chan struct{})
-		m.w.arrive(m.n, "1 turn "+c.Container, func() {
+		m.w.arrive(m.n, m.order(c)+" waits for its turn", func() {
 			m.waiting = append(m.waiting, turn)
 			m.next()
 		})
 		<-turn
 	}
+}
+
+// order is the place of a call among those for the same container.
+func (m *machine) order(c plugintest.Call) string {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	m.calls[c.Container]++
+	return fmt.Sprintf("1 %s %05d", c.Container, m.calls[c.Container])
 }
 
 func anyAddress(c plugintest.Call) bool {
@@ -240,7 +248,7 @@ func (m *machine) next() {
 
 // after judges every answer.
 func (m *machine) after(c plugintest.Call) {
-	m.w.arrive(m.n, "1 answer "+c.Method+c.Container+c.Body, func() {
+	m.w.arrive(m.n, m.order(c)+" answer "+c.Method+c.Body, func() {
 		if anyAddress(c) {
 			m.asking = false
 			m.next()

@@ -48,9 +48,10 @@ type machine struct {
 	slept   time.Duration // how long its monotonic clock stood still
 	granted time.Duration // wall, when the renewal on its disk was sent
 
-	busy    int  // Docker's operations under way
-	alone   bool // one that wants to be alone
-	asking  bool // a request for any address is under way
+	calls   map[string]int // of Docker, by container
+	busy    int            // Docker's operations under way
+	alone   bool           // one that wants to be alone
+	asking  bool           // a request for any address is under way
 	waiting []chan struct{}
 	made    int
 	lives   int    // of its Docker
@@ -83,7 +84,7 @@ type life struct {
 func (m *machine) String() string { return fmt.Sprintf("host-%d", m.n) }
 
 func (w *world) newMachine() *machine {
-	m := &machine{w: w, n: len(w.machines) + 1, rate: 1 + (w.dice.Float64()-0.5)*0.006, booted: w.clock(), boots: 1, joins: true}
+	m := &machine{w: w, n: len(w.machines) + 1, rate: 1 + (w.dice.Float64()-0.5)*0.006, booted: w.clock(), boots: 1, joins: true, calls: map[string]int{}}
 	addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(m.n)})
 	m.addr = netip.AddrPortFrom(addr, 7950)
 	m.disk = &drive{image: image{data: map[string][]byte{}}, m: m}

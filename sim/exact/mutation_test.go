@@ -1,0 +1,165 @@
+package exact_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// mutation breaks one rule of the product: where it is, what it says and what is to
+// stand there instead. The simulation must notice.
+type mutation struct {
+	rule string // that is broken
+	file string // from the repository's root
+	old  string // must occur exactly once
+	now  string
+}
+
+var mutations = []mutation{
+	{
+		"answer before the disk write", "ipam/request_address.go",
+		"err := i.cfg.Disk.Commit(rec, del...)\n\ti.mu.Lock()", "go func() { _ = i.cfg.Disk.Commit(rec, del...) }()\n\tvar err error\n\ti.mu.Lock()",
+	},
+	{
+		"skip the removal check", "ledger/apply_host.go",
+		"case t.self.Removed:", "case false:",
+	},
+	{
+		"grant one block twice", "ledger/apply_block.go",
+		"case owned || full[p]:", "case owned && s.blocks[p].Owner == t.cmd.Host || full[p]:",
+	},
+	{
+		"remove a host before its lease is over", "ledger/apply_host.go",
+		"!r.IsOff && left > 0", "!r.IsOff && left > Lease",
+	},
+	{
+		"ignore an expired lease", "plugin/lease.go",
+		"left := l.sent.Left(now)\n\tswitch {", "left := l.sent.Left(now)\n\tleft = ledger.Lease\n\tswitch {",
+	},
+	{
+		"trust an old disk", "ledger/apply_host.go",
+		"len(t.cmd.Admit.Lineage) > 0 && !slices.Contains(t.cmd.Admit.Lineage, h.birth)", "false",
+	},
+	{
+		"let a clone go on", "ledger/apply_host.go",
+		"case shown.Start < h.birth.Start:", "case shown.Start < h.birth.Start && t.cmd.Kind == KindAdmit:",
+	},
+	{
+		"cede without forsaking on disk first", "ipam/network.go",
+		"set[key(kindForeign, a)] = encode(to)", "_ = to",
+	},
+	{
+		"cede what a container holds", "ipam/network.go",
+		"case used.Held:\n\t\treturn false", "case used.Held && i.holder(a) == \"\":\n\t\treturn false",
+	},
+	{
+		"claim what is being ceded", "plugin/decide.go",
+		"if to, is := a.ceding.to(addr); is {", "if to, is := a.ceding.to(addr); is && addr.IsUnspecified() {",
+	},
+	{
+		"forget a foreign claim in a granted block", "ipam/grant.go",
+		"\tfor _, c := range claims {\n\t\tp.Forsake(c.Addr, c.Owner)\n\t}\n", "",
+	},
+	{
+		"count the lease from the answer instead of the question", "plugin/membership.go",
+		"\tif err != nil {\n\t\treturn err\n\t}\n\treturn a.lease.grant(sent)", "\tif err != nil {\n\t\treturn err\n\t}\n\tsent, _ = a.lease.clock()\n\treturn a.lease.grant(sent)",
+	},
+	{
+		"ask for the lease only before the write", "ipam/request_address.go",
+		"if err := i.mayHandOut(ctx, p, a); err != nil {", "if err := i.mayHandOut(ctx, p, a); err != nil && ctx.Err() != nil {",
+	},
+	{
+		"give an address out again while it is held", "ipam/pick.go",
+		"return (m == nil || !m.Held) &&", "return (m == nil || !m.Held || m.Caller != \"\") &&",
+	},
+	{
+		"keep a lease through a reboot by the wall clock alone", "ledger/lease.go",
+		"return Lease - RebootDoubt - max(passed, now.Up)", "return Lease - passed",
+	},
+	{
+		"answer a repeated request anew", "ledger/session.go",
+		"if t.cmd.Request == 0 ||", "if t.cmd.Request > 0 ||",
+	},
+}
+
+// mostSeeds is after how many seeds a mutation counts as not noticed.
+const mostSeeds = 400
+
+// TestExactNoticesBrokenRules builds the product with one rule broken at a time and
+// runs seeds until an invariant fails. A check that never fails proves nothing.
+func TestExactNoticesBrokenRules(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the product many times")
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	only := regexp.MustCompile(os.Getenv("WEFT_MUTATION"))
+	for _, m := range mutations {
+		if only.MatchString(m.rule) {
+			t.Run(m.rule, func(t *testing.T) { m.mustBeNoticed(t, root) })
+		}
+	}
+}
+
+func (m mutation) mustBeNoticed(t *testing.T, root string) {
+	binary := m.build(t, root)
+	run := exec.CommandContext(t.Context(), binary, "-test.run", "^TestExactUntilItFails$", "-test.v")
+	run.Env = append(os.Environ(), fmt.Sprintf("WEFT_UNTIL=%d", mostSeeds))
+	out, err := run.CombinedOutput()
+	if err == nil {
+		t.Fatalf("nobody noticed in %d seeds", mostSeeds)
+	}
+	found := regexp.MustCompile(`(?m)^\s*\S+: (after \d+ seeds: .*)$`).FindSubmatch(out)
+	if found == nil {
+		t.Fatalf("it ends in another way: %v\n%s", err, out)
+	}
+	t.Logf("noticed %.300s", found[1])
+}
+
+// build makes this very test with the product's mutated text.
+func (m mutation) build(t *testing.T, root string) string {
+	path := filepath.Join(root, m.file)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), m.old); n != 1 {
+		t.Fatalf("%s has %d times %q; the rule stands elsewhere now, say where", m.file, n, m.old)
+	}
+	dir := t.TempDir()
+	mutant, overlay, binary := filepath.Join(dir, "mutant.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "exact.test")
+	words, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutant}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{mutant: []byte(strings.Replace(string(text), m.old, m.now, 1)), overlay: words} {
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", binary, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return binary
+}
+
+// TestExactUntilItFails is what the mutants run.
+func TestExactUntilItFails(t *testing.T) {
+	var most uint64
+	if _, err := fmt.Sscan(os.Getenv("WEFT_UNTIL"), &most); err != nil {
+		t.Skip("for TestExactNoticesBrokenRules")
+	}
+	for seed := uint64(1); seed <= most; seed++ {
+		if w := simulate(t, seed, false); len(w.fault) > 0 {
+			t.Fatalf("after %d seeds: %s", seed, strings.ReplaceAll(w.fault[0], "\n", " "))
+		}
+	}
+}
