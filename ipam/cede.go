@@ -66,6 +66,9 @@ func (i *IPAM) cede(ctx context.Context, p *pool, a netip.Addr, to netmap.HostID
 	}
 	i.mu.Lock()
 	p.Forsake(a, to)
+	if p.block(a) == nil {
+		p.forsook[a] = to
+	}
 	i.mu.Unlock()
 	return i.cfg.Decisions.Cede(ctx, a, to)
 }
@@ -82,6 +85,8 @@ func (p *pool) cedable(a netip.Addr, describe func(netip.Addr) string) error {
 		return netmap.Refuse(netmap.Held, "%s is held by %s", a, describe(a))
 	case p.Never(a):
 		return netmap.Refuse(netmap.Held, "%s is reserved in subnet %s", a, p.subnet.Prefix)
+	case p.adopting > 0 && p.block(a) == nil:
+		return netmap.Refuse(netmap.Busy, "a further block of %s is being taken into use at this moment, and %s may lie in it; try again", p.prefix, a)
 	case p.block(a) == nil && !p.Mine(a):
 		return netmap.Refuse(netmap.Unknown, "%s is not this host's to cede", a)
 	}
@@ -108,7 +113,7 @@ func (i *IPAM) Yield(ctx context.Context, subnet, within netip.Prefix, to netmap
 	}
 	i.mu.Lock()
 	a, ok := p.Pick(within, "")
-	if ok = ok && !p.gone; ok {
+	if ok = ok && !p.gone && (p.adopting == 0 || p.block(a) != nil); ok {
 		p.Begin(a)
 	}
 	i.mu.Unlock()

@@ -67,6 +67,11 @@ func (i *IPAM) fly(p *pool, f *flight) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	for a := range p.forsook {
+		if !p.Busy(a) { // the ledger has answered: what is asked for from now on is decided after it
+			delete(p.forsook, a)
+		}
+	}
 	p.flight, p.unsure = nil, !sure
 	p.backoff = min(max(2*p.backoff, minBackoff), maxBackoff)
 	if err == nil {
@@ -121,12 +126,20 @@ func (i *IPAM) anyNew(p *pool, blocks []netmap.Block) bool {
 }
 
 // adopt makes granted blocks this host's: on disk first. Claims of others inside
-// are theirs.
+// are theirs, and so is what this host ceded while the grant was under way: that may
+// have been decided before, when it still was a claim of its own.
 func (i *IPAM) adopt(p *pool, blocks []netmap.Block, claims []netmap.Claim) error {
 	i.mu.Lock()
 	bits := p.subnet.BlockBits
 	blocks = slices.DeleteFunc(slices.Clone(blocks), func(b netmap.Block) bool { return p.stale(b.Prefix, b.Epoch) })
+	claims = append(slices.Clip(claims), p.cededClaims()...)
+	p.adopting++
 	i.mu.Unlock()
+	defer func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		p.adopting--
+	}()
 	claims = slices.DeleteFunc(slices.Clone(claims), func(c netmap.Claim) bool {
 		return !slices.ContainsFunc(blocks, func(b netmap.Block) bool { return b.Prefix.Contains(c.Addr) })
 	})
@@ -155,4 +168,14 @@ func (i *IPAM) adopt(p *pool, blocks []netmap.Block, claims []netmap.Claim) erro
 		p.Forsake(c.Addr, c.Owner)
 	}
 	return nil
+}
+
+// cededClaims is what was ceded and is not claimed here again, sorted.
+func (p *pool) cededClaims() (out []netmap.Claim) {
+	for _, a := range sortedAddrs(p.forsook) {
+		if !p.Mine(a) {
+			out = append(out, netmap.Claim{Addr: a, Subnet: p.prefix, Owner: p.forsook[a]})
+		}
+	}
+	return out
 }

@@ -129,6 +129,8 @@ type pool struct {
 	since    map[netip.Addr]time.Time
 	made     time.Time
 	flight   *flight
+	adopting int                            // blocks are being written down: nothing outside of others is ceded
+	forsook  map[netip.Addr]netmap.HostID   // outside own blocks, since before the flight began: they may lie in what it brings
 	leaving  map[netip.Prefix]chan struct{} // blocks on their way back; closed when that is on disk
 	returns  map[netip.Prefix]netmap.Block  // given back on disk, of which the ledger is to hear
 	unclaims map[netip.Addr]netmap.Claim    // the same for single addresses
@@ -150,7 +152,7 @@ func newPool(r subnetRecord) *pool {
 		leaving: map[netip.Prefix]chan struct{}{}, returns: map[netip.Prefix]netmap.Block{}, unclaims: map[netip.Addr]netmap.Claim{},
 		given: map[netip.Prefix]givenUp{}, adopted: map[netip.Prefix]time.Time{}, idle: map[netip.Prefix]time.Time{},
 		unused: map[netip.Addr]time.Time{}, missing: map[netip.Prefix]time.Time{},
-		waits: map[netip.Addr]chan struct{}{},
+		forsook: map[netip.Addr]netmap.HostID{}, waits: map[netip.Addr]chan struct{}{},
 	}
 	for _, id := range r.Networks {
 		p.networks[id] = struct{}{}

@@ -61,6 +61,9 @@ func (r *replicator) forgetOrphans(ctx context.Context, networks []dockerapi.Net
 		return err
 	}
 	for _, id := range r.missing.overdue(time.Now(), slices.Concat(wantNetworks, wantEndpoints), present) {
+		// What fails is Settle's to repeat. To ask the ledger whenever the facts change
+		// would change the facts: each of its answers is a decision.
+		r.missing[id] = time.Now()
 		var err error
 		if slices.Contains(wantNetworks, id) {
 			err = r.a.driver.ForgetNetwork(ctx, id)

@@ -1,0 +1,65 @@
+package ipam_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/ipam/ipamtest"
+	"github.com/weftnet/weft/netmap"
+)
+
+// late is a ledger that holds its answer to a grant back.
+type late struct {
+	ipam.Decisions
+	decided, answer chan struct{}
+}
+
+func (l late) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap.Block, []netmap.Claim, error) {
+	blocks, claims, err := l.Decisions.GrantBlock(ctx, r)
+	l.decided <- struct{}{}
+	<-l.answer
+	return blocks, claims, err
+}
+
+// TestWhatWasCededMeanwhileIsNotGranted: when a block was granted, an address in it
+// was a claim of this host's own, so the grant names nobody for it. Before the
+// answer arrives the host cedes that address.
+func TestWhatWasCededMeanwhileIsNotGranted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ipamtest.NewLedger()
+		r, other := start(t, l, "one"), start(t, l, "two")
+		id := r.network("10.40.0.0/28", "") // blocks of four
+		other.network("10.40.0.0/28", "")
+		claimed := r.get(id, "10.40.0.3")
+		r.release(id, bare(claimed))
+		slow := late{r.host, make(chan struct{}), make(chan struct{})}
+		i, err := ipam.New(ipam.Config{Decisions: slow, Disk: r.disk})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer i.Close()
+		r.host.IPAM = i
+		r.IPAM = i
+		first := make(chan string)
+		go func() { first <- r.get(id, "") }()
+		<-slow.decided
+		if got := other.get(id, "10.40.0.3"); bare(got) != "10.40.0.3" {
+			t.Fatalf("ceded %s", got)
+		}
+		close(slow.answer)
+		go func() {
+			for range slow.decided { // further blocks come at once
+			}
+		}()
+		mine := map[string]bool{<-first: true}
+		for range 6 {
+			mine[r.get(id, "")] = true
+		}
+		close(slow.decided)
+		if mine["10.40.0.3/28"] {
+			t.Errorf("10.40.0.3 was ceded, and handed out all the same: %v", mine)
+		}
+	})
+}
