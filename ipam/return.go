@@ -205,6 +205,40 @@ func (i *IPAM) Lose(a netip.Addr) error {
 	return err
 }
 
+// Postpone notes that addresses in blocks that this host is about to adopt were held
+// by endpoints of a host that was removed, so that they are handed out last. What
+// this host knows better stays as it is.
+func (i *IPAM) Postpone(addrs []netip.Addr) error {
+	set := map[string][]byte{}
+	i.mu.Lock()
+	late := map[netip.Addr]Use{}
+	for _, a := range addrs {
+		for subnet, p := range i.pools {
+			if _, touched := p.Used(a); subnet.Contains(a) && !touched && !p.Busy(a) {
+				late[a] = Use{Seq: p.NextSeq()}
+				set[key(kindAddr, a)] = encode(late[a])
+			}
+		}
+	}
+	i.mu.Unlock()
+	if len(set) == 0 {
+		return nil
+	}
+	if err := i.cfg.Disk.Commit(set); err != nil {
+		return fmt.Errorf("a further block was granted, but what was in use there cannot be written down: %w", err)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for a, u := range late {
+		for subnet, p := range i.pools {
+			if _, touched := p.Used(a); subnet.Contains(a) && !touched && !p.Busy(a) {
+				p.Release(a, u)
+			}
+		}
+	}
+	return nil
+}
+
 // forgetLost ends what Lose began: Docker has released the address.
 func (i *IPAM) forgetLost(p *pool, a netip.Addr) error {
 	err := i.cfg.Disk.Commit(nil, key(kindAddr, a))

@@ -73,6 +73,11 @@ func (t *step) answerBlocks(s *subnet, blocks []netmap.Block) {
 			t.reply.Claims = append(t.reply.Claims, netmap.Claim{Addr: a, Subnet: s.Prefix})
 		}
 	}
+	for _, a := range sortedAddrs(s.late) {
+		if inside(a) {
+			t.reply.Late = append(t.reply.Late, a)
+		}
+	}
 }
 
 // owned are the asking host's blocks in an area.

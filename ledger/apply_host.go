@@ -171,8 +171,30 @@ func (t *step) remove(r *Remove) *netmap.Refusal {
 	h.Removed, h.session = true, session{}
 	t.set(h.HostEntry)
 	t.strip(h.ID)
+	t.postpone(r.Held)
 	t.reply.Host = new(h.HostEntry)
 	return nil
+}
+
+// maxLate bounds the addresses of a subnet that are remembered as those of removed
+// hosts.
+const maxLate = 4096
+
+// postpone notes what a removed host's endpoints held, for whoever is granted the
+// blocks. What lies in another host's block was that host's to give, and is.
+func (t *step) postpone(held []netip.Addr) {
+	for _, p := range sortedPrefixes(t.subnets) {
+		s := t.subnets[p]
+		for _, a := range held {
+			if _, owned := s.blockAt(a); owned || !p.Contains(a) || len(s.late) >= maxLate {
+				continue
+			}
+			if s.late == nil {
+				s.late = map[netip.Addr]struct{}{}
+			}
+			s.late[a] = struct{}{}
+		}
+	}
 }
 
 // leaseOver refuses to remove a host that may still hand out addresses. The leader's

@@ -165,6 +165,7 @@ func (t *step) dropHolder(s *subnet, id netmap.HostID) {
 func (t *step) free(s *subnet, block netip.Prefix) {
 	delete(s.blocks, block)
 	s.freed[block] = t.index
+	maps.DeleteFunc(s.late, func(a netip.Addr, _ struct{}) bool { return block.Contains(a) }) // its owner gave them out last
 	t.gone(netmap.BlockKey(block))
 }
 

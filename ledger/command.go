@@ -96,6 +96,9 @@ type Remove struct {
 	// the target after that of index Since, in milliseconds of its own running time.
 	Unheard int64  `json:"unheard,omitempty"`
 	Since   uint64 `json:"since,omitempty"`
+	// And which addresses the target's endpoints were last known to hold: machines and
+	// caches elsewhere may still believe so, hence they are given out last.
+	Held []netip.Addr `json:"held,omitempty"`
 }
 
 // AddRange adds address space to carve subnets from.
@@ -201,6 +204,7 @@ type Reply struct {
 	Blocks  []netmap.Block    `json:"blocks,omitempty"`  // grant-block
 	Claim   *netmap.Claim     `json:"claim,omitempty"`   // claim, cede
 	Claims  []netmap.Claim    `json:"claims,omitempty"`  // grant-block: addresses inside that other hosts own, or nobody, being reserved
+	Late    []netip.Addr      `json:"late,omitempty"`    // grant-block: addresses inside to be given out last
 	Network *netmap.Network   `json:"network,omitempty"` // ensure-network, name-network; of a conflict: the network in the way
 }
 

@@ -61,7 +61,10 @@ type Config struct {
 	// Facts are what this host was told of the ledger's decisions. Like Members, and
 	// not to be called from OnChange. Nil: nothing.
 	Facts func() Facts
-	Log   *slog.Logger // nil: silent
+	// Held are the addresses that a host's endpoints were last known to hold. Like
+	// Members. Nil: nobody knows.
+	Held func(netmap.HostID) []netip.Addr
+	Log  *slog.Logger // nil: silent
 }
 
 // Ledger is this host's way to the cluster's decisions, and the keeper of them if
@@ -117,6 +120,9 @@ func (cfg Config) filled() Config {
 	}
 	if cfg.Members == nil {
 		cfg.Members = func() []Member { return nil }
+	}
+	if cfg.Held == nil {
+		cfg.Held = func(netmap.HostID) []netip.Addr { return nil }
 	}
 	if cfg.Facts == nil {
 		cfg.Facts = func() Facts { return Facts{} }

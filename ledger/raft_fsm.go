@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -27,6 +28,7 @@ type Decision struct {
 type machine struct {
 	publish func(Decision) // called for every index, in order
 	leads   func() bool
+	held    func(netmap.HostID) []netip.Addr // by whom, as last known
 	log     *slog.Logger
 
 	mu     sync.Mutex

@@ -69,7 +69,7 @@ func (l *Ledger) startKeeper(cluster netmap.ClusterID, generation uint64, first 
 			return err
 		}
 		k.cluster = cluster
-		k.machine = &machine{state: NewState(), publish: l.publish, leads: k.leads, log: l.log}
+		k.machine = &machine{state: NewState(), publish: l.publish, leads: k.leads, held: l.cfg.Held, log: l.log}
 		k.layer = l.newLayer(k, cluster)
 		if err := k.startRaft(l, first); err != nil {
 			return fmt.Errorf("ledger: raft does not start on %s: %w", l.cfg.Dir, err)

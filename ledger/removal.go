@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -27,15 +28,22 @@ func (m *machine) listen(id netmap.HostID) {
 	m.heard[id] = hearing{h.heard, time.Now()}
 }
 
+// mostHeld bounds the addresses that a removal carries.
+const mostHeld = 1024
+
 // witness fills in what this keeper observed of the target of a removal.
 func (m *machine) witness(r *Remove) *Remove {
 	if r == nil {
 		return nil
 	}
+	seen := *r
+	seen.Since, seen.Unheard, seen.Held = 0, 0, nil
+	if m.held != nil {
+		held := slices.SortedFunc(slices.Values(m.held(r.Target)), netip.Addr.Compare)
+		seen.Held = held[:min(len(held), mostHeld)]
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	seen := *r
-	seen.Since, seen.Unheard = 0, 0
 	if h, ok := m.heard[r.Target]; ok {
 		seen.Since, seen.Unheard = h.index, time.Since(h.at).Milliseconds()
 	}

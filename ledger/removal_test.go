@@ -3,6 +3,8 @@ package ledger
 import (
 	"bytes"
 	"io"
+	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -130,4 +132,37 @@ func pipe(t *testing.T, snap raft.FSMSnapshot) io.ReadCloser {
 		t.Fatalf("a snapshot of another kind: %T", snap)
 	}
 	return io.NopCloser(bytes.NewReader(b))
+}
+
+// TestWhatARemovedHostHeldIsGivenOutLast: the next owner of its block is told, however
+// often it asks, also by a keeper that was restored; not the one after that.
+func TestWhatARemovedHostHeldIsGivenOutLast(t *testing.T) {
+	c := newCluster(t, 2)
+	c.ok(ensure(1, "10.40.0.0/24"))
+	c.ok(ensure(2, "10.40.0.0/24"))
+	b := c.ok(grant(2, "10.40.0.0/24")).Blocks[0]
+	other := c.ok(grant(1, "10.40.0.0/24")).Blocks[0]
+	inside, elsewhere := b.Prefix.Addr().Next().Next(), other.Prefix.Addr().Next().Next()
+	c.ok(Command{Kind: KindRemove, Host: hostID(1), Remove: &Remove{Target: hostID(2), IsOff: true, Held: []netip.Addr{inside, elsewhere, ip("192.0.2.1")}}})
+	for range 2 {
+		raw, err := c.state.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.state, err = DecodeState(raw); err != nil {
+			t.Fatal(err)
+		}
+		again := grant(1, "10.40.0.0/24")
+		again.GrantBlock.Within, again.GrantBlock.Have = b.Prefix, true
+		r := c.ok(again)
+		if len(r.Blocks) != 1 || r.Blocks[0].Prefix != b.Prefix || !slices.Equal(r.Late, []netip.Addr{inside}) {
+			t.Errorf("granted %v, late %v; want %s and late %s", r.Blocks, r.Late, b.Prefix, inside)
+		}
+	}
+	c.ok(Command{Kind: KindReturnBlock, Host: hostID(1), ReturnBlock: &ReturnBlock{Block: b.Prefix, Epoch: c.state.subnets[pfx("10.40.0.0/24")].blocks[b.Prefix].Epoch}})
+	once := grant(1, "10.40.0.0/24")
+	once.GrantBlock.Within = b.Prefix
+	if r := c.ok(once); len(r.Late) != 0 {
+		t.Errorf("late is %v still", r.Late)
+	}
 }

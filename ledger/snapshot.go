@@ -41,6 +41,7 @@ type subnetSnap struct {
 	Holders []netmap.HostID `json:"holders,omitempty"`
 	Blocks  []netmap.Block  `json:"blocks,omitempty"`
 	Freed   []freedSnap     `json:"freed,omitempty"`
+	Late    []netip.Addr    `json:"late,omitempty"`
 }
 
 type freedSnap struct {
@@ -73,6 +74,7 @@ func (s *State) snapshot() snapshot {
 		for _, b := range sortedPrefixes(sub.freed) {
 			snap.Freed = append(snap.Freed, freedSnap{b, sub.freed[b]})
 		}
+		snap.Late = sortedAddrs(sub.late)
 		out.Subnets = append(out.Subnets, snap)
 	}
 	for _, n := range s.sortedNetworks() {
@@ -168,6 +170,12 @@ func (snap subnetSnap) restore() *subnet {
 	}
 	for _, f := range snap.Freed {
 		s.freed[f.Block] = f.At
+	}
+	for _, a := range snap.Late {
+		if s.late == nil {
+			s.late = map[netip.Addr]struct{}{}
+		}
+		s.late[a] = struct{}{}
 	}
 	return s
 }

@@ -216,7 +216,7 @@ func (a *Agent) openLedger() (err error) {
 		Name: a.fact.Name, Addr: a.fact.Underlay, Cluster: a.store.Cluster(),
 		Dir:         a.ledgerDir(),
 		RemoveAfter: a.cfg.Settings.RemoveAfter,
-		Underlay:    a.port, Members: a.ledgerMembers, OnChange: a.publish, OnKeeper: a.keeps, Facts: a.ledgerFacts, Log: a.log,
+		Underlay:    a.port, Members: a.ledgerMembers, OnChange: a.publish, OnKeeper: a.keeps, Facts: a.ledgerFacts, Held: a.heldBy, Log: a.log,
 	})
 	return err
 }

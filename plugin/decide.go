@@ -77,7 +77,23 @@ func (a *Agent) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap.B
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := a.ipam.Postpone(reply.Late); err != nil { // before any of them can be picked
+		return nil, nil, err
+	}
 	return reply.Blocks, reply.Claims, nil
+}
+
+// heldBy are the addresses that a host's endpoints hold, by its own facts.
+func (a *Agent) heldBy(id netmap.HostID) []netip.Addr {
+	var out []netip.Addr
+	for _, e := range a.gossip.View().Endpoints {
+		for _, addr := range []netip.Addr{e.V4, e.V6} {
+			if e.Host == id && addr.IsValid() {
+				out = append(out, addr)
+			}
+		}
+	}
+	return out
 }
 
 // Claim implements ipam.Decisions: the ledger grants an address of a free block,

@@ -1,0 +1,94 @@
+package ipam_test
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/ipam/ipamtest"
+)
+
+// TestWhatARemovedHostHadComesLast: after all that was never used, also after a
+// restart; an address that is in use stays in use.
+func TestWhatARemovedHostHadComesLast(t *testing.T) {
+	r := start(t, ipamtest.NewLedger(), "one")
+	id := r.network("10.40.0.0/24", "")
+	held := addrOf(r.hold(r.get(id, "")))
+	block := r.Inventory()[0].Blocks[0].Prefix
+	late := held.Next().Next()
+	if !block.Contains(late) {
+		t.Fatalf("%s is not in %s", late, block)
+	}
+	for range 2 { // the ledger may say it again
+		if err := r.Postpone([]netip.Addr{late, held, netip.MustParseAddr("192.0.2.1")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r = r.restart()
+	r.hold(netip.PrefixFrom(held, 24).String())
+	if got := r.Inventory()[0].Held; len(got) != 1 || got[0] != held {
+		t.Fatalf("held is %v, want %s alone", got, held)
+	}
+	free := int(r.Inventory()[0].Free)
+	for n := 1; ; n++ {
+		if got := addrOf(r.get(id, "")); got == late {
+			if n != free {
+				t.Errorf("%s came as number %d of %d", late, n, free)
+			}
+			return
+		}
+	}
+}
+
+// TestRenounceKeepsWhatContainersHold and nothing else; it can be repeated.
+func TestRenounceKeepsWhatContainersHold(t *testing.T) {
+	l := ipamtest.NewLedger()
+	r := start(t, l, "one")
+	id := r.network("10.40.0.0/24", "")
+	held, gone := r.hold(r.get(id, "")), r.get(id, "")
+	r.release(id, gone)
+	r.Close()
+	for range 2 {
+		records, err := r.disk.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		set, del, err := ipam.Renounce(records)
+		if err == nil {
+			err = r.disk.Commit(set, del...)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The same disk under another identity, to which the old one still belongs.
+	other := boot(t, &rig{t: t, host: l.Host("two"), disk: r.disk})
+	other.hold(held)
+	stock := other.Inventory()[0]
+	if len(stock.Blocks) != 0 || len(stock.Held) != 1 || stock.Held[0] != addrOf(held) {
+		t.Errorf("it has %+v", stock)
+	}
+	if got := other.Unproven(); len(got) != 1 || got[0] != addrOf(held) || other.Rightful(got[0]) {
+		t.Errorf("unproven is %v", got)
+	}
+	if got := other.Strays(); len(got) != 1 {
+		t.Errorf("strays are %v", got)
+	}
+	// What the other host holds is lost here, until Docker says that it is not needed.
+	if err := other.Lose(addrOf(held)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.ask(as("dockerd 2"), id, held); err == nil {
+		t.Error("a lost address was given")
+	}
+	other = other.restart()
+	other.hold(held)
+	if len(other.Unproven()) != 0 || other.Rightful(addrOf(held)) {
+		t.Errorf("after a restart unproven is %v", other.Unproven())
+	}
+	other.endpoints.Delete(addrOf(held))
+	other.release(id, held)
+	if got := other.Inventory()[0].Held; len(got) != 0 {
+		t.Errorf("held is %v", got)
+	}
+}
