@@ -87,7 +87,8 @@ race: ## the short tests under the race detector
 	go test -race -short -timeout 15m ./...
 
 .PHONY: sim
-sim: ## the simulations, longer than make test runs them: SIM=10m
+sim: ## the simulations, longer than make test runs them: SEEDS=1000 of the exact one, SIM=10m of the whole one
+	SEEDS=$(or $(SEEDS),1000) go test -timeout 60m -run 'TestExact$$|TestExactPast' -v ./sim/exact
 	WEFT_SIM_TIME=$(or $(SIM),10m) go test -timeout 60m -run 'Sim' -v ./...
 
 .PHONY: bench

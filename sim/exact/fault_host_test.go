@@ -121,6 +121,9 @@ func (w *world) oldDisk(m *machine) bool {
 		m.old = &old
 		return !m.identity().IsZero()
 	}
+	if w.ledger.birth[m.identity()].Start <= m.old.identity.Start {
+		return false // nobody can tell (docs/addresses.md, what is not covered)
+	}
 	if m.off || m.busy > 0 || m.n == 1 || m.twin || !w.ledger.spare(m) {
 		return false
 	}

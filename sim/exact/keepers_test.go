@@ -103,7 +103,7 @@ func (l *ledgerLog) elect() {
 // change replaces keepers that are gone and adds some until there are enough.
 func (l *ledgerLog) change() {
 	for _, k := range l.keepers {
-		gone := k.identity().IsZero() || l.removed[k.identity()].index > 0 || k.fresh || !k.keeps && !l.state.Cluster().IsZero() || !k.serves() && l.w.chance(10)
+		gone := k.identity().IsZero() || l.removed[k.identity()].index > 0 || k.fresh || k.life != nil && k.life.fenced || !k.keeps && !l.state.Cluster().IsZero() || !k.serves() && l.w.chance(10)
 		if gone && k != l.leader && len(l.keepers) > 1 {
 			l.keepers = slices.DeleteFunc(slices.Clone(l.keepers), func(o *machine) bool { return o == k })
 			if k.life != nil && k.life.opened && k.life.ledger.keep >= 0 {
