@@ -92,7 +92,7 @@ sim: ## the simulations, longer than make test runs them: SEEDS=1000 of the exac
 	WEFT_SIM_TIME=$(or $(SIM),10m) go test -timeout 60m -run 'Sim' -v ./...
 
 .PHONY: bench
-bench: deps plugin lab ## throughput and round trips against Docker's overlay and bare VXLAN
+bench: deps plugin lab ## networks against Docker's overlay and bare VXLAN, addresses against a bare disk and Docker's IPAM
 	build/lab bench
 
 .PHONY: fuzz

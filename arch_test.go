@@ -79,7 +79,7 @@ var outside = map[string][]string{
 	// Marathon's schemas, in the tests of the examples.
 	"github.com/santhosh-tekuri/jsonschema": {"e2e"},
 	// The kernel: locks, credentials of sockets, namespaces, clocks.
-	"golang.org/x/sys": {".", "datapath/linux", "store", "rpc", "plugin", "underlay", "lab", "lab/probe", "lab/cmd/lab"},
+	"golang.org/x/sys": {".", "datapath/linux", "store", "rpc", "plugin", "underlay", "lab", "lab/probe", "lab/bench", "lab/cmd/lab"},
 }
 
 // inTests may be imported by any test.

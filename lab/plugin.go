@@ -182,24 +182,43 @@ func untilDockerConnects(age time.Duration) time.Duration {
 
 // agentAccepts reports whether something listens on the plugin's socket.
 func (h *Host) agentAccepts(id string) bool {
-	root, err := h.Root()
+	conn, err := h.dialAgent(context.Background(), id)
 	if err != nil {
 		return false
+	}
+	conn.Close()
+	return true
+}
+
+// AgentDialer makes connections to the plugin's socket, on which Docker asks it.
+func (h *Host) AgentDialer(ctx context.Context) (func(context.Context) (net.Conn, error), error) {
+	id, err := h.pluginID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (net.Conn, error) { return h.dialAgent(ctx, id) }, nil
+}
+
+func (h *Host) dialAgent(ctx context.Context, id string) (net.Conn, error) {
+	root, err := h.Root()
+	if err != nil {
+		return nil, err
 	}
 	// With its id in it the path is longer than the kernel takes for a socket.
 	dir, err := os.Open(filepath.Join(root, "run/docker/plugins", id))
 	if err != nil {
-		return false
+		return nil, err
 	}
 	defer dir.Close()
+	err = fmt.Errorf("lab: the plugin on %s has no socket", h.Name())
 	sockets, _ := filepath.Glob(fmt.Sprintf("/proc/self/fd/%d/*.sock", dir.Fd()))
 	for _, socket := range sockets {
-		if conn, err := net.Dial("unix", socket); err == nil {
-			conn.Close()
-			return true
+		var conn net.Conn
+		if conn, err = (&net.Dialer{}).DialContext(ctx, "unix", socket); err == nil {
+			return conn, nil
 		}
 	}
-	return false
+	return nil, err
 }
 
 // pluginID is Docker's id of the plugin.

@@ -41,6 +41,9 @@ type Config struct {
 	RoundTrips int
 	// Starts is how often each round runs "docker run" on each network, 1 to 100.
 	Starts int
+	// Addresses is how many addresses each round has one caller ask for and give back,
+	// 16 to 2000; 16 callers ask for four times as many.
+	Addresses int
 	// Probe is as in lab.Config.
 	Probe string
 	// Keep leaves the lab up for a closer look.
@@ -68,6 +71,7 @@ func (c Config) check() error {
 		within("connections", c.Connections, 1, 100),
 		within("round-trips", c.RoundTrips, 100, 1_000_000),
 		within("starts", c.Starts, 1, 100),
+		within("addresses", c.Addresses, 16, 2000),
 	)
 }
 
@@ -77,6 +81,8 @@ type bench struct {
 	lab   *lab.Lab
 	began time.Time
 	mask  string // affinity mask of the processor for round trips
+
+	desk desk
 
 	// Addresses of each path's servers.
 	to, toPinned map[string]string
@@ -111,6 +117,7 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.down(ctx, err != nil)) }()
+	defer b.desk.close()
 	if err := b.setUp(ctx); err != nil {
 		return err
 	}
@@ -128,7 +135,7 @@ func Run(ctx context.Context, c Config) (err error) {
 func (b *bench) machine() Machine {
 	return Machine{
 		CPUs: runtime.NumCPU(), Kernel: firstField("/proc/sys/kernel/osrelease"), Load: firstField("/proc/loadavg"),
-		Rounds: b.Rounds, Seconds: b.Duration.Seconds(), Connections: b.Connections, RoundTrips: b.RoundTrips, Starts: b.Starts,
+		Rounds: b.Rounds, Seconds: b.Duration.Seconds(), Connections: b.Connections, RoundTrips: b.RoundTrips, Starts: b.Starts, Addresses: b.Addresses,
 	}
 }
 

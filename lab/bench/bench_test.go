@@ -1,6 +1,10 @@
 package bench
 
 import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,7 +17,7 @@ import (
 )
 
 func TestConfigNamesTheFlagThatIsWrong(t *testing.T) {
-	good := Config{Rounds: 5, Duration: 3 * time.Second, Connections: 1, RoundTrips: 1000, Starts: 3}
+	good := Config{Rounds: 5, Duration: 3 * time.Second, Connections: 1, RoundTrips: 1000, Starts: 3, Addresses: 400}
 	if err := good.check(); err != nil {
 		t.Fatal(err)
 	}
@@ -26,6 +30,7 @@ func TestConfigNamesTheFlagThatIsWrong(t *testing.T) {
 		"--connections 0, it can be 1 to 100":        func(c *Config) { c.Connections = 0 },
 		"--starts -1, it can be 1 to 100":            func(c *Config) { c.Starts = -1 },
 		"--starts 0, it can be 1 to 100":             func(c *Config) { c.Starts = 0 },
+		"--addresses 15, it can be 16 to 2000":       func(c *Config) { c.Addresses = 15 },
 		"bench: --round-trips 2000000, it can be 10": func(c *Config) { c.RoundTrips = 2_000_000 },
 	} {
 		c := good
@@ -59,6 +64,11 @@ func TestEverythingComparedHasATitleAndANetwork(t *testing.T) {
 	for _, name := range append(slices.Clone(paths), networks...) {
 		if titles[name] == "" || dockerNetwork[name] == "" {
 			t.Errorf("%s: title %q, network %q", name, titles[name], dockerNetwork[name])
+		}
+	}
+	for _, name := range slices.Concat(timed, rated, granted, connected) {
+		if titles[name] == "" {
+			t.Errorf("%s has no title", name)
 		}
 	}
 }
@@ -118,5 +128,61 @@ func TestFirstField(t *testing.T) {
 	}
 	if got := firstField(filepath.Join(dir, "none")); got != "unknown" {
 		t.Errorf("a file that is not there: %q", got)
+	}
+}
+
+func TestQuantiles(t *testing.T) {
+	var took []time.Duration
+	for i := 100; i > 0; i-- {
+		took = append(took, time.Duration(i)*time.Microsecond)
+	}
+	if p50, p99 := quantile(took, 50), quantile(took, 99); p50 != 50 || p99 != 99 {
+		t.Errorf("p50 %v, p99 %v", p50, p99)
+	}
+	if got := quantile(took[:1], 99); got != 100 {
+		t.Errorf("p99 of one is %v", got)
+	}
+	if took[0] != 100*time.Microsecond {
+		t.Error("what was given is reordered")
+	}
+}
+
+// TestTheIdleDriverAnswersDocker what it needs to use a driver, and nothing more.
+func TestTheIdleDriverAnswersDocker(t *testing.T) {
+	for path, want := range map[string]string{
+		"/Plugin.Activate":                `{"Implements":["NetworkDriver"]}`,
+		"/NetworkDriver.GetCapabilities":  `{"Scope":"local","ConnectivityScope":"local"}`,
+		"/NetworkDriver.CreateEndpoint":   "{}",
+		"/NetworkDriver.Join":             "{}",
+		"/NetworkDriver.DiscoverNew":      "{}",
+		"/NetworkDriver.ProgramExternal…": "{}",
+	} {
+		w := httptest.NewRecorder()
+		idle(w, httptest.NewRequest(http.MethodPost, path, strings.NewReader("{}")))
+		if w.Code != http.StatusOK || w.Body.String() != want {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+}
+
+func TestACallerTellsWhatTheServerSaid(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/no" {
+			w.WriteHeader(http.StatusConflict)
+			_, _ = w.Write([]byte(`{"Err":"held by web-2"}`))
+			return
+		}
+		_, _ = w.Write([]byte(`{"Address":"10.201.0.2/16"}`))
+	}))
+	defer s.Close()
+	c := newCaller(func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", s.Listener.Addr().String())
+	})
+	defer c.close()
+	if addr, took, err := pick(t.Context(), c, poolSubnet); bare(addr) != "10.201.0.2" || took <= 0 || err != nil {
+		t.Errorf("%s after %v, %v", addr, took, err)
+	}
+	if err := c.ask(t.Context(), "/no", nil, nil); err == nil || !strings.Contains(err.Error(), "409") || !strings.Contains(err.Error(), "held by web-2") {
+		t.Errorf("a refusal is %v", err)
 	}
 }

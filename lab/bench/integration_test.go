@@ -15,7 +15,7 @@ import (
 
 func brief(dir string, out *strings.Builder, t *testing.T) bench.Config {
 	return bench.Config{
-		Dir: dir, Rounds: 1, Duration: 100 * time.Millisecond, Connections: 1, RoundTrips: 100, Starts: 1, JSON: true,
+		Dir: dir, Rounds: 1, Duration: 100 * time.Millisecond, Connections: 1, RoundTrips: 100, Starts: 1, Addresses: 16, JSON: true,
 		Out: out, Log: func(line string) { t.Log(line) },
 	}
 }
@@ -48,6 +48,23 @@ func TestIntegrationBench(t *testing.T) {
 		for _, f := range all {
 			if f.Median <= 0 || len(f.To) != 2 || f.To["swarm"].Median <= 0 {
 				t.Errorf("%s of %s: %+v", name, f.Of, f)
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		all  []bench.Figure
+		want int
+	}{
+		"address p50": {r.AddressP50, 5}, "address p99": {r.AddressP99, 5}, "addresses": {r.AddressRate, 4}, "grant": {r.Grant, 2}, "connect": {r.Connect, 2},
+	} {
+		if len(c.all) != c.want {
+			t.Errorf("%s: %d figures, want %d", name, len(c.all), c.want)
+		}
+		for _, f := range c.all {
+			for base, ratio := range f.To {
+				if f.Median <= 0 || ratio.Median <= 0 {
+					t.Errorf("%s of %s: %v, to %s %v", name, f.Of, f.Median, base, ratio)
+				}
 			}
 		}
 	}

@@ -15,7 +15,10 @@ import (
 // measure takes all rounds. In every one each path and each network has its turn, and
 // turns begin with another one each time, so that none always follows the same.
 func (b *bench) measure(ctx context.Context) (samples, error) {
-	var all samples
+	all, err := b.allGrants(ctx)
+	if err != nil {
+		return samples{}, fmt.Errorf("bench: block grants: %w", err)
+	}
 	for n := range b.Rounds {
 		one, err := b.round(ctx, n)
 		if err != nil {
@@ -23,8 +26,23 @@ func (b *bench) measure(ctx context.Context) (samples, error) {
 		}
 		all.throughput = append(all.throughput, one.throughput...)
 		all.p50, all.p99 = append(all.p50, one.p50...), append(all.p99, one.p99...)
-		all.starts = append(all.starts, one.starts...)
+		all.starts, all.connects = append(all.starts, one.starts...), append(all.connects, one.connects...)
+		all.addressP50, all.addressP99 = append(all.addressP50, one.addressP50...), append(all.addressP99, one.addressP99...)
+		all.addressRate = append(all.addressRate, one.addressRate...)
 		b.say(progress(n+1, b.Rounds, one))
+	}
+	return all, nil
+}
+
+// allGrants takes those of all rounds at once: an address that no container came for
+// is free again after a while, and no block need be asked for.
+func (b *bench) allGrants(ctx context.Context) (all samples, err error) {
+	for range b.Rounds {
+		grants, err := b.grant(ctx)
+		if err != nil {
+			return all, err
+		}
+		all.grants = append(all.grants, grants)
 	}
 	return all, nil
 }
@@ -49,8 +67,15 @@ func (b *bench) round(ctx context.Context, n int) (one samples, err error) {
 			return one, err
 		}
 		one.starts = append(one.starts, starts)
+		connects, err := b.connect(ctx, n*b.Starts+k)
+		if err != nil {
+			return one, err
+		}
+		one.connects = append(one.connects, connects)
 	}
-	return one, nil
+	t, err := b.addresses(ctx)
+	one.addressP50, one.addressP99, one.addressRate = []sample{t.p50}, []sample{t.p99}, []sample{t.rate}
+	return one, err
 }
 
 func progress(n, rounds int, one samples) string {

@@ -34,6 +34,9 @@ var (
 var titles = map[string]string{
 	overWeft: "Weft", overSwarm: "Docker's swarm overlay", overVXLAN: "bare VXLAN device", overUnderlay: "bare underlay",
 	onBridge: "Docker's default bridge", onOwnBridge: "bridge network of a user's", onNone: "no network",
+	oneSync: "one fdatasync", request: "RequestAddress", release: "ReleaseAddress",
+	requestMany: "RequestAddress, 16 callers", releaseMany: "ReleaseAddress, 16 callers",
+	waitsGrant: "RequestAddress that waits for a block", byWeft: "Weft's IPAM", byBuiltIn: "Docker's built-in IPAM",
 }
 
 // dockerNetwork is the name of the network in Docker. A bare VXLAN device goes into a
@@ -69,6 +72,7 @@ func (b *bench) setUp(ctx context.Context) error {
 		{"a container per path and host", b.placeContainers},
 		{"bare VXLAN device between two of them", b.placeVXLAN},
 		{"every path answers", b.awaitPaths},
+		{"networks to ask for addresses", b.placeAddresses},
 	} {
 		if err := step.do(ctx); err != nil {
 			return fmt.Errorf("bench: %s: %w", step.what, err)

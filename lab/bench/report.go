@@ -17,6 +17,8 @@ type Machine struct {
 	Connections int `json:"connections_per_round"`
 	RoundTrips  int `json:"round_trips"`
 	Starts      int `json:"starts_per_round"`
+	// Addresses is how many addresses one caller asks for in a round.
+	Addresses int `json:"addresses_per_round"`
 }
 
 // Ratio of a figure to another one: the median of the ratios of measurements that were
@@ -46,6 +48,17 @@ type Report struct {
 	P99 []Figure `json:"round_trip_p99_us"`
 	// DockerRun is how long "docker run --rm IMAGE true" takes, in seconds.
 	DockerRun []Figure `json:"docker_run_seconds"`
+	// AddressP50 and AddressP99 are calls over the plugin's socket by one caller and by
+	// 16 at once, and one fdatasync of the same disk, in microseconds.
+	AddressP50 []Figure `json:"address_p50_us"`
+	AddressP99 []Figure `json:"address_p99_us"`
+	// AddressRate is how many of them are answered in a second.
+	AddressRate []Figure `json:"addresses_per_second"`
+	// Grant is a call that waits for a block of the ledger's, in microseconds.
+	Grant []Figure `json:"block_grant_us"`
+	// Connect is "docker network connect" with a network driver that does nothing, in
+	// seconds, by IPAM.
+	Connect []Figure `json:"network_connect_seconds"`
 }
 
 // sample is one measurement of everything that is compared, taken in one go.
@@ -53,14 +66,19 @@ type sample map[string]float64
 
 // samples are all that a run took.
 type samples struct {
-	throughput, p50, p99, starts []sample
+	throughput, p50, p99, starts                          []sample
+	addressP50, addressP99, addressRate, grants, connects []sample
 }
 
 func summarize(m Machine, s samples) Report {
 	overPaths := func(all []sample) []Figure { return figures(paths, []string{overVXLAN, overSwarm}, all) }
 	return Report{
 		Machine: m, Throughput: overPaths(s.throughput), P50: overPaths(s.p50), P99: overPaths(s.p99),
-		DockerRun: figures(networks, []string{onOwnBridge, overSwarm}, s.starts),
+		DockerRun:  figures(networks, []string{onOwnBridge, overSwarm}, s.starts),
+		AddressP50: figures(timed, []string{oneSync}, s.addressP50), AddressP99: figures(timed, []string{oneSync}, s.addressP99),
+		AddressRate: figures(rated, []string{request, release}, s.addressRate),
+		Grant:       figures(granted, []string{oneSync}, s.grants),
+		Connect:     figures(connected, []string{byBuiltIn}, s.connects),
 	}
 }
 

@@ -81,11 +81,22 @@ func example() samples {
 	on := func(weft, swarm, own, bridge, none float64) sample {
 		return sample{overWeft: weft, overSwarm: swarm, onOwnBridge: own, onBridge: bridge, onNone: none}
 	}
+	calls := func(bare, one, back, many, manyBack float64) sample {
+		return sample{oneSync: bare, request: one, release: back, requestMany: many, releaseMany: manyBack}
+	}
 	return samples{
 		throughput: []sample{over(9e9, 9e9, 10e9, 12e9), over(10e9, 9e9, 10e9, 11e9)},
 		p50:        []sample{over(12, 12, 10, 8), over(11, 12, 10, 8)},
 		p99:        []sample{over(30, 40, 20, 10), over(30, 40, 20, 10)},
-		starts:     []sample{on(0.5, 0.6, 0.4, 0.32, 0.3), on(0.5, 0.5, 0.4, 0.32, 0.3)},
+		addressP50: []sample{calls(100, 150, 120, 800, 700), calls(100, 170, 120, 800, 700)},
+		addressP99: []sample{calls(1000, 1500, 1200, 2000, 1900), calls(1000, 1500, 1200, 2000, 1900)},
+		addressRate: []sample{
+			{request: 5000, requestMany: 40000, release: 6000, releaseMany: 60000},
+			{request: 5000, requestMany: 50000, release: 6000, releaseMany: 60000},
+		},
+		grants:   []sample{{oneSync: 100, waitsGrant: 900}, {oneSync: 100, waitsGrant: 1100}},
+		connects: []sample{{byWeft: 0.011, byBuiltIn: 0.010}, {byWeft: 0.011, byBuiltIn: 0.010}},
+		starts:   []sample{on(0.5, 0.6, 0.4, 0.32, 0.3), on(0.5, 0.5, 0.4, 0.32, 0.3)},
 	}
 }
 

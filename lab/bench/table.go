@@ -34,8 +34,34 @@ func text(r Report) string {
 	section(t, fmt.Sprintf("TCP ROUND TRIP, p50 of %d", m.RoundTrips), overVXLAN, r.P50, micros)
 	section(t, fmt.Sprintf("TCP ROUND TRIP, p99 of %d", m.RoundTrips), overVXLAN, r.P99, micros)
 	section(t, fmt.Sprintf("DOCKER RUN --RM, %d times", m.Rounds*m.Starts), onOwnBridge, r.DockerRun, func(v float64) string { return fmt.Sprintf("%.0f ms", v*1e3) })
+	addressSections(t, r)
 	_ = t.Flush() // a strings.Builder takes everything
 	return b.String()
+}
+
+func addressSections(w io.Writer, r Report) {
+	m := r.Machine
+	narrow(w, fmt.Sprintf("ADDRESS, p50 of %d", m.Addresses), oneSync, r.AddressP50, micros)
+	narrow(w, fmt.Sprintf("ADDRESS, p99 of %d", m.Addresses), oneSync, r.AddressP99, micros)
+	perSecond := func(v float64) string { return fmt.Sprintf("%.0f /s", v) }
+	fmt.Fprintf(w, "\nADDRESSES PER SECOND\t\tto one caller\n")
+	for _, f := range r.AddressRate {
+		base := request
+		if f.Of == release || f.Of == releaseMany {
+			base = release
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", titles[f.Of], perSecond(f.Median), f.To[base])
+	}
+	narrow(w, fmt.Sprintf("BLOCK GRANT, %d times", m.Rounds*grants), oneSync, r.Grant, micros)
+	narrow(w, fmt.Sprintf("DOCKER NETWORK CONNECT, %d times", m.Rounds*m.Starts), byBuiltIn, r.Connect, func(v float64) string { return fmt.Sprintf("%.1f ms", v*1e3) })
+}
+
+// narrow is a table with ratios to one base only.
+func narrow(w io.Writer, title, base string, all []Figure, unit func(float64) string) {
+	fmt.Fprintf(w, "\n%s\t\tto %s\n", title, titles[base])
+	for _, f := range all {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", titles[f.Of], unit(f.Median), f.To[base])
+	}
 }
 
 // busy reports whether others kept more than a quarter of the processors before the run.

@@ -9,7 +9,7 @@ import (
 )
 
 func exampleReport() Report {
-	m := Machine{CPUs: 4, Kernel: "6.1.0", Docker: "20.10.24", Load: "0.31", Rounds: 2, Seconds: 3, RoundTrips: 1000, Starts: 1}
+	m := Machine{CPUs: 4, Kernel: "6.1.0", Docker: "20.10.24", Load: "0.31", Rounds: 2, Seconds: 3, RoundTrips: 1000, Starts: 1, Addresses: 400}
 	return summarize(m, example())
 }
 
@@ -41,6 +41,34 @@ Docker's swarm overlay       550 ms   1.38 (1.25-1.50)                1.00
 bridge network of a user's   400 ms   1.00                            0.73 (0.67-0.80)
 Docker's default bridge      320 ms   0.80                            0.59 (0.53-0.64)
 no network                   300 ms   0.75                            0.55 (0.50-0.60)
+
+ADDRESS, p50 of 400                     to one fdatasync
+one fdatasync                100.0 µs   1.00
+RequestAddress               160.0 µs   1.60 (1.50-1.70)
+ReleaseAddress               120.0 µs   1.20
+RequestAddress, 16 callers   800.0 µs   8.00
+ReleaseAddress, 16 callers   700.0 µs   7.00
+
+ADDRESS, p99 of 400                      to one fdatasync
+one fdatasync                1000.0 µs   1.00
+RequestAddress               1500.0 µs   1.50
+ReleaseAddress               1200.0 µs   1.20
+RequestAddress, 16 callers   2000.0 µs   2.00
+ReleaseAddress, 16 callers   1900.0 µs   1.90
+
+ADDRESSES PER SECOND                    to one caller
+RequestAddress               5000 /s    1.00
+RequestAddress, 16 callers   45000 /s   9.00 (8.00-10.00)
+ReleaseAddress               6000 /s    1.00
+ReleaseAddress, 16 callers   60000 /s   10.00
+
+BLOCK GRANT, 20 times                               to one fdatasync
+one fdatasync                           100.0 µs    1.00
+RequestAddress that waits for a block   1000.0 µs   10.00 (9.00-11.00)
+
+DOCKER NETWORK CONNECT, 2 times             to Docker's built-in IPAM
+Weft's IPAM                       11.0 ms   1.10
+Docker's built-in IPAM            10.0 ms   1.00
 `
 
 func TestTableForPeople(t *testing.T) {
@@ -87,7 +115,7 @@ func TestJSONHasEverything(t *testing.T) {
 	if diff := cmp.Diff(exampleReport(), back); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for _, name := range []string{"throughput_bits_per_second", "round_trip_p50_us", "round_trip_p99_us", "docker_run_seconds", "ratio_to", "load_before"} {
+	for _, name := range []string{"throughput_bits_per_second", "round_trip_p50_us", "round_trip_p99_us", "docker_run_seconds", "ratio_to", "load_before", "address_p50_us", "address_p99_us", "addresses_per_second", "block_grant_us", "network_connect_seconds"} {
 		if !strings.Contains(out.String(), `"`+name+`"`) {
 			t.Errorf("no %q in\n%s", name, out.String())
 		}

@@ -13,7 +13,7 @@ func benchCommand(dir *string) *cobra.Command {
 	var c bench.Config
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure Weft beside Docker's swarm overlay, a bare VXLAN device and the underlay",
+		Short: "Measure Weft beside Docker's own networks and IPAM, a bare VXLAN device and a bare disk",
 		Long: `Brings up two hosts, measures in turns, writes the report and takes the hosts down.
 
 Without --state it has a state directory of its own, ` + bench.DefaultDir + `, so that a demo
@@ -35,6 +35,7 @@ may be up; for figures worth keeping nothing else should run.`,
 	flags.IntVar(&c.Connections, "connections", 4, "how many connections each round times on each path")
 	flags.IntVar(&c.RoundTrips, "round-trips", 4000, "how many round trips each connection makes")
 	flags.IntVar(&c.Starts, "starts", 1, "how often each round runs docker run on each network")
+	flags.IntVar(&c.Addresses, "addresses", 400, "how many addresses each round has one caller ask for")
 	flags.StringVar(&c.Probe, "probe", "", "a static probe program for the images (default: built with go)")
 	flags.BoolVar(&c.JSON, "json", false, "write the report as JSON")
 	flags.BoolVar(&c.Keep, "keep", false, "leave the hosts up")
