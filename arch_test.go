@@ -117,6 +117,7 @@ var (
 		"plugin/recover_test.go":     "virtual time",
 		"plugin/replicate_test.go":   "virtual time",
 		"plugin/return_test.go":      "virtual time",
+		"plugin/reuse_test.go":       "virtual time",
 		"sim/mutation_test.go":       "virtual time",
 		"sim/exact/":                 "virtual time",
 	}

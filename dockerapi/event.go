@@ -24,6 +24,8 @@ const (
 	NetworkRemoved   Kind = "network-removed"
 	Connected        Kind = "connected"    // a container to a network
 	Disconnected     Kind = "disconnected" // a container from a network
+	ContainerCreated Kind = "container-created"
+	ContainerRemoved Kind = "container-removed"
 	ContainerStarted Kind = "container-started"
 	ContainerDied    Kind = "container-died"
 	ContainerRenamed Kind = "container-renamed"
@@ -57,9 +59,11 @@ var kinds = map[events.Type]map[events.Action]Kind{
 		events.ActionDisconnect: Disconnected,
 	},
 	events.ContainerEventType: {
-		events.ActionStart:  ContainerStarted,
-		events.ActionDie:    ContainerDied,
-		events.ActionRename: ContainerRenamed,
+		events.ActionCreate:  ContainerCreated,
+		events.ActionDestroy: ContainerRemoved,
+		events.ActionStart:   ContainerStarted,
+		events.ActionDie:     ContainerDied,
+		events.ActionRename:  ContainerRenamed,
 	},
 }
 

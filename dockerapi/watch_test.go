@@ -59,9 +59,11 @@ func TestWatch(t *testing.T) {
 		{`{"Type":"container","Action":"rename","Actor":{"ID":"c1","Attributes":{"name":"www","oldName":"/web"}}}`, Event{Kind: ContainerRenamed, Container: "c1", Name: "www", OldName: "web"}},
 		{`{"Type":"container","Action":"die","Actor":{"ID":"c1","Attributes":{"name":"www","exitCode":"0"}}}`, Event{Kind: ContainerDied, Container: "c1", Name: "www"}},
 		{`{"Type":"network","Action":"disconnect","Actor":{"ID":"n1","Attributes":{"container":"c1"}}}`, Event{Kind: Disconnected, Network: "n1", Container: "c1"}},
+		{`{"Type":"container","Action":"create","Actor":{"ID":"c2","Attributes":{"name":"db"}}}`, Event{Kind: ContainerCreated, Container: "c2", Name: "db"}},
+		{`{"Type":"container","Action":"destroy","Actor":{"ID":"c2","Attributes":{"name":"db"}}}`, Event{Kind: ContainerRemoved, Container: "c2", Name: "db"}},
 		{`{"Type":"network","Action":"destroy","Actor":{"ID":"n1","Attributes":{"name":"overlay"}}}`, Event{Kind: NetworkRemoved, Network: "n1", Name: "overlay"}},
 	} {
-		f.say(`{"Type":"container","Action":"create","Actor":{"ID":"c9"}}`) // passes the filter, means nothing here
+		f.say(`{"Type":"volume","Action":"create","Actor":{"ID":"c9"}}`) // passes the filter, means nothing here
 		f.say(tc.said)
 		expect(t, from, tc.want)
 	}

@@ -92,6 +92,10 @@ type Config struct {
 	// Allowed says why no new address may be handed out, or nil. It is asked with
 	// every request and may wait a little. Nil: always. It must not call back.
 	Allowed func(context.Context) error
+	// Returning are names of containers of which one may be starting again, for a
+	// dockerd that does not say on whose behalf it asks. Nil: nobody knows. It must
+	// not call back.
+	Returning func() []string
 	// Facts are what the facts tell of a subnet; false: they are not known yet. Nil:
 	// they never are. It must not call back.
 	Facts func(subnet netip.Prefix) (Word, bool)

@@ -15,7 +15,7 @@ func markOf(e *list.Element) *mark {
 // had last, else the lowest that was never used, else the one that was released
 // longest ago. It changes nothing that matters.
 func (p *Pool) Pick(within netip.Prefix, name string) (netip.Addr, bool) {
-	if a, ok := p.byName[name]; ok && name != "" && within.Contains(a) && p.ready(a) && p.marks[a].Name == name {
+	if a, ok := p.remembered(name, within); ok {
 		return a, true
 	}
 	if p.released.Len() < maxReleased {
@@ -29,6 +29,12 @@ func (p *Pool) Pick(within netip.Prefix, name string) (netip.Addr, bool) {
 		}
 	}
 	return p.fresh(within)
+}
+
+// remembered is the address within an area that a container had last, if it is free.
+func (p *Pool) remembered(name string, within netip.Prefix) (netip.Addr, bool) {
+	a, ok := p.byName[name]
+	return a, ok && name != "" && within.Contains(a) && p.ready(a) && p.marks[a].Name == name
 }
 
 // ready reports whether an address may be handed out dynamically.

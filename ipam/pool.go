@@ -17,7 +17,7 @@ const maxReleased = 1 << 16
 type Use struct {
 	Held    bool   `json:"held"`
 	Seq     uint64 `json:"seq,omitempty"`     // order of release; greater is later
-	Name    string `json:"name,omitempty"`    // container name where Docker tells it (29+)
+	Name    string `json:"name,omitempty"`    // of the container, where it is known
 	Caller  string `json:"caller,omitempty"`  // the dockerd that asked for it last
 	Leaving bool   `json:"leaving,omitempty"` // released by Docker while its endpoint still was there
 	Lost    bool   `json:"lost,omitempty"`    // held by a container, but another host's: see IPAM.Lose

@@ -36,6 +36,9 @@ func (i *IPAM) RequestAddress(ctx context.Context, req AddressRequest) (AddressR
 	case want.IsValid():
 		got, err = want, i.static(ctx, p, want, use)
 	default:
+		if use.Name == "" {
+			use.Name = i.returning(p, id.within())
+		}
 		got, err = i.dynamic(ctx, p, id.within(), use)
 	}
 	if err != nil {
@@ -115,6 +118,14 @@ func (i *IPAM) handOut(ctx context.Context, p *pool, a netip.Addr, use Use, c *n
 // if there is one. If that fails nothing is held.
 func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) error {
 	use.Held = true
+	if use.Name == "" { // a request that is repeated does not say it
+		i.mu.Lock()
+		was, _ := p.Used(a)
+		i.mu.Unlock()
+		if was.Held {
+			use.Name = was.Name
+		}
+	}
 	rec := map[string][]byte{key(kindAddr, a): encode(use)}
 	var del []string
 	if c != nil {

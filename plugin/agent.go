@@ -85,6 +85,7 @@ type Agent struct {
 	ipam   *ipam.IPAM
 	driver *driver.Driver
 	lease  *lease
+	recall *recall
 
 	together *ledger.Founding // with other newcomers
 	shown    showing          // to a recovered ledger
@@ -110,7 +111,7 @@ type Agent struct {
 // here is told at once, because nothing would work without it.
 func Open(cfg Config) (a *Agent, err error) {
 	cfg.Rooms = cfg.Rooms.filled()
-	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), member: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}}
+	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), member: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}, recall: newRecall()}
 	_, _ = rand.Read(a.founding[:]) // never fails (crypto/rand)
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop
@@ -128,7 +129,7 @@ func Open(cfg Config) (a *Agent, err error) {
 	if err := a.announceSelf(); err != nil {
 		return nil, err
 	}
-	for _, task := range []func(context.Context){a.belong, a.reconcile, a.settle, a.replicate, a.regain} {
+	for _, task := range []func(context.Context){a.belong, a.reconcile, a.settle, a.replicate, a.recollect, a.regain} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil
@@ -228,7 +229,8 @@ func (a *Agent) openDocker() (err error) {
 	}
 	a.ipam, err = ipam.New(ipam.Config{
 		Decisions: a, Disk: a.store.Bucket("ipam"), Holder: a.holder, Routes: a.cfg.Kernel.Routes, Allowed: a.mayHandOut, Facts: a.word,
-		Problem: func(err error) { a.log.Warn("addresses", "err", err) },
+		Returning: func() []string { return a.recall.returning(time.Now()) },
+		Problem:   func(err error) { a.log.Warn("addresses", "err", err) },
 	})
 	if err != nil {
 		return err

@@ -108,6 +108,9 @@ func (a *Agent) nameEndpoint(e netmap.Endpoint, name string) {
 	if known {
 		return
 	}
+	for _, addr := range []netip.Addr{e.V4, e.V6} {
+		a.ipam.Named(addr, name)
+	}
 	a.Announce(e)
 	// It may have left while its name was being asked for; then it stays withdrawn.
 	if r, ok := a.driver.Endpoint(e.ID); !ok || !r.Joined {

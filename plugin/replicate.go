@@ -47,9 +47,12 @@ func (a *Agent) replicate(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case _, open := <-events: // whatever it is: look
+		case e, open := <-events:
 			if !open {
 				return
+			}
+			if e.Kind == dockerapi.ContainerCreated || e.Kind == dockerapi.ContainerRemoved {
+				continue // it has no endpoint yet, or no more
 			}
 		case <-changed:
 		case <-again.C:

@@ -1,0 +1,43 @@
+package ipam
+
+import (
+	"net/netip"
+)
+
+// Named says which container has an address: engines before 29 do not tell it when
+// they ask. It is written down when the address is released, which is when it
+// begins to matter: the container may come back.
+func (i *IPAM) Named(a netip.Addr, container string) {
+	p := i.poolAt(a)
+	if p == nil {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if m := p.marks[a]; m != nil && m.Held {
+		m.Name = container
+	}
+}
+
+// returning is the container that asks for an address of an area as far as that can
+// be told: the only one of those that may be starting again which had an address
+// there that still is free. Else empty.
+func (i *IPAM) returning(p *pool, within netip.Prefix) string {
+	if i.cfg.Returning == nil {
+		return ""
+	}
+	names := i.cfg.Returning()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	found := ""
+	for _, name := range names {
+		if _, ok := p.remembered(name, within); !ok {
+			continue
+		}
+		if found != "" {
+			return ""
+		}
+		found = name
+	}
+	return found
+}
