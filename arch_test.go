@@ -112,6 +112,7 @@ var (
 		"ledger/sim_test.go":         "virtual time",
 		"plugin/decide_test.go":      "virtual time",
 		"plugin/founding_test.go":    "virtual time",
+		"plugin/ipv6_test.go":        "virtual time",
 		"plugin/leak_test.go":        "virtual time",
 		"plugin/membership_test.go":  "virtual time",
 		"plugin/recover_test.go":     "virtual time",
