@@ -88,7 +88,7 @@ var inTests = []string{"github.com/google/go-cmp", "pgregory.net/rapid"}
 // pure rooms and files compute values and touch nothing; a pattern is of
 // path.Match.
 var pure = []string{
-	"netmap/*.go", "datapath/*.go", "ledger/command.go", "ledger/state.go", "ledger/apply_*.go", "ledger/founding.go",
+	"netmap/*.go", "datapath/*.go", "ledger/command.go", "ledger/state.go", "ledger/apply_*.go", "ledger/founding.go", "ledger/history.go",
 }
 
 // impure is what they do without: the network, the disk, the clock, the log,
@@ -112,6 +112,7 @@ var (
 		"ledger/sim_test.go":         "virtual time",
 		"plugin/decide_test.go":      "virtual time",
 		"plugin/founding_test.go":    "virtual time",
+		"plugin/history_test.go":     "virtual time",
 		"plugin/ipv6_test.go":        "virtual time",
 		"plugin/leak_test.go":        "virtual time",
 		"plugin/membership_test.go":  "virtual time",

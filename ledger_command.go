@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,8 +15,90 @@ import (
 
 func ledgerCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "ledger", Short: "look into the record of decisions, and repair it"}
-	cmd.AddCommand(ledgerRecoverCommand())
+	cmd.AddCommand(ledgerLogCommand(), ledgerRecoverCommand())
 	return cmd
+}
+
+func ledgerLogCommand() *cobra.Command {
+	var socket, addr, subnet, since, until string
+	var asJSON bool
+	var q status.HistoryQuery
+	cmd := &cobra.Command{
+		Use:   "log",
+		Short: "show who was given what and when, and which containers had an address",
+		Example: `  weft ledger log --addr 10.40.0.7 --since 24h
+  weft ledger log --host host-b --subnet 10.40.0.0/24 --json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if q.Space, err = space(addr, subnet); err != nil {
+				return err
+			}
+			if q.Since, err = moment(since); err != nil {
+				return err
+			}
+			if q.Until, err = moment(until); err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
+			defer cancel()
+			h, err := status.FetchHistory(ctx, socket, q)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				enc := json.NewEncoder(cmd.OutOrStdout())
+				enc.SetIndent("", "  ")
+				return enc.Encode(h)
+			}
+			return status.HistoryText(cmd.OutOrStdout(), h)
+		},
+	}
+	cmd.Flags().StringVar(&addr, "addr", "", "only what concerns this address")
+	cmd.Flags().StringVar(&subnet, "subnet", "", "only what lies in or around this prefix")
+	cmd.Flags().StringVar(&q.Host, "host", "", "only this host, by name or id")
+	cmd.Flags().StringVar(&since, "since", "", "not before this: 24h ago, or a time like 2026-01-31T15:04:05Z or 2026-01-31")
+	cmd.Flags().StringVar(&until, "until", "", "not after this")
+	cmd.Flags().IntVar(&q.Limit, "limit", 0, "at most so many lines, the newest; 0 = 1000")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "for programs")
+	cmd.Flags().StringVar(&socket, "socket", status.SocketPath, "the agent's own socket")
+	return cmd
+}
+
+// space is what an address or a prefix covers; neither is everything.
+func space(addr, subnet string) (netip.Prefix, error) {
+	switch {
+	case addr != "" && subnet != "":
+		return netip.Prefix{}, errors.New("--addr and --subnet: give one of them")
+	case addr != "":
+		a, err := netip.ParseAddr(addr)
+		if err != nil {
+			return netip.Prefix{}, fmt.Errorf("--addr %q: want an address such as 10.40.0.7", addr)
+		}
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	case subnet != "":
+		p, err := netip.ParsePrefix(subnet)
+		if err != nil {
+			return netip.Prefix{}, fmt.Errorf("--subnet %q: want a prefix such as 10.40.0.0/24", subnet)
+		}
+		return p.Masked(), nil
+	}
+	return netip.Prefix{}, nil
+}
+
+// moment reads how long ago something was, or when.
+func moment(word string) (time.Time, error) {
+	if word == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(word); err == nil && d >= 0 {
+		return time.Now().Add(-d), nil
+	}
+	for _, form := range []string{time.RFC3339, time.DateTime, time.DateOnly} {
+		if at, err := time.ParseInLocation(form, word, time.Local); err == nil {
+			return at, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is no time; want how long ago it was (24h), or a time like 2026-01-31T15:04:05Z or 2026-01-31", word)
 }
 
 func ledgerRecoverCommand() *cobra.Command {

@@ -88,7 +88,7 @@ func (t *step) cedeIn(s *subnet, c *Cede) *netmap.Refusal {
 func (t *step) unclaim(u *Unclaim) *netmap.Refusal {
 	if c, ok := t.claims[u.Addr]; ok && c.Owner == t.cmd.Host && c.Epoch == u.Epoch {
 		delete(t.claims, u.Addr)
-		t.gone(netmap.ClaimKey(u.Addr))
+		t.gone(c)
 	}
 	return nil // to return what one does not hold is no mistake
 }

@@ -90,6 +90,7 @@ func (t *step) found(f *Found) *netmap.Refusal {
 		}
 	}
 	t.cluster, t.generation, t.ranges = f.Cluster, 1, ranges
+	t.note(Event{What: EventFounded, Host: t.cmd.Host})
 	for i, r := range ranges {
 		t.set(netmap.Range{Prefix: r, Order: i})
 	}
@@ -195,6 +196,26 @@ func (t *step) postpone(held []netip.Addr) {
 			s.late[a] = struct{}{}
 		}
 	}
+}
+
+// leave takes the asking host out for good, by its own word: it has handed out
+// nothing since it sent this.
+func (t *step) leave() *netmap.Refusal {
+	others := 0
+	for _, h := range t.hosts {
+		if h != t.self && !h.Removed {
+			others++
+		}
+	}
+	if others == 0 {
+		return netmap.Refuse(netmap.BadInput, "%s is the last host of the cluster, which ends with it; run weft cleanup there instead", t.hostName(t.cmd.Host))
+	}
+	h := t.self
+	h.Removed, h.session = true, session{}
+	t.set(h.HostEntry)
+	t.strip(h.ID)
+	t.reply.Host = new(h.HostEntry)
+	return nil
 }
 
 // leaseOver refuses to remove a host that may still hand out addresses. The leader's

@@ -249,7 +249,7 @@ func (t *step) dropMember(n *network, id netmap.HostID) {
 		return
 	}
 	delete(t.networks, n.ID)
-	t.gone(netmap.NetworkKey(n.ID))
+	t.gone(n.Network)
 	for _, p := range n.Subnets {
 		if s := t.subnets[p]; s != nil {
 			t.sweep(s)

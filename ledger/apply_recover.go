@@ -288,14 +288,16 @@ func (c *Show) names(block netip.Prefix) bool {
 
 // recover makes a state that lost the majority of its keepers one of a new
 // generation, from the next index that nobody can have used. Lost hosts are removed.
-func (s *State) recover(generation, index uint64, lost []netmap.HostID) {
+func (s *State) recover(generation, index uint64, at int64, lost []netmap.HostID) {
 	s.generation, s.recovered = generation, index
 	s.lastIndex += recoveryGap
 	s.nextVNI = min(s.nextVNI+recoveryGap, maxVNI+1)
-	t := &step{State: s, index: index}
+	t := &step{State: s, index: index, cmd: Command{At: at}}
+	t.note(Event{What: EventRecovered})
 	for _, id := range lost {
 		if h := s.hosts[id]; h != nil && !h.Removed {
 			h.Removed, h.session = true, session{}
+			t.set(h.HostEntry)
 			t.strip(id)
 		}
 	}

@@ -154,7 +154,7 @@ func (t *step) dropHolder(s *subnet, id netmap.HostID) {
 	for _, a := range sortedAddrs(t.claims) {
 		if c := t.claims[a]; c.Subnet == s.Prefix && c.Owner == id {
 			delete(t.claims, a)
-			t.gone(netmap.ClaimKey(a))
+			t.gone(c)
 		}
 	}
 	delete(s.holders, id)
@@ -163,10 +163,11 @@ func (t *step) dropHolder(s *subnet, id netmap.HostID) {
 
 // free ends the ownership of a block.
 func (t *step) free(s *subnet, block netip.Prefix) {
+	b := s.blocks[block]
 	delete(s.blocks, block)
 	s.freed[block] = t.index
 	maps.DeleteFunc(s.late, func(a netip.Addr, _ struct{}) bool { return block.Contains(a) }) // its owner gave them out last
-	t.gone(netmap.BlockKey(block))
+	t.gone(b)
 }
 
 // sweep removes a subnet that neither a host nor a network uses.
@@ -175,16 +176,16 @@ func (t *step) sweep(s *subnet) {
 		return
 	}
 	for _, p := range sortedPrefixes(s.blocks) {
-		t.gone(netmap.BlockKey(p))
+		t.gone(s.blocks[p])
 	}
 	for _, a := range sortedAddrs(t.claims) {
-		if t.claims[a].Subnet == s.Prefix {
+		if c := t.claims[a]; c.Subnet == s.Prefix {
 			delete(t.claims, a)
-			t.gone(netmap.ClaimKey(a))
+			t.gone(c)
 		}
 	}
 	delete(t.subnets, s.Prefix)
-	t.gone(netmap.SubnetKey(s.Prefix))
+	t.gone(s.Subnet)
 }
 
 func (t *step) reserve(r *Reserve) *netmap.Refusal {

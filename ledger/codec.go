@@ -107,7 +107,7 @@ func (c Command) arguments() (present, known bool) {
 		KindClaim: c.Claim != nil, KindCede: c.Cede != nil, KindUnclaim: c.Unclaim != nil,
 		KindEnsureNetwork: c.EnsureNetwork != nil, KindNameNetwork: c.NameNetwork != nil,
 		KindRetireNetwork: c.RetireNetwork != nil, KindLeaveNetwork: c.LeaveNetwork != nil,
-		KindShow: c.Show != nil,
+		KindShow: c.Show != nil, KindLeave: true,
 	}
 	present, known = has[c.Kind]
 	return present, known

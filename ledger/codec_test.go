@@ -32,6 +32,7 @@ func samples() []Command {
 		{Kind: KindNameNetwork, Host: h, NameNetwork: &NameNetwork{5, "n"}},
 		{Kind: KindRetireNetwork, Host: h, RetireNetwork: &RetireNetwork{5}},
 		{Kind: KindLeaveNetwork, Host: h, LeaveNetwork: &LeaveNetwork{5}},
+		{Kind: KindLeave, Host: h},
 		{Kind: KindShow, Host: h, Known: nextGeneration(1, 3), Show: &Show{
 			Holdings: []Holding{{Subnet: netmap.Subnet{Prefix: pfx(web), BlockBits: 28}, Blocks: []netmap.Block{{Prefix: pfx("10.40.0.0/28"), Subnet: pfx(web), Owner: h, Epoch: 7}}, Claims: []netmap.Claim{{Addr: ip("10.40.0.77"), Subnet: pfx(web), Owner: h, Epoch: 9}}}},
 			Networks: []netmap.Network{{ID: 4, Name: "n", VNI: netmap.FirstVNI, Subnets: subnets(web)}},
@@ -55,7 +56,7 @@ func TestCommandsComeBackAsTheyWere(t *testing.T) {
 			t.Errorf("%s: %s", want.Kind, diff)
 		}
 	}
-	if len(kinds) != 18 {
+	if len(kinds) != 19 {
 		t.Errorf("%d kinds have a sample", len(kinds))
 	}
 }

@@ -31,6 +31,7 @@ const (
 	KindRetireNetwork Kind = "retire-network"
 	KindLeaveNetwork  Kind = "leave-network"
 	KindShow          Kind = "show"
+	KindLeave         Kind = "leave" // the asking host is a member no more
 )
 
 // Command is one request for a decision. Ledger.Do fills in who asks.

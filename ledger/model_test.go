@@ -71,6 +71,9 @@ func TestAgainstNaiveModel(t *testing.T) {
 				m.learn(rt, host, cmd, r)
 			}
 			m.compare(rt, c)
+			if wrong := checkHistory(c); wrong != "" {
+				rt.Fatal(wrong)
+			}
 			if m.members[host] { // else it was refused and nothing is remembered of it
 				log = append(log, cmd)
 			}
@@ -108,7 +111,7 @@ func (m *naive) draw(rt *rapid.T) (Command, int) {
 	for range rapid.IntRange(0, 15).Draw(rt, "addr") {
 		addr = addr.Next()
 	}
-	switch rapid.SampledFrom([]Kind{KindAdmit, KindAdmit, KindEnsureSubnet, KindEnsureSubnet, KindGrantBlock, KindGrantBlock, KindGrantBlock, KindReturnBlock, KindClaim, KindClaim, KindCede, KindUnclaim, KindEnsureNetwork, KindLeaveNetwork, KindReleaseSubnet, KindReserve, KindRemove}).Draw(rt, "kind") {
+	switch rapid.SampledFrom([]Kind{KindAdmit, KindAdmit, KindEnsureSubnet, KindEnsureSubnet, KindGrantBlock, KindGrantBlock, KindGrantBlock, KindReturnBlock, KindClaim, KindClaim, KindCede, KindUnclaim, KindEnsureNetwork, KindLeaveNetwork, KindReleaseSubnet, KindReserve, KindRemove, KindLeave}).Draw(rt, "kind") {
 	case KindAdmit:
 		return Command{Kind: KindAdmit, Admit: &Admit{Name: "h"}}, host
 	case KindEnsureSubnet:
@@ -135,6 +138,8 @@ func (m *naive) draw(rt *rapid.T) (Command, int) {
 		return Command{Kind: KindLeaveNetwork, LeaveNetwork: &LeaveNetwork{netmap.NetworkID(rapid.Uint64Range(1, 200).Draw(rt, "id"))}}, host
 	case KindReleaseSubnet:
 		return Command{Kind: KindReleaseSubnet, ReleaseSubnet: &ReleaseSubnet{subnet}}, host
+	case KindLeave:
+		return Command{Kind: KindLeave}, host
 	case KindReserve:
 		return Command{Kind: KindReserve, Reserve: &Reserve{Subnet: subnet, Name: Gateway}}, host
 	default:
@@ -188,8 +193,11 @@ func (m *naive) learn(rt *rapid.T, host int, cmd Command, r Reply) {
 		m.ceded[cmd.Cede.Addr] = int(cmd.Cede.To[0])
 	case KindReleaseSubnet:
 		m.dropHost(host, cmd.ReleaseSubnet.Prefix)
-	case KindRemove:
-		target := int(cmd.Remove.Target[0])
+	case KindRemove, KindLeave:
+		target := host
+		if cmd.Remove != nil {
+			target = int(cmd.Remove.Target[0])
+		}
 		m.gone[target] = true
 		for _, s := range modelSubnets {
 			m.dropHost(target, pfx(s))

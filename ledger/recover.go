@@ -183,7 +183,7 @@ func (l *Ledger) recoverHere(c *inquiry, out Recovered) (Recovered, error) {
 	s := c.rebuilt()
 	term, last := l.reach()
 	s.cluster = l.Cluster()
-	s.recover(out.Generation, max(last, s.applied)+recoveryGap, out.Lost)
+	s.recover(out.Generation, max(last, s.applied)+recoveryGap, time.Now().UnixMilli(), out.Lost)
 	if err := s.verify(); err != nil {
 		return Recovered{}, fmt.Errorf("ledger: what is known here makes no whole: %w", err)
 	}

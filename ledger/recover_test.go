@@ -94,7 +94,7 @@ func TestARecoveredLedgerGivesNothingTwice(t *testing.T) {
 				lost = append(lost, hostID(n))
 			}
 		}
-		s.recover(nextGeneration(1, 5), end.applied+recoveryGap, lost)
+		s.recover(nextGeneration(1, 5), end.applied+recoveryGap, 0, lost)
 		if err := s.verify(); err != nil {
 			rt.Fatal(err)
 		}
@@ -197,7 +197,7 @@ func TestWhoHoldsWhatIsAnothersIsNoMember(t *testing.T) {
 		c.ok(Command{Kind: KindEnsureNetwork, Host: hostID(1), Start: 1, Nonce: 7, EnsureNetwork: &EnsureNetwork{Subnets: subnets(web)}})
 		c.ok(Command{Kind: KindGrantBlock, Host: hostID(1), Start: 1, Nonce: 7, GrantBlock: &GrantBlock{Subnet: pfx(web)}})
 		mine := holdings(c.state, hostID(1))
-		c.state.recover(nextGeneration(1, 1), c.index+recoveryGap, nil)
+		c.state.recover(nextGeneration(1, 1), c.index+recoveryGap, 0, nil)
 		c.index = c.state.applied
 		c.ok(Command{Kind: KindShow, Host: hostID(1), Start: 1, Nonce: 7, Show: mine})
 		since := netmap.Block{Prefix: pfx("10.40.0.32/28"), Subnet: pfx(web), Owner: hostID(1), Epoch: c.state.recovered + 1}

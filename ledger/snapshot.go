@@ -24,6 +24,7 @@ type snapshot struct {
 	Subnets    []subnetSnap     `json:"subnets,omitempty"`
 	Networks   []networkSnap    `json:"networks,omitempty"`
 	Claims     []netmap.Claim   `json:"claims,omitempty"`
+	History    []Event          `json:"history,omitempty"`
 }
 
 type hostSnap struct {
@@ -60,7 +61,7 @@ func (s *State) Encode() ([]byte, error) { return encode(s.snapshot()) }
 func (s *State) snapshot() snapshot {
 	out := snapshot{
 		Cluster: s.cluster, Generation: s.generation, Recovered: s.recovered, Applied: s.applied, LastIndex: s.lastIndex, NextVNI: s.nextVNI,
-		Ranges: slices.Clone(s.ranges),
+		Ranges: slices.Clone(s.ranges), History: slices.Clone(s.history),
 	}
 	for _, h := range s.sortedHosts() {
 		out.Hosts = append(out.Hosts, h.snapshot())
@@ -145,6 +146,7 @@ func DecodeState(b []byte) (*State, error) {
 	s := NewState()
 	s.cluster, s.generation, s.recovered, s.applied = snap.Cluster, snap.Generation, snap.Recovered, snap.Applied
 	s.lastIndex, s.nextVNI, s.ranges = snap.LastIndex, snap.NextVNI, snap.Ranges
+	s.history = snap.History[max(0, len(snap.History)-maxHistory-historySlop):]
 	for _, h := range snap.Hosts {
 		s.hosts[h.Entry.ID] = &host{h.Entry, h.Addr, h.Birth, h.Heard, max(h.Shown, 1), session{h.Settled, h.Answered}}
 	}

@@ -30,6 +30,7 @@ type State struct {
 	subnets    map[netip.Prefix]*subnet
 	networks   map[netmap.NetworkID]*network
 	claims     map[netip.Addr]netmap.Claim
+	history    []Event // the oldest first; see maxHistory
 }
 
 type hostSet map[netmap.HostID]struct{}
@@ -136,6 +137,8 @@ func (t *step) dispatch() *netmap.Refusal {
 		return t.reserve(c.Reserve)
 	case KindShow:
 		return t.show(c.Show)
+	case KindLeave:
+		return t.leave()
 	}
 	return t.dispatchMore()
 }
@@ -168,10 +171,15 @@ func (t *step) dispatchMore() *netmap.Refusal {
 func (t *step) set(noun any) {
 	key, _ := netmap.KeyOf(noun)
 	t.put(netmap.Change{Key: key, Value: noun})
+	t.noteSet(noun)
 }
 
 // gone records that a noun is no more.
-func (t *step) gone(key netmap.Key) { t.put(netmap.Change{Key: key}) }
+func (t *step) gone(noun any) {
+	key, _ := netmap.KeyOf(noun)
+	t.put(netmap.Change{Key: key})
+	t.noteGone(noun)
+}
 
 func (t *step) put(c netmap.Change) {
 	if i := slices.IndexFunc(t.changes, func(o netmap.Change) bool { return o.Key == c.Key }); i >= 0 {

@@ -89,6 +89,7 @@ type Agent struct {
 
 	together *ledger.Founding // with other newcomers
 	shown    showing          // to a recovered ledger
+	diary    *diary           // of this host's endpoints
 
 	member   chan struct{} // closed once this host is a member
 	ended    chan struct{} // closed once this identity is given up
@@ -129,7 +130,7 @@ func Open(cfg Config) (a *Agent, err error) {
 	if err := a.announceSelf(); err != nil {
 		return nil, err
 	}
-	for _, task := range []func(context.Context){a.belong, a.reconcile, a.settle, a.replicate, a.recollect, a.regain} {
+	for _, task := range []func(context.Context){a.belong, a.reconcile, a.settle, a.keepDiary, a.replicate, a.recollect, a.regain} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil
@@ -236,6 +237,14 @@ func (a *Agent) openDocker() (err error) {
 		return err
 	}
 	a.port.Handle(cedeRequest, a.serveCede)
+	a.diary, err = openDiary(a.store.Bucket("diary"), func(id netmap.EndpointID) bool {
+		r, ok := a.driver.Endpoint(id)
+		return ok && r.Joined
+	})
+	if err != nil {
+		return err
+	}
+	a.port.Handle(diaryRequest, a.serveDiary)
 	a.port.Handle(yieldRequest, a.serveYield)
 	return nil
 }

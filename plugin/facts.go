@@ -20,6 +20,7 @@ func (a *Agent) announceSelf() error {
 	for _, r := range a.driver.Endpoints() {
 		if r.Joined && a.rightful(r.Endpoint) {
 			facts[netmap.EndpointKey(r.Endpoint.ID)] = r.Endpoint
+			a.diary.began(r.Endpoint)
 		}
 	}
 	return a.gossip.Announce(facts, nil)
@@ -64,6 +65,7 @@ func (a *Agent) Announce(e netmap.Endpoint) {
 	a.mu.Lock()
 	e.Name = a.names[e.ID]
 	a.mu.Unlock()
+	a.diary.began(e)
 	a.announce(map[netmap.Key]any{netmap.EndpointKey(e.ID): e})
 }
 
@@ -72,6 +74,7 @@ func (a *Agent) Withdraw(id netmap.EndpointID) {
 	a.mu.Lock()
 	delete(a.names, id)
 	a.mu.Unlock()
+	a.diary.ended(id)
 	a.announce(nil, netmap.EndpointKey(id))
 }
 

@@ -46,6 +46,7 @@ type Ledger interface {
 	Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (ledger.Reply, error)
 	Recover(ctx context.Context, r ledger.Recovery) (ledger.Recovered, error)
 	Heed(generation uint64) error
+	History(ctx context.Context, q ledger.Query) ([]ledger.Event, error)
 	FoundTogether(ctx context.Context, p ledger.Plan) (ledger.Reply, error)
 	Cluster() netmap.ClusterID
 	Status() ledger.Status

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weftnet/weft/status"
 )
@@ -43,6 +44,10 @@ func (a *agent) RecoverLedger(_ context.Context, r status.Recovery) (string, err
 		return "", errors.New("who is off?")
 	}
 	return fmt.Sprintf("recovered without %s, dry run %v", strings.Join(r.Off, ", "), r.DryRun), nil
+}
+
+func (a *agent) History(_ context.Context, q status.HistoryQuery) (*status.History, error) {
+	return &status.History{Lines: []status.HistoryLine{{What: "granted", Space: q.Space, Host: q.Host, At: q.Since, Ended: q.Until}}, Missing: []string{"host-9"}}, a.refusal
 }
 
 func (a *agent) AddRange(_ context.Context, r status.Range) (string, error) {
@@ -148,5 +153,49 @@ func TestWhatNoClientSends(t *testing.T) {
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("GET: %s", resp.Status)
+	}
+}
+
+func TestHistoryIsAskedAndAnsweredWhole(t *testing.T) {
+	at := time.Date(2026, 1, 31, 15, 4, 5, 0, time.UTC)
+	q := status.HistoryQuery{Space: netip.MustParsePrefix("10.40.0.7/32"), Host: "host-b", Since: at, Until: at.Add(time.Hour)}
+	got, err := status.FetchHistory(t.Context(), window(t, &agent{}), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := got.Lines[0]; l.Space != q.Space || l.Host != "host-b" || !l.At.Equal(at) || !l.Ended.Equal(q.Until) || got.Missing[0] != "host-9" {
+		t.Errorf("got %+v", got)
+	}
+	if _, err := status.FetchHistory(t.Context(), window(t, &agent{refusal: errors.New("no keeper answers")}), q); err == nil || err.Error() != "no keeper answers" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestHistoryTextIsForPeople(t *testing.T) {
+	at := time.Date(2026, 1, 31, 15, 4, 5, 0, time.Local)
+	h := &status.History{
+		Lines: []status.HistoryLine{
+			{At: at, What: "granted", Space: netip.MustParsePrefix("10.40.0.0/28"), Host: "host-b", Network: "network web"},
+			{At: at, Ended: at.Add(time.Hour), What: "endpoint", Space: netip.MustParsePrefix("10.40.0.7/32"), V6: netip.MustParsePrefix("fd40::7/128"), Host: "host-b", Container: "web-2"},
+			{What: "removed", Host: "host-b", By: "host-a"},
+		},
+		Missing: []string{"the containers of host host-c, which does not answer"},
+	}
+	const want = `TIME                 WHAT      WHERE              HOST    
+2026-01-31 15:04:05  granted   10.40.0.0/28       host-b  network web
+2026-01-31 15:04:05  endpoint  10.40.0.7 fd40::7  host-b  web-2 until 2026-01-31 16:04:05
+-                    removed   -                  host-b  by host-a
+missing: the containers of host host-c, which does not answer
+`
+	var b strings.Builder
+	if err := status.HistoryText(&b, h); err != nil || b.String() != want {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+	b.Reset()
+	if err := status.HistoryText(&b, &status.History{}); err != nil || b.String() != "nothing is remembered that fits\n" {
+		t.Errorf("%v %q", err, b.String())
+	}
+	if err := status.HistoryText(brokenWriter{}, h); err == nil {
+		t.Error("no error from a writer that fails")
 	}
 }

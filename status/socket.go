@@ -33,6 +33,7 @@ type Agent interface {
 	NewIdentity(ctx context.Context, r Renunciation) (string, error)
 	AddRange(ctx context.Context, r Range) (string, error)
 	RecoverLedger(ctx context.Context, r Recovery) (string, error)
+	History(ctx context.Context, q HistoryQuery) (*History, error)
 }
 
 // Serve answers GET /status and operators' orders on a unix socket of mode 0600
@@ -62,6 +63,7 @@ func Serve(ctx context.Context, path string, a Agent) error {
 	mux.HandleFunc("POST /host/new-identity", order(a.NewIdentity))
 	mux.HandleFunc("POST /ranges/add", order(a.AddRange))
 	mux.HandleFunc("POST /ledger/recover", order(a.RecoverLedger))
+	mux.HandleFunc("POST /ledger/log", serveHistory(a))
 	srv := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: slowest}
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -1,0 +1,63 @@
+package ledger
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+const requestHistory = "ledger.history" // Query -> []Event
+
+// History asks a keeper, this host first if it is one, what happened. It needs no
+// majority, so the newest events may be missing where a keeper is cut off.
+func (l *Ledger) History(ctx context.Context, q Query) ([]Event, error) {
+	ctx, cancel := context.WithTimeout(ctx, doLimit)
+	defer cancel()
+	if k := l.kept(); k != nil {
+		return k.machine.events(q), nil
+	}
+	b, err := encode(q)
+	if err != nil {
+		return nil, err
+	}
+	failures := map[netmap.HostID]string{}
+	for _, to := range l.likely() {
+		if ctx.Err() != nil {
+			break
+		}
+		if events, err := l.askHistory(ctx, to, b); err == nil {
+			return events, nil
+		}
+		failures[to.ID] = "does not answer"
+	}
+	return nil, l.noQuorum(failures)
+}
+
+func (l *Ledger) askHistory(ctx context.Context, to Peer, query []byte) ([]Event, error) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	answer, err := l.cfg.Underlay.Call(ctx, to.Addr, requestHistory, query)
+	if err != nil {
+		return nil, err
+	}
+	return decode[[]Event](answer, maxReply)
+}
+
+func (l *Ledger) handleHistory(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
+	q, err := decode[Query](body, MaxCommand)
+	if err != nil {
+		return nil, netmap.Refuse(netmap.BadInput, "%s", err)
+	}
+	k := l.kept()
+	if k == nil {
+		return nil, netmap.Refuse(netmap.Unknown, "this host does not keep the ledger")
+	}
+	return encode(k.machine.events(q))
+}
+
+func (m *machine) events(q Query) []Event {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.state.Events(q)
+}
