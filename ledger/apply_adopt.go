@@ -89,7 +89,7 @@ func (s *State) adoptSubnets(old *State, facts []netmap.Change, everybody hostSe
 		case netmap.Subnet:
 			sub := &subnet{Subnet: n, holders: membersOf(everybody, everybody), blocks: map[netip.Prefix]netmap.Block{}, freed: map[netip.Prefix]uint64{}}
 			if known := old.subnets[n.Prefix]; known != nil {
-				sub.holders, sub.freed = membersOf(known.holders, everybody), known.freed
+				sub.holders, sub.freed, sub.late = membersOf(known.holders, everybody), known.freed, known.late
 			}
 			s.subnets[n.Prefix] = sub
 		case netmap.Block:
