@@ -23,11 +23,12 @@ const module = "github.com/weftnet/weft"
 var arrows = map[string][]string{
 	".": {"plugin", "settings", "status", "netmap"},
 	"plugin": {
-		"driver", "ipam", "gossip", "ledger", "dockerapi", "store", "status", "underlay", "settings",
+		"driver", "ipam", "ipam/receipt", "gossip", "ledger", "dockerapi", "store", "status", "underlay", "settings",
 		"datapath/linux", "datapath", "rpc", "netmap",
 	},
 	"driver":         {"datapath", "rpc", "netmap"},
-	"ipam":           {"rpc", "netmap"},
+	"ipam":           {"ipam/receipt", "rpc", "netmap"},
+	"ipam/receipt":   {},
 	"gossip":         {"netmap"},
 	"ledger":         {"netmap"},
 	"underlay":       {"netmap"},
@@ -42,7 +43,7 @@ var arrows = map[string][]string{
 
 	// Fakes beside the seams that they stand in for.
 	"underlay/lossy":        {"underlay"},
-	"ipam/ipamtest":         {"ipam", "netmap"},
+	"ipam/ipamtest":         {"ipam/receipt", "ipam", "netmap"},
 	"datapath/datapathtest": {"datapath", "netmap"},
 	"plugin/plugintest":     {"datapath/datapathtest", "datapath", "dockerapi", "ipam", "rpc", "netmap"},
 	"driver/drivertest":     {"driver", "netmap"},
@@ -88,7 +89,7 @@ var inTests = []string{"github.com/google/go-cmp", "pgregory.net/rapid"}
 // pure rooms and files compute values and touch nothing; a pattern is of
 // path.Match.
 var pure = []string{
-	"netmap/*.go", "datapath/*.go", "ledger/command.go", "ledger/state.go", "ledger/apply_*.go", "ledger/founding.go", "ledger/history.go",
+	"netmap/*.go", "datapath/*.go", "ipam/receipt/*.go", "ledger/command.go", "ledger/state.go", "ledger/apply_*.go", "ledger/founding.go", "ledger/history.go",
 }
 
 // impure is what they do without: the network, the disk, the clock, the log,

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -19,6 +20,12 @@ const freshFor = 5 * time.Second
 type Relief struct {
 	Claim netmap.Claim `json:"claim"` // zero: a block
 	Block netip.Prefix `json:"block"` // zero: an address
+}
+
+// Cession is an address that this host has given up, and who gets it.
+type Cession struct {
+	Addr netip.Addr
+	To   netmap.HostID
 }
 
 // Cede writes an address of this host's blocks or claims over to another host if it
@@ -61,7 +68,8 @@ func (i *IPAM) cede(ctx context.Context, p *pool, a netip.Addr, to netmap.HostID
 		del = append(del, key(kindAddr, a))
 	}
 	i.mu.Unlock()
-	if err := i.cfg.Disk.Commit(set, del...); err != nil {
+	given, err := receipt.Commit(i.cfg.Disk, Cession{Addr: a, To: to}, set, del...)
+	if err != nil {
 		return netmap.Claim{}, fmt.Errorf("ipam: %s was not ceded: %w", a, err)
 	}
 	i.mu.Lock()
@@ -70,7 +78,7 @@ func (i *IPAM) cede(ctx context.Context, p *pool, a netip.Addr, to netmap.HostID
 		p.forsook[a] = to
 	}
 	i.mu.Unlock()
-	return i.cfg.Decisions.Cede(ctx, a, to)
+	return i.cfg.Decisions.Cede(ctx, given)
 }
 
 // cedable says why an address cannot be given to another host, or nil.

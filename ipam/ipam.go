@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
 )
@@ -58,8 +59,8 @@ type Decisions interface {
 	// Claim asks the ledger, and where the address lies in another host's block or
 	// is another host's claim, that host to cede it.
 	Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr) (netmap.Claim, error)
-	// Cede writes an address of this host over to another one.
-	Cede(ctx context.Context, addr netip.Addr, to netmap.HostID) (netmap.Claim, error)
+	// Cede writes an address over to another host that this one has given up on disk.
+	Cede(ctx context.Context, c receipt.Receipt[Cession]) (netmap.Claim, error)
 	// ReturnBlock and Unclaim give back what this host has; under another epoch
 	// nothing happens.
 	ReturnBlock(ctx context.Context, b netmap.Block) error

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
 )
@@ -29,22 +30,35 @@ func (i *IPAM) RequestAddress(ctx context.Context, req AddressRequest) (AddressR
 	}
 	peer, _ := rpc.PeerOf(ctx)
 	use := Use{Name: req.Options[optEndpointName], Caller: peer.Instance}
-	var got netip.Addr
+	var held receipt.Receipt[netip.Addr]
 	switch {
 	case req.Options[optAddressType] == dataGateway:
-		got, err = i.gateway(ctx, p, want)
+		gateway, err := i.gateway(ctx, p, want)
+		return answer(gateway, id.Subnet, err)
 	case want.IsValid():
-		got, err = want, i.static(ctx, p, want, use)
+		var reserved bool
+		if held, reserved, err = i.static(ctx, p, want, use); reserved {
+			return answer(want, id.Subnet, err)
+		}
 	default:
 		if use.Name == "" {
 			use.Name = i.returning(p, id.within())
 		}
-		got, err = i.dynamic(ctx, p, id.within(), use)
+		held, err = i.dynamic(ctx, p, id.within(), use)
 	}
 	if err != nil {
 		return AddressResponse{}, err
 	}
-	return AddressResponse{Address: cidr(got, id.Subnet)}, nil
+	return answer(held.Of(), id.Subnet, nil)
+}
+
+// answer is an address in Docker's words. One of a container comes from a receipt;
+// a gateway and an --aux-address are nobody's.
+func answer(a netip.Addr, subnet netip.Prefix, err error) (AddressResponse, error) {
+	if err != nil {
+		return AddressResponse{}, err
+	}
+	return AddressResponse{Address: cidr(a, subnet)}, nil
 }
 
 // parseAddr reads an address with or without a prefix length; empty is zero.
@@ -104,19 +118,20 @@ func (i *IPAM) reserve(ctx context.Context, p *pool, name string, a netip.Addr) 
 
 // handOut writes down that a begun address is held, and asks once more whether it
 // may be handed out: the machine may have slept since it was asked before.
-func (i *IPAM) handOut(ctx context.Context, p *pool, a netip.Addr, use Use, c *netmap.Claim) error {
-	if err := i.hold(p, a, use, c); err != nil {
-		return err
+func (i *IPAM) handOut(ctx context.Context, p *pool, a netip.Addr, use Use, c *netmap.Claim) (receipt.Receipt[netip.Addr], error) {
+	held, err := i.hold(p, a, use, c)
+	if err != nil {
+		return held, err
 	}
 	if err := i.mayHandOut(ctx, p, a); err != nil {
-		return errors.Join(err, i.free(p, a))
+		return held, errors.Join(err, i.free(p, a))
 	}
-	return nil
+	return held, nil
 }
 
 // hold writes down that a begun address is held, with the claim that makes it ours
 // if there is one. If that fails nothing is held.
-func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) error {
+func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) (receipt.Receipt[netip.Addr], error) {
 	use.Held = true
 	if use.Name == "" { // a request that is repeated does not say it
 		i.mu.Lock()
@@ -132,19 +147,19 @@ func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) error {
 		rec[key(kindClaim, a)] = encode(Single{Claim: *c})
 		del = append(del, key(kindForeign, a))
 	}
-	err := i.cfg.Disk.Commit(rec, del...)
+	held, err := receipt.Commit(i.cfg.Disk, a, rec, del...)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	p.End(a)
 	if err != nil {
-		return fmt.Errorf("ipam: %s was not handed out: %w", a, err)
+		return held, fmt.Errorf("ipam: %s was not handed out: %w", a, err)
 	}
 	if c != nil {
 		p.AddClaim(Single{Claim: *c})
 	}
 	p.Hold(a, use)
 	p.since[a] = time.Now()
-	return nil
+	return held, nil
 }
 
 func (i *IPAM) end(p *pool, a netip.Addr) {
@@ -154,27 +169,27 @@ func (i *IPAM) end(p *pool, a netip.Addr) {
 }
 
 // dynamic hands out the next address of an area, waiting for a block if need be.
-func (i *IPAM) dynamic(ctx context.Context, p *pool, within netip.Prefix, use Use) (netip.Addr, error) {
+func (i *IPAM) dynamic(ctx context.Context, p *pool, within netip.Prefix, use Use) (none receipt.Receipt[netip.Addr], err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		if err := i.allowed(ctx); err != nil {
-			return netip.Addr{}, err
+			return none, err
 		}
 		a, f, err := i.pick(p, within, use.Name)
 		switch {
 		case err != nil:
-			return a, err
+			return none, err
 		case f == nil:
-			return a, i.handOut(ctx, p, a, use, nil)
+			return i.handOut(ctx, p, a, use, nil)
 		}
 		select {
 		case <-f.done:
 			if f.final(within) {
-				return a, fmt.Errorf("ipam: no address is free in %s: %w", within, f.err)
+				return none, fmt.Errorf("ipam: no address is free in %s: %w", within, f.err)
 			}
 		case <-ctx.Done():
-			return a, fmt.Errorf("ipam: no address is free in %s in this host's blocks, and no further block came within %v: %w", within, patience, ctx.Err())
+			return none, fmt.Errorf("ipam: no address is free in %s in this host's blocks, and no further block came within %v: %w", within, patience, ctx.Err())
 		}
 	}
 }

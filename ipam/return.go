@@ -171,7 +171,8 @@ func (i *IPAM) Regain(ctx context.Context, a netip.Addr) error {
 		i.end(p, a)
 		return err
 	}
-	return i.hold(p, a, used, &c)
+	_, err = i.hold(p, a, used, &c)
+	return err
 }
 
 // Lose notes that an unproven address belongs to another host for good. Here it is

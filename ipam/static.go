@@ -6,29 +6,37 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
 )
 
-// static hands out the address that was asked for.
-func (i *IPAM) static(ctx context.Context, p *pool, a netip.Addr, use Use) error {
+// static hands out the address that was asked for. Reserved says that it is one that
+// no container gets.
+func (i *IPAM) static(ctx context.Context, p *pool, a netip.Addr, use Use) (held receipt.Receipt[netip.Addr], reserved bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := i.settle(ctx, p, a); err != nil {
-		return err
+		return held, false, err
 	}
 	step, err := i.standing(p, a, use)
 	if err != nil {
-		return err
+		return held, false, err
 	}
 	switch step {
 	case done:
-		return nil
+		return held, true, nil
 	case reserve:
-		return i.reserveAux(ctx, p, a)
+		return held, true, i.reserveAux(ctx, p, a)
 	}
+	held, err = i.begun(ctx, p, a, use, step)
+	return held, false, err
+}
+
+// begun hands a begun address out, after the ledger's word if that is needed.
+func (i *IPAM) begun(ctx context.Context, p *pool, a netip.Addr, use Use, step next) (none receipt.Receipt[netip.Addr], err error) {
 	if err := i.mayHandOut(ctx, p, a); err != nil {
 		i.end(p, a)
-		return err
+		return none, err
 	}
 	if step == hold {
 		return i.handOut(ctx, p, a, use, nil)
@@ -36,7 +44,7 @@ func (i *IPAM) static(ctx context.Context, p *pool, a netip.Addr, use Use) error
 	c, err := i.claim(ctx, p, a)
 	if err != nil {
 		i.end(p, a)
-		return err
+		return none, err
 	}
 	return i.handOut(ctx, p, a, use, &c)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 )
@@ -110,8 +111,9 @@ func (a *Agent) Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr)
 }
 
 // Cede implements ipam.Decisions.
-func (a *Agent) Cede(ctx context.Context, addr netip.Addr, to netmap.HostID) (netmap.Claim, error) {
-	r, err := a.decide(ctx, ledger.Command{Kind: ledger.KindCede, Cede: &ledger.Cede{Addr: addr, To: to}})
+func (a *Agent) Cede(ctx context.Context, c receipt.Receipt[ipam.Cession]) (netmap.Claim, error) {
+	given := c.Of()
+	r, err := a.decide(ctx, ledger.Command{Kind: ledger.KindCede, Cede: &ledger.Cede{Addr: given.Addr, To: given.To}})
 	if err != nil {
 		return netmap.Claim{}, err
 	}

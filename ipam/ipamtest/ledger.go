@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -278,7 +279,8 @@ func (h *Host) Claim(ctx context.Context, subnet netip.Prefix, a netip.Addr) (ne
 }
 
 // Cede implements ipam.Decisions.
-func (h *Host) Cede(ctx context.Context, a netip.Addr, to netmap.HostID) (netmap.Claim, error) {
+func (h *Host) Cede(ctx context.Context, c receipt.Receipt[ipam.Cession]) (netmap.Claim, error) {
+	a, to := c.Of().Addr, c.Of().To
 	h.l.mu.Lock()
 	heir, subnet := h.l.hosts[to], netip.Prefix{}
 	for p := range h.l.subnets {

@@ -69,6 +69,7 @@ func (w *world) recover() {
 	w.run(w.now() + 30*time.Second)
 	w.eventually("(10) every call of Docker ends", 3*time.Minute, w.waits)
 	w.eventually("(8) facts and kernels are equal", 10*time.Second, w.unsettled)
+	w.eventually("every host runs", time.Minute, w.down)
 	for _, m := range w.machines {
 		if m.serves() && len(w.fault) == 0 {
 			m.oneMore()
@@ -83,6 +84,16 @@ func (w *world) recover() {
 			w.wrong("(10) %s does not work after everything healed", m)
 		}
 	}
+}
+
+// down says which host has no agent.
+func (w *world) down() string {
+	for _, m := range w.machines {
+		if !m.buried && !m.serves() {
+			return m.String()
+		}
+	}
+	return ""
 }
 
 // waits says for whom Docker still waits.

@@ -22,8 +22,8 @@ type mutation struct {
 
 var mutations = []mutation{
 	{
-		"answer before the disk write", "ipam/request_address.go",
-		"err := i.cfg.Disk.Commit(rec, del...)\n\ti.mu.Lock()", "go func() { _ = i.cfg.Disk.Commit(rec, del...) }()\n\tvar err error\n\ti.mu.Lock()",
+		"answer before the disk write", "ipam/receipt/receipt.go",
+		"if err := d.Commit(set, del...); err != nil {\n\t\treturn Receipt[T]{}, err\n\t}", "go func() { _ = d.Commit(set, del...) }()",
 	},
 	{
 		"skip the removal check", "ledger/apply_host.go",
@@ -59,7 +59,7 @@ var mutations = []mutation{
 	},
 	{
 		"claim what is being ceded", "ipam/cede.go",
-		"return i.cfg.Decisions.Cede(ctx, a, to)", "i.end(p, a)\n\treturn i.cfg.Decisions.Cede(ctx, a, to)",
+		"return i.cfg.Decisions.Cede(ctx, given)", "i.end(p, a)\n\treturn i.cfg.Decisions.Cede(ctx, given)",
 	},
 	{
 		"forget a foreign claim in a granted block", "ipam/grant.go",
