@@ -63,6 +63,14 @@ func (g *Gossip) Members() []Member {
 	return hosts
 }
 
+// Twin is another agent under this host's own id that was seen alive: an earlier start
+// of this one whose end nobody has noticed, or another machine.
+func (g *Gossip) Twin() (Member, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.roster.twin()
+}
+
 // Refused lists the hosts that were kept out, sorted by address: those of other
 // clusters and of other protocol versions.
 func (g *Gossip) Refused() []Refused {

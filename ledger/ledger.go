@@ -61,6 +61,11 @@ type Config struct {
 	// Facts are what this host was told of the ledger's decisions. Like Members, and
 	// not to be called from OnChange. Nil: nothing.
 	Facts func() Facts
+	// Copied is asked before the log on the disk of a member is used. It may take some
+	// seconds, and true says that another machine runs as this host: then the log is a
+	// copy, lacks what that one acknowledged since, must not vote, and is forgotten.
+	// Nil: the log is this host's own.
+	Copied func(ctx context.Context) bool
 	// Held are the addresses that a host's endpoints were last known to hold. Like
 	// Members. Nil: nobody knows.
 	Held func(netmap.HostID) []netip.Addr
@@ -86,6 +91,7 @@ type Ledger struct {
 	closed  bool
 	ailment error // why this host keeps nothing though it should
 
+	opening sync.WaitGroup
 	asking  asking // requests under way
 	consent consent
 }
@@ -100,12 +106,36 @@ func Open(cfg Config) (*Ledger, error) {
 	l := &Ledger{cfg: cfg, log: cfg.Log, cluster: cfg.Cluster}
 	l.asking.init()
 	l.ctx, l.cancel = context.WithCancel(context.Background())
+	if cfg.Copied != nil && !cfg.Cluster.IsZero() && hasLog(cfg.Dir) {
+		l.opening.Go(l.reopenOwn)
+		return l, nil
+	}
 	if err := l.reopen(); err != nil {
 		l.cancel()
 		return nil, err
 	}
 	l.serve(true)
 	return l, nil
+}
+
+// reopenOwn is reopen for a log that may be a copy of another machine's. Until that is
+// known this host answers nobody: neither that it keeps nor that it does not.
+func (l *Ledger) reopenOwn() {
+	copied := l.cfg.Copied(l.ctx)
+	if l.ctx.Err() != nil {
+		return
+	}
+	var err error
+	if copied {
+		l.log.Error("ledger: another machine runs as this host: its log is left to that one")
+		err = Forget(l.cfg.Dir)
+	} else {
+		err = l.reopen()
+	}
+	if err != nil {
+		l.ail(err)
+	}
+	l.serve(true)
 }
 
 func (cfg Config) filled() Config {
@@ -223,8 +253,9 @@ func (l *Ledger) Close() error {
 	}
 	l.closed = true
 	l.mu.Unlock()
-	l.serve(false)
 	l.cancel()
+	l.opening.Wait()
+	l.serve(false)
 	l.lifecycle.Lock()
 	defer l.lifecycle.Unlock()
 	if k := l.kept(); k != nil {

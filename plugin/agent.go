@@ -76,6 +76,7 @@ type Agent struct {
 	self     netmap.HostID
 	identity store.Identity
 	mtu      int
+	moved    bool // the machine was started since, or is another one: the disk may be a copy
 	log      *slog.Logger
 
 	store  Store
@@ -213,12 +214,16 @@ func (a *Agent) openGossip() (err error) {
 }
 
 func (a *Agent) openLedger() (err error) {
+	var copied func(context.Context) bool
+	if a.moved {
+		copied = a.copied
+	}
 	a.ledger, err = a.cfg.Rooms.Ledger(ledger.Config{
 		Self: a.self, Start: a.identity.Start, Nonce: a.identity.Nonce, Lineage: a.lineage(),
 		Name: a.fact.Name, Addr: a.fact.Underlay, Cluster: a.store.Cluster(),
 		Dir:         a.ledgerDir(),
 		RemoveAfter: a.cfg.Settings.RemoveAfter,
-		Underlay:    a.port, Members: a.ledgerMembers, OnChange: a.publish, OnKeeper: a.keeps, Facts: a.ledgerFacts, Held: a.heldBy, Log: a.log,
+		Underlay:    a.port, Members: a.ledgerMembers, OnChange: a.publish, OnKeeper: a.keeps, Facts: a.ledgerFacts, Held: a.heldBy, Copied: copied, Log: a.log,
 	})
 	return err
 }
@@ -237,6 +242,7 @@ func (a *Agent) openDocker() (err error) {
 		return err
 	}
 	a.port.Handle(cedeRequest, a.serveCede)
+	a.port.Handle(whoRequest, a.serveWho)
 	a.diary, err = openDiary(a.store.Bucket("diary"), func(id netmap.EndpointID) bool {
 		r, ok := a.driver.Endpoint(id)
 		return ok && r.Joined

@@ -1,10 +1,13 @@
 package plugin
 
 import (
+	"context"
 	"encoding/json"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/store"
@@ -42,12 +45,15 @@ func (a *Agent) checkBirth() {
 	file := filepath.Join(a.cfg.Volatile, birthFile)
 	mine := birth{Boot: now.Boot, Host: a.self, Start: a.identity.Start, Nonce: a.identity.Nonce}
 	var last birth
-	if raw, err := os.ReadFile(file); err == nil && json.Unmarshal(raw, &last) == nil && !mine.follows(last, a.identity) {
+	raw, err := os.ReadFile(file)
+	known := err == nil && json.Unmarshal(raw, &last) == nil
+	a.moved = !known || last.Boot != mine.Boot || last.Host != mine.Host
+	if known && !mine.follows(last, a.identity) {
 		a.log.Error("the state directory is an older copy of the one that was here: nothing is handed out before the ledger was asked", "start", mine.Start, "seen", last.Start)
 		a.lease.distrust()
 		return
 	}
-	raw, err := json.Marshal(mine)
+	raw, err = json.Marshal(mine)
 	if err == nil {
 		err = os.MkdirAll(a.cfg.Volatile, 0o755)
 	}
@@ -57,4 +63,51 @@ func (a *Agent) checkBirth() {
 	if err != nil {
 		a.log.Warn("an older copy of the state directory would not be noticed", "err", err)
 	}
+}
+
+// whoRequest is the name of the host-to-host request that asks an agent who it is.
+const whoRequest = "host/who"
+
+// twinWait is how long a host whose disk may have come from another machine looks for
+// that machine, before it keeps the ledger as that did.
+const twinWait = 3 * time.Second
+
+func (a *Agent) serveWho(context.Context, netip.AddrPort, []byte) ([]byte, error) {
+	return json.Marshal(birth{Host: a.self, Start: a.identity.Start, Nonce: a.identity.Nonce})
+}
+
+// copied reports whether another machine runs as this host. The gossip's word is no
+// proof: an earlier start of this host may look alive for a while. The other one is
+// asked.
+func (a *Agent) copied(ctx context.Context) bool {
+	changed, unsubscribe := a.gossip.Subscribe()
+	defer unsubscribe()
+	patience := time.NewTimer(twinWait)
+	defer patience.Stop()
+	for {
+		if twin, seen := a.gossip.Twin(); seen && a.answersAsThis(ctx, twin.Addr) {
+			return true
+		}
+		if a.gossip.Synced() { // it stands alone, or has met who knows all
+			return false
+		}
+		select {
+		case <-changed:
+		case <-patience.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (a *Agent) answersAsThis(ctx context.Context, at netip.AddrPort) bool {
+	if at == a.fact.Underlay {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	raw, err := a.port.Call(ctx, at, whoRequest, nil)
+	var other birth
+	return err == nil && json.Unmarshal(raw, &other) == nil && other.Host == a.self && other.Nonce != a.identity.Nonce
 }

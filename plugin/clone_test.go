@@ -32,3 +32,32 @@ func TestOfAHostAndItsCopyOneHandsOut(t *testing.T) {
 		}
 	})
 }
+
+// TestACopyOfAKeeperLeavesTheLogAlone: its log lacks what the keeper acknowledged since
+// the copy was made, and would let a decision be forgotten if it voted.
+func TestACopyOfAKeeperLeavesTheLogAlone(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3)
+		leader := hosts[0]
+		leader.until("three keepers", time.Minute, func() bool { return len(leader.Report().Ledger.Keepers) == 3 })
+		twin := c.host(hosts[1])
+		leader.copyDisk(twin.set.State)
+		network := hosts[1].network("web", "10.40.0.0/24") // the copy does not know
+		hosts[1].run("before", network, "")
+		twin.start().ready()
+		if text := twin.log.String(); !holds(text, "another machine runs as this host") {
+			t.Errorf("the copy did not notice: %s", text)
+		}
+		leader.problem(time.Minute, "shows start 1", "start 2 was seen", "weft host new-identity")
+		begin := time.Now()
+		_, err := leader.docker.Run(t.Context(), "no", leader.lookup("web"), addr(""))
+		fails(t, begin, err, "shows start 1")
+		hosts[2].until("the keepers are of one mind again", time.Minute, func() bool {
+			_, err := hosts[2].docker.Run(t.Context(), "after", hosts[2].lookup("web"), addr(""))
+			return err == nil
+		})
+		if n := hosts[2].reported("10.40.0.0/24"); n.Name != "web" {
+			t.Errorf("the network is %+v", n)
+		}
+	})
+}

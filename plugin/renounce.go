@@ -53,13 +53,14 @@ func (a *Agent) renounceable(force bool) error {
 	}
 	var voters int
 	var votes bool
-	for _, k := range a.ledger.Status().Keepers {
+	l := a.ledger.Status()
+	for _, k := range l.Keepers {
 		if k.Voter {
 			voters++
 			votes = votes || k.ID == a.self
 		}
 	}
-	if votes && voters < 3 && !a.lease.fenced() {
+	if votes && voters < 3 && (l.Role == "leader" || !a.lease.fenced()) {
 		return netmap.Refuse(netmap.NoQuorum, "host %s (%s) keeps the ledger, and without it no majority is left: give the cluster three hosts first (weft status lists the keepers)", a.fact.Name, a.self.Short())
 	}
 	return nil

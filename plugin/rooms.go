@@ -31,6 +31,7 @@ type Gossip interface {
 	Synced() bool
 	Members() []gossip.Member
 	Refused() []gossip.Refused
+	Twin() (gossip.Member, bool)
 	Announce(set map[netmap.Key]any, del []netmap.Key) error
 	PublishDecisions(d gossip.Decisions) error
 	WaitDecided(ctx context.Context, index uint64) error

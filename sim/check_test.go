@@ -112,7 +112,10 @@ func (w *world) granted(to holder, addr netip.Addr) {
 
 // learn keeps the newest word of the ledger that any host has.
 func (w *world) learn() {
-	for _, h := range w.hosts {
+	w.mu.Lock()
+	machines := slices.Concat(w.hosts, w.twins)
+	w.mu.Unlock()
+	for _, h := range machines {
 		a := h.agent()
 		if a == nil {
 			continue

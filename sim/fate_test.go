@@ -23,9 +23,6 @@ import (
 type fate struct {
 	name string
 	do   func(*host)
-	// spare leaves the keepers out: a copy of a running keeper votes with a log that
-	// lacks what the keeper has acknowledged since (docs/addresses.md).
-	spare bool
 }
 
 var fates = []fate{
@@ -34,7 +31,7 @@ var fates = []fate{
 	{name: "removed while it runs", do: (*host).removedLive},
 	{name: "suspended beyond its lease", do: (*host).suspended},
 	{name: "an older disk is restored", do: (*host).oldDisk},
-	{name: "a copy starts beside it", do: (*host).copied, spare: true},
+	{name: "a copy starts beside it", do: (*host).copied},
 	{name: "a copy starts while it is off", do: (*host).replaced},
 }
 
@@ -92,17 +89,9 @@ func (w *world) furnish() {
 // suffers lets one fate happen, and judges when it is over.
 func (w *world) suffers(h *host, f fate) {
 	time.Sleep(time.Duration(6+h.dice.IntN(10)) * time.Second) // what is known of peers is on disk by then
-	var keepers []netmap.HostID
 	w.until("three keepers", time.Minute, func() bool {
-		i := slices.IndexFunc(w.hosts, func(o *host) bool { return len(o.leads()) == 3 })
-		if i >= 0 {
-			keepers = w.hosts[i].leads()
-		}
-		return len(keepers) == 3
+		return slices.ContainsFunc(w.hosts, func(o *host) bool { return len(o.leads()) == 3 })
 	})
-	if i := slices.IndexFunc(w.hosts, func(o *host) bool { return !slices.Contains(keepers, o.self) }); f.spare && i >= 0 {
-		h = w.hosts[i]
-	}
 	h.take()
 	w.tell("fate: %s, %s", f.name, h)
 	w.meet(f.name)

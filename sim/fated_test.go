@@ -47,11 +47,17 @@ func (h *host) powerOn() {
 	h.start()
 }
 
-// replay has dockerd start its containers again after the machine was off; of those
-// that lost their address it is told.
+// replay has dockerd start its containers again after the machine was off. It asks for
+// all their addresses, and is told of those that are another host's.
 func (h *host) replay() {
-	if err := h.docker.Restart(context.Background(), false); err != nil && !strings.Contains(err.Error(), "belongs to another host") {
-		h.w.fault("(6) %s: dockerd's replay: %v", h, err)
+	err := h.docker.Restart(context.Background(), false)
+	if err == nil {
+		return
+	}
+	for line := range strings.Lines(err.Error()) {
+		if !strings.Contains(line, "belongs to another host") && !strings.Contains(line, "is held by") {
+			h.w.fault("(6) %s: dockerd's replay: %v", h, err)
+		}
 	}
 }
 
@@ -134,8 +140,10 @@ func (h *host) decided() {
 
 // twin is a machine with a copy of this one's disk, which is not one of the cluster's.
 func (h *host) twin() *host {
-	h.w.twins++
-	o := h.w.machine(100 + h.w.twins)
+	o := h.w.machine(101 + len(h.w.twins))
+	h.w.mu.Lock()
+	h.w.twins = append(h.w.twins, o)
+	h.w.mu.Unlock()
 	o.dir = h.copyDisk(fmt.Sprintf("%s.copy.%d", h, h.lives))
 	o.docker.Adopt(h.docker)
 	o.booted = time.Now()

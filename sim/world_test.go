@@ -52,11 +52,11 @@ type world struct {
 	story    []string
 	faults   []string // what was wrong, by the checks
 	held     map[netip.Addr]holder
+	twins    []*host      // machines with a copy of a host's disk, so far
 	decided  *netmap.View // the newest word of the ledger that any host has
 	met      map[string]int
 	isolated map[*host]bool
 	lasted   time.Duration
-	twins    int  // machines with a copy of a host's disk, so far
 	fateful  bool // hosts are removed and copied: not every container keeps its address
 }
 

@@ -121,7 +121,8 @@ func (f *facts) sees(id netmap.HostID) bool {
 }
 
 // Refused implements plugin.Gossip.
-func (f *facts) Refused() []gossip.Refused { return nil }
+func (f *facts) Refused() []gossip.Refused   { return nil }
+func (f *facts) Twin() (gossip.Member, bool) { return gossip.Member{}, false }
 
 // SetCluster implements plugin.Gossip.
 func (f *facts) SetCluster(id netmap.ClusterID) {
