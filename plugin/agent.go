@@ -191,8 +191,14 @@ func (a *Agent) underlay() (netip.Addr, int, error) {
 	addr, mtu, err := a.cfg.Kernel.Underlay()
 	want := a.cfg.Settings.Advertise.String()
 	if err == nil {
-		raw, encErr := json.Marshal(place{addr, mtu, want})
-		return addr, mtu, errors.Join(encErr, bucket.Commit(map[string][]byte{placeKey: raw}))
+		raw, saveErr := json.Marshal(place{addr, mtu, want})
+		if saveErr == nil {
+			saveErr = bucket.Commit(map[string][]byte{placeKey: raw})
+		}
+		if saveErr != nil { // it serves one boot before the network has an address: no reason not to start
+			a.log.Warn("the underlay's address cannot be written down", "addr", addr, "err", saveErr)
+		}
+		return addr, mtu, nil
 	}
 	kept, loadErr := bucket.Load()
 	var last place

@@ -27,8 +27,10 @@ func (a *Agent) Report() *status.Report {
 			r.Ledger.Keepers = append(r.Ledger.Keepers, k.ID)
 		}
 	}
-	if l.Problem != "" {
-		r.Problems = append(r.Problems, l.Problem)
+	for _, p := range []string{l.Problem, a.store.Problem()} {
+		if p != "" {
+			r.Problems = append(r.Problems, p)
+		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

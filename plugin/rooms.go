@@ -21,6 +21,8 @@ type Store interface {
 	// NewIdentity makes this host another one; the cluster stays.
 	NewIdentity() (store.Identity, error)
 	Bucket(name string) ipam.Disk
+	// Problem is why the last write failed; empty: it did not.
+	Problem() string
 	Close() error
 }
 

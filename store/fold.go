@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strconv"
 
 	"go.etcd.io/bbolt"
@@ -78,7 +79,12 @@ func (s *Store) upgrade(path string, pages int) (journalState, error) {
 // write carries out a group of changes. A bad page that the database meets is an
 // error like any other.
 func (s *Store) write(group []change) (err error) {
-	defer func() { err = damaged(s.path, err, recover()) }()
+	defer func() {
+		panicked := recover()
+		s.stuck = s.stuck || panicked != nil
+		err = damaged(s.path, err, panicked)
+	}()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	var ops []op
 	for _, c := range group {
 		ops = append(ops, c.ops()...)

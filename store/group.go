@@ -27,6 +27,7 @@ type grouper struct {
 	leading bool
 	pending []*waiter
 	broken  error // set by a failed sync: nobody knows what is on disk
+	failed  error // of the last write
 	closed  bool
 }
 
@@ -97,6 +98,7 @@ func (g *grouper) lead() {
 	if err != nil && !noRoom(err) {
 		g.broken = err
 	}
+	g.failed = err
 	for _, w := range group {
 		w.done <- err
 	}
@@ -118,6 +120,15 @@ func (g *grouper) close() (sound bool) {
 		g.idle.Wait()
 	}
 	return g.broken == nil
+}
+
+func (g *grouper) problem() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.failed == nil {
+		return ""
+	}
+	return g.failed.Error()
 }
 
 func changesOf(group []*waiter) []change {

@@ -334,3 +334,39 @@ func TestAJournalThatDoesNotFitIsRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestAStateFileThatIsSpoiltUnderTheAgent: the commit that has to fold says so, and so
+// do all after it, what the journal holds stays, and the agent can still end.
+func TestAStateFileThatIsSpoiltUnderTheAgent(t *testing.T) {
+	for story, spoil := range map[string]func(dir string) error{
+		"bad pages": func(dir string) error {
+			f, err := os.OpenFile(filepath.Join(dir, store.FileName), os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteAt([]byte(strings.Repeat("\xa5", 24576)), 8192)
+			return errors.Join(err, f.Close())
+		},
+		"cut short": func(dir string) error { return os.Truncate(filepath.Join(dir, store.FileName), 8192) },
+	} {
+		t.Run(story, func(t *testing.T) {
+			dir := t.TempDir()
+			s := small(t, dir)
+			b := s.Bucket("ipam")
+			if err := spoil(dir); err != nil {
+				t.Fatal(err)
+			}
+			var err error
+			for i := 0; err == nil && i < 10; i++ {
+				err = b.Commit(map[string][]byte{fmt.Sprint(i): nil})
+			}
+			if !errors.Is(err, store.ErrDamaged) {
+				t.Errorf("commits on bad pages: %v", err)
+			}
+			if again := b.Commit(map[string][]byte{"again": nil}); !errors.Is(again, store.ErrDamaged) || s.Problem() != err.Error() {
+				t.Errorf("the next commit: %v\nproblem: %s", again, s.Problem())
+			}
+			shut(t, s)
+		})
+	}
+}

@@ -40,6 +40,7 @@ type Store struct {
 
 	mu       sync.RWMutex // makes db and unfolded one picture
 	unfolded unfolded     // what the journal holds
+	stuck    bool         // the database panicked; set by the commit that is under way
 }
 
 // Open locks dir, creating it if needed, checks its format and begins a new life
@@ -129,6 +130,9 @@ func damaged(path string, err error, panicked any) error {
 	return fmt.Errorf("store: %s: %w; move all that is in %s away and start again as a new host, then remove the old one with `weft host rm`", path, err, filepath.Dir(path))
 }
 
+// Problem is why the last write failed, and what to do about it; empty: it did not.
+func (s *Store) Problem() string { return s.commit.problem() }
+
 // Close waits for commits under way and gives the directory free. Commits after
 // it fail.
 func (s *Store) Close() error {
@@ -142,9 +146,15 @@ func (s *Store) Close() error {
 	return errors.Join(err, s.closeFiles(), s.lock.Close())
 }
 
+// closeFiles leaves a state file with bad pages open: a panic may have left the
+// database's own locks taken.
 func (s *Store) closeFiles() error {
-	if s.journal == nil {
-		return s.db.Close()
+	var err error
+	if s.journal != nil {
+		err = s.journal.close()
 	}
-	return errors.Join(s.db.Close(), s.journal.close())
+	if !s.stuck {
+		err = errors.Join(s.db.Close(), err)
+	}
+	return err
 }

@@ -171,6 +171,8 @@ func (r *rom) Identity() store.Identity { return r.d.copy().identity }
 func (r *rom) Cluster() netmap.ClusterID { return r.d.cluster }
 
 // SetCluster implements plugin.Store.
+func (r *rom) Problem() string { return "" }
+
 func (r *rom) SetCluster(id netmap.ClusterID) error {
 	if r.d.cluster == id {
 		return nil
