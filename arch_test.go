@@ -116,6 +116,7 @@ var (
 		"plugin/history_test.go":     "virtual time",
 		"plugin/ipv6_test.go":        "virtual time",
 		"plugin/leak_test.go":        "virtual time",
+		"plugin/leave_test.go":       "virtual time",
 		"plugin/membership_test.go":  "virtual time",
 		"plugin/recover_test.go":     "virtual time",
 		"plugin/replicate_test.go":   "virtual time",

@@ -13,6 +13,35 @@ import (
 	"github.com/weftnet/weft/status"
 )
 
+func hostLeaveCommand() *cobra.Command {
+	var socket string
+	var d status.Departure
+	cmd := &cobra.Command{
+		Use:   "leave",
+		Short: "take this host out of the cluster, in order",
+		Long: `Takes the host on which it is run out of its cluster. It refuses while containers have
+addresses on it, and names them. Others keep the ledger in its place first; then one
+decision takes its identity, and its blocks of addresses are free at once. The host
+hands out nothing any more; to take it in again as a new host, run weft host
+new-identity on it.
+
+With --force containers that run lose the network, and others get their addresses.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
+			defer cancel()
+			text, err := status.Leave(ctx, socket, d)
+			if err == nil {
+				fmt.Fprintln(cmd.OutOrStdout(), text)
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&d.Force, "force", false, "although containers have addresses on it")
+	cmd.Flags().StringVar(&socket, "socket", status.SocketPath, "the agent's own socket")
+	return cmd
+}
+
 func ledgerCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "ledger", Short: "look into the record of decisions, and repair it"}
 	cmd.AddCommand(ledgerLogCommand(), ledgerRecoverCommand())

@@ -145,7 +145,7 @@ func statusCommand() *cobra.Command {
 
 func hostCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "host", Short: "manage the hosts of the cluster"}
-	cmd.AddCommand(hostRemoveCommand(), hostNewIdentityCommand())
+	cmd.AddCommand(hostRemoveCommand(), hostLeaveCommand(), hostNewIdentityCommand())
 	return cmd
 }
 

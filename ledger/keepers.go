@@ -27,6 +27,7 @@ type seat struct {
 	CaughtUp bool          // a non-voter that has the whole log
 	Lost     bool          // says that it keeps no log
 	Refused  bool          // was invited just now and said no
+	Leaving  bool          // is about to leave the cluster
 }
 
 // candidate is a host that could become a keeper.
@@ -36,7 +37,7 @@ type candidate struct {
 	Index uint32 // lowest first
 	Alive bool
 
-	Refused bool // was invited just now and said no
+	Refused bool // was invited just now and said no, or is about to leave
 }
 
 // seating is all that the choice of keepers depends on.
@@ -70,7 +71,7 @@ type move struct {
 // again it comes to rest. Each change is safe by raft's own rules; the order makes
 // the time with an even number of voters, which tolerates less, short.
 func (s seating) next() (move, bool) {
-	for _, rule := range []func() (move, bool){s.dropGone, s.follow, s.dropLost, s.promote, s.dropDead, s.dropSpare, s.invite} {
+	for _, rule := range []func() (move, bool){s.dropGone, s.follow, s.dropLost, s.promote, s.dropLeaving, s.dropDead, s.dropSpare, s.invite} {
 		if m, ok := rule(); ok {
 			return m, true
 		}
@@ -94,7 +95,7 @@ func (s seating) wanted() int {
 // reachable are the hosts that keep the ledger or could.
 func (s seating) reachable() (n int) {
 	for _, k := range s.Seats {
-		if k.Dead < replaceAfter && !s.Removed[k.ID] {
+		if k.Dead < replaceAfter && !s.Removed[k.ID] && !k.Leaving {
 			n++
 		}
 	}
@@ -116,7 +117,7 @@ func (s seating) voters() (all, live int) {
 	for _, k := range s.Seats {
 		if k.Voter {
 			all++
-			if k.Dead < replaceAfter && !k.Lost {
+			if k.Dead < replaceAfter && !k.Lost && !k.Leaving {
 				live++
 			}
 		}
@@ -180,6 +181,19 @@ func (s seating) promote() (move, bool) {
 	return move{}, false
 }
 
+// dropLeaving removes keepers that are about to leave the cluster, once others make
+// up the number.
+func (s seating) dropLeaving() (move, bool) {
+	_, live := s.voters()
+	return s.dropIf(func(k seat) bool { return k.Leaving && (!k.Voter || live >= s.wanted()) })
+}
+
+// handsOver reports whether the leader itself is about to leave, and others are ready.
+func (s seating) handsOver() bool {
+	_, live := s.voters()
+	return live >= s.wanted() && slices.ContainsFunc(s.Seats, func(k seat) bool { return k.ID == s.Self && k.Leaving })
+}
+
 // dropDead removes keepers that are dead for long: voters once others make up the
 // number, non-voters at once.
 func (s seating) dropDead() (move, bool) {
@@ -231,7 +245,7 @@ func (s seating) decidesWithout(id netmap.HostID) bool {
 func (s seating) invite() (move, bool) {
 	_, live := s.voters()
 	for _, k := range s.Seats {
-		if !k.Voter {
+		if !k.Voter && !k.Leaving {
 			live++
 		}
 	}

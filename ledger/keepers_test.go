@@ -37,12 +37,19 @@ func refuses(n int, s seating) seating {
 	return s
 }
 
+// staying counts as admitted only those that do not leave.
+func staying(n int, s seating) seating {
+	s.Admitted = n
+	return s
+}
+
 func voter(n int) seat { return seat{ID: hostID(n), Addr: at(n), Voter: true} }
 
 func TestNextMove(t *testing.T) {
 	ready := func(n int) seat { return seat{ID: hostID(n), Addr: at(n), CaughtUp: true} }
 	dead := func(k seat, d time.Duration) seat { k.Dead = d; return k }
 	lost := func(k seat) seat { k.Lost = true; return k }
+	leaving := func(k seat) seat { k.Leaving = true; return k }
 	refused := func(k seat) seat { k.Refused = true; return k }
 	for _, c := range []struct {
 		name string
@@ -80,6 +87,13 @@ func TestNextMove(t *testing.T) {
 		{"one of five is dead, and no other host is there", absent(5, seats(5, voter(1), voter(2), voter(3), voter(4), dead(voter(5), replaceAfter))), moveRemove, 5},
 		{"then four are one too many", absent(5, seats(5, voter(1), voter(2), voter(3), voter(4))), moveRemove, 4},
 		{"then three are left", absent(5, seats(5, voter(1), voter(2), voter(3))), "", 0},
+		{"one of four leaves", staying(3, seats(4, voter(1), leaving(voter(2)), voter(3))), moveInvite, 4},
+		{"its heir is ready before it goes", staying(3, seats(4, voter(1), leaving(voter(2)), voter(3), ready(4))), movePromote, 4},
+		{"it goes", staying(3, seats(4, voter(1), leaving(voter(2)), voter(3), voter(4))), moveRemove, 2},
+		{"one of three leaves, two are left", staying(2, seats(3, voter(1), leaving(voter(2)), voter(3))), moveRemove, 2},
+		{"the only keeper leaves", staying(1, seats(2, leaving(voter(1)))), moveInvite, 2},
+		{"the heir of the only keeper is ready", staying(1, seats(2, leaving(voter(1)), ready(2))), movePromote, 2},
+		{"the leader does not remove itself", staying(1, seats(2, leaving(voter(1)), voter(2))), "", 0},
 		{"two hosts are left", seats(2, voter(1), voter(2)), moveRemove, 2},
 		{"one of two that are left died just now", seats(2, voter(1), voter(2), dead(voter(3), time.Second)), moveRemove, 3},
 		{"two of four died just now", seats(3, voter(1), dead(voter(2), time.Second), voter(3), dead(voter(4), time.Second)), moveRemove, 2},

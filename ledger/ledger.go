@@ -85,9 +85,10 @@ type Ledger struct {
 	mu      sync.Mutex
 	keeper  *keeper // nil: this host keeps nothing
 	cluster netmap.ClusterID
-	known   []netmap.HostID // keepers as last heard, for hosts that are none
-	leader  Peer            // as last heard
-	life    uint64          // the greatest generation of the ledger that was heard of
+	known   []netmap.HostID             // keepers as last heard, for hosts that are none
+	leader  Peer                        // as last heard
+	leaving map[netmap.HostID]time.Time // hosts that are about to leave, and when they said so last
+	life    uint64                      // the greatest generation of the ledger that was heard of
 	closed  bool
 	ailment error // why this host keeps nothing though it should
 

@@ -61,6 +61,9 @@ func (l *Ledger) tend(ctx context.Context, k *keeper, watch *watcher, survey boo
 		return k.raft.LeadershipTransfer().Error()
 	}
 	l.survey(ctx, k, &s, survey)
+	if s.handsOver() {
+		return k.raft.LeadershipTransfer().Error()
+	}
 	m, due := s.next()
 	if !due {
 		watch.said = move{}
@@ -88,15 +91,19 @@ func (l *Ledger) observe(k *keeper, watch *watcher) seating {
 		}
 		s.Addrs[m.ID], alive[m.ID] = m.Addr, m.Alive
 	}
+	leaving := l.vacating()
 	for id, index := range f.admitted {
-		s.Hosts = append(s.Hosts, candidate{ID: id, Addr: s.Addrs[id], Index: index, Alive: alive[id], Refused: watch.refusedLately(id)})
+		s.Hosts = append(s.Hosts, candidate{ID: id, Addr: s.Addrs[id], Index: index, Alive: alive[id], Refused: leaving[id] || watch.refusedLately(id)})
+		if leaving[id] {
+			s.Admitted--
+		}
 	}
 	now := time.Now()
 	for _, p := range k.peers() {
 		if _, admitted := f.admitted[p.ID]; !admitted && !f.removed[p.ID] {
 			s.Admitted++ // one of the first keepers, about to be
 		}
-		seat := seat{ID: p.ID, Addr: p.Addr, Voter: p.Voter, Refused: watch.refusedLately(p.ID)}
+		seat := seat{ID: p.ID, Addr: p.Addr, Voter: p.Voter, Refused: watch.refusedLately(p.ID), Leaving: leaving[p.ID]}
 		if alive[p.ID] {
 			delete(watch.dead, p.ID)
 		} else {

@@ -51,7 +51,7 @@ type invitation struct {
 func (l *Ledger) serve(on bool) {
 	for name, h := range map[string]func(context.Context, netip.AddrPort, []byte) ([]byte, error){
 		requestDo: l.handleDo, requestJoin: l.handleJoin, requestStanding: l.handleStanding, requestDismiss: l.handleDismiss,
-		requestTestify: l.handleTestify, requestConsent: l.handleConsent, requestHistory: l.handleHistory,
+		requestTestify: l.handleTestify, requestConsent: l.handleConsent, requestHistory: l.handleHistory, requestVacate: l.handleVacate,
 	} {
 		if !on {
 			h = nil

@@ -91,6 +91,7 @@ type Agent struct {
 	together *ledger.Founding // with other newcomers
 	shown    showing          // to a recovered ledger
 	diary    *diary           // of this host's endpoints
+	leaving  leaving
 
 	member   chan struct{} // closed once this host is a member
 	ended    chan struct{} // closed once this identity is given up
@@ -113,7 +114,7 @@ type Agent struct {
 // here is told at once, because nothing would work without it.
 func Open(cfg Config) (a *Agent, err error) {
 	cfg.Rooms = cfg.Rooms.filled()
-	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), member: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}, recall: newRecall()}
+	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), leaving: leaving{busy: make(chan struct{}, 1)}, member: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}, recall: newRecall()}
 	_, _ = rand.Read(a.founding[:]) // never fails (crypto/rand)
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop

@@ -35,6 +35,9 @@ type fence struct {
 	// Renounced says that the identity is given up: the next start of the agent begins
 	// with another one (becomeNew). Nothing lifts that.
 	Renounced bool `json:"renounced,omitempty"`
+	// Left says that the host left the cluster by an operator's word. Only another such
+	// word brings it back, as a new host.
+	Left bool `json:"left,omitempty"`
 }
 
 // lease is this host's right to hand out addresses: until when, by its own clocks,
@@ -89,7 +92,7 @@ func (l *lease) grant(sent ledger.Moment) error {
 	l.mu.Lock()
 	before := l.fence
 	late := l.sent.Boot == sent.Boot && sent.Up < l.sent.Up
-	fenced := before != nil && (before.Renounced || before.Learnt.Boot == sent.Boot && sent.Up <= before.Learnt.Up)
+	fenced := before != nil && (before.Renounced || before.Left || before.Learnt.Boot == sent.Boot && sent.Up <= before.Learnt.Up)
 	l.mu.Unlock()
 	if late || fenced {
 		return nil

@@ -123,6 +123,9 @@ func (a *Agent) try(ctx context.Context, do func(context.Context) error) bool {
 	case ctx.Err() != nil:
 	default:
 		a.heedFence(err) // before anybody hears why
+		if a.hasLeft() {
+			err = errors.New(a.departure())
+		}
 		a.problem("membership", err.Error())
 	}
 	return err == nil
@@ -133,6 +136,13 @@ func (a *Agent) try(ctx context.Context, do func(context.Context) error) bool {
 func (a *Agent) heedFence(err error) {
 	var refusal *netmap.Refusal
 	if !errors.As(err, &refusal) || refusal.Kind != netmap.Fenced && refusal.Kind != netmap.Removed {
+		return
+	}
+	switch {
+	case a.hasLeft():
+		return
+	case refusal.Kind == netmap.Removed && a.wasLeaving():
+		a.revoke(fence{Host: a.self, Why: a.departure(), Left: true})
 		return
 	}
 	a.revoke(fence{Host: a.self, Why: refusal.Text, Renounced: refusal.Kind == netmap.Removed})
@@ -159,15 +169,22 @@ func (a *Agent) renew(ctx context.Context) error {
 // (invariant 4). What the facts tell of a removal counts before the ledger's word.
 func (a *Agent) mayHandOut(ctx context.Context) error {
 	a.heedFacts()
+	if a.leaving.now.Load() && !a.hasLeft() {
+		return netmap.Refuse(netmap.Held, "host %s is leaving the cluster (weft host leave) and hands out nothing new", a.fact.Name)
+	}
 	return a.lease.allowed(ctx)
 }
 
 func (a *Agent) heedFacts() {
 	_, renounced := a.lease.renounced()
-	if h, known := a.gossip.View().Host(a.self); known && h.Entry.Removed && !renounced {
+	if h, known := a.gossip.View().Host(a.self); known && h.Entry.Removed && !renounced && !a.hasLeft() {
 		refusal := removed(a.fact.Name)
 		a.heedFence(refusal)
-		a.problem("membership", refusal.Text)
+		text := refusal.Text
+		if a.hasLeft() {
+			text = a.departure()
+		}
+		a.problem("membership", text)
 	}
 }
 

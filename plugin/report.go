@@ -51,6 +51,9 @@ func (a *Agent) Report() *status.Report {
 }
 
 func (a *Agent) state() string {
+	if a.hasLeft() {
+		return "left"
+	}
 	select {
 	case <-a.member:
 		return "ready"

@@ -39,6 +39,7 @@ type Gossip interface {
 	WaitDecided(ctx context.Context, index uint64) error
 	SetCluster(id netmap.ClusterID)
 	SetKeeper(keeper bool)
+	Leave() error
 	Close() error
 }
 
@@ -49,6 +50,7 @@ type Ledger interface {
 	Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (ledger.Reply, error)
 	Recover(ctx context.Context, r ledger.Recovery) (ledger.Recovered, error)
 	Heed(generation uint64) error
+	Vacate(ctx context.Context) error
 	History(ctx context.Context, q ledger.Query) ([]ledger.Event, error)
 	FoundTogether(ctx context.Context, p ledger.Plan) (ledger.Reply, error)
 	Cluster() netmap.ClusterID

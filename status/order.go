@@ -29,6 +29,11 @@ type Renunciation struct {
 	DryRun bool `json:"dry_run,omitempty"` // only say what would happen
 }
 
+// Departure asks that the agent's own host leaves the cluster.
+type Departure struct {
+	Force bool `json:"force,omitempty"` // although containers on it have addresses
+}
+
 // Range asks for further address space that networks without --subnet come from.
 type Range struct {
 	Prefix netip.Prefix `json:"prefix"`
@@ -81,6 +86,12 @@ func NewIdentity(ctx context.Context, path string, r Renunciation) (string, erro
 // answers what to tell the operator. The error is the agent's own sentence.
 func AddRange(ctx context.Context, path string, r Range) (string, error) {
 	return send(ctx, path, "/ranges/add", r)
+}
+
+// Leave asks the agent behind a unix socket to take its host out of the cluster. The
+// error is the agent's own sentence.
+func Leave(ctx context.Context, path string, d Departure) (string, error) {
+	return send(ctx, path, "/host/leave", d)
 }
 
 // RecoverLedger asks the agent behind a unix socket to go on without a majority of

@@ -39,6 +39,13 @@ func (a *agent) NewIdentity(_ context.Context, r status.Renunciation) (string, e
 	return fmt.Sprintf("a new host: %+v", r), a.refusal
 }
 
+func (a *agent) Leave(_ context.Context, d status.Departure) (string, error) {
+	if !d.Force {
+		return "", errors.New("web-1 runs")
+	}
+	return "left", nil
+}
+
 func (a *agent) RecoverLedger(_ context.Context, r status.Recovery) (string, error) {
 	if len(r.Off) == 0 {
 		return "", errors.New("who is off?")
@@ -153,6 +160,22 @@ func TestWhatNoClientSends(t *testing.T) {
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("GET: %s", resp.Status)
+	}
+}
+
+func TestDeparturesAndRecoveriesReachTheAgentWhole(t *testing.T) {
+	socket := window(t, &agent{})
+	if _, err := status.Leave(t.Context(), socket, status.Departure{}); err == nil || err.Error() != "web-1 runs" {
+		t.Errorf("leave: %v", err)
+	}
+	if got, err := status.Leave(t.Context(), socket, status.Departure{Force: true}); err != nil || got != "left" {
+		t.Errorf("leave by force: %q, %v", got, err)
+	}
+	if _, err := status.RecoverLedger(t.Context(), socket, status.Recovery{}); err == nil || err.Error() != "who is off?" {
+		t.Errorf("recover: %v", err)
+	}
+	if got, err := status.RecoverLedger(t.Context(), socket, status.Recovery{Off: []string{"b", "c"}, DryRun: true}); err != nil || got != "recovered without b, c, dry run true" {
+		t.Errorf("recover: %q, %v", got, err)
 	}
 }
 

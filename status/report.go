@@ -17,7 +17,7 @@ type Report struct {
 	Cluster  netmap.ClusterID `json:"cluster"`
 	Self     netmap.HostID    `json:"self"`
 	Name     string           `json:"name"`
-	State    string           `json:"state"`    // founding, joining or ready
+	State    string           `json:"state"`    // founding, joining, ready or left
 	Problems []string         `json:"problems"` // what needs the operator, one sentence each
 	Hosts    []Host           `json:"hosts"`
 	Ledger   Ledger           `json:"ledger"`

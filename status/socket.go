@@ -32,6 +32,7 @@ type Agent interface {
 	RemoveHost(ctx context.Context, r Removal) (string, error)
 	NewIdentity(ctx context.Context, r Renunciation) (string, error)
 	AddRange(ctx context.Context, r Range) (string, error)
+	Leave(ctx context.Context, d Departure) (string, error)
 	RecoverLedger(ctx context.Context, r Recovery) (string, error)
 	History(ctx context.Context, q HistoryQuery) (*History, error)
 }
@@ -62,6 +63,7 @@ func Serve(ctx context.Context, path string, a Agent) error {
 	mux.HandleFunc("POST /hosts/remove", order(a.RemoveHost))
 	mux.HandleFunc("POST /host/new-identity", order(a.NewIdentity))
 	mux.HandleFunc("POST /ranges/add", order(a.AddRange))
+	mux.HandleFunc("POST /host/leave", order(a.Leave))
 	mux.HandleFunc("POST /ledger/recover", order(a.RecoverLedger))
 	mux.HandleFunc("POST /ledger/log", serveHistory(a))
 	srv := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: slowest}

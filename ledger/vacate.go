@@ -1,0 +1,85 @@
+package ledger
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+const requestVacate = "ledger.vacate" // id of a host -> nothing: it is about to leave
+
+// Pace of a keeper that hands its seat over.
+const (
+	vacateEvery = time.Second
+	vacateFor   = 10 * time.Second // the leader remembers a wish so long
+)
+
+// Vacate hands over this host's seat among the keepers, if it has one: others keep the
+// ledger first. It ends when this host keeps nothing, or with ctx.
+func (l *Ledger) Vacate(ctx context.Context) error {
+	for {
+		k := l.kept()
+		if k == nil || len(k.machine.facts().admitted) <= 1 { // alone it cannot leave either
+			return nil
+		}
+		leader := k.leaderPeer()
+		switch {
+		case k.leads():
+			l.vacates(l.cfg.Self)
+		case leader.ID.IsZero():
+		default:
+			l.askVacate(ctx, l.current(leader))
+		}
+		if pause(ctx, vacateEvery) {
+			continue
+		}
+		if leader.ID.IsZero() {
+			return l.noQuorum(map[netmap.HostID]string{})
+		}
+		return netmap.Refuse(netmap.NoQuorum, "this host keeps the ledger, and no other host has taken its place in time; see weft status, and try again when the others are up")
+	}
+}
+
+func (l *Ledger) askVacate(ctx context.Context, at netip.AddrPort) {
+	ctx, cancel := context.WithTimeout(ctx, vacateEvery)
+	defer cancel()
+	if _, err := l.cfg.Underlay.Call(ctx, at, requestVacate, l.cfg.Self[:]); err != nil {
+		l.log.Debug("ledger: the leader was not told that this host leaves", "addr", at.String(), "err", err)
+	}
+}
+
+func (l *Ledger) handleVacate(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
+	if len(body) != len(netmap.HostID{}) {
+		return nil, netmap.Refuse(netmap.BadInput, "a wish to leave without a host")
+	}
+	l.vacates(netmap.HostID(body))
+	return nil, nil
+}
+
+// vacates notes that a host is about to leave. It is forgotten soon, if the host does
+// not say so again.
+func (l *Ledger) vacates(id netmap.HostID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.leaving == nil {
+		l.leaving = map[netmap.HostID]time.Time{}
+	}
+	l.leaving[id] = time.Now()
+}
+
+// vacating are the hosts that are about to leave.
+func (l *Ledger) vacating() map[netmap.HostID]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := map[netmap.HostID]bool{}
+	for id, at := range l.leaving {
+		if time.Since(at) > vacateFor {
+			delete(l.leaving, id)
+			continue
+		}
+		out[id] = true
+	}
+	return out
+}

@@ -1,0 +1,137 @@
+package plugin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/status"
+)
+
+// leaveTimeout is what an operator waits until others keep the ledger in the place of
+// this host.
+const leaveTimeout = 45 * time.Second
+
+// leavingKey is on disk from before the ledger is told that this host leaves: after a
+// crash in between, that it is a member no more is no removal.
+const leavingKey = "leaving"
+
+// leaving is a host on its way out.
+type leaving struct {
+	now  atomic.Bool // an operator asked for it: nothing new is handed out
+	busy chan struct{}
+}
+
+// Leave takes this host out of the cluster for good, in order: containers first, then
+// the keeper's seat, then one decision that takes its identity. It implements
+// status.Agent.
+func (a *Agent) Leave(ctx context.Context, r status.Departure) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	cluster := a.store.Cluster()
+	switch {
+	case cluster.IsZero():
+		return "", netmap.Refuse(netmap.Unknown, "this host is in no cluster; there is nothing to leave")
+	case a.hasLeft():
+		return a.departure(), nil
+	case a.lease.fenced():
+		return "", netmap.Refuse(netmap.Removed, "the cluster does not know this host as a member any more; see weft status")
+	}
+	select {
+	case a.leaving.busy <- struct{}{}:
+		defer func() { <-a.leaving.busy }()
+	default:
+		return "", netmap.Refuse(netmap.Busy, "this host is leaving already; see weft status")
+	}
+	a.leaving.now.Store(true)
+	if err := a.leave(ctx, r.Force); err != nil {
+		a.leaving.now.Store(false)
+		return "", err
+	}
+	return a.departure(), nil
+}
+
+func (a *Agent) leave(ctx context.Context, force bool) error {
+	if err := a.vacant(force); err != nil {
+		return err
+	}
+	if err := a.ledger.Vacate(ctx); err != nil {
+		return err
+	}
+	if err := a.vacant(force); err != nil { // since then one may have been started that was on its way
+		return err
+	}
+	disk := a.store.Bucket("lease")
+	if err := disk.Commit(map[string][]byte{leavingKey: {1}}); err != nil {
+		return err
+	}
+	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindLeave})
+	if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Removed}) && !a.hasLeft() {
+		var refusal *netmap.Refusal
+		if errors.As(err, &refusal) && refusal.Kind != netmap.NoQuorum { // else it may still be decided
+			err = errors.Join(err, disk.Commit(nil, leavingKey))
+		}
+		return err
+	}
+	a.depart()
+	return nil
+}
+
+// depart ends what this host does as a member. What it told the others goes at once.
+func (a *Agent) depart() {
+	a.revoke(fence{Host: a.self, Why: a.departure(), Left: true})
+	a.problem("membership", a.departure())
+	if err := a.gossip.Leave(); err != nil {
+		a.log.Warn("the other hosts notice by themselves that this host has left", "err", err)
+	}
+}
+
+// departure says what a host that left can do.
+func (a *Agent) departure() string {
+	return fmt.Sprintf("host %s has left cluster %s: its addresses are free, and it hands out none any more. To take it in again as a new host, run weft host new-identity on it; "+
+		"to take Weft off it, remove its networks in Docker, disable the plugin and run weft cleanup", a.fact.Name, a.store.Cluster())
+}
+
+// hasLeft reports whether this identity left by an operator's word.
+func (a *Agent) hasLeft() bool {
+	a.lease.mu.Lock()
+	defer a.lease.mu.Unlock()
+	return a.lease.fence != nil && a.lease.fence.Left
+}
+
+// wasLeaving reports whether the operator's word is on disk that this host leaves.
+func (a *Agent) wasLeaving() bool {
+	kept, err := a.store.Bucket("lease").Load()
+	return err == nil && len(kept[leavingKey]) > 0
+}
+
+// vacant refuses while a container would lose its address.
+func (a *Agent) vacant(force bool) error {
+	if force {
+		return nil
+	}
+	var held []string
+	a.mu.Lock()
+	for _, r := range a.driver.Endpoints() {
+		if r.Leaving {
+			continue
+		}
+		e := r.Endpoint
+		e.Name = cmp.Or(a.names[e.ID], e.Name)
+		held = append(held, fmt.Sprintf("%s (%s)", endpointName(e), addressText(e)))
+	}
+	a.mu.Unlock()
+	if len(held) == 0 {
+		return nil
+	}
+	if n := len(held) - 8; n > 0 {
+		held = append(held[:8], fmt.Sprintf("%d others", n))
+	}
+	return netmap.Refuse(netmap.Held, "host %s still has containers on Weft's networks: %s; stop them first, or leave with --force: they run on without the network, and others get their addresses", a.fact.Name, strings.Join(held, ", "))
+}

@@ -1,0 +1,141 @@
+package plugin_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/status"
+)
+
+// seen is how a host sees another: its state in the report.
+func (h *host) seen(id netmap.HostID) string {
+	for _, o := range h.Report().Hosts {
+		if o.ID == id {
+			return o.State
+		}
+	}
+	return "unknown"
+}
+
+// TestAHostLeavesInOrder, the leader, another keeper or neither, in clusters of two
+// to six: the ledger goes on, its blocks are free at once, and it hands out nothing
+// any more, also after a restart.
+func TestAHostLeavesInOrder(t *testing.T) {
+	for _, n := range []int{2, 3, 4, 6} {
+		for _, who := range []string{"leader", "follower", "none"} {
+			if who == "none" && n == 3 || n == 2 && who == "follower" {
+				continue
+			}
+			t.Run(fmt.Sprintf("%d hosts, %s", n, who), func(t *testing.T) {
+				bubble(t, func(t *testing.T, c *cluster) {
+					up(c, n, unreplicated)
+					c.keepers(map[int]int{2: 1, 3: 3, 4: 3, 6: 5}[n])
+					leaver := c.hosts[slices.IndexFunc(c.hosts, func(h *host) bool { return h.Report().Ledger.Role == who })]
+					others := slices.DeleteFunc(slices.Clone(c.hosts), func(h *host) bool { return h == leaver })
+					id := leaver.network("web", "10.40.0.0/28")
+					leaver.run("web-1", id, "")
+					begin := time.Now()
+					_, err := leaver.Leave(t.Context(), status.Departure{})
+					fails(t, begin, err, "still has containers", "10.40.0.", "--force")
+					leaver.run("web-2", id, "") // it is a member as before
+					for _, name := range []string{"web-1", "web-2"} {
+						if err := leaver.docker.Remove(t.Context(), name); err != nil {
+							t.Fatal(err)
+						}
+					}
+					self := leaver.Report().Self
+					begin = time.Now()
+					text, err := leaver.Leave(t.Context(), status.Departure{})
+					if err != nil || !holds(text, "has left cluster", "new-identity", "weft cleanup") {
+						t.Fatalf("%q, %v after %v", text, err, time.Since(begin))
+					}
+					t.Logf("it took %v", time.Since(begin))
+					for _, h := range others {
+						h.until("it is seen at once", 2*time.Second, func() bool { return h.seen(self) == "removed" })
+						for _, b := range h.View().Blocks {
+							if b.Owner == self {
+								t.Errorf("it still owns %s", b.Prefix)
+							}
+						}
+					}
+					check := func() {
+						t.Helper()
+						if r := leaver.Report(); r.State != "left" || len(r.Problems) != 1 || !holds(r.Problems[0], "has left", "new-identity") {
+							t.Errorf("it reports %s %q", r.State, r.Problems)
+						}
+						begin := time.Now()
+						_, err := leaver.docker.Run(t.Context(), "new", id, netip.Addr{})
+						fails(t, begin, err, "has left cluster")
+					}
+					check()
+					leaver.restart()
+					time.Sleep(time.Minute)
+					check()
+					for i, h := range others { // the whole of a small subnet is theirs
+						h.run(fmt.Sprintf("after-%d", i), h.network("small", "10.41.0.0/28"), "")
+					}
+					others[0].until("the usual number of keepers", 2*time.Minute, func() bool {
+						want := map[int]int{1: 1, 2: 1, 3: 3, 5: 5}[n-1]
+						return len(others[0].Report().Ledger.Keepers) == want
+					})
+					if _, err := leaver.NewIdentity(t.Context(), status.Renunciation{}); err != nil {
+						t.Fatal(err)
+					}
+					leaver.reborn()
+					if leaver.Report().Self == self {
+						t.Error("it came back as the same host")
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestWhoCannotLeave says why: the last host, a host that keeps the ledger while no
+// majority is there, and one that is in no cluster.
+func TestWhoCannotLeave(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		one := c.host().start()
+		one.ready()
+		_, err := one.Leave(t.Context(), status.Departure{})
+		fails(t, time.Now(), err, "last host of the cluster", "weft cleanup")
+		one.run("still", one.network("web", "10.40.0.0/24"), "")
+		lonely := c.host(c.host()).start()
+		_, err = lonely.Leave(t.Context(), status.Departure{})
+		fails(t, time.Now(), err, "in no cluster")
+	})
+	bubble(t, func(t *testing.T, c *cluster) {
+		up(c, 3, unreplicated)
+		keep, _ := c.keepers(3)
+		keep[1].stop()
+		keep[2].stop()
+		time.Sleep(time.Minute)
+		_, err := keep[0].Leave(t.Context(), status.Departure{})
+		if err == nil || !holds(err.Error(), "2 of the 3 keepers", keep[1].set.Name, keep[2].set.Name) {
+			t.Errorf("without a majority: %v", err)
+		}
+		if r := keep[0].Report(); r.State != "ready" {
+			t.Errorf("it is %s now", r.State)
+		}
+	})
+}
+
+// TestLeavingByForce: containers run on without the network, and others get their
+// addresses.
+func TestLeavingByForce(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3, unreplicated)
+		leaver, other := hosts[2], hosts[1]
+		lost := leaver.run("lost", leaver.network("web", "10.40.0.0/24"), "")
+		id := other.network("web", "10.40.0.0/24")
+		if _, err := leaver.Leave(t.Context(), status.Departure{Force: true}); err != nil {
+			t.Fatal(err)
+		}
+		other.until("nobody forwards to it", 5*time.Second, func() bool { return other.forwards(at(lost)) == "nowhere" })
+		other.run("heir", id, at(lost).String())
+	})
+}
