@@ -120,7 +120,7 @@ func (t *step) addRange(a *AddRange) *netmap.Refusal {
 }
 
 func (t *step) admit(a *Admit) *netmap.Refusal {
-	if refusal := checkName("host name", a.Name); refusal != nil {
+	if refusal := CheckName("host name", a.Name); refusal != nil {
 		return refusal
 	}
 	h := t.self
@@ -141,8 +141,9 @@ func (t *step) admit(a *Admit) *netmap.Refusal {
 	return nil
 }
 
-// checkName refuses what cannot be shown to people or sent to others.
-func checkName(what, name string) *netmap.Refusal {
+// CheckName refuses a name that cannot be shown to people on every host, or given to
+// their Dockers.
+func CheckName(what, name string) *netmap.Refusal {
 	if len(name) > 255 || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
 		return netmap.Refuse(netmap.BadInput, "%s %.40q: want at most 255 bytes of printable text", what, name)
 	}

@@ -21,6 +21,9 @@ func (t *step) ensureNetwork(e *EnsureNetwork) *netmap.Refusal {
 		return refusal
 	}
 	n, refusal := t.findNetwork(e, subnets)
+	if refusal == nil && t.copiesInVain(e.Replica, n) {
+		refusal = netmap.Refuse(netmap.Unknown, "network %d was removed meanwhile, so it does not appear here", e.Replica)
+	}
 	if refusal == nil && n == nil {
 		n, refusal = t.makeNetwork(e, subnets)
 	} else if refusal == nil {
@@ -34,8 +37,21 @@ func (t *step) ensureNetwork(e *EnsureNetwork) *netmap.Refusal {
 	return nil
 }
 
+// copiesInVain reports whether a replica is of a network that has gone since: a user
+// removed it while another host's Docker was busy making the replica.
+func (t *step) copiesInVain(replica netmap.NetworkID, found *network) bool {
+	if replica == 0 {
+		return false
+	}
+	if found == nil || found.ID != replica {
+		return true
+	}
+	_, member := found.members[t.cmd.Host]
+	return found.Retired && !member
+}
+
 func (t *step) checkNetwork(e *EnsureNetwork, subnets []netip.Prefix) *netmap.Refusal {
-	if refusal := checkName("network name", e.Name); refusal != nil {
+	if refusal := CheckName("network name", e.Name); refusal != nil {
 		return refusal
 	}
 	switch {
@@ -215,7 +231,7 @@ func (t *step) nameNetwork(c *NameNetwork) *netmap.Refusal {
 		t.reply.Network = new(n.Network)
 		return netmap.Refuse(netmap.Conflict, "the network with subnets %s is called %s already, not %s", list(n.Subnets), n.Name, c.Name)
 	}
-	if refusal := checkName("network name", c.Name); refusal != nil {
+	if refusal := CheckName("network name", c.Name); refusal != nil {
 		return refusal
 	}
 	if refusal := t.nameFree(n.ID, c.Name); refusal != nil {

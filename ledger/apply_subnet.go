@@ -193,7 +193,7 @@ func (t *step) reserve(r *Reserve) *netmap.Refusal {
 	if s == nil {
 		return netmap.Refuse(netmap.Unknown, "there is no subnet %s", r.Subnet)
 	}
-	if refusal := checkName("reservation", r.Name); refusal != nil || r.Name == "" {
+	if refusal := CheckName("reservation", r.Name); refusal != nil || r.Name == "" {
 		return netmap.Refuse(netmap.BadInput, "an address is reserved under a name of 1 to 255 printable bytes, not %.40q", r.Name)
 	}
 	t.reply.Subnet = new(s.Subnet)

@@ -175,6 +175,9 @@ type EnsureNetwork struct {
 	Multicast     bool              `json:"multicast"`
 	Internal      bool              `json:"internal,omitempty"`
 	DockerOptions map[string]string `json:"docker_options,omitempty"` // of the first one; not compared
+	// Replica is the network that an agent found in the facts and copies: a copy that
+	// comes when the network has gone neither makes it anew nor brings it back. 0: a user's.
+	Replica netmap.NetworkID `json:"replica,omitempty"`
 }
 
 // NameNetwork gives a network its name. The first name stays.

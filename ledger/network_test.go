@@ -154,6 +154,32 @@ func TestRetiredNetworks(t *testing.T) {
 	c.ok(retire)
 }
 
+// TestAReplicaOfARemovedNetworkComesTooLate: an agent makes one while a user removes
+// the network on another host.
+func TestAReplicaOfARemovedNetworkComesTooLate(t *testing.T) {
+	c := newCluster(t, 3)
+	for h := 1; h <= 3; h++ {
+		c.ok(ensure(h, web))
+	}
+	n := c.ok(networkOf(1, EnsureNetwork{Subnets: subnets(web), Name: "overlay"})).Network
+	replica := EnsureNetwork{Subnets: subnets(web), Replica: n.ID}
+	if got := c.ok(networkOf(2, replica)).Network; got.ID != n.ID {
+		t.Errorf("the replica is of %d, want %d", got.ID, n.ID)
+	}
+	c.ok(Command{Kind: KindRetireNetwork, Host: hostID(1), RetireNetwork: &RetireNetwork{n.ID}})
+	c.refused(networkOf(3, replica), netmap.Unknown, "removed meanwhile")
+	if got := c.ok(networkOf(2, replica)).Network; !got.Retired {
+		t.Error("a member's repetition revived the network")
+	}
+	for h := 1; h <= 2; h++ {
+		c.ok(Command{Kind: KindLeaveNetwork, Host: hostID(h), LeaveNetwork: &LeaveNetwork{n.ID}})
+	}
+	c.refused(networkOf(3, replica), netmap.Unknown, "removed meanwhile")
+	if got := c.ok(networkOf(3, EnsureNetwork{Subnets: subnets(web)})).Network; got.ID == n.ID {
+		t.Error("a user's network is the one that was removed")
+	}
+}
+
 func TestTooManyOptionsAreRefused(t *testing.T) {
 	c := newCluster(t, 1)
 	c.ok(ensure(1, web))

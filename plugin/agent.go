@@ -108,6 +108,7 @@ type Agent struct {
 	datapath datapathHealth
 	problems map[string]string            // by topic
 	names    map[netmap.EndpointID]string // containers of this host's endpoints
+	replica  netmap.Network               // of which replication is making a copy; zero: none
 }
 
 // Open opens every room. It waits for no peer and not for Docker; whatever fails

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/weftnet/weft/dockerapi"
@@ -28,6 +29,7 @@ type replicator struct {
 	removed map[string]bool      // by this agent
 	gone    map[string]dockerNet // by a user; the ledger is still to hear of it
 	missing absence              // what the driver has and Docker does not
+	failed  bool                 // a step of the last look
 	strange absence              // what Docker has and the driver does not
 }
 
@@ -44,17 +46,22 @@ func (a *Agent) replicate(ctx context.Context) {
 	again := time.NewTimer(replicaLook)
 	defer again.Stop()
 	for {
+		heard, learnt := events, changed
+		if r.failed {
+			// Its own attempt, decisions of it included, is no reason to try again at once.
+			heard, learnt = nil, nil
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case e, open := <-events:
+		case e, open := <-heard:
 			if !open {
 				return
 			}
 			if e.Kind == dockerapi.ContainerCreated || e.Kind == dockerapi.ContainerRemoved {
 				continue // it has no endpoint yet, or no more
 			}
-		case <-changed:
+		case <-learnt:
 		case <-again.C:
 		}
 		pause := replicaLook
@@ -85,6 +92,7 @@ func (r *replicator) retire(ctx context.Context) error {
 func (r *replicator) look(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, replicaBudget)
 	defer cancel()
+	r.failed = false
 	local, networks, err := r.local(ctx)
 	if err != nil {
 		clear(r.missing) // what it had meanwhile is not known
@@ -98,19 +106,20 @@ func (r *replicator) look(ctx context.Context) bool {
 	if !r.a.cfg.Settings.Replicate || !r.a.gossip.Synced() {
 		return ok
 	}
-	problem := ""
+	var problems []string
 	for _, s := range planReplicas(r.a.gossip.View().Networks, local) {
 		if s.Problem != "" {
-			problem = s.Problem
+			problems = append(problems, s.Problem)
 			continue
 		}
 		r.a.log.Info("keeping Docker's networks equal", "step", s.String())
 		if err := r.carryOut(ctx, s, networks); err != nil {
-			ok, problem = false, err.Error()
+			r.failed = true
+			problems = append(problems, err.Error())
 		}
 	}
-	r.a.problem("replicas", problem)
-	return ok
+	r.a.problem("replicas", strings.Join(problems, "; "))
+	return ok && !r.failed
 }
 
 // local lists Docker's networks as replication sees them, and learns the names of
@@ -192,6 +201,8 @@ func (r *replicator) carryOut(ctx context.Context, s step, networks []dockerapi.
 		if spec.Driver == "" {
 			return errors.New("network " + s.Create.Name + " cannot appear here: Docker does not list the plugin yet")
 		}
+		r.a.copies(*s.Create)
+		defer r.a.copies(netmap.Network{})
 		_, err := r.a.cfg.Docker.CreateReplica(ctx, spec)
 		if errors.Is(err, dockerapi.ErrNameTaken) {
 			return nil // the next look finds out who has it
@@ -212,6 +223,13 @@ func (r *replicator) carryOut(ctx context.Context, s step, networks []dockerapi.
 		}
 		return err
 	}
+}
+
+// copies notes of which network a replica is being made; zero: of none.
+func (a *Agent) copies(n netmap.Network) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.replica = n
 }
 
 // spec is a network of the cluster in Docker's words.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -70,6 +71,15 @@ func planReplicas(decided []netmap.Network, local []dockerNet) []step {
 	return steps
 }
 
+// name is the step that gives a network of the cluster the name that it has here.
+// Docker allows names that the ledger does not.
+func name(id netmap.NetworkID, as string) []step {
+	if refusal := ledger.CheckName("network name", as); refusal != nil {
+		return []step{{Problem: refusal.Error() + "; the network stays on this host"}}
+	}
+	return []step{{Name: id, As: as}}
+}
+
 // settle says what is to be done about one local network of ours.
 func settle(decided []netmap.Network, d dockerNet) []step {
 	i := slices.IndexFunc(decided, func(n netmap.Network) bool { return n.ID == d.Network })
@@ -84,7 +94,7 @@ func settle(decided []netmap.Network, d dockerNet) []step {
 	case n.Name != d.Name && winner >= 0:
 		return []step{{Problem: "network " + d.Name + " of this host is not the cluster's network of that name and has containers; disconnect them, and it is replaced by the cluster's"}}
 	case n.Name == "" && !n.Retired && !d.Replica:
-		return []step{{Name: n.ID, As: d.Name}}
+		return name(n.ID, d.Name)
 	}
 	return nil
 }

@@ -51,6 +51,7 @@ func TestPlanReplicas(t *testing.T) {
 		{"removed and made anew elsewhere", []netmap.Network{{ID: 7, Name: "overlay", Retired: true}, {ID: 11, Name: "overlay"}}, nil, "create overlay as 11"},
 		{"same subnet under another name", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "other", Ours: true, Network: 7}}, ""},
 		{"a replica names nothing", []netmap.Network{{ID: 7}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true}}, ""},
+		{"a name that the ledger does not take", []netmap.Network{{ID: 7}}, []dockerNet{{ID: "a", Name: "two\nlines", Ours: true, Network: 7}}, "problem"},
 		{"not known to the driver yet", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true}}, ""},
 	} {
 		if diff := cmp.Diff(c.want, say(planReplicas(c.decided, c.local))); diff != "" {

@@ -3,6 +3,7 @@ package plugin_test
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -190,6 +191,71 @@ func TestARemovalDuringACutIsToldAfterIt(t *testing.T) {
 				t.Errorf("%s: web is %q, problems %q", h.set.Name, h.lookup("web"), h.Report().Problems)
 			}
 		}
+	})
+}
+
+// TestAReplicaThatComesTooLateRevivesNothing: a user creates a network and removes it
+// while other Dockers are still busy making it.
+func TestAReplicaThatComesTooLateRevivesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3, func(h *host) {
+			h.docker.Before = func(call plugintest.Call) {
+				if call.Method == "NetworkDriver.CreateNetwork" && h != c.hosts[0] {
+					time.Sleep(2 * time.Second)
+				}
+			}
+		})
+		id := hosts[0].network("web", web)
+		hosts[0].until("the network's name is known", soon, func() bool { return hosts[2].reported(web).Name == "web" })
+		time.Sleep(time.Second)
+		if err := hosts[0].docker.RemoveNetwork(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		for _, h := range hosts {
+			if h.lookup("web") != "" || h.reported(web).ID != 0 {
+				t.Errorf("%s: web is back as %q", h.set.Name, h.lookup("web"))
+			}
+			if p := h.Report().Problems; len(p) > 0 {
+				t.Errorf("%s: problems %q", h.set.Name, p)
+			}
+		}
+	})
+}
+
+// TestANameThatCannotBeSharedStaysAtHome: Docker allows names that others refuse, and
+// the ledger is not asked for ever.
+func TestANameThatCannotBeSharedStaysAtHome(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 2)
+		hosts[0].network("two\nlines", web)
+		hosts[0].network(strings.Repeat("n", 300), "10.50.0.0/24")
+		hosts[0].problem(soon, `two\nlines`, "printable", "stays on this host")
+		hosts[0].problem(soon, "nnnn", "stays on this host")
+		before := hosts[0].Report().Ledger.Decided
+		time.Sleep(time.Minute)
+		if after := hosts[0].Report().Ledger.Decided; after > before+5 {
+			t.Errorf("the ledger was asked %d times in a minute", after-before)
+		}
+	})
+}
+
+// TestWhatFailsIsNotTriedAllTheTime: a Docker that refuses a replica makes decisions
+// of its attempts, which are no reason for the next one.
+func TestWhatFailsIsNotTriedAllTheTime(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 2)
+		busy := hosts[1]
+		busy.docker.RefuseReplicas(errors.New("no space left on device"))
+		hosts[0].network("web", web)
+		busy.problem(soon, "no space left")
+		before := busy.Report().Ledger.Decided
+		time.Sleep(time.Minute)
+		if after := busy.Report().Ledger.Decided; after > before+200 {
+			t.Errorf("%d decisions in a minute", after-before)
+		}
+		busy.docker.RefuseReplicas(nil)
+		busy.until("web", soon, func() bool { return busy.lookup("web") != "" })
 	})
 }
 

@@ -37,6 +37,7 @@ type Engine struct {
 	life       int // of dockerd
 	made       int
 	broken     error // of the API
+	refused    error // what CreateReplica ends with, once it has pools
 	networks   map[string]*network
 	containers map[string]*Container
 	endpoints  map[netmap.EndpointID]string // that Docker has, with their networks

@@ -3,6 +3,7 @@ package plugintest
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -164,6 +165,14 @@ func (e *Engine) BreakAPI(err error) {
 	e.tell(dockerapi.Event{Kind: dockerapi.Lost, Err: err})
 }
 
+// RefuseReplicas makes CreateReplica fail with err, after it asked for its pools, until
+// RefuseReplicas(nil).
+func (e *Engine) RefuseReplicas(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.refused = err
+}
+
 // Watch implements plugin.Docker.
 func (e *Engine) Watch(ctx context.Context) <-chan dockerapi.Event {
 	events := make(chan dockerapi.Event, 256)
@@ -240,10 +249,16 @@ func (e *Engine) Endpoints(_ context.Context, id string) ([]netmap.EndpointID, e
 // CreateReplica implements plugin.Docker.
 func (e *Engine) CreateReplica(ctx context.Context, spec dockerapi.ReplicaSpec) (string, error) {
 	e.mu.Lock()
-	broken := e.broken
+	broken, refused := e.broken, e.refused
 	e.mu.Unlock()
 	if broken != nil {
 		return "", broken
+	}
+	if refused != nil {
+		n := &network{}
+		err := e.requestPools(ctx, n, spec.Pools)
+		e.releasePools(ctx, n)
+		return "", errors.Join(refused, err)
 	}
 	labels := maps.Clone(spec.Labels)
 	if labels == nil {
