@@ -27,6 +27,15 @@ const (
 // so it is not asked to do much.
 func simulate(t *testing.T, seed uint64, watch bool) *world {
 	t.Helper()
+	return inBubble(t, seed, watch, (*world).live)
+}
+
+// inBubble has a world live in a bubble and end there.
+func inBubble(t *testing.T, seed uint64, watch bool, live func(*world)) *world {
+	t.Helper()
+	if underRace {
+		t.Skip("before Go 1.27 the race detector can crash in bubbles")
+	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	cryptotest.SetGlobalRandom(t, seed)
@@ -34,7 +43,7 @@ func simulate(t *testing.T, seed uint64, watch bool) *world {
 	synctest.Test(t, func(t *testing.T) {
 		w = newWorld(t, seed)
 		w.watch, w.loud = watch, os.Getenv("WEFT_SEED") != ""
-		w.live()
+		live(w)
 		w.end()
 	})
 	runtime.GC()

@@ -51,7 +51,12 @@ func (w *world) cutLink(m *machine) bool {
 	return o != m
 }
 
-func (w *world) mend() { clear(w.cut) }
+// mend ends all cuts, unless they are to last.
+func (w *world) mend() {
+	if !w.lasting || w.healed {
+		clear(w.cut)
+	}
+}
 
 func (w *world) lose(*machine) bool {
 	before := w.style.loss

@@ -39,6 +39,7 @@ type world struct {
 	ledger   *ledgerLog
 	cut      map[[2]int]bool // from, to
 	healed   bool            // no more faults
+	lasting  bool            // cuts end only then
 	expect   int             // hosts that found together; 0: the first one does
 
 	trace hash.Hash64
