@@ -23,6 +23,16 @@ const (
 	answersWithin = time.Minute
 )
 
+// maxLate bounds the addresses that a block is returned with.
+const maxLate = 64
+
+// Returned is a block that goes back, with those of its addresses that were released
+// last, the latest at the end: whoever gets the block next hands them out last.
+type Returned struct {
+	netmap.Block
+	Late []netip.Addr `json:"late,omitempty"`
+}
+
 // givenUp is the epoch under which something was given up last.
 type givenUp struct {
 	epoch uint64
@@ -50,8 +60,9 @@ func (p *pool) leave(b netmap.Block) {
 func (i *IPAM) giveBack(ctx context.Context, p *pool, b netmap.Block) error {
 	i.mu.Lock()
 	del := p.records(b.Prefix)
+	back := Returned{Block: b, Late: p.latest(b.Prefix, maxLate)}
 	i.mu.Unlock()
-	err := i.cfg.Disk.Commit(map[string][]byte{key(kindReturn, b.Prefix): encode(b)}, del...)
+	err := i.cfg.Disk.Commit(map[string][]byte{key(kindReturn, b.Prefix): encode(back)}, del...)
 	i.mu.Lock()
 	close(p.leaving[b.Prefix])
 	delete(p.leaving, b.Prefix)
@@ -61,14 +72,15 @@ func (i *IPAM) giveBack(ctx context.Context, p *pool, b netmap.Block) error {
 		return fmt.Errorf("ipam: block %s was not returned: %w", b.Prefix, err)
 	}
 	p.DropBlock(b.Prefix)
-	p.returns[b.Prefix] = b
+	p.returns[b.Prefix] = back
+	delete(p.adopted, b.Prefix)
 	p.give(b.Prefix, b.Epoch)
 	i.mu.Unlock()
-	return i.tellReturn(ctx, p, b)
+	return i.tellReturn(ctx, p, back)
 }
 
 // tellReturn tells the ledger; the sweep repeats it when that fails.
-func (i *IPAM) tellReturn(ctx context.Context, p *pool, b netmap.Block) error {
+func (i *IPAM) tellReturn(ctx context.Context, p *pool, b Returned) error {
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
 	defer cancel()
 	err := i.cfg.Decisions.ReturnBlock(ctx, b)
@@ -80,7 +92,7 @@ func (i *IPAM) tellReturn(ctx context.Context, p *pool, b netmap.Block) error {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if p.returns[b.Prefix] == b {
+	if p.returns[b.Prefix].Epoch == b.Epoch {
 		delete(p.returns, b.Prefix)
 	}
 	return nil

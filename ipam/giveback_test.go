@@ -302,3 +302,29 @@ func TestAStaticAddressOfALeavingBlockWaits(t *testing.T) {
 		r.Close()
 	})
 }
+
+// TestABlockGoesBackWithWhatWasInUse: the order of release, over a restart.
+func TestABlockGoesBackWithWhatWasInUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ipamtest.NewLedger()
+		r := start(t, l, "host-a")
+		id := r.network("10.40.0.0/28", "") // blocks of four
+		two := r.get(id, "")
+		three := r.get(id, "")
+		r.release(id, three)
+		r.release(id, two)
+		time.Sleep(time.Minute)
+		r.host.Cut()
+		sub := netip.MustParsePrefix("10.40.0.0/28")
+		if _, err := r.Yield(docker, sub, sub, l.Host("host-b").ID()); err == nil {
+			t.Error("yielded, and the ledger has not heard")
+		}
+		r = r.restart()
+		r.host.Heal()
+		time.Sleep(2 * time.Minute)
+		if diff := cmp.Diff([]string{"10.40.0.3", "10.40.0.2"}, l.Late("10.40.0.0/30")); diff != "" {
+			t.Errorf("late (-want +got):\n%s", diff)
+		}
+		r.Close()
+	})
+}

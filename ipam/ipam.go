@@ -63,7 +63,7 @@ type Decisions interface {
 	Cede(ctx context.Context, c receipt.Receipt[Cession]) (netmap.Claim, error)
 	// ReturnBlock and Unclaim give back what this host has; under another epoch
 	// nothing happens.
-	ReturnBlock(ctx context.Context, b netmap.Block) error
+	ReturnBlock(ctx context.Context, b Returned) error
 	Unclaim(ctx context.Context, c netmap.Claim) error
 	// AskOthers asks the hosts that own something of the area, those with most free
 	// first, to give up what IPAM.Yield does.
@@ -137,7 +137,7 @@ type pool struct {
 	adopting int                            // blocks are being written down: nothing outside of others is ceded
 	forsook  map[netip.Addr]netmap.HostID   // outside own blocks, since before the flight began: they may lie in what it brings
 	leaving  map[netip.Prefix]chan struct{} // blocks on their way back; closed when that is on disk
-	returns  map[netip.Prefix]netmap.Block  // given back on disk, of which the ledger is to hear
+	returns  map[netip.Prefix]Returned      // given back on disk, of which the ledger is to hear
 	unclaims map[netip.Addr]netmap.Claim    // the same for single addresses
 	given    map[netip.Prefix]givenUp       // what of all that must not be taken again
 	adopted  map[netip.Prefix]time.Time     // when a block came that was waited for
@@ -154,7 +154,7 @@ func newPool(r subnetRecord) *pool {
 	p := &pool{
 		Pool: NewPool(r.Subnet), prefix: r.Subnet.Prefix, networks: map[string]struct{}{}, asked: map[netip.Addr]bool{},
 		since: map[netip.Addr]time.Time{}, made: time.Now(), unsure: true, stray: r.Stray,
-		leaving: map[netip.Prefix]chan struct{}{}, returns: map[netip.Prefix]netmap.Block{}, unclaims: map[netip.Addr]netmap.Claim{},
+		leaving: map[netip.Prefix]chan struct{}{}, returns: map[netip.Prefix]Returned{}, unclaims: map[netip.Addr]netmap.Claim{},
 		given: map[netip.Prefix]givenUp{}, adopted: map[netip.Prefix]time.Time{}, idle: map[netip.Prefix]time.Time{},
 		unused: map[netip.Addr]time.Time{}, missing: map[netip.Prefix]time.Time{},
 		forsook: map[netip.Addr]netmap.HostID{}, waits: map[netip.Addr]chan struct{}{},

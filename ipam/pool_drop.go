@@ -77,6 +77,18 @@ func (p *Pool) Regain(a netip.Addr, u Use) {
 	p.Release(a, u)
 }
 
+// latest are the addresses of a block that were released last, at most n, in the
+// order of their release.
+func (p *Pool) latest(block netip.Prefix, n int) (out []netip.Addr) {
+	for e := p.released.Back(); e != nil && len(out) < n; e = e.Prev() {
+		if a := markOf(e).addr; block.Contains(a) {
+			out = append(out, a)
+		}
+	}
+	slices.Reverse(out)
+	return out
+}
+
 // records are the keys on disk of what DropBlock forgets.
 func (p *Pool) records(block netip.Prefix) []string {
 	out := []string{key(kindBlock, block)}

@@ -95,7 +95,7 @@ func (r *restored) read(kind, id string, raw []byte) error {
 			return b.Subnet, func(p *pool) { p.AddBlock(b) }
 		})
 	case kindReturn:
-		var b netmap.Block
+		var b Returned
 		return r.within(&b, kind, id, raw, func() (netip.Prefix, func(*pool)) {
 			return b.Subnet, func(p *pool) { p.returns[b.Prefix] = b; p.give(b.Prefix, b.Epoch) }
 		})

@@ -33,7 +33,7 @@ func (i *IPAM) repair(ctx context.Context, p *pool) {
 	}
 	blocks, claims := i.unheardOf(p, word)
 	for _, b := range blocks {
-		i.problem(i.tellReturn(ctx, p, b))
+		i.problem(i.tellReturn(ctx, p, Returned{Block: b}))
 	}
 	for _, c := range claims {
 		err := i.tellUnclaim(ctx, p, c)

@@ -11,6 +11,9 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
+// maxLateOfBlock bounds what a returned block tells of its addresses.
+const maxLateOfBlock = 64
+
 // maxGrant bounds the blocks of one command.
 const maxGrant = 64
 
@@ -180,6 +183,8 @@ func (t *step) returnBlock(r *ReturnBlock) *netmap.Refusal {
 		s := t.subnets[p]
 		if b, ok := s.blocks[r.Block]; ok && b.Owner == t.cmd.Host && b.Epoch == r.Epoch {
 			t.free(s, r.Block)
+			late := slices.DeleteFunc(slices.Clone(r.Late), func(a netip.Addr) bool { return !r.Block.Contains(a) })
+			t.postpone(late[:min(len(late), maxLateOfBlock)])
 		}
 	}
 	return nil // to return what one does not own is no mistake

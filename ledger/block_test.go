@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -21,7 +22,7 @@ func TestBlocksAreGrantedLowestFirstAndReusedLast(t *testing.T) {
 		t.Errorf("granted %+v and %+v", one, two)
 	}
 	back := func(h int, b netmap.Block) Command {
-		return Command{Kind: KindReturnBlock, Host: hostID(h), ReturnBlock: &ReturnBlock{b.Prefix, b.Epoch}}
+		return Command{Kind: KindReturnBlock, Host: hostID(h), ReturnBlock: &ReturnBlock{Block: b.Prefix, Epoch: b.Epoch}}
 	}
 	c.ok(back(2, *one)) // not its own
 	stale := *one
@@ -168,7 +169,7 @@ func TestNoTwoHostsOwnTheSameAddressAfterAReturn(t *testing.T) {
 	c.ok(ensure(2, web))
 	b := c.ok(grant(1, web)).Block
 	c.ok(Command{Kind: KindCede, Host: hostID(1), Cede: &Cede{ip("10.40.0.7"), hostID(2)}})
-	c.ok(Command{Kind: KindReturnBlock, Host: hostID(1), ReturnBlock: &ReturnBlock{b.Prefix, b.Epoch}})
+	c.ok(Command{Kind: KindReturnBlock, Host: hostID(1), ReturnBlock: &ReturnBlock{Block: b.Prefix, Epoch: b.Epoch}})
 	all := c.ok(Command{Kind: KindGrantBlock, Host: hostID(1), GrantBlock: &GrantBlock{Subnet: pfx(web), Count: 64}})
 	if len(all.Blocks) != 16 || len(all.Claims) != 1 || all.Claims[0].Owner != hostID(2) {
 		t.Errorf("got %d blocks and claims %v", len(all.Blocks), all.Claims)
@@ -191,5 +192,28 @@ func TestGrantsTellOfReservations(t *testing.T) {
 	}
 	if got := c.ok(grant(2, "10.40.0.0/28")).Claims; len(got) != 0 {
 		t.Errorf("the next block comes with %v", got)
+	}
+}
+
+// TestAReturnedBlockTellsWhatWasInUse: its next owner hands that out last. What lies
+// elsewhere is nobody's to tell, and more than a few is not remembered.
+func TestAReturnedBlockTellsWhatWasInUse(t *testing.T) {
+	c := newCluster(t, 2)
+	c.ok(ensure(1, "10.40.0.0/16"))
+	c.ok(ensure(2, "10.40.0.0/16"))
+	b := c.ok(grant(1, "10.40.0.0/16")).Block
+	late := []netip.Addr{ip("10.40.200.1"), ip("192.0.2.1"), {}}
+	for a := b.Prefix.Addr().Next(); len(late) < 103; a = a.Next() {
+		late = append(late, a)
+	}
+	stale := Command{Kind: KindReturnBlock, Host: hostID(2), ReturnBlock: &ReturnBlock{Block: b.Prefix, Epoch: b.Epoch, Late: late}}
+	c.ok(stale) // it is not this host's
+	back := stale
+	back.Host = hostID(1)
+	c.ok(back)
+	again := grant(2, "10.40.0.0/16")
+	again.GrantBlock.Within = b.Prefix
+	if got := c.ok(again); got.Block.Prefix != b.Prefix || !slices.Equal(got.Late, late[3:67]) {
+		t.Errorf("granted %v, late %v", got.Block, got.Late)
 	}
 }

@@ -24,7 +24,7 @@ func samples() []Command {
 		{Kind: KindReleaseSubnet, Host: h, ReleaseSubnet: &ReleaseSubnet{pfx(web)}},
 		{Kind: KindReserve, Host: h, Reserve: &Reserve{Subnet: pfx(web), Name: Gateway}},
 		{Kind: KindGrantBlock, Host: h, GrantBlock: &GrantBlock{Subnet: pfx(web), Count: 2}},
-		{Kind: KindReturnBlock, Host: h, ReturnBlock: &ReturnBlock{pfx("10.40.0.0/28"), 7}},
+		{Kind: KindReturnBlock, Host: h, ReturnBlock: &ReturnBlock{Block: pfx("10.40.0.0/28"), Epoch: 7}},
 		{Kind: KindClaim, Host: h, Claim: &Claim{pfx(web), ip("10.40.0.7")}},
 		{Kind: KindCede, Host: h, Cede: &Cede{ip("10.40.0.7"), hostID(2)}},
 		{Kind: KindUnclaim, Host: h, Unclaim: &Unclaim{ip("10.40.0.7"), 9}},
@@ -99,7 +99,7 @@ func grown(t testing.TB) *cluster {
 	c.ok(reserveOf(1, web, "router", "10.40.0.253"))
 	c.ok(claimOf(2, web, "10.40.0.99"))
 	b := c.ok(grant(3, web)).Block
-	c.ok(Command{Kind: KindReturnBlock, Host: hostID(3), ReturnBlock: &ReturnBlock{b.Prefix, b.Epoch}})
+	c.ok(Command{Kind: KindReturnBlock, Host: hostID(3), ReturnBlock: &ReturnBlock{Block: b.Prefix, Epoch: b.Epoch}})
 	c.ok(Command{Kind: KindRemove, Host: hostID(1), Remove: &Remove{Target: hostID(3), IsOff: true}})
 	return c
 }
@@ -261,6 +261,6 @@ func BenchmarkApply(b *testing.B) {
 		if r.Refusal != nil {
 			b.Fatal(r.Refusal)
 		}
-		apply(Command{Kind: KindReturnBlock, Host: id(n), ReturnBlock: &ReturnBlock{r.Block.Prefix, r.Block.Epoch}})
+		apply(Command{Kind: KindReturnBlock, Host: id(n), ReturnBlock: &ReturnBlock{Block: r.Block.Prefix, Epoch: r.Block.Epoch}})
 	}
 }

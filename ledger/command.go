@@ -145,6 +145,7 @@ type GrantBlock struct {
 type ReturnBlock struct {
 	Block netip.Prefix `json:"block"`
 	Epoch uint64       `json:"epoch"`
+	Late  []netip.Addr `json:"late,omitempty"` // inside, in use until lately: whoever is granted it hands them out last
 }
 
 // Claim asks for one address apart from blocks.

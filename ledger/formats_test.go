@@ -25,7 +25,7 @@ func sampleCluster(t testing.TB) *cluster {
 	c.ok(Command{Kind: KindRetireNetwork, Host: hostID(2), RetireNetwork: &RetireNetwork{n.Network.ID}})
 	c.ok(Command{Kind: KindCede, Host: hostID(1), Cede: &Cede{ip("10.40.0.7"), hostID(2)}})
 	b := c.ok(Command{Kind: KindGrantBlock, Host: hostID(1), GrantBlock: &GrantBlock{Subnet: pfx(web)}}).Block
-	c.ok(Command{Kind: KindReturnBlock, Host: hostID(1), ReturnBlock: &ReturnBlock{b.Prefix, b.Epoch}})
+	c.ok(Command{Kind: KindReturnBlock, Host: hostID(1), ReturnBlock: &ReturnBlock{Block: b.Prefix, Epoch: b.Epoch}})
 	c.ok(Command{Kind: KindAddRange, Host: hostID(1), AddRange: &AddRange{pfx("10.99.0.0/16")}})
 	c.ok(Command{Kind: KindRemove, Host: hostID(1), Remove: &Remove{Target: hostID(3), IsOff: true}})
 	return c

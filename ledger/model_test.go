@@ -122,10 +122,10 @@ func (m *naive) draw(rt *rapid.T) (Command, int) {
 	case KindReturnBlock:
 		for _, p := range sortedPrefixes(m.blocks) {
 			if b := m.blocks[p]; p.Contains(addr) {
-				return Command{Kind: KindReturnBlock, ReturnBlock: &ReturnBlock{p, b.Epoch}}, host
+				return Command{Kind: KindReturnBlock, ReturnBlock: &ReturnBlock{Block: p, Epoch: b.Epoch}}, host
 			}
 		}
-		return Command{Kind: KindReturnBlock, ReturnBlock: &ReturnBlock{subnet, 3}}, host
+		return Command{Kind: KindReturnBlock, ReturnBlock: &ReturnBlock{Block: subnet, Epoch: 3}}, host
 	case KindClaim:
 		return Command{Kind: KindClaim, Claim: &Claim{subnet, addr}}, host
 	case KindCede:

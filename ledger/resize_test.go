@@ -71,7 +71,7 @@ func TestOldBlocksOfAnotherSizeAreForgotten(t *testing.T) {
 	c := newCluster(t, 1)
 	c.ok(ensure(1, "10.40.0.0/24"))
 	b := c.ok(Command{Kind: KindGrantBlock, Host: hostID(1), GrantBlock: &GrantBlock{Subnet: pfx("10.40.0.0/24")}}).Block
-	c.ok(Command{Kind: KindReturnBlock, Host: hostID(1), ReturnBlock: &ReturnBlock{b.Prefix, b.Epoch}})
+	c.ok(Command{Kind: KindReturnBlock, Host: hostID(1), ReturnBlock: &ReturnBlock{Block: b.Prefix, Epoch: b.Epoch}})
 	c.ok(sized(1, "10.40.0.0/24", 26))
 	seen := map[netip.Prefix]bool{}
 	for range 4 {

@@ -49,7 +49,7 @@ type subnet struct {
 	holders hostSet                       // hosts that use it
 	blocks  map[netip.Prefix]netmap.Block // owned
 	freed   map[netip.Prefix]uint64       // returned or taken back, by index: given out last
-	late    map[netip.Addr]struct{}       // what endpoints of removed hosts held: given out last; may be nil
+	late    map[netip.Addr]struct{}       // in free blocks, in use until lately: given out last; may be nil
 }
 
 type network struct {

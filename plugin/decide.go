@@ -122,8 +122,8 @@ func (a *Agent) Cede(ctx context.Context, c receipt.Receipt[ipam.Cession]) (netm
 }
 
 // ReturnBlock implements ipam.Decisions.
-func (a *Agent) ReturnBlock(ctx context.Context, b netmap.Block) error {
-	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindReturnBlock, ReturnBlock: &ledger.ReturnBlock{Block: b.Prefix, Epoch: b.Epoch}})
+func (a *Agent) ReturnBlock(ctx context.Context, b ipam.Returned) error {
+	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindReturnBlock, ReturnBlock: &ledger.ReturnBlock{Block: b.Prefix, Epoch: b.Epoch, Late: b.Late}})
 	return err
 }
 

@@ -25,6 +25,7 @@ type Ledger struct {
 	blocks  map[netip.Prefix]netmap.Block
 	claims  map[netip.Addr]netmap.Claim
 	story   []string
+	late    map[netip.Prefix][]netip.Addr
 	hosts   map[netmap.HostID]*Host
 }
 
@@ -32,7 +33,7 @@ type Ledger struct {
 func NewLedger() *Ledger {
 	return &Ledger{
 		subnets: map[netip.Prefix]netmap.Subnet{}, blocks: map[netip.Prefix]netmap.Block{},
-		claims: map[netip.Addr]netmap.Claim{}, hosts: map[netmap.HostID]*Host{},
+		claims: map[netip.Addr]netmap.Claim{}, hosts: map[netmap.HostID]*Host{}, late: map[netip.Prefix][]netip.Addr{},
 	}
 }
 
@@ -43,6 +44,16 @@ func (l *Ledger) Story() string {
 	s := strings.Join(l.story, "\n")
 	l.story = nil
 	return s
+}
+
+// Late is what the block's last owner said that was in use lately.
+func (l *Ledger) Late(block string) (out []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range l.late[netip.MustParsePrefix(block)] {
+		out = append(out, a.String())
+	}
+	return out
 }
 
 // Host asks on behalf of one host; it is an ipam.Decisions.
@@ -324,9 +335,10 @@ func (l *Ledger) owner(a netip.Addr) *Host {
 }
 
 // ReturnBlock implements ipam.Decisions.
-func (h *Host) ReturnBlock(ctx context.Context, b netmap.Block) error {
+func (h *Host) ReturnBlock(ctx context.Context, b ipam.Returned) error {
 	return h.decide(ctx, "returns block "+b.Prefix.String(), func() error {
-		if h.l.blocks[b.Prefix] == b {
+		if h.l.blocks[b.Prefix] == b.Block {
+			h.l.late[b.Prefix] = b.Late
 			delete(h.l.blocks, b.Prefix)
 		}
 		return nil
