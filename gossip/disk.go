@@ -69,12 +69,13 @@ func (g *Gossip) load() error {
 		}
 		g.peers.addrs = slices.DeleteFunc(g.peers.addrs, func(p peer) bool { return !p.Addr.IsValid() || p.Addr == g.cfg.Advertise })
 	}
-	return g.loadLogs(saved)
+	g.loadLogs(saved)
+	return nil
 }
 
 // loadLogs takes in saved facts and drops from the disk what is of no use: facts of
 // a cluster that this host left, of removed hosts, and what cannot be read.
-func (g *Gossip) loadLogs(saved map[string][]byte) error {
+func (g *Gossip) loadLogs(saved map[string][]byte) {
 	var useless []string
 	for key, raw := range saved {
 		name, isLog := strings.CutPrefix(key, diskLog)
@@ -89,12 +90,11 @@ func (g *Gossip) loadLogs(saved map[string][]byte) error {
 		}
 	}
 	if len(useless) == 0 {
-		return nil
+		return
 	}
-	if err := g.cfg.Disk.Commit(nil, useless...); err != nil {
-		return fmt.Errorf("gossip: saved facts that are out of date cannot be dropped: %w", err)
+	if err := g.cfg.Disk.Commit(nil, useless...); err != nil { // the next start tries it again
+		g.cfg.Log.Warn("gossip: saved facts that are out of date cannot be dropped", "err", err)
 	}
-	return nil
 }
 
 func (g *Gossip) loadLog(name string, raw []byte) bool {
