@@ -198,6 +198,30 @@ func TestWhatAFailureLeftBehindIsSwept(t *testing.T) {
 	})
 }
 
+// TestAReleaseThatTheDiskRefusedIsRepeated: Docker only logs that it failed.
+func TestAReleaseThatTheDiskRefusedIsRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, ipamtest.NewLedger(), "host-a")
+		id := r.network("10.40.0.0/24", "")
+		a := netip.MustParsePrefix(r.get(id, "")).Addr()
+		r.endpoints.Store(a, "container web")
+		time.Sleep(time.Hour)
+		r.endpoints.Delete(a)
+		r.disk.Fail(errors.New("no space left"))
+		if _, err := r.ReleaseAddress(docker, ipam.AddressRelease{PoolID: id, Address: a.String()}); err == nil {
+			t.Error("released without the disk")
+		}
+		r.refuses(netmap.Unknown, r.Attach(a), a.String())
+		r.disk.Fail(nil)
+		time.Sleep(time.Minute + time.Second)
+		synctest.Wait()
+		if held := r.Inventory()[0].Held; len(held) != 0 {
+			t.Errorf("held: %v", held)
+		}
+		r.Close()
+	})
+}
+
 // TestAnAddressIsTakenBackOnlyFromWhoNeverCame: between dockerd's question and its
 // endpoint there may be a minute, not more; one that is later gets a refusal.
 func TestAnAddressIsTakenBackOnlyFromWhoNeverCame(t *testing.T) {

@@ -271,7 +271,9 @@ func (i *IPAM) freeIf(p *pool, a netip.Addr, right func(Use) bool) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	p.End(a)
-	if err != nil {
+	if err != nil { // Docker does not repeat this, the sweep does
+		use.Held, use.Leaving = true, true
+		p.put(a, use)
 		return fmt.Errorf("ipam: %s is still held: %w", a, err)
 	}
 	p.put(a, use)
