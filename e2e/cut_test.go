@@ -80,7 +80,7 @@ func (s *scene) leader() (*lab.Host, []*lab.Host) {
 	s.t.Helper()
 	var leader string
 	eventually(s.t, healWithin, func(ctx context.Context) error {
-		report, err := s.report(ctx, s.lab.Host(1))
+		report, err := s.report(ctx, s.members()[0])
 		if err != nil {
 			return err
 		}

@@ -155,13 +155,8 @@ func TestIntegrationGarbageChangesNothing(t *testing.T) {
 // answer that there is must be an error.
 func (s *scene) pesterSocket(h *lab.Host) {
 	s.t.Helper()
-	root, err := h.Root()
-	must(s.t, err)
-	// By way of a descriptor: the whole path is longer than a socket's may be.
-	dir, err := os.Open(filepath.Join(root, "run/docker/plugins", s.docker(h, "plugin", "inspect", "-f", "{{.Id}}", lab.PluginName)))
-	must(s.t, err)
-	defer dir.Close()
-	socket := fmt.Sprintf("/proc/self/fd/%d/weft.sock", dir.Fd())
+	socket, done := s.socket(h)
+	defer done()
 	for _, request := range []string{
 		"POST /NetworkDriver.CreateNetwork HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
 		"POST /NetworkDriver.CreateNetwork HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n[[[[",
@@ -184,6 +179,17 @@ func (s *scene) pesterSocket(h *lab.Host) {
 		}
 		conn.Close()
 	}
+}
+
+// socket is a path to the plugin's socket, until done is called. It goes by way of a
+// descriptor: the whole path is longer than a socket's may be.
+func (s *scene) socket(h *lab.Host) (path string, done func()) {
+	s.t.Helper()
+	root, err := h.Root()
+	must(s.t, err)
+	dir, err := os.Open(filepath.Join(root, "run/docker/plugins", s.docker(h, "plugin", "inspect", "-f", "{{.Id}}", lab.PluginName)))
+	must(s.t, err)
+	return fmt.Sprintf("/proc/self/fd/%d/weft.sock", dir.Fd()), func() { dir.Close() }
 }
 
 // pesterPort sends an agent garbage from another host: whole and torn frames of

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -137,4 +138,49 @@ func (s *scene) back(h *lab.Host, name string) {
 		}
 		return err
 	})
+}
+
+// TestIntegrationLiveRestore: with --live-restore containers go on while dockerd does not,
+// and lose neither a packet nor their addresses.
+func TestIntegrationLiveRestore(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	a, b := s.spares()
+	must(t, a.RestartDocker(t.Context(), "--live-restore"))
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		if err := errors.Join(a.StopDocker(ctx), a.StartDocker(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	eventually(t, spreadWithin, func(ctx context.Context) error { return s.ready(ctx, 2, a, b) })
+	s.docker(a, s.create(a, "live", "--subnet", "10.72.65.0/24")...)
+	name := s.name("live")
+	eventually(t, spreadWithin, func(ctx context.Context) error {
+		_, err := subnetsOf(ctx, b, name)
+		return err
+	})
+	here, there := s.run(a, name, "here"), s.run(b, name, "there")
+	for i, c := range []struct {
+		what    string
+		restart func() error
+	}{
+		{"an orderly restart of dockerd", func() error { return a.RestartDocker(t.Context()) }},
+		{"kill -9 of dockerd", func() error {
+			return errors.Join(a.KillDocker(t.Context()), a.StartDocker(t.Context(), "--live-restore"))
+		}},
+	} {
+		in, out := s.stream(b, name, fmt.Sprintf("in%d", i), here), s.stream(a, name, fmt.Sprintf("out%d", i), there)
+		must(t, c.restart())
+		eventually(t, healWithin, func(ctx context.Context) error { return s.ready(ctx, 2, a, b) })
+		late := s.run(a, name, fmt.Sprintf("late%d", i))
+		if got := s.addr(a, here.name, name); got != here.addr {
+			t.Errorf("after %s the container has %s, before %s", c.what, got, here.addr)
+		}
+		s.unique(here, there, late)
+		s.matrix(here, there, late)
+		in.unbroken(c.what + ", to its host")
+		out.unbroken(c.what + ", from its host")
+		s.docker(a, "rm", "-f", late.name)
+	}
 }

@@ -19,7 +19,7 @@ import (
 
 const (
 	members = 3 // hosts 1 to 3 are one cluster for as long as the tests run
-	hosts   = 5 // the others have no plugin; a test installs what it needs
+	hosts   = 6 // the others have no plugin; a test installs what it needs
 
 	// answerWithin is what a user waits at most for an answer (invariant 10).
 	answerWithin = 5 * time.Second
@@ -35,7 +35,7 @@ type rig struct {
 	lab    *lab.Lab
 	plugin string     // directory, as `docker plugin create` wants it
 	weft   string     // the binary
-	spare  sync.Mutex // who has hosts 4 and 5
+	spare  sync.Mutex // who has the hosts that are no members
 }
 
 var shared struct {
@@ -47,6 +47,12 @@ var shared struct {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
+	if code == 0 {
+		if err := atLast(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
 	if err := takeDown(code != 0); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)

@@ -18,20 +18,54 @@ import (
 	"github.com/weftnet/weft/store"
 )
 
-// borrow gives a test the spare hosts, with nothing of ours on them, and cleans
+// lend gives a test some of the spare hosts, with nothing of ours on them, and cleans
 // them when it ends.
-func (s *scene) borrow() (a, b *lab.Host) {
+func (s *scene) lend(n int) []*lab.Host {
 	s.spare.Lock()
-	a, b = s.lab.Host(members+1), s.lab.Host(members+2)
+	out := s.lab.Hosts()[members:][:n]
 	s.t.Cleanup(func() {
 		defer s.spare.Unlock()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), time.Minute)
 		defer cancel()
-		if err := each([]*lab.Host{a, b}, func(h *lab.Host) error { return s.wipe(ctx, h) }); err != nil {
+		if err := each(out, func(h *lab.Host) error { return s.wipe(ctx, h) }); err != nil {
 			s.t.Error(err)
 		}
 	})
-	return a, b
+	return out
+}
+
+// borrow is lend of two.
+func (s *scene) borrow() (a, b *lab.Host) {
+	lent := s.lend(2)
+	return lent[0], lent[1]
+}
+
+// trio borrows three hosts as a cluster of their own, with these settings. From then on
+// they are the test's members. It returns when all keep the ledger.
+func (s *scene) trio(settings ...string) (a, b, c *lab.Host) {
+	s.t.Helper()
+	s.found(s.lend(members), settings...)
+	return s.hosts[0], s.hosts[1], s.hosts[2]
+}
+
+func (s *scene) found(lent []*lab.Host, settings ...string) {
+	s.t.Helper()
+	s.hosts = lent
+	must(s.t, lent[0].InstallPlugin(s.t.Context(), s.plugin, settings...))
+	must(s.t, each(lent[1:], func(h *lab.Host) error {
+		return h.InstallPlugin(s.t.Context(), s.plugin, append(slices.Clone(settings), "WEFT_JOIN="+addrs(lent))...)
+	}))
+	eventually(s.t, 3*healWithin, func(ctx context.Context) error { return s.ready(ctx, members, lent...) })
+	s.leader()
+}
+
+// addrs are hosts as WEFT_JOIN wants them; a host ignores itself.
+func addrs(hosts []*lab.Host) string {
+	var out []string
+	for _, h := range hosts {
+		out = append(out, h.Addr4().String())
+	}
+	return strings.Join(out, ",")
 }
 
 // spares borrows the spare hosts as a cluster of their own, with these settings.
@@ -63,6 +97,7 @@ func (s *scene) wipe(ctx context.Context, h *lab.Host) error {
 		// The other host's removal of a network removes it here too, at any moment.
 		"while [ \"$(" + networks + ")\" ]; do " + networks + " | xargs -r docker network rm || true; done",
 		"docker plugin ls -q | xargs -r docker plugin rm -f",
+		"! mountpoint -q /var/lib/weft || umount /var/lib/weft", // see smallDisk
 	} {
 		if _, err := h.Exec(ctx, "sh", "-c", step); err != nil {
 			return err

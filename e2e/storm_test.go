@@ -31,6 +31,7 @@ type storm struct {
 	network string
 	subnet  netip.Prefix
 	calm    chan struct{} // closed when the workers are to end
+	all     sync.WaitGroup
 
 	mu      sync.Mutex
 	tenants map[netip.Addr]string // who has an address, from the end of docker run to the beginning of docker rm
@@ -43,63 +44,84 @@ type storm struct {
 // answer is one of ours or of Docker about the agent it misses, and none is late.
 func TestIntegrationStorm(t *testing.T) {
 	s := stage(t)
-	m := &storm{
-		scene: s, subnet: netip.MustParsePrefix("10.71.0.0/25"), calm: make(chan struct{}),
-		tenants: map[netip.Addr]string{}, count: map[string]int{},
-	}
-	m.network = s.network(s.lab.Host(1), "storm", "--subnet", m.subnet.String(), "-o", "weft.block=/28")
+	m := s.storm("10.71.0.0/25", "/28")
 	s.leader() // when all members keep the ledger
-	logs := s.logs()
 	began := time.Now()
 	kills := stormKills
 	if n, err := strconv.Atoi(os.Getenv("WEFT_STORM_KILLS")); err == nil {
 		kills = n
 	}
-	var all sync.WaitGroup
-	for _, h := range s.members() {
-		for w := range stormWorkers {
-			all.Go(func() { m.work(h, fmt.Sprintf("w%d-%d", h.Number(), w)) })
-		}
-	}
-	all.Go(m.watch)
+	m.begin(stormWorkers)
 	must(t, each(s.members(), func(h *lab.Host) error { return m.strike(h, kills/members) }))
 	t.Logf("%d kills took %v", kills/members*members, time.Since(began))
-	close(m.calm)
-	all.Wait()
+	m.end()
 	eventually(t, 3*healWithin, s.allMembers)
-	for _, line := range slices.Sorted(maps.Keys(m.count)) {
-		t.Logf("%4d %s", m.count[line], line)
-	}
-	for _, line := range m.wrong {
-		t.Error(line)
-	}
 	if m.count["docker run"] < kills/4 {
 		t.Errorf("of all containers only %d were started", m.count["docker run"])
 	}
-	m.answers(logs)
 	m.survivors()
-	m.cleared()
+	m.quiet()
+
+	// Every address becomes free and every endpoint goes. What Docker asked for and did
+	// not use, or deleted while nobody answered, takes two minutes for that; so this is
+	// looked at after all other tests.
+	s.networks = map[int][]string{}
+	inTheEnd(t.Name(), func(ctx context.Context) error {
+		err := await(ctx, 4*time.Minute, func(ctx context.Context) error { return s.free(ctx, m.network, s.rig.members()...) })
+		if err == nil {
+			_, err = s.lab.Host(1).Docker(ctx, "network", "rm", m.network)
+		}
+		return err
+	})
 }
 
-// cleared removes all containers and checks that every address is free again and every
-// endpoint is gone. What Docker asked for and did not use, or deleted while nobody
-// answered, takes two minutes for that; meanwhile the other tests run.
-func (m *storm) cleared() {
+// storm prepares one on a network of its own.
+func (s *scene) storm(subnet, block string) *storm {
+	s.t.Helper()
+	m := &storm{
+		scene: s, subnet: netip.MustParsePrefix(subnet), calm: make(chan struct{}),
+		tenants: map[netip.Addr]string{}, count: map[string]int{},
+	}
+	m.network = s.network(s.members()[0], "storm", "--subnet", subnet, "-o", "weft.block="+block)
+	return m
+}
+
+// begin lets several workers loose on each host.
+func (m *storm) begin(workers int) {
+	for _, h := range m.members() {
+		for w := range workers {
+			m.all.Go(func() { m.work(h, fmt.Sprintf("w%d-%d", h.Number(), w)) })
+		}
+	}
+	m.all.Go(m.watch)
+}
+
+// end waits for the workers and tells what they met.
+func (m *storm) end() {
+	m.t.Helper()
+	close(m.calm)
+	m.all.Wait()
+	for _, line := range slices.Sorted(maps.Keys(m.count)) {
+		m.t.Logf("%4d %s", m.count[line], line)
+	}
+	for _, line := range m.wrong {
+		m.t.Error(line)
+	}
+}
+
+// quiet removes all containers.
+func (m *storm) quiet() {
 	m.t.Helper()
 	must(m.t, each(m.members(), func(h *lab.Host) error {
 		_, err := h.Exec(m.t.Context(), "sh", "-c", "docker ps -aq --filter name="+m.prefix+" | xargs -r docker rm -f")
 		return err
 	}))
-	began := time.Now()
-	m.t.Parallel()
-	eventually(m.t, 4*time.Minute, func(ctx context.Context) error { return m.allFree(ctx, m.network) })
-	m.t.Logf("every address is free after %v", time.Since(began))
 }
 
-// allFree is nil when no member's agent holds an address of a network.
-func (s *scene) allFree(ctx context.Context, network string) error {
-	return each(s.members(), func(h *lab.Host) error {
-		report, err := s.report(ctx, h)
+// free is nil when the agents of some hosts hold no address of a network.
+func (r *rig) free(ctx context.Context, network string, hosts ...*lab.Host) error {
+	return each(hosts, func(h *lab.Host) error {
+		report, err := r.report(ctx, h)
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,76 @@
+package e2e
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// lastLooks are what takes minutes to become right: it is looked at after all tests.
+var lastLooks []lastLook
+
+type lastLook struct {
+	test string
+	look func(context.Context) error
+}
+
+// inTheEnd has something looked at after all tests. Only a test that is not parallel may
+// call it.
+func inTheEnd(test string, look func(context.Context) error) {
+	lastLooks = append(lastLooks, lastLook{test, look})
+}
+
+// atLast looks at what was left to look at, and at all answers that Docker was given.
+func atLast() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Minute)
+	defer cancel()
+	var errs []error
+	for _, l := range lastLooks {
+		began := time.Now()
+		if err := l.look(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", l.test, err))
+		}
+		fmt.Fprintf(os.Stderr, "%s was looked at once more for %.1f s\n", l.test, time.Since(began).Seconds())
+	}
+	if shared.rig != nil && shared.rig.lab != nil {
+		errs = append(errs, shared.rig.answers())
+	}
+	return errors.Join(errs...)
+}
+
+// took is in the agent's line about a call.
+var took = regexp.MustCompile(`msg=call method=(\S+) took=(\S+)`)
+
+// answers is nil when the agents' logs tell of no call of Docker's that was answered too
+// late, and of no agent that ended by itself. Members log every call, the others those
+// that were refused.
+func (r *rig) answers() error {
+	var errs []error
+	calls, longest := 0, time.Duration(0)
+	for _, h := range r.lab.Hosts() {
+		text, err := os.ReadFile(filepath.Join(h.LogDir(), "dockerd.log"))
+		errs = append(errs, err)
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, "panic:") || strings.Contains(line, "fatal error:") {
+				errs = append(errs, fmt.Errorf("%s: %s", h.Name(), line))
+			}
+			match := took.FindStringSubmatch(line)
+			if match == nil {
+				continue
+			}
+			d, err := time.ParseDuration(match[2])
+			calls, longest = calls+1, max(longest, d)
+			if err != nil || d > answerWithin {
+				errs = append(errs, cmp.Or(err, fmt.Errorf("%s answered after %v: %s", h.Name(), d, line)))
+			}
+		}
+	}
+	fmt.Fprintf(os.Stderr, "%d calls of Docker's were answered, the slowest after %v\n", calls, longest)
+	return errors.Join(errs...)
+}

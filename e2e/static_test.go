@@ -1,0 +1,128 @@
+package e2e
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/weftnet/weft/lab"
+)
+
+// TestIntegrationStaticAddressMatrix: --ip with an address of the host's own block, of
+// nobody's, of another host's, each free and held; and moving one between hosts.
+func TestIntegrationStaticAddressMatrix(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	one, two, three := s.lab.Host(1), s.lab.Host(2), s.lab.Host(3)
+	name := s.network(one, "cases", "--subnet", "10.72.16.0/24", "-o", "weft.block=/27")
+	boxes := s.runOnAll(name, "box")
+	near := func(b box, n byte) string { // an address of the same block
+		a := b.addr.As4()
+		a[3] = a[3]&^31 | n
+		return netip.AddrFrom4(a).String()
+	}
+	// Free, in the block of the host itself, of nobody, of another host.
+	own := s.runAt(one, name, "own", near(boxes[0], 20))
+	nobody := s.runAt(one, name, "nobody", "10.72.16.200")
+	other := s.runAt(two, name, "other", near(boxes[0], 21))
+	s.matrix(append(boxes, own, nobody, other)...)
+
+	// Held, as each host sees it.
+	for _, held := range []box{own, nobody, other} {
+		for _, h := range s.members() {
+			words := []string{held.addr.String(), "held", held.name}
+			if h.Number() != held.host.Number() {
+				words = append(words, held.host.Name())
+			}
+			twin := fmt.Sprintf("twin-%s-%s", held.name, h.Name())
+			s.refused(h, words, s.command(h, name, twin, "--ip", held.addr.String())...)
+			s.docker(h, "rm", "-f", s.name(twin))
+		}
+	}
+
+	// Moved: stopped on the one, then started on the other, round and back.
+	for _, moving := range []box{own, nobody, other} {
+		addr := moving.addr.String()
+		for i, h := range []*lab.Host{two, three, one} {
+			s.docker(moving.host, "rm", "-f", moving.name)
+			moving = s.runAt(h, name, fmt.Sprintf("%s-moved%d", strings.TrimPrefix(moving.name, s.prefix), i), addr)
+			s.reach(boxes[0], moving.addr)
+			s.reach(boxes[2], moving.addr)
+		}
+		// Started on the other first: refused until the one is stopped, then it starts.
+		next := s.name("next-" + addr)
+		args := s.command(two, name, "next-"+addr, "--ip", addr)
+		args[0] = "create"
+		s.docker(two, slices.DeleteFunc(args, func(a string) bool { return a == "-d" })...)
+		s.refused(two, []string{addr, "held", one.Name(), moving.name}, "start", next)
+		s.docker(one, "stop", "-t", "0", moving.name)
+		s.docker(two, "start", next)
+		s.reach(boxes[0], moving.addr)
+		s.refused(one, []string{addr, "held", two.Name(), next}, "start", moving.name)
+		s.docker(two, "rm", "-f", next)
+		s.docker(one, "start", moving.name)
+		s.reach(boxes[1], moving.addr)
+	}
+}
+
+// runAt starts a container with an address of its own choice.
+func (s *scene) runAt(h *lab.Host, network, name, addr string) box {
+	s.t.Helper()
+	b := s.run(h, network, name, "--ip", addr)
+	if b.addr.String() != addr {
+		s.t.Errorf("%s on %s asked for %s and has %s", b.name, h.Name(), addr, b.addr)
+	}
+	return b
+}
+
+// TestIntegrationStaticOutsideTheRange: an address of the subnet outside of --ip-range is
+// handed out by nobody on its own, and to one who asks for it.
+func TestIntegrationStaticOutsideTheRange(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	one, two, three := s.lab.Host(1), s.lab.Host(2), s.lab.Host(3)
+	name := s.network(one, "outside", "--subnet", "10.72.32.0/20", "--ip-range", "10.72.33.0/24")
+	const addr = "10.72.40.1"
+	s.runAt(one, name, "first", addr)
+	for _, h := range s.members() {
+		s.refused(h, []string{addr, "held", s.name("first")}, s.command(h, name, "twin-"+h.Name(), "--ip", addr)...)
+	}
+	s.docker(one, "rm", "-f", s.name("first"))
+	second := s.runAt(two, name, "second", addr)
+	s.docker(two, "rm", "-f", second.name)
+	third := s.runAt(three, name, "third", addr)
+	s.matrix(third, s.run(one, name, "inside"))
+}
+
+// TestIntegrationSharedUntilItsLastAddress: three hosts use a /28 up, wherever its blocks
+// happen to be; who comes then is told who has what; and what one host frees another
+// gets at once.
+func TestIntegrationSharedUntilItsLastAddress(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	name := s.network(s.lab.Host(1), "tight", "--subnet", "10.72.48.0/28", "--gateway", "10.72.48.1")
+	var boxes []box
+	for i := range 13 { // 16 less the edges and the gateway
+		boxes = append(boxes, s.run(s.members()[i%members], name, fmt.Sprintf("box%d", i)))
+	}
+	s.unique(boxes...)
+	for _, h := range s.members() {
+		much := "much-" + h.Name()
+		s.refused(h, []string{"10.72.48.0/28", "host1", "host2", "host3"}, s.command(h, name, much)...)
+		s.docker(h, "rm", "-f", s.name(much))
+	}
+	for i := range s.members() {
+		freed := boxes[i]
+		s.docker(freed.host, "rm", "-f", freed.name)
+		next := s.members()[(i+1)%members]
+		heir := s.run(next, name, "heir-"+next.Name())
+		if heir.addr != freed.addr {
+			t.Errorf("%s got %s, only %s of %s was free", heir.name, heir.addr, freed.addr, freed.host.Name())
+		}
+		boxes[i] = heir
+	}
+	s.unique(boxes...)
+	s.matrix(boxes[:4]...)
+}
