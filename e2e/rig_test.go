@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -45,7 +46,16 @@ var shared struct {
 	err  error
 }
 
+// atOnce is how many parallel tests run at once. They mostly wait.
+const atOnce = "4"
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if !asked {
+		_ = flag.Set("test.parallel", atOnce) // it exists
+	}
 	code := m.Run()
 	if code == 0 {
 		if err := atLast(); err != nil {
