@@ -90,9 +90,9 @@ func (p *pool) cedable(a netip.Addr, describe func(netip.Addr) string) error {
 	case p.Busy(a):
 		return netmap.Refuse(netmap.Busy, "%s is being handed out or taken back at this moment; try again", a)
 	case used.Held:
-		return netmap.Refuse(netmap.Held, "%s is held by %s", a, describe(a))
+		return netmap.Refuse(netmap.Held, "%s is held by %s; choose another --ip, or stop that container", a, describe(a))
 	case p.Never(a):
-		return netmap.Refuse(netmap.Held, "%s is reserved in subnet %s", a, p.subnet.Prefix)
+		return netmap.Refuse(netmap.Held, "%s is reserved in subnet %s; choose another --ip", a, p.subnet.Prefix)
 	case p.adopting > 0 && p.block(a) == nil:
 		return netmap.Refuse(netmap.Busy, "a further block of %s is being taken into use at this moment, and %s may lie in it; try again", p.prefix, a)
 	case p.block(a) == nil && !p.Mine(a):
@@ -126,7 +126,7 @@ func (i *IPAM) Yield(ctx context.Context, subnet, within netip.Prefix, to netmap
 	}
 	i.mu.Unlock()
 	if !ok {
-		return Relief{}, netmap.Refuse(netmap.Exhausted, "no address is free in %s on this host either", within)
+		return Relief{}, netmap.Refuse(netmap.Exhausted, "no address is free in %s on this host either; stop containers", within)
 	}
 	c, err := i.cede(ctx, p, a, to)
 	return Relief{Claim: c}, err

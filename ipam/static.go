@@ -142,7 +142,7 @@ func (p *pool) replaysAux(a netip.Addr) bool {
 func impossible(a netip.Addr, s netmap.Subnet) error {
 	switch {
 	case !s.Prefix.Contains(a):
-		return netmap.Refuse(netmap.Outside, "ipam: %s is not inside subnet %s", a, s.Prefix)
+		return netmap.Refuse(netmap.Outside, "ipam: %s is not inside subnet %s; choose an --ip inside it", a, s.Prefix)
 	case edge(a, s.Prefix):
 		return netmap.Refuse(netmap.BadInput, "ipam: %s is the network or broadcast address of subnet %s", a, s.Prefix)
 	case a == s.Gateway:

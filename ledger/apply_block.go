@@ -30,7 +30,7 @@ func (t *step) grantBlock(g *GrantBlock) *netmap.Refusal {
 		area = s.Prefix
 	}
 	if area.Masked() != area || !within(area, s.Prefix) {
-		return netmap.Refuse(netmap.Outside, "the ip-range %s is not inside subnet %s", area, s.Prefix)
+		return netmap.Refuse(netmap.Outside, "the ip-range %s is not inside subnet %s; choose an --ip-range inside it", area, s.Prefix)
 	}
 	if g.Count < 0 || g.Count > maxGrant {
 		return netmap.Refuse(netmap.BadInput, "%d blocks at once; want 1 to %d", g.Count, maxGrant)

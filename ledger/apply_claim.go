@@ -15,24 +15,24 @@ func (t *step) claim(c *Claim) *netmap.Refusal {
 	old, taken := t.claims[c.Addr]
 	switch {
 	case !c.Addr.IsValid() || !s.Prefix.Contains(c.Addr):
-		return netmap.Refuse(netmap.Outside, "%s is not inside %s", c.Addr, t.subnetName(s.Prefix))
+		return netmap.Refuse(netmap.Outside, "%s is not inside %s; choose an --ip inside it", c.Addr, t.subnetName(s.Prefix))
 	case edge(c.Addr, s.Prefix):
 		return netmap.Refuse(netmap.BadInput, "%s is the network or broadcast address of subnet %s", c.Addr, s.Prefix)
 	case s.reserves(c.Addr):
-		return netmap.Refuse(netmap.Held, "%s is reserved in %s (gateway or --aux-address)", c.Addr, t.subnetName(s.Prefix))
+		return netmap.Refuse(netmap.Held, "%s is reserved in %s (gateway or --aux-address); choose another --ip", c.Addr, t.subnetName(s.Prefix))
 	case taken && old.Owner == t.cmd.Host:
 		t.reply.Claim = new(old)
 		return nil
 	case taken:
 		t.reply.Host = t.entry(old.Owner)
-		return netmap.Refuse(netmap.Held, "%s in %s is held by %s", c.Addr, t.subnetName(s.Prefix), t.hostName(old.Owner))
+		return netmap.Refuse(netmap.Held, "%s in %s is held by %s; choose another --ip, or stop what uses it there (weft status)", c.Addr, t.subnetName(s.Prefix), t.hostName(old.Owner))
 	}
 	if refusal := t.complete(); refusal != nil {
 		return refusal
 	}
 	if b, ok := s.blockAt(c.Addr); ok && b.Owner != t.cmd.Host {
 		t.reply.Host, t.reply.Block = t.entry(b.Owner), new(b)
-		return netmap.Refuse(netmap.Held, "%s in %s lies in block %s of %s, which alone can cede it", c.Addr, t.subnetName(s.Prefix), b.Prefix, t.hostName(b.Owner))
+		return netmap.Refuse(netmap.Held, "%s in %s lies in block %s of %s, which alone can cede it; start that host, or choose another --ip", c.Addr, t.subnetName(s.Prefix), b.Prefix, t.hostName(b.Owner))
 	}
 	t.give(netmap.Claim{Addr: c.Addr, Subnet: s.Prefix, Owner: t.cmd.Host, Epoch: t.index})
 	return nil
@@ -61,7 +61,7 @@ func (t *step) cede(c *Cede) *netmap.Refusal {
 			return t.cedeIn(t.subnets[p], c)
 		}
 	}
-	return netmap.Refuse(netmap.Outside, "%s is in no subnet of this cluster", c.Addr)
+	return netmap.Refuse(netmap.Outside, "%s is in no subnet of this cluster; choose an --ip inside the network's --subnet", c.Addr)
 }
 
 func (t *step) cedeIn(s *subnet, c *Cede) *netmap.Refusal {
@@ -73,11 +73,11 @@ func (t *step) cedeIn(s *subnet, c *Cede) *netmap.Refusal {
 		t.reply.Claim = new(old)
 		return nil
 	case taken && old.Owner != t.cmd.Host:
-		return netmap.Refuse(netmap.Held, "%s was ceded to %s already", c.Addr, t.hostName(old.Owner))
+		return netmap.Refuse(netmap.Held, "%s was ceded to %s already; choose another --ip", c.Addr, t.hostName(old.Owner))
 	case !taken && (!owned || b.Owner != t.cmd.Host):
-		return netmap.Refuse(netmap.Held, "%s is not %s's to cede", c.Addr, t.hostName(t.cmd.Host))
+		return netmap.Refuse(netmap.Held, "%s is not %s's to cede; try again, its owner may have changed", c.Addr, t.hostName(t.cmd.Host))
 	case edge(c.Addr, s.Prefix) || s.reserves(c.Addr):
-		return netmap.Refuse(netmap.Held, "%s is reserved in %s", c.Addr, t.subnetName(s.Prefix))
+		return netmap.Refuse(netmap.Held, "%s is reserved in %s; choose another --ip", c.Addr, t.subnetName(s.Prefix))
 	case !uses:
 		return netmap.Refuse(netmap.Unknown, "%s does not use %s, so no address of it can be ceded to it", t.hostName(c.To), t.subnetName(s.Prefix))
 	}

@@ -76,7 +76,7 @@ func (t *step) found(f *Found) *netmap.Refusal {
 	case !t.cluster.IsZero() && t.cluster == f.Cluster:
 		return nil // a repetition
 	case !t.cluster.IsZero():
-		return netmap.Refuse(netmap.Foreign, "cluster %s exists here already, cluster %s cannot be founded", t.cluster, f.Cluster)
+		return netmap.Refuse(netmap.Foreign, "cluster %s exists here already, cluster %s cannot be founded; join the one that is there (WEFT_JOIN)", t.cluster, f.Cluster)
 	case f.Cluster.IsZero():
 		return netmap.Refuse(netmap.BadInput, "a cluster cannot be founded without an id")
 	}
@@ -102,7 +102,7 @@ func checkRange(r netip.Prefix, others []netip.Prefix) *netmap.Refusal {
 		return refusal
 	}
 	if o, ok := overlapping(r, others); ok {
-		return netmap.Refuse(netmap.Overlaps, "range %s overlaps range %s", r, o)
+		return netmap.Refuse(netmap.Overlaps, "range %s overlaps range %s, which is there already (weft range ls); choose one beside it", r, o)
 	}
 	return nil
 }

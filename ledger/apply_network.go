@@ -130,7 +130,7 @@ func mtuText(mtu int) string {
 func (t *step) nameFree(id netmap.NetworkID, name string) *netmap.Refusal {
 	if n := t.named(name); n != nil && n.ID != id {
 		t.reply.Network = new(n.Network)
-		return netmap.Refuse(netmap.Conflict, "the name %s belongs to the network with subnets %s already", name, list(n.Subnets))
+		return netmap.Refuse(netmap.Conflict, "the name %s belongs to the network with subnets %s already; choose another name, or the same --subnet", name, list(n.Subnets))
 	}
 	return nil
 }
@@ -191,7 +191,7 @@ func (t *step) pickVNI(want netmap.VNI) (netmap.VNI, *netmap.Refusal) {
 		}
 		vni++
 	}
-	return 0, netmap.Refuse(netmap.Exhausted, "all VNIs are in use")
+	return 0, netmap.Refuse(netmap.Exhausted, "all VNIs are in use; remove unused networks (docker network rm)")
 }
 
 // join makes the asking host a member. A retired network that gets a new member
@@ -229,7 +229,7 @@ func (t *step) nameNetwork(c *NameNetwork) *netmap.Refusal {
 		return nil
 	case n.Name != "":
 		t.reply.Network = new(n.Network)
-		return netmap.Refuse(netmap.Conflict, "the network with subnets %s is called %s already, not %s", list(n.Subnets), n.Name, c.Name)
+		return netmap.Refuse(netmap.Conflict, "the network with subnets %s is called %s already, not %s; use that name, or another --subnet", list(n.Subnets), n.Name, c.Name)
 	}
 	if refusal := CheckName("network name", c.Name); refusal != nil {
 		return refusal

@@ -27,7 +27,7 @@ func (t *step) ensureSubnet(e *EnsureSubnet) *netmap.Refusal {
 		}
 		s = made
 		if e.Range.IsValid() && !within(e.Range, p) {
-			return netmap.Refuse(netmap.Outside, "the ip-range %s is not inside subnet %s", e.Range, p)
+			return netmap.Refuse(netmap.Outside, "the ip-range %s is not inside subnet %s; choose an --ip-range inside it", e.Range, p)
 		}
 		s.Range = e.Range
 		t.subnets[p] = s
@@ -81,7 +81,7 @@ func (t *step) makeSubnet(p netip.Prefix, bits int) (*subnet, *netmap.Refusal) {
 	}
 	for _, other := range sortedPrefixes(t.subnets) {
 		if other.Overlaps(p) {
-			return nil, netmap.Refuse(netmap.Overlaps, "subnet %s overlaps %s, used by %s", p, t.subnetName(other), t.names(t.subnets[other].holders))
+			return nil, netmap.Refuse(netmap.Overlaps, "subnet %s overlaps %s, used by %s; choose another --subnet", p, t.subnetName(other), t.names(t.subnets[other].holders))
 		}
 	}
 	if bits == 0 {
@@ -204,7 +204,7 @@ func (t *step) reserve(r *Reserve) *netmap.Refusal {
 	case ok && old == r.Addr:
 		return nil
 	case ok:
-		return netmap.Refuse(netmap.Conflict, "%s reserves %s as %q, not %s", t.subnetName(s.Prefix), old, r.Name, r.Addr)
+		return netmap.Refuse(netmap.Conflict, "%s reserves %s as %q, not %s; use the same --aux-address on all hosts", t.subnetName(s.Prefix), old, r.Name, r.Addr)
 	}
 	if refusal := t.reservable(s, r.Addr); refusal != nil {
 		return refusal
@@ -240,7 +240,7 @@ func (t *step) reserveGateway(s *subnet, addr netip.Addr) *netmap.Refusal {
 		}
 		first, ok := t.firstUsable(s)
 		if !ok {
-			return netmap.Refuse(netmap.Exhausted, "%s has no free address for a gateway", t.subnetName(s.Prefix))
+			return netmap.Refuse(netmap.Exhausted, "%s has no free address for a gateway; give one (--gateway), or use a larger subnet", t.subnetName(s.Prefix))
 		}
 		addr = first
 	}
@@ -285,15 +285,15 @@ func (s *subnet) reserves(a netip.Addr) bool {
 func (t *step) reservable(s *subnet, a netip.Addr) *netmap.Refusal {
 	switch {
 	case !a.IsValid() || !s.Prefix.Contains(a):
-		return netmap.Refuse(netmap.Outside, "%s is not inside subnet %s", a, s.Prefix)
+		return netmap.Refuse(netmap.Outside, "%s is not inside subnet %s; choose an address inside it", a, s.Prefix)
 	case edge(a, s.Prefix):
 		return netmap.Refuse(netmap.BadInput, "%s is the network or broadcast address of subnet %s", a, s.Prefix)
 	}
 	if c, ok := t.claims[a]; ok {
-		return netmap.Refuse(netmap.Held, "%s is held by %s", a, t.hostName(c.Owner))
+		return netmap.Refuse(netmap.Held, "%s is held by %s; choose another address, or stop what uses it there", a, t.hostName(c.Owner))
 	}
 	if b, ok := s.blockAt(a); ok && b.Owner != t.cmd.Host {
-		return netmap.Refuse(netmap.Held, "%s lies in block %s of %s, which may have handed it out", a, b.Prefix, t.hostName(b.Owner))
+		return netmap.Refuse(netmap.Held, "%s lies in block %s of %s, which may have handed it out; choose another address", a, b.Prefix, t.hostName(b.Owner))
 	}
 	return nil
 }

@@ -116,7 +116,7 @@ func (f *Founding) handle(change func(acceptor, foundingAsk) (acceptor, bool)) f
 
 func (f *Founding) answer(ctx context.Context, q foundingAsk, change func(acceptor, foundingAsk) (acceptor, bool)) (acceptor, error) {
 	if c := f.cfg.Cluster(); !c.IsZero() {
-		return acceptor{}, netmap.Refuse(netmap.Foreign, "%s is in cluster %s already", f.cfg.Name, c)
+		return acceptor{}, netmap.Refuse(netmap.Foreign, "%s is in cluster %s already; join that", f.cfg.Name, c)
 	}
 	if q.To != f.cfg.Self {
 		return acceptor{}, netmap.Refuse(netmap.Unknown, "host %s is not here any more, %s is", q.To.Short(), f.cfg.Name)
@@ -207,7 +207,7 @@ func (f *Founding) awaitTurn(t tally, seen []elector) error {
 	}
 	rank := slices.IndexFunc(seen, func(h elector) bool { return h.ID == f.cfg.Self })
 	if time.Since(f.since) < time.Duration(rank)*foundingTurn {
-		return netmap.Refuse(netmap.NoQuorum, "all %d expected hosts are here (%s); %s founds the cluster", t.expect, electorNames(seen), seen[0].Name)
+		return netmap.Refuse(netmap.NoQuorum, "all %d expected hosts are here (%s); waiting for %s to found the cluster", t.expect, electorNames(seen), seen[0].Name)
 	}
 	return nil
 }

@@ -227,7 +227,7 @@ func (c *inquiry) contradicted(off, voters []netmap.HostID) *netmap.Refusal {
 			return netmap.Refuse(netmap.BadInput, "%s does not keep the ledger, so it is in nobody's way here; remove it afterwards (weft host rm HOST --is-off)", c.list([]netmap.HostID{id}))
 		}
 		if _, answers := c.answers[id]; answers {
-			return netmap.Refuse(netmap.Conflict, "%s is not off: it answers", c.list([]netmap.HostID{id}))
+			return netmap.Refuse(netmap.Conflict, "%s is not off: it answers; look at weft status there", c.list([]netmap.HostID{id}))
 		}
 		for _, by := range sortedKeys(c.answers) {
 			if slices.Contains(c.answers[by].Sees, id) {

@@ -13,7 +13,7 @@ import (
 // noQuorum names the other keepers and what is wrong with each.
 func (l *Ledger) noQuorum(failures map[netmap.HostID]string) *netmap.Refusal {
 	keepers := map[netmap.HostID]bool{}
-	for _, p := range l.Status().Keepers {
+	for _, p := range l.picture().Keepers {
 		if p.Voter {
 			keepers[p.ID] = true
 		}
@@ -21,7 +21,7 @@ func (l *Ledger) noQuorum(failures map[netmap.HostID]string) *netmap.Refusal {
 	names := map[netmap.HostID]Member{l.cfg.Self: {Name: l.cfg.Name, Addr: l.cfg.Addr}}
 	for _, m := range l.cfg.Members() {
 		names[m.ID] = m
-		if m.Keeper && len(l.Status().Keepers) == 0 {
+		if m.Keeper && len(l.picture().Keepers) == 0 {
 			keepers[m.ID] = true
 		}
 	}
@@ -41,7 +41,33 @@ func (l *Ledger) noQuorum(failures map[netmap.HostID]string) *netmap.Refusal {
 		return netmap.Refuse(netmap.NoQuorum, "nothing can be decided now: this host is the only keeper of the ledger and does not lead yet; try again")
 	}
 	need := len(keepers)/2 + 1
-	return netmap.Refuse(netmap.NoQuorum, "nothing can be decided now: %d of the %d keepers of the ledger%s must reach each other: %s; start those hosts or repair the network between them", need, len(keepers), self, strings.Join(others, ", "))
+	return netmap.Refuse(netmap.NoQuorum, "nothing can be decided now: %d of the %d keepers of the ledger%s must reach each other: %s; start those hosts or repair the network between them; if a majority is gone for good, see weft ledger recover", need, len(keepers), self, strings.Join(others, ", "))
+}
+
+// trouble is a sentence if the keepers that are seen are no majority: then only what
+// is decided already goes on. Empty if they are, or if none is known.
+func (l *Ledger) trouble(s Status) string {
+	names := map[netmap.HostID]Member{l.cfg.Self: {Name: l.cfg.Name, Addr: l.cfg.Addr, Alive: true}}
+	for _, m := range l.cfg.Members() {
+		if m.ID != l.cfg.Self {
+			names[m.ID] = m
+		}
+	}
+	voters := 0
+	var missing []string
+	for _, p := range s.Keepers {
+		if !p.Voter {
+			continue
+		}
+		voters++
+		if !names[p.ID].Alive {
+			missing = append(missing, label(p.ID, names))
+		}
+	}
+	if voters == 0 || 2*(voters-len(missing)) > voters {
+		return ""
+	}
+	return fmt.Sprintf("nothing new can be decided: of the %d keepers of the ledger these are not seen: %s; start those hosts or repair the network between them; if they are gone for good, see weft ledger recover. Containers run on, and addresses of this host's own blocks are given out as before", voters, strings.Join(missing, ", "))
 }
 
 func asked(failures map[netmap.HostID]string, names map[netmap.HostID]Member) string {

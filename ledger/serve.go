@@ -144,7 +144,7 @@ func (l *Ledger) handleJoin(_ context.Context, from netip.AddrPort, body []byte)
 	case i.Host != l.cfg.Self:
 		return nil, netmap.Refuse(netmap.Unknown, "this is host %s, not %s", l.cfg.Self.Short(), i.Host.Short())
 	case known.IsZero():
-		return nil, netmap.Refuse(netmap.Foreign, "this host is in no cluster yet")
+		return nil, netmap.Refuse(netmap.Foreign, "this host is in no cluster yet; wait until it has joined")
 	case known != i.Cluster:
 		return nil, netmap.Refuse(netmap.Foreign, "this host belongs to cluster %s, not to %s", known, i.Cluster)
 	}
@@ -174,10 +174,10 @@ func (l *Ledger) handleDismiss(ctx context.Context, _ netip.AddrPort, body []byt
 	case k == nil:
 		return nil, nil
 	case i.Cluster != k.cluster || k.leads() || max(i.Generation, 1) != k.generation:
-		return nil, netmap.Refuse(netmap.Conflict, "this host keeps the ledger of cluster %s", k.cluster)
+		return nil, netmap.Refuse(netmap.Conflict, "this host keeps the ledger of cluster %s and goes on; look at weft status on both hosts", k.cluster)
 	}
 	if slices.Contains(i.Keepers, k.self) {
-		return nil, netmap.Refuse(netmap.Conflict, "host %s is among the keepers named", k.self.Short())
+		return nil, netmap.Refuse(netmap.Conflict, "host %s is among the keepers named, so it goes on; try again", k.self.Short())
 	}
 	leader := l.addrOf(i.Leader)
 	if !leader.IsValid() {

@@ -29,6 +29,14 @@ type Status struct {
 
 // Status is a picture of this moment.
 func (l *Ledger) Status() Status {
+	s := l.picture()
+	if s.Problem == "" {
+		s.Problem = l.trouble(s)
+	}
+	return s
+}
+
+func (l *Ledger) picture() Status {
 	l.mu.Lock()
 	s := Status{Cluster: l.cluster, Role: "none", Leader: l.leader.ID}
 	if l.ailment != nil {

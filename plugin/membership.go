@@ -172,7 +172,18 @@ func (a *Agent) mayHandOut(ctx context.Context) error {
 	if a.leaving.now.Load() && !a.hasLeft() {
 		return netmap.Refuse(netmap.Held, "host %s is leaving the cluster (weft host leave) and hands out nothing new", a.fact.Name)
 	}
-	return a.lease.allowed(ctx)
+	return a.nameKeepers(a.lease.allowed(ctx))
+}
+
+// nameKeepers adds to what no keeper could answer which of them are missing.
+func (a *Agent) nameKeepers(err error) error {
+	if !errors.Is(err, &netmap.Refusal{Kind: netmap.NoQuorum}) {
+		return err
+	}
+	if trouble := a.ledger.Status().Problem; trouble != "" {
+		return netmap.Refuse(netmap.NoQuorum, "%v; %s", err, trouble)
+	}
+	return err
 }
 
 func (a *Agent) heedFacts() {

@@ -1,0 +1,55 @@
+package plugin_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/dockerapi"
+)
+
+// TestALostMajorityIsSaidEverywhere: in the status of keepers and of others, and in
+// every refusal that comes of it, with the names of the missing keepers; what is held
+// goes on, and when they are back the problem is over.
+func TestALostMajorityIsSaidEverywhere(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		up(c, 4, unreplicated)
+		keep, rest := c.keepers(3)
+		left := []*host{keep[0], rest[0]}
+		ids := map[*host]string{}
+		for _, h := range left {
+			ids[h] = h.network("web", "10.40.0.0/24")
+			h.run("before", ids[h], "")
+		}
+		missing := []string{keep[1].set.Name, keep[2].set.Name}
+		off(keep[0], keep[1], keep[2])
+		for _, h := range left {
+			h.problem(time.Minute, append(missing, "3 keepers", "not seen", "weft ledger recover")...)
+			h.run("from its own block", ids[h], "")
+			for what, ask := range map[string]func() error{
+				"a network": func() error {
+					_, err := h.docker.CreateNetwork(t.Context(), named("new", "10.50.0.0/24"))
+					return err
+				},
+				"a network of any subnet": func() error {
+					_, err := h.docker.CreateNetwork(t.Context(), dockerapi.ReplicaSpec{Name: "any", Driver: named("", "10.0.0.0/24").Driver, Pools: []dockerapi.Pool{{}}})
+					return err
+				},
+				"an address of another's block": func() error {
+					_, err := h.docker.Run(t.Context(), "static", ids[h], addr("10.40.0.250"))
+					return err
+				},
+			} {
+				begin := time.Now()
+				err := ask()
+				fails(t, begin, err, missing...)
+				if t.Failed() {
+					t.Fatalf("%s on %s: %v", what, h.set.Name, err)
+				}
+			}
+		}
+		keep[1].start()
+		for _, h := range left {
+			h.until("the problem is over", time.Minute, func() bool { return len(h.Report().Problems) == 0 })
+		}
+	})
+}
