@@ -43,7 +43,7 @@ With --force containers that run lose the network, and others get their addresse
 }
 
 func ledgerCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "ledger", Short: "look into the record of decisions, and repair it"}
+	cmd := group("ledger", "look into the record of decisions, and repair it")
 	cmd.AddCommand(ledgerLogCommand(), ledgerRecoverCommand())
 	return cmd
 }

@@ -143,8 +143,17 @@ func statusCommand() *cobra.Command {
 	return cmd
 }
 
+// group is a command that only has others. By itself cobra shows its help and succeeds
+// also when the other one does not exist: a script would take that for done.
+func group(use, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+}
+
 func hostCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "host", Short: "manage the hosts of the cluster"}
+	cmd := group("host", "manage the hosts of the cluster")
 	cmd.AddCommand(hostRemoveCommand(), hostLeaveCommand(), hostNewIdentityCommand())
 	return cmd
 }
@@ -233,7 +242,7 @@ func rangeCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd := &cobra.Command{Use: "range", Short: "manage the ranges that networks without --subnet come from"}
+	cmd := group("range", "manage the ranges that networks without --subnet come from")
 	cmd.PersistentFlags().StringVar(&socket, "socket", status.SocketPath, "the agent's own socket")
 	cmd.AddCommand(add, rangeListCommand(&socket))
 	return cmd

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Source is where settings come from.
@@ -47,6 +49,9 @@ func (s Setting) load(out *Settings, env map[string]string, src Source) error {
 	shown := value
 	if s.Secret {
 		shown = "(hidden)"
+	}
+	if strings.ContainsFunc(shown, unicode.IsControl) { // the log is read line by line
+		shown = strconv.Quote(shown)
 	}
 	if err := s.parse(out, value); err != nil {
 		return fmt.Errorf("%s=%s: %s", said, shown, s.explain(err))

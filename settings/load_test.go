@@ -117,6 +117,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"WEFT_STATE=/a/../b", "want an absolute path"},
 		{"WEFT_ROOT=host", "WEFT_ROOT=host: want empty or an absolute path"},
 		{"WEFT_NAME=web/1", "WEFT_NAME=web/1: want 1-64 letters"},
+		{"WEFT_NAME=two\nlines", `WEFT_NAME="two\nlines": want 1-64 letters`},
 		{"WEFT_LOG_LEVEL=INFO", "WEFT_LOG_LEVEL=INFO: want debug, info, warn or error"},
 		{"WEFT_LOG_FORMAT=xml", "WEFT_LOG_FORMAT=xml: want text or json"},
 

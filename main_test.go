@@ -1,0 +1,59 @@
+package main
+
+import (
+	"bytes"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// weft runs a command line and answers what it printed.
+func weft(t *testing.T, line string) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	cmd := root()
+	cmd.SetOut(&out)
+	cmd.SetErr(&out)
+	cmd.SetArgs(strings.Fields(line))
+	err := cmd.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+func TestCommandLinesThatMakeNoSense(t *testing.T) {
+	nobody := filepath.Join(t.TempDir(), "agent.sock")
+	for line, want := range map[string]string{
+		"version":                          `unknown command "version"`,
+		"host remove web-1":                `unknown command "remove" for "weft host"`,
+		"host rm":                          "accepts 1 arg(s), received 0",
+		"range ad 10.48.0.0/12":            `unknown command "ad" for "weft range"`,
+		"range add 10.48/12":               "is no prefix, want one such as",
+		"ledger logs":                      `unknown command "logs" for "weft ledger"`,
+		"status now":                       `unknown command "now"`,
+		"status --xml":                     "unknown flag: --xml",
+		"cleanup everything":               `unknown command "everything"`,
+		"agent --prot 1":                   "unknown flag: --prot",
+		"agent --port none":                "--port=none: want a port number",
+		"status --socket " + nobody:        "no agent answers at " + nobody,
+		"host rm web-1 --socket " + nobody: "no agent answers at " + nobody,
+	} {
+		if out, err := weft(t, line); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("weft %s: %v, want %q\n%s", line, err, want, out)
+		}
+	}
+}
+
+func TestEveryCommandExplainsItself(t *testing.T) {
+	var visit func(cmd *cobra.Command)
+	visit = func(cmd *cobra.Command) {
+		line := strings.TrimPrefix(cmd.CommandPath(), "weft") + " --help"
+		if out, err := weft(t, line); err != nil || cmd.Short == "" || !strings.Contains(out, "Usage:") {
+			t.Errorf("weft%s: %v\n%s", line, err, out)
+		}
+		for _, sub := range cmd.Commands() {
+			visit(sub)
+		}
+	}
+	visit(root())
+}
