@@ -247,12 +247,30 @@ func TestAnAddressIsTakenBackOnlyFromWhoNeverCame(t *testing.T) {
 	})
 }
 
+// TestAPoolWithoutANetworkGivesNothing: Docker lends a pool to a network of any driver,
+// and after a lost disk it asks for addresses of a network that nobody else knows.
+func TestAPoolWithoutANetworkGivesNothing(t *testing.T) {
+	r := start(t, ipamtest.NewLedger(), "host-a")
+	id := r.pool("10.40.0.0/24", "")
+	if _, err := r.gateway(id, ""); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.ask(docker, id, "")
+	r.refuses(netmap.Unknown, err, "10.40.0.0/24", "--ipam-driver", "state directory was lost")
+	r.network("10.40.0.0/24", "")
+	r.get(id, "")
+}
+
 func TestALostDiskIsNoLostNetwork(t *testing.T) {
 	l := ipamtest.NewLedger()
 	r := start(t, l, "host-a")
 	id := r.network("10.40.0.0/24", "")
 	one := r.get(id, "")
 	fresh := boot(t, &rig{t: t, host: l.Host("host-b"), disk: ipamtest.NewDisk()}) // a new identity
+	fresh.get(id, "10.40.0.99")                                                    // of a container that outlived dockerd
+	if again := fresh.network("10.40.0.0/24", ""); again != id {
+		t.Errorf("the pool is %s, was %s", again, id)
+	}
 	if two := fresh.get(id, ""); two == one {
 		t.Errorf("%s twice", two)
 	}

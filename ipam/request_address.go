@@ -41,6 +41,9 @@ func (i *IPAM) RequestAddress(ctx context.Context, req AddressRequest) (AddressR
 			return answer(want, id.Subnet, err)
 		}
 	default:
+		if err := i.inNetwork(p); err != nil {
+			return AddressResponse{}, err
+		}
 		if use.Name == "" {
 			use.Name = i.returning(p, id.within())
 		}
@@ -50,6 +53,18 @@ func (i *IPAM) RequestAddress(ctx context.Context, req AddressRequest) (AddressR
 		return AddressResponse{}, err
 	}
 	return answer(held.Of(), id.Subnet, nil)
+}
+
+// inNetwork refuses a container's address of a pool that became no network of Weft's:
+// Docker lends a pool to a network of any driver, and no endpoint would tell that the
+// address is in use.
+func (i *IPAM) inNetwork(p *pool) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if len(p.networks) > 0 {
+		return nil
+	}
+	return netmap.Refuse(netmap.Unknown, "ipam: no network of Weft's on this host has subnet %s: a network needs both -d and --ipam-driver with Weft's name; if it had both, this host's state directory was lost: remove the network and create it again", p.prefix)
 }
 
 // answer is an address in Docker's words. One of a container comes from a receipt;
