@@ -111,6 +111,7 @@ var (
 		// The bubble of these is begun by a helper in another file of the package.
 		"ledger/keepers_sim_test.go": "virtual time",
 		"ledger/sim_test.go":         "virtual time",
+		"ipam/churn_test.go":         "virtual time",
 		"plugin/decide_test.go":      "virtual time",
 		"plugin/founding_test.go":    "virtual time",
 		"plugin/history_test.go":     "virtual time",

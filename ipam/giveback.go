@@ -163,6 +163,9 @@ func (i *IPAM) tidy(ctx context.Context, p *pool) {
 	}
 	i.mu.Lock()
 	heard := len(p.returns)+len(p.unclaims) == 0
+	if p.flight == nil {
+		p.settleForsook()
+	}
 	for what, g := range p.given {
 		if time.Since(g.at) > answersWithin && !p.pending(what) {
 			delete(p.given, what)

@@ -67,11 +67,6 @@ func (i *IPAM) fly(p *pool, f *flight) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for a := range p.forsook {
-		if !p.Busy(a) { // the ledger has answered: what is asked for from now on is decided after it
-			delete(p.forsook, a)
-		}
-	}
 	p.flight, p.unsure = nil, !sure
 	p.backoff = min(max(2*p.backoff, minBackoff), maxBackoff)
 	if err == nil {
@@ -92,6 +87,9 @@ func (i *IPAM) mayAsk(f *flight) bool {
 
 // takeBlock asks for a block and adopts it. Sure: what the ledger decided is known.
 func (i *IPAM) takeBlock(ctx context.Context, p *pool, f *flight) (sure bool, err error) {
+	i.mu.Lock()
+	p.settleForsook()
+	i.mu.Unlock()
 	blocks, claims, err := i.askBlock(ctx, p, f.within)
 	if err != nil {
 		return isRefusal(err), err
@@ -168,6 +166,16 @@ func (i *IPAM) adopt(p *pool, blocks []netmap.Block, claims []netmap.Claim) erro
 		p.Forsake(c.Addr, c.Owner)
 	}
 	return nil
+}
+
+// settleForsook forgets what was ceded and of which the ledger has answered: what is
+// asked for from now on is decided after that. The caller holds mu.
+func (p *pool) settleForsook() {
+	for a := range p.forsook {
+		if !p.Busy(a) {
+			delete(p.forsook, a)
+		}
+	}
 }
 
 // cededClaims is what was ceded and is not claimed here again, sorted.
