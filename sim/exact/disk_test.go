@@ -170,9 +170,10 @@ func (r *rom) Identity() store.Identity { return r.d.copy().identity }
 // Cluster implements plugin.Store.
 func (r *rom) Cluster() netmap.ClusterID { return r.d.cluster }
 
-// SetCluster implements plugin.Store.
+// Problem implements plugin.Store.
 func (r *rom) Problem() string { return "" }
 
+// SetCluster implements plugin.Store.
 func (r *rom) SetCluster(id netmap.ClusterID) error {
 	if r.d.cluster == id {
 		return nil

@@ -18,7 +18,7 @@ import (
 // networks are created with these words on all hosts. The first is short of
 // addresses.
 var networks = []dockerapi.ReplicaSpec{
-	{Name: "web", Driver: plugintest.Driver, Pools: []dockerapi.Pool{{Subnet: netip.MustParsePrefix("10.40.0.0/26")}}},
+	{Name: "web", Driver: plugintest.Driver, Pools: []dockerapi.Pool{{Subnet: netip.MustParsePrefix("10.40.0.0/27")}}},
 	{Name: "dual", Driver: plugintest.Driver, Pools: []dockerapi.Pool{{Subnet: netip.MustParsePrefix("10.41.0.0/25")}, {Subnet: netip.MustParsePrefix("fd41::/64")}}},
 	{Name: "any", Driver: plugintest.Driver},
 }
@@ -145,7 +145,7 @@ func (m *machine) runAny() func(context.Context) error {
 // hosts at once: it is one of a few.
 func (m *machine) runAt() func(context.Context) error {
 	if m.w.chance(50) {
-		return m.run("web", netip.AddrFrom4([4]byte{10, 40, 0, byte(2 + 5*m.w.dice.IntN(12))}))
+		return m.run("web", netip.AddrFrom4([4]byte{10, 40, 0, byte(2 + 3*m.w.dice.IntN(11))}))
 	}
 	return m.run("dual", netip.AddrFrom4([4]byte{10, 41, 0, byte(2 + 13*m.w.dice.IntN(9))}))
 }

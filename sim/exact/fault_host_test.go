@@ -180,6 +180,6 @@ func (w *world) offForDays(m *machine) bool {
 	}
 	m.powerOff()
 	w.pass(w.between(90*time.Hour, 110*time.Hour))
-	w.after(w.between(20*time.Second, 50*time.Second), m.powerOn)
+	w.after(w.between(50*time.Second, 90*time.Second), m.powerOn)
 	return true
 }

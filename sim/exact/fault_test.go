@@ -59,7 +59,7 @@ var faults = []fault{
 	{"old disk", 3, (*world).oldDisk},
 	{"clone", 1, (*world).clone},
 	{"new host", 2, (*world).join},
-	{"host off for days", 1, (*world).offForDays},
+	{"host off for days", 3, (*world).offForDays},
 }
 
 // suffer comes again and again until all is healed.

@@ -121,7 +121,10 @@ func TestExactNoticesBrokenRules(t *testing.T) {
 	only := regexp.MustCompile(os.Getenv("WEFT_MUTATION"))
 	for _, m := range mutations {
 		if only.MatchString(m.rule) {
-			t.Run(m.rule, func(t *testing.T) { m.mustBeNoticed(t, root) })
+			t.Run(m.rule, func(t *testing.T) {
+				t.Parallel() // in processes of their own
+				m.mustBeNoticed(t, root)
+			})
 		}
 	}
 }
@@ -166,15 +169,18 @@ func (m mutation) build(t *testing.T, root string) string {
 	return binary
 }
 
-// TestExactUntilItFails is what the mutants run.
+// TestExactUntilItFails is what the mutants run: chance and scenes in turn.
 func TestExactUntilItFails(t *testing.T) {
 	var most uint64
 	if _, err := fmt.Sscan(os.Getenv("WEFT_UNTIL"), &most); err != nil {
 		t.Skip("for TestExactNoticesBrokenRules")
 	}
 	for seed := uint64(1); seed <= most; seed++ {
-		if w := simulate(t, seed, false); len(w.fault) > 0 {
-			t.Fatalf("after %d seeds: %s", seed, strings.ReplaceAll(w.fault[0], "\n", " "))
+		s := scenes[seed%uint64(len(scenes))]
+		for what, w := range map[string]*world{"": simulate(t, seed, false), s.name + ": ": s.stagedBy(t, seed)} {
+			if len(w.fault) > 0 {
+				t.Fatalf("after %d seeds: %s%s", seed, what, strings.ReplaceAll(w.fault[0], "\n", " "))
+			}
 		}
 	}
 }

@@ -121,6 +121,15 @@ func (w *world) beside(a, b *machine, doA, doB func(context.Context) error) {
 	b.act(action{name: "beside", do: func(*machine) func(context.Context) error { return doB }})
 }
 
+// stagedBy plays a scene and has everything heal.
+func (s scene) stagedBy(t *testing.T, seed uint64) *world {
+	t.Helper()
+	return inBubble(t, seed, false, func(w *world) {
+		s.play(w, w.stage(s.n))
+		w.recover()
+	})
+}
+
 // TestScenes plays every scene under some seeds.
 func TestScenes(t *testing.T) {
 	seeds := uint64(4)
@@ -130,10 +139,7 @@ func TestScenes(t *testing.T) {
 	for _, s := range scenes {
 		t.Run(s.name, func(t *testing.T) {
 			for seed := uint64(1); seed <= seeds; seed++ {
-				w := inBubble(t, seed, false, func(w *world) {
-					s.play(w, w.stage(s.n))
-					w.recover()
-				})
+				w := s.stagedBy(t, seed)
 				if len(w.fault) > 0 {
 					t.Fatalf("seed %d: %s", seed, strings.Join(w.fault, "\n"))
 				}
