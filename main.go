@@ -272,8 +272,8 @@ func cleanupCommand() *cobra.Command {
 		Short: "remove everything of Weft from this host's kernel and disk",
 		Long: `Removes the overlay namespace with all bridges and VXLAN devices, every interface
 of Weft, the agent's sockets, and the state directory with this host's identity,
-allocations and its part of the ledger. It refuses while the agent runs or while
-Docker still has networks of Weft's. A cluster that loses a host this way still counts it; the
+allocations and its part of the ledger. It refuses while the agent runs, while
+Docker still has networks of Weft's, and if a newer release wrote the directory. A cluster that loses a host this way still counts it; the
 other hosts keep working.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

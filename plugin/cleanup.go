@@ -82,6 +82,12 @@ func (c Cleanup) check(ctx context.Context) error {
 	if _, err := status.Fetch(ctx, c.Socket); err == nil {
 		return errors.New("the agent runs on this host: first remove Weft's networks (docker network rm), then docker plugin disable weftnet/weft:latest")
 	}
+	switch err := store.Peek(c.State); {
+	case errors.Is(err, store.ErrInUse): // of an agent that does not answer yet
+		return err
+	case errors.Is(err, store.ErrNewerFormat): // this release does not know all that is to go
+		return fmt.Errorf("%w, and use its weft cleanup; or remove the directory yourself first", err)
+	}
 	// Docker does not list the driver of a plugin that is disabled or removed, but
 	// its networks are there.
 	const socket = "/var/run/docker.sock"
