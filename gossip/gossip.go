@@ -130,11 +130,18 @@ func (g *Gossip) changeIdentity(change func(*meta)) {
 // updateWait is how long memberlist may take to get word of a new identity out.
 const updateWait = 5 * time.Second
 
-// tellIdentity has memberlist repeat what changed about this host.
+// tellIdentity has memberlist repeat what changed about this host. Close does not wait
+// for that: memberlist waits until it was repeated often enough.
 func (g *Gossip) tellIdentity() {
 	for g.wait(g.renew) {
-		if err := g.list.UpdateNode(updateWait); err != nil {
-			g.cfg.Log.Debug("gossip: nobody heard of the new identity yet", "err", err)
+		told := make(chan error, 1)
+		go func() { told <- g.list.UpdateNode(updateWait) }()
+		select {
+		case err := <-told:
+			if err != nil {
+				g.cfg.Log.Debug("gossip: nobody heard of the new identity yet", "err", err)
+			}
+		case <-g.ctx.Done():
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -107,6 +106,7 @@ type Agent struct {
 	told     bool            // the first announcement of this start was made
 	datapath datapathHealth
 	problems map[string]string            // by topic
+	clones   map[netmap.HostID]time.Time  // identities that two agents used, and when that was seen last
 	names    map[netmap.EndpointID]string // containers of this host's endpoints
 	replica  netmap.Network               // of which replication is making a copy; zero: none
 }
@@ -115,7 +115,7 @@ type Agent struct {
 // here is told at once, because nothing would work without it.
 func Open(cfg Config) (a *Agent, err error) {
 	cfg.Rooms = cfg.Rooms.filled()
-	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), leaving: leaving{busy: make(chan struct{}, 1)}, member: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}, recall: newRecall()}
+	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), leaving: leaving{busy: make(chan struct{}, 1)}, member: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, clones: map[netmap.HostID]time.Time{}, names: map[netmap.EndpointID]string{}, recall: newRecall()}
 	_, _ = rand.Read(a.founding[:]) // never fails (crypto/rand)
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop
@@ -317,20 +317,6 @@ func (a *Agent) problem(topic, sentence string) {
 		level = slog.LevelInfo // a peer that is about to answer is no fault, nor is one that is about to be started
 	}
 	a.log.Log(context.Background(), level, sentence, "topic", topic)
-}
-
-func (a *Agent) foundClone(c gossip.Clone) {
-	a.problem("clone "+c.Host.String(), fmt.Sprintf("two agents use the identity of host %s: one at %s and one at %s; the one that hands out nothing says so, and weft host new-identity makes it a host of its own", c.Host.Short(), placeText(c.A.Addr), placeText(c.B.Addr)))
-	if c.Host == a.self {
-		a.lease.question() // the ledger knows which of the two may go on
-	}
-}
-
-func placeText(at netip.AddrPort) string {
-	if !at.IsValid() {
-		return "an address that is not known yet"
-	}
-	return at.String()
 }
 
 // rest waits for d or until ctx ends; it reports whether to go on.

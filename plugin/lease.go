@@ -235,6 +235,8 @@ func (l *lease) standing() (doubt bool, err error) {
 	defer l.mu.Unlock()
 	left := l.sent.Left(now)
 	switch {
+	case l.fence != nil && l.fence.Renounced:
+		return false, netmap.Refuse(netmap.Removed, "%s", l.fence.Why)
 	case l.fence != nil:
 		return false, netmap.Refuse(netmap.Fenced, "%s", l.fence.Why)
 	case l.sent.Boot == "":

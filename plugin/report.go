@@ -16,6 +16,7 @@ import (
 // Report is what `weft status` shows.
 func (a *Agent) Report() *status.Report {
 	view := a.gossip.View()
+	a.endClones(view)
 	r := &status.Report{
 		Version: a.cfg.Version, Cluster: a.store.Cluster(), Self: a.self, Name: a.fact.Name, State: a.state(),
 		Hosts: a.hosts(view), Ranges: rangesInUse(view), Networks: a.networks(view), At: time.Now(),

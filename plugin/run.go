@@ -32,56 +32,79 @@ func (e *StartError) Unwrap() error { return e.Err }
 // Run serves Docker until ctx ends. An error before that is a *StartError. The rooms are opened first: that waits for
 // nobody and takes some ten milliseconds, Docker looks for the socket after 500, and
 // an agent that cannot open them must not look enabled. A host that gives up its
-// identity goes on as another one.
+// identity goes on as another one, behind the same socket.
 func Run(ctx context.Context, cfg Config, socket string) error {
-	for first := true; ; first = false {
-		again, err := run(ctx, cfg, socket)
-		if failed, ok := errors.AsType[*StartError](err); ok && !first {
-			err = fmt.Errorf("plugin: to go on as a new host: %w", failed.Err)
-		}
+	a, err := Open(cfg)
+	if err != nil {
+		return &StartError{err}
+	}
+	ln, err := rpc.Listen(socket)
+	if err != nil {
+		return &StartError{errors.Join(err, a.Close())}
+	}
+	f := newFront()
+	srv := rpc.New(rpc.Config{Routes: f.handlers(a), Observe: cfg.observe})
+	ctx, cancel := context.WithCancelCause(ctx)
+	var serving sync.WaitGroup
+	serving.Go(func() { cancel(srv.Serve(ln)) })
+	cfg.Log.Info("serving Docker", "socket", socket, "host", a.self, "version", cfg.Version)
+	a, err = f.live(ctx, cfg, a)
+	limit, done := context.WithTimeout(context.Background(), closeTimeout)
+	defer done()
+	err = errors.Join(err, srv.Close(limit))
+	if a != nil {
+		err = errors.Join(err, a.Close())
+	}
+	serving.Wait()
+	if err != nil {
+		return fmt.Errorf("plugin: %w", err)
+	}
+	return nil
+}
+
+// live lets one agent after the other answer until ctx ends, and returns the last one
+// for its caller to close.
+func (f *front) live(ctx context.Context, cfg Config, a *Agent) (*Agent, error) {
+	for {
+		f.open(a)
+		again, err := a.show(ctx)
 		if err != nil || !again {
-			return err
+			return a, err
+		}
+		f.shut()
+		if err := a.Close(); err != nil {
+			a.log.Warn("the old identity did not end in order", "err", err)
 		}
 		if cfg.OnReturn != nil {
 			cfg.OnReturn()
 		}
+		if a, err = Open(cfg); err != nil {
+			return nil, fmt.Errorf("to go on as a new host: %w", err)
+		}
+		cfg.Log.Info("serving Docker as a new host", "host", a.self)
 	}
 }
 
-// run is one life of the agent; again says that it gave up its identity.
-func run(ctx context.Context, cfg Config, socket string) (again bool, err error) {
-	a, err := Open(cfg)
-	if err != nil {
-		return false, &StartError{err}
-	}
-	ln, err := rpc.Listen(socket)
-	if err != nil {
-		return false, &StartError{errors.Join(err, a.Close())}
-	}
-	srv := rpc.New(rpc.Config{Routes: a.Routes(), Observe: cfg.observe})
+// show serves the agent's own window until ctx ends or the agent gives up its
+// identity.
+func (a *Agent) show(ctx context.Context) (again bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	var serving sync.WaitGroup // each removes its socket when it ends
-	serving.Go(func() { cancel(srv.Serve(ln)) })
-	serving.Go(func() { cancel(status.Serve(ctx, cfg.Settings.HostPath(status.SocketPath), a)) })
-	cfg.Log.Info("serving Docker", "socket", socket, "host", a.self, "version", cfg.Version)
+	shown := make(chan struct{})
+	go func() {
+		defer close(shown)
+		cancel(status.Serve(ctx, a.cfg.Settings.HostPath(status.SocketPath), a))
+	}()
 	select {
 	case <-ctx.Done():
 	case <-a.Ended():
 		again = true
 		cancel(nil)
 	}
-	ended := context.Cause(ctx)
-	if errors.Is(ended, context.Canceled) {
-		ended = nil
+	<-shown // its socket is removed
+	if err = context.Cause(ctx); errors.Is(err, context.Canceled) {
+		err = nil
 	}
-	limit, done := context.WithTimeout(context.Background(), closeTimeout)
-	defer done()
-	err = errors.Join(ended, srv.Close(limit), a.Close())
-	serving.Wait()
-	if err != nil {
-		return false, fmt.Errorf("plugin: %w", err)
-	}
-	return again, nil
+	return again, err
 }
 
 // observe learns who Docker is and tells of calls that failed.

@@ -40,6 +40,14 @@ func Call[Req, Resp any](f func(context.Context, Req) (Resp, error)) Handler {
 	}}
 }
 
+// Relay makes a Handler that has others answer: pass may put the call to one Handler
+// after the other.
+func Relay(pass func(ctx context.Context, call func(Handler) (any, error)) (any, error)) Handler {
+	return Handler{call: func(ctx context.Context, body []byte) (any, error) {
+		return pass(ctx, func(h Handler) (any, error) { return h.call(ctx, body) })
+	}}
+}
+
 // Ask makes a Handler for a method whose request has no body; one that comes is
 // ignored.
 func Ask[Resp any](f func(context.Context) (Resp, error)) Handler {
