@@ -156,7 +156,7 @@ func (l *lease) renounce() error {
 	f, _ := l.renounced()
 	raw, err := json.Marshal(f)
 	if err == nil {
-		err = l.disk.Commit(map[string][]byte{formerKey: raw}, fenceKey, leaseKey)
+		err = l.disk.Commit(map[string][]byte{formerKey: raw}, fenceKey, leaseKey, leavingKey)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

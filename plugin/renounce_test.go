@@ -156,3 +156,24 @@ func TestAnOlderDiskHandsOutNothingAlone(t *testing.T) {
 		h.problem(2*time.Minute, "weft host new-identity")
 	})
 }
+
+// TestAHostThatLeftComesBackAsAnother, and is a member like any other then.
+func TestAHostThatLeftComesBackAsAnother(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3)
+		h := hosts[2]
+		if _, err := h.Leave(t.Context(), status.Departure{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.NewIdentity(t.Context(), status.Renunciation{}); err != nil {
+			t.Fatal(err)
+		}
+		h.reborn()
+		network := h.network("web", "10.40.0.0/24")
+		ran := h.run("runs", network, "")
+		h.removed(hosts[0])
+		h.heal()
+		h.reborn() // by itself
+		hosts[0].until("the container", 10*time.Second, func() bool { return hosts[0].placed(at(ran)) == h.Report().Self })
+	})
+}
