@@ -114,12 +114,15 @@ func (w *world) loseDisk(m *machine) bool {
 	return true
 }
 
-// oldDisk takes a picture of a disk, or puts an older one in place of the disk.
+// oldDisk takes pictures of disks, or puts an older one in place of the disk.
 func (w *world) oldDisk(m *machine) bool {
 	if m.old == nil {
-		old := m.disk.copy()
-		m.old = &old
-		return !m.identity().IsZero()
+		for _, o := range w.machines {
+			if old := o.disk.copy(); o.old == nil && !o.identity().IsZero() {
+				o.old = &old
+			}
+		}
+		return false
 	}
 	if w.ledger.birth[m.identity()].Start <= m.old.identity.Start {
 		return false // nobody can tell (docs/addresses.md, what is not covered)

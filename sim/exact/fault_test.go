@@ -56,8 +56,8 @@ var faults = []fault{
 	{"host rm", 4, (*world).remove},
 	{"host off, rm --is-off", 3, (*world).removeOff},
 	{"disk lost", 2, (*world).loseDisk},
-	{"old disk", 3, (*world).oldDisk},
-	{"clone", 1, (*world).clone},
+	{"old disk", 5, (*world).oldDisk},
+	{"clone", 2, (*world).clone},
 	{"new host", 2, (*world).join},
 	{"host off for days", 3, (*world).offForDays},
 }

@@ -35,7 +35,7 @@ func (w *world) heal() {
 func (w *world) nurse() {
 	w.after(w.between(3*time.Second, 20*time.Second), w.nurse)
 	for _, m := range w.machines {
-		if m.serves() && m.shady && w.healed && m.outdated() {
+		if m.serves() && m.shady && w.healed && !m.life.fenced && m.outdated() {
 			w.meet("started again because of what an old disk had said")
 			w.crashAgent(m)
 		}
