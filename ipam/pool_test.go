@@ -287,6 +287,27 @@ func TestHugeBlocksCostNothing(t *testing.T) {
 	}
 }
 
+// TestHugeBlocksAreRememberedInPart: containers with ever new names come and go, and
+// what is remembered of them stays bounded; an address comes back late all the same.
+func TestHugeBlocksAreRememberedInPart(t *testing.T) {
+	p := NewPool(subnet("fd00::/48", 64))
+	p.AddBlock(netmap.Block{Prefix: prefix("fd00::/64")})
+	last := map[netip.Addr]int{}
+	for i := range 2 * maxReleased {
+		name := fmt.Sprint("container ", i)
+		a, ok := p.Pick(prefix("fd00::/48"), name)
+		if n, again := last[a]; !ok || again && i-n < maxReleased {
+			t.Fatalf("pick %d is %s, which was pick %d", i, a, n)
+		}
+		last[a] = i
+		p.Hold(a, Use{Name: name})
+		p.Release(a, Use{Name: name, Seq: p.NextSeq()})
+	}
+	if len(p.marks) > maxReleased || len(p.byName) > maxReleased || len(p.cursors) > 1 {
+		t.Errorf("%d addresses and %d names are remembered", len(p.marks), len(p.byName))
+	}
+}
+
 func TestPickIsQuickInAFullPool(t *testing.T) {
 	p := NewPool(subnet("10.0.0.0/8", 16))
 	p.AddBlock(netmap.Block{Prefix: prefix("10.1.0.0/16")})

@@ -14,6 +14,8 @@ import (
 const (
 	backSoon = 15 * time.Second // docker restart
 	backAt   = 5 * time.Minute
+	// startsIn is how long a container that was created may wait for its first start.
+	startsIn = 10 * time.Minute
 )
 
 // recall knows from Docker's events which containers ended and exist, so that one
@@ -25,9 +27,9 @@ const (
 // (docs/decisions/0011). Safe for concurrent use.
 type recall struct {
 	mu    sync.Mutex
-	live  bool            // events arrive
-	fresh map[string]bool // created and never started, by Docker's id
-	ended map[string]end  // by Docker's id
+	live  bool                 // events arrive
+	fresh map[string]time.Time // when it was created, of those never started; by Docker's id
+	ended map[string]end       // by Docker's id
 }
 
 type end struct {
@@ -36,7 +38,7 @@ type end struct {
 }
 
 // newRecall knows nothing yet.
-func newRecall() *recall { return &recall{fresh: map[string]bool{}, ended: map[string]end{}} }
+func newRecall() *recall { return &recall{fresh: map[string]time.Time{}, ended: map[string]end{}} }
 
 // recollect follows Docker's events, on a stream of its own: they must not wait for
 // what is done about others.
@@ -59,7 +61,7 @@ func (r *recall) hear(e dockerapi.Event, now time.Time) {
 		clear(r.fresh)
 		clear(r.ended)
 	case dockerapi.ContainerCreated:
-		r.fresh[e.Container] = true
+		r.fresh[e.Container] = now
 	case dockerapi.ContainerStarted, dockerapi.ContainerRemoved:
 		delete(r.fresh, e.Container)
 		delete(r.ended, e.Container)
@@ -89,6 +91,11 @@ func (r *recall) forget(now time.Time) {
 func (r *recall) returning(now time.Time) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for id, at := range r.fresh {
+		if now.Sub(at) > startsIn {
+			delete(r.fresh, id)
+		}
+	}
 	if !r.live || len(r.fresh) > 0 {
 		return nil
 	}

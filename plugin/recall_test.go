@@ -26,6 +26,7 @@ func TestWhoMayBeComingBack(t *testing.T) {
 		"it runs again":                 {[]say{{0, died, "web"}, {1, started, "web"}}, time.Second, nil},
 		"it was removed":                {[]say{{0, died, "web"}, {1, gone, "web"}}, time.Second, nil},
 		"another is new":                {[]say{{0, died, "web"}, {1, created, "db"}}, time.Second, nil},
+		"the new one never starts":      {[]say{{0, created, "db"}, {time.Hour, died, "web"}}, time.Hour + 1, []string{"web"}},
 		"the new one runs":              {[]say{{0, died, "web"}, {1, created, "db"}, {2, started, "db"}}, time.Second, []string{"web"}},
 		"the new one could not start":   {[]say{{0, died, "web"}, {1, created, "db"}, {2, died, "db"}}, time.Second, []string{"db", "web"}},
 		"the new one was removed":       {[]say{{0, died, "web"}, {1, created, "db"}, {2, gone, "db"}}, time.Second, []string{"web"}},
