@@ -127,6 +127,7 @@ type pool struct {
 	*Pool
 	prefix   netip.Prefix        // of the subnet; never changes
 	gone     bool                // is being released: nothing may begin
+	said     BlockBits           // --ipam-opt of the last RequestPool
 	stray    bool                // the ledger does not know this host as a holder: see Retake
 	networks map[string]struct{} // Docker's ids
 	opened   time.Time           // of the last RequestPool, while it may be followed by requests for reservations

@@ -31,11 +31,27 @@ func (i *IPAM) NetworkCreated(ctx context.Context, id string, subnets []netip.Pr
 	}
 	defer leave()
 	for _, subnet := range subnets {
+		if err := i.said(subnet).meant(subnets); err != nil {
+			return err
+		}
+	}
+	for _, subnet := range subnets {
 		if err := i.useSubnet(ctx, id, subnet, bits.of(subnet.Addr().Is6())); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// said are the sizes that --ipam-opt named when Docker asked for a pool: only now are
+// the families known that the network has.
+func (i *IPAM) said(subnet netip.Prefix) BlockBits {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if p := i.pools[subnet]; p != nil {
+		return p.said
+	}
+	return BlockBits{}
 }
 
 func (i *IPAM) useSubnet(ctx context.Context, id string, subnet netip.Prefix, bits int) error {

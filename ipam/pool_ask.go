@@ -16,6 +16,7 @@ type poolAsk struct {
 	want, area netip.Prefix
 	v6         bool
 	bits       int
+	said       BlockBits // of both families, as --ipam-opt says it to the pool of each
 }
 
 func bad(format string, args ...any) error {
@@ -47,7 +48,7 @@ func (r PoolRequest) parse() (poolAsk, error) {
 		}
 	}
 	bits, err := parseOptions(r.Options)
-	ask.bits = bits.of(ask.v6)
+	ask.said, ask.bits = bits, bits.of(ask.v6)
 	return ask, err
 }
 

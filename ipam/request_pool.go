@@ -33,6 +33,7 @@ func (i *IPAM) RequestPool(ctx context.Context, req PoolRequest) (PoolResponse, 
 	if p.gone {
 		return PoolResponse{}, released(s.Prefix)
 	}
+	p.said = ask.said
 	clear(p.asked)
 	p.opened = time.Now()
 	resp := PoolResponse{PoolID: PoolID{s.Prefix, ask.area}.String(), Pool: s.Prefix.String()}

@@ -162,6 +162,14 @@ func TestBlockSizes(t *testing.T) {
 	if err := r.NetworkCreated(docker, "n", nets, ipam.BlockBits{V6: 99}); !errors.As(err, &meaningless) || !strings.Contains(meaningless.Text, "weft.block=/99 is a size of IPv6 blocks") {
 		t.Errorf("blocks of the other family: %v", err)
 	}
+	// --ipam-opt comes with each pool, before the families of the network are known.
+	if _, err := r.RequestPool(docker, ipam.PoolRequest{AddressSpace: "weft", Pool: "10.42.0.0/16", Options: map[string]string{"weft.block": "/99"}}); err != nil {
+		t.Fatal(err)
+	}
+	err = r.NetworkCreated(docker, "m", []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")}, ipam.BlockBits{})
+	if !errors.As(err, &meaningless) || !strings.Contains(meaningless.Text, "weft.block=/99 is a size of IPv6 blocks") {
+		t.Errorf("--ipam-opt of the other family: %v", err)
+	}
 	r.refuses(netmap.Unknown, r.NetworkCreated(docker, "x", []netip.Prefix{netip.MustParsePrefix("10.99.0.0/16")}, ipam.BlockBits{}), "--ipam-driver")
 }
 
