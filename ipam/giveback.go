@@ -33,6 +33,13 @@ type Returned struct {
 	Late []netip.Addr `json:"late,omitempty"`
 }
 
+// departure is a block that is out of use. Until that is on disk it is this host's all
+// the same: it stays if the disk fails.
+type departure struct {
+	netmap.Block
+	done chan struct{} // closed when that is decided
+}
+
 // givenUp is the epoch under which something was given up last.
 type givenUp struct {
 	epoch uint64
@@ -52,7 +59,7 @@ func (p *pool) give(what netip.Prefix, epoch uint64) {
 
 // leave takes an empty block out of use, for giveBack. The caller holds mu.
 func (p *pool) leave(b netmap.Block) {
-	p.leaving[b.Prefix] = make(chan struct{})
+	p.leaving[b.Prefix] = departure{Block: b, done: make(chan struct{})}
 	p.Withdraw(b.Prefix)
 }
 
@@ -64,7 +71,7 @@ func (i *IPAM) giveBack(ctx context.Context, p *pool, b netmap.Block) error {
 	i.mu.Unlock()
 	err := i.cfg.Disk.Commit(map[string][]byte{key(kindReturn, b.Prefix): encode(back)}, del...)
 	i.mu.Lock()
-	close(p.leaving[b.Prefix])
+	close(p.leaving[b.Prefix].done)
 	delete(p.leaving, b.Prefix)
 	if err != nil {
 		p.AddBlock(b)

@@ -328,3 +328,23 @@ func TestABlockGoesBackWithWhatWasInUse(t *testing.T) {
 		r.Close()
 	})
 }
+
+// TestALeavingBlockIsShown: until its departure is on disk a block is this host's, and
+// a ledger that is made anew from what the disks hold must know it.
+func TestALeavingBlockIsShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _, _ := grown(t, 40)
+		time.Sleep(9*time.Minute + 30*time.Second)
+		resume := r.disk.Stall()
+		time.Sleep(2 * time.Minute)
+		if got := r.Inventory()[0].Blocks; len(got) != 3 || got[2].Prefix.String() != "10.40.0.32/28" {
+			t.Errorf("while it leaves: %+v", got)
+		}
+		resume()
+		time.Sleep(time.Minute)
+		if got := r.Inventory()[0].Blocks; len(got) != 1 {
+			t.Errorf("after it left: %+v", got)
+		}
+		r.Close()
+	})
+}

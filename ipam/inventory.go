@@ -11,7 +11,7 @@ import (
 type PoolStock struct {
 	Subnet   netmap.Subnet  `json:"subnet"`
 	Networks []string       `json:"networks"` // Docker's ids on this host
-	Blocks   []BlockStock   `json:"blocks"`
+	Blocks   []BlockStock   `json:"blocks"`   // also those that are on their way back and not yet out of reach on disk
 	Claims   []netmap.Claim `json:"claims,omitempty"`
 	Held     []netip.Addr   `json:"held"` // addresses in use, sorted
 	Free     uint64         `json:"free"` // addresses that need no further decision
@@ -45,6 +45,10 @@ func (p *pool) stock() PoolStock {
 	for _, b := range p.order {
 		s.Blocks = append(s.Blocks, BlockStock{Block: b.Block, Used: b.held, Free: p.Free(b.Prefix)})
 	}
+	for _, d := range p.leaving {
+		s.Blocks = append(s.Blocks, BlockStock{Block: d.Block})
+	}
+	slices.SortFunc(s.Blocks, func(a, b BlockStock) int { return a.Prefix.Compare(b.Prefix) })
 	for _, c := range p.claims {
 		s.Claims = append(s.Claims, c.Claim)
 	}

@@ -135,18 +135,18 @@ type pool struct {
 	since    map[netip.Addr]time.Time
 	made     time.Time
 	flight   *flight
-	adopting int                            // blocks are being written down: nothing outside of others is ceded
-	forsook  map[netip.Addr]netmap.HostID   // outside own blocks, since before the flight began: they may lie in what it brings
-	leaving  map[netip.Prefix]chan struct{} // blocks on their way back; closed when that is on disk
-	returns  map[netip.Prefix]Returned      // given back on disk, of which the ledger is to hear
-	unclaims map[netip.Addr]netmap.Claim    // the same for single addresses
-	given    map[netip.Prefix]givenUp       // what of all that must not be taken again
-	adopted  map[netip.Prefix]time.Time     // when a block came that was waited for
-	idle     map[netip.Prefix]time.Time     // since when a block was seen to be empty
-	unused   map[netip.Addr]time.Time       // since when a claim was seen to be free
-	missing  map[netip.Prefix]time.Time     // since when something granted is not known here
-	waits    map[netip.Addr]chan struct{}   // closed when a busy address is no more; made by who waits
-	unsure   bool                           // the outcome of a grant is unknown: ask what is ours first
+	adopting int                          // blocks are being written down: nothing outside of others is ceded
+	forsook  map[netip.Addr]netmap.HostID // outside own blocks, since before the flight began: they may lie in what it brings
+	leaving  map[netip.Prefix]departure   // blocks on their way back
+	returns  map[netip.Prefix]Returned    // given back on disk, of which the ledger is to hear
+	unclaims map[netip.Addr]netmap.Claim  // the same for single addresses
+	given    map[netip.Prefix]givenUp     // what of all that must not be taken again
+	adopted  map[netip.Prefix]time.Time   // when a block came that was waited for
+	idle     map[netip.Prefix]time.Time   // since when a block was seen to be empty
+	unused   map[netip.Addr]time.Time     // since when a claim was seen to be free
+	missing  map[netip.Prefix]time.Time   // since when something granted is not known here
+	waits    map[netip.Addr]chan struct{} // closed when a busy address is no more; made by who waits
+	unsure   bool                         // the outcome of a grant is unknown: ask what is ours first
 	backoff  time.Duration
 	retryAt  time.Time
 }
@@ -155,7 +155,7 @@ func newPool(r subnetRecord) *pool {
 	p := &pool{
 		Pool: NewPool(r.Subnet), prefix: r.Subnet.Prefix, networks: map[string]struct{}{}, asked: map[netip.Addr]bool{},
 		since: map[netip.Addr]time.Time{}, made: time.Now(), unsure: true, stray: r.Stray,
-		leaving: map[netip.Prefix]chan struct{}{}, returns: map[netip.Prefix]Returned{}, unclaims: map[netip.Addr]netmap.Claim{},
+		leaving: map[netip.Prefix]departure{}, returns: map[netip.Prefix]Returned{}, unclaims: map[netip.Addr]netmap.Claim{},
 		given: map[netip.Prefix]givenUp{}, adopted: map[netip.Prefix]time.Time{}, idle: map[netip.Prefix]time.Time{},
 		unused: map[netip.Addr]time.Time{}, missing: map[netip.Prefix]time.Time{},
 		forsook: map[netip.Addr]netmap.HostID{}, waits: map[netip.Addr]chan struct{}{},

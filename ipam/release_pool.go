@@ -79,7 +79,7 @@ func (p *pool) underWay() <-chan struct{} {
 		return p.flight.done
 	}
 	for _, b := range sortedPrefixes(p.leaving) {
-		return p.leaving[b]
+		return p.leaving[b].done
 	}
 	return nil
 }

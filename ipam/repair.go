@@ -143,7 +143,7 @@ func (i *IPAM) unheardOf(p *pool, word Word) (blocks []netmap.Block, claims []ne
 	}
 	missing := map[netip.Prefix]time.Time{}
 	for _, b := range word.Blocks {
-		if !p.Owns(b) && p.leaving[b.Prefix] == nil && !p.pending(b.Prefix) && p.overdue(missing, b.Prefix, b.Epoch) {
+		if !p.Owns(b) && p.leaving[b.Prefix].done == nil && !p.pending(b.Prefix) && p.overdue(missing, b.Prefix, b.Epoch) {
 			blocks = append(blocks, b)
 		}
 	}

@@ -20,8 +20,8 @@ func (p *pool) End(a netip.Addr) {
 // settling is closed when an address may be free to change again; nil if it is now.
 // The caller holds mu.
 func (p *pool) settling(a netip.Addr) <-chan struct{} {
-	if block, err := a.Prefix(p.subnet.BlockBits); err == nil && p.leaving[block] != nil {
-		return p.leaving[block]
+	if block, err := a.Prefix(p.subnet.BlockBits); err == nil && p.leaving[block].done != nil {
+		return p.leaving[block].done
 	}
 	if !p.Busy(a) {
 		return nil
