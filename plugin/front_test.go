@@ -61,6 +61,9 @@ func TestNoCallFailsWhenAHostBecomesAnother(t *testing.T) {
 	if err := json.Unmarshal([]byte(ask("IpamDriver.RequestPool", `{"AddressSpace":"weft","Pool":"10.40.0.0/24"}`)), &pool); err != nil {
 		t.Fatal(err)
 	}
+	ask("IpamDriver.RequestAddress", `{"PoolID":"`+pool.PoolID+`","Options":{"RequestAddressType":"com.docker.network.gateway"}}`)
+	ask("NetworkDriver.CreateNetwork", `{"NetworkID":"`+strings.Repeat("a", 64)+`","Options":{"com.docker.network.generic":{}},`+
+		`"IPv4Data":[{"AddressSpace":"weft","Pool":"10.40.0.0/24","Gateway":"10.40.0.1/24"}],"IPv6Data":[]}`)
 	removed := make(chan error, 1)
 	calls := 0
 	for limit := within(t, 30*time.Second); ; calls++ {
