@@ -224,6 +224,8 @@ func (l *Ledger) learn(o outcome) {
 		if l.cluster.IsZero() && o.Reply.Refusal == nil {
 			l.cluster = o.Reply.Cluster
 		}
+	}
+	if len(o.Keepers) > 0 { // also of one that knows no leader: who is missing is among these
 		l.known = l.known[:0]
 		for _, p := range o.Keepers {
 			if p.Voter {

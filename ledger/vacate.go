@@ -19,12 +19,19 @@ const (
 // Vacate hands over this host's seat among the keepers, if it has one: others keep the
 // ledger first. It ends when this host keeps nothing, or with ctx.
 func (l *Ledger) Vacate(ctx context.Context) error {
+	led := time.Now() // when there was a leader last
 	for {
 		k := l.kept()
 		if k == nil || len(k.machine.facts().admitted) <= 1 { // alone it cannot leave either
 			return nil
 		}
 		leader := k.leaderPeer()
+		if !leader.ID.IsZero() {
+			led = time.Now()
+		}
+		if time.Since(led) > doLimit {
+			return l.noQuorum(map[netmap.HostID]string{})
+		}
 		switch {
 		case k.leads():
 			l.vacates(l.cfg.Self)
@@ -34,9 +41,6 @@ func (l *Ledger) Vacate(ctx context.Context) error {
 		}
 		if pause(ctx, vacateEvery) {
 			continue
-		}
-		if leader.ID.IsZero() {
-			return l.noQuorum(map[netmap.HostID]string{})
 		}
 		return netmap.Refuse(netmap.NoQuorum, "this host keeps the ledger, and no other host has taken its place in time; see weft status, and try again when the others are up")
 	}

@@ -99,7 +99,7 @@ func (l *lease) grant(sent ledger.Moment) error {
 	}
 	raw, err := json.Marshal(sent)
 	if err == nil {
-		err = l.disk.Commit(map[string][]byte{leaseKey: raw}, fenceKey)
+		err = l.disk.Commit(map[string][]byte{leaseKey: raw}, fenceKey, leavingKey)
 	}
 	if err != nil {
 		return fmt.Errorf("plugin: a renewal of the lease was not written down: %w", err)

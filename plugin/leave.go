@@ -19,7 +19,8 @@ import (
 const leaveTimeout = 45 * time.Second
 
 // leavingKey is on disk from before the ledger is told that this host leaves: after a
-// crash in between, that it is a member no more is no removal.
+// crash in between, that it is a member no more is no removal. The next renewal that the
+// ledger accepts drops it.
 const leavingKey = "leaving"
 
 // leaving is a host on its way out.
@@ -71,13 +72,15 @@ func (a *Agent) leave(ctx context.Context, force bool) error {
 	if err := disk.Commit(map[string][]byte{leavingKey: {1}}); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
+	defer cancel()
 	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindLeave})
 	if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Removed}) && !a.hasLeft() {
 		var refusal *netmap.Refusal
-		if errors.As(err, &refusal) && refusal.Kind != netmap.NoQuorum { // else it may still be decided
-			err = errors.Join(err, disk.Commit(nil, leavingKey))
+		if errors.As(err, &refusal) && refusal.Kind != netmap.NoQuorum {
+			return errors.Join(err, disk.Commit(nil, leavingKey))
 		}
-		return err
+		return fmt.Errorf("%w; when the keepers are back this may still be decided: look at weft status then", err)
 	}
 	a.depart()
 	return nil

@@ -139,3 +139,55 @@ func TestLeavingByForce(t *testing.T) {
 		other.run("heir", id, at(lost).String())
 	})
 }
+
+// TestADepartureThatWasNotDecidedIsForgotten: nobody heard of it, the host stays, and a
+// removal later is one.
+func TestADepartureThatWasNotDecidedIsForgotten(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		up(c, 4, unreplicated)
+		keep, rest := c.keepers(3)
+		stays := rest[0]
+		stays.cut()
+		begin := time.Now()
+		_, err := stays.Leave(t.Context(), status.Departure{})
+		if err == nil || !holds(err.Error(), keep[0].set.Name, "may still be decided") || time.Since(begin) > 8*time.Second {
+			t.Fatalf("cut off: %v after %v", err, time.Since(begin))
+		}
+		stays.heal()
+		stays.restart() // the ledger accepts it
+		stays.ready()
+		stays.run("more", stays.network("web", "10.40.0.0/24"), "")
+		stays.removed(keep[0])
+		stays.heal()
+		stays.reborn()
+	})
+}
+
+// TestADepartureThatIsDecidedLater, after a crash, is no removal.
+func TestADepartureThatIsDecidedLater(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		up(c, 4, unreplicated)
+		keep, rest := c.keepers(3)
+		leaver := rest[0]
+		keep[1].stop()
+		keep[2].stop()
+		if _, err := leaver.Leave(t.Context(), status.Departure{}); err == nil {
+			t.Fatal("it left without a majority")
+		}
+		id := leaver.Report().Self.String()
+		leaver.stop()
+		keep[1].start()
+		keep[2].start()
+		for _, h := range keep {
+			h.ready()
+		}
+		// As if the ledger had decided what was asked: the host is a member no more.
+		keep[0].until("a decision", time.Minute, func() bool {
+			_, err := keep[0].RemoveHost(t.Context(), status.Removal{Host: id, IsOff: true})
+			return err == nil
+		})
+		leaver.start()
+		leaver.until("it knows that it left", 2*time.Minute, func() bool { return leaver.Report().State == "left" })
+		leaver.problem(time.Second, "has left cluster", "new-identity")
+	})
+}

@@ -66,7 +66,7 @@ func (a *Agent) remain(ctx context.Context) {
 		if !due && !asked {
 			continue
 		}
-		if a.lease.due() {
+		if a.lease.due() && !a.leaving.now.Load() {
 			a.try(ctx, a.renew)
 		}
 		a.tellLease()
