@@ -112,6 +112,7 @@ var (
 		"ledger/keepers_sim_test.go": "virtual time",
 		"ledger/sim_test.go":         "virtual time",
 		"ipam/churn_test.go":         "virtual time",
+		"ledger/truncation_test.go":  "virtual time",
 		"plugin/decide_test.go":      "virtual time",
 		"plugin/founding_test.go":    "virtual time",
 		"plugin/history_test.go":     "virtual time",
