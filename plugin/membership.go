@@ -66,11 +66,16 @@ func (a *Agent) remain(ctx context.Context) {
 		if !due && !asked {
 			continue
 		}
-		if a.lease.due() && !a.leaving.now.Load() {
-			a.try(ctx, a.renew)
-		}
-		a.tellLease()
+		a.keepLease(ctx)
 	}
+}
+
+// keepLease renews it if it is time to; a host on its way out does not.
+func (a *Agent) keepLease(ctx context.Context) {
+	if a.lease.due() && !a.leaving.now.Load() {
+		a.try(ctx, a.renew)
+	}
+	a.tellLease()
 }
 
 // alone reports whether no other host is seen.
