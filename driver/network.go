@@ -70,7 +70,7 @@ func (d *Driver) refuseTwin(want NetworkRequest) error {
 	for _, r := range d.Networks() {
 		for _, s := range want.Subnets {
 			if !r.Leaving && slices.Contains(r.Network.Subnets, s) {
-				return bad("subnet %s is in use on this host by Docker network %s; use that one, or another --subnet", s, short(r.Docker))
+				return bad("subnet %s is in use on this host by Docker network %s; use that one, or another --subnet; if Docker does not list it, because it ended while it made that network, try again in two minutes", s, short(r.Docker))
 			}
 		}
 	}
