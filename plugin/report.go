@@ -85,6 +85,7 @@ func (a *Agent) hosts(view *netmap.View) []status.Host {
 		}
 		out = append(out, s)
 	}
+	slices.SortStableFunc(out, func(x, y status.Host) int { return cmp.Compare(x.Name, y.Name) })
 	return out
 }
 

@@ -36,6 +36,9 @@ func TestReportShowsWhatThereIs(t *testing.T) {
 			if n.Name != "web" || n.MTU != 1450 || n.VNI == 0 || n.Subnets[0].Gateway != netip.MustParseAddr("10.40.0.1") {
 				t.Errorf("%s: network %+v", h.set.Name, n)
 			}
+			if len(r.Hosts) != 2 || r.Hosts[0].Name != "host-1" || r.Hosts[1].Name != "host-2" {
+				t.Errorf("%s: hosts %+v, want them by name", h.set.Name, r.Hosts)
+			}
 			if c := n.Subnets[0].Claims; len(c) != 1 || c[0].Addr.String() != "10.40.0.200" || r.HostName(c[0].Owner) != "host-2" {
 				t.Errorf("%s: claims %+v", h.set.Name, c)
 			}
