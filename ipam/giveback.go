@@ -17,7 +17,7 @@ import (
 
 const (
 	// idleFor is how long a block or a claim is unused before it goes back. The next
-	// owner of a block knows nothing of when its addresses were released.
+	// owner of a block learns only which of its addresses were released last.
 	idleFor = 10 * time.Minute
 	// answersWithin bounds how late an answer can come to a question of before.
 	answersWithin = time.Minute

@@ -74,3 +74,30 @@ func TestASmallSubnetIsSharedToItsLastAddress(t *testing.T) {
 		fails(t, begin, err, "host-2 has 10, 10 in use, and does not answer", "weft host rm host-2")
 	})
 }
+
+// TestWhoIsAskedAndHangsCostsNoMoreThanTheTime: the host with free addresses cannot be
+// reached, which the gossip has not noticed yet; the others have none.
+func TestWhoIsAskedAndHangsCostsNoMoreThanTheTime(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3, unreplicated)
+		ids := make([]string, 0, len(hosts))
+		for _, h := range hosts {
+			ids = append(ids, h.network("small", "10.40.0.0/28"))
+		}
+		for i := range 13 {
+			hosts[0].run(fmt.Sprintf("a%d", i), ids[0], "")
+		}
+		if err := hosts[0].docker.Remove(t.Context(), "a0"); err != nil {
+			t.Error(err)
+		}
+		c.net.Cut(hosts[0].addr, hosts[1].addr)
+		begin := time.Now()
+		_, err := hosts[1].docker.Run(t.Context(), "late", ids[1], netip.Addr{})
+		fails(t, begin, err, "host-1")
+		c.net.HealAll()
+		hosts[1].until("it gets the free address", time.Minute, func() bool {
+			_, err := hosts[1].docker.Run(t.Context(), "late", ids[1], netip.Addr{})
+			return err == nil
+		})
+	})
+}
