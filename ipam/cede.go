@@ -121,6 +121,9 @@ func (i *IPAM) Yield(ctx context.Context, subnet, within netip.Prefix, to netmap
 	}
 	i.mu.Lock()
 	a, ok := p.Pick(within, "")
+	if !ok {
+		a, ok = p.LastResort(within)
+	}
 	if ok = ok && !p.gone && (p.adopting == 0 || p.block(a) != nil); ok {
 		p.Begin(a)
 	}

@@ -37,6 +37,19 @@ func (p *Pool) remembered(name string, within netip.Prefix) (netip.Addr, bool) {
 	return a, ok && name != "" && within.Contains(a) && p.ready(a) && p.marks[a].Name == name
 }
 
+// LastResort finds an address within an area that somebody asked for by itself once and
+// that is free now. It is handed out to others only where there is no other one: who
+// stopped that container may want it back.
+func (p *Pool) LastResort(within netip.Prefix) (netip.Addr, bool) {
+	var out netip.Addr
+	for a := range p.claims {
+		if within.Contains(a) && !p.held(a) && !p.Busy(a) && !p.Never(a) && (!out.IsValid() || a.Less(out)) {
+			out = a
+		}
+	}
+	return out, out.IsValid()
+}
+
 // ready reports whether an address may be handed out dynamically.
 func (p *Pool) ready(a netip.Addr) bool {
 	m := p.marks[a]

@@ -201,12 +201,26 @@ func (i *IPAM) dynamic(ctx context.Context, p *pool, within netip.Prefix, use Us
 		select {
 		case <-f.done:
 			if f.final(within) {
+				if a, ok := i.lastResort(p, within); ok {
+					return i.handOut(ctx, p, a, use, nil)
+				}
 				return none, fmt.Errorf("ipam: no address is free in %s: %w", within, f.err)
 			}
 		case <-ctx.Done():
 			return none, fmt.Errorf("ipam: no address is free in %s in this host's blocks, and no further block came within %v: %w", within, patience, ctx.Err())
 		}
 	}
+}
+
+// lastResort begins an address that Pool.LastResort finds.
+func (i *IPAM) lastResort(p *pool, within netip.Prefix) (netip.Addr, bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	a, ok := p.LastResort(within)
+	if ok = ok && !p.gone; ok {
+		p.Begin(a)
+	}
+	return a, ok
 }
 
 // pick begins the next address, or finds out what to wait for. Before the last

@@ -29,7 +29,8 @@ func three(t testing.TB) (hosts []*rig, id string) {
 const inThree = 13
 
 // TestASmallSubnetIsUsableFromAnyHost: whichever hosts hold what, a container is
-// refused only if all addresses are held.
+// refused only if all addresses are held, also of those that somebody asked for by
+// themselves once.
 func TestASmallSubnetIsUsableFromAnyHost(t *testing.T) {
 	for seed := range uint64(20) {
 		hosts, id := three(t)
@@ -46,7 +47,11 @@ func TestASmallSubnetIsUsableFromAnyHost(t *testing.T) {
 				delete(held, a)
 				continue
 			}
-			a, err := r.ask(docker, id, "")
+			want := ""
+			if one := fmt.Sprintf("10.40.0.%d", 2+chance.IntN(inThree)); chance.IntN(4) == 0 && held[one+"/28"] == nil {
+				want = one
+			}
+			a, err := r.ask(docker, id, want)
 			switch {
 			case err != nil && len(held) < inThree:
 				t.Fatalf("seed %d: refused with %d of %d in use: %v", seed, len(held), inThree, err)
