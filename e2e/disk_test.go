@@ -2,17 +2,10 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/lab"
 )
 
@@ -34,7 +27,8 @@ func TestIntegrationDiskFullUnderLoad(t *testing.T) {
 	m.begin(1)
 
 	must(t, fill(t.Context(), c))
-	asked, refusal := s.exhaust(c, m.subnet.String())
+	asked, refusal, err := s.exhaust(t.Context(), c, m.subnet.String(), func() error { return fill(t.Context(), c) })
+	must(t, err)
 	t.Logf("on the full disk %d addresses were handed out before: %s", len(asked), refusal)
 	if !diskFull.MatchString(refusal) {
 		t.Errorf("the refusal does not say what is full: %s", refusal)
@@ -63,7 +57,7 @@ func TestIntegrationDiskFullUnderLoad(t *testing.T) {
 	out.unbroken("a stream from it")
 	m.survivors()
 	m.quiet()
-	s.release(c, asked)
+	must(t, s.release(t.Context(), c, asked))
 	// What could not be released on a full disk is released within a minute; what the
 	// killed agent was told, when it is an endpoint that Docker does not have, after one,
 	// and then its address as one that nobody comes for.
@@ -88,77 +82,4 @@ func fill(ctx context.Context, h *lab.Host) error {
 		return err
 	}
 	return nil
-}
-
-// exhaust asks a host's agent for addresses, as Docker does it, until it refuses, and
-// keeps the disk full meanwhile.
-func (s *scene) exhaust(h *lab.Host, subnet string) (got []ipam.AddressRelease, refusal string) {
-	s.t.Helper()
-	client, done := s.asDocker(h)
-	defer done()
-	pool, err := ask[ipam.PoolResponse](s.t.Context(), client, "RequestPool", ipam.PoolRequest{AddressSpace: "weft", Pool: subnet})
-	must(s.t, err)
-	for len(got) < 20000 {
-		a, err := ask[ipam.AddressResponse](s.t.Context(), client, "RequestAddress", ipam.AddressRequest{PoolID: pool.PoolID})
-		if err != nil {
-			return got, err.Error()
-		}
-		addr, _, _ := strings.Cut(a.Address, "/")
-		got = append(got, ipam.AddressRelease{PoolID: pool.PoolID, Address: addr})
-		if len(got)%100 == 0 {
-			must(s.t, fill(s.t.Context(), h))
-		}
-	}
-	s.t.Fatal("20000 addresses were handed out on a full disk")
-	return nil, ""
-}
-
-// release gives addresses back as Docker does it.
-func (s *scene) release(h *lab.Host, all []ipam.AddressRelease) {
-	s.t.Helper()
-	client, done := s.asDocker(h)
-	defer done()
-	for _, one := range all {
-		_, err := ask[struct{}](s.t.Context(), client, "ReleaseAddress", one)
-		must(s.t, err)
-	}
-}
-
-// asDocker is a client of the plugin's socket.
-func (s *scene) asDocker(h *lab.Host) (client *http.Client, done func()) {
-	s.t.Helper()
-	socket, closeDir := s.socket(h)
-	client = &http.Client{Timeout: answerWithin, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}}}
-	return client, func() { client.CloseIdleConnections(); closeDir() }
-}
-
-// ask makes one call of the IPAM protocol.
-func ask[Answer any](ctx context.Context, client *http.Client, method string, question any) (out Answer, err error) {
-	body, err := json.Marshal(question)
-	if err != nil {
-		return out, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://weft/IpamDriver."+method, strings.NewReader(string(body)))
-	if err != nil {
-		return out, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return out, err
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return out, err
-	}
-	var failure struct{ Error string }
-	if err := json.Unmarshal(answer, &failure); err != nil {
-		return out, fmt.Errorf("%s: %w: %s", resp.Status, err, answer)
-	}
-	if failure.Error != "" {
-		return out, errors.New(failure.Error)
-	}
-	return out, json.Unmarshal(answer, &out)
 }

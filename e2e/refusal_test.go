@@ -155,7 +155,8 @@ func TestIntegrationGarbageChangesNothing(t *testing.T) {
 // answer that there is must be an error.
 func (s *scene) pesterSocket(h *lab.Host) {
 	s.t.Helper()
-	socket, done := s.socket(h)
+	socket, done, err := s.socket(s.t.Context(), h)
+	must(s.t, err)
 	defer done()
 	for _, request := range []string{
 		"POST /NetworkDriver.CreateNetwork HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
@@ -183,13 +184,20 @@ func (s *scene) pesterSocket(h *lab.Host) {
 
 // socket is a path to the plugin's socket, until done is called. It goes by way of a
 // descriptor: the whole path is longer than a socket's may be.
-func (s *scene) socket(h *lab.Host) (path string, done func()) {
-	s.t.Helper()
+func (r *rig) socket(ctx context.Context, h *lab.Host) (path string, done func(), err error) {
 	root, err := h.Root()
-	must(s.t, err)
-	dir, err := os.Open(filepath.Join(root, "run/docker/plugins", s.docker(h, "plugin", "inspect", "-f", "{{.Id}}", lab.PluginName)))
-	must(s.t, err)
-	return fmt.Sprintf("/proc/self/fd/%d/weft.sock", dir.Fd()), func() { dir.Close() }
+	if err != nil {
+		return "", nil, err
+	}
+	id, err := h.Docker(ctx, "plugin", "inspect", "-f", "{{.Id}}", lab.PluginName)
+	if err != nil {
+		return "", nil, err
+	}
+	dir, err := os.Open(filepath.Join(root, "run/docker/plugins", id))
+	if err != nil {
+		return "", nil, err
+	}
+	return fmt.Sprintf("/proc/self/fd/%d/weft.sock", dir.Fd()), func() { dir.Close() }, nil
 }
 
 // pesterPort sends an agent garbage from another host: whole and torn frames of

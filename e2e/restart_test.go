@@ -140,6 +140,28 @@ func (s *scene) back(h *lab.Host, name string) {
 	})
 }
 
+// TestIntegrationRestartedContainersKeepTheirAddresses, where those are still free.
+func TestIntegrationRestartedContainersKeepTheirAddresses(t *testing.T) {
+	s := stage(t)
+	one, two := s.lab.Host(1), s.lab.Host(2)
+	name := s.network(one, "again", "--subnet", "10.72.64.0/24")
+	b := s.run(one, name, "box")
+	peer := s.run(two, name, "peer")
+	same := func(what string) {
+		t.Helper()
+		if got := s.addr(one, b.name, name); got != b.addr {
+			t.Errorf("after %s it has %s, before %s", what, got, b.addr)
+		}
+		s.reach(peer, b.addr)
+	}
+	s.docker(one, "restart", "-t", "0", b.name)
+	same("docker restart")
+	s.docker(one, "stop", "-t", "0", b.name)
+	s.run(one, name, "meanwhile")
+	s.docker(one, "start", b.name)
+	same("docker stop, docker start")
+}
+
 // TestIntegrationLiveRestore: with --live-restore containers go on while dockerd does not,
 // and lose neither a packet nor their addresses.
 func TestIntegrationLiveRestore(t *testing.T) {

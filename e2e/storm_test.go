@@ -69,10 +69,32 @@ func TestIntegrationStorm(t *testing.T) {
 	inTheEnd(t.Name(), func(ctx context.Context) error {
 		err := await(ctx, 4*time.Minute, func(ctx context.Context) error { return s.free(ctx, m.network, s.rig.members()...) })
 		if err == nil {
+			err = m.whole(ctx)
+		}
+		if err == nil {
 			_, err = s.lab.Host(1).Docker(ctx, "network", "rm", m.network)
 		}
 		return err
 	})
+}
+
+// whole is nil when every address of the subnet can be handed out again: but for the
+// edges and the gateway, together the hosts get them all, whosever they were.
+func (m *storm) whole(ctx context.Context) error {
+	want := 1<<(32-m.subnet.Bits()) - 3
+	total, told := 0, ""
+	for _, h := range m.rig.members() {
+		got, refusal, err := m.exhaust(ctx, h, m.subnet.String(), func() error { return nil })
+		if err != nil {
+			return err
+		}
+		defer func() { _ = m.release(ctx, h, got) }()
+		total, told = total+len(got), told+"\n"+h.Name()+": "+refusal
+	}
+	if total != want {
+		return fmt.Errorf("of %d addresses of %s only %d can be handed out:%s", want, m.subnet, total, told)
+	}
+	return nil
 }
 
 // storm prepares one on a network of its own.
