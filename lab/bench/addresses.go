@@ -53,7 +53,9 @@ const (
 	connectee    = "bench-connectee"
 )
 
-var connectSubnet = map[string]string{byWeft: "10.203.0.0/16", byBuiltIn: "10.204.0.0/16"}
+// connectSubnet is Weft's own network's, too: its IPAM hands out nothing of a subnet that
+// no network of its driver has.
+var connectSubnet = map[string]string{byWeft: poolSubnet, byBuiltIn: "10.204.0.0/16"}
 
 // desk is where addresses are asked for.
 type desk struct {
