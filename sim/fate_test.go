@@ -281,7 +281,7 @@ func (h *host) account() {
 			}
 			w.mu.Unlock()
 			if !mine && taken && who.is(h, c.Name) {
-				w.fault("%s: %s lost %s, which nobody else has", h, c.Name, a.Addr())
+				w.fault("%s (%s): %s lost %s, which nobody else has; by decision %d it belongs to %s", h, h.self.Short(), c.Name, a.Addr(), view.Decided, view.Owner(a.Addr()).Short())
 			}
 			lost = lost || !mine
 		}
