@@ -138,7 +138,9 @@ func (i *IPAM) handOut(ctx context.Context, p *pool, a netip.Addr, use Use, c *n
 	if err != nil {
 		return held, err
 	}
-	if err := i.mayHandOut(ctx, p, a); err != nil {
+	now, cancel := context.WithCancel(ctx)
+	cancel() // who was to be waited for was waited for
+	if err := i.mayHandOut(now, p, a); err != nil {
 		return held, errors.Join(err, i.free(p, a))
 	}
 	return held, nil

@@ -281,6 +281,7 @@ func (l *lease) allowed(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
+			_, err := l.standing() // time has passed, perhaps days
 			return err
 		}
 	}

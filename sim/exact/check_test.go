@@ -63,7 +63,9 @@ func (w *world) granted(m *machine, container string, addr netip.Addr) {
 	if c, ok := m.docker.Container(container); ok && c.Running && slices.ContainsFunc(c.Addrs, func(p netip.Prefix) bool { return p.Addr() == addr }) {
 		return // dockerd asks once more for what runs
 	}
-	if excuse := w.checkRight(m, addr); excuse != "" {
+	if m.hasEndpoint(addr) {
+		w.meet("repeated to a dockerd that started anew") // no new right; CreateEndpoint refuses whoever is not the one
+	} else if excuse := w.checkRight(m, addr); excuse != "" {
 		w.meet(excuse)
 		return
 	}
@@ -82,6 +84,18 @@ func (m *machine) hasOnDisk(addr netip.Addr) bool {
 	var u ipam.Use
 	raw, ok := m.disk.data["ipam addr/"+addr.String()]
 	return ok && json.Unmarshal(raw, &u) == nil && u.Held
+}
+
+// hasEndpoint says whether an endpoint of a machine has an address, as its driver
+// wrote it down.
+func (m *machine) hasEndpoint(addr netip.Addr) bool {
+	for key, raw := range m.disk.data {
+		var r driver.EndpointRecord
+		if strings.HasPrefix(key, "driver endpoint/") && json.Unmarshal(raw, &r) == nil && (r.Endpoint.V4 == addr || r.Endpoint.V6 == addr) {
+			return true
+		}
+	}
+	return false
 }
 
 // checkRight is invariant 4, at the moment of the answer. An identity that was

@@ -75,7 +75,7 @@ var mutations = []mutation{
 	},
 	{
 		"ask for the lease only before the write", "ipam/request_address.go",
-		"if err := i.mayHandOut(ctx, p, a); err != nil {", "if err := i.mayHandOut(ctx, p, a); err != nil && ctx.Err() != nil {",
+		"if err := i.mayHandOut(now, p, a); err != nil {", "if err := i.mayHandOut(now, p, a); err != nil && ctx.Err() != nil {",
 	},
 	{
 		"give an address out again while it is held", "ipam/pick.go",
