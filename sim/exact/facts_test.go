@@ -108,7 +108,12 @@ func (f *facts) Members() []gossip.Member {
 	var out []gossip.Member
 	for _, m := range f.life.m.w.machines {
 		if one, ok := f.members[m]; ok && !f.m.Removed(one.ID) && one.ID != f.cfg.Host {
-			out = append(out, one)
+			i := slices.IndexFunc(out, func(o gossip.Member) bool { return o.ID == one.ID })
+			if i < 0 {
+				out = append(out, one)
+			} else if out[i].Start < one.Start { // of a host and its copy the later start is the host
+				out[i] = one
+			}
 		}
 	}
 	slices.SortStableFunc(out, func(a, b gossip.Member) int { return slices.Compare(a.ID[:], b.ID[:]) })
