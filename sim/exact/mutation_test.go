@@ -66,20 +66,12 @@ var mutations = []mutation{
 		"\tfor _, c := range claims {\n\t\tp.Forsake(c.Addr, c.Owner)\n\t}\n", "",
 	},
 	{
-		"forget what was ceded while it was being granted", "ipam/grant.go",
-		"claims = append(slices.Clip(claims), p.cededClaims()...)", "claims = append(slices.Clip(claims), p.cededClaims()[:0]...)",
-	},
-	{
 		"count the lease from the answer instead of the question", "plugin/membership.go",
 		"\tif err != nil {\n\t\treturn err\n\t}\n\treturn a.lease.grant(sent)", "\tif err != nil {\n\t\treturn err\n\t}\n\tsent, _ = a.lease.clock()\n\treturn a.lease.grant(sent)",
 	},
 	{
 		"ask for the lease only before the write", "ipam/request_address.go",
 		"if err := i.mayHandOut(now, p, a); err != nil {", "if err := i.mayHandOut(now, p, a); err != nil && ctx.Err() != nil {",
-	},
-	{
-		"give an address out again while it is held", "ipam/pick.go",
-		"return (m == nil || !m.Held) &&", "return (m == nil || !m.Held || m.Caller != \"\") &&",
 	},
 	{
 		"keep a lease through a reboot by the wall clock alone", "ledger/lease.go",
