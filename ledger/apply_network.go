@@ -195,17 +195,18 @@ func (t *step) pickVNI(want netmap.VNI) (netmap.VNI, *netmap.Refusal) {
 }
 
 // join makes the asking host a member. A retired network that gets a new member
-// lives again, without its name if another one has that by now.
+// lives again, without its name if another one has that by now. So it does for a
+// member that is no replica: its user creates it anew, while the ledger has not yet
+// heard that the host left.
 func (t *step) join(n *network) {
 	before := n.Network
-	if _, ok := n.members[t.cmd.Host]; !ok {
-		n.members[t.cmd.Host] = struct{}{}
-		if n.Retired {
-			if t.named(n.Name) != nil {
-				n.Name = ""
-			}
-			n.Retired = false
+	_, member := n.members[t.cmd.Host]
+	n.members[t.cmd.Host] = struct{}{}
+	if n.Retired && (!member || t.cmd.EnsureNetwork.Replica == 0) {
+		if t.named(n.Name) != nil {
+			n.Name = ""
 		}
+		n.Retired = false
 	}
 	if n.Name == "" && !n.Retired {
 		n.Name = t.cmd.EnsureNetwork.Name

@@ -137,9 +137,9 @@ func TestRetiredNetworks(t *testing.T) {
 	if a.ID == b.ID {
 		t.Error("the name of a retired network is not free")
 	}
-	// A member that asks again does not revive it, a new member does.
-	if n := c.ok(networkOf(1, EnsureNetwork{Subnets: subnets(web)})).Network; !n.Retired {
-		t.Error("a member's repetition revived the network")
+	// A member's replica does not revive it, a new member does.
+	if n := c.ok(networkOf(1, EnsureNetwork{Subnets: subnets(web), Replica: a.ID})).Network; !n.Retired {
+		t.Error("a member's replica revived the network")
 	}
 	if n := c.ok(networkOf(2, EnsureNetwork{Subnets: subnets(web)})).Network; n.Retired || n.Name != "" {
 		t.Errorf("revived as %+v, want it without the name that another one has", n)
@@ -152,6 +152,21 @@ func TestRetiredNetworks(t *testing.T) {
 		t.Error("a network without members is still there")
 	}
 	c.ok(retire)
+}
+
+// TestAUserRevivesWhatHisHostHasNotLeftYet: he removed the network while the ledger
+// could not be told everything, and creates it again.
+func TestAUserRevivesWhatHisHostHasNotLeftYet(t *testing.T) {
+	c := newCluster(t, 2)
+	c.ok(ensure(1, web))
+	c.ok(ensure(2, web))
+	create := EnsureNetwork{Subnets: subnets(web), Name: "overlay"}
+	n := c.ok(networkOf(1, create)).Network
+	c.ok(networkOf(2, create))
+	c.ok(Command{Kind: KindRetireNetwork, Host: hostID(1), RetireNetwork: &RetireNetwork{n.ID}})
+	if got := c.ok(networkOf(1, create)).Network; got.ID != n.ID || got.Retired || got.Name != "overlay" {
+		t.Errorf("what was created again is %+v", got)
+	}
 }
 
 // TestAReplicaOfARemovedNetworkComesTooLate: an agent makes one while a user removes

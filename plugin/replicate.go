@@ -76,6 +76,10 @@ func (a *Agent) replicate(ctx context.Context) {
 // ledger has heard of it nothing is made anew here.
 func (r *replicator) retire(ctx context.Context) error {
 	for id, d := range r.gone {
+		if r.back(d.Network) {
+			delete(r.gone, id)
+			continue
+		}
 		if r.a.cfg.Settings.Replicate && d.Network != 0 {
 			err := r.do(ctx, ledger.Command{Kind: ledger.KindRetireNetwork, RetireNetwork: &ledger.RetireNetwork{ID: d.Network}})
 			if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) {
@@ -86,6 +90,14 @@ func (r *replicator) retire(ctx context.Context) error {
 		delete(r.gone, id)
 	}
 	return nil
+}
+
+// back reports whether the user created a network again that he removed: that is his
+// last word, whatever the ledger has not heard of the removal.
+func (r *replicator) back(id netmap.NetworkID) bool {
+	return slices.ContainsFunc(r.a.driver.Networks(), func(rec driver.NetworkRecord) bool {
+		return !rec.Leaving && rec.Network.ID == id
+	})
 }
 
 // look compares once and carries the steps out; false asks for another look soon.

@@ -194,6 +194,64 @@ func TestARemovalDuringACutIsToldAfterIt(t *testing.T) {
 	})
 }
 
+// stays checks that a network which a user created again is where he created it, and
+// that it lives on all hosts.
+func (c *cluster) stays(at *host, id string) {
+	c.t.Helper()
+	time.Sleep(2 * time.Minute)
+	if got := at.lookup("web"); got != id {
+		c.t.Errorf("%s: what was created again as %.12s is %.12q", at.set.Name, id, got)
+	}
+	for _, h := range c.hosts {
+		if n := h.reported(web); h.lookup("web") == "" || n.Retired || n.Name != "web" || len(h.Report().Problems) > 0 {
+			c.t.Errorf("%s: web is %.12q, in the ledger %+v, problems %q", h.set.Name, h.lookup("web"), n, h.Report().Problems)
+		}
+	}
+}
+
+// TestCreatedAgainBeforeTheHostHasLeft: a user removes a network during a cut and
+// creates it again when the others know that it was removed, and not yet that his host
+// left it.
+func TestCreatedAgainBeforeTheHostHasLeft(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3)
+		hosts[0].network("web", web)
+		busy, cut := hosts[1], hosts[2]
+		for _, h := range hosts[1:] {
+			h.until("web", soon, func() bool { return h.lookup("web") != "" })
+		}
+		busy.run("shop", busy.lookup("web"), "")
+		c.net.Split(cut.addr)
+		time.Sleep(10 * time.Second)
+		if err := cut.docker.RemoveNetwork(t.Context(), cut.lookup("web")); err != nil {
+			t.Fatal(err)
+		}
+		cut.problem(time.Minute, "web", "removed here", "cannot be told")
+		c.net.HealAll()
+		busy.until("web is retired", time.Minute, func() bool { return busy.reported(web).Retired })
+		c.stays(cut, cut.network("web", web))
+	})
+}
+
+// TestCreatedAgainBeforeTheAgentLooks: docker network rm and docker network create
+// follow so closely that the agent hears of both at once.
+func TestCreatedAgainBeforeTheAgentLooks(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3)
+		id := hosts[0].network("web", web)
+		for _, h := range hosts {
+			h.until("web", soon, func() bool { return h.lookup("web") != "" })
+		}
+		hosts[0].docker.BreakAPI(errors.New("Docker is busy"))
+		if err := hosts[0].docker.RemoveNetwork(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		id = hosts[0].network("web", web)
+		hosts[0].docker.BreakAPI(nil)
+		c.stays(hosts[0], id)
+	})
+}
+
 // TestAReplicaThatComesTooLateRevivesNothing: a user creates a network and removes it
 // while other Dockers are still busy making it.
 func TestAReplicaThatComesTooLateRevivesNothing(t *testing.T) {
