@@ -3,9 +3,7 @@ package ledger
 import (
 	"bytes"
 	"errors"
-	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -65,48 +63,6 @@ func FuzzEntry(f *testing.F) {
 			t.Errorf("%x came back as %x", b, encodeEntry(&e))
 		}
 	})
-}
-
-func TestStreamsForOthersAreRefused(t *testing.T) {
-	mine := greeting{cluster: clusterID, to: hostID(1), from: hostID(2), birth: Birth{1, 7}}
-	c := newCluster(t, 3)
-	c.ok(Command{Kind: KindRemove, Host: hostID(1), Remove: &Remove{Target: hostID(3), IsOff: true}})
-	m := &machine{state: c.state, leads: func() bool { return false }}
-	l := &layer{log: slog.New(slog.DiscardHandler), conns: map[net.Conn]struct{}{}, admit: func(g greeting) error {
-		if g.cluster != clusterID || g.to != hostID(1) {
-			return errors.New("not for this host")
-		}
-		return m.fenced(g)
-	}}
-	with := func(change func(*greeting)) []byte {
-		g := mine
-		change(&g)
-		return g.encode()
-	}
-	for name, c := range map[string]struct {
-		sent []byte
-		ok   bool
-	}{
-		"mine":            {with(func(*greeting) {}), true},
-		"a newer start":   {with(func(g *greeting) { g.birth = Birth{2, 1} }), true},
-		"another cluster": {with(func(g *greeting) { g.cluster[0]++ }), false},
-		"another host":    {with(func(g *greeting) { g.to[0]++ }), false},
-		"a clone":         {with(func(g *greeting) { g.birth.Nonce++ }), false},
-		"an old disk":     {with(func(g *greeting) { g.birth.Start = 0 }), false},
-		"a removed host":  {with(func(g *greeting) { g.from = hostID(3) }), false},
-		"a newcomer":      {with(func(g *greeting) { g.from = hostID(9) }), true},
-		"garbage":         {bytes.Repeat([]byte{0xff}, greetingLen), false},
-		"too short":       {[]byte("x"), false},
-	} {
-		near, far := net.Pipe()
-		go func() { _, _ = near.Write(append(c.sent, '!')); _ = near.Close() }()
-		b := make([]byte, 1)
-		n, err := (&guarded{Conn: far, layer: l}).Read(b)
-		if got := n == 1 && b[0] == '!' && err == nil; got != c.ok || !c.ok && !errors.Is(err, io.EOF) {
-			t.Errorf("%s: read %d bytes, %v", name, n, err)
-		}
-		_ = far.Close()
-	}
 }
 
 func TestServerAddresses(t *testing.T) {

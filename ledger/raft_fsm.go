@@ -157,18 +157,23 @@ func (m *machine) facts() stateFacts {
 	return f
 }
 
-// fenced says why a keeper's stream must not be listened to.
-func (m *machine) fenced(g greeting) error {
+// fenced says why the keeper at the other end of a stream must not be listened to. One
+// that was removed may still be brought up to date by the leader, which dials.
+func (m *machine) fenced(self, other greeting, dialled bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	h := m.state.hosts[g.from]
-	switch {
-	case h == nil:
-		return nil
-	case h.Removed:
-		return fmt.Errorf("%s was removed from the cluster", m.state.hostName(g.from))
-	case g.birth.Start < h.birth.Start || g.birth.Start == h.birth.Start && g.birth.Nonce != h.birth.Nonce:
-		return fmt.Errorf("%s shows start %d, but a newer one or another of the same number was seen: an old disk or a clone", m.state.hostName(g.from), g.birth.Start)
+	if h := m.state.hosts[other.from]; h != nil && h.Removed && !dialled {
+		return fmt.Errorf("%s was removed from the cluster", m.state.hostName(other.from))
+	}
+	// This host's own log may know better, too, from before its disk was replaced.
+	return errors.Join(m.state.outdated(self), m.state.outdated(other))
+}
+
+// outdated says how it is known that a disk is an older copy: raft must neither count
+// its vote nor its word, since it forgot what it acknowledged.
+func (s *State) outdated(g greeting) error {
+	if h := s.hosts[g.from]; h != nil && !g.knows(h.birth) {
+		return fmt.Errorf("%s shows start %d, but its disk does not know start %d, which was seen already: an older copy or a clone; make it a new host there (weft host new-identity)", s.hostName(g.from), g.birth.Start, h.birth.Start)
 	}
 	return nil
 }

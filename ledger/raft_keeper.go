@@ -147,17 +147,11 @@ func (k *keeper) claimGeneration(generation uint64) error {
 }
 
 func (l *Ledger) newLayer(k *keeper, cluster netmap.ClusterID) *layer {
-	cluster = strand(cluster, k.generation)
+	self := greeting{cluster: strand(cluster, k.generation), from: l.cfg.Self, birth: Birth{l.cfg.Start, l.cfg.Nonce}, lineage: l.cfg.Lineage}
 	return &layer{
 		Listener: l.cfg.Underlay.Stream(StreamKind), underlay: l.cfg.Underlay, conns: map[net.Conn]struct{}{},
-		addr: serverAddress(l.cfg.Self, l.cfg.Addr), log: l.log,
-		self: greeting{cluster: cluster, from: l.cfg.Self, birth: Birth{l.cfg.Start, l.cfg.Nonce}},
-		admit: func(g greeting) error {
-			if g.cluster != cluster || g.to != l.cfg.Self {
-				return fmt.Errorf("it is for host %s of cluster %s", g.to.Short(), g.cluster)
-			}
-			return k.machine.fenced(g)
-		},
+		addr: serverAddress(l.cfg.Self, l.cfg.Addr), log: l.log, self: self,
+		fenced: func(g greeting, dialled bool) error { return k.machine.fenced(self, g, dialled) },
 	}
 }
 

@@ -21,16 +21,6 @@ import (
 // StreamKind is the kind under which raft's streams share the underlay port.
 const StreamKind byte = 'l'
 
-// raft's messages name neither the cluster nor the host they are for, so a host
-// at the address of a former keeper of another cluster would take them as its
-// own. Therefore every stream begins with a greeting that says both.
-type greeting struct {
-	cluster netmap.ClusterID // and generation, see strand
-	to      netmap.HostID
-	from    netmap.HostID
-	birth   Birth
-}
-
 // strand is the cluster id of a generation's raft: keepers of two generations are as
 // foreign to each other as those of two clusters, and a leader of the older one is
 // never listened to. The first generation's is the cluster's own.
@@ -40,22 +30,6 @@ func strand(cluster netmap.ClusterID, generation uint64) netmap.ClusterID {
 		binary.BigEndian.PutUint64(rest, binary.BigEndian.Uint64(rest)^generation)
 	}
 	return cluster
-}
-
-const greetingLen = 3*16 + 2*8
-
-func (g greeting) encode() []byte {
-	b := make([]byte, 0, greetingLen)
-	b = append(append(append(b, g.cluster[:]...), g.to[:]...), g.from[:]...)
-	b = binary.BigEndian.AppendUint64(b, g.birth.Start)
-	return binary.BigEndian.AppendUint64(b, g.birth.Nonce)
-}
-
-func decodeGreeting(b [greetingLen]byte) greeting {
-	return greeting{
-		cluster: netmap.ClusterID(b[:16]), to: netmap.HostID(b[16:32]), from: netmap.HostID(b[32:48]),
-		birth: Birth{binary.BigEndian.Uint64(b[48:]), binary.BigEndian.Uint64(b[56:])},
-	}
 }
 
 // serverAddress is how raft is told of a host: id and address, so that a stream
@@ -83,7 +57,7 @@ type layer struct {
 	underlay Underlay
 	self     greeting // as sent; to is set per stream
 	addr     raft.ServerAddress
-	admit    func(greeting) error // may this stream come in?
+	fenced   func(g greeting, dialled bool) error // is there no listening to that host?
 	log      *slog.Logger
 
 	mu     sync.Mutex
@@ -114,12 +88,39 @@ func (l *layer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Con
 	if err != nil {
 		return nil, err
 	}
-	g := l.self
-	g.to = to
-	if _, err := conn.Write(g.encode()); err != nil {
-		return nil, errors.Join(err, conn.Close())
+	if conn, err = l.track(conn); err != nil {
+		return nil, err
 	}
-	return l.track(conn)
+	_ = conn.SetDeadline(time.Now().Add(timeout))
+	if err := l.introduce(conn, to); err != nil {
+		return nil, errors.Join(fmt.Errorf("ledger: no stream to host %s: %w", to.Short(), err), conn.Close())
+	}
+	return conn, conn.SetDeadline(time.Time{})
+}
+
+// introduce greets the host that was dialled, and hears who it is: what it votes and
+// acknowledges comes by this stream.
+func (l *layer) introduce(conn net.Conn, to netmap.HostID) error {
+	if _, err := conn.Write(l.self.encode(to)); err != nil {
+		return err
+	}
+	g, err := readGreeting(conn)
+	switch {
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("it refused the stream, its log says why: %w", err)
+	case err != nil:
+		return err
+	case g.from != to:
+		return fmt.Errorf("host %s answers in its place", g.from.Short())
+	}
+	return l.check(g, true)
+}
+
+func (l *layer) check(g greeting, dialled bool) error {
+	if g.cluster != l.self.cluster || g.to != l.self.from {
+		return fmt.Errorf("it is for host %s of cluster %s", g.to.Short(), g.cluster)
+	}
+	return l.fenced(g, dialled)
 }
 
 // Accept implements raft.StreamLayer. The greeting is read by the first Read, so
@@ -184,15 +185,22 @@ func (g *guarded) Read(b []byte) (int, error) {
 }
 
 func (g *guarded) greet() {
-	var raw [greetingLen]byte
-	_ = g.SetReadDeadline(time.Now().Add(greetWait))
-	if _, err := io.ReadFull(g.Conn, raw[:]); err != nil {
+	_ = g.SetDeadline(time.Now().Add(greetWait))
+	hello, err := readGreeting(g.Conn)
+	if err != nil && !errors.Is(err, errForm) {
 		g.err = io.EOF // it never was a stream
 		return
 	}
-	_ = g.SetReadDeadline(time.Time{})
-	if err := g.layer.admit(decodeGreeting(raw)); err != nil {
+	if err == nil {
+		err = g.layer.check(hello, false)
+	}
+	if err == nil {
+		_, err = g.Write(g.layer.self.encode(hello.from))
+	}
+	if err != nil {
 		g.layer.log.Warn("ledger: a raft stream was refused", "peer", g.RemoteAddr().String(), "err", err)
 		g.err = io.EOF
+		return
 	}
+	_ = g.SetDeadline(time.Time{})
 }

@@ -42,6 +42,9 @@ type simHost struct {
 	addr   netip.Addr
 	starts uint64
 	nonce  uint64
+	// What an older copy of the disk knows: the starts that it made, and that no other did.
+	lineage []ledger.Birth
+	copies  uint64
 
 	port   *underlay.Port
 	ledger *ledger.Ledger
@@ -136,7 +139,7 @@ func (h *simHost) start() {
 	t := h.sim.t
 	t.Helper()
 	h.starts++
-	h.nonce = uint64(h.n)<<32 | h.starts
+	h.nonce = h.copies<<48 | uint64(h.n)<<32 | h.starts
 	log := slog.New(slog.NewTextHandler(&h.log, nil))
 	p, err := underlay.Open(underlay.Config{Listen: netip.AddrPortFrom(h.addr, h.sim.port()), Network: h.network(), Log: log})
 	if err != nil {
@@ -151,7 +154,7 @@ func (h *simHost) start() {
 		cluster = clusterID
 	}
 	l, err := ledger.Open(ledger.Config{
-		Self: hostID(h.n), Start: h.starts, Nonce: h.nonce, Name: fmt.Sprintf("host-%d", h.n), Addr: h.at,
+		Self: hostID(h.n), Start: h.starts, Nonce: h.nonce, Lineage: h.lineage, Name: fmt.Sprintf("host-%d", h.n), Addr: h.at,
 		Cluster: cluster, Dir: h.sim.dirOf(h.n), Underlay: p, Members: h.members, OnChange: h.onChange, Log: log,
 		RemoveAfter: h.sim.removeAfter,
 		OnKeeper:    h.onKeeper,
@@ -321,6 +324,16 @@ func (s *sim) eventually(what string, limit time.Duration, ok func() bool) time.
 		time.Sleep(10 * time.Millisecond)
 	}
 	return time.Since(start)
+}
+
+// never watches, in virtual time, that a condition does not come true.
+func (s *sim) never(what string, limit time.Duration, ok func() bool) {
+	s.t.Helper()
+	for start := time.Now(); time.Since(start) < limit; time.Sleep(10 * time.Millisecond) {
+		if ok() {
+			s.t.Fatalf("after %s: %s", time.Since(start), what)
+		}
+	}
 }
 
 func grant() ledger.Command {
