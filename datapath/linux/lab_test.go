@@ -224,6 +224,31 @@ func (b *box) carries() {
 			}
 		}
 	}
+	b.listens()
+}
+
+// listens waits until the box hears solicitations of its IPv6 address: the kernel
+// joins their group from a work queue too (addrconf_dad_begin).
+func (b *box) listens() {
+	b.Helper()
+	v6 := b.port.V6.As16()
+	group := fmt.Sprintf("ff0200000000000000000001ff%x", v6[13:])
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		var joined []byte
+		check(b, onThread(func() (err error) {
+			if err := unix.Setns(int(b.ns.file.Fd()), unix.CLONE_NEWNET); err != nil {
+				return err
+			}
+			joined, err = os.ReadFile("/proc/thread-self/net/igmp6")
+			return err
+		}))
+		if bytes.Contains(joined, []byte(group)) {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.Fatalf("%s has not joined %s:\n%s", b.port.V6, group, joined)
+		}
+	}
 }
 
 // stop does what happens when a container stops.
