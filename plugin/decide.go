@@ -33,10 +33,15 @@ func (a *Agent) decide(ctx context.Context, c ledger.Command) (ledger.Reply, err
 	if err := r.Err(); err != nil {
 		return r, err
 	}
-	if err := a.gossip.WaitDecided(ctx, r.Index); err != nil {
-		return r, fmt.Errorf("decision %d was made, its facts have not arrived: %w", r.Index, err)
+	return r, a.readOwn(ctx, r.Index)
+}
+
+// readOwn waits until this host's own facts have reached a decision that was made for it.
+func (a *Agent) readOwn(ctx context.Context, index uint64) error {
+	if err := a.gossip.WaitDecided(ctx, index); err != nil {
+		return fmt.Errorf("decision %d was made, its facts have not arrived: %w", index, err)
 	}
-	return r, nil
+	return nil
 }
 
 // EnsureSubnet implements ipam.Decisions.
@@ -108,7 +113,11 @@ func (a *Agent) Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr)
 	if r.Refusal == nil || r.Refusal.Kind != netmap.Held || r.Host == nil || r.Host.ID == a.self {
 		return netmap.Claim{}, a.nameHolder(addr, err)
 	}
-	return a.askOwner(ctx, r.Host.ID, cedeQuestion{Subnet: subnet, Addr: addr, To: a.self})
+	c, err := a.askOwner(ctx, r.Host.ID, cedeQuestion{Subnet: subnet, Addr: addr, To: a.self})
+	if err != nil {
+		return netmap.Claim{}, err
+	}
+	return c, a.readOwn(ctx, c.Epoch)
 }
 
 // Cede implements ipam.Decisions.

@@ -23,6 +23,9 @@ func TestAnOwnerCedesAFreeAddress(t *testing.T) {
 		if got.Addrs[0].Addr() != free {
 			t.Errorf("asked for %s, got %s", free, got.Addrs)
 		}
+		if owner := b.View().Owner(free); owner != b.Report().Self {
+			t.Errorf("%s is answered, and the facts of this host still say that it is %s's", free, owner.Short())
+		}
 		begin := time.Now()
 		_, err := b.docker.Run(t.Context(), "db-2", onB, held)
 		fails(t, begin, err, held.String(), "held by", "host-1")

@@ -13,6 +13,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin/plugintest"
 	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/store"
 )
 
 func (h *host) removedAway() {
@@ -86,6 +87,21 @@ func (h *host) copyDisk(name string) string {
 	return to
 }
 
+// recorded waits until the ledger knows the present start of the agent, by the word of
+// its disk. A start that it never heard of cannot give an older copy away.
+func (h *host) recorded() {
+	h.w.until(fmt.Sprintf("the ledger knows this start of %s", h), time.Minute, func() bool {
+		probe := h.copyDisk(h.String() + ".probe")
+		defer os.RemoveAll(probe)
+		s, err := store.Open(probe) // the next start
+		if err != nil {
+			h.w.t.Fatal(err)
+		}
+		defer s.Close()
+		return len(s.Identity().Lineage) == 1
+	})
+}
+
 // oldDisk: the state directory is replaced by an older copy while the machine runs.
 // Of containers started since, the agent knows nothing; they are off the network.
 func (h *host) oldDisk() {
@@ -101,6 +117,7 @@ func (h *host) oldDisk() {
 	h.stop()
 	h.start()
 	w.until(fmt.Sprintf("%s is a member again", h), 30*time.Second, func() bool { return h.agent().Report().State == "ready" })
+	h.recorded()
 	h.stop()
 	for _, c := range h.docker.Containers() {
 		if !known[c.Endpoint] {
@@ -171,6 +188,7 @@ func (h *host) replaced() {
 	twin := h.twin()
 	twin.start()
 	h.w.until(fmt.Sprintf("%s, the copy, is a member", twin), 30*time.Second, func() bool { return twin.agent().Report().State == "ready" })
+	twin.recorded()
 	h.powerOn()
 	h.fenced("copy")
 	twin.off()
