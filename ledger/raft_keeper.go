@@ -44,6 +44,7 @@ type keeper struct {
 	machine    *machine
 	raft       *raft.Raft
 	running    atomic.Pointer[raft.Raft] // the same, for raft's own goroutines while it starts
+	proposals  proposals
 	layer      *layer
 	trans      *raft.NetworkTransport
 	cancel     context.CancelFunc
@@ -239,6 +240,9 @@ func (k *keeper) abandon() {
 // stop ends raft and everything that belongs to it.
 func (k *keeper) stop() error {
 	k.cancel()
+	if k.log.ailing.err() == nil { // else raft has ended already
+		k.proposals.end()
+	}
 	err := k.trans.Close() // with all streams, so that no exchange with another keeper holds raft up
 	err = errors.Join(err, k.raft.Shutdown().Error())
 	<-k.done // its waits for raft have ended

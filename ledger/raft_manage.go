@@ -209,9 +209,15 @@ func (k *keeper) propose(ctx context.Context, cmd Command) (Reply, error) {
 	if len(b) > MaxCommand {
 		return Reply{}, netmap.Refuse(netmap.BadInput, "the command %s has %d bytes, the limit is %d", cmd.Kind, len(b), MaxCommand)
 	}
+	if !k.proposals.begin() {
+		return Reply{}, raft.ErrRaftShutdown
+	}
 	f := k.raft.Apply(b, enqueueWait)
 	done := make(chan error, 1)
-	go func() { done <- f.Error() }() // ends when the entry is decided, the lead is lost or raft stops
+	go func() { // ends when the entry is decided, the lead is lost or raft is about to stop
+		done <- f.Error()
+		k.proposals.done()
+	}()
 	select {
 	case err = <-done:
 	case <-ctx.Done():

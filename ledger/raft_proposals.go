@@ -1,0 +1,55 @@
+package ledger
+
+import (
+	"sync"
+	"time"
+)
+
+// proposals are the entries that raft has not answered yet. raft v1.8 never answers
+// what it has queued when it is shut down (api.go, applyCh; fsm.go, fsmMutateCh), so
+// nobody proposes any more and all are answered before it is.
+type proposals struct {
+	mu    sync.Mutex
+	open  int
+	ended chan struct{} // not nil: no more of them; closed when the last was answered
+}
+
+// answerWait bounds the wait for the answers: a leader that is cut off gives up after
+// leaderLease, and one that is not decides.
+const answerWait = 2 * leaderLease
+
+// begin reports whether one more may be proposed; then done must follow.
+func (p *proposals) begin() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended != nil {
+		return false
+	}
+	p.open++
+	return true
+}
+
+func (p *proposals) done() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open--; p.open == 0 && p.ended != nil {
+		close(p.ended)
+	}
+}
+
+// end lets nobody propose any more and waits for the answers.
+func (p *proposals) end() {
+	p.mu.Lock()
+	p.ended = make(chan struct{})
+	ended := p.ended
+	if p.open == 0 {
+		close(ended)
+	}
+	p.mu.Unlock()
+	patience := time.NewTimer(answerWait)
+	defer patience.Stop()
+	select {
+	case <-ended:
+	case <-patience.C:
+	}
+}
