@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	stormKills    = 100         // of agents, on all hosts together; WEFT_STORM_KILLS changes it
+	stormKills    = 102         // of agents, as many on each host; WEFT_STORM_KILLS changes it
 	stormWorkers  = 2           // that start and remove containers, on each host
 	stormBoxes    = 3           // that one of them keeps at most
 	stormPatience = time.Minute // for one docker command, with all that Docker repeats

@@ -113,6 +113,11 @@ var scenes = []scene{
 		w.cutBoth(h[0], h[1])
 		w.beside(h[0], h[1], h[0].removes(h[4], true), h[1].removes(h[4], true))
 		w.run(w.now() + 8*time.Second)
+		if w.ledger.removed[id].index == 0 { // all three are keepers: nobody reached a majority
+			w.mend()
+			w.beside(h[0], h[1], h[0].removes(h[4], true), h[1].removes(h[4], true))
+			w.run(w.now() + 8*time.Second)
+		}
 		if w.ledger.removed[id].index == 0 {
 			w.wrong("(5) nobody removed it")
 		}
