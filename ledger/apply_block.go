@@ -35,12 +35,14 @@ func (t *step) grantBlock(g *GrantBlock) *netmap.Refusal {
 	if g.Count < 0 || g.Count > maxGrant {
 		return netmap.Refuse(netmap.BadInput, "%d blocks at once; want 1 to %d", g.Count, maxGrant)
 	}
+	// After a recovery even what the host has is not answered before everybody has shown
+	// what he holds: an address that is not known to be ceded would be taken back.
+	if refusal := t.complete(); refusal != nil {
+		return refusal
+	}
 	if own := t.owned(s, area); g.Have && len(own) > 0 {
 		t.answerBlocks(s, own)
 		return nil
-	}
-	if refusal := t.complete(); refusal != nil {
-		return refusal
 	}
 	free := t.freeBlocks(s, area, max(g.Count, 1))
 	if len(free) == 0 {

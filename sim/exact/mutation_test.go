@@ -42,14 +42,6 @@ var mutations = []mutation{
 		"left := l.sent.Left(now)\n\tswitch {", "left := l.sent.Left(now)\n\tleft = ledger.Lease\n\tswitch {",
 	},
 	{
-		"trust an old disk", "ledger/apply_host.go",
-		"len(t.cmd.Admit.Lineage) > 0 && !slices.Contains(t.cmd.Admit.Lineage, h.birth)", "false",
-	},
-	{
-		"let a clone go on", "ledger/apply_host.go",
-		"case shown.Start < h.birth.Start:", "case shown.Start < h.birth.Start && t.cmd.Kind == KindAdmit:",
-	},
-	{
 		"cede without forsaking on disk first", "ipam/cede.go",
 		"set[key(kindForeign, a)] = encode(to)", "_ = to",
 	},
@@ -64,10 +56,6 @@ var mutations = []mutation{
 	{
 		"forget a foreign claim in a granted block", "ipam/grant.go",
 		"\tfor _, c := range claims {\n\t\tp.Forsake(c.Addr, c.Owner)\n\t}\n", "",
-	},
-	{
-		"count the lease from the answer instead of the question", "plugin/membership.go",
-		"\tif err != nil {\n\t\treturn err\n\t}\n\treturn a.lease.grant(sent)", "\tif err != nil {\n\t\treturn err\n\t}\n\tsent, _ = a.lease.clock()\n\treturn a.lease.grant(sent)",
 	},
 	{
 		"ask for the lease only before the write", "ipam/request_address.go",
