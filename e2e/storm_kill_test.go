@@ -37,6 +37,10 @@ func (m *storm) strike(h *lab.Host, times int) error {
 		default:
 			err = h.KillAgentAt(m.t.Context(), func(ctx context.Context) error { return pause(ctx, wait) })
 		}
+		if errors.Is(err, lab.ErrGivenUp) { // Docker was slower than KillAgentAt guesses
+			what = "killed before Docker had found its socket"
+			err = h.Reenable(m.t.Context())
+		}
 		if err != nil {
 			return err
 		}

@@ -72,7 +72,7 @@ func (h *Host) KillAgentAt(ctx context.Context, moment func(context.Context) err
 		return err
 	}
 	if err := h.awaitAgent(ctx, id, old); err != nil {
-		return fmt.Errorf("lab: docker on %s has not started the agent again: %w: %s", h.Name(), err, tail(filepath.Join(h.LogDir(), "dockerd.log"), 10))
+		return fmt.Errorf("lab: %s: %w: %w: %s", h.Name(), ErrGivenUp, err, tail(filepath.Join(h.LogDir(), "dockerd.log"), 10))
 	}
 	return nil
 }
@@ -94,7 +94,7 @@ func (h *Host) KillAgentTwice(ctx context.Context, after time.Duration) error {
 	if _, _, err := h.strike(ctx, func(ctx context.Context) error { return pause(ctx, after) }); err != nil {
 		return err
 	}
-	return h.reenable(ctx)
+	return h.Reenable(ctx)
 }
 
 // strike kills the plugin's process and answers its number inside the host.
@@ -122,9 +122,15 @@ func (h *Host) strike(ctx context.Context, moment func(context.Context) error) (
 	return id, pid, nil
 }
 
-// reenable disables and enables the plugin until Docker does it: while it still waits for
+// ErrGivenUp is wrapped when Docker has not started a killed plugin again. It gives up one
+// that was killed before it had found its socket, and when that is can only be guessed.
+var ErrGivenUp = errors.New("docker has not started the agent again")
+
+// Reenable disables and enables the plugin until Docker does it: while it still waits for
 // a process that has ended it refuses either.
-func (h *Host) reenable(ctx context.Context) error {
+func (h *Host) Reenable(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, agentRestart)
+	defer cancel()
 	for {
 		_, offErr := h.Docker(ctx, "plugin", "disable", "--force", PluginName)
 		_, err := h.Docker(ctx, "plugin", "enable", PluginName)
