@@ -209,7 +209,7 @@ func (i *IPAM) dynamic(ctx context.Context, p *pool, within netip.Prefix, use Us
 				return none, fmt.Errorf("ipam: no address is free in %s: %w", within, f.err)
 			}
 		case <-ctx.Done():
-			return none, fmt.Errorf("ipam: no address is free in %s in this host's blocks, and no further block came within %v: %w", within, patience, ctx.Err())
+			return none, fmt.Errorf("ipam: no address is free in %s in this host's blocks, and no further block came within %v; weft status shows who holds the blocks and which keepers answer: %w", within, patience, ctx.Err())
 		}
 	}
 }
