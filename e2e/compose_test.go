@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -19,7 +20,11 @@ func composeProgram(t *testing.T) []string {
 			return argv
 		}
 	}
-	t.Skip("neither docker-compose nor docker compose is installed: apt-get install docker-compose")
+	const missing = "neither docker-compose nor docker compose is installed: apt-get install docker-compose"
+	if os.Getenv("WEFT_LAB_REQUIRED") != "" {
+		t.Fatal(missing)
+	}
+	t.Skip(missing)
 	return nil
 }
 
