@@ -103,7 +103,7 @@ func addrsOf(e netmap.Endpoint) []netip.Addr {
 func (d *Driver) vacant(e netmap.Endpoint) error {
 	for _, a := range addrsOf(e) {
 		if other, taken := d.Holder(a); taken {
-			return fmt.Errorf("driver: %s is held by endpoint %s on this host; start the container again", a, short(string(other.Endpoint.ID)))
+			return fmt.Errorf("driver: %s is held by endpoint %s on this host; if no container has that any more, the address is free within three minutes: start the container again then", a, short(string(other.Endpoint.ID)))
 		}
 		if err := d.cfg.Addresses.Attach(a); err != nil {
 			return fmt.Errorf("driver: endpoint %s: %w", short(string(e.ID)), err)
@@ -158,6 +158,17 @@ func (d *Driver) ForgetEndpoint(ctx context.Context, id netmap.EndpointID) error
 	return d.drop(ctx, id)
 }
 
+// Released hears that Docker released an address. If the endpoint that has it was taken
+// out of its container before, Docker deleted that one too, between the two, while no
+// agent answered: it does not repeat a DeleteEndpoint.
+func (d *Driver) Released(ctx context.Context, a netip.Addr) error {
+	r, ok := d.Holder(a)
+	if !ok || !r.Left {
+		return nil
+	}
+	return d.ForgetEndpoint(ctx, r.Endpoint.ID)
+}
+
 // drop removes the port of a doomed endpoint, then its record, so that a crash in
 // between is mended by whoever comes next; only then are its addresses free.
 func (d *Driver) drop(ctx context.Context, id netmap.EndpointID) error {
@@ -209,7 +220,7 @@ func (d *Driver) join(ctx context.Context, req joinRequest) (joinResponse, error
 	if err != nil {
 		return joinResponse{}, fmt.Errorf("driver: %w", err)
 	}
-	r.Joined = true
+	r.Joined, r.Left = true, false
 	if err := d.saveEndpoint(r); err != nil {
 		return joinResponse{}, err
 	}
@@ -231,7 +242,7 @@ func (d *Driver) leave(ctx context.Context, req endpointRequest) (rpc.Empty, err
 		return rpc.Empty{}, nil
 	}
 	d.cfg.Facts.Withdraw(id)
-	r.Joined = false
+	r.Joined, r.Left = false, true
 	return rpc.Empty{}, d.saveEndpoint(r)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"testing"
 
@@ -54,6 +55,35 @@ func TestEveryEndpointCallAgain(t *testing.T) {
 	d.story("")
 	d.holds(idle)
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.3/20"))
+}
+
+// TestAnEndpointThatWasDeletedUnheard goes with its address, if Docker took it out of
+// its container before.
+func TestAnEndpointThatWasDeletedUnheard(t *testing.T) {
+	d := onNetwork(t)
+	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
+	d.ok("Join", about(netA, end1))
+	_ = d.host.Story()
+	released := func() {
+		t.Helper()
+		for _, a := range []string{"10.32.0.2", "10.32.0.3"} {
+			if err := d.driver.Released(t.Context(), netip.MustParseAddr(a)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	released() // by a second container that was refused it
+	d.story("")
+	d.ok("Leave", about(netA, end1))
+	d.ok("Join", about(netA, end1))
+	_ = d.host.Story()
+	released()
+	d.story("")
+	d.ok("Leave", about(netA, end1))
+	_ = d.host.Story()
+	released()
+	d.story(gone)
+	d.holds(idle)
 }
 
 func TestUnknownEndpoints(t *testing.T) {
@@ -170,7 +200,7 @@ func TestAnEndpointThatComesTooLate(t *testing.T) {
 	d := onNetwork(t)
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
 	_ = d.host.Story()
-	d.refused(500, "10.32.0.2 is held by endpoint 111111111111 on this host; start the container again", "CreateEndpoint", createEndpoint(netA, end2, "10.32.0.2/20"))
+	d.refused(500, "10.32.0.2 is held by endpoint 111111111111 on this host; if no container has that any more, the address is free within three minutes", "CreateEndpoint", createEndpoint(netA, end2, "10.32.0.2/20"))
 	d.host.Before("Attach", failing(errors.New("10.32.0.3 was taken back")))
 	d.refused(500, "endpoint 222222222222: 10.32.0.3 was taken back", "CreateEndpoint", createEndpoint(netA, end2, "10.32.0.3/20"))
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20")) // again: it is there

@@ -26,6 +26,8 @@ type EndpointRecord struct {
 	Endpoint netmap.Endpoint `json:"endpoint"`
 	Docker   string          `json:"docker"` // Docker's network id
 	Joined   bool            `json:"joined"` // a container has it; never while Leaving
+	// Left is set when Docker took the endpoint out of its container. It deletes it next.
+	Left bool `json:"left,omitempty"`
 	// Leaving is set when Docker deleted the endpoint and its port or its record
 	// could not be removed yet.
 	Leaving bool `json:"leaving,omitempty"`

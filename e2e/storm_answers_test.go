@@ -18,6 +18,7 @@ var excuses = []excuse{
 	{"Docker found no agent for 15 s", regexp.MustCompile(`weft\.sock: connect: (no such file or directory|connection refused)`)},
 	{"the agent was killed during the last repetition", regexp.MustCompile(`weft\.sock/\S+": (EOF|read unix .*: connection reset by peer|write unix .*: broken pipe)`)},
 	{"a container has the address", regexp.MustCompile(`ipam: \S+ is held by .* on this host; stop that container or choose another address`)},
+	{"the endpoint was deleted unheard", regexp.MustCompile(`ipam: \S+ is held by .* on this host, though Docker released it; .* free within three minutes: try again then`)},
 	{"a container on another host has the address", regexp.MustCompile(`address \S+ is held by .* on host host\d; choose another --ip, or stop that container|host host\d keeps the address: .*(held by|ceded to) .*; choose another --ip`)},
 	{"the address is between two containers", regexp.MustCompile(`is being (handed out or taken back|ceded to another host|taken into use) at this moment.*; try again|to cede; try again, its owner may have changed`)},
 	{"the owner of the address was killed", regexp.MustCompile(`address \S+ .*host host\d, which .*; wait until it is back or choose another --ip`)},

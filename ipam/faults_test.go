@@ -161,6 +161,8 @@ func TestAnAddressInUseIsNotReleased(t *testing.T) {
 	if held := r.Inventory()[0].Held; len(held) != 1 {
 		t.Fatalf("held: %v", held)
 	}
+	_, err := r.ask(docker, id, a.String())
+	r.refuses(netmap.Held, err, a.String()+" is held by container web", "within three minutes")
 	r.endpoints.Delete(a)
 	if err := r.EndpointGone(a); err != nil {
 		t.Fatal(err)

@@ -90,6 +90,9 @@ type Config struct {
 	// Holder says who has an address on this host, in words ("endpoint 1f00…, web-2"),
 	// empty if no endpoint has it. Nil: nobody is known. It must not call back.
 	Holder func(netip.Addr) string
+	// Released hears that Docker released an address, before that is looked into: its
+	// endpoint may be gone unheard. Nil: nobody. It may call EndpointGone.
+	Released func(context.Context, netip.Addr) error
 	// Allowed says why no new address may be handed out, or nil. It is asked with
 	// every request and may wait a little. Nil: always. It must not call back.
 	Allowed func(context.Context) error

@@ -263,6 +263,9 @@ func (i *IPAM) ReleaseAddress(ctx context.Context, req AddressRelease) (rpc.Empt
 	if err := i.settle(ctx, p, a); err != nil {
 		return rpc.Empty{}, err
 	}
+	if i.cfg.Released != nil {
+		i.problem(i.cfg.Released(ctx, a)) // the endpoint that stays keeps the address
+	}
 	return rpc.Empty{}, i.free(p, a)
 }
 
@@ -292,9 +295,9 @@ func (i *IPAM) freeIf(p *pool, a netip.Addr, right func(Use) bool) error {
 		i.mu.Unlock()
 		return i.forgetLost(p, a)
 	}
-	use.Held, use.Leaving, use.Caller = leaving, leaving, ""
+	use.Held, use.Leaving = leaving, leaving
 	if !leaving {
-		use.Seq = p.NextSeq()
+		use.Seq, use.Caller = p.NextSeq(), ""
 	}
 	i.mu.Unlock()
 

@@ -112,7 +112,7 @@ func (i *IPAM) standing(p *pool, a netip.Addr, use Use) (next, error) {
 	case used.Lost:
 		return 0, given(a, i.describe(a))
 	case used.Held && !i.again(p, a, used, use):
-		return 0, netmap.Refuse(netmap.Held, "ipam: %s is held by %s on this host; stop that container or choose another address", a, i.describe(a))
+		return 0, i.held(a, used)
 	case p.unproven(a):
 		p.Begin(a)
 		return claim, nil
@@ -169,6 +169,15 @@ func (i *IPAM) again(p *pool, a netip.Addr, used, use Use) bool {
 		since = p.made // held since before this start
 	}
 	return orphan && time.Since(since) > orphanAfter
+}
+
+// held says who has an address on this host. One that Docker released stays with its
+// endpoint until Docker, asked for what it has, does not know that one either.
+func (i *IPAM) held(a netip.Addr, used Use) error {
+	if used.Leaving {
+		return netmap.Refuse(netmap.Held, "ipam: %s is held by %s on this host, though Docker released it; if no container has that any more, the address is free within three minutes: try again then or choose another address", a, i.describe(a))
+	}
+	return netmap.Refuse(netmap.Held, "ipam: %s is held by %s on this host; stop that container or choose another address", a, i.describe(a))
 }
 
 func (i *IPAM) describe(a netip.Addr) string {

@@ -3,6 +3,7 @@ package plugin_test
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,6 +42,42 @@ func TestAContainerThatStartsForMinutesKeepsItsAddress(t *testing.T) {
 			t.Errorf("%s was given away while its container started", a)
 		}
 	})
+}
+
+// TestAnEndpointThatWasDeletedUnheard: Docker does not repeat a DeleteEndpoint that an
+// agent's end cut off, and releases the address next. Whoever asks for that address
+// gets it, if Docker was heard to take the endpoint out of its container; else soon.
+func TestAnEndpointThatWasDeletedUnheard(t *testing.T) {
+	for name, lost := range map[string][]string{
+		"the delete":               {"NetworkDriver.DeleteEndpoint"},
+		"the leave":                {"NetworkDriver.Leave"},
+		"the leave and the delete": {"NetworkDriver.Leave", "NetworkDriver.DeleteEndpoint"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, c *cluster) {
+				h := c.host()
+				var cut atomic.Bool
+				h.docker.Cut = func(call plugintest.Call) bool { return cut.Load() && slices.Contains(lost, call.Method) }
+				h.start().ready()
+				id := h.network("web", "10.40.0.0/28")
+				h.run("first", id, "10.40.0.7")
+				cut.Store(true)
+				if err := h.docker.Remove(t.Context(), "first"); err == nil {
+					t.Error("no call was lost")
+				}
+				cut.Store(false)
+				if len(lost) == 1 {
+					h.run("second", id, "10.40.0.7")
+					return
+				}
+				begin := time.Now()
+				_, err := h.docker.Run(t.Context(), "second", id, addr("10.40.0.7"))
+				fails(t, begin, err, "10.40.0.7 is held by endpoint", "Docker released it", "within three minutes")
+				time.Sleep(3 * time.Minute)
+				h.run("second", id, "10.40.0.7")
+			})
+		})
+	}
 }
 
 // TestNothingIsTakenBackWhileDockerCannotBeAsked: its containers may run on

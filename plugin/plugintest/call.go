@@ -73,6 +73,9 @@ func (e *Engine) call(ctx context.Context, method string, request, response any)
 	}
 	for pause := time.Second; ; pause *= 2 {
 		p, up := e.serving()
+		if up && body != nil && e.Cut != nil && e.Cut(c) {
+			body, up = nil, false
+		}
 		if up {
 			begin := time.Now()
 			var answered bool

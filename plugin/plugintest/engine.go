@@ -29,6 +29,8 @@ type Engine struct {
 	// answered or given up. Set them before the first call; nil: nobody hears.
 	Before func(Call)
 	After  func(Call)
+	// Cut says whether the agent ends before it has read a call. Nil: never.
+	Cut func(Call) bool
 
 	name string
 
