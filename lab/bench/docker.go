@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -16,14 +17,21 @@ import (
 	"github.com/weftnet/weft/lab"
 )
 
-// caller asks over a unix socket, on one connection that stays, as Docker does.
-type caller struct{ http *http.Client }
-
-func newCaller(dial func(context.Context) (net.Conn, error)) *caller {
-	return &caller{&http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
-	}}}
+// caller asks over a unix socket, on one connection that stays, as Docker does. It
+// costs as little as it can, since it runs on the processors of whom it asks: what it
+// sends and reads is net/http's, without the goroutines of an http.Client. It is not
+// safe for concurrent use.
+type caller struct {
+	dial func(context.Context) (net.Conn, error)
+	conn net.Conn
+	in   *bufio.Reader
+	used time.Time
 }
+
+func newCaller(dial func(context.Context) (net.Conn, error)) *caller { return &caller{dial: dial} }
+
+// staleAfter is sooner than servers close a connection that is idle.
+const staleAfter = 5 * time.Second
 
 // ask posts a body and decodes the answer; what is not a success is an error with
 // the server's words.
@@ -37,25 +45,54 @@ func (c *caller) ask(ctx context.Context, path string, body, answer any) error {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	got, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode >= 300 {
-		return fmt.Errorf("%s: %s: %s", path, resp.Status, bytes.TrimSpace(got))
-	}
-	if answer == nil {
+	status, got, err := c.exchange(req)
+	switch {
+	case err != nil:
+		c.close()
+		return fmt.Errorf("%s: %w", path, err)
+	case status >= 300:
+		return fmt.Errorf("%s: %d: %s", path, status, bytes.TrimSpace(got))
+	case answer == nil:
 		return nil
 	}
 	return json.Unmarshal(got, answer)
 }
 
-func (c *caller) close() { c.http.CloseIdleConnections() }
+// exchange sends a request and reads its answer. After an error the connection is of no
+// more use.
+func (c *caller) exchange(req *http.Request) (status int, body []byte, err error) {
+	if c.conn != nil && time.Since(c.used) > staleAfter {
+		c.close()
+	}
+	if c.conn == nil {
+		if c.conn, err = c.dial(req.Context()); err != nil {
+			return 0, nil, err
+		}
+		c.in = bufio.NewReader(c.conn)
+	}
+	deadline, _ := req.Context().Deadline()
+	if err := c.conn.SetDeadline(deadline); err != nil {
+		return 0, nil, err
+	}
+	if err := req.Write(c.conn); err != nil {
+		return 0, nil, err
+	}
+	resp, err := http.ReadResponse(c.in, req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(resp.Body)
+	c.used = time.Now()
+	return resp.StatusCode, body, err
+}
+
+func (c *caller) close() {
+	if c.conn != nil {
+		_ = c.conn.Close() // what was to be heard from it was heard
+	}
+	c.conn = nil
+}
 
 // docker is a caller of a host's Docker.
 func docker(h *lab.Host) (*caller, error) {
