@@ -71,7 +71,7 @@ func testLayer(t *testing.T, answer []byte) *layer {
 	c.ok(Command{Kind: KindRemove, Host: hostID(1), Remove: &Remove{Target: hostID(3), IsOff: true}})
 	m := &machine{state: c.state, leads: func() bool { return false }}
 	l := &layer{
-		log: slog.New(slog.DiscardHandler), conns: map[net.Conn]struct{}{}, underlay: answering(answer),
+		log: slog.New(slog.DiscardHandler), conns: map[net.Conn]*opened{}, underlay: answering(answer),
 		self: greeting{cluster: clusterID, from: hostID(1), birth: Birth{1, 7}},
 	}
 	l.fenced = func(g greeting, dialled bool) error { return m.fenced(l.self, g, dialled) }

@@ -35,6 +35,9 @@ type machine struct {
 	state  *State
 	halted error // an entry could not be understood: nothing after it is applied
 	heard  map[netmap.HostID]hearing
+	// ahead is what the state may come to by the log that was found on the disk, until
+	// it has; then nil. raft tells what of it was decided only when there is a leader.
+	ahead *State
 }
 
 // Apply implements raft.FSM. The answer is a Reply or an error.
@@ -70,6 +73,9 @@ func (m *machine) apply(entry *raft.Log) (Reply, Decision, error) {
 }
 
 func (m *machine) decision(index uint64, changes []netmap.Change, whole bool) Decision {
+	if m.ahead != nil && m.ahead.applied <= index {
+		m.ahead = nil
+	}
 	return Decision{Cluster: m.state.Cluster(), Generation: m.state.Generation(), Index: index, Changes: changes, Whole: whole, Leader: m.leads()}
 }
 
@@ -86,11 +92,7 @@ func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
 
 // Restore implements raft.FSM.
 func (m *machine) Restore(r io.ReadCloser) error {
-	b, err := io.ReadAll(io.LimitReader(r, maxSnapshot+1))
-	if err := errors.Join(err, r.Close()); err != nil {
-		return fmt.Errorf("ledger: read snapshot: %w", err)
-	}
-	s, err := DecodeState(b)
+	s, err := readState(r)
 	if err != nil {
 		return err
 	}
@@ -110,6 +112,47 @@ func (m *machine) whole() Decision {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.decision(m.state.Applied(), m.state.Changes(), true)
+}
+
+// foresee takes in, before raft starts and anybody's vote counts, what the disk holds:
+// raft itself restores the snapshot, and the log once there is a leader. The entries that
+// were not decided count as well, since a start that a host has shown did happen.
+func (m *machine) foresee(snapshots raft.SnapshotStore, log *diskLog) error {
+	s, err := newestSnapshot(snapshots)
+	if err != nil {
+		return fmt.Errorf("ledger: read snapshots: %w", err)
+	}
+	if err := log.replay(s); err != nil && !errors.Is(err, ErrNewer) { // raft ends there, too
+		return err
+	}
+	m.ahead = s
+	return nil
+}
+
+// newestSnapshot is the state that raft begins with, if it can.
+func newestSnapshot(snapshots raft.SnapshotStore) (*State, error) {
+	all, err := snapshots.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, meta := range all { // the newest is the first
+		_, r, err := snapshots.Open(meta.ID)
+		if err != nil {
+			continue
+		}
+		if s, err := readState(r); err == nil {
+			return s, nil
+		}
+	}
+	return NewState(), nil
+}
+
+func readState(r io.ReadCloser) (*State, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxSnapshot+1))
+	if err := errors.Join(err, r.Close()); err != nil {
+		return nil, fmt.Errorf("ledger: read snapshot: %w", err)
+	}
+	return DecodeState(b)
 }
 
 // frozen is an encoded state; it implements raft.FSMSnapshot.
@@ -164,6 +207,11 @@ func (m *machine) fenced(self, other greeting, dialled bool) error {
 	defer m.mu.Unlock()
 	if h := m.state.hosts[other.from]; h != nil && h.Removed && !dialled {
 		return fmt.Errorf("%s was removed from the cluster", m.state.hostName(other.from))
+	}
+	if dialled && m.ahead != nil { // its vote and its word count; to be told by it does no harm
+		if err := m.ahead.outdated(other); err != nil {
+			return err
+		}
 	}
 	// This host's own log may know better, too, from before its disk was replaced.
 	return errors.Join(m.state.outdated(self), m.state.outdated(other))

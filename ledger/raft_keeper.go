@@ -70,7 +70,7 @@ func (l *Ledger) startKeeper(cluster netmap.ClusterID, generation uint64, first 
 			return err
 		}
 		k.cluster = cluster
-		k.machine = &machine{state: NewState(), publish: l.publish, leads: k.leads, held: l.cfg.Held, log: l.log}
+		k.machine = &machine{state: NewState(), publish: func(d Decision) { k.layer.recheck(); l.publish(d) }, leads: k.leads, held: l.cfg.Held, log: l.log}
 		k.layer = l.newLayer(k, cluster)
 		if err := k.startRaft(l, first); err != nil {
 			return fmt.Errorf("ledger: raft does not start on %s: %w", l.cfg.Dir, err)
@@ -150,7 +150,7 @@ func (k *keeper) claimGeneration(generation uint64) error {
 func (l *Ledger) newLayer(k *keeper, cluster netmap.ClusterID) *layer {
 	self := greeting{cluster: strand(cluster, k.generation), from: l.cfg.Self, birth: Birth{l.cfg.Start, l.cfg.Nonce}, lineage: l.cfg.Lineage}
 	return &layer{
-		Listener: l.cfg.Underlay.Stream(StreamKind), underlay: l.cfg.Underlay, conns: map[net.Conn]struct{}{},
+		Listener: l.cfg.Underlay.Stream(StreamKind), underlay: l.cfg.Underlay, conns: map[net.Conn]*opened{},
 		addr: serverAddress(l.cfg.Self, l.cfg.Addr), log: l.log, self: self,
 		fenced: func(g greeting, dialled bool) error { return k.machine.fenced(self, g, dialled) },
 	}
@@ -172,6 +172,9 @@ func (k *keeper) startRaft(l *Ledger, first []Peer) error {
 	cfg.SnapshotThreshold, cfg.TrailingLogs = snapshotEvery, trailing
 	cfg.BatchApplyCh = true // entries that wait together share a sync
 	cfg.NoLegacyTelemetry = true
+	if err := k.machine.foresee(snapshots, k.log); err != nil {
+		return err
+	}
 	k.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: k.layer, MaxPool: 3, Timeout: rpcWait, Logger: logger, ServerAddressProvider: l,
 	})

@@ -61,8 +61,14 @@ type layer struct {
 	log      *slog.Logger
 
 	mu     sync.Mutex
-	conns  map[net.Conn]struct{}
+	conns  map[net.Conn]*opened
 	closed bool
+}
+
+// opened is a stream; guarded by mu of the layer.
+type opened struct {
+	hello   greeting // of the other end; nobody's until it was read
+	dialled bool
 }
 
 // greetWait bounds the wait for a greeting that was announced by a stream.
@@ -88,14 +94,15 @@ func (l *layer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Con
 	if err != nil {
 		return nil, err
 	}
-	if conn, err = l.track(conn); err != nil {
+	stream, err := l.track(conn)
+	if err != nil {
 		return nil, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(timeout))
 	if err := l.introduce(conn, to); err != nil {
-		return nil, errors.Join(fmt.Errorf("ledger: no stream to host %s: %w", to.Short(), err), conn.Close())
+		return nil, errors.Join(fmt.Errorf("ledger: no stream to host %s: %w", to.Short(), err), stream.Close())
 	}
-	return conn, conn.SetDeadline(time.Time{})
+	return stream, conn.SetDeadline(time.Time{})
 }
 
 // introduce greets the host that was dialled, and hears who it is: what it votes and
@@ -113,14 +120,39 @@ func (l *layer) introduce(conn net.Conn, to netmap.HostID) error {
 	case g.from != to:
 		return fmt.Errorf("host %s answers in its place", g.from.Short())
 	}
-	return l.check(g, true)
+	return l.check(conn, g, true)
 }
 
-func (l *layer) check(g greeting, dialled bool) error {
+// check says why there is no stream with who greets so; recheck asks again later.
+func (l *layer) check(conn net.Conn, g greeting, dialled bool) error {
+	l.mu.Lock()
+	if o := l.conns[conn]; o != nil {
+		o.hello, o.dialled = g, dialled
+	}
+	l.mu.Unlock()
 	if g.cluster != l.self.cluster || g.to != l.self.from {
 		return fmt.Errorf("it is for host %s of cluster %s", g.to.Short(), g.cluster)
 	}
 	return l.fenced(g, dialled)
+}
+
+// recheck closes the streams that would not be opened any more: the ledger has heard of
+// a newer start of the host at the other end, or of this one.
+func (l *layer) recheck() {
+	l.mu.Lock()
+	greeted := map[net.Conn]opened{}
+	for conn, o := range l.conns {
+		if !o.hello.from.IsZero() {
+			greeted[conn] = *o
+		}
+	}
+	l.mu.Unlock()
+	for conn, o := range greeted {
+		if err := l.fenced(o.hello, o.dialled); err != nil {
+			l.log.Warn("ledger: a raft stream was cut", "peer", conn.RemoteAddr().String(), "err", err)
+			_ = (&tracked{Conn: conn, layer: l}).Close()
+		}
+	}
 }
 
 // Accept implements raft.StreamLayer. The greeting is read by the first Read, so
@@ -140,7 +172,7 @@ func (l *layer) track(conn net.Conn) (net.Conn, error) {
 	if l.closed {
 		return nil, errors.Join(net.ErrClosed, conn.Close())
 	}
-	l.conns[conn] = struct{}{}
+	l.conns[conn] = &opened{}
 	return &tracked{Conn: conn, layer: l}, nil
 }
 
@@ -192,7 +224,7 @@ func (g *guarded) greet() {
 		return
 	}
 	if err == nil {
-		err = g.layer.check(hello, false)
+		err = g.layer.check(g, hello, false)
 	}
 	if err == nil {
 		_, err = g.Write(g.layer.self.encode(hello.from))

@@ -11,6 +11,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
+
+	"github.com/weftnet/weft/netmap"
 )
 
 // diskLog keeps raft's log and its few stable values in one bbolt file. A batch
@@ -116,6 +118,27 @@ func missing(c *bbolt.Cursor, index uint64) error {
 		return fmt.Errorf("ledger: log entry %d is missing: %w", index, errMalformed)
 	}
 	return raft.ErrLogNotFound
+}
+
+// replay carries out all that follows a state, decided or not.
+func (l *diskLog) replay(s *State) error {
+	last, err := l.LastIndex()
+	if err != nil {
+		return err
+	}
+	for i := s.applied + 1; i <= last; i++ {
+		var entry raft.Log
+		if err := l.GetLog(i, &entry); err != nil || entry.Type != raft.LogCommand {
+			continue // none of the ledger's, or in the snapshot that the state came from
+		}
+		cmd, err := DecodeCommand(entry.Data)
+		var refusal *netmap.Refusal
+		if err != nil && !errors.As(err, &refusal) {
+			return err // of a newer release
+		}
+		s.Apply(i, cmd)
+	}
+	return nil
 }
 
 // StoreLog implements raft.LogStore.

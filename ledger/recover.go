@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -249,26 +247,10 @@ func (k *keeper) newest() (term, index uint64) {
 // ones were decided nobody can say any more, so all of them count.
 func (k *keeper) everything() *State {
 	s := k.machine.copyState()
-	if s == nil || k.log.within(func() error { return k.replay(s) }) != nil {
+	if s == nil || k.log.within(func() error { return k.log.replay(s) }) != nil {
 		return nil
 	}
 	return s
-}
-
-func (k *keeper) replay(s *State) error {
-	for i := s.applied + 1; i <= k.raft.LastIndex(); i++ {
-		var entry raft.Log
-		if err := k.log.GetLog(i, &entry); err != nil || entry.Type != raft.LogCommand {
-			continue // none of the ledger's, or in the snapshot that the state came from
-		}
-		cmd, err := DecodeCommand(entry.Data)
-		var refusal *netmap.Refusal
-		if err != nil && !errors.As(err, &refusal) {
-			return err // of a newer release
-		}
-		s.Apply(i, cmd)
-	}
-	return nil
 }
 
 // copyState is a state of one's own, equal to the machine's.
