@@ -230,7 +230,7 @@ func TestOnePlanIsChosen(t *testing.T) {
 		})
 		founded += len(p.chosen)
 	})
-	if founded == 0 {
+	if founded == 0 && !testing.Short() { // of so few runs it may be that none does
 		t.Error("no run founded anything")
 	}
 	t.Logf("%d runs founded", founded)
