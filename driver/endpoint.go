@@ -88,7 +88,7 @@ func (d *Driver) keepEndpoint(ctx context.Context, r EndpointRecord) error {
 	}
 	if err := ctx.Err(); err != nil {
 		d.doomEndpoint(id)
-		return fmt.Errorf("driver: endpoint %s was written down too late: %w", short(string(id)), err)
+		return fmt.Errorf("driver: endpoint %s was written down too late; start the container again: %w", short(string(id)), err)
 	}
 	return nil
 }

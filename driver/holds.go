@@ -22,7 +22,7 @@ func (h *holds) take(ctx context.Context, keys ...string) (release func(), err e
 	for i, key := range keys {
 		if err := h.takeOne(ctx, key); err != nil {
 			h.release(keys[:i])
-			return nil, fmt.Errorf("an earlier call for %s is still under way: %w", key, err)
+			return nil, fmt.Errorf("an earlier call for %s is still under way; try again, and look at weft status if this lasts: %w", key, err)
 		}
 	}
 	return func() { h.release(keys) }, nil

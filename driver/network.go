@@ -83,7 +83,7 @@ func (d *Driver) refuseTwin(want NetworkRequest) error {
 func (d *Driver) keepNetwork(ctx context.Context, r NetworkRecord) error {
 	err := d.saveNetwork(r)
 	if err == nil && ctx.Err() != nil {
-		err = fmt.Errorf("driver: network %s was decided too late: %w", short(r.Docker), ctx.Err())
+		err = fmt.Errorf("driver: network %s was decided too late; create it again: %w", short(r.Docker), ctx.Err())
 	}
 	if err != nil {
 		d.mu.Lock()

@@ -168,7 +168,7 @@ func (d *Driver) saveEndpoint(r EndpointRecord) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.endpoints[id].Leaving && !r.Leaving {
-		return fmt.Errorf("driver: endpoint %s was deleted meanwhile", short(string(id)))
+		return fmt.Errorf("driver: endpoint %s was deleted meanwhile; start the container again", short(string(id)))
 	}
 	d.endpoints[id] = r
 	return nil

@@ -228,7 +228,7 @@ func (g *Gossip) admitted(answer func([]byte) ([]byte, error)) Handler {
 		}
 		if theirs := netmap.ClusterID(body[:16]); theirs != own.Cluster || theirs.IsZero() {
 			g.stats.foreign.Add(1)
-			return nil, netmap.Refuse(netmap.Foreign, "host %s is of cluster %s, the request of cluster %s", own.Name, own.Cluster, theirs)
+			return nil, netmap.Refuse(netmap.Foreign, "host %s is of cluster %s, the request of cluster %s; see weft status on both", own.Name, own.Cluster, theirs)
 		}
 		out, err := answer(body[16:])
 		if err != nil {

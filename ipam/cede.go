@@ -40,7 +40,7 @@ type Cession struct {
 func (i *IPAM) Cede(ctx context.Context, subnet netip.Prefix, a netip.Addr, to netmap.HostID) (netmap.Claim, error) {
 	p := i.lookup(subnet)
 	if p == nil {
-		return netmap.Claim{}, netmap.Refuse(netmap.Unknown, "ipam: this host does not use %s, so it has no address of it to cede", subnet)
+		return netmap.Claim{}, netmap.Refuse(netmap.Unknown, "ipam: this host does not use %s, so it has no address of it to cede; try again, its owner may have changed", subnet)
 	}
 	if err := i.settle(ctx, p, a); err != nil {
 		return netmap.Claim{}, err
@@ -96,7 +96,7 @@ func (p *pool) cedable(a netip.Addr, describe func(netip.Addr) string) error {
 	case p.adopting > 0 && p.block(a) == nil:
 		return netmap.Refuse(netmap.Busy, "a further block of %s is being taken into use at this moment, and %s may lie in it; try again", p.prefix, a)
 	case p.block(a) == nil && !p.Mine(a):
-		return netmap.Refuse(netmap.Unknown, "%s is not this host's to cede", a)
+		return netmap.Refuse(netmap.Unknown, "%s is not this host's to cede; try again, its owner may have changed", a)
 	}
 	return nil
 }
@@ -108,7 +108,7 @@ func (p *pool) cedable(a netip.Addr, describe func(netip.Addr) string) error {
 func (i *IPAM) Yield(ctx context.Context, subnet, within netip.Prefix, to netmap.HostID) (Relief, error) {
 	p := i.lookup(subnet)
 	if p == nil {
-		return Relief{}, netmap.Refuse(netmap.Unknown, "ipam: this host does not use %s, so it has nothing of it to give", subnet)
+		return Relief{}, netmap.Refuse(netmap.Unknown, "ipam: this host does not use %s, so it has nothing of it to give; ask another host", subnet)
 	}
 	i.mu.Lock()
 	block, ok := p.spare(within)
@@ -158,7 +158,7 @@ func (i *IPAM) relieve(ctx context.Context, p *pool, within netip.Prefix) (again
 // borrow makes an address that was ceded this host's, for anybody.
 func (i *IPAM) borrow(p *pool, c netmap.Claim) error {
 	if c.Subnet != p.prefix || !p.prefix.Contains(c.Addr) {
-		return fmt.Errorf("another host ceded %s of %s, which is no address of %s", c.Addr, c.Subnet, p.prefix)
+		return fmt.Errorf("another host ceded %s of %s, which is no address of %s; run the same release of weft on all hosts", c.Addr, c.Subnet, p.prefix)
 	}
 	loan := Single{Claim: c, Loan: true}
 	if err := i.cfg.Disk.Commit(map[string][]byte{key(kindClaim, c.Addr): encode(loan)}, key(kindForeign, c.Addr)); err != nil {

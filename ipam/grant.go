@@ -32,7 +32,7 @@ func (i *IPAM) grow(p *pool, within netip.Prefix, needed bool) *flight {
 	}
 	f := &flight{within: within, needed: needed, done: make(chan struct{})}
 	if i.life.Err() != nil {
-		f.err = fmt.Errorf("the agent is ending: %w", i.life.Err())
+		f.err = fmt.Errorf("the agent is ending; try again when it runs (docker plugin ls): %w", i.life.Err())
 		close(f.done)
 		return f
 	}
@@ -144,7 +144,7 @@ func (i *IPAM) adopt(p *pool, blocks []netmap.Block, claims []netmap.Claim) erro
 	set := map[string][]byte{}
 	for _, b := range blocks {
 		if b.Subnet != p.prefix || b.Prefix.Bits() != bits || !inside(b.Prefix, b.Subnet) {
-			return fmt.Errorf("the ledger granted %s of %s, which is no block of %s", b.Prefix, b.Subnet, p.prefix)
+			return fmt.Errorf("the ledger granted %s of %s, which is no block of %s; run the same release of weft on all hosts", b.Prefix, b.Subnet, p.prefix)
 		}
 		set[key(kindBlock, b.Prefix)] = encode(b)
 	}

@@ -252,5 +252,5 @@ func (i *IPAM) decide(ctx context.Context) (leave func(), err error) {
 		case <-ctx.Done():
 		}
 	}
-	return nil, fmt.Errorf("ipam: another network is being created or removed and waits for the ledger: %w", ctx.Err())
+	return nil, fmt.Errorf("ipam: another network is being created or removed and waits for the ledger; try again, and look at weft status if this lasts: %w", ctx.Err())
 }

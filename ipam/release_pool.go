@@ -67,7 +67,7 @@ func (i *IPAM) retire(ctx context.Context, subnet netip.Prefix) (*pool, error) {
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("ipam: %s was not released, a question to the ledger about it is under way: %w", subnet, ctx.Err())
+			return nil, fmt.Errorf("ipam: %s was not released, a question to the ledger about it is under way; try again, and look at weft status if this lasts: %w", subnet, ctx.Err())
 		}
 	}
 }

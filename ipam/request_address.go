@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -189,6 +190,7 @@ func (i *IPAM) end(p *pool, a netip.Addr) {
 func (i *IPAM) dynamic(ctx context.Context, p *pool, within netip.Prefix, use Use) (none receipt.Receipt[netip.Addr], err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	var why error // no block came, by the last that was heard
 	for {
 		if err := i.allowed(ctx); err != nil {
 			return none, err
@@ -208,8 +210,9 @@ func (i *IPAM) dynamic(ctx context.Context, p *pool, within netip.Prefix, use Us
 				}
 				return none, fmt.Errorf("ipam: no address is free in %s: %w", within, f.err)
 			}
+			why = cmp.Or(f.err, why)
 		case <-ctx.Done():
-			return none, fmt.Errorf("ipam: no address is free in %s in this host's blocks, and no further block came within %v; weft status shows who holds the blocks and which keepers answer: %w", within, patience, ctx.Err())
+			return none, fmt.Errorf("ipam: no address is free in %s in this host's blocks, and no further block came within %v; weft status shows who holds the blocks and which keepers answer: %w", within, patience, cmp.Or(why, ctx.Err()))
 		}
 	}
 }

@@ -69,7 +69,7 @@ func (i *IPAM) makePool(ctx context.Context, ask poolAsk) (*pool, error) {
 		return nil, fmt.Errorf("ipam: %w", err)
 	}
 	if !s.Prefix.IsValid() || ask.want.IsValid() && s.Prefix != ask.want {
-		return nil, fmt.Errorf("ipam: the ledger answered subnet %s when asked for %s", s.Prefix, ask.want)
+		return nil, fmt.Errorf("ipam: the ledger answered subnet %s when asked for %s; run the same release of weft on all hosts", s.Prefix, ask.want)
 	}
 	if !ask.want.IsValid() && i.lookup(s.Prefix) != nil {
 		return nil, fmt.Errorf("ipam: the ledger offered %s, which this host has already; give a --subnet", s.Prefix)

@@ -144,7 +144,7 @@ func impossible(a netip.Addr, s netmap.Subnet) error {
 	case !s.Prefix.Contains(a):
 		return netmap.Refuse(netmap.Outside, "ipam: %s is not inside subnet %s; choose an --ip inside it", a, s.Prefix)
 	case edge(a, s.Prefix):
-		return netmap.Refuse(netmap.BadInput, "ipam: %s is the network or broadcast address of subnet %s", a, s.Prefix)
+		return netmap.Refuse(netmap.BadInput, "ipam: %s is the network or broadcast address of subnet %s, which no container can have; choose another --ip", a, s.Prefix)
 	case a == s.Gateway:
 		return netmap.Refuse(netmap.Held, "ipam: %s is the gateway of subnet %s; choose another address", a, s.Prefix)
 	}

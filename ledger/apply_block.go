@@ -20,10 +20,10 @@ const maxGrant = 64
 func (t *step) grantBlock(g *GrantBlock) *netmap.Refusal {
 	s := t.subnets[g.Subnet]
 	if s == nil {
-		return netmap.Refuse(netmap.Unknown, "there is no subnet %s", g.Subnet)
+		return noSubnet(g.Subnet)
 	}
 	if _, ok := s.holders[t.cmd.Host]; !ok {
-		return netmap.Refuse(netmap.Unknown, "%s does not use %s, so it gets no block of it", t.hostName(t.cmd.Host), t.subnetName(g.Subnet))
+		return t.notUsed(t.cmd.Host, g.Subnet)
 	}
 	area := g.Within
 	if !area.IsValid() {
@@ -33,7 +33,7 @@ func (t *step) grantBlock(g *GrantBlock) *netmap.Refusal {
 		return netmap.Refuse(netmap.Outside, "the ip-range %s is not inside subnet %s; choose an --ip-range inside it", area, s.Prefix)
 	}
 	if g.Count < 0 || g.Count > maxGrant {
-		return netmap.Refuse(netmap.BadInput, "%d blocks at once; want 1 to %d", g.Count, maxGrant)
+		return netmap.Refuse(netmap.BadInput, "%d blocks at once; ask for 1 to %d", g.Count, maxGrant)
 	}
 	// After a recovery even what the host has is not answered before everybody has shown
 	// what he holds: an address that is not known to be ceded would be taken back.

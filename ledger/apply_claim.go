@@ -7,17 +7,17 @@ import (
 func (t *step) claim(c *Claim) *netmap.Refusal {
 	s := t.subnets[c.Subnet]
 	if s == nil {
-		return netmap.Refuse(netmap.Unknown, "there is no subnet %s", c.Subnet)
+		return noSubnet(c.Subnet)
 	}
 	if _, ok := s.holders[t.cmd.Host]; !ok {
-		return netmap.Refuse(netmap.Unknown, "%s does not use %s, so it gets no address of it", t.hostName(t.cmd.Host), t.subnetName(c.Subnet))
+		return t.notUsed(t.cmd.Host, c.Subnet)
 	}
 	old, taken := t.claims[c.Addr]
 	switch {
 	case !c.Addr.IsValid() || !s.Prefix.Contains(c.Addr):
 		return netmap.Refuse(netmap.Outside, "%s is not inside %s; choose an --ip inside it", c.Addr, t.subnetName(s.Prefix))
 	case edge(c.Addr, s.Prefix):
-		return netmap.Refuse(netmap.BadInput, "%s is the network or broadcast address of subnet %s", c.Addr, s.Prefix)
+		return netmap.Refuse(netmap.BadInput, "%s is the network or broadcast address of subnet %s, which no container can have; choose another --ip", c.Addr, s.Prefix)
 	case s.reserves(c.Addr):
 		return netmap.Refuse(netmap.Held, "%s is reserved in %s (gateway or --aux-address); choose another --ip", c.Addr, t.subnetName(s.Prefix))
 	case taken && old.Owner == t.cmd.Host:
@@ -54,7 +54,7 @@ func (t *step) entry(id netmap.HostID) *netmap.HostEntry {
 func (t *step) cede(c *Cede) *netmap.Refusal {
 	heir := t.hosts[c.To]
 	if heir == nil || heir.Removed {
-		return netmap.Refuse(netmap.Unknown, "%s cannot be ceded to host %s, which is not in the cluster", c.Addr, c.To.Short())
+		return netmap.Refuse(netmap.Unknown, "%s cannot be ceded to host %s, which is not in the cluster; see weft status there", c.Addr, c.To.Short())
 	}
 	for _, p := range sortedPrefixes(t.subnets) {
 		if c.Addr.IsValid() && p.Contains(c.Addr) {
@@ -79,7 +79,7 @@ func (t *step) cedeIn(s *subnet, c *Cede) *netmap.Refusal {
 	case edge(c.Addr, s.Prefix) || s.reserves(c.Addr):
 		return netmap.Refuse(netmap.Held, "%s is reserved in %s; choose another --ip", c.Addr, t.subnetName(s.Prefix))
 	case !uses:
-		return netmap.Refuse(netmap.Unknown, "%s does not use %s, so no address of it can be ceded to it", t.hostName(c.To), t.subnetName(s.Prefix))
+		return t.notUsed(c.To, s.Prefix)
 	}
 	t.give(netmap.Claim{Addr: c.Addr, Subnet: s.Prefix, Owner: c.To, Epoch: t.index})
 	return nil

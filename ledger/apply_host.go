@@ -18,7 +18,7 @@ func (t *step) authorize() *netmap.Refusal {
 	case c.Kind == KindFound:
 		return nil
 	case t.cluster.IsZero():
-		return netmap.Refuse(netmap.Unknown, "this ledger is of no cluster yet")
+		return netmap.Refuse(netmap.Unknown, "this ledger is of no cluster yet; wait until it is founded (weft status)")
 	case !c.Cluster.IsZero() && c.Cluster != t.cluster:
 		return netmap.Refuse(netmap.Foreign, "host %s belongs to cluster %s, this is cluster %s; if the host is to move here, remove its state directory and start it with WEFT_JOIN set", c.Host.Short(), c.Cluster, t.cluster)
 	}
@@ -29,7 +29,7 @@ func (t *step) authorize() *netmap.Refusal {
 	case t.self == nil:
 		return netmap.Refuse(netmap.Unknown, "host %s is not admitted to cluster %s; its agent must join first", c.Host.Short(), t.cluster)
 	case t.self.Removed:
-		return netmap.Refuse(netmap.Removed, "%s was removed from the cluster; its agent makes it a new host, which asks for the addresses of its running containers again", t.hostName(c.Host))
+		return netmap.Refuse(netmap.Removed, "%s was removed from the cluster; its agent makes it a new host, which asks for the addresses of its running containers again; see weft status there", t.hostName(c.Host))
 	}
 	if refusal := t.fence(t.self); refusal != nil {
 		return refusal
@@ -62,7 +62,7 @@ func (t *step) fence(h *host) *netmap.Refusal {
 	case shown.Start < h.birth.Start:
 		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but start %d was seen already: its disk is an old copy, or a clone of it runs elsewhere; make it a new host there (weft host new-identity)", t.hostName(h.ID), shown.Start, h.birth.Start)
 	case t.cmd.Kind != KindAdmit:
-		return netmap.Refuse(netmap.Unknown, "%s must be admitted again after its start %d before it asks for anything", t.hostName(h.ID), shown.Start)
+		return netmap.Refuse(netmap.Unknown, "%s must be admitted again after its start %d before it asks for anything; its agent does so by itself, try again", t.hostName(h.ID), shown.Start)
 	case h.shown < t.generation:
 		return nil // the recovered ledger may have forgotten the starts in between
 	case len(t.cmd.Admit.Lineage) > 0 && !slices.Contains(t.cmd.Admit.Lineage, h.birth):
@@ -78,7 +78,7 @@ func (t *step) found(f *Found) *netmap.Refusal {
 	case !t.cluster.IsZero():
 		return netmap.Refuse(netmap.Foreign, "cluster %s exists here already, cluster %s cannot be founded; join the one that is there (WEFT_JOIN)", t.cluster, f.Cluster)
 	case f.Cluster.IsZero():
-		return netmap.Refuse(netmap.BadInput, "a cluster cannot be founded without an id")
+		return netmap.Refuse(netmap.BadInput, "a cluster cannot be founded without an id; give it one")
 	}
 	ranges := slices.Clone(f.Ranges)
 	if !slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
@@ -160,7 +160,7 @@ func (t *step) remove(r *Remove) *netmap.Refusal {
 	h := t.hosts[r.Target]
 	switch {
 	case h == nil:
-		return netmap.Refuse(netmap.Unknown, "there is no host %s in this cluster", r.Target)
+		return netmap.Refuse(netmap.Unknown, "there is no host %s in this cluster; weft status lists them", r.Target)
 	case h.Removed:
 		t.reply.Host = new(h.HostEntry)
 		return nil

@@ -22,7 +22,7 @@ func (t *step) ensureNetwork(e *EnsureNetwork) *netmap.Refusal {
 	}
 	n, refusal := t.findNetwork(e, subnets)
 	if refusal == nil && t.copiesInVain(e.Replica, n) {
-		refusal = netmap.Refuse(netmap.Unknown, "network %d was removed meanwhile, so it does not appear here", e.Replica)
+		refusal = netmap.Refuse(netmap.Unknown, "network %d was removed meanwhile, so it does not appear here; create it again if it is wanted", e.Replica)
 	}
 	if refusal == nil && n == nil {
 		n, refusal = t.makeNetwork(e, subnets)
@@ -56,11 +56,11 @@ func (t *step) checkNetwork(e *EnsureNetwork, subnets []netip.Prefix) *netmap.Re
 	}
 	switch {
 	case len(subnets) == 0 && e.Name == "":
-		return netmap.Refuse(netmap.BadInput, "a network needs a subnet or a name to be found by")
+		return netmap.Refuse(netmap.BadInput, "a network needs a subnet or a name to be found by; give it a --subnet")
 	case e.VNI > maxVNI:
 		return netmap.Refuse(netmap.BadInput, "VNI %d is out of range; use 1 to %d", e.VNI, maxVNI)
 	case e.MTU < 0 || e.MTU > 65535:
-		return netmap.Refuse(netmap.BadInput, "MTU %d is out of range", e.MTU)
+		return netmap.Refuse(netmap.BadInput, "MTU %d is out of range; use one of at most 65535", e.MTU)
 	}
 	for _, p := range subnets {
 		if t.subnets[p] == nil {
@@ -84,7 +84,7 @@ func (t *step) findNetwork(e *EnsureNetwork, subnets []netip.Prefix) (*network, 
 		}
 	}
 	if len(subnets) == 0 {
-		return nil, netmap.Refuse(netmap.Unknown, "there is no network %s", e.Name)
+		return nil, netmap.Refuse(netmap.Unknown, "there is no network %s in this cluster; create it (docker network create), or leave -o weft.network out", e.Name)
 	}
 	return nil, nil
 }
@@ -220,11 +220,11 @@ func (t *step) nameNetwork(c *NameNetwork) *netmap.Refusal {
 	n := t.networks[c.ID]
 	switch {
 	case n == nil:
-		return netmap.Refuse(netmap.Unknown, "there is no network %d; it was removed meanwhile", c.ID)
+		return netmap.Refuse(netmap.Unknown, "there is no network %d any more; it was removed meanwhile, create it again if it is wanted", c.ID)
 	case c.Name == "":
-		return netmap.Refuse(netmap.BadInput, "a network cannot be given an empty name")
+		return netmap.Refuse(netmap.BadInput, "a network cannot be given an empty name; give it one")
 	case n.Retired:
-		return netmap.Refuse(netmap.Unknown, "%s was removed by a user and cannot be named", networkName(n))
+		return netmap.Refuse(netmap.Unknown, "%s was removed by a user (docker network rm) and cannot be named; wait until its last container is gone, or create it with another --subnet", networkName(n))
 	case n.Name == c.Name:
 		t.reply.Network = new(n.Network)
 		return nil

@@ -191,7 +191,7 @@ func (t *step) sweep(s *subnet) {
 func (t *step) reserve(r *Reserve) *netmap.Refusal {
 	s := t.subnets[r.Subnet]
 	if s == nil {
-		return netmap.Refuse(netmap.Unknown, "there is no subnet %s", r.Subnet)
+		return noSubnet(r.Subnet)
 	}
 	if refusal := CheckName("reservation", r.Name); refusal != nil || r.Name == "" {
 		return netmap.Refuse(netmap.BadInput, "an address is reserved under a name of 1 to 255 printable bytes, not %.40q", r.Name)
@@ -287,7 +287,7 @@ func (t *step) reservable(s *subnet, a netip.Addr) *netmap.Refusal {
 	case !a.IsValid() || !s.Prefix.Contains(a):
 		return netmap.Refuse(netmap.Outside, "%s is not inside subnet %s; choose an address inside it", a, s.Prefix)
 	case edge(a, s.Prefix):
-		return netmap.Refuse(netmap.BadInput, "%s is the network or broadcast address of subnet %s", a, s.Prefix)
+		return netmap.Refuse(netmap.BadInput, "%s is the network or broadcast address of subnet %s, which nobody can have; choose another address", a, s.Prefix)
 	}
 	if c, ok := t.claims[a]; ok {
 		return netmap.Refuse(netmap.Held, "%s is held by %s; choose another address, or stop what uses it there", a, t.hostName(c.Owner))
@@ -306,4 +306,14 @@ func (s *subnet) blockAt(a netip.Addr) (netmap.Block, bool) {
 	}
 	b, ok := s.blocks[p]
 	return b, ok
+}
+
+// noSubnet refuses what is about a subnet that the ledger does not have.
+func noSubnet(p netip.Prefix) *netmap.Refusal {
+	return netmap.Refuse(netmap.Unknown, "there is no subnet %s in this cluster; the last network with it was removed meanwhile, create it again (docker network create --subnet %s)", p, p)
+}
+
+// notUsed refuses what a host wants of a subnet of which it has no network.
+func (t *step) notUsed(host netmap.HostID, p netip.Prefix) *netmap.Refusal {
+	return netmap.Refuse(netmap.Unknown, "%s has no network with subnet %s, so it gets nothing of it; create the network there (docker network create)", t.hostName(host), t.subnetName(p))
 }

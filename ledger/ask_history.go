@@ -51,7 +51,7 @@ func (l *Ledger) handleHistory(_ context.Context, _ netip.AddrPort, body []byte)
 	}
 	k := l.kept()
 	if k == nil {
-		return nil, netmap.Refuse(netmap.Unknown, "this host does not keep the ledger")
+		return nil, netmap.Refuse(netmap.Unknown, "this host does not keep the ledger; ask one that does (weft status lists them)")
 	}
 	return encode(k.machine.events(q))
 }

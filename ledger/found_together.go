@@ -119,7 +119,7 @@ func (f *Founding) answer(ctx context.Context, q foundingAsk, change func(accept
 		return acceptor{}, netmap.Refuse(netmap.Foreign, "%s is in cluster %s already; join that", f.cfg.Name, c)
 	}
 	if q.To != f.cfg.Self {
-		return acceptor{}, netmap.Refuse(netmap.Unknown, "host %s is not here any more, %s is", q.To.Short(), f.cfg.Name)
+		return acceptor{}, netmap.Refuse(netmap.Unknown, "host %s is not here any more, %s is; try again", q.To.Short(), f.cfg.Name)
 	}
 	if f.cfg.Expect != q.Expect {
 		return acceptor{}, netmap.Refuse(netmap.Conflict, "%s has WEFT_EXPECT=%d and %s has WEFT_EXPECT=%d; set the same on all hosts", f.cfg.Name, f.cfg.Expect, q.From.Name, q.Expect)

@@ -188,7 +188,7 @@ func (l *Ledger) keep(cluster netmap.ClusterID, generation uint64, first []Peer)
 	defer l.lifecycle.Unlock()
 	if k := l.kept(); k != nil {
 		if have := k.cluster; !cluster.IsZero() && have != cluster {
-			return netmap.Refuse(netmap.Foreign, "this host keeps the ledger of cluster %s, not of %s", have, cluster)
+			return netmap.Refuse(netmap.Foreign, "this host keeps the ledger of cluster %s, not of %s; to move it, run weft cleanup on it and start it with WEFT_JOIN naming a host of the other", have, cluster)
 		}
 		return nil
 	}

@@ -252,7 +252,7 @@ func (l *Ledger) makeWay() error {
 		return nil
 	case isFull(cause):
 		if err := haveRoom(l.cfg.Dir); err != nil {
-			return netmap.Refuse(netmap.Busy, "the disk of %s on this host is full", l.cfg.Dir)
+			return netmap.Refuse(netmap.Busy, "the disk of %s on this host is full; make room there", l.cfg.Dir)
 		}
 		return nil
 	}

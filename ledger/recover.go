@@ -66,7 +66,7 @@ type consent struct {
 // lost keepers are off. It may take some seconds longer than Do.
 func (l *Ledger) Recover(ctx context.Context, r Recovery) (Recovered, error) {
 	if l.Cluster().IsZero() {
-		return Recovered{}, netmap.Refuse(netmap.Unknown, "this host is in no cluster yet, so it has no ledger to recover")
+		return Recovered{}, netmap.Refuse(netmap.Unknown, "this host is in no cluster yet, so it has no ledger to recover; run this on a host that was a member")
 	}
 	if refusal := l.provenDead(ctx); refusal != nil {
 		return Recovered{}, refusal
@@ -154,7 +154,7 @@ func (l *Ledger) handleConsent(_ context.Context, _ netip.AddrPort, body []byte)
 
 func (l *Ledger) handleTestify(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
 	if !slices.Equal(body, l.cfg.Self[:]) {
-		return nil, netmap.Refuse(netmap.Unknown, "host %s is not here any more", l.cfg.Self.Short())
+		return nil, netmap.Refuse(netmap.Unknown, "host %s is not here any more; try again", l.cfg.Self.Short())
 	}
 	return encode(l.testify())
 }

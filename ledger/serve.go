@@ -142,11 +142,11 @@ func (l *Ledger) handleJoin(_ context.Context, from netip.AddrPort, body []byte)
 	known := l.Cluster()
 	switch {
 	case i.Host != l.cfg.Self:
-		return nil, netmap.Refuse(netmap.Unknown, "this is host %s, not %s", l.cfg.Self.Short(), i.Host.Short())
+		return nil, netmap.Refuse(netmap.Unknown, "this is host %s, not %s; try again", l.cfg.Self.Short(), i.Host.Short())
 	case known.IsZero():
 		return nil, netmap.Refuse(netmap.Foreign, "this host is in no cluster yet; wait until it has joined")
 	case known != i.Cluster:
-		return nil, netmap.Refuse(netmap.Foreign, "this host belongs to cluster %s, not to %s", known, i.Cluster)
+		return nil, netmap.Refuse(netmap.Foreign, "this host belongs to cluster %s, not to %s; see weft status on both", known, i.Cluster)
 	}
 	if k := l.kept(); k != nil && k.generation < max(i.Generation, 1) {
 		if err := l.supersede(i.Generation); err != nil {
@@ -181,7 +181,7 @@ func (l *Ledger) handleDismiss(ctx context.Context, _ netip.AddrPort, body []byt
 	}
 	leader := l.addrOf(i.Leader)
 	if !leader.IsValid() {
-		return nil, netmap.Refuse(netmap.Unknown, "host %s is not known here", i.Leader.Short())
+		return nil, netmap.Refuse(netmap.Unknown, "host %s is not known here; see weft status on both", i.Leader.Short())
 	}
 	s, err := l.askStanding(ctx, leader)
 	if err != nil || !s.Keeps || s.Last < k.raft.LastIndex() {

@@ -34,7 +34,7 @@ func (t *step) repeated() (earlier Reply, seen bool, refusal *netmap.Refusal) {
 		return s.answered[i].Reply, true, s.answered[i].Reply.Refusal
 	}
 	if t.cmd.Request < s.settled {
-		return Reply{Index: t.index}, true, netmap.Refuse(netmap.BadInput, "request %d of %s comes too late: the host has given it up", t.cmd.Request, t.hostName(t.cmd.Host))
+		return Reply{Index: t.index}, true, netmap.Refuse(netmap.BadInput, "request %d of %s comes too late: the host has given it up, and nothing was changed; give the command again", t.cmd.Request, t.hostName(t.cmd.Host))
 	}
 	return Reply{}, false, nil
 }

@@ -119,7 +119,7 @@ func checkSubnet(p netip.Prefix, what string) *netmap.Refusal {
 		return netmap.Refuse(netmap.BadInput, "%s is missing or is not a prefix; want one such as 10.40.0.0/24", what)
 	}
 	if p.Addr().Is4In6() || p.Addr().Zone() != "" {
-		return netmap.Refuse(netmap.BadInput, "%s %s is neither plain IPv4 nor plain IPv6", what, p)
+		return netmap.Refuse(netmap.BadInput, "%s %s is neither plain IPv4 nor plain IPv6; want one such as 10.40.0.0/24 or fd40::/64", what, p)
 	}
 	if m := p.Masked(); m != p {
 		return netmap.Refuse(netmap.BadInput, "%s %s has host bits set; did you mean %s?", what, p, m)

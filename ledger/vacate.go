@@ -56,7 +56,7 @@ func (l *Ledger) askVacate(ctx context.Context, at netip.AddrPort) {
 
 func (l *Ledger) handleVacate(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
 	if len(body) != len(netmap.HostID{}) {
-		return nil, netmap.Refuse(netmap.BadInput, "a wish to leave without a host")
+		return nil, netmap.Refuse(netmap.BadInput, "a wish to leave does not say which host; give one")
 	}
 	l.vacates(netmap.HostID(body))
 	return nil, nil

@@ -115,7 +115,7 @@ func (c Cleanup) files() (gone []string, err error) {
 	if _, err := os.Stat(filepath.Join(c.State, store.FileName)); err == nil {
 		paths = append(paths, c.State)
 	} else if entries, err := os.ReadDir(c.State); err == nil && len(entries) > 0 {
-		return nil, fmt.Errorf("%s has no %s: it is no state directory of Weft's, so it stays", c.State, store.FileName)
+		return nil, fmt.Errorf("%s has no %s: it is no state directory of Weft's, so it stays; give the right one (--state)", c.State, store.FileName)
 	}
 	for _, p := range paths {
 		if _, err := os.Lstat(p); errors.Is(err, fs.ErrNotExist) {

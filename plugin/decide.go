@@ -39,7 +39,7 @@ func (a *Agent) decide(ctx context.Context, c ledger.Command) (ledger.Reply, err
 // readOwn waits until this host's own facts have reached a decision that was made for it.
 func (a *Agent) readOwn(ctx context.Context, index uint64) error {
 	if err := a.gossip.WaitDecided(ctx, index); err != nil {
-		return fmt.Errorf("decision %d was made, its facts have not arrived: %w", index, err)
+		return fmt.Errorf("decision %d was made, its facts have not arrived here; try again, and look at weft status if this lasts: %w", index, err)
 	}
 	return nil
 }

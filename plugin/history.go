@@ -106,7 +106,7 @@ func (a *Agent) diaryOf(ctx context.Context, view *netmap.View, id netmap.HostID
 	}
 	at := a.underlayOf(view, id)
 	if !at.IsValid() {
-		return nil, netmap.Refuse(netmap.Unknown, "host %s was not heard of", id.Short())
+		return nil, netmap.Refuse(netmap.Unknown, "host %s was not heard of; see weft status", id.Short())
 	}
 	answer, err := a.port.Call(ctx, at, diaryRequest, body)
 	if err != nil {

@@ -20,7 +20,7 @@ func (a *Agent) RemoveHost(ctx context.Context, r status.Removal) (string, error
 	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
 	defer cancel()
 	if r.Host == "" {
-		return "", netmap.Refuse(netmap.BadInput, "the request does not say which host to remove")
+		return "", netmap.Refuse(netmap.BadInput, "the request does not say which host to remove; give its name or id")
 	}
 	id, err := findHost(a.gossip.View(), r.Host)
 	if err != nil {

@@ -175,7 +175,7 @@ func (a *Agent) renew(ctx context.Context) error {
 func (a *Agent) mayHandOut(ctx context.Context) error {
 	a.heedFacts()
 	if a.leaving.now.Load() && !a.hasLeft() {
-		return netmap.Refuse(netmap.Held, "host %s is leaving the cluster (weft host leave) and hands out nothing new", a.fact.Name)
+		return netmap.Refuse(netmap.Held, "host %s is leaving the cluster (weft host leave) and hands out nothing new; start the container on another host", a.fact.Name)
 	}
 	return a.nameKeepers(a.lease.allowed(ctx))
 }
@@ -205,7 +205,7 @@ func (a *Agent) heedFacts() {
 }
 
 func removed(name string) *netmap.Refusal {
-	return netmap.Refuse(netmap.Removed, "host %s was removed from the cluster; it becomes a new host, which asks for the addresses of its running containers again", name)
+	return netmap.Refuse(netmap.Removed, "host %s was removed from the cluster; it becomes a new host, which asks for the addresses of its running containers again; see weft status there", name)
 }
 
 // becomeMember founds alone without WEFT_JOIN; with it, it joins, or founds

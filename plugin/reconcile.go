@@ -112,7 +112,7 @@ func (a *Agent) Plug(ctx context.Context, e netmap.Endpoint) (string, error) {
 			return a.cfg.Kernel.Plug(ctx, datapath.DeviceOf(view, a.self, n, local), portOf(e))
 		}
 	}
-	return "", netmap.Refuse(netmap.Unknown, "network %d of endpoint %.12s is not one of this host", e.Network, e.ID)
+	return "", netmap.Refuse(netmap.Unknown, "network %d of endpoint %.12s is not one of this host; start its container again", e.Network, e.ID)
 }
 
 // Unplug implements driver.Ports.

@@ -90,7 +90,7 @@ func (a *Agent) heedGeneration(ctx context.Context) error {
 		select {
 		case <-busy:
 		case <-ctx.Done():
-			return fmt.Errorf("plugin: what this host holds is being shown to the recovered ledger: %w", ctx.Err())
+			return fmt.Errorf("plugin: what this host holds is being shown to the recovered ledger; try again: %w", ctx.Err())
 		}
 	}
 }

@@ -213,7 +213,7 @@ func (s *Server) wait(ctx context.Context, method string, h Handler, body []byte
 	case <-patience.C:
 		s.late.Add(1)
 		s.failed.Add(1)
-		return http.StatusInternalServerError, nil, fmt.Errorf("%s had no answer within %v", method, s.cfg.Deadline)
+		return http.StatusInternalServerError, nil, fmt.Errorf("%s had no answer within %v; look at weft status, and try again", method, s.cfg.Deadline)
 	}
 }
 
@@ -230,7 +230,7 @@ func (s *Server) judge(method string, o outcome) (int, any, error) {
 		s.panics.Add(1)
 	case errors.Is(o.err, context.DeadlineExceeded):
 		s.late.Add(1)
-		o.err = fmt.Errorf("%s was not done in time: %w", method, o.err)
+		o.err = fmt.Errorf("%s was not done in time; look at weft status, and try again: %w", method, o.err)
 	}
 	s.failed.Add(1)
 	return http.StatusInternalServerError, nil, o.err
