@@ -51,19 +51,13 @@ func (l *Ledger) Heed(generation uint64) error {
 // supersede ends keeping an older generation. Its log stays beside, for an operator
 // who wants to know what was in it.
 func (l *Ledger) supersede(generation uint64) error {
-	l.lifecycle.Lock()
-	defer l.lifecycle.Unlock()
-	k := l.kept()
-	if k == nil || k.generation >= generation {
-		return nil
-	}
-	l.log.Warn("ledger: it was recovered elsewhere; this host stops keeping the older generation", "generation", k.generation, "newer", generation)
-	l.mu.Lock()
-	l.keeper, l.leader, l.known = nil, Peer{}, nil
-	l.mu.Unlock()
-	err := errors.Join(k.stop(), setAside(l.cfg.Dir))
-	l.cfg.OnKeeper(false)
-	return err
+	return l.cease(func(k *keeper) bool { return k.generation < generation }, func(k *keeper) error {
+		l.log.Warn("ledger: it was recovered elsewhere; this host keeps the older generation no more", "generation", k.generation, "newer", generation)
+		l.mu.Lock()
+		l.leader, l.known = Peer{}, nil
+		l.mu.Unlock()
+		return setAside(l.cfg.Dir)
+	})
 }
 
 // keyTerm is where raft keeps its term (raft v1.8 raft.go).

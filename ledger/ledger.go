@@ -212,18 +212,30 @@ func (l *Ledger) keep(cluster netmap.ClusterID, generation uint64, first []Peer)
 // retire ends keeping and forgets the log. The leader has made sure that this
 // host has no vote any more.
 func (l *Ledger) retire() error {
+	return l.cease(anyKeeper, func(*keeper) error {
+		l.log.Info("ledger: this host keeps the ledger no more")
+		return wipe(l.cfg.Dir)
+	})
+}
+
+func anyKeeper(*keeper) bool { return true }
+
+// cease ends keeping, if the keeper is the one that is meant. What becomes of its log is
+// done before another keeper may start. A repetition does nothing.
+func (l *Ledger) cease(meant func(*keeper) bool, then func(*keeper) error) error {
 	l.lifecycle.Lock()
 	defer l.lifecycle.Unlock()
-	k := l.kept()
-	if k == nil {
+	l.mu.Lock()
+	k := l.keeper
+	if k == nil || l.closed || !meant(k) {
+		l.mu.Unlock()
 		return nil
 	}
-	l.mu.Lock()
 	l.keeper = nil
 	l.mu.Unlock()
-	err := errors.Join(k.stop(), wipe(l.cfg.Dir))
+	err := k.stop()
+	err = errors.Join(err, then(k))
 	l.cfg.OnKeeper(false)
-	l.log.Info("ledger: this host keeps the ledger no more")
 	return err
 }
 

@@ -156,23 +156,14 @@ const (
 
 // stepAside ends a keeper whose disk failed. The log stays as it is. To the leader
 // this host is from now on one that has lost its log, and is replaced.
-func (l *Ledger) stepAside(k *keeper) {
-	l.lifecycle.Lock()
-	defer l.lifecycle.Unlock()
-	l.mu.Lock()
-	gone := l.keeper != k || l.closed
-	if !gone {
-		l.keeper = nil
-	}
-	l.mu.Unlock()
-	if gone {
-		return
-	}
-	if err := k.stop(); err != nil {
+func (l *Ledger) stepAside(failed *keeper) {
+	err := l.cease(func(k *keeper) bool { return k == failed }, func(k *keeper) error {
+		l.ail(k.log.ailing.err())
+		return nil
+	})
+	if err != nil {
 		l.log.Debug("ledger: the keeper that steps aside did not end cleanly", "err", err)
 	}
-	l.cfg.OnKeeper(false)
-	l.ail(k.log.ailing.err())
 }
 
 // ail notes why this host keeps nothing though it should, and sees to it that it

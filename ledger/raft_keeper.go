@@ -170,7 +170,7 @@ func (k *keeper) startRaft(l *Ledger, first []Peer) error {
 	cfg.LocalID, cfg.Logger = raft.ServerID(k.self.String()), logger
 	cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = electionWait+time.Millisecond, electionWait+time.Millisecond, leaderLease
 	cfg.SnapshotThreshold, cfg.TrailingLogs = snapshotEvery, trailing
-	cfg.BatchApplyCh = true // entries that wait together share a sync
+	cfg.BatchApplyCh = false // entries that wait together share a sync all the same, and none is queued where nobody answers it
 	cfg.NoLegacyTelemetry = true
 	if err := k.machine.foresee(snapshots, k.log); err != nil {
 		return err
@@ -243,9 +243,7 @@ func (k *keeper) abandon() {
 // stop ends raft and everything that belongs to it.
 func (k *keeper) stop() error {
 	k.cancel()
-	if k.log.ailing.err() == nil { // else raft has ended already
-		k.proposals.end()
-	}
+	k.proposals.end()
 	err := k.trans.Close() // with all streams, so that no exchange with another keeper holds raft up
 	err = errors.Join(err, k.raft.Shutdown().Error())
 	<-k.done // its waits for raft have ended

@@ -6,8 +6,10 @@ import (
 )
 
 // proposals are the entries that raft has not answered yet. raft v1.8 never answers
-// what it has queued when it is shut down (api.go, applyCh; fsm.go, fsmMutateCh), so
-// nobody proposes any more and all are answered before it is.
+// what it has queued for the state machine when it is shut down (fsm.go, fsmMutateCh), so
+// nobody proposes any more and all are answered before it is. Where the disk failed and
+// ended raft's main goroutine, that answered what it had, the rest is not taken in time
+// (enqueueWait), and the state machine goes on until raft is shut down.
 type proposals struct {
 	mu    sync.Mutex
 	open  int

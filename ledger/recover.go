@@ -189,7 +189,7 @@ func (l *Ledger) recoverHere(c *inquiry, out Recovered) (Recovered, error) {
 	if err := writeRecovered(l.cfg.Dir+halfDir, s.cluster, self, term+1, s); err != nil {
 		return Recovered{}, err
 	}
-	if err := l.stopForRecovery(); err != nil {
+	if err := l.cease(anyKeeper, func(*keeper) error { return nil }); err != nil {
 		return Recovered{}, err
 	}
 	if err := replaceDir(l.cfg.Dir); err != nil {
@@ -216,21 +216,6 @@ func (l *Ledger) reach() (term, last uint64) {
 		return err
 	})
 	return term, k.raft.LastIndex()
-}
-
-// stopForRecovery ends the old keeper.
-func (l *Ledger) stopForRecovery() error {
-	l.lifecycle.Lock()
-	defer l.lifecycle.Unlock()
-	k := l.kept()
-	if k == nil {
-		return nil
-	}
-	l.mu.Lock()
-	l.keeper = nil
-	l.mu.Unlock()
-	l.cfg.OnKeeper(false)
-	return k.stop()
 }
 
 // newest is term and index of the last entry of a keeper's log.

@@ -1,8 +1,10 @@
 package ledger_test
 
 import (
+	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/weftnet/weft/ledger"
 )
@@ -30,6 +32,38 @@ func TestAKeeperThatStopsLeavesNothingBehind(t *testing.T) {
 			for range 3*cap(begun) - 1 {
 				<-begun
 			}
+			all.Wait()
+		})
+	}
+}
+
+// TestAKeeperWhoseDiskFailsLeavesNothingBehind: what waits for a decision then is told
+// so. The bubble fails if a goroutine is left.
+func TestAKeeperWhoseDiskFailsLeavesNothingBehind(t *testing.T) {
+	for range 5 {
+		bubble(t, 1, lan, func(s *sim) {
+			s.found()
+			h := s.hosts[1]
+			h.do(ensure())
+			var all sync.WaitGroup
+			begun := make(chan struct{}, 1000)
+			for range 40 {
+				all.Go(func() {
+					for s.problem(h) == "" {
+						ctx, cancel := context.WithTimeout(s.t.Context(), time.Second)
+						_, _ = h.ledger.Do(ctx, ledger.Command{Kind: ledger.KindRenew})
+						cancel()
+						select {
+						case begun <- struct{}{}:
+						default:
+						}
+					}
+				})
+			}
+			for range 100 {
+				<-begun
+			}
+			s.spoil(1)
 			all.Wait()
 		})
 	}
