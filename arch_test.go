@@ -43,6 +43,7 @@ var arrows = map[string][]string{
 
 	// Fakes beside the seams that they stand in for.
 	"underlay/lossy":        {"underlay"},
+	"store/storetest":       {},
 	"ipam/ipamtest":         {"ipam/receipt", "ipam", "netmap"},
 	"datapath/datapathtest": {"datapath", "netmap"},
 	"plugin/plugintest":     {"datapath/datapathtest", "datapath", "dockerapi", "ipam", "rpc", "netmap"},

@@ -8,41 +8,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/store/storetest"
 )
 
 // onSmallDisk gives a host, before it starts, a disk of its own that can be filled.
-func (s *sim) onSmallDisk(n int) (fill, empty func()) {
-	t := s.t
-	t.Helper()
-	dir := s.dirOf(n)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
-		t.Skipf("mount a small tmpfs: %v", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
-	filler := filepath.Join(dir, "filler")
-	fill = func() {
-		f, err := os.Create(filler)
-		for err == nil {
-			_, err = f.Write(make([]byte, 4096))
-		}
-		if !errors.Is(errors.Join(err, f.Close()), syscall.ENOSPC) {
-			t.Fatal(err)
-		}
-	}
-	return fill, func() {
-		if err := os.Remove(filler); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
+func (s *sim) onSmallDisk(n int) *storetest.Disk { return storetest.Mount(s.t, s.dirOf(n), "24m") }
 
 func (s *sim) problem(h *simHost) string { return h.ledger.Status().Problem }
 
@@ -76,14 +50,14 @@ func (s *sim) votes(h *simHost) bool { return slices.Contains(s.voters(), hostID
 // and it recovers by itself. Root only, as the ones below.
 func TestIntegrationAFullKeeperIsReplaced(t *testing.T) {
 	bubble(t, 4, lan, func(s *sim) {
-		fills, empties := map[int]func(){}, map[int]func(){}
+		disks := map[int]*storetest.Disk{}
 		for n := 1; n <= 3; n++ {
-			fills[n], empties[n] = s.onSmallDisk(n)
+			disks[n] = s.onSmallDisk(n)
 		}
 		s.found()
 		s.grow(4)
 		victim, other := s.follower()
-		fills[victim.n]()
+		disks[victim.n].Fill()
 		s.decideUntil("the full keeper steps aside", other, func() bool { return s.problem(victim) != "" })
 		if p := s.problem(victim); !strings.Contains(p, "is full: make room there") || !strings.Contains(p, s.dirOf(victim.n)) {
 			s.t.Errorf("it says %q", p)
@@ -97,7 +71,7 @@ func TestIntegrationAFullKeeperIsReplaced(t *testing.T) {
 		took := s.eventually("another host votes in its place", 30*time.Second, func() bool { return len(s.voters()) == 3 && !s.votes(victim) })
 		s.t.Logf("replaced after %s", took)
 		victim.do(ledger.Command{Kind: ledger.KindRenew})
-		empties[victim.n]()
+		disks[victim.n].Empty()
 		s.eventually("it has nothing to complain of", time.Minute, func() bool { return s.problem(victim) == "" && !victim.keeps() })
 		s.agree()
 	})
@@ -106,19 +80,19 @@ func TestIntegrationAFullKeeperIsReplaced(t *testing.T) {
 // TestIntegrationAFullLeaderHandsOver: with nobody to replace it, it comes back.
 func TestIntegrationAFullLeaderHandsOver(t *testing.T) {
 	bubble(t, 3, lan, func(s *sim) {
-		fill, empty := s.onSmallDisk(1)
+		disk := s.onSmallDisk(1)
 		s.found()
 		s.grow(3)
 		victim := s.hosts[1]
 		if s.leader() != victim {
 			s.t.Fatal("the founder does not lead")
 		}
-		fill()
+		disk.Fill()
 		s.decideUntil("the full leader steps aside", s.hosts[2], func() bool { return s.problem(victim) != "" })
 		took := s.eventually("another one leads", 10*time.Second, func() bool { l := s.leader(); return l != nil && l != victim })
 		s.t.Logf("another one leads after %s", took)
 		victim.do(ledger.Command{Kind: ledger.KindRenew})
-		empty()
+		disk.Empty()
 		s.eventually("it votes again", 2*time.Minute, func() bool { return s.votes(victim) && s.problem(victim) == "" })
 		victim.do(ledger.Command{Kind: ledger.KindRenew})
 		s.agree()
@@ -129,12 +103,12 @@ func TestIntegrationAFullLeaderHandsOver(t *testing.T) {
 // was decided is lost; and its agent starts on the full disk.
 func TestIntegrationTheOnlyKeeperIsFull(t *testing.T) {
 	bubble(t, 1, lan, func(s *sim) {
-		fill, empty := s.onSmallDisk(1)
+		disk := s.onSmallDisk(1)
 		s.found()
 		h := s.hosts[1]
 		h.do(ensure())
 		h.do(grant())
-		fill()
+		disk.Fill()
 		for range 20000 {
 			if s.problem(h) != "" {
 				break
@@ -160,7 +134,7 @@ func TestIntegrationTheOnlyKeeperIsFull(t *testing.T) {
 				return s.problem(h) != ""
 			})
 		}
-		empty()
+		disk.Empty()
 		s.eventually("it keeps again", time.Minute, func() bool { return s.problem(h) == "" })
 		h.do(grant())
 		if got := len(h.blocks()); got < 1 {

@@ -1,44 +1,13 @@
 package plugin_test
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
-)
 
-// smallDisk gives a host, before it starts, a disk of its own. The functions fill it
-// and make room again.
-func (h *host) smallDisk() (fill, empty func()) {
-	t := h.c.t
-	t.Helper()
-	if err := os.Mkdir(h.set.State, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Mount("tmpfs", h.set.State, "tmpfs", 0, "size=32m"); err != nil {
-		t.Skipf("mount a small tmpfs: %v", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(h.set.State, syscall.MNT_DETACH) })
-	filler := filepath.Join(h.set.State, "filler")
-	fill = func() {
-		f, err := os.Create(filler)
-		for err == nil {
-			_, err = f.Write(make([]byte, 4096))
-		}
-		if !errors.Is(errors.Join(err, f.Close()), syscall.ENOSPC) {
-			t.Fatal(err)
-		}
-	}
-	return fill, func() {
-		if err := os.Remove(filler); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
+	"github.com/weftnet/weft/store/storetest"
+)
 
 // TestIntegrationAFullDisk is a host whose disk is full (root only): what runs stays
 // and is forwarded to, new containers start as long as the journal has room and are
@@ -47,7 +16,7 @@ func (h *host) smallDisk() (fill, empty func()) {
 func TestIntegrationAFullDisk(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		h := c.host()
-		fill, empty := h.smallDisk()
+		disk := storetest.Mount(t, h.set.State, "32m")
 		h.start().ready()
 		network := h.network("web", "10.40.0.0/16")
 		ran := h.run("runs", network, "")
@@ -65,7 +34,7 @@ func TestIntegrationAFullDisk(t *testing.T) {
 			}
 			h.until(what+": what runs is forwarded to", 10*time.Second, func() bool { return h.forwards(at(ran)) == "here" })
 		}
-		fill()
+		disk.Fill()
 		started := h.untilRefused(network)
 		if started < 100 {
 			t.Errorf("%d containers were started on a full disk", started)
@@ -79,7 +48,7 @@ func TestIntegrationAFullDisk(t *testing.T) {
 			_, err := h.docker.Run(t.Context(), "refused", network, addr(""))
 			fails(t, begin, err, "full", "make room there")
 		}
-		empty()
+		disk.Empty()
 		h.until("containers start again", time.Minute, func() bool {
 			_, err := h.docker.Run(t.Context(), "after", network, addr(""))
 			return err == nil

@@ -5,32 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/store"
+	"github.com/weftnet/weft/store/storetest"
 )
-
-// fill takes all that is left of a disk; removing the file gives it back.
-func fill(t *testing.T, dir string) (file string) {
-	t.Helper()
-	file = filepath.Join(dir, "filler")
-	f, err := os.Create(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for err == nil {
-		_, err = f.Write(make([]byte, 4096))
-	}
-	if !errors.Is(err, unix.ENOSPC) {
-		t.Fatal(err)
-	}
-	return file
-}
 
 // untilFull commits until the disk says no, and returns what was answered.
 func untilFull(t *testing.T, b *store.Bucket, life string) map[string]string {
@@ -57,12 +39,9 @@ func untilFull(t *testing.T, b *store.Bucket, life string) map[string]string {
 // the one that runs goes on.
 func TestIntegrationDiskFull(t *testing.T) {
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=16m"); err != nil {
-		t.Skipf("mount a small tmpfs: %v", err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	disk := storetest.Mount(t, dir, "16m")
 	s := open(t, dir)
-	filler := fill(t, dir)
+	disk.Fill()
 	want := untilFull(t, s.Bucket("ipam"), "first")
 	if len(want) < 900 {
 		t.Errorf("%d commits fitted into the journal", len(want))
@@ -85,9 +64,7 @@ func TestIntegrationDiskFull(t *testing.T) {
 		}
 		same("after a restart on a full disk")
 	}
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
+	disk.Empty()
 	put(t, s.Bucket("ipam"), "after", "room")
 	want["after"] = "room"
 	same("with room again")
@@ -101,10 +78,7 @@ func TestIntegrationDiskFull(t *testing.T) {
 // full says so and changes nothing.
 func TestIntegrationNoRoomForAJournal(t *testing.T) {
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
-		t.Skipf("mount a small tmpfs: %v", err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	disk := storetest.Mount(t, dir, "2m")
 	if err := os.CopyFS(dir, os.DirFS(unzipped(t))); err != nil {
 		t.Fatal(err)
 	}
@@ -115,9 +89,7 @@ func TestIntegrationNoRoomForAJournal(t *testing.T) {
 	if got := bare(t, dir)["weft"]["format"]; got != "1" {
 		t.Errorf("format %s", got)
 	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=8m"); err != nil {
-		t.Fatal(err)
-	}
+	disk.Resize("8m")
 	if got := load(t, open(t, dir).Bucket("ipam")); len(got) < 50 {
 		t.Errorf("%d records once there was room", len(got))
 	}

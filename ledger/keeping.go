@@ -1,0 +1,91 @@
+package ledger
+
+import (
+	"errors"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// reopen goes on keeping where this host kept when it stopped.
+func (l *Ledger) reopen() error {
+	if err := settleDir(l.cfg.Dir); err != nil || !hasLog(l.cfg.Dir) {
+		return err
+	}
+	err := l.keep(l.cfg.Cluster, 0, nil)
+	switch {
+	case errors.Is(err, errEmptyLog):
+		return Forget(l.cfg.Dir)
+	case err == nil && l.cfg.Cluster.IsZero() && len(l.kept().servers()) == 0: // killed while founding, before raft's first entry
+		err, l.cluster = l.retire(), netmap.ClusterID{}
+	}
+	var refusal *netmap.Refusal
+	if err == nil || errors.As(err, &refusal) {
+		return err
+	}
+	l.ail(err) // a member all the same
+	return nil
+}
+
+// keep makes this host a keeper if it is none; with first keepers it begins a log
+// of theirs.
+func (l *Ledger) keep(cluster netmap.ClusterID, generation uint64, first []Peer) error {
+	l.lifecycle.Lock()
+	defer l.lifecycle.Unlock()
+	if k := l.kept(); k != nil {
+		if have := k.cluster; !cluster.IsZero() && have != cluster {
+			return netmap.Refuse(netmap.Foreign, "this host keeps the ledger of cluster %s, not of %s; to move it, run weft cleanup on it and start it with WEFT_JOIN naming a host of the other", have, cluster)
+		}
+		return nil
+	}
+	if l.ctx.Err() != nil {
+		return errors.New("ledger: closed")
+	}
+	k, err := l.startKeeper(cluster, generation, first)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.keeper, l.ailment = k, nil
+	if l.cluster.IsZero() {
+		l.cluster = k.cluster
+	}
+	l.mu.Unlock()
+	l.cfg.OnKeeper(true)
+	return nil
+}
+
+// retire ends keeping and forgets the log. The leader has made sure that this
+// host has no vote any more.
+func (l *Ledger) retire() error {
+	return l.cease(anyKeeper, func(*keeper) error {
+		l.log.Info("ledger: this host keeps the ledger no more")
+		return wipe(l.cfg.Dir)
+	})
+}
+
+func anyKeeper(*keeper) bool { return true }
+
+// cease ends keeping, if the keeper is the one that is meant. What becomes of its log is
+// done before another keeper may start. A repetition does nothing.
+func (l *Ledger) cease(meant func(*keeper) bool, then func(*keeper) error) error {
+	l.lifecycle.Lock()
+	defer l.lifecycle.Unlock()
+	l.mu.Lock()
+	k := l.keeper
+	if k == nil || l.closed || !meant(k) {
+		l.mu.Unlock()
+		return nil
+	}
+	l.keeper = nil
+	l.mu.Unlock()
+	err := k.stop()
+	err = errors.Join(err, then(k))
+	l.cfg.OnKeeper(false)
+	return err
+}
+
+func (l *Ledger) kept() *keeper {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.keeper
+}
