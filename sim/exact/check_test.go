@@ -133,9 +133,12 @@ func (m *machine) lease() time.Duration {
 	return ledger.Lease + ledger.LeaseSlack - (m.w.clock() - at)
 }
 
-// checkReply is invariant 5 as far as one command shows it.
+// checkReply is invariants 4 and 5 as far as one command shows them.
 func (w *world) checkReply(cmd ledger.Command, r ledger.Reply) {
 	l := w.ledger
+	if gone := l.removed[cmd.Host].index; gone > 0 && cmd.Kind != ledger.KindFound && r.Refusal == nil {
+		w.wrong("(4) %s was removed by decision %d, and is answered %s by decision %d", cmd.Host.Short(), gone, cmd.Kind, r.Index)
+	}
 	words, err := json.Marshal(r)
 	if err != nil {
 		w.wrong("(9) %v", err)
