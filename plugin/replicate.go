@@ -76,7 +76,7 @@ func (a *Agent) replicate(ctx context.Context) {
 // ledger has heard of it nothing is made anew here.
 func (r *replicator) retire(ctx context.Context) error {
 	for id, d := range r.gone {
-		if r.back(d.Network) {
+		if r.back(d) {
 			delete(r.gone, id)
 			continue
 		}
@@ -93,10 +93,11 @@ func (r *replicator) retire(ctx context.Context) error {
 }
 
 // back reports whether the user created a network again that he removed: that is his
-// last word, whatever the ledger has not heard of the removal.
-func (r *replicator) back(id netmap.NetworkID) bool {
+// last word, whatever the ledger has not heard of the removal. Docker gave it another id
+// then: the old one may be here still, as Docker tells the driver last of a removal.
+func (r *replicator) back(gone dockerNet) bool {
 	return slices.ContainsFunc(r.a.driver.Networks(), func(rec driver.NetworkRecord) bool {
-		return !rec.Leaving && rec.Network.ID == id
+		return !rec.Leaving && rec.Network.ID == gone.Network && rec.Docker != gone.ID
 	})
 }
 

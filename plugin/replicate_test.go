@@ -233,6 +233,33 @@ func TestCreatedAgainBeforeTheHostHasLeft(t *testing.T) {
 	})
 }
 
+// TestARemovalThatTheDriverHearsLate: Docker does not list a network any more from which it
+// has not told the driver yet to go, and the agent looks in between.
+func TestARemovalThatTheDriverHearsLate(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 2)
+		one, two := hosts[0], hosts[1]
+		id := one.network("web", web)
+		two.until("web", soon, func() bool { return two.lookup("web") != "" })
+		one.docker.Before = func(call plugintest.Call) {
+			if call.Method == "NetworkDriver.DeleteNetwork" && holds(call.Body, id) {
+				two.network("other", "10.49.0.0/24") // a reason to look
+				one.until("other", soon, func() bool { return one.lookup("other") != "" })
+			}
+		}
+		if err := one.docker.RemoveNetwork(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range hosts {
+			h.until("web is gone", soon, func() bool { return h.lookup("web") == "" && h.reported(web).ID == 0 })
+		}
+		time.Sleep(time.Minute)
+		if one.lookup("web") != "" || two.lookup("web") != "" {
+			t.Error("a network that a user removed is back")
+		}
+	})
+}
+
 // TestCreatedAgainBeforeTheAgentLooks: docker network rm and docker network create
 // follow so closely that the agent hears of both at once.
 func TestCreatedAgainBeforeTheAgentLooks(t *testing.T) {
