@@ -25,6 +25,10 @@ const (
 	leaseKey  = "sent"
 	fenceKey  = "fence"
 	formerKey = "former" // the fence of the identity before this one
+	// leavingKey is on disk from before the ledger is told that this host leaves: after a
+	// crash in between, that it is a member no more is no removal. The next renewal that
+	// is sent after that and accepted drops it.
+	leavingKey = "leaving"
 )
 
 // fence says that this identity may hand out nothing any more.
@@ -56,9 +60,10 @@ type lease struct {
 	fence     *fence
 	kept      fence // as it is on disk
 	former    *fence
-	confirmed bool          // the ledger has answered this start of the agent
-	changed   chan struct{} // closed and replaced at each change
-	wanted    chan struct{} // somebody waits for a renewal
+	leaving   *ledger.Moment // the ledger was told then that this host leaves, and may decide it yet
+	confirmed bool           // the ledger has answered this start of the agent
+	changed   chan struct{}  // closed and replaced at each change
+	wanted    chan struct{}  // somebody waits for a renewal
 }
 
 // openLease reads back what an earlier start of the agent knew.
@@ -81,6 +86,9 @@ func openLease(disk ipam.Disk, clock func() (ledger.Moment, error)) (*lease, err
 	if l.fence != nil {
 		l.kept = *l.fence
 	}
+	if len(kept[leavingKey]) > 0 {
+		l.leaving = new(ledger.Moment) // before this start
+	}
 	return l, nil
 }
 
@@ -92,9 +100,10 @@ func (l *lease) grant(sent ledger.Moment) error {
 	l.mu.Lock()
 	before := l.fence
 	late := l.sent.Boot == sent.Boot && sent.Up < l.sent.Up
-	fenced := before != nil && (before.Renounced || before.Left || before.Learnt.Boot == sent.Boot && sent.Up <= before.Learnt.Up)
+	fenced := before != nil && (before.Renounced || before.Left || !after(sent, before.Learnt))
+	left := l.leaving != nil && !after(sent, *l.leaving)
 	l.mu.Unlock()
-	if late || fenced {
+	if late || fenced || left {
 		return nil
 	}
 	raw, err := json.Marshal(sent)
@@ -106,13 +115,16 @@ func (l *lease) grant(sent ledger.Moment) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.kept = fence{}
+	l.kept, l.leaving = fence{}, nil
 	if l.sent = sent; l.fence == before { // else it was learnt meanwhile, and stays
 		l.fence, l.confirmed = nil, true
 	}
 	l.tell()
 	return nil
 }
+
+// after reports whether a renewal was sent after something that happened on this host.
+func after(sent, what ledger.Moment) bool { return sent.Boot != what.Boot || sent.Up > what.Up }
 
 // revoke takes in that this identity may hand out nothing any more. It counts at
 // once, on disk or not. A renounced identity stays renounced.
@@ -161,7 +173,7 @@ func (l *lease) renounce() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {
-		l.former, l.fence, l.kept, l.sent = &f, nil, fence{}, ledger.Moment{}
+		l.former, l.fence, l.kept, l.sent, l.leaving = &f, nil, fence{}, ledger.Moment{}, nil
 	}
 	return err
 }
@@ -239,6 +251,8 @@ func (l *lease) standing() (doubt bool, err error) {
 		return false, netmap.Refuse(netmap.Removed, "%s", l.fence.Why)
 	case l.fence != nil:
 		return false, netmap.Refuse(netmap.Fenced, "%s", l.fence.Why)
+	case l.leaving != nil:
+		return true, netmap.Refuse(netmap.NoQuorum, "this host is leaving the cluster (weft host leave), and no keeper has said yet whether it has left; it hands out nothing new until one answers (weft status)")
 	case l.sent.Boot == "":
 		return true, netmap.Refuse(netmap.NoQuorum, "this host has no lease of its membership yet; it gets one as soon as it reaches the keepers of the ledger (weft status)")
 	case left <= 0 && l.sent.Boot != now.Boot:

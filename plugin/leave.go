@@ -18,11 +18,6 @@ import (
 // this host.
 const leaveTimeout = 45 * time.Second
 
-// leavingKey is on disk from before the ledger is told that this host leaves: after a
-// crash in between, that it is a member no more is no removal. The next renewal that the
-// ledger accepts drops it.
-const leavingKey = "leaving"
-
 // leaving is a host on its way out.
 type leaving struct {
 	now  atomic.Bool // an operator asked for it: nothing new is handed out
@@ -68,8 +63,7 @@ func (a *Agent) leave(ctx context.Context, force bool) error {
 	if err := a.vacant(force); err != nil { // since then one may have been started that was on its way
 		return err
 	}
-	disk := a.store.Bucket("lease")
-	if err := disk.Commit(map[string][]byte{leavingKey: {1}}); err != nil {
+	if err := a.lease.leave(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
@@ -78,8 +72,9 @@ func (a *Agent) leave(ctx context.Context, force bool) error {
 	if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Removed}) && !a.hasLeft() {
 		var refusal *netmap.Refusal
 		if errors.As(err, &refusal) && refusal.Kind != netmap.NoQuorum {
-			return errors.Join(err, disk.Commit(nil, leavingKey))
+			return errors.Join(err, a.lease.stay())
 		}
+		a.lease.question() // a renewal that is accepted says that it has not left
 		return fmt.Errorf("%w; when the keepers are back this may still be decided: look at weft status then", err)
 	}
 	a.depart()
@@ -95,6 +90,46 @@ func (a *Agent) depart() {
 	}
 }
 
+// leave takes in that the ledger is about to be told that this host leaves: nothing new
+// is handed out from now on, until the ledger accepts a later renewal.
+func (l *lease) leave() error {
+	now, err := l.clock()
+	if err != nil {
+		return err
+	}
+	l.writing <- struct{}{}
+	defer func() { <-l.writing }()
+	if err := l.disk.Commit(map[string][]byte{leavingKey: {1}}); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leaving = &now
+	l.tell()
+	return nil
+}
+
+// stay takes in that the ledger has refused to let this host leave.
+func (l *lease) stay() error {
+	l.writing <- struct{}{}
+	defer func() { <-l.writing }()
+	if err := l.disk.Commit(nil, leavingKey); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leaving = nil
+	l.tell()
+	return nil
+}
+
+// wasLeaving reports whether the operator's word is on disk that this host leaves.
+func (l *lease) wasLeaving() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.leaving != nil
+}
+
 // departure says what a host that left can do.
 func (a *Agent) departure() string {
 	return fmt.Sprintf("host %s has left cluster %s: its addresses are free, and it hands out none any more. To take it in again as a new host, run weft host new-identity on it; "+
@@ -106,12 +141,6 @@ func (a *Agent) hasLeft() bool {
 	a.lease.mu.Lock()
 	defer a.lease.mu.Unlock()
 	return a.lease.fence != nil && a.lease.fence.Left
-}
-
-// wasLeaving reports whether the operator's word is on disk that this host leaves.
-func (a *Agent) wasLeaving() bool {
-	kept, err := a.store.Bucket("lease").Load()
-	return err == nil && len(kept[leavingKey]) > 0
 }
 
 // vacant refuses while a container would lose its address.

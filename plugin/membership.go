@@ -146,7 +146,7 @@ func (a *Agent) heedFence(err error) {
 	switch {
 	case a.hasLeft():
 		return
-	case refusal.Kind == netmap.Removed && a.wasLeaving():
+	case refusal.Kind == netmap.Removed && a.lease.wasLeaving():
 		a.revoke(fence{Host: a.self, Why: a.departure(), Left: true})
 		return
 	}

@@ -211,7 +211,7 @@ func (a *tally) unmet() (out []string) {
 		"refused: admit fenced", "refused: claim held", "refused: grant-block exhausted", "refused: remove held", "request lost", "request doubled",
 		"request decided after it was given up", "answer lost", "answer nobody waits for", "message late", "gap in facts", "write lost by a crash",
 		"written, and nobody was told", "write on a full disk", "group commit", "several operators at once", "host removed after its lease",
-		"host removed by an operator's word", "host removed by time", "clone noticed", "leader lost", "keeper replaced", "new identity",
+		"host removed by an operator's word", "host removed by time", "clone noticed", "host left", "leader lost", "keeper replaced", "new identity",
 	}
 	for _, f := range faults {
 		must = append(must, "fault: "+f.name)

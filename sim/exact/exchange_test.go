@@ -105,7 +105,7 @@ func (f *facts) exchange(with *machine) {
 	if self.life != f.life {
 		return
 	}
-	if !with.serves() || !w.both(self, with) {
+	if !with.serves() || !w.both(self, with) || f.gone || with.life.facts.gone {
 		f.miss(with)
 		return
 	}

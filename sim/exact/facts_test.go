@@ -33,6 +33,7 @@ type facts struct {
 	sent   uint64
 	failed map[*machine]int
 	twins  map[uint64]time.Duration
+	gone   bool // it said goodbye
 }
 
 func newFacts(l *life, cfg gossip.Config) *facts {

@@ -60,6 +60,7 @@ var faults = []fault{
 	{"clone", 2, (*world).clone},
 	{"new host", 2, (*world).join},
 	{"host off for days", 3, (*world).offForDays},
+	{"host leave", 3, (*world).leave},
 }
 
 // suffer comes again and again until all is healed.

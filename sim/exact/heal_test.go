@@ -39,6 +39,10 @@ func (w *world) nurse() {
 			w.meet("started again because of what an old disk had said")
 			w.crashAgent(m)
 		}
+		if m.serves() && m.left() && !m.twin && m.busy == 0 && (w.healed || w.chance(30)) {
+			m.returns()
+			continue
+		}
 		if m.serves() && m.life.fenced && !m.twin && m.busy == 0 && w.ledger.spare(m) {
 			w.meet("cleaned up and joined anew")
 			m.powerOff()

@@ -81,7 +81,7 @@ func (l *ledgerLog) manage() {
 func (l *ledgerLog) elect() {
 	var able []*machine
 	for _, k := range l.keepers {
-		if k.serves() && k.life.ledger.keep >= 0 && l.quorum(k) {
+		if k.serves() && k.life.ledger.keep >= 0 && l.quorum(k) && !l.vacating(k) {
 			able = append(able, k)
 		}
 	}
@@ -100,34 +100,53 @@ func (l *ledgerLog) elect() {
 	l.follow(l.leader)
 }
 
-// change replaces keepers that are gone and adds some until there are enough.
+// change replaces keepers that are gone or want to go, and adds some until there are
+// enough.
 func (l *ledgerLog) change() {
+	stay := slices.DeleteFunc(slices.Clone(l.keepers), l.vacating)
+	if len(stay) < l.want && l.seat() {
+		return
+	}
 	for _, k := range l.keepers {
-		gone := k.identity().IsZero() || l.removed[k.identity()].index > 0 || k.fresh || k.life != nil && k.life.fenced || !k.keeps && !l.state.Cluster().IsZero() || !k.serves() && l.w.chance(10)
-		if gone && k != l.leader && len(l.keepers) > 1 {
-			l.keepers = slices.DeleteFunc(slices.Clone(l.keepers), func(o *machine) bool { return o == k })
-			if k.life != nil && k.life.opened && k.life.ledger.keep >= 0 {
-				k.life.ledger.keep = -1
-				k.life.ledger.cfg.OnKeeper(false)
-			}
-			k.keeps = false
-			l.w.meet("keeper replaced")
+		if k != l.leader && len(l.keepers) > 1 && (l.vacating(k) || l.lost(k)) {
+			l.drop(k)
 			return
 		}
 	}
-	if l.removed[l.leader.identity()].index > 0 {
+	if l.removed[l.leader.identity()].index > 0 || l.vacating(l.leader) && len(stay) > 0 {
 		l.leader = nil
-		return
 	}
+}
+
+// lost says whether a keeper keeps nothing any more, or was not there when the leader
+// looked.
+func (l *ledgerLog) lost(k *machine) bool {
+	return k.identity().IsZero() || l.removed[k.identity()].index > 0 || k.fresh || k.life != nil && k.life.fenced || !k.keeps && !l.state.Cluster().IsZero() ||
+		!k.serves() && l.w.chance(10)
+}
+
+func (l *ledgerLog) drop(k *machine) {
+	l.keepers = slices.DeleteFunc(slices.Clone(l.keepers), func(o *machine) bool { return o == k })
+	if k.life != nil && k.life.opened && k.life.ledger.keep >= 0 {
+		k.life.ledger.keep = -1
+		k.life.ledger.cfg.OnKeeper(false)
+	}
+	k.keeps = false
+	l.w.meet("keeper replaced")
+}
+
+// seat adds a keeper if there is somebody.
+func (l *ledgerLog) seat() bool {
 	for _, m := range l.w.machines {
 		_, admitted := l.heard[m.identity()]
-		if len(l.keepers) < l.want && admitted && m.serves() && !slices.Contains(l.keepers, m) && !m.twin && l.removed[m.identity()].index == 0 && l.w.both(m, l.leader) {
+		if admitted && m.serves() && !slices.Contains(l.keepers, m) && !m.twin && !l.vacating(m) && l.removed[m.identity()].index == 0 && l.w.both(m, l.leader) {
 			m.fresh = false
 			l.keepers = append(slices.Clone(l.keepers), m)
 			l.enlist(m.life)
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // overdue removes hosts by time, as the leader does.

@@ -25,6 +25,7 @@ type ledgerLog struct {
 	renewed map[netmap.HostID]time.Duration // when the last renewal was decided, by true time
 	birth   map[netmap.HostID]ledger.Birth  // that is admitted
 	checked uint64
+	vacate  map[*machine]time.Duration // when a keeper asked to go
 }
 
 type decision struct {
@@ -38,6 +39,7 @@ type decision struct {
 type removal struct {
 	index  uint64
 	byWord bool // an operator said that it is off
+	left   bool // it asked for it
 }
 
 // hearing is what a keeper noticed of a host, by its own clock.
@@ -190,11 +192,12 @@ func (l *ledgerLog) learn(cmd ledger.Command, r ledger.Reply, changes []netmap.C
 			l.w.held[c.Addr.String()] = h
 		}
 	}
+	if cmd.Kind == ledger.KindLeave && r.Refusal == nil {
+		l.removed[cmd.Host] = removal{index: r.Index, left: true}
+		l.w.meet("host left")
+	}
 	if cmd.Kind == ledger.KindRemove && r.Refusal == nil && l.removed[cmd.Remove.Target].index == 0 {
-		if l.removed == nil {
-			l.removed = map[netmap.HostID]removal{}
-		}
-		l.removed[cmd.Remove.Target] = removal{r.Index, cmd.Remove.IsOff}
+		l.removed[cmd.Remove.Target] = removal{index: r.Index, byWord: cmd.Remove.IsOff}
 		l.w.meet(map[bool]string{true: "host removed by an operator's word", false: "host removed after its lease"}[cmd.Remove.IsOff])
 	}
 }

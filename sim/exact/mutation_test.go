@@ -49,6 +49,10 @@ var mutations = []mutation{
 		"case owned || full[p]:", "case owned && s.blocks[p].Owner == t.cmd.Host || full[p]:",
 	},
 	{
+		"hand out while the ledger may let the host leave", noMember, "plugin/lease.go",
+		"case l.leaving != nil:", "case l.leaving != nil && l.sent.Boot == \"\":",
+	},
+	{
 		"remove a host before its lease is over", noMember, "ledger/apply_host.go",
 		"!r.IsOff && left > 0", "!r.IsOff && left > Lease",
 	},

@@ -193,4 +193,23 @@ var scenes = []scene{
 			w.wrong("(4) it was removed")
 		}
 	}},
+	{"a host leaves and does not hear that it has", 5, func(w *world, h []*machine) {
+		w.up(h...)
+		w.must(h[4], "run", h[4].runs("web", ""))
+		id := h[4].identity()
+		w.oneWay(h[4], false)
+		w.lasting = true
+		w.refused(h[4], h[4].leaves(true), "may still be decided")
+		if w.chance(50) {
+			w.crashAgent(h[4])
+			w.run(w.now() + 3*time.Second)
+		}
+		w.refused(h[4], h[4].runs("web", ""), "leaving the cluster")
+		w.lasting = false
+		w.mend()
+		w.run(w.now() + 30*time.Second)
+		if !w.ledger.removed[id].left {
+			w.wrong("(5) the order to leave was lost")
+		}
+	}},
 }

@@ -211,6 +211,6 @@ func newWorld(t *testing.T, seed uint64) *world {
 		timer: time.NewTimer(time.Hour),
 	}
 	w.style = w.drawStyle()
-	w.ledger = &ledgerLog{w: w, state: ledger.NewState(), truth: netmap.NewMap(netmap.ClusterID{}), heard: map[netmap.HostID]uint64{}, replies: map[string]string{}, birth: map[netmap.HostID]ledger.Birth{}, renewed: map[netmap.HostID]time.Duration{}}
+	w.ledger = &ledgerLog{w: w, state: ledger.NewState(), truth: netmap.NewMap(netmap.ClusterID{}), heard: map[netmap.HostID]uint64{}, replies: map[string]string{}, removed: map[netmap.HostID]removal{}, vacate: map[*machine]time.Duration{}, birth: map[netmap.HostID]ledger.Birth{}, renewed: map[netmap.HostID]time.Duration{}}
 	return w
 }
