@@ -55,6 +55,9 @@ func ledgerLogCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "log",
 		Short: "show who was given what and when, and which containers had an address",
+		Long: `Shows who was given which address space and when, by the ledger, and which containers
+had an address, by the hosts on which they ran. The ledger remembers a week, each host
+its last 300,000 containers. What is missing and what was forgotten is said at the end.`,
 		Example: `  weft ledger log --addr 10.40.0.7 --since 24h
   weft ledger log --host host-b --subnet 10.40.0.0/24 --json`,
 		Args: cobra.NoArgs,

@@ -294,6 +294,7 @@ func (s *State) recover(generation, index uint64, at int64, lost []netmap.HostID
 	s.nextVNI = min(s.nextVNI+recoveryGap, maxVNI+1)
 	t := &step{State: s, index: index, cmd: Command{At: at}}
 	t.note(Event{What: EventRecovered})
+	s.forgot = max(s.forgot, at) // what only the lost keepers knew
 	for _, id := range lost {
 		if h := s.hosts[id]; h != nil && !h.Removed {
 			h.Removed, h.session = true, session{}

@@ -7,41 +7,41 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-const requestHistory = "ledger.history" // Query -> []Event
+const requestHistory = "ledger.history" // Query -> Past
 
 // History asks a keeper, this host first if it is one, what happened. It needs no
 // majority, so the newest events may be missing where a keeper is cut off.
-func (l *Ledger) History(ctx context.Context, q Query) ([]Event, error) {
+func (l *Ledger) History(ctx context.Context, q Query) (Past, error) {
 	ctx, cancel := context.WithTimeout(ctx, doLimit)
 	defer cancel()
 	if k := l.kept(); k != nil {
-		return k.machine.events(q), nil
+		return k.machine.past(q), nil
 	}
 	b, err := encode(q)
 	if err != nil {
-		return nil, err
+		return Past{}, err
 	}
 	failures := map[netmap.HostID]string{}
 	for _, to := range l.likely() {
 		if ctx.Err() != nil {
 			break
 		}
-		if events, err := l.askHistory(ctx, to, b); err == nil {
-			return events, nil
+		if past, err := l.askHistory(ctx, to, b); err == nil {
+			return past, nil
 		}
 		failures[to.ID] = "does not answer"
 	}
-	return nil, l.noQuorum(failures)
+	return Past{}, l.noQuorum(failures)
 }
 
-func (l *Ledger) askHistory(ctx context.Context, to Peer, query []byte) ([]Event, error) {
+func (l *Ledger) askHistory(ctx context.Context, to Peer, query []byte) (Past, error) {
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
 	answer, err := l.cfg.Underlay.Call(ctx, to.Addr, requestHistory, query)
 	if err != nil {
-		return nil, err
+		return Past{}, err
 	}
-	return decode[[]Event](answer, maxReply)
+	return decode[Past](answer, maxReply)
 }
 
 func (l *Ledger) handleHistory(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
@@ -53,11 +53,11 @@ func (l *Ledger) handleHistory(_ context.Context, _ netip.AddrPort, body []byte)
 	if k == nil {
 		return nil, netmap.Refuse(netmap.Unknown, "this host does not keep the ledger; ask one that does (weft status lists them)")
 	}
-	return encode(k.machine.events(q))
+	return encode(k.machine.past(q))
 }
 
-func (m *machine) events(q Query) []Event {
+func (m *machine) past(q Query) Past {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.state.Events(q)
+	return m.state.Past(q)
 }

@@ -3,6 +3,7 @@ package ledger
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/weftnet/weft/netmap"
 )
@@ -40,10 +41,14 @@ type Event struct {
 	Label string        `json:"l,omitempty"` // the network's name or id
 }
 
-// How much of the past is kept: the last so many events, at least.
+// How much of the past is kept: what is younger than a week by the leaders' clocks, and
+// of that the newest 65,536 events; and the newest 4,096 in any case. An event has some
+// 200 bytes in a snapshot.
 const (
-	maxHistory  = 4096
-	historySlop = 512 // dropped together
+	historyFor   = 7 * 24 * time.Hour
+	leastHistory = 1 << 12
+	mostHistory  = 1 << 16
+	historySlop  = 1 << 9 // dropped together
 )
 
 // note adds an event to the history.
@@ -56,9 +61,27 @@ func (t *step) note(e Event) {
 		e.By = t.cmd.Host
 	}
 	t.history = append(t.history, e)
-	if n := len(t.history); n >= maxHistory+historySlop {
-		t.history = slices.Clone(t.history[n-maxHistory:])
+	t.forget()
+}
+
+// forget drops events that are old, or too many.
+func (t *step) forget() {
+	n := len(t.history)
+	if n < leastHistory+historySlop {
+		return
 	}
+	old := slices.IndexFunc(t.history, func(e Event) bool { return e.At > t.cmd.At-historyFor.Milliseconds() })
+	if old < 0 {
+		old = n
+	}
+	drop := min(n-leastHistory, max(old, n-mostHistory))
+	if drop < historySlop {
+		return
+	}
+	for _, e := range t.history[:drop] {
+		t.forgot = max(t.forgot, e.At)
+	}
+	t.history = slices.Clone(t.history[drop:])
 }
 
 // clipped bounds a name in the history.
@@ -174,8 +197,18 @@ func (q Query) Wants(space netip.Prefix, from, to int64) bool {
 	return true
 }
 
-// Events are the ones that a query wants, the oldest first.
-func (s *State) Events(q Query) []Event {
+// Past is an answer to a Query.
+type Past struct {
+	Events []Event `json:"events,omitempty"` // the oldest first
+	// Forgot is until when events were dropped that might have been wanted, Unix
+	// milliseconds; 0: none were.
+	Forgot int64 `json:"forgot,omitempty"`
+}
+
+// Past is what a query wants.
+func (s *State) Past(q Query) Past { return Past{Events: s.events(q), Forgot: s.forgot} }
+
+func (s *State) events(q Query) []Event {
 	limit := q.Limit
 	if limit <= 0 || limit > MaxEvents {
 		limit = MaxEvents

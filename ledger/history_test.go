@@ -3,6 +3,7 @@ package ledger
 import (
 	"net/netip"
 	"testing"
+	"time"
 )
 
 // TestHistoryTellsWhoWasGivenWhat in the words that people and scripts read.
@@ -11,7 +12,7 @@ func TestHistoryTellsWhoWasGivenWhat(t *testing.T) {
 	c.at = 1700000000000
 	c.ok(Command{Kind: KindLeave, Host: hostID(2)})
 	count := map[string]int{}
-	for _, e := range c.state.Events(Query{}) {
+	for _, e := range c.state.events(Query{}) {
 		count[e.What]++
 	}
 	for what, want := range map[string]int{
@@ -22,50 +23,84 @@ func TestHistoryTellsWhoWasGivenWhat(t *testing.T) {
 			t.Errorf("%d times %s, want %d", count[what], what, want)
 		}
 	}
-	last := c.state.Events(Query{Space: netip.PrefixFrom(ip("10.40.0.7"), 32), Limit: 1})
+	last := c.state.events(Query{Space: netip.PrefixFrom(ip("10.40.0.7"), 32), Limit: 1})
 	if len(last) != 1 || last[0].What != EventReturned || last[0].Host != hostID(2) || last[0].Name != "host-2" || last[0].At != c.at {
 		t.Errorf("the last word on 10.40.0.7 is %+v", last)
 	}
-	if got := c.state.Events(Query{Since: c.at}); len(got) == 0 || got[0].What != EventLeft {
+	if got := c.state.events(Query{Since: c.at}); len(got) == 0 || got[0].What != EventLeft {
 		t.Errorf("since then: %+v", got)
 	}
-	if got := c.state.Events(Query{Host: hostID(3)}); len(got) != 2 || got[1].What != EventRemoved || got[1].By != hostID(1) {
+	if got := c.state.events(Query{Host: hostID(3)}); len(got) != 2 || got[1].What != EventRemoved || got[1].By != hostID(1) {
 		t.Errorf("of host 3: %+v", got)
 	}
 }
 
-// TestHistoryIsBounded and survives snapshots.
+// TestHistoryIsBounded in number, by age, and survives snapshots; it says from when on it
+// is whole.
 func TestHistoryIsBounded(t *testing.T) {
+	const start = 1700000000000
+	for _, c := range []struct {
+		name        string
+		claims      int // each is given back, which is another event
+		every       time.Duration
+		least, most int
+	}{
+		{"a busy week", mostHistory * 5 / 8, 2 * time.Second, mostHistory, mostHistory + historySlop},
+		{"slow years", 3 * leastHistory, time.Hour, leastHistory, leastHistory + historySlop},
+		{"a week and more", 3 * leastHistory, 100 * time.Second, 12096, 12096 + historySlop},
+		{"a short time", leastHistory, time.Second, 2 * leastHistory, 2*leastHistory + 16},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			state, at := claiming(t, start, c.claims, c.every)
+			if n := len(state.history); n < c.least || n > c.most {
+				t.Errorf("%d events are kept, want %d to %d", n, c.least, c.most)
+			}
+			past := state.Past(Query{Limit: 1})
+			if dropped := 2*c.claims > c.most; dropped != (past.Forgot > 0) {
+				t.Errorf("it has forgotten what was until %d", past.Forgot)
+			}
+			for _, e := range state.history {
+				if e.At > 0 && e.At < past.Forgot {
+					t.Fatalf("%+v is kept, what was until %d is forgotten", e, past.Forgot)
+				}
+			}
+			b, err := state.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			back, err := DecodeState(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := back.Past(Query{Limit: 1}); len(got.Events) != 1 || got.Events[0].At != at || got.Forgot != past.Forgot {
+				t.Errorf("after a snapshot the newest is %+v", got)
+			}
+			if per := len(b) / len(state.history); per > 250 {
+				t.Errorf("an event has %d bytes in a snapshot", per)
+			}
+			t.Logf("%d events in a snapshot of %d bytes", len(state.history), len(b))
+		})
+	}
+}
+
+// claiming is a state in which a host claims an address and gives it back so many times,
+// so often, and the time of the last.
+func claiming(t *testing.T, start int64, times int, every time.Duration) (*State, int64) {
 	c := newCluster(t, 1)
 	c.ok(Command{Kind: KindEnsureSubnet, Host: hostID(1), EnsureSubnet: &EnsureSubnet{Want: pfx(web)}})
+	at := start
 	apply := func(cmd Command) Reply { // without the checks of a cluster, which cost more
 		c.index++
-		cmd.Host, cmd.Start, cmd.Nonce = hostID(1), 1, 7
+		at += every.Milliseconds() / 2
+		cmd.Host, cmd.Start, cmd.Nonce, cmd.At = hostID(1), 1, 7, at
 		r, _ := c.state.Apply(c.index, cmd)
 		return r
 	}
-	for range maxHistory {
+	for range times {
 		r := apply(Command{Kind: KindClaim, Claim: &Claim{Subnet: pfx(web), Addr: ip("10.40.0.77")}})
 		apply(Command{Kind: KindUnclaim, Unclaim: &Unclaim{Addr: ip("10.40.0.77"), Epoch: r.Claim.Epoch}})
 	}
-	if n := len(c.state.history); n < maxHistory || n > maxHistory+historySlop {
-		t.Fatalf("%d events are kept", n)
-	}
-	b, err := c.state.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	back, err := DecodeState(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := back.Events(Query{Limit: 1}); len(got) != 1 || got[0].Index != c.index {
-		t.Errorf("after a snapshot the newest is %+v", got)
-	}
-	if len(b) > 1<<20 {
-		t.Errorf("a snapshot with a full history has %d bytes", len(b))
-	}
-	t.Logf("%d events in a snapshot of %d bytes", len(c.state.history), len(b))
+	return c.state, at
 }
 
 // checkHistory: the last word on each block is what the state says.

@@ -25,6 +25,7 @@ type snapshot struct {
 	Networks   []networkSnap    `json:"networks,omitempty"`
 	Claims     []netmap.Claim   `json:"claims,omitempty"`
 	History    []Event          `json:"history,omitempty"`
+	Forgot     int64            `json:"forgot,omitempty"`
 }
 
 type hostSnap struct {
@@ -61,7 +62,7 @@ func (s *State) Encode() ([]byte, error) { return encode(s.snapshot()) }
 func (s *State) snapshot() snapshot {
 	out := snapshot{
 		Cluster: s.cluster, Generation: s.generation, Recovered: s.recovered, Applied: s.applied, LastIndex: s.lastIndex, NextVNI: s.nextVNI,
-		Ranges: slices.Clone(s.ranges), History: slices.Clone(s.history),
+		Ranges: slices.Clone(s.ranges), History: slices.Clone(s.history), Forgot: s.forgot,
 	}
 	for _, h := range s.sortedHosts() {
 		out.Hosts = append(out.Hosts, h.snapshot())
@@ -146,7 +147,7 @@ func DecodeState(b []byte) (*State, error) {
 	s := NewState()
 	s.cluster, s.generation, s.recovered, s.applied = snap.Cluster, snap.Generation, snap.Recovered, snap.Applied
 	s.lastIndex, s.nextVNI, s.ranges = snap.LastIndex, snap.NextVNI, snap.Ranges
-	s.history = snap.History[max(0, len(snap.History)-maxHistory-historySlop):]
+	s.history, s.forgot = snap.History[max(0, len(snap.History)-mostHistory-historySlop):], snap.Forgot
 	for _, h := range snap.Hosts {
 		s.hosts[h.Entry.ID] = &host{h.Entry, h.Addr, h.Birth, h.Heard, max(h.Shown, 1), session{h.Settled, h.Answered}}
 	}

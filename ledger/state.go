@@ -30,7 +30,8 @@ type State struct {
 	subnets    map[netip.Prefix]*subnet
 	networks   map[netmap.NetworkID]*network
 	claims     map[netip.Addr]netmap.Claim
-	history    []Event // the oldest first; see maxHistory
+	history    []Event // the oldest first; see historyFor
+	forgot     int64   // when the newest event happened that history has dropped; 0: none
 }
 
 type hostSet map[netmap.HostID]struct{}

@@ -50,9 +50,9 @@ func TestLogsAreCutUnderLoad(t *testing.T) {
 		}
 		for n := 1; n <= 3; n++ {
 			for _, h := range []*simHost{lagging, killed, s.leader()} {
-				events, err := h.ledger.History(s.t.Context(), ledger.Query{Space: netip.PrefixFrom(held[n], 32), Limit: 1})
-				if err != nil || len(events) != 1 || events[0].Host != hostID(n) || events[0].What != ledger.EventGranted {
-					s.t.Errorf("host-%d holds %s; host-%d says %+v, %v", n, held[n], h.n, events, err)
+				past, err := h.ledger.History(s.t.Context(), ledger.Query{Space: netip.PrefixFrom(held[n], 32), Limit: 1})
+				if err != nil || len(past.Events) != 1 || past.Events[0].Host != hostID(n) || past.Events[0].What != ledger.EventGranted {
+					s.t.Errorf("host-%d holds %s; host-%d says %+v, %v", n, held[n], h.n, past, err)
 				}
 			}
 		}

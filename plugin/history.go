@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -30,17 +31,28 @@ func (a *Agent) History(ctx context.Context, q status.HistoryQuery) (*status.His
 		want.Host = id
 	}
 	out := &status.History{}
-	events, err := a.ledger.History(ctx, want)
+	past, err := a.ledger.History(ctx, want)
 	if err != nil {
 		out.Missing = append(out.Missing, "what the ledger decided: "+err.Error())
 	}
-	for _, e := range events {
+	out.Forget("what the ledger decided", clock(past.Forgot))
+	full := min(cmp.Or(q.Limit, ledger.MaxEvents), ledger.MaxEvents)
+	cut := len(past.Events) >= full
+	gone := map[string]bool{}
+	for _, e := range past.Events {
 		out.Lines = append(out.Lines, a.eventLine(view, e))
+		if h, ok := view.Host(e.Host); ok && h.Entry.Removed {
+			gone[hostName(view, e.Host)] = true
+		}
 	}
-	a.addEndpoints(ctx, view, want, out)
+	for _, name := range slices.Sorted(maps.Keys(gone)) {
+		out.Missing = append(out.Missing, fmt.Sprintf("the containers of host %s, which is no member any more", name))
+	}
+	cut = a.addEndpoints(ctx, view, want, out) || cut
 	slices.SortStableFunc(out.Lines, func(x, y status.HistoryLine) int { return x.At.Compare(y.At) })
-	if limit := cmp.Or(q.Limit, ledger.MaxEvents); len(out.Lines) > limit {
-		out.Lines = out.Lines[len(out.Lines)-limit:]
+	if cut || len(out.Lines) > full {
+		out.Lines = out.Lines[max(0, len(out.Lines)-full):]
+		out.Missing = append(out.Missing, fmt.Sprintf("what is older than the first of these lines, at most %d at once; ask for less (--addr, --until)", full))
 	}
 	return out, nil
 }
@@ -69,12 +81,12 @@ func (a *Agent) eventLine(view *netmap.View, e ledger.Event) status.HistoryLine 
 }
 
 // addEndpoints asks the hosts for their endpoints: all of them, or the one that is
-// asked about.
-func (a *Agent) addEndpoints(ctx context.Context, view *netmap.View, q ledger.Query, out *status.History) {
+// asked about. Cut: there may be more.
+func (a *Agent) addEndpoints(ctx context.Context, view *netmap.View, q ledger.Query, out *status.History) (cut bool) {
 	body, err := json.Marshal(q)
 	if err != nil {
 		out.Missing = append(out.Missing, err.Error())
-		return
+		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaseWait)
 	defer cancel()
@@ -85,36 +97,39 @@ func (a *Agent) addEndpoints(ctx context.Context, view *netmap.View, q ledger.Qu
 			continue
 		}
 		all.Go(func() {
-			entries, err := a.diaryOf(ctx, view, h.ID, q, body)
+			got, err := a.diaryOf(ctx, view, h.ID, q, body)
 			mu.Lock()
 			defer mu.Unlock()
+			whose := "the containers of host " + hostName(view, h.ID)
 			if err != nil {
-				out.Missing = append(out.Missing, fmt.Sprintf("the containers of host %s, which does not answer", hostName(view, h.ID)))
+				out.Missing = append(out.Missing, whose+", which does not answer")
 			}
-			for _, e := range entries {
+			out.Forget(whose, clock(got.Forgot))
+			cut = cut || len(got.Entries) == ledger.MaxEvents
+			for _, e := range got.Entries {
 				out.Lines = append(out.Lines, endpointLine(view, h.ID, e))
 			}
 		})
 	}
 	all.Wait()
 	slices.Sort(out.Missing)
+	return cut
 }
 
-func (a *Agent) diaryOf(ctx context.Context, view *netmap.View, id netmap.HostID, q ledger.Query, body []byte) ([]diaryEntry, error) {
+func (a *Agent) diaryOf(ctx context.Context, view *netmap.View, id netmap.HostID, q ledger.Query, body []byte) (out memoir, err error) {
 	if id == a.self {
-		return a.diary.find(q), nil
+		return a.diary.find(q)
 	}
 	at := a.underlayOf(view, id)
 	if !at.IsValid() {
-		return nil, netmap.Refuse(netmap.Unknown, "host %s was not heard of; see weft status", id.Short())
+		return out, netmap.Refuse(netmap.Unknown, "host %s was not heard of; see weft status", id.Short())
 	}
 	answer, err := a.port.Call(ctx, at, diaryRequest, body)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	var out []diaryEntry
 	if err := json.Unmarshal(answer, &out); err != nil {
-		return nil, fmt.Errorf("plugin: the history of host %s: %w", id.Short(), err)
+		return out, fmt.Errorf("plugin: the history of host %s: %w", id.Short(), err)
 	}
 	return out, nil
 }
@@ -124,7 +139,11 @@ func (a *Agent) serveDiary(_ context.Context, _ netip.AddrPort, body []byte) ([]
 	if err := json.Unmarshal(body, &q); err != nil {
 		return nil, netmap.Refuse(netmap.BadInput, "the question about the past cannot be read: %v", err)
 	}
-	return json.Marshal(a.diary.find(q))
+	got, err := a.diary.find(q)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(got)
 }
 
 func endpointLine(view *netmap.View, host netmap.HostID, e diaryEntry) status.HistoryLine {

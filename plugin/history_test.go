@@ -115,6 +115,9 @@ func TestHistoryOfARemoval(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if !slices.ContainsFunc(got.Missing, func(m string) bool { return holds(m, gone.set.Name, "no member any more") }) {
+			t.Errorf("it does not say that the containers of %s are not told: %q", gone.set.Name, got.Missing)
+		}
 		said := map[string]string{}
 		for _, l := range got.Lines {
 			said[l.What] = l.By

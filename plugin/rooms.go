@@ -20,10 +20,18 @@ type Store interface {
 	SetCluster(id netmap.ClusterID) error
 	// NewIdentity makes this host another one; the cluster stays.
 	NewIdentity() (store.Identity, error)
-	Bucket(name string) ipam.Disk
+	Bucket(name string) Bucket
 	// Problem is why the last write failed; empty: it did not.
 	Problem() string
 	Close() error
+}
+
+// Bucket is one room's part of the store.
+type Bucket interface {
+	ipam.Disk
+	// Backward visits the entries whose keys begin with a prefix, the last first, until
+	// visit says that it has enough.
+	Backward(prefix string, visit func(key string, value []byte) bool) error
 }
 
 // Gossip is what the hosts tell each other.
@@ -51,7 +59,7 @@ type Ledger interface {
 	Recover(ctx context.Context, r ledger.Recovery) (ledger.Recovered, error)
 	Heed(generation uint64) error
 	Vacate(ctx context.Context) error
-	History(ctx context.Context, q ledger.Query) ([]ledger.Event, error)
+	History(ctx context.Context, q ledger.Query) (ledger.Past, error)
 	FoundTogether(ctx context.Context, p ledger.Plan) (ledger.Reply, error)
 	Cluster() netmap.ClusterID
 	Status() ledger.Status
@@ -94,7 +102,7 @@ func (r Rooms) filled() Rooms {
 type disk struct{ *store.Store }
 
 // Bucket implements Store.
-func (d disk) Bucket(name string) ipam.Disk { return d.Store.Bucket(name) }
+func (d disk) Bucket(name string) Bucket { return d.Store.Bucket(name) }
 
 // The real rooms. A nil pointer behind an interface is not nil, hence the form.
 

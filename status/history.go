@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -29,7 +30,29 @@ type HistoryQuery struct {
 // that users script against: add, never rename.
 type History struct {
 	Lines   []HistoryLine `json:"lines"`
-	Missing []string      `json:"missing,omitempty"` // who did not answer
+	Missing []string      `json:"missing,omitempty"` // who did not answer, and what else is not here
+	// Since is when the past begins that nobody has forgotten anything of; zero: it is
+	// all there. What is Missing counts as there.
+	Since     time.Time   `json:"since,omitzero"`
+	Forgotten []Forgotten `json:"forgotten,omitempty"`
+}
+
+// Forgotten is a part of the past of which only what was after a time is remembered.
+type Forgotten struct {
+	What  string    `json:"what"`
+	Until time.Time `json:"until"`
+}
+
+// Forget notes that a part of the past is forgotten until a time; zero: it is not.
+func (h *History) Forget(what string, until time.Time) {
+	if until.IsZero() {
+		return
+	}
+	h.Forgotten = append(h.Forgotten, Forgotten{what, until})
+	slices.SortFunc(h.Forgotten, func(a, b Forgotten) int { return strings.Compare(a.What, b.What) })
+	if until.After(h.Since) {
+		h.Since = until
+	}
 }
 
 // HistoryLine is something that happened, or the time of an endpoint.
@@ -111,6 +134,9 @@ func HistoryText(w io.Writer, h *History) error {
 	}
 	for _, m := range h.Missing {
 		p.f("missing: %s\n", m)
+	}
+	for _, f := range h.Forgotten {
+		p.f("forgotten: %s, of what was over by %s\n", f.What, moment(f.Until))
 	}
 	if p.err != nil {
 		return fmt.Errorf("status: %w", p.err)

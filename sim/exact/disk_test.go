@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin"
 	"github.com/weftnet/weft/store"
@@ -202,7 +201,7 @@ func (r *rom) NewIdentity() (store.Identity, error) {
 func (r *rom) Close() error { return nil }
 
 // Bucket implements plugin.Store.
-func (r *rom) Bucket(name string) ipam.Disk { return bucket{r, name + " "} }
+func (r *rom) Bucket(name string) plugin.Bucket { return bucket{r, name + " "} }
 
 type bucket struct {
 	r    *rom
@@ -218,6 +217,17 @@ func (b bucket) Load() (map[string][]byte, error) {
 		}
 	}
 	return out, nil
+}
+
+// Backward implements plugin.Bucket.
+func (b bucket) Backward(prefix string, visit func(key string, value []byte) bool) error {
+	all, err := b.Load()
+	for _, key := range slices.Backward(slices.Sorted(maps.Keys(all))) {
+		if strings.HasPrefix(key, prefix) && !visit(key, all[key]) {
+			break
+		}
+	}
+	return err
 }
 
 // Commit implements ipam.Disk.

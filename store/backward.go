@@ -1,0 +1,86 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.etcd.io/bbolt"
+)
+
+// Backward visits the entries whose keys begin with a prefix, the last first, as they are
+// when it is called, until visit says that it has enough. The value is valid until visit
+// returns. Commits go on meanwhile.
+func (b *Bucket) Backward(prefix string, visit func(key string, value []byte) bool) error {
+	tx, newer, err := b.picture(prefix)
+	if err != nil {
+		return fmt.Errorf("store: read %s: %w", b.name, err)
+	}
+	defer func() { _ = tx.Rollback() }() // it has only read
+	older := &descent{prefix: prefix}
+	if bucket := tx.Bucket(b.name); bucket != nil {
+		older.seek(bucket.Cursor())
+	}
+	for len(newer) > 0 || older.key != "" {
+		key, value := older.key, older.value
+		if len(newer) > 0 && newer[0].key >= key {
+			if newer[0].key == key {
+				older.next()
+			}
+			key, value = newer[0].key, newer[0].value
+			newer = newer[1:]
+		} else {
+			older.next()
+		}
+		if value != nil && !visit(key, value) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// picture is what the state file has and what the journal has beyond it, at one moment.
+func (b *Bucket) picture(prefix string) (*bbolt.Tx, []op, error) {
+	b.s.mu.RLock()
+	defer b.s.mu.RUnlock()
+	tx, err := b.s.db.Begin(false)
+	if err != nil {
+		return nil, nil, err
+	}
+	var newer []op
+	for k, v := range b.s.unfolded[string(b.name)] {
+		if strings.HasPrefix(k, prefix) {
+			newer = append(newer, op{key: k, value: v})
+		}
+	}
+	slices.SortFunc(newer, func(x, y op) int { return strings.Compare(y.key, x.key) })
+	return tx, newer, nil
+}
+
+// descent walks down the keys of a database bucket that have a prefix.
+type descent struct {
+	cursor *bbolt.Cursor
+	prefix string
+	key    string // empty: there are no more
+	value  []byte
+}
+
+// seek begins with the last one.
+func (d *descent) seek(c *bbolt.Cursor) {
+	d.cursor = c
+	// No key that begins with the prefix lies behind this one: keys are text.
+	if k, _ := c.Seek([]byte(d.prefix + "\xff")); k == nil {
+		d.take(c.Last())
+		return
+	}
+	d.next()
+}
+
+func (d *descent) next() { d.take(d.cursor.Prev()) }
+
+func (d *descent) take(k, v []byte) {
+	d.key, d.value = "", nil
+	if strings.HasPrefix(string(k), d.prefix) {
+		d.key, d.value = string(k), v
+	}
+}
