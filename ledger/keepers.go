@@ -44,9 +44,8 @@ type candidate struct {
 type seating struct {
 	Self     netmap.HostID
 	Seats    []seat
-	Removed  map[netmap.HostID]bool           // removed from the cluster
-	Addrs    map[netmap.HostID]netip.AddrPort // where hosts are now
-	Hosts    []candidate                      // admitted, the seated ones too
+	Removed  map[netmap.HostID]bool // removed from the cluster
+	Hosts    []candidate            // admitted, the seated ones too
 	Admitted int
 }
 
@@ -56,22 +55,20 @@ const (
 	moveInvite  moveKind = "invite"  // add as non-voter
 	movePromote moveKind = "promote" // make it vote
 	moveRemove  moveKind = "remove"
-	moveAddress moveKind = "address" // same keeper, other address
 )
 
 // move is one change of the keepers.
 type move struct {
-	Kind  moveKind
-	ID    netmap.HostID
-	Addr  netip.AddrPort
-	Voter bool // of moveAddress
+	Kind moveKind
+	ID   netmap.HostID
+	Addr netip.AddrPort
 }
 
 // next is the one change to make now, if any. It is pure; carried out again and
 // again it comes to rest. Each change is safe by raft's own rules; the order makes
 // the time with an even number of voters, which tolerates less, short.
 func (s seating) next() (move, bool) {
-	for _, rule := range []func() (move, bool){s.dropGone, s.follow, s.dropLost, s.promote, s.dropLeaving, s.dropDead, s.dropSpare, s.invite} {
+	for _, rule := range []func() (move, bool){s.dropGone, s.dropLost, s.promote, s.dropLeaving, s.dropDead, s.dropSpare, s.invite} {
 		if m, ok := rule(); ok {
 			return m, true
 		}
@@ -137,16 +134,6 @@ func (s seating) dropIf(ok func(seat) bool) (move, bool) {
 // dropGone removes keepers that were removed from the cluster.
 func (s seating) dropGone() (move, bool) {
 	return s.dropIf(func(k seat) bool { return s.Removed[k.ID] })
-}
-
-// follow keeps addresses current.
-func (s seating) follow() (move, bool) {
-	for _, k := range s.Seats {
-		if now, ok := s.Addrs[k.ID]; ok && now.IsValid() && now != k.Addr {
-			return move{Kind: moveAddress, ID: k.ID, Addr: now, Voter: k.Voter}, true
-		}
-	}
-	return move{}, false
 }
 
 // dropLost removes voters that have lost their disk: such a one has forgotten

@@ -17,9 +17,8 @@ func at(n int) netip.AddrPort {
 
 // seats makes a seating of hosts 1 to n, all alive, led by host 1.
 func seats(n int, keepers ...seat) seating {
-	s := seating{Self: hostID(1), Seats: keepers, Removed: map[netmap.HostID]bool{}, Addrs: map[netmap.HostID]netip.AddrPort{}, Admitted: n}
+	s := seating{Self: hostID(1), Seats: keepers, Removed: map[netmap.HostID]bool{}, Admitted: n}
 	for i := 1; i <= n; i++ {
-		s.Addrs[hostID(i)] = at(i)
 		s.Hosts = append(s.Hosts, candidate{ID: hostID(i), Addr: at(i), Index: uint32(i), Alive: true})
 	}
 	return s
@@ -107,11 +106,6 @@ func TestNextMove(t *testing.T) {
 	gone.Removed[hostID(2)] = true
 	if m, _ := gone.next(); m.Kind != moveRemove || m.ID != hostID(2) {
 		t.Errorf("a removed host: %+v", m)
-	}
-	moved := seats(3, voter(1), voter(2), voter(3))
-	moved.Addrs[hostID(3)] = at(99)
-	if m, _ := moved.next(); m.Kind != moveAddress || m.Addr != at(99) || !m.Voter {
-		t.Errorf("another address: %+v", m)
 	}
 }
 

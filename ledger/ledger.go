@@ -295,9 +295,9 @@ func (l *Ledger) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 	}
 	if k := l.kept(); k != nil {
 		// GetConfiguration does not wait for raft's main goroutine.
-		for _, s := range k.servers() {
-			if s.ID == id {
-				return s.Address, nil
+		for _, p := range k.peers() {
+			if p.ID == host {
+				return serverAddress(p.ID, p.Addr), nil
 			}
 		}
 	}

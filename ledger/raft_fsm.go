@@ -169,6 +169,16 @@ func (f frozen) Persist(sink raft.SnapshotSink) error {
 // Release implements raft.FSMSnapshot.
 func (frozen) Release() {}
 
+// addrOf is where a host was when it was admitted last.
+func (m *machine) addrOf(id netmap.HostID) netip.AddrPort {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if h := m.state.hosts[id]; h != nil {
+		return h.addr
+	}
+	return netip.AddrPort{}
+}
+
 // facts is what the management of keepers needs of the state.
 type stateFacts struct {
 	cluster    netmap.ClusterID

@@ -224,6 +224,18 @@ func (k *keeper) servers() []raft.Server {
 	return f.Configuration().Servers
 }
 
+// configured is what raft is told of where a keeper is. It stays what it was first told,
+// wherever the keeper moves (ServerAddr knows), since raft v1.8 reads without a lock what
+// another address would change (replication.go, updateLastAppended).
+func (k *keeper) configured(m move) raft.ServerAddress {
+	for _, s := range k.servers() {
+		if s.ID == raft.ServerID(m.ID.String()) {
+			return s.Address
+		}
+	}
+	return serverAddress(m.ID, m.Addr)
+}
+
 func (k *keeper) leads() bool {
 	r := k.running.Load()
 	return r != nil && r.State() == raft.Leader

@@ -83,17 +83,15 @@ func (l *Ledger) tend(ctx context.Context, k *keeper, watch *watcher, survey boo
 // observe gathers what the choice of keepers depends on.
 func (l *Ledger) observe(k *keeper, watch *watcher) seating {
 	f := k.machine.facts()
-	s := seating{Self: k.self, Removed: f.removed, Addrs: map[netmap.HostID]netip.AddrPort{k.self: l.cfg.Addr}, Admitted: len(f.admitted)}
-	alive := map[netmap.HostID]bool{k.self: true}
+	s := seating{Self: k.self, Removed: f.removed, Admitted: len(f.admitted)}
+	alive, addrs := map[netmap.HostID]bool{}, map[netmap.HostID]netip.AddrPort{}
 	for _, m := range l.cfg.Members() {
-		if m.ID == k.self {
-			continue
-		}
-		s.Addrs[m.ID], alive[m.ID] = m.Addr, m.Alive
+		addrs[m.ID], alive[m.ID] = m.Addr, m.Alive
 	}
+	addrs[k.self], alive[k.self] = l.cfg.Addr, true
 	leaving := l.vacating()
 	for id, index := range f.admitted {
-		s.Hosts = append(s.Hosts, candidate{ID: id, Addr: s.Addrs[id], Index: index, Alive: alive[id], Refused: leaving[id] || watch.refusedLately(id)})
+		s.Hosts = append(s.Hosts, candidate{ID: id, Addr: addrs[id], Index: index, Alive: alive[id], Refused: leaving[id] || watch.refusedLately(id)})
 		if leaving[id] {
 			s.Admitted--
 		}
@@ -103,7 +101,7 @@ func (l *Ledger) observe(k *keeper, watch *watcher) seating {
 		if _, admitted := f.admitted[p.ID]; !admitted && !f.removed[p.ID] {
 			s.Admitted++ // one of the first keepers, about to be
 		}
-		seat := seat{ID: p.ID, Addr: p.Addr, Voter: p.Voter, Refused: watch.refusedLately(p.ID), Leaving: leaving[p.ID]}
+		seat := seat{ID: p.ID, Addr: l.current(p), Voter: p.Voter, Refused: watch.refusedLately(p.ID), Leaving: leaving[p.ID]}
 		if alive[p.ID] {
 			delete(watch.dead, p.ID)
 		} else {
@@ -171,17 +169,15 @@ func (l *Ledger) dismissStrangers(ctx context.Context, s *seating) {
 
 // carryOut makes one change and waits until it is decided.
 func (l *Ledger) carryOut(ctx context.Context, k *keeper, m move) error {
-	id, addr := raft.ServerID(m.ID.String()), serverAddress(m.ID, m.Addr)
+	id, addr := raft.ServerID(m.ID.String()), k.configured(m)
 	var f raft.IndexFuture
-	switch {
-	case m.Kind == moveInvite:
+	switch m.Kind {
+	case moveInvite:
 		if err := l.invite(ctx, m.ID, m.Addr, k); err != nil {
 			return fmt.Errorf("host %s does not become a keeper: %w", m.ID.Short(), err)
 		}
 		f = k.raft.AddNonvoter(id, addr, 0, membershipWait)
-	case m.Kind == moveAddress && !m.Voter:
-		f = k.raft.AddNonvoter(id, addr, 0, membershipWait)
-	case m.Kind == moveAddress, m.Kind == movePromote:
+	case movePromote:
 		f = k.raft.AddVoter(id, addr, 0, membershipWait)
 	default:
 		f = k.raft.RemoveServer(id, 0, membershipWait)

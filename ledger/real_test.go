@@ -47,6 +47,25 @@ func TestOnRealSockets(t *testing.T) {
 	s.agree()
 }
 
+// TestAKeeperMoves: it is found by the ledger's own word where the gossip knows nothing.
+func TestAKeeperMoves(t *testing.T) {
+	s := newReal(t, 3)
+	defer s.close()
+	s.found()
+	s.grow(3)
+	moved, lead := s.follower()
+	lead.blind.Store(true)
+	moved.stop()
+	moved.start() // on another port
+	moved.do(ensure())
+	s.agree()
+	for _, p := range lead.ledger.Status().Keepers {
+		if p.ID == hostID(moved.n) && p.Addr != moved.at {
+			t.Errorf("the leader names %s, the keeper is at %s", p.Addr, moved.at)
+		}
+	}
+}
+
 // TestFigures prints what decisions cost beside one sync of the same disk. Only
 // the ratios mean anything; they fail when they are far off.
 func TestFigures(t *testing.T) {

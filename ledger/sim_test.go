@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +46,7 @@ type simHost struct {
 	// What an older copy of the disk knows: the starts that it made, and that no other did.
 	lineage []ledger.Birth
 	copies  uint64
+	blind   atomic.Bool // its gossip knows nobody
 
 	port   *underlay.Port
 	ledger *ledger.Ledger
@@ -217,6 +219,9 @@ func (h *simHost) reboot() {
 func (h *simHost) members() []ledger.Member {
 	h.sim.mu.Lock()
 	defer h.sim.mu.Unlock()
+	if h.blind.Load() {
+		return nil
+	}
 	var out []ledger.Member
 	for _, n := range h.sim.numbers() {
 		o := h.sim.hosts[n]

@@ -74,14 +74,19 @@ func roleName(s raft.RaftState) string {
 	return "none"
 }
 
-// peers are the keepers by this one's newest configuration.
+// peers are the keepers by this one's newest configuration, where they were when the
+// ledger heard of their last start.
 func (k *keeper) peers() []Peer {
 	var out []Peer
 	for _, s := range k.servers() {
 		id, addr, err := parseServer(s.Address)
-		if err == nil {
-			out = append(out, Peer{ID: id, Addr: addr, Voter: s.Suffrage == raft.Voter})
+		if err != nil {
+			continue
 		}
+		if at := k.machine.addrOf(id); at.IsValid() {
+			addr = at
+		}
+		out = append(out, Peer{ID: id, Addr: addr, Voter: s.Suffrage == raft.Voter})
 	}
 	return out
 }
