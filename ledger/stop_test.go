@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"context"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,7 +47,7 @@ func TestAKeeperWhoseDiskFailsLeavesNothingBehind(t *testing.T) {
 			h := s.hosts[1]
 			h.do(ensure())
 			var all sync.WaitGroup
-			begun := make(chan struct{}, 1000)
+			decided := make(chan struct{}, 1)
 			for range 40 {
 				all.Go(func() {
 					for s.problem(h) == "" {
@@ -54,16 +55,16 @@ func TestAKeeperWhoseDiskFailsLeavesNothingBehind(t *testing.T) {
 						_, _ = h.ledger.Do(ctx, ledger.Command{Kind: ledger.KindRenew})
 						cancel()
 						select {
-						case begun <- struct{}{}:
+						case decided <- struct{}{}:
 						default:
 						}
 					}
 				})
 			}
-			for range 100 {
-				<-begun
+			for range 50 {
+				<-decided
 			}
-			s.spoil(1)
+			h.ledger.FailDisk(syscall.EIO)
 			all.Wait()
 		})
 	}
