@@ -66,3 +66,10 @@ func (a *asking) isAdmitted() bool {
 	defer a.mu.Unlock()
 	return a.admitted
 }
+
+// turn is a lock for what takes its time: who waits for it lets the virtual time of a
+// simulation go on, in which the one who has it waits for other hosts.
+type turn chan struct{}
+
+func (t turn) Lock()   { t <- struct{}{} }
+func (t turn) Unlock() { <-t }

@@ -80,7 +80,7 @@ type Ledger struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	lifecycle sync.Mutex // held while a keeper starts or stops
+	lifecycle turn // taken while a keeper starts or stops
 
 	mu      sync.Mutex
 	keeper  *keeper // nil: this host keeps nothing
@@ -104,7 +104,7 @@ func Open(cfg Config) (*Ledger, error) {
 	if cfg.Self.IsZero() || cfg.Dir == "" || cfg.Underlay == nil {
 		return nil, errors.New("ledger: Config needs Self, Dir and Underlay")
 	}
-	l := &Ledger{cfg: cfg, log: cfg.Log, cluster: cfg.Cluster}
+	l := &Ledger{cfg: cfg, log: cfg.Log, cluster: cfg.Cluster, lifecycle: make(turn, 1)}
 	l.asking.init()
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	if cfg.Copied != nil && !cfg.Cluster.IsZero() && hasLog(cfg.Dir) {
