@@ -37,6 +37,7 @@ type host struct {
 	set    settings.Settings
 	kernel *plugintest.Kernel
 	docker *plugintest.Engine
+	rooms  plugin.Rooms // nil fields: the real ones
 	log    journal
 
 	server *rpc.Server
@@ -104,7 +105,7 @@ func (h *host) config() plugin.Config {
 	return plugin.Config{
 		Settings: h.set, Version: "test", Kernel: h.kernel, Network: h.c.net.Host(h.addr),
 		Docker: h.docker, Log: slog.New(slog.NewTextHandler(&h.log, nil)),
-		Volatile: filepath.Join(h.c.dir, h.set.Name+".run"),
+		Volatile: filepath.Join(h.c.dir, h.set.Name+".run"), Rooms: h.rooms,
 	}
 }
 

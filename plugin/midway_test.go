@@ -1,0 +1,179 @@
+package plugin_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/plugin"
+	"github.com/weftnet/weft/plugin/plugintest"
+	"github.com/weftnet/weft/status"
+)
+
+// midway is a way to the ledger on which one command of a kind is held up: before it
+// is decided, or its answer after that.
+type midway struct {
+	plugin.Ledger
+	kind    ledger.Kind
+	decided bool
+	used    *atomic.Bool
+	hit, on chan struct{}
+}
+
+func (m midway) Do(ctx context.Context, cmd ledger.Command) (ledger.Reply, error) {
+	if cmd.Kind != m.kind || !m.used.CompareAndSwap(false, true) {
+		return m.Ledger.Do(ctx, cmd)
+	}
+	if !m.decided {
+		close(m.hit)
+		<-m.on
+		return m.Ledger.Do(ctx, cmd)
+	}
+	defer func() { close(m.hit); <-m.on }()
+	return m.Ledger.Do(ctx, cmd)
+}
+
+// heldUp has a host's way to the ledger be such a one. The host was not started.
+func (h *host) heldUp(kind ledger.Kind, decided bool) (hit <-chan struct{}, goOn func()) {
+	m := midway{kind: kind, decided: decided, used: &atomic.Bool{}, hit: make(chan struct{}), on: make(chan struct{})}
+	h.rooms.Ledger = func(cfg ledger.Config) (plugin.Ledger, error) {
+		l, err := ledger.Open(cfg)
+		if err != nil {
+			return nil, err
+		}
+		m := m
+		m.Ledger = l
+		return m, nil
+	}
+	return m.hit, func() { close(m.on) }
+}
+
+// TestARemovalInTheMiddle of a cession, or of a claim, of the host that gives or of the
+// one that gets: nobody has the address twice, and in the end it can be had.
+func TestARemovalInTheMiddle(t *testing.T) {
+	for _, c := range []struct {
+		what    string
+		kind    ledger.Kind
+		decided bool
+		removed int
+	}{
+		{"owner, before it ceded", ledger.KindCede, false, 1},
+		{"owner, after it ceded", ledger.KindCede, true, 1},
+		{"heir, before it was ceded", ledger.KindCede, false, 2},
+		{"heir, after it was ceded", ledger.KindCede, true, 2},
+		{"claimer, before it claimed", ledger.KindClaim, false, 2},
+		{"claimer, after it claimed", ledger.KindClaim, true, 2},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			bubble(t, func(t *testing.T, cl *cluster) {
+				removalInTheMiddle(t, cl, c.kind, c.decided, c.removed)
+			})
+		})
+	}
+}
+
+func removalInTheMiddle(t *testing.T, c *cluster, kind ledger.Kind, decided bool, removed int) {
+	t.Helper()
+	asks := map[ledger.Kind]int{ledger.KindCede: 1, ledger.KindClaim: 2}[kind] // whose command it is
+	var hit <-chan struct{}
+	var goOn func()
+	hosts := up(c, 4, unreplicated, func(h *host) {
+		if len(c.hosts) == asks+1 {
+			hit, goOn = h.heldUp(kind, decided)
+		}
+	})
+	ids := make([]string, len(hosts))
+	for i, h := range hosts {
+		ids[i] = h.network("web", "10.40.0.0/24")
+	}
+	third, owner, heir := hosts[0], hosts[1], hosts[2]
+	want := at(owner.run("first", ids[1], "")).Next()
+	if kind == ledger.KindClaim {
+		want = netip.MustParseAddr("10.40.0.200") // in nobody's block
+	}
+	heir.run("other", ids[2], "")
+	ended := make(chan error, 1)
+	go func() {
+		_, err := heir.docker.Run(t.Context(), "wanted", ids[2], want)
+		ended <- err
+	}()
+	<-hit
+	gone := hosts[removed]
+	if _, err := third.RemoveHost(t.Context(), status.Removal{Host: gone.Report().Self.String(), IsOff: true}); err != nil {
+		t.Fatal(err)
+	}
+	goOn()
+	err := <-ended
+	t.Logf("the container on %s: %v", heir.set.Name, err)
+	gone.reborn()
+	nobodyTwice(t, hosts)
+	if got, ok := heir.docker.Container("wanted"); ok && got.Running && heir.placed(want) == heir.Report().Self {
+		begin := time.Now()
+		_, err := third.docker.Run(t.Context(), "thief", ids[0], want)
+		fails(t, begin, err, want.String(), "held by", "wanted")
+	}
+	if err := heir.docker.Remove(t.Context(), "wanted"); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []*host{third, owner, heir} {
+		var got plugintest.Container
+		h.until(fmt.Sprintf("%s has %s", h.set.Name, want), 3*time.Minute, func() bool {
+			var err error
+			got, err = h.docker.Run(t.Context(), "at-last", ids[slices.Index(hosts, h)], want)
+			if err != nil {
+				_ = h.docker.Remove(t.Context(), "at-last")
+			}
+			return err == nil
+		})
+		nobodyTwice(t, hosts)
+		if err := h.docker.Remove(t.Context(), got.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestTheLeaderIsRemoved while it runs and leads, and the next one after it: decisions
+// go on, each comes back as a new host with what it holds, and the seats are taken again.
+func TestTheLeaderIsRemoved(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 6, unreplicated)
+		c.keepers(5)
+		ids := map[*host]string{}
+		for i, h := range hosts {
+			ids[h] = h.network("web", "10.40.0.0/24")
+			h.run(fmt.Sprintf("before-%d", i), ids[h], "")
+		}
+		for round := range 3 {
+			lead := leaders(c)[0]
+			former := lead.Report().Self
+			by := hosts[(slices.Index(hosts, lead)+1)%len(hosts)]
+			begin := time.Now()
+			if _, err := by.RemoveHost(t.Context(), status.Removal{Host: former.String(), IsOff: true}); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(begin); took > 5*time.Second {
+				t.Errorf("the answer took %v", took)
+			}
+			lead.reborn()
+			t.Logf("a new host after %v", time.Since(begin))
+			begin = time.Now()
+			by.network(fmt.Sprint("new-", round), fmt.Sprintf("10.5%d.0.0/24", round))
+			if took := time.Since(begin); took > 5*time.Second {
+				t.Errorf("the next decision took %v", took)
+			}
+			nobodyTwice(t, hosts)
+			by.until("five keepers again, of which it is none", 2*time.Minute, func() bool {
+				keepers := by.Report().Ledger.Keepers
+				return len(leaders(c)) == 1 && len(keepers) == 5 && !slices.Contains(keepers, former)
+			})
+			t.Logf("keepers after %v", time.Since(begin))
+			lead.run(fmt.Sprintf("after-%d", round), ids[lead], "")
+		}
+		nobodyTwice(t, hosts)
+	})
+}
