@@ -126,8 +126,7 @@ var (
 		"plugin/recover_lent_test.go": "virtual time",
 		"plugin/return_test.go":       "virtual time",
 		"plugin/reuse_test.go":        "virtual time",
-		"sim/mutation_test.go":        "virtual time",
-		"sim/exact/":                  "virtual time",
+		"sim/":                        "virtual time",
 	}
 )
 

@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -17,6 +18,7 @@ import (
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin/plugintest"
+	"github.com/weftnet/weft/rpc"
 	"github.com/weftnet/weft/store"
 )
 
@@ -97,7 +99,7 @@ func (w *world) granted(to holder, addr netip.Addr) {
 	w.mu.Lock()
 	other, taken := w.held[addr]
 	w.held[addr] = to
-	owner, decided := w.decided.Owner(addr), w.decided.Decided
+	owner, decided := w.belongs(addr), w.decided.Decided
 	former, _ := w.decided.Host(other.as)
 	w.mu.Unlock()
 	if taken && !other.is(to.host, to.container) && former.Entry.Removed {
@@ -122,10 +124,44 @@ func (w *world) learn() {
 		}
 		v := a.View()
 		w.mu.Lock()
-		if v.Decided > w.decided.Decided {
-			w.decided = v
-		}
+		w.heard(v)
 		w.mu.Unlock()
+	}
+}
+
+// heard takes in one host's word of the ledger. The caller holds mu.
+func (w *world) heard(v *netmap.View) {
+	if v.Generation > w.decided.Generation {
+		w.before, w.decided = w.decided, v
+	}
+	for _, known := range []**netmap.View{&w.decided, &w.before} {
+		if v.Generation == (*known).Generation && v.Decided > (*known).Decided {
+			*known = v
+		}
+	}
+}
+
+// belongs is whose an address is by the ledger's word. What only the lost keepers of
+// the generation before knew is so still, until its holder has shown it to this one.
+// The caller holds mu.
+func (w *world) belongs(addr netip.Addr) netmap.HostID {
+	if owner := w.decided.Owner(addr); !owner.IsZero() {
+		return owner
+	}
+	return w.before.Owner(addr)
+}
+
+// observe counts refusals by their kinds.
+func (h *host) observe(d rpc.Done) {
+	var refusal *netmap.Refusal
+	var bad *rpc.BadRequest
+	switch {
+	case errors.As(d.Err, &refusal):
+		h.w.meet("refused: " + string(refusal.Kind))
+	case errors.As(d.Err, &bad):
+		h.w.meet("refused: a bad request")
+	case d.Err != nil:
+		h.w.meet("failed: " + d.Method)
 	}
 }
 

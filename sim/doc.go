@@ -6,9 +6,11 @@
 // show that the checks notice.
 //
 // TestFates does the same for what happens to hosts' identities: removal while a host is away, off or
-// running, and its return; machines that sleep; older disks; copies.
+// running, and its return; leaving; machines that sleep; older disks; copies; the loss of most keepers, and
+// a ledger that is recovered from what is left.
 //
-// A run is not exactly repeatable, as the scheduling of goroutines is not, so it
-// logs its schedule. WEFT_SIM_SEED runs one seed, WEFT_SIM_TIME as many as fit
-// into a time, such as 10m.
+// Each runs the seeds of testdata/seeds, which once found a fault, a few fixed ones and fresh ones for
+// a short while. SEEDS=n runs n, WEFT_SIM_TIME as many as fit into a time, such as 10m. A run is not exactly
+// repeatable, as the scheduling of goroutines is not, so it tells its story: WEFT_SEED runs one seed and
+// tells it as it happens.
 package sim

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -33,12 +31,16 @@ var fates = []fate{
 	{name: "an older disk is restored", do: (*host).oldDisk},
 	{name: "a copy starts beside it", do: (*host).copied},
 	{name: "a copy starts while it is off", do: (*host).replaced},
+	{name: "leaves", do: (*host).left},
+	{name: "most keepers are lost for good", do: (*host).majorityLost},
 }
 
-// wanted are the events that the fates are for.
-var wanted = []string{
+// fateful are the events that the fates are for.
+var fateful = []string{
 	"returned as a new host", "an address of a removed host given to another", "container lost its address", "container kept its address",
 	"refused: lease over", "refused: older disk", "refused: copy", "removed by several operators",
+	"refused: left", "left in order", "left with containers", "crashed while it left",
+	"ledger recovered", "decisions that only lost keepers knew", "crashed during the recovery", "--ip refused of what another has",
 }
 
 // simulateFates lets each fate befall some host.
@@ -47,12 +49,14 @@ func simulateFates(t *testing.T, seed uint64, m mutation, chosen ...fate) *world
 	var w *world
 	dir := scratch(t)
 	synctest.Test(t, func(t *testing.T) {
-		w = newWorld(t, dir, seed, 4, m)
+		w = newWorld(t, dir, seed, 4+int(seed%3), m)
 		w.fateful = true
 		w.up()
 		w.furnish()
 		ctx, stop := context.WithCancel(t.Context())
+		w.calmed()
 		var lives sync.WaitGroup
+		lives.Go(func() { w.watch(ctx) })
 		for _, h := range w.hosts {
 			lives.Go(func() { h.churn(ctx) })
 		}
@@ -89,13 +93,20 @@ func (w *world) furnish() {
 // suffers lets one fate happen, and judges when it is over.
 func (w *world) suffers(h *host, f fate) {
 	time.Sleep(time.Duration(6+h.dice.IntN(10)) * time.Second) // what is known of peers is on disk by then
-	w.until("three keepers", time.Minute, func() bool {
-		return slices.ContainsFunc(w.hosts, func(o *host) bool { return len(o.leads()) == 3 })
+	keepers := 3
+	if len(w.hosts) > 4 {
+		keepers = 5
+	}
+	w.until(fmt.Sprintf("%d keepers", keepers), 2*time.Minute, func() bool {
+		return slices.ContainsFunc(w.hosts, func(o *host) bool { return len(o.leads()) == keepers })
 	})
 	h.take()
+	w.fated = h
 	w.tell("fate: %s, %s", f.name, h)
 	w.meet(f.name)
+	w.upset()
 	f.do(h)
+	w.calmed()
 	for _, o := range w.others(h) {
 		o.take()
 	}
@@ -131,7 +142,7 @@ func (h *host) churn(ctx context.Context) {
 	calm := slices.DeleteFunc(slices.Clone(actions), func(a action) bool {
 		return !slices.Contains([]string{"run", "run --ip", "stop", "rm", "repeat"}, a.name)
 	})
-	calm = append(calm, action{"agent restart", 2, (*host).restartSoon})
+	calm = append(calm, action{name: "agent restart", weight: 2, do: (*host).restartSoon})
 	total := 0
 	for _, a := range calm {
 		total += a.weight
@@ -299,48 +310,11 @@ func (h *host) account() {
 }
 
 // TestFates: whatever happens to hosts' identities, no address is held twice, and what
-// nobody else got is kept. WEFT_SIM_SEED and WEFT_SIM_TIME count as for TestSim.
+// nobody else got is kept.
 func TestFates(t *testing.T) {
-	tooLongForRace(t)
-	if one := os.Getenv("WEFT_SIM_SEED"); one != "" {
-		seed, err := strconv.ParseUint(one, 10, 64)
-		if err != nil {
-			t.Fatalf("WEFT_SIM_SEED: %v", err)
-		}
-		runFates(t, seed)
-		return
-	}
-	budget, _ := time.ParseDuration(os.Getenv("WEFT_SIM_TIME")) // TestSim checks it
-	begin, met := time.Now(), map[string]int{}
-	first := uint64(1)
-	if budget > 0 {
-		first = uint64(begin.Unix())
-	}
-	for n := uint64(0); (n < fateSeeds || time.Since(begin) < budget) && !t.Failed(); n++ {
-		for what, times := range runFates(t, first+n) {
-			met[what] += times
-		}
-	}
+	must := slices.Clone(fateful)
 	for _, f := range fates {
-		wanted = append(wanted, f.name)
+		must = append(must, f.name)
 	}
-	for _, what := range wanted {
-		if met[what] == 0 && !t.Failed() {
-			t.Errorf("in no seed: %s", what)
-		}
-	}
-}
-
-// fateSeeds run without WEFT_SIM_TIME.
-const fateSeeds = 3
-
-func runFates(t *testing.T, seed uint64) map[string]int {
-	t.Helper()
-	w := simulateFates(t, seed, mutation{}, fates...)
-	t.Logf("seed %d: %v of cluster life: %s", seed, w.lasted, w.counts())
-	if len(w.faults) > 0 {
-		t.Errorf("%d faults:\n%s\nthe story is in %s; run again with WEFT_SIM_SEED=%d go test -run 'TestFates$' ./sim",
-			len(w.faults), strings.Join(w.faults, "\n"), w.keep(), seed)
-	}
-	return w.met
+	runSeeds(t, "TestFates", func(t *testing.T, seed uint64) *world { return simulateFates(t, seed, mutation{}, fates...) }, must...)
 }

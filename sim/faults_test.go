@@ -81,11 +81,22 @@ func (w *world) suffer(until time.Time) {
 		}
 		w.tell("network: %s, %s, for %v", t.name, h, d)
 		w.meet(t.name)
+		w.upset()
 		t.do(w, h)
 		time.Sleep(min(d, time.Until(until)))
 		w.heal()
+		if dice.IntN(3) == 0 {
+			w.meet("peace")
+			w.peace.Store(true)
+			time.Sleep(min(peaceLasts, time.Until(until)))
+			w.peace.Store(false)
+		}
 	}
 }
+
+// peaceLasts is long enough for much of what is said to be old enough to be known
+// everywhere.
+const peaceLasts = 3 * settleLimit
 
 func (w *world) heal() {
 	w.tell("network: healed")
@@ -94,6 +105,7 @@ func (w *world) heal() {
 	for _, h := range w.hosts {
 		w.isolate(h, false)
 	}
+	w.calmed()
 }
 
 // settleLimit is invariant 8.

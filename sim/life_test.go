@@ -28,22 +28,23 @@ type action struct {
 	name   string
 	weight int
 	do     func(*host)
+	harsh  bool // ends the agent: not in times of peace
 }
 
 var actions = []action{
-	{"network create", 6, (*host).createNetwork},
-	{"network rm", 1, (*host).removeNetwork},
-	{"run", 30, func(h *host) { h.run(noAddr) }},
-	{"run --ip", 8, (*host).runAt},
-	{"stop", 14, (*host).stopOne},
-	{"rm", 8, (*host).removeOne},
-	{"repeat", 4, (*host).repeat},
-	{"dockerd restart", 2, func(h *host) { h.restartDocker(false) }},
-	{"dockerd live-restore", 2, func(h *host) { h.restartDocker(true) }},
-	{"agent restart", 2, (*host).restartAgent},
-	{"agent crash", 2, (*host).crashAgent},
-	{"agent crash while starting a container", 3, (*host).crashMidway},
-	{"reboot", 1, (*host).reboot},
+	{name: "network create", weight: 6, do: (*host).createNetwork},
+	{name: "network rm", weight: 1, do: (*host).removeNetwork},
+	{name: "run", weight: 30, do: func(h *host) { h.run(noAddr) }},
+	{name: "run --ip", weight: 8, do: (*host).runAt},
+	{name: "stop", weight: 14, do: (*host).stopOne},
+	{name: "rm", weight: 8, do: (*host).removeOne},
+	{name: "repeat", weight: 4, do: (*host).repeat},
+	{name: "dockerd restart", weight: 2, do: func(h *host) { h.restartDocker(false) }},
+	{name: "dockerd live-restore", weight: 2, do: func(h *host) { h.restartDocker(true) }},
+	{name: "agent restart", weight: 2, do: (*host).restartAgent, harsh: true},
+	{name: "agent crash", weight: 2, do: (*host).crashAgent, harsh: true},
+	{name: "agent crash while starting a container", weight: 3, do: (*host).crashMidway, harsh: true},
+	{name: "reboot", weight: 1, do: (*host).reboot, harsh: true},
 }
 
 // live is a host's life: one action after the other.
@@ -57,6 +58,9 @@ func (h *host) live(until time.Time) {
 		a := choose(actions, h.dice.IntN(total))
 		if next := h.next.Swap(nil); next != nil {
 			a = *next
+		}
+		if a.harsh && h.w.peace.Load() {
+			continue
 		}
 		h.w.tell("%s: %s", h, a.name)
 		h.w.meet(a.name)

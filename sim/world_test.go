@@ -48,16 +48,21 @@ type world struct {
 	began   time.Time
 	mutated mutation
 
-	mu       sync.Mutex
-	story    []string
-	faults   []string // what was wrong, by the checks
-	held     map[netip.Addr]holder
-	twins    []*host      // machines with a copy of a host's disk, so far
-	decided  *netmap.View // the newest word of the ledger that any host has
-	met      map[string]int
-	isolated map[*host]bool
-	lasted   time.Duration
-	fateful  bool // hosts are removed and copied: not every container keeps its address
+	peace atomic.Bool // nothing ends or cuts off an agent
+
+	mu        sync.Mutex
+	story     []string
+	faults    []string // what was wrong, by the checks
+	held      map[netip.Addr]holder
+	twins     []*host      // machines with a copy of a host's disk, so far
+	decided   *netmap.View // the newest word of the ledger that any host has
+	before    *netmap.View // the same of the generation before
+	met       map[string]int
+	isolated  map[*host]bool
+	lasted    time.Duration
+	calmSince time.Time // zero: something is wrong between hosts
+	fateful   bool      // hosts are removed and copied: not every container keeps its address
+	fated     *host     // whom the present fate befalls
 }
 
 // host is a machine: what outlives its agent, and the agent.
@@ -71,7 +76,7 @@ type host struct {
 	lives  int
 	dir    string // of the present life; a crash leaves a copy to the next one
 
-	running atomic.Pointer[plugin.Agent] // nil while it is down
+	running atomic.Pointer[life] // nil while it is down
 	self    netmap.HostID
 	server  *rpc.Server
 	gone    chan struct{}
@@ -84,13 +89,26 @@ type host struct {
 	unknown map[netmap.EndpointID]bool // to the agent, whose disk is an older copy
 }
 
+// life is one life of a host's agent.
+type life struct {
+	agent  *plugin.Agent
+	kernel *plugintest.Kernel
+	self   netmap.HostID
+	since  time.Time
+}
+
 // agent is the running one; the host's own goroutine never finds it down.
-func (h *host) agent() *plugin.Agent { return h.running.Load() }
+func (h *host) agent() *plugin.Agent {
+	if l := h.running.Load(); l != nil {
+		return l.agent
+	}
+	return nil
+}
 
 func newWorld(t *testing.T, dir string, seed uint64, hosts int, m mutation) *world {
 	w := &world{
 		t: t, seed: seed, dir: dir, net: lossy.New(seed, lan), began: time.Now(), mutated: m,
-		held: map[netip.Addr]holder{}, met: map[string]int{}, isolated: map[*host]bool{}, decided: &netmap.View{},
+		held: map[netip.Addr]holder{}, met: map[string]int{}, isolated: map[*host]bool{}, decided: &netmap.View{}, before: &netmap.View{},
 	}
 	for n := 1; n <= hosts; n++ {
 		w.hosts = append(w.hosts, w.machine(n))
@@ -139,11 +157,15 @@ func withoutTime(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// tell adds a line to the story.
+// tell adds a line to the story. That of a single seed is told while it runs.
 func (w *world) tell(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.story = append(w.story, fmt.Sprintf("%9.3f ", time.Since(w.began).Seconds())+fmt.Sprintf(format, args...))
+	line := fmt.Sprintf("%9.3f ", time.Since(w.began).Seconds()) + fmt.Sprintf(format, args...)
+	w.story = append(w.story, line)
+	if os.Getenv("WEFT_SEED") != "" {
+		fmt.Println(line)
+	}
 }
 
 // meet counts what was really met, so that a run can show it.
@@ -199,9 +221,9 @@ func (h *host) start() {
 	if err != nil {
 		h.w.t.Fatalf("%s does not start: %v", h, err)
 	}
-	h.running.Store(a)
 	h.self, h.gone = a.Report().Self, make(chan struct{})
-	h.server = rpc.New(rpc.Config{Routes: a.Routes()})
+	h.running.Store(&life{agent: a, kernel: h.kernel, self: h.self, since: time.Now()})
+	h.server = rpc.New(rpc.Config{Routes: a.Routes(), Observe: h.observe})
 	var handler http.Handler = h.server
 	if h.w.mutated.handler != nil {
 		handler = h.w.mutated.handler(h, handler)
@@ -211,8 +233,8 @@ func (h *host) start() {
 
 // stop ends the agent in order: calls under way first, as plugin.Run does.
 func (h *host) stop() {
-	a := h.running.Swap(nil)
-	if a == nil {
+	l := h.running.Swap(nil)
+	if l == nil {
 		return
 	}
 	select {
@@ -226,7 +248,7 @@ func (h *host) stop() {
 	if err := h.server.Close(ctx); err != nil {
 		h.w.t.Errorf("%s: %v", h, err)
 	}
-	if err := a.Close(); err != nil {
+	if err := l.agent.Close(); err != nil {
 		h.w.fault("%s: close: %v", h, err)
 	}
 	if took := time.Since(begin); took > 10*time.Second {

@@ -1,0 +1,218 @@
+package sim_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/status"
+)
+
+// loss is the end of a majority of the keepers.
+type loss struct {
+	lost  []*host
+	away  []*host // off during the recovery, and no keepers that were said to be off
+	there []*host
+	off   []string // what the operator says of the lost
+}
+
+// majorityLost: most keepers are gone for good, and with them what they decided last,
+// with which others handed out addresses; some of those are off, too, while one that
+// is left goes on. Whatever is shown to it later, no address is given twice. The lost
+// machines are repaired in the end and come back with their old disks.
+func (h *host) majorityLost() {
+	w := h.w
+	l := w.chooseLoss(h)
+	w.tell("lost will be %v; away %v; there %v", l.lost, l.away, l.there)
+	if _, err := l.there[0].recover(l.off); !errors.Is(err, &netmap.Refusal{Kind: netmap.Conflict}) {
+		w.fault("%s: weft ledger recover, while the ledger works: %v", l.there[0], err)
+	}
+	if h.dice.IntN(4) > 0 {
+		w.meet("decisions that only lost keepers knew")
+		w.decideApart(l)
+	}
+	for _, o := range slices.Concat(l.lost, l.away) {
+		o.takeFor(h)
+		o.powerOff()
+	}
+	w.net.HealAll()
+	w.recovered(h, l)
+	w.covet(h, l)
+	for _, o := range l.away {
+		o.powerOn()
+		w.until(fmt.Sprintf("%s is a member again", o), time.Minute, func() bool { return o.agent().Report().State == "ready" })
+		o.replay()
+		o.leaveFor(h)
+	}
+	w.until("the recovered ledger gives out again", 2*time.Minute, func() bool {
+		return !slices.ContainsFunc(l.there, func(o *host) bool { return o.agent() == nil || len(o.awaited()) > 0 })
+	})
+	w.covet(h, l)
+	for _, o := range l.lost {
+		o.powerOn()
+		o.reborn(2 * time.Minute)
+		o.account()
+		o.replay()
+		o.leaveFor(h)
+	}
+}
+
+// takeFor is take, unless h, on which the caller acts already, is this host.
+func (h *host) takeFor(by *host) {
+	if h != by {
+		h.take()
+	}
+}
+
+func (h *host) leaveFor(by *host) {
+	if h != by {
+		h.leave()
+	}
+}
+
+// chooseLoss picks most of the keepers; of all others, some are away.
+func (w *world) chooseLoss(h *host) loss {
+	keepers := map[netmap.HostID]bool{}
+	w.until("somebody leads", time.Minute, func() bool {
+		for _, o := range w.hosts {
+			for _, id := range o.leads() {
+				keepers[id] = true
+			}
+		}
+		return len(keepers) > 0
+	})
+	var l loss
+	for _, i := range h.dice.Perm(len(w.hosts)) {
+		o := w.hosts[i]
+		switch {
+		case keepers[o.self] && len(l.lost) <= len(keepers)/2:
+			l.lost, l.off = append(l.lost, o), append(l.off, o.self.String())
+		case !keepers[o.self] && len(l.there) > 0 && h.dice.IntN(2) == 0:
+			l.away = append(l.away, o)
+		default:
+			l.there = append(l.there, o)
+		}
+	}
+	return l
+}
+
+// decideApart has those decide and hand out who will be off, while the others hear
+// nothing of it.
+func (w *world) decideApart(l loss) {
+	var there []netip.Addr
+	for _, o := range l.there {
+		there = append(there, o.addr)
+	}
+	w.net.Split(there...)
+	time.Sleep(10 * time.Second) // a leader is found
+	var all sync.WaitGroup
+	for _, o := range slices.Concat(l.lost, l.away) {
+		all.Go(func() {
+			for range 4 {
+				o.takeFor(w.fated)
+				o.run(noAddr)
+				o.runAt()
+				o.leaveFor(w.fated)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func (h *host) recover(off []string) (string, error) {
+	a := h.agent()
+	if a == nil {
+		return "", errors.New("it is being restarted")
+	}
+	return a.RecoverLedger(context.Background(), status.Recovery{Off: off})
+}
+
+// recovered has operators try on one host after the other, two at once at first, until
+// one of them is allowed to.
+func (w *world) recovered(h *host, l loss) {
+	before := w.generation()
+	began := 0
+	try := func(o *host) {
+		text, err := o.recover(l.off)
+		w.tell("%s: weft ledger recover: %s%v", o, text, err)
+		if err == nil {
+			w.mu.Lock()
+			began++
+			w.mu.Unlock()
+		}
+	}
+	w.until("the ledger is recovered", 5*time.Minute, func() bool {
+		var all sync.WaitGroup
+		for _, i := range h.dice.Perm(len(l.there))[:min(2, len(l.there))] {
+			all.Go(func() { try(l.there[i]) })
+		}
+		if o := l.there[h.dice.IntN(len(l.there))]; h.dice.IntN(4) == 0 {
+			time.Sleep(time.Duration(h.dice.IntN(4000)) * time.Millisecond)
+			w.meet("crashed during the recovery")
+			o.takeFor(h)
+			o.crash()
+			o.start()
+			o.leaveFor(h)
+		}
+		all.Wait()
+		time.Sleep(time.Second)
+		return w.generation() > before // also where the one that did it was ended before it could say so
+	})
+	w.meet("ledger recovered")
+	if began > 1 {
+		w.fault("(5) %d operators recovered the ledger at once", began)
+	}
+	w.until("all who are there know the new generation", time.Minute, func() bool {
+		return !slices.ContainsFunc(l.there, func(o *host) bool { a := o.agent(); return a == nil || a.View().Generation <= before })
+	})
+}
+
+func (w *world) generation() (newest uint64) {
+	for _, o := range w.hosts {
+		if a := o.agent(); a != nil {
+			newest = max(newest, a.View().Generation)
+		}
+	}
+	return newest
+}
+
+// covet has those who are there ask for what the others hold: addresses of their
+// containers, and any. granted judges.
+func (w *world) covet(h *host, l loss) {
+	for i, o := range slices.Concat(l.away, l.lost) {
+		for _, c := range o.docker.Containers() {
+			if len(c.Addrs) == 0 || !c.Addrs[0].Addr().Is4() || h.dice.IntN(2) == 0 {
+				continue
+			}
+			thief := l.there[i%len(l.there)]
+			thief.takeFor(h)
+			if thief.run(c.Addrs[0].Addr()) {
+				w.meet("--ip granted of what another had")
+			} else {
+				w.meet("--ip refused of what another has")
+			}
+			thief.leaveFor(h)
+		}
+	}
+	for _, o := range l.there {
+		o.takeFor(h)
+		o.run(noAddr)
+		o.leaveFor(h)
+	}
+}
+
+// awaited says for whom the recovered ledger waits, as far as the host knows.
+func (h *host) awaited() (out []string) {
+	for _, p := range h.agent().Report().Problems {
+		if strings.Contains(p, "the ledger was recovered") {
+			out = append(out, p)
+		}
+	}
+	return out
+}
