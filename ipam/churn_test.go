@@ -50,6 +50,7 @@ func TestChurn(t *testing.T) {
 			}
 			for range 500 {
 				c.step()
+				c.newest()
 			}
 			c.end()
 			if t.Failed() {
@@ -97,6 +98,15 @@ func (c *churn) step() {
 		c.met["disk"]++
 	default:
 		r.disk.Fail(nil)
+	}
+}
+
+// newest: no disk is taken for an older copy that is none.
+func (c *churn) newest() {
+	for n, r := range c.hosts {
+		if how, err := r.Outdated(r.host.Word); how != "" || err != nil {
+			c.t.Fatalf("host %d is told that its disk is old: %s, %v", n, how, err)
+		}
 	}
 }
 

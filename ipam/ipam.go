@@ -93,9 +93,11 @@ type Config struct {
 	// Released hears that Docker released an address, before that is looked into: its
 	// endpoint may be gone unheard. Nil: nobody. It may call EndpointGone.
 	Released func(context.Context, netip.Addr) error
-	// Allowed says why no new address may be handed out, or nil. It is asked with
-	// every request and may wait a little. Nil: always. It must not call back.
-	Allowed func(context.Context) error
+	// Allowed says why no new address may be handed out, or nil. Last: what was in use
+	// here when this host stopped may all the same, as the facts know nothing against
+	// it. It is asked with every request and may wait a little. Nil: always. It must not
+	// call back.
+	Allowed func(context.Context) (last bool, err error)
 	// Returning are names of containers of which one may be starting again, for a
 	// dockerd that does not say on whose behalf it asks. Nil: nobody knows. It must
 	// not call back.
@@ -137,6 +139,7 @@ type pool struct {
 	asked    map[netip.Addr]bool // reservations that were asked for since then
 	since    map[netip.Addr]time.Time
 	made     time.Time
+	last     map[netip.Addr]bool // in use when this host stopped, by the disk; true: and held
 	flight   *flight
 	adopting int                          // blocks are being written down: nothing outside of others is ceded
 	forsook  map[netip.Addr]netmap.HostID // outside own blocks, since before the flight began: they may lie in what it brings
@@ -160,7 +163,7 @@ func newPool(r subnetRecord) *pool {
 		since: map[netip.Addr]time.Time{}, made: time.Now(), unsure: true, stray: r.Stray,
 		leaving: map[netip.Prefix]departure{}, returns: map[netip.Prefix]Returned{}, unclaims: map[netip.Addr]netmap.Claim{},
 		given: map[netip.Prefix]givenUp{}, adopted: map[netip.Prefix]time.Time{}, idle: map[netip.Prefix]time.Time{},
-		unused: map[netip.Addr]time.Time{}, missing: map[netip.Prefix]time.Time{},
+		last: map[netip.Addr]bool{}, unused: map[netip.Addr]time.Time{}, missing: map[netip.Prefix]time.Time{},
 		forsook: map[netip.Addr]netmap.HostID{}, waits: map[netip.Addr]chan struct{}{},
 	}
 	for _, id := range r.Networks {
@@ -216,14 +219,14 @@ func (i *IPAM) holder(a netip.Addr) string {
 }
 
 // allowed is asked before a new address is picked, so that nothing is begun in vain.
-func (i *IPAM) allowed(ctx context.Context) error {
+func (i *IPAM) allowed(ctx context.Context) (last bool, err error) {
 	if i.cfg.Allowed == nil {
-		return nil
+		return false, nil
 	}
-	if err := i.cfg.Allowed(ctx); err != nil {
-		return fmt.Errorf("ipam: no new address is handed out: %w", err)
+	if last, err = i.cfg.Allowed(ctx); err != nil {
+		err = fmt.Errorf("ipam: no new address is handed out: %w", err)
 	}
-	return nil
+	return last, err
 }
 
 func (i *IPAM) problem(err error) {

@@ -23,12 +23,23 @@ func (p *Pool) Pick(within netip.Prefix, name string) (netip.Addr, bool) {
 			return a, true
 		}
 	}
+	if a, ok := p.PickReleased(within, "", func(netip.Addr) bool { return true }); ok {
+		return a, true
+	}
+	return p.fresh(within)
+}
+
+// PickReleased is Pick among the released addresses that fit.
+func (p *Pool) PickReleased(within netip.Prefix, name string, fits func(netip.Addr) bool) (netip.Addr, bool) {
+	if a, ok := p.remembered(name, within); ok && fits(a) {
+		return a, true
+	}
 	for e := p.released.Front(); e != nil; e = e.Next() {
-		if a := markOf(e).addr; within.Contains(a) && p.ready(a) {
+		if a := markOf(e).addr; within.Contains(a) && p.ready(a) && fits(a) {
 			return a, true
 		}
 	}
-	return p.fresh(within)
+	return netip.Addr{}, false
 }
 
 // remembered is the address within an area that a container had last, if it is free.

@@ -17,6 +17,7 @@ const maxReleased = 1 << 16
 type Use struct {
 	Held    bool   `json:"held"`
 	Seq     uint64 `json:"seq,omitempty"`     // order of release; greater is later
+	At      int64  `json:"at,omitempty"`      // of the release, by the wall clock in Unix seconds: see noteLast
 	Name    string `json:"name,omitempty"`    // of the container, where it is known
 	Caller  string `json:"caller,omitempty"`  // the dockerd that asked for it last
 	Leaving bool   `json:"leaving,omitempty"` // released by Docker while its endpoint still was there

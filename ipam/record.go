@@ -78,6 +78,7 @@ func restore(raw map[string][]byte) (restored, error) {
 		u.pool.put(u.addr, u.Use)
 	}
 	r.uses = nil
+	r.noteLast()
 	return r, nil
 }
 

@@ -13,9 +13,10 @@ import (
 // Word is what the facts tell of a subnet. It may be late, so nothing is decided on
 // it; it says where to ask.
 type Word struct {
-	Blocks []netmap.Block // this host's
-	Claims []netmap.Claim // this host's
-	Others []netmap.Claim // other hosts'
+	Decided uint64         // the newest decision that is known
+	Blocks  []netmap.Block // this host's
+	Claims  []netmap.Claim // this host's
+	Others  []netmap.Claim // other hosts'
 }
 
 // repair finds what this host and the ledger believe differently: an address that

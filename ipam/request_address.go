@@ -192,7 +192,11 @@ func (i *IPAM) dynamic(ctx context.Context, p *pool, within netip.Prefix, use Us
 	defer cancel()
 	var why error // no block came, by the last that was heard
 	for {
-		if err := i.allowed(ctx); err != nil {
+		last, err := i.allowed(ctx)
+		if err != nil {
+			if a, ok := i.pickLast(p, within, use.Name); last && ok {
+				return i.handOut(ctx, p, a, use, nil)
+			}
 			return none, err
 		}
 		a, f, err := i.pick(p, within, use.Name)
@@ -300,7 +304,7 @@ func (i *IPAM) freeIf(p *pool, a netip.Addr, right func(Use) bool) error {
 	}
 	use.Held, use.Leaving = leaving, leaving
 	if !leaving {
-		use.Seq, use.Caller = p.NextSeq(), ""
+		use.Seq, use.At, use.Caller = p.NextSeq(), time.Now().Unix(), ""
 	}
 	i.mu.Unlock()
 

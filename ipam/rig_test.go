@@ -23,7 +23,8 @@ type rig struct {
 	disk      *ipamtest.Disk
 	endpoints sync.Map // address -> who
 	problems  sync.Map
-	barred    atomic.Pointer[error] // why nothing may be handed out
+	barred    atomic.Pointer[error] // why nothing may be handed out…
+	last      atomic.Bool           // …but what was here before
 }
 
 func start(t testing.TB, l *ipamtest.Ledger, name string) *rig {
@@ -41,11 +42,11 @@ func boot(t testing.TB, r *rig, routes ...ipam.Route) *rig {
 			s, _ := who.(string)
 			return s
 		},
-		Allowed: func(context.Context) error {
+		Allowed: func(context.Context) (bool, error) {
 			if err := r.barred.Load(); err != nil {
-				return *err
+				return r.last.Load(), *err
 			}
-			return nil
+			return false, nil
 		},
 		Facts:   r.host.Word,
 		Problem: func(err error) { r.problems.Store(err.Error(), nil) },

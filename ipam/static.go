@@ -76,7 +76,17 @@ func (i *IPAM) mayHandOut(ctx context.Context, p *pool, a netip.Addr) error {
 	if used.Held && i.holder(a) != "" {
 		return nil
 	}
-	return i.allowed(ctx)
+	last, err := i.allowed(ctx)
+	if err == nil || !last {
+		return err
+	}
+	wasHere := i.wasHere(p)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if wasHere(a) {
+		return nil
+	}
+	return err
 }
 
 // next is what is to be done about an address that was asked for.

@@ -67,7 +67,7 @@ func (l *Ledger) trouble(s Status) string {
 	if voters == 0 || 2*(voters-len(missing)) > voters {
 		return ""
 	}
-	return fmt.Sprintf("nothing new can be decided: of the %d keepers of the ledger these are not seen: %s; start those hosts or repair the network between them; if they are gone for good, see weft ledger recover. Containers run on, and addresses of this host's own blocks are given out as before", voters, strings.Join(missing, ", "))
+	return fmt.Sprintf("nothing new can be decided: of the %d keepers of the ledger these are not seen: %s; start those hosts or repair the network between them; if they are gone for good, see weft ledger recover. Containers run on, and addresses of this host's own blocks are given out as long as its lease lasts", voters, strings.Join(missing, ", "))
 }
 
 func asked(failures map[netmap.HostID]string, names map[netmap.HostID]Member) string {

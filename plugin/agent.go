@@ -144,7 +144,8 @@ func (a *Agent) openStore() (err error) {
 	if err != nil {
 		return err
 	}
-	if a.lease, err = openLease(a.store.Bucket("lease"), a.cfg.Clocks); err != nil {
+	clocks := newClocks(a.cfg.Clocks, a.cfg.Volatile, func(err error) { a.log.Warn("clocks", "err", err) })
+	if a.lease, err = openLease(a.store.Bucket("lease"), clocks); err != nil {
 		return err
 	}
 	if err := a.becomeNew(); err != nil {

@@ -3,12 +3,14 @@ package plugin
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/store"
 )
@@ -33,12 +35,11 @@ func (b birth) follows(last birth, id store.Identity) bool {
 	return last.Start < b.Start && (len(id.Lineage) == 0 || slices.Contains(id.Lineage, store.Birth{Start: last.Start, Nonce: last.Nonce}))
 }
 
-// checkBirth trusts the lease on disk only if the disk is not an older copy than the
-// one of this machine's last agent. The ledger would find out as well, but this host
-// may not reach it, and serves at once after a restart. Where there is no such file
-// nothing is lost but that.
+// checkBirth finds out whether the disk is an older copy than the one of this machine's
+// last agent, and gives the identity up for lost then: what was handed out since that
+// copy is on no record. Where there is no such file nothing is known.
 func (a *Agent) checkBirth() {
-	now, err := a.lease.clock()
+	now, err := a.lease.clocks.now()
 	if a.cfg.Volatile == "" || err != nil {
 		return
 	}
@@ -49,20 +50,49 @@ func (a *Agent) checkBirth() {
 	known := err == nil && json.Unmarshal(raw, &last) == nil
 	a.moved = !known || last.Boot != mine.Boot || last.Host != mine.Host
 	if known && !mine.follows(last, a.identity) {
-		a.log.Error("the state directory is an older copy of the one that was here: nothing is handed out before the ledger was asked", "start", mine.Start, "seen", last.Start)
-		a.lease.distrust()
+		_ = a.outdated(fmt.Sprintf("start %d of this host's agent was here since the machine was started, and the disk does not know of it", last.Start))
 		return
 	}
 	raw, err = json.Marshal(mine)
 	if err == nil {
-		err = os.MkdirAll(a.cfg.Volatile, 0o755)
-	}
-	if err == nil {
-		err = os.WriteFile(file, raw, 0o600)
+		err = writeVolatile(file, raw)
 	}
 	if err != nil {
 		a.log.Warn("an older copy of the state directory would not be noticed", "err", err)
 	}
+}
+
+// outdated gives this identity up for lost, as the disk is proven to be an older copy.
+func (a *Agent) outdated(how string) error {
+	text := fmt.Sprintf("the state directory of host %s is an older copy of the one that it had: %s; nothing is handed out; put the newer one back, or make this a new host (weft host new-identity)", a.self.Short(), how)
+	a.revoke(fence{Host: a.self, Why: text, Outdated: true})
+	a.problem("membership", text)
+	return netmap.Refuse(netmap.Fenced, "%s", text)
+}
+
+// compare finds out, after a decision of this start, whether the disk is an older copy
+// than the newest that the ledger heard of: then it claims what was given up since. A
+// recovered ledger knows all that the disk holds only after it was shown that.
+func (a *Agent) compare(ctx context.Context, generation, index uint64) error {
+	if !a.owns() || a.shown.unsure() {
+		return nil
+	}
+	if err := a.readOwn(ctx, index); err != nil {
+		return err
+	}
+	how, err := a.ipam.Outdated(func(subnet netip.Prefix) (ipam.Word, bool) {
+		view := a.gossip.View()
+		return a.wordOf(view, subnet), view.Generation == generation
+	})
+	if how != "" {
+		return a.outdated(how)
+	}
+	return err
+}
+
+// owns reports whether the disk says that the ledger gave this host anything.
+func (a *Agent) owns() bool {
+	return slices.ContainsFunc(a.ipam.Inventory(), func(p ipam.PoolStock) bool { return len(p.Blocks)+len(p.Claims) > 0 })
 }
 
 // whoRequest is the name of the host-to-host request that asks an agent who it is.

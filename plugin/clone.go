@@ -14,13 +14,21 @@ import (
 const cloneStays = 25 * time.Minute
 
 func (a *Agent) foundClone(c gossip.Clone) {
-	a.mu.Lock()
-	a.clones[c.Host] = time.Now()
-	a.mu.Unlock()
 	a.problem(cloneTopic(c.Host), fmt.Sprintf("two agents use the identity of host %s: one at %s and one at %s; the one that hands out nothing says so, and weft host new-identity makes it a host of its own", c.Host.Short(), placeText(c.A.Addr), placeText(c.B.Addr)))
-	if c.Host == a.self {
-		a.lease.question() // the ledger knows which of the two may go on
+	a.mu.Lock()
+	a.clones[c.Host] = time.Now() // after the problem, which ends with this
+	a.mu.Unlock()
+	if c.Host != a.self {
+		return
 	}
+	other := c.A
+	if other.Nonce == a.identity.Nonce {
+		other = c.B
+	}
+	if other.Start >= a.identity.Start { // this disk may be the older one
+		a.lease.distrust()
+	}
+	a.lease.question() // the ledger knows which of the two may go on
 }
 
 func cloneTopic(id netmap.HostID) string { return "clone " + id.String() }

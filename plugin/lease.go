@@ -42,14 +42,20 @@ type fence struct {
 	// Left says that the host left the cluster by an operator's word. Only another such
 	// word brings it back, as a new host.
 	Left bool `json:"left,omitempty"`
+	// Outdated says that this disk is proven to be an older copy, whatever the ledger
+	// thinks of the start that it shows. Only another identity ends that.
+	Outdated bool `json:"outdated,omitempty"`
 }
+
+// lasts reports whether no renewal lifts the fence.
+func (f *fence) lasts() bool { return f.Renounced || f.Left || f.Outdated }
 
 // lease is this host's right to hand out addresses: until when, by its own clocks,
 // and whether the ledger took it back. It is on disk before it counts. All methods
 // are safe for concurrent use.
 type lease struct {
-	clock func() (ledger.Moment, error)
-	disk  ipam.Disk
+	clocks *clocks
+	disk   ipam.Disk
 
 	// writing is held while the disk is written, so that it ends up with what counts
 	// last. Before mu, which is never held that long.
@@ -67,11 +73,8 @@ type lease struct {
 }
 
 // openLease reads back what an earlier start of the agent knew.
-func openLease(disk ipam.Disk, clock func() (ledger.Moment, error)) (*lease, error) {
-	if clock == nil {
-		clock = readClocks
-	}
-	l := &lease{clock: clock, disk: disk, writing: make(chan struct{}, 1), changed: make(chan struct{}), wanted: make(chan struct{}, 1)}
+func openLease(disk ipam.Disk, c *clocks) (*lease, error) {
+	l := &lease{clocks: c, disk: disk, writing: make(chan struct{}, 1), changed: make(chan struct{}), wanted: make(chan struct{}, 1)}
 	kept, err := disk.Load()
 	if err != nil {
 		return nil, err
@@ -93,24 +96,20 @@ func openLease(disk ipam.Disk, clock func() (ledger.Moment, error)) (*lease, err
 }
 
 // grant takes in that the ledger accepted a renewal sent at this moment. It lifts a
-// fence that was learnt before, unless the identity is renounced.
+// fence that was learnt before, unless that lasts.
 func (l *lease) grant(sent ledger.Moment) error {
 	l.writing <- struct{}{}
 	defer func() { <-l.writing }()
 	l.mu.Lock()
 	before := l.fence
 	late := l.sent.Boot == sent.Boot && sent.Up < l.sent.Up
-	fenced := before != nil && (before.Renounced || before.Left || !after(sent, before.Learnt))
+	fenced := before != nil && (before.lasts() || !after(sent, before.Learnt))
 	left := l.leaving != nil && !after(sent, *l.leaving)
 	l.mu.Unlock()
 	if late || fenced || left {
 		return nil
 	}
-	raw, err := json.Marshal(sent)
-	if err == nil {
-		err = l.disk.Commit(map[string][]byte{leaseKey: raw}, fenceKey, leavingKey)
-	}
-	if err != nil {
+	if err := l.stamp(sent, fenceKey, leavingKey); err != nil {
 		return fmt.Errorf("plugin: a renewal of the lease was not written down: %w", err)
 	}
 	l.mu.Lock()
@@ -126,10 +125,45 @@ func (l *lease) grant(sent ledger.Moment) error {
 // after reports whether a renewal was sent after something that happened on this host.
 func after(sent, what ledger.Moment) bool { return sent.Boot != what.Boot || sent.Up > what.Up }
 
+// stamp writes down when the last renewal was sent, and forgets some keys.
+func (l *lease) stamp(sent ledger.Moment, del ...string) error {
+	raw, err := json.Marshal(sent)
+	if err != nil {
+		return err
+	}
+	return l.disk.Commit(map[string][]byte{leaseKey: raw}, del...)
+}
+
+// restamp writes the last renewal down as sent earlier if the wall clock was set back
+// since: after a reboot that clock alone says how old the lease is.
+func (l *lease) restamp() error {
+	now, err := l.clocks.sending()
+	if err != nil {
+		return err
+	}
+	l.writing <- struct{}{}
+	defer func() { <-l.writing }()
+	l.mu.Lock()
+	sent := l.sent
+	l.mu.Unlock()
+	earlier := now.Wall.Add(sent.Up - now.Up)
+	if sent.Boot != now.Boot || sent.Wall.Sub(earlier) < clockStep {
+		return nil
+	}
+	sent.Wall = earlier
+	if err := l.stamp(sent); err != nil {
+		return fmt.Errorf("plugin: that the wall clock was set back was not written down: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sent = sent
+	return nil
+}
+
 // revoke takes in that this identity may hand out nothing any more. It counts at
 // once, on disk or not. A renounced identity stays renounced.
 func (l *lease) revoke(f fence) error {
-	now, err := l.clock()
+	now, err := l.clocks.now()
 	f.Learnt = now
 	if !l.take(f) {
 		return nil
@@ -154,7 +188,7 @@ func (l *lease) revoke(f fence) error {
 func (l *lease) take(f fence) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if old := l.fence; old == nil || !old.Renounced && (old.Why != f.Why || f.Renounced) {
+	if old := l.fence; old == nil || f.Renounced && !old.Renounced || !old.lasts() && old.Why != f.Why {
 		l.fence = &f
 		l.tell()
 	}
@@ -195,6 +229,16 @@ func (l *lease) renounced() (fence, bool) {
 	return l.kept, l.kept.Renounced
 }
 
+// proven is the refusal of a disk that is proven to be an older copy, or nil.
+func (l *lease) proven() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fence == nil || !l.fence.Outdated {
+		return nil
+	}
+	return netmap.Refuse(netmap.Fenced, "%s", l.fence.Why)
+}
+
 // tell wakes whoever waits for a change. The caller holds mu.
 func (l *lease) tell() {
 	close(l.changed)
@@ -205,13 +249,14 @@ func (l *lease) tell() {
 // counts.
 func (l *lease) distrust() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.sent = ledger.Moment{}
+	l.mu.Unlock()
+	l.question()
 }
 
 // left is how long the lease lasts; not above zero: no more.
 func (l *lease) left() (time.Duration, error) {
-	now, err := l.clock()
+	now, err := l.clocks.now()
 	if err != nil {
 		return 0, err
 	}
@@ -235,32 +280,45 @@ func (l *lease) due() bool {
 	return err == nil && (!l.confirmed || left <= ledger.Lease-renewEvery)
 }
 
-// standing is why nothing new may be handed out now, or nil. Doubt means that the
-// ledger has not been heard since the machine was started: the lease may count, but
-// who can ask should ask first.
-func (l *lease) standing() (doubt bool, err error) {
-	now, err := l.clock()
+// right is what this host may hand out.
+type right int
+
+const (
+	nothing right = iota
+	// whatWasHere are the addresses that containers had when the machine stopped, by its
+	// disk. That may be an older copy than the one it stopped with, until the ledger has
+	// accepted what it shows.
+	whatWasHere
+	anything
+)
+
+// standing is what may be handed out now, and why not more. Pending means that a
+// renewal would change that.
+func (l *lease) standing() (may right, pending bool, err error) {
+	now, err := l.clocks.now()
 	if err != nil {
-		return false, err
+		return nothing, false, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	left := l.sent.Left(now)
 	switch {
 	case l.fence != nil && l.fence.Renounced:
-		return false, netmap.Refuse(netmap.Removed, "%s", l.fence.Why)
+		return nothing, false, netmap.Refuse(netmap.Removed, "%s", l.fence.Why)
 	case l.fence != nil:
-		return false, netmap.Refuse(netmap.Fenced, "%s", l.fence.Why)
+		return nothing, false, netmap.Refuse(netmap.Fenced, "%s", l.fence.Why)
 	case l.leaving != nil:
-		return true, netmap.Refuse(netmap.NoQuorum, "this host is leaving the cluster (weft host leave), and no keeper has said yet whether it has left; it hands out nothing new until one answers (weft status)")
+		return nothing, true, netmap.Refuse(netmap.NoQuorum, "this host is leaving the cluster (weft host leave), and no keeper has said yet whether it has left; it hands out nothing new until one answers (weft status)")
 	case l.sent.Boot == "":
-		return true, netmap.Refuse(netmap.NoQuorum, "this host has no lease of its membership yet; it gets one as soon as it reaches the keepers of the ledger (weft status)")
+		return nothing, true, netmap.Refuse(netmap.NoQuorum, "this host has no lease of its membership yet; it gets one as soon as it reaches the keepers of the ledger (weft status)")
 	case left <= 0 && l.sent.Boot != now.Boot:
-		return true, netmap.Refuse(netmap.NoQuorum, "this host was started since it last reached the keepers of the ledger, and by its wall clock that may be a day ago; running containers are not affected; repair the network to the keepers (weft status), and the host goes on by itself")
+		return nothing, true, netmap.Refuse(netmap.NoQuorum, "this host was started since it last reached the keepers of the ledger, and by its wall clock that may be a day ago; running containers are not affected; repair the network to the keepers (weft status), and the host goes on by itself")
 	case left <= 0:
-		return true, netmap.Refuse(netmap.NoQuorum, "this host has not reached the keepers of the ledger for a day, and its lease ran out %v ago; running containers are not affected; repair the network to the keepers (weft status), and the host goes on by itself", (-left).Round(time.Second))
+		return nothing, true, netmap.Refuse(netmap.NoQuorum, "this host has not reached the keepers of the ledger for a day, and its lease ran out %v ago; running containers are not affected; repair the network to the keepers (weft status), and the host goes on by itself", (-left).Round(time.Second))
+	case l.sent.Boot != now.Boot:
+		return whatWasHere, true, netmap.Refuse(netmap.NoQuorum, "this host was started since it last reached the keepers of the ledger, who alone can tell whether its disk is the newest one: until then it hands out only the addresses that its containers had when it stopped; start the keepers or repair the network to them (weft status), and the host goes on by itself")
 	}
-	return !l.confirmed && l.sent.Boot != now.Boot, nil
+	return anything, false, nil
 }
 
 // question makes a renewal due at once.
@@ -278,25 +336,25 @@ func (l *lease) want() {
 	}
 }
 
-// allowed says why nothing new may be handed out. Where a renewal would change the
-// answer it asks for one and waits a little.
-func (l *lease) allowed(ctx context.Context) error {
+// allowed says what may be handed out, and why not more. Where a renewal would change
+// the answer it asks for one and waits a little.
+func (l *lease) allowed(ctx context.Context) (right, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaseWait)
 	defer cancel()
 	for {
 		l.mu.Lock()
 		changed := l.changed
 		l.mu.Unlock()
-		doubt, err := l.standing()
-		if !doubt {
-			return err
+		may, pending, err := l.standing()
+		if !pending {
+			return may, err
 		}
 		l.want()
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			_, err := l.standing() // time has passed, perhaps days
-			return err
+			may, _, err := l.standing() // time has passed, perhaps days
+			return may, err
 		}
 	}
 }

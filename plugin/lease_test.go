@@ -131,7 +131,7 @@ func TestARestartWithinTheLeaseServesAlone(t *testing.T) {
 		"the wall clock a year ahead":  {meanwhile: func(m *clocks) { m.step(9000 * time.Hour) }},
 		"the wall clock in 1970":       {meanwhile: func(m *clocks) { m.step(-400000 * time.Hour) }},
 		"suspended too long":           {meanwhile: func(m *clocks) { m.suspend(25 * time.Hour) }, refused: "lease ran out 1h"},
-		"rebooted":                     {meanwhile: func(m *clocks) { m.reboot(time.Hour) }},
+		"rebooted":                     {meanwhile: func(m *clocks) { m.reboot(time.Hour) }, refused: "only the addresses that its containers had"},
 		"rebooted after half a day":    {meanwhile: func(m *clocks) { m.reboot(12 * time.Hour) }, refused: "may be a day ago"},
 		"rebooted into an earlier day": {meanwhile: func(m *clocks) { m.reboot(-48 * time.Hour) }, refused: "may be a day ago"},
 	} {

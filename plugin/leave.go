@@ -93,7 +93,7 @@ func (a *Agent) depart() {
 // leave takes in that the ledger is about to be told that this host leaves: nothing new
 // is handed out from now on, until the ledger accepts a later renewal.
 func (l *lease) leave() error {
-	now, err := l.clock()
+	now, err := l.clocks.now()
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,12 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/weftnet/weft/gossip"
@@ -72,6 +74,9 @@ func (a *Agent) remain(ctx context.Context) {
 
 // keepLease renews it if it is time to; a host on its way out does not.
 func (a *Agent) keepLease(ctx context.Context) {
+	if err := a.lease.restamp(); err != nil {
+		a.log.Warn("lease", "err", err)
+	}
 	if a.lease.due() && !a.leaving.now.Load() {
 		a.try(ctx, a.renew)
 	}
@@ -109,7 +114,7 @@ func took[T any](c <-chan T) bool {
 
 // tellLease shows a lease that has run out.
 func (a *Agent) tellLease() {
-	_, err := a.lease.standing()
+	_, _, err := a.lease.standing()
 	if err == nil || a.lease.fenced() { // that is told already
 		a.problem("lease", "")
 		return
@@ -156,7 +161,7 @@ func (a *Agent) heedFence(err error) {
 // renew has the ledger note that this host is there. The lease counts from before
 // the question was sent.
 func (a *Agent) renew(ctx context.Context) error {
-	sent, err := a.lease.clock()
+	sent, err := a.lease.clocks.sending()
 	if err != nil {
 		return err
 	}
@@ -171,13 +176,15 @@ func (a *Agent) renew(ctx context.Context) error {
 }
 
 // mayHandOut says why this host may hand out no new address, or nil
-// (invariant 4). What the facts tell of a removal counts before the ledger's word.
-func (a *Agent) mayHandOut(ctx context.Context) error {
+// (invariant 4); last, that it may all the same hand out what its containers had
+// before. What the facts tell of a removal counts before the ledger's word.
+func (a *Agent) mayHandOut(ctx context.Context) (last bool, err error) {
 	a.heedFacts()
 	if a.leaving.now.Load() && !a.hasLeft() {
-		return netmap.Refuse(netmap.Held, "host %s is leaving the cluster (weft host leave) and hands out nothing new; start the container on another host", a.fact.Name)
+		return false, netmap.Refuse(netmap.Held, "host %s is leaving the cluster (weft host leave) and hands out nothing new; start the container on another host", a.fact.Name)
 	}
-	return a.nameKeepers(a.lease.allowed(ctx))
+	may, err := a.lease.allowed(ctx)
+	return may == whatWasHere, a.nameKeepers(err)
 }
 
 // nameKeepers adds to what no keeper could answer which of them are missing.
@@ -185,10 +192,27 @@ func (a *Agent) nameKeepers(err error) error {
 	if !errors.Is(err, &netmap.Refusal{Kind: netmap.NoQuorum}) {
 		return err
 	}
-	if trouble := a.ledger.Status().Problem; trouble != "" {
-		return netmap.Refuse(netmap.NoQuorum, "%v; %s", err, trouble)
+	trouble := cmp.Or(a.ledger.Status().Problem, a.unseenKeepers())
+	if trouble == "" {
+		return err
 	}
-	return err
+	return netmap.Refuse(netmap.NoQuorum, "%v; %s", err, trouble)
+}
+
+// unseenKeepers names the keepers by the facts that are not seen, empty if there are
+// none. Just after its start a host knows no others.
+func (a *Agent) unseenKeepers() string {
+	var unseen []string
+	view := a.gossip.View()
+	for _, h := range view.Hosts {
+		if h.Fact.Keeper && !h.Entry.Removed && h.ID != a.self && !a.alive(h.ID) {
+			unseen = append(unseen, fmt.Sprintf("%s (%s)", hostName(view, h.ID), h.Fact.Underlay))
+		}
+	}
+	if len(unseen) == 0 {
+		return ""
+	}
+	return "these keepers are not seen: " + strings.Join(unseen, ", ")
 }
 
 func (a *Agent) heedFacts() {
@@ -211,19 +235,27 @@ func removed(name string) *netmap.Refusal {
 // becomeMember founds alone without WEFT_JOIN; with it, it joins, or founds
 // together with others if WEFT_EXPECT says so, and never alone (DESIGN §3).
 func (a *Agent) becomeMember(ctx context.Context) error {
+	if err := a.lease.proven(); err != nil {
+		return err
+	}
 	cluster, err := a.findCluster(ctx)
 	if err != nil {
 		return err
 	}
 	a.gossip.SetCluster(cluster) // before the ledger's word may come
+	generation := a.gossip.View().Generation
 	if err := a.heedGeneration(ctx); err != nil {
 		return err
 	}
-	sent, err := a.lease.clock()
+	sent, err := a.lease.clocks.sending()
 	if err != nil {
 		return err
 	}
-	if _, err := a.ledger.Admit(ctx); err != nil {
+	r, err := a.ledger.Admit(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.compare(ctx, generation, r.Index); err != nil {
 		return err
 	}
 	if err := a.lease.grant(sent); err != nil {

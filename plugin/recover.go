@@ -119,6 +119,13 @@ func (s *showing) begin(a *Agent, generation uint64) (done bool, busy <-chan str
 	return false, nil, nil
 }
 
+// unsure reports whether the ledger may not have seen yet all that the disk holds.
+func (s *showing) unsure() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.again.IsZero()
+}
+
 func (s *showing) end(generation uint64, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

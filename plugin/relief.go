@@ -147,13 +147,16 @@ func holding(s share, why string) string {
 	return fmt.Sprintf("has %d, %d in use, and %s", total, s.Used, why)
 }
 
-// word is what the facts tell ipam of a subnet.
+// word is what the facts tell ipam of a subnet, once they are those of some live host.
 func (a *Agent) word(subnet netip.Prefix) (ipam.Word, bool) {
-	var w ipam.Word
-	if !a.gossip.Synced() {
-		return w, false
+	if !a.gossip.Synced() { // before they are read
+		return ipam.Word{}, false
 	}
-	view := a.gossip.View()
+	return a.wordOf(a.gossip.View(), subnet), true
+}
+
+func (a *Agent) wordOf(view *netmap.View, subnet netip.Prefix) ipam.Word {
+	w := ipam.Word{Decided: view.Decided}
 	for _, b := range view.Blocks {
 		if b.Subnet == subnet && b.Owner == a.self {
 			w.Blocks = append(w.Blocks, b)
@@ -168,5 +171,5 @@ func (a *Agent) word(subnet netip.Prefix) (ipam.Word, bool) {
 			w.Others = append(w.Others, c)
 		}
 	}
-	return w, true
+	return w
 }

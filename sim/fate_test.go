@@ -208,7 +208,7 @@ func (h *host) fenced(what string) {
 	h.refused(what)
 	h.w.until(fmt.Sprintf("%s knows that it is a %s", h, what), time.Minute, func() bool {
 		return slices.ContainsFunc(h.agent().Report().Problems, func(p string) bool {
-			return strings.Contains(p, "shows start") || strings.Contains(p, "both show start")
+			return strings.Contains(p, "shows start") || strings.Contains(p, "both show start") || strings.Contains(p, "older copy")
 		})
 	})
 	h.refused(what, "start", "new-identity")

@@ -102,8 +102,8 @@ func (h *host) recorded() {
 	})
 }
 
-// oldDisk: the state directory is replaced by an older copy while the machine runs.
-// Of containers started since, the agent knows nothing; they are off the network.
+// oldDisk: the state directory is replaced by an older copy, which the machine notices
+// by itself, or only the ledger does. Of containers started since, the agent knows nothing; they are off the network.
 func (h *host) oldDisk() {
 	w := h.w
 	backup := h.copyDisk(fmt.Sprintf("%s.backup.%d", h, h.lives))
@@ -125,9 +125,19 @@ func (h *host) oldDisk() {
 		}
 	}
 	h.dir = backup
+	if h.dice.IntN(2) == 0 {
+		h.forgetStarts()
+	}
 	h.start()
 	h.fenced("older disk")
 	h.decided()
+}
+
+// forgetStarts has the machine know no earlier start of its agent, as after a boot.
+func (h *host) forgetStarts() {
+	if err := os.RemoveAll(h.volatile()); err != nil {
+		h.w.t.Fatal(err)
+	}
 }
 
 // forget strikes a container off the list of those that hold their addresses.

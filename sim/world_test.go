@@ -196,6 +196,8 @@ func (h *host) clocks() (ledger.Moment, error) {
 	return ledger.Moment{Boot: h.booted.String(), Up: time.Since(h.booted) + slept, Wall: time.Now().Add(slept)}, nil
 }
 
+func (h *host) volatile() string { return filepath.Join(h.w.dir, h.String()+".run") }
+
 // start runs the agent on what is on disk.
 func (h *host) start() {
 	h.lives++
@@ -206,7 +208,7 @@ func (h *host) start() {
 	}
 	cfg := plugin.Config{
 		Settings: h.settings(), Version: "sim", Kernel: kernel, Network: h.w.net.Host(h.addr), Log: h.log, Clocks: h.clocks,
-		Volatile: filepath.Join(h.w.dir, h.String()+".run"),
+		Volatile: h.volatile(),
 	}
 	if h.w.mutated.rooms != nil {
 		cfg.Rooms, cfg.Volatile = h.w.mutated.rooms(h), ""

@@ -375,6 +375,7 @@ func (h *Host) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Relief,
 func (h *Host) Word(subnet netip.Prefix) (w ipam.Word, ok bool) {
 	h.l.mu.Lock()
 	defer h.l.mu.Unlock()
+	w.Decided = h.l.index
 	for _, p := range slices.SortedFunc(maps.Keys(h.l.blocks), netip.Prefix.Compare) {
 		if b := h.l.blocks[p]; b.Subnet == subnet && b.Owner == h.id {
 			w.Blocks = append(w.Blocks, b)
