@@ -66,10 +66,17 @@ demo-shell: ## a shell on a host of the demo: HOST=2
 demo-down: ## take the demo down
 	build/lab down
 
-# lint goes first and go test last, so that the end of the output is the tests'.
+# Where the simulations leave what they met; another place each time, so that none is
+# cached: their seeds are fresh ones.
+TALLY := $(CURDIR)/build/tally/$(shell date +%s)
+
+# lint goes first and go test last, so that the end of the output is the tests', and
+# what the simulations met.
 .PHONY: test
 test: deps plugin lab lint ## everything: lint, unit, kernel, simulation, real Docker
-	WEFT_LAB_REQUIRED=1 go test -p 2 -timeout 25m ./...
+	rm -rf build/tally && mkdir -p $(TALLY)
+	WEFT_LAB_REQUIRED=1 WEFT_TALLY=$(TALLY) go test -p 2 -timeout 25m ./... || failed=1; \
+		cat $(TALLY)/* || true; exit $${failed:-0}
 
 # What differs between engines: the plugin's life, both protocols, restarts, IPv6.
 ENGINE_TESTS ?= ContainersReachEachOther|DockerRestarts|AgentRestarts|DualStack|EgressAndPublished|Static|NetworkAppears
@@ -88,7 +95,7 @@ race: ## the short tests under the race detector
 
 .PHONY: sim
 sim: ## the simulations, longer than make test runs them: SEEDS=1000 of the exact one, SIM=10m of the whole one
-	SEEDS=$(or $(SEEDS),1000) go test -timeout 60m -run 'TestExact$$|TestExactPast' -v ./sim/exact
+	SEEDS=$(or $(SEEDS),1000) go test -timeout 60m -run 'TestExact$$|TestExactPast|TestScenes|TestKept' -v ./sim/exact
 	WEFT_SIM_TIME=$(or $(SIM),10m) go test -timeout 60m -run 'Sim|TestFates' -v ./...
 
 .PHONY: bench

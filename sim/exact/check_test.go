@@ -3,6 +3,7 @@ package exact_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -28,7 +29,9 @@ func (w *world) answered(m *machine, c plugintest.Call) {
 		w.wrong("(10) %s: %s took %v", m, c.Method, c.Took)
 	}
 	if c.Err != nil {
-		w.meet(c.Method + " failed")
+		if errors.Is(c.Err, plugintest.ErrDown) {
+			w.meet("Docker gave up: " + c.Method)
+		}
 		w.note("%s: %s: %v", m, c.Method, c.Err)
 		return
 	}

@@ -10,5 +10,7 @@
 // So a run depends on nothing but the seed, and invariants are checked after every
 // step.
 //
-// WEFT_SEED runs one seed and prints its story; SEEDS=n of `make sim` as many.
+// WEFT_SEED runs one seed and prints its story; SEEDS=n of `make sim` as many, and
+// WEFT_SIM_TIME as many as fit in that time. What was met is printed, and left in the
+// directory WEFT_TALLY, since go test shows nothing of what passes.
 package exact

@@ -1,13 +1,9 @@
 package exact_test
 
 import (
-	"bufio"
-	"fmt"
-	"maps"
 	"os"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,7 +14,8 @@ import (
 
 const (
 	span       = time.Minute      // that a seed runs before everything heals, by its timers
-	budget     = 25 * time.Second // of fresh seeds, where no number was asked for
+	budget     = 75 * time.Second // of fresh seeds, where nothing else was asked for
+	mostFailed = 3                // after which nobody needs more
 	fixedSeeds = 20               // that are run in any case
 	mostFixed  = 120              // within which every kind of fault must be met
 )
@@ -87,6 +84,7 @@ func (w *world) recover() {
 	w.eventually("(10) every call of Docker ends", 3*time.Minute, w.waits)
 	w.eventually("(8) facts and kernels are equal", 10*time.Second, w.unsettled)
 	w.checkHolders()
+	w.lasted = w.clock()
 	for _, m := range w.machines {
 		w.alive += w.clock()
 		if len(w.fault) == 0 && !m.buried && !m.settled {
@@ -136,72 +134,50 @@ func (w *world) end() {
 	}
 }
 
-// tally is what many seeds came to.
-type tally struct {
-	begin time.Time
-	seeds int
-	steps int
-	alive time.Duration
-	met   map[string]int
-}
-
-func newTally() *tally { return &tally{begin: time.Now(), met: map[string]int{}} }
-
-// one runs a seed and tells of its faults.
-func (a *tally) one(t *testing.T, seed uint64) *world {
-	t.Helper()
-	w := simulate(t, seed, os.Getenv("WEFT_SEED") != "")
-	a.seeds, a.steps, a.alive = a.seeds+1, a.steps+w.steps, a.alive+w.alive
-	for what, n := range w.met {
-		a.met[what] += n
-	}
-	if len(w.fault) > 0 {
-		t.Errorf("seed %d: %s\nagain, with its story: WEFT_SEED=%d go test -run 'TestExact$' -v ./sim/exact; if it was the product's fault, keep the seed in testdata/seeds",
-			seed, strings.Join(w.fault, "\n"), seed)
-	}
-	if w.watch {
-		t.Logf("seed %d: trace %x, %d steps\n%s", seed, w.trace.Sum64(), w.steps, strings.Join(w.story, "\n"))
-	}
-	return w
-}
-
-// String says how fast it went, and how often each kind of fault and each refusal
-// was met.
-func (a *tally) String() string {
-	took := time.Since(a.begin)
-	var out strings.Builder
-	fmt.Fprintf(&out, "%d seeds, %.1f seeds a second, %.0f steps a second, %.0f hours of clusters' hosts\n",
-		a.seeds, float64(a.seeds)/took.Seconds(), float64(a.steps)/took.Seconds(), a.alive.Hours())
-	for _, what := range slices.Sorted(maps.Keys(a.met)) {
-		fmt.Fprintf(&out, "%8d %s\n", a.met[what], what)
-	}
-	return out.String()
-}
-
-// TestExact runs seeds until every kind of fault was met, and fresh ones as long as the
-// budget lasts or as many as SEEDS says.
+// TestExact runs seeds until every kind of fault was met, and fresh ones: as many as
+// SEEDS says, or for as long as WEFT_SIM_TIME does.
 func TestExact(t *testing.T) {
+	a := newTally("TestExact")
 	if one := os.Getenv("WEFT_SEED"); one != "" {
 		seed, err := strconv.ParseUint(one, 10, 64)
 		if err != nil {
 			t.Fatalf("WEFT_SEED: %v", err)
 		}
-		newTally().one(t, seed)
+		a.one(t, seed)
 		return
 	}
-	a := newTally()
+	defer a.tell(t)
 	for seed := uint64(1); seed <= fixedSeeds || !t.Failed() && len(a.unmet()) > 0; seed++ {
 		if seed > mostFixed {
 			t.Fatalf("in no seed: %s", strings.Join(a.unmet(), "; "))
 		}
 		a.one(t, seed)
 	}
-	many, _ := strconv.Atoi(os.Getenv("SEEDS"))
-	fresh := uint64(time.Now().UnixNano())
-	for n := 0; !t.Failed() && !testing.Short() && (a.seeds < many || many == 0 && time.Since(a.begin) < budget); n++ {
-		a.one(t, fresh+uint64(n))
+	more := fresh(t)
+	for seed := uint64(time.Now().UnixNano()); a.failed < mostFailed && more(a); seed++ {
+		a.one(t, seed)
 	}
-	t.Log(a)
+}
+
+// fresh says whether another fresh seed is to be run.
+func fresh(t *testing.T) func(*tally) bool {
+	t.Helper()
+	many, limit := os.Getenv("SEEDS"), budget
+	if text := os.Getenv("WEFT_SIM_TIME"); text != "" {
+		var err error
+		if limit, err = time.ParseDuration(text); err != nil {
+			t.Fatalf("WEFT_SIM_TIME: %v", err)
+		}
+	}
+	switch n, err := strconv.Atoi(many); {
+	case many != "" && err != nil:
+		t.Fatalf("SEEDS: %v", err)
+	case many != "":
+		return func(a *tally) bool { return a.seeds < n }
+	case testing.Short():
+		limit = 0
+	}
+	return func(a *tally) bool { return time.Since(a.begin) < limit }
 }
 
 // unmet is what never happened yet: a fault that was not met was not survived, and a
@@ -222,46 +198,4 @@ func (a *tally) unmet() (out []string) {
 		}
 	}
 	return out
-}
-
-// TestExactReplays: a seed is the whole story.
-func TestExactReplays(t *testing.T) {
-	seeds := 4
-	if more, err := strconv.Atoi(os.Getenv("SEEDS")); err == nil {
-		seeds = more
-	}
-	for seed := uint64(1001); seed <= 1000+uint64(seeds) && !t.Failed(); seed++ {
-		a, b := simulate(t, seed, true), simulate(t, seed, true)
-		if a.trace.Sum64() == b.trace.Sum64() {
-			continue
-		}
-		for i, line := range a.story {
-			if i >= len(b.story) || b.story[i] != line {
-				t.Errorf("seed %d is two stories; after\n%s\none goes on\n%s\nand the other\n%s", seed,
-					strings.Join(a.story[max(0, i-10):i], "\n"), strings.Join(a.story[i:min(len(a.story), i+5)], "\n"), strings.Join(b.story[i:min(len(b.story), i+5)], "\n"))
-				break
-			}
-		}
-	}
-}
-
-// TestExactPast runs the seeds again that once found a fault of the product.
-func TestExactPast(t *testing.T) {
-	file, err := os.Open("testdata/seeds")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	a := newTally()
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		word, _, _ := strings.Cut(lines.Text(), " ")
-		if word == "" || word == "#" {
-			continue
-		}
-		seed, err := strconv.ParseUint(word, 10, 64)
-		if err != nil {
-			t.Fatalf("testdata/seeds: %q: %v", lines.Text(), err)
-		}
-		a.one(t, seed)
-	}
 }

@@ -203,7 +203,7 @@ func (l *life) open(a *plugin.Agent, err error) {
 		return
 	}
 	l.opened = true
-	l.server = rpc.New(rpc.Config{Routes: a.Routes()})
+	l.server = rpc.New(rpc.Config{Routes: a.Routes(), Observe: l.observe})
 	m.docker.Serve(plugintest.Plugin{Handler: l.server, Gone: l.gone})
 	m.w.after(m.w.between(time.Millisecond, time.Second), l.facts.talk)
 	go func() {
@@ -213,6 +213,18 @@ func (l *life) open(a *plugin.Agent, err error) {
 		case <-l.off:
 		}
 	}()
+}
+
+// observe counts what Docker was answered, by kind.
+func (l *life) observe(d rpc.Done) {
+	if d.Err == nil {
+		return
+	}
+	kind := "another error"
+	if r, ok := errors.AsType[*netmap.Refusal](d.Err); ok {
+		kind = string(r.Kind)
+	}
+	l.m.w.arrive(l.m.n, "3 answered "+d.Method+kind, func() { l.m.w.meet("answered: " + d.Method + ": " + kind) })
 }
 
 // restart starts the agent unless somebody did.

@@ -212,4 +212,35 @@ var scenes = []scene{
 			w.wrong("(5) the order to leave was lost")
 		}
 	}},
+	{"a host that was booted sleeps while it waits for a renewal", 3, func(w *world, h []*machine) {
+		w.up(h...)
+		w.must(h[2], "run", h[2].runs("web", ""))
+		w.isolate(h[2])
+		w.lasting = true
+		h[2].powerOff()
+		h[2].powerOn()
+		w.run(w.now() + 3*time.Second)
+		h[2].act(action{name: "run", do: func(m *machine) func(context.Context) error { return m.runs("web", "") }})
+		w.run(w.now() + w.between(0, 1900*time.Millisecond))
+		w.leapt += 30 * time.Hour
+	}},
+	{"a host that may not ask the ledger has a network that Docker dropped", 3, func(w *world, h []*machine) {
+		w.up(h...)
+		w.must(h[2], "run", h[2].runs("web", ""))
+		old := h[2].disk.copy()
+		w.crashAgent(h[2])
+		w.run(w.now() + 5*time.Second)
+		h[2].powerOff()
+		h[2].empty()
+		h[2].disk.image, h[2].shady, h[2].keeps, h[2].fresh = old, true, false, true
+		h[2].busy++ // nobody looks after it
+		h[2].powerOn()
+		w.run(w.now() + 3*time.Minute)
+		before := w.ledger.state.Applied()
+		w.run(w.now() + time.Minute)
+		if n := w.ledger.state.Applied() - before; n > 30 {
+			w.wrong("(10) %d questions to the ledger in a minute", n)
+		}
+		h[2].busy--
+	}},
 }

@@ -51,6 +51,8 @@ type world struct {
 	fault []string
 	held  map[string]holding
 	alive time.Duration // virtual time of all hosts together
+
+	lasted time.Duration // virtual time in which the cluster lived
 }
 
 // event is something that happens at a time.
