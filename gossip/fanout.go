@@ -10,7 +10,7 @@ import (
 
 // Figures of the fan-out.
 const (
-	gather     = 2 * time.Millisecond // what changes within it travels together
+	gather     = 2 * time.Millisecond // what changes within it after a datagram travels together
 	paceRate   = 2000                 // datagrams a second in the long run
 	paceBurst  = 1500                 // datagrams at once: one event to a large cluster
 	maxUnheard = 64                   // pieces of one log sent; beyond, others pull
@@ -71,12 +71,15 @@ func collect(facts *netmap.Map, origin netmap.ID, sent uint64, batches *[]netmap
 	return head.Seq
 }
 
-// fanOut sends what changed to every live host of the cluster.
+// fanOut sends what changed to every live host of the cluster: at once, as somebody may
+// wait for it, and what follows close upon it together.
 func (g *Gossip) fanOut() {
+	var last time.Time
 	for g.wait(g.unsent) {
-		if !g.pause(gather) {
+		if early := gather - time.Since(last); early > 0 && !g.pause(early) {
 			return
 		}
+		last = time.Now()
 		g.mu.Lock()
 		cluster := g.facts.Cluster()
 		batches, heads := g.out.due(g.facts, g.cfg.Host)

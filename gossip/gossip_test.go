@@ -47,8 +47,8 @@ func TestAFactIsEverywhereInMilliseconds(t *testing.T) {
 		bytes := float64(after.SentBytes-before.SentBytes) / events
 		t.Logf("at most %s until all of 10 hosts know; %.0f bytes in %.1f datagrams per event at its origin, %.0f bytes per receiver",
 			worst, bytes, float64(after.Sent-before.Sent)/events, bytes/9)
-		if worst > 10*time.Millisecond {
-			t.Errorf("%s until all know, want at most 10ms", worst)
+		if worst >= 2*time.Millisecond { // one that comes alone waits for no other
+			t.Errorf("%s until all know, want less than 2ms", worst)
 		}
 		if bytes > 9*150 {
 			t.Errorf("%.0f bytes per event", bytes)
