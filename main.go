@@ -266,7 +266,7 @@ func rangeListCommand(socket *string) *cobra.Command {
 }
 
 func cleanupCommand() *cobra.Command {
-	c := plugin.Cleanup{Socket: status.SocketPath}
+	c := plugin.Cleanup{Socket: status.SocketPath, Docker: "/var/run/docker.sock"}
 	cmd := &cobra.Command{
 		Use:   "cleanup",
 		Short: "remove everything of Weft from this host's kernel and disk",

@@ -43,6 +43,8 @@ type Config struct {
 	// of enabled managed plugins that Docker lists (for a plugin that is not
 	// managed: "weft").
 	Drivers []string
+	// Disabled plugins count too: they do nothing, but have networks.
+	Disabled bool
 	// Retry is the first pause before the event stream is opened again; it doubles
 	// up to 20 times that. 0 = 250 ms.
 	Retry time.Duration
@@ -122,7 +124,8 @@ func (d *Docker) Version(ctx context.Context) (string, error) {
 }
 
 // Drivers lists the driver names of our networks: the configured ones and the
-// full names of managed plugins like ours, such as weftnet/weft:latest.
+// full names of managed plugins like ours, such as weftnet/weft:latest, whatever name
+// they were given.
 func (d *Docker) Drivers(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -134,7 +137,7 @@ func (d *Docker) Drivers(ctx context.Context) ([]string, error) {
 	}
 	names := slices.Clone(d.cfg.Drivers)
 	for _, p := range list.Items {
-		if p.Enabled && p.Config.Interface.Socket == PluginSocket && !slices.Contains(names, p.Name) {
+		if (p.Enabled || d.cfg.Disabled) && p.Config.Interface.Socket == PluginSocket && !slices.Contains(names, p.Name) {
 			names = append(names, p.Name)
 		}
 	}

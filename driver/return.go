@@ -32,6 +32,17 @@ func Renounce(records map[string][]byte) (set map[string][]byte, err error) {
 	return set, nil
 }
 
+// Docker are the networks, by Docker's ids, that a driver with these records has.
+func Docker(records map[string][]byte) []string {
+	var out []string
+	for key := range records {
+		if id, ok := strings.CutPrefix(key, networkPrefix); ok {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
 // Rejoin makes this host a member again of what a stray Docker network is a part of.
 // If that is another network by now, its endpoints are in that one from then on. Of
 // another Docker network it changes nothing.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weftnet/weft/datapath/linux"
 	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/status"
 	"github.com/weftnet/weft/store"
 )
@@ -20,6 +21,7 @@ import (
 // Cleanup removes everything of Weft from this host (invariant 11).
 type Cleanup struct {
 	Socket string // the agent's own; it must not answer
+	Docker string // Docker's socket, which need not exist
 	State  string // directory
 	DryRun bool   // only say what would go
 }
@@ -80,7 +82,7 @@ func (c Cleanup) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if _, err := status.Fetch(ctx, c.Socket); err == nil {
-		return errors.New("the agent runs on this host: first remove Weft's networks (docker network rm), then docker plugin disable weftnet/weft:latest")
+		return errors.New("the agent runs on this host: first remove Weft's networks (docker network rm), then disable the plugin (docker plugin ls, docker plugin disable)")
 	}
 	switch err := store.Peek(c.State); {
 	case errors.Is(err, store.ErrInUse): // of an agent that does not answer yet
@@ -88,23 +90,31 @@ func (c Cleanup) check(ctx context.Context) error {
 	case errors.Is(err, store.ErrNewerFormat): // this release does not know all that is to go
 		return fmt.Errorf("%w, and use its weft cleanup; or remove the directory yourself first", err)
 	}
-	// Docker does not list the driver of a plugin that is disabled or removed, but
-	// its networks are there.
-	const socket = "/var/run/docker.sock"
-	if _, err := os.Stat(socket); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(c.Docker); errors.Is(err, fs.ErrNotExist) {
 		return nil // no Docker here: it has no networks of ours
 	}
-	docker, err := dockerapi.Open(dockerapi.Config{Socket: socket, Drivers: []string{"weft", "weftnet/weft:latest"}})
+	return c.unused(ctx)
+}
+
+// unused is an error while Docker has a network of ours: by the name of a plugin that is
+// enabled or disabled, by the label of a replica, or, where the plugin was removed,
+// by the driver's own records. A state directory that cannot be read has none.
+func (c Cleanup) unused(ctx context.Context) error {
+	docker, err := dockerapi.Open(dockerapi.Config{Socket: c.Docker, Drivers: []string{"weft", "weftnet/weft:latest"}, Disabled: true})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = docker.Close() }()
 	networks, err := docker.Networks(ctx)
 	if err != nil {
-		return fmt.Errorf("docker does not say whether it has networks of Weft's: start it, or remove %s if it is gone for good: %w", socket, err)
+		return fmt.Errorf("docker does not say whether it has networks of Weft's: start it, or remove %s if it is gone for good: %w", c.Docker, err)
 	}
-	if i := slices.IndexFunc(networks, func(n dockerapi.Network) bool { return n.Ours }); i >= 0 {
-		return fmt.Errorf("docker has network %s of Weft's: enable the plugin, docker network rm %s, and disable it again", networks[i].Name, networks[i].Name)
+	records, _ := store.Read(c.State, "driver")
+	ours := driver.Docker(records)
+	for _, n := range networks {
+		if n.Ours || n.Replica != 0 || slices.Contains(ours, n.ID) {
+			return fmt.Errorf("docker has network %s of Weft's: enable the plugin %s, docker network rm %s, and disable it again", n.Name, n.Driver, n.Name)
+		}
 	}
 	return nil
 }

@@ -2,11 +2,16 @@ package plugin_test
 
 import (
 	"bytes"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/plugin"
 	"github.com/weftnet/weft/store"
 )
@@ -31,4 +36,65 @@ func TestCleanupLeavesAStateDirectoryInUse(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, store.FileName)); err != nil || out.Len() > 0 {
 		t.Errorf("%v, it said %q", err, &out)
 	}
+}
+
+// TestCleanupKnowsNetworksByEveryName: the plugin may have been created under any, and be
+// disabled or removed.
+func TestCleanupKnowsNetworksByEveryName(t *testing.T) {
+	state := t.TempDir()
+	s, err := store.Open(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Bucket("driver").Commit(map[string][]byte{"network/n4": []byte("{}"), "endpoint/n5": []byte("{}")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const plugins = `[{"Name":"acme/mesh:2","Enabled":false,"Config":{"Interface":{"Socket":"weft.sock"}}},
+		{"Name":"acme/other:1","Enabled":true,"Config":{"Interface":{"Socket":"other.sock"}}}]`
+	for network, ours := range map[string]bool{
+		`{"Id":"n1","Name":"web","Driver":"weftnet/weft:latest"}`:                                            true,
+		`{"Id":"n2","Name":"web","Driver":"acme/mesh:2"}`:                                                    true,
+		`{"Id":"n3","Name":"web","Driver":"acme/gone:1","Labels":{"` + dockerapi.ReplicaLabel + `":"7"}}`:    true,
+		`{"Id":"n4","Name":"web","Driver":"acme/gone:1"}`:                                                    true,
+		`{"Id":"n5","Name":"web","Driver":"acme/other:1"}`:                                                   false,
+		`{"Id":"n6","Name":"web","Driver":"bridge","Labels":{"` + dockerapi.ReplicaLabel + `":"not by us"}}`: false,
+	} {
+		err := plugin.Cleanup{Docker: engine(t, plugins, "["+network+"]"), State: state}.Unused(t.Context())
+		if ours != (err != nil && holds(err.Error(), "docker has network web of Weft's", "docker network rm web")) {
+			t.Errorf("with %s it says %v", network, err)
+		}
+	}
+}
+
+// engine is the socket of a Docker that has these plugins and networks.
+func engine(t *testing.T, plugins, networks string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "weft-engine") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "docker.sock")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Api-Version", "1.41")
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/plugins"):
+			_, _ = w.Write([]byte(plugins))
+		case strings.HasSuffix(r.URL.Path, "/networks"):
+			_, _ = w.Write([]byte(networks))
+		}
+	})}}
+	server.Start()
+	t.Cleanup(func() {
+		server.Close()
+		_ = os.RemoveAll(dir)
+	})
+	return socket
 }

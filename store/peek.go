@@ -26,6 +26,38 @@ func Peek(dir string) error {
 	return peekFormat(path)
 }
 
+// Read is one room's part of a directory that no agent has open, as it is on disk. It
+// changes nothing; the error is like Peek's. Where nothing is it is empty.
+func Read(dir, bucket string) (got map[string][]byte, err error) {
+	path := filepath.Join(dir, FileName)
+	defer func() { err = damaged(path, err, recover()) }()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	if info, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil, nil
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	s := &Store{db: db, path: path, unfolded: unfolded{}}
+	state, err := s.journalState()
+	if err != nil {
+		return nil, err
+	}
+	if state.Generation > 0 {
+		j, ops, err := openJournal(filepath.Join(dir, JournalName), state.Pages, state.Generation)
+		if err != nil {
+			return nil, err
+		}
+		s.unfolded.take(ops)
+		if err := j.close(); err != nil {
+			return nil, err
+		}
+	}
+	return s.Bucket(bucket).Load()
+}
+
 // peekLock is ErrInUse while an agent holds the lock, also one that is starting.
 func peekLock(path string) error {
 	f, err := os.Open(path)

@@ -53,3 +53,27 @@ func TestPeekSaysWhatOpenWould(t *testing.T) {
 		})
 	}
 }
+
+// TestReadIsWhatOpenWouldLoad, also what only the journal has, and it changes nothing.
+func TestReadIsWhatOpenWouldLoad(t *testing.T) {
+	dir, copied := t.TempDir(), t.TempDir()
+	if got, err := store.Read(dir, "driver"); err != nil || len(got) > 0 {
+		t.Errorf("where nothing is: %q, %v", got, err)
+	}
+	s := open(t, dir)
+	must(t, s.Bucket("driver").Commit(map[string][]byte{"a": []byte("1"), "b": []byte("2")}))
+	shut(t, s)
+	s = open(t, dir)
+	must(t, s.Bucket("driver").Commit(map[string][]byte{"c": []byte("3")}, "a"))
+	must(t, os.CopyFS(copied, os.DirFS(dir))) // as after a kill
+	for range 2 {
+		got, err := store.Read(copied, "driver")
+		if err != nil || len(got) != 2 || string(got["b"]) != "2" || string(got["c"]) != "3" {
+			t.Errorf("it reads %q, %v", got, err)
+		}
+	}
+	overwrite(t, copied, 0, strings.Repeat("nonsense", 4096))
+	if _, err := store.Read(copied, "driver"); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("of a damaged one: %v", err)
+	}
+}
