@@ -18,6 +18,9 @@ import (
 // decide asks the ledger and waits until this host's own facts have reached the
 // answer, so that whoever asked reads his own writes.
 func (a *Agent) decide(ctx context.Context, c ledger.Command) (ledger.Reply, error) {
+	if a.hasLeft() {
+		return ledger.Reply{}, netmap.Refuse(netmap.Removed, "%s", a.departure())
+	}
 	if err := a.awaitMembership(ctx); err != nil {
 		return ledger.Reply{}, err
 	}

@@ -70,6 +70,8 @@ func TestAHostLeavesInOrder(t *testing.T) {
 						begin := time.Now()
 						_, err := leaver.docker.Run(t.Context(), "new", id, netip.Addr{})
 						fails(t, begin, err, "has left cluster")
+						_, err = leaver.docker.CreateNetwork(t.Context(), named("new", "10.50.0.0/24"))
+						fails(t, begin, err, "has left cluster", "weft host new-identity")
 					}
 					check()
 					leaver.restart()
