@@ -16,6 +16,8 @@ import (
 type Networks interface {
 	// EnsureNetwork finds or creates the network with these subnets.
 	EnsureNetwork(ctx context.Context, r NetworkRequest) (netmap.Network, error)
+	// Deleted hears that Docker removes a network, before anything of it is given up.
+	Deleted(docker string)
 	// LeaveNetwork gives up what a Docker network of this host has of it; last says
 	// that no other Docker network of this host is the same network.
 	LeaveNetwork(ctx context.Context, r NetworkRecord, last bool) error

@@ -90,6 +90,7 @@ type Agent struct {
 	together *ledger.Founding // with other newcomers
 	shown    showing          // to a recovered ledger
 	diary    *diary           // of this host's endpoints
+	removals *removals        // of networks, by users
 	leaving  leaving
 
 	member   chan struct{} // closed once this host is a member
@@ -257,6 +258,9 @@ func (a *Agent) openDocker() (err error) {
 		return ok && r.Joined
 	})
 	if err != nil {
+		return err
+	}
+	if a.removals, err = openRemovals(a.store.Bucket("removals")); err != nil {
 		return err
 	}
 	a.port.Handle(diaryRequest, a.serveDiary)

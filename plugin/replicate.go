@@ -25,12 +25,9 @@ const (
 // replicator is what the replicating loop remembers between two looks.
 type replicator struct {
 	a       *Agent
-	seen    map[string]dockerNet // by Docker's id, as of the last look
-	removed map[string]bool      // by this agent
-	gone    map[string]dockerNet // by a user; the ledger is still to hear of it
-	missing absence              // what the driver has and Docker does not
-	failed  bool                 // a step of the last look
-	strange absence              // what Docker has and the driver does not
+	missing absence // what the driver has and Docker does not
+	failed  bool    // a step of the last look
+	strange absence // what Docker has and the driver does not
 }
 
 // replicate learns names from the local Docker and keeps its networks equal to
@@ -39,7 +36,7 @@ func (a *Agent) replicate(ctx context.Context) {
 	if a.cfg.Docker == nil {
 		return
 	}
-	r := &replicator{a: a, seen: map[string]dockerNet{}, removed: map[string]bool{}, gone: map[string]dockerNet{}, missing: absence{}, strange: absence{}}
+	r := &replicator{a: a, missing: absence{}, strange: absence{}}
 	events := a.cfg.Docker.Watch(ctx)
 	changed, unsubscribe := a.gossip.Subscribe()
 	defer unsubscribe()
@@ -75,19 +72,17 @@ func (a *Agent) replicate(ctx context.Context) {
 // retire passes a user's `network rm` on: the network goes everywhere. Until the
 // ledger has heard of it nothing is made anew here.
 func (r *replicator) retire(ctx context.Context) error {
-	for id, d := range r.gone {
-		if r.back(d) {
-			delete(r.gone, id)
-			continue
-		}
-		if r.a.cfg.Settings.Replicate && d.Network != 0 {
-			err := r.do(ctx, ledger.Command{Kind: ledger.KindRetireNetwork, RetireNetwork: &ledger.RetireNetwork{ID: d.Network}})
+	for id, gone := range r.a.removals.pending() {
+		if r.a.cfg.Settings.Replicate && !r.back(id, gone.Network) {
+			err := r.do(ctx, ledger.Command{Kind: ledger.KindRetireNetwork, RetireNetwork: &ledger.RetireNetwork{ID: gone.Network}})
 			if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) {
-				return fmt.Errorf("network %s was removed here, and the other hosts cannot be told yet: %w", d.Name, err)
+				return fmt.Errorf("network %s was removed here, and the other hosts cannot be told yet: %w", gone.Name, err)
 			}
+			r.a.log.Info("network was removed here, so it goes everywhere", "network", gone.Name, "id", gone.Network)
 		}
-		r.a.log.Info("network was removed here, so it goes everywhere", "network", d.Name, "id", d.Network)
-		delete(r.gone, id)
+		if err := r.a.removals.done(id); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -95,9 +90,9 @@ func (r *replicator) retire(ctx context.Context) error {
 // back reports whether the user created a network again that he removed: that is his
 // last word, whatever the ledger has not heard of the removal. Docker gave it another id
 // then: the old one may be here still, as Docker tells the driver last of a removal.
-func (r *replicator) back(gone dockerNet) bool {
+func (r *replicator) back(docker string, id netmap.NetworkID) bool {
 	return slices.ContainsFunc(r.a.driver.Networks(), func(rec driver.NetworkRecord) bool {
-		return !rec.Leaving && rec.Network.ID == gone.Network && rec.Docker != gone.ID
+		return !rec.Leaving && rec.Network.ID == id && rec.Docker != docker
 	})
 }
 
@@ -153,7 +148,7 @@ func (r *replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Networ
 		rec, ours := records[n.ID]
 		d := dockerNet{ID: n.ID, Name: n.Name, Ours: ours || n.Ours, Network: rec.Network.ID, Replica: n.Replica != 0}
 		if d.Network == 0 { // being removed: what it was counts
-			d.Network = r.seen[n.ID].Network
+			d.Network = r.a.removals.was(n.ID)
 		}
 		if ours {
 			attached, err := r.a.cfg.Docker.Attachments(ctx, n.ID, n.Name)
@@ -175,16 +170,9 @@ func (r *replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Networ
 		return nil, nil, err
 	}
 	r.nameStrangers(containers)
-	for id, d := range r.seen {
-		if _, still := seen[id]; still {
-			continue
-		}
-		if !r.removed[id] {
-			r.gone[id] = d
-		}
-		delete(r.removed, id)
+	if err := r.a.removals.looked(seen); err != nil {
+		r.a.log.Warn("removed networks", "err", err)
 	}
-	r.seen = seen
 	return out, networks, nil
 }
 
@@ -222,10 +210,10 @@ func (r *replicator) carryOut(ctx context.Context, s step, networks []dockerapi.
 		}
 		return err
 	case s.Remove != nil:
-		r.removed[s.Remove.ID] = true
+		r.a.removals.byAgent(s.Remove.ID, true)
 		err := r.a.cfg.Docker.RemoveNetwork(ctx, s.Remove.ID)
 		if errors.Is(err, dockerapi.ErrInUse) {
-			delete(r.removed, s.Remove.ID)
+			r.a.removals.byAgent(s.Remove.ID, false)
 			return nil // a container came; the next look sees it
 		}
 		return err

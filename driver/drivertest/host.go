@@ -201,6 +201,9 @@ func (h *Host) RejoinNetwork(ctx context.Context, r driver.NetworkRecord) (netma
 	return n, nil
 }
 
+// Deleted implements driver.Networks.
+func (h *Host) Deleted(string) {}
+
 // LeaveNetwork implements driver.Networks.
 func (h *Host) LeaveNetwork(ctx context.Context, r driver.NetworkRecord, last bool) error {
 	if err := h.begin(ctx, "LeaveNetwork"); err != nil {
