@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -69,7 +70,7 @@ func (i *IPAM) giveBack(ctx context.Context, p *pool, b netmap.Block) error {
 	del := p.records(b.Prefix)
 	back := Returned{Block: b, Late: p.latest(b.Prefix, maxLate)}
 	i.mu.Unlock()
-	err := i.cfg.Disk.Commit(map[string][]byte{key(kindReturn, b.Prefix): encode(back)}, del...)
+	given, err := receipt.Commit(i.cfg.Disk, back, map[string][]byte{key(kindReturn, b.Prefix): encode(back)}, del...)
 	i.mu.Lock()
 	close(p.leaving[b.Prefix].done)
 	delete(p.leaving, b.Prefix)
@@ -83,14 +84,27 @@ func (i *IPAM) giveBack(ctx context.Context, p *pool, b netmap.Block) error {
 	delete(p.adopted, b.Prefix)
 	p.give(b.Prefix, b.Epoch)
 	i.mu.Unlock()
-	return i.tellReturn(ctx, p, back)
+	return i.tellReturn(ctx, p, given)
+}
+
+// oweReturn has the ledger hear that a block is returned which is out of reach already.
+func (i *IPAM) oweReturn(ctx context.Context, p *pool, b Returned) error {
+	given, err := receipt.Commit(i.cfg.Disk, b, map[string][]byte{key(kindReturn, b.Prefix): encode(b)})
+	if err != nil {
+		return fmt.Errorf("ipam: block %s was not returned: %w", b.Prefix, err)
+	}
+	i.mu.Lock()
+	p.returns[b.Prefix] = b
+	i.mu.Unlock()
+	return i.tellReturn(ctx, p, given)
 }
 
 // tellReturn tells the ledger; the sweep repeats it when that fails.
-func (i *IPAM) tellReturn(ctx context.Context, p *pool, b Returned) error {
+func (i *IPAM) tellReturn(ctx context.Context, p *pool, given receipt.Receipt[Returned]) error {
+	b := given.Of()
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
 	defer cancel()
-	err := i.cfg.Decisions.ReturnBlock(ctx, b)
+	err := i.cfg.Decisions.ReturnBlock(ctx, given)
 	if err == nil {
 		err = i.cfg.Disk.Commit(nil, key(kindReturn, b.Prefix))
 	}
@@ -115,7 +129,8 @@ func (i *IPAM) giveUp(ctx context.Context, p *pool, c netmap.Claim) error {
 		del = append(del, key(kindAddr, c.Addr))
 	}
 	i.mu.Unlock()
-	if err := i.cfg.Disk.Commit(map[string][]byte{key(kindUnclaim, c.Addr): encode(c)}, del...); err != nil {
+	given, err := receipt.Commit(i.cfg.Disk, c, map[string][]byte{key(kindUnclaim, c.Addr): encode(c)}, del...)
+	if err != nil {
 		return fmt.Errorf("ipam: address %s was not returned: %w", c.Addr, err)
 	}
 	i.mu.Lock()
@@ -123,15 +138,29 @@ func (i *IPAM) giveUp(ctx context.Context, p *pool, c netmap.Claim) error {
 	p.unclaims[c.Addr] = c
 	p.give(single(c.Addr), c.Epoch)
 	i.mu.Unlock()
-	return i.tellUnclaim(ctx, p, c)
+	return i.tellUnclaim(ctx, p, given)
+}
+
+// oweUnclaim has the ledger hear of an address that is returned and out of reach
+// already; begun.
+func (i *IPAM) oweUnclaim(ctx context.Context, p *pool, c netmap.Claim) error {
+	given, err := receipt.Commit(i.cfg.Disk, c, map[string][]byte{key(kindUnclaim, c.Addr): encode(c)})
+	if err != nil {
+		return fmt.Errorf("ipam: address %s was not returned: %w", c.Addr, err)
+	}
+	i.mu.Lock()
+	p.unclaims[c.Addr] = c
+	i.mu.Unlock()
+	return i.tellUnclaim(ctx, p, given)
 }
 
 // tellUnclaim tells the ledger; the sweep repeats it when that fails. The address
 // is begun.
-func (i *IPAM) tellUnclaim(ctx context.Context, p *pool, c netmap.Claim) error {
+func (i *IPAM) tellUnclaim(ctx context.Context, p *pool, given receipt.Receipt[netmap.Claim]) error {
+	c := given.Of()
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
 	defer cancel()
-	err := i.cfg.Decisions.Unclaim(ctx, c)
+	err := i.cfg.Decisions.Unclaim(ctx, given)
 	if err == nil {
 		err = i.cfg.Disk.Commit(nil, key(kindUnclaim, c.Addr))
 	}
@@ -153,7 +182,7 @@ func (i *IPAM) beforeClaim(ctx context.Context, p *pool, a netip.Addr) error {
 	if !pending {
 		return nil
 	}
-	return i.tellUnclaim(ctx, p, c)
+	return i.oweUnclaim(ctx, p, c)
 }
 
 // tidy tells the ledger what it has not heard yet and, if it hears, gives back what
@@ -199,7 +228,7 @@ func (i *IPAM) retellReturn(ctx context.Context, p *pool, prefix netip.Prefix) e
 	if !pending {
 		return nil
 	}
-	return i.tellReturn(ctx, p, b)
+	return i.oweReturn(ctx, p, b)
 }
 
 func (i *IPAM) retellUnclaim(ctx context.Context, p *pool, a netip.Addr) error {
@@ -212,7 +241,7 @@ func (i *IPAM) retellUnclaim(ctx context.Context, p *pool, a netip.Addr) error {
 	p.Begin(a)
 	i.mu.Unlock()
 	defer i.end(p, a)
-	return i.tellUnclaim(ctx, p, c)
+	return i.oweUnclaim(ctx, p, c)
 }
 
 // returnOne gives back a block or a claim that has not been used for idleFor. More:

@@ -50,9 +50,10 @@ const GatewayName = "gateway"
 
 // Decisions are the questions that the ledger answers. Each ends with its context,
 // with an error that says why; a *netmap.Refusal is told to the user as it stands.
+// What gives a right away asks for the receipt of the disk that this host has it no more.
 type Decisions interface {
 	EnsureSubnet(ctx context.Context, r SubnetRequest) (netmap.Subnet, error)
-	ReleaseSubnet(ctx context.Context, subnet netip.Prefix) error
+	ReleaseSubnet(ctx context.Context, subnet receipt.Receipt[netip.Prefix]) error
 	Reserve(ctx context.Context, subnet netip.Prefix, name string, addr netip.Addr) (netmap.Subnet, error)
 	// GrantBlock also answers the claims inside the blocks that other hosts hold.
 	GrantBlock(ctx context.Context, r BlockRequest) ([]netmap.Block, []netmap.Claim, error)
@@ -63,8 +64,8 @@ type Decisions interface {
 	Cede(ctx context.Context, c receipt.Receipt[Cession]) (netmap.Claim, error)
 	// ReturnBlock and Unclaim give back what this host has; under another epoch
 	// nothing happens.
-	ReturnBlock(ctx context.Context, b Returned) error
-	Unclaim(ctx context.Context, c netmap.Claim) error
+	ReturnBlock(ctx context.Context, b receipt.Receipt[Returned]) error
+	Unclaim(ctx context.Context, c receipt.Receipt[netmap.Claim]) error
 	// AskOthers asks the hosts that own something of the area, those with most free
 	// first, to give up what IPAM.Yield does.
 	AskOthers(ctx context.Context, r BlockRequest) (Relief, error)

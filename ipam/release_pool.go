@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
 )
@@ -33,7 +34,8 @@ func (i *IPAM) release(ctx context.Context, subnet netip.Prefix) error {
 	}
 	dead := p.keys()
 	// From here on the blocks are not ours, whether the ledger knows or not.
-	if err := i.cfg.Disk.Commit(map[string][]byte{key(kindRelease, subnet): nil}, dead...); err != nil {
+	given, err := receipt.Commit(i.cfg.Disk, subnet, map[string][]byte{key(kindRelease, subnet): nil}, dead...)
+	if err != nil {
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		p.gone = false
@@ -43,7 +45,7 @@ func (i *IPAM) release(ctx context.Context, subnet netip.Prefix) error {
 	delete(i.pools, subnet)
 	i.releases[subnet] = struct{}{}
 	i.mu.Unlock()
-	i.tellReleased(ctx, subnet)
+	i.tellReleased(ctx, given)
 	return nil
 }
 
@@ -86,10 +88,11 @@ func (p *pool) underWay() <-chan struct{} {
 
 // tellReleased tells the ledger; the sweep repeats it when that fails. The caller
 // is deciding.
-func (i *IPAM) tellReleased(ctx context.Context, subnet netip.Prefix) {
+func (i *IPAM) tellReleased(ctx context.Context, given receipt.Receipt[netip.Prefix]) {
+	subnet := given.Of()
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
 	defer cancel()
-	err := i.cfg.Decisions.ReleaseSubnet(ctx, subnet)
+	err := i.cfg.Decisions.ReleaseSubnet(ctx, given)
 	if err == nil {
 		err = i.cfg.Disk.Commit(nil, key(kindRelease, subnet))
 	}

@@ -34,10 +34,10 @@ func (i *IPAM) repair(ctx context.Context, p *pool) {
 	}
 	blocks, claims := i.unheardOf(p, word)
 	for _, b := range blocks {
-		i.problem(i.tellReturn(ctx, p, Returned{Block: b}))
+		i.problem(i.oweReturn(ctx, p, Returned{Block: b}))
 	}
 	for _, c := range claims {
-		err := i.tellUnclaim(ctx, p, c)
+		err := i.oweUnclaim(ctx, p, c)
 		i.end(p, c.Addr)
 		i.problem(err)
 	}

@@ -2,11 +2,13 @@ package ipam
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"time"
 
+	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -71,9 +73,15 @@ func (i *IPAM) retell(ctx context.Context, subnet netip.Prefix) {
 	i.mu.Lock()
 	_, still := i.releases[subnet]
 	i.mu.Unlock()
-	if still {
-		i.tellReleased(ctx, subnet)
+	if !still {
+		return
 	}
+	given, err := receipt.Commit(i.cfg.Disk, subnet, map[string][]byte{key(kindRelease, subnet): nil})
+	if err != nil {
+		i.problem(fmt.Errorf("ipam: that %s is released here is still to be written down and told: %w", subnet, err))
+		return
+	}
+	i.tellReleased(ctx, given)
 }
 
 // lost are addresses that no endpoint has and that Docker released, or never heard

@@ -59,8 +59,8 @@ func (a *Agent) EnsureSubnet(ctx context.Context, r ipam.SubnetRequest) (netmap.
 }
 
 // ReleaseSubnet implements ipam.Decisions.
-func (a *Agent) ReleaseSubnet(ctx context.Context, p netip.Prefix) error {
-	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindReleaseSubnet, ReleaseSubnet: &ledger.ReleaseSubnet{Prefix: p}})
+func (a *Agent) ReleaseSubnet(ctx context.Context, p receipt.Receipt[netip.Prefix]) error {
+	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindReleaseSubnet, ReleaseSubnet: &ledger.ReleaseSubnet{Prefix: p.Of()}})
 	return err
 }
 
@@ -134,13 +134,15 @@ func (a *Agent) Cede(ctx context.Context, c receipt.Receipt[ipam.Cession]) (netm
 }
 
 // ReturnBlock implements ipam.Decisions.
-func (a *Agent) ReturnBlock(ctx context.Context, b ipam.Returned) error {
+func (a *Agent) ReturnBlock(ctx context.Context, r receipt.Receipt[ipam.Returned]) error {
+	b := r.Of()
 	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindReturnBlock, ReturnBlock: &ledger.ReturnBlock{Block: b.Prefix, Epoch: b.Epoch, Late: b.Late}})
 	return err
 }
 
 // Unclaim implements ipam.Decisions.
-func (a *Agent) Unclaim(ctx context.Context, c netmap.Claim) error {
+func (a *Agent) Unclaim(ctx context.Context, r receipt.Receipt[netmap.Claim]) error {
+	c := r.Of()
 	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindUnclaim, Unclaim: &ledger.Unclaim{Addr: c.Addr, Epoch: c.Epoch}})
 	return err
 }

@@ -191,7 +191,8 @@ func blockBits(p netip.Prefix) int {
 }
 
 // ReleaseSubnet implements ipam.Decisions.
-func (h *Host) ReleaseSubnet(ctx context.Context, p netip.Prefix) error {
+func (h *Host) ReleaseSubnet(ctx context.Context, r receipt.Receipt[netip.Prefix]) error {
+	p := r.Of()
 	return h.decide(ctx, "releases subnet "+p.String(), func() error {
 		maps.DeleteFunc(h.l.blocks, func(_ netip.Prefix, b netmap.Block) bool { return b.Subnet == p && b.Owner == h.id })
 		maps.DeleteFunc(h.l.claims, func(_ netip.Addr, c netmap.Claim) bool { return c.Subnet == p && c.Owner == h.id })
@@ -335,7 +336,8 @@ func (l *Ledger) owner(a netip.Addr) *Host {
 }
 
 // ReturnBlock implements ipam.Decisions.
-func (h *Host) ReturnBlock(ctx context.Context, b ipam.Returned) error {
+func (h *Host) ReturnBlock(ctx context.Context, r receipt.Receipt[ipam.Returned]) error {
+	b := r.Of()
 	return h.decide(ctx, "returns block "+b.Prefix.String(), func() error {
 		if h.l.blocks[b.Prefix] == b.Block {
 			h.l.late[b.Prefix] = b.Late
@@ -346,7 +348,8 @@ func (h *Host) ReturnBlock(ctx context.Context, b ipam.Returned) error {
 }
 
 // Unclaim implements ipam.Decisions.
-func (h *Host) Unclaim(ctx context.Context, c netmap.Claim) error {
+func (h *Host) Unclaim(ctx context.Context, r receipt.Receipt[netmap.Claim]) error {
+	c := r.Of()
 	return h.decide(ctx, "returns "+c.Addr.String(), func() error {
 		if h.l.claims[c.Addr] == c {
 			delete(h.l.claims, c.Addr)
