@@ -35,6 +35,8 @@ type Port struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 	stats  counters
+	lobby  lobby
+	slots  chan struct{} // one for each request that is being answered
 
 	mu       sync.Mutex
 	streams  map[byte]*streamListener
@@ -76,11 +78,11 @@ func Open(cfg Config) (*Port, error) {
 		network: cfg.Network, listener: listener, packets: &Packets{conn: packets}, log: cfg.Log,
 		addr:    netip.AddrPortFrom(cfg.Listen.Addr(), addrPort(listener.Addr()).Port()),
 		streams: map[byte]*streamListener{}, handlers: map[string]Handler{}, open: map[net.Conn]struct{}{},
+		slots: make(chan struct{}, maxRequests),
 	}
 	p.noise.log = cfg.Log
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.tasks.Go(p.accept)
-	p.tasks.Go(p.serveRequests(p.Stream(KindRequest)))
 	return p, nil
 }
 

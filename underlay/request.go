@@ -26,7 +26,7 @@ func (e *RemoteError) Error() string { return e.Text }
 
 // Limits of the request side.
 const (
-	maxRequests = 256              // answered at once; more wait as streams
+	maxRequests = 256              // answered at once; more wait in the lobby
 	maxPatience = 60 * time.Second // the longest a caller may ask us to work
 	readWait    = 5 * time.Second  // for the bytes of a request to arrive
 	writeWait   = 5 * time.Second  // for the bytes of an answer to leave
@@ -91,52 +91,36 @@ func (p *Port) call(ctx context.Context, to netip.AddrPort, name string, body []
 	return decodeAnswer(reply)
 }
 
-// serveRequests answers the requests that arrive on l until it closes.
-func (p *Port) serveRequests(l net.Listener) func() {
-	slots := make(chan struct{}, maxRequests)
-	return func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			select {
-			case slots <- struct{}{}:
-			case <-p.ctx.Done():
-				_ = conn.Close()
-				return
-			}
-			p.tasks.Go(func() {
-				defer func() { <-slots }()
-				p.serve(conn)
-			})
-		}
-	}
-}
-
-func (p *Port) serve(conn net.Conn) {
-	defer func() { _ = conn.Close() }()
-	if !p.adopt(conn) {
-		return
-	}
-	defer p.release(conn)
-	q, err := p.question(conn)
+// serve answers one request.
+func (p *Port) serve(g *guest) {
+	defer func() { _ = g.Close() }()
+	defer p.release(g)
+	q, err := p.question(g.Conn)
 	if err != nil {
 		if p.ctx.Err() == nil {
 			p.stats.garbage.Add(1)
-			p.noise.warn("a request was refused", "peer", conn.RemoteAddr().String(), "err", err)
+			p.noise.warn("a request was refused", "peer", g.RemoteAddr().String(), "err", g.why(err))
 		}
 		return
 	}
+	select {
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
+	case <-g.sent:
+		return
+	case <-p.ctx.Done():
+		return
+	}
+	g.leave()
 	ctx, cancel := context.WithTimeout(p.ctx, min(q.patience, maxPatience))
 	defer cancel()
-	a := answerOf(p.dispatch(ctx, addrPort(conn.RemoteAddr()), q))
+	a := answerOf(p.dispatch(ctx, addrPort(g.RemoteAddr()), q))
 	p.stats.requests.Add(1)
 	if a.verdict != verdictOK {
 		p.stats.failed.Add(1)
 	}
-	_ = conn.SetWriteDeadline(time.Now().Add(writeWait))
-	_ = writeAll(conn, a.encode()) // the caller sees a broken connection
+	_ = g.SetWriteDeadline(time.Now().Add(writeWait))
+	_ = writeAll(g, a.encode()) // the caller sees a broken connection
 }
 
 func (p *Port) question(conn net.Conn) (question, error) {

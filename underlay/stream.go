@@ -14,8 +14,7 @@ import (
 // Limits of the accept side.
 const (
 	prefaceWait = 5 * time.Second // for the four bytes of the preface
-	maxUnknown  = 256             // streams that are not yet in the hands of a room
-	maxWaiting  = 128             // of them, streams of one kind that wait for their room
+	maxWaiting  = 128             // streams of one kind that wait for their room
 	roomWait    = 5 * time.Second // for the room to accept
 	acceptPause = 50 * time.Millisecond
 )
@@ -30,9 +29,6 @@ func (p *Port) Stream(kind byte) net.Listener {
 		return s
 	}
 	s := &streamListener{addr: p.listener.Addr(), arrive: make(chan net.Conn), done: make(chan struct{}), queue: make(chan struct{}, maxWaiting)}
-	if kind == KindRequest { // served by the Port, which bounds them itself
-		s.queue = make(chan struct{}, maxUnknown)
-	}
 	if p.closed {
 		s.shut()
 	}
@@ -76,10 +72,9 @@ func writeAll(w io.Writer, b []byte) error {
 	return err
 }
 
-// accept takes streams until Close. At most maxUnknown of them may keep their
-// preface to themselves; beyond that the kernel's backlog waits.
+// accept takes streams until Close, as many at once as the lobby lets in; others wait in
+// the kernel's backlog.
 func (p *Port) accept() {
-	slots := make(chan struct{}, maxUnknown)
 	for {
 		conn, err := p.listener.Accept()
 		if p.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
@@ -91,16 +86,12 @@ func (p *Port) accept() {
 			pause(p.ctx, acceptPause)
 			continue
 		}
-		select {
-		case slots <- struct{}{}:
-		case <-p.ctx.Done():
+		g := p.lobby.enter(p.ctx, conn)
+		if g == nil {
 			closeIf(conn)
 			return
 		}
-		p.tasks.Go(func() {
-			defer func() { <-slots }()
-			p.welcome(conn)
-		})
+		p.tasks.Go(func() { p.welcome(g) })
 	}
 }
 
@@ -119,49 +110,60 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// welcome reads a stream's preface and hands it to its room.
-func (p *Port) welcome(conn net.Conn) {
-	if !p.adopt(conn) {
-		_ = conn.Close()
+// welcome reads a stream's preface and hands it to its room, or answers its request.
+func (p *Port) welcome(g *guest) {
+	if !p.adopt(g) {
+		_ = g.Close()
 		return
 	}
-	s, err := p.sort(conn)
-	p.release(conn) // the room may adopt it
-	if err == nil && !s.offer(conn) {
-		p.stats.overflow.Add(1)
-		err = fmt.Errorf("its room did not accept it within %s, or has %d such waiting", roomWait, cap(s.queue))
+	kind, err := p.preface(g.Conn)
+	if err == nil && kind == KindRequest {
+		p.serve(g)
+		return
+	}
+	p.release(g) // the room may adopt it
+	if err == nil {
+		err = p.handOver(g, kind)
 	}
 	if err != nil {
-		_ = conn.Close()
+		_ = g.Close()
 		if p.ctx.Err() == nil {
-			p.noise.warn("a stream was refused", "peer", conn.RemoteAddr().String(), "err", err)
+			p.noise.warn("a stream was refused", "peer", g.RemoteAddr().String(), "err", g.why(err))
 		}
 	}
 }
 
-// sort reads the preface and finds the listener that the stream is for.
-func (p *Port) sort(conn net.Conn) (*streamListener, error) {
+// preface reads what kind of stream it is.
+func (p *Port) preface(conn net.Conn) (byte, error) {
 	var head preface
 	_ = conn.SetReadDeadline(time.Now().Add(prefaceWait))
 	n, err := io.ReadFull(conn, head[:])
 	if err != nil {
 		p.stats.garbage.Add(1)
-		return nil, fmt.Errorf("ended after %d bytes of the preface: %w", n, err)
+		return 0, fmt.Errorf("ended after %d bytes of the preface: %w", n, err)
 	}
 	kind, err := head.kind()
 	if err != nil {
 		p.stats.garbage.Add(1)
-		return nil, err
+		return 0, err
 	}
-	_ = conn.SetReadDeadline(time.Time{})
+	return kind, conn.SetReadDeadline(time.Time{})
+}
+
+// handOver gives a stream to the room that it is for.
+func (p *Port) handOver(g *guest, kind byte) error {
 	p.mu.Lock()
 	s := p.streams[kind]
 	p.mu.Unlock()
 	if s == nil || s.isShut() {
 		p.stats.unserved.Add(1)
-		return nil, fmt.Errorf("stream kind %q is not served here (yet)", kind)
+		return fmt.Errorf("stream kind %q is not served here (yet)", kind)
 	}
-	return s, nil
+	if !s.offer(g) {
+		p.stats.overflow.Add(1)
+		return fmt.Errorf("its room did not accept it within %s, or has %d such waiting", roomWait, cap(s.queue))
+	}
+	return nil
 }
 
 // streamListener is the net.Listener of one kind.

@@ -1,0 +1,100 @@
+package underlay_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/underlay"
+)
+
+// TestSilentStreamsKeepNobodyOut: however far they go before they fall silent, wherever
+// they come from, and while those who are dropped come again.
+func TestSilentStreamsKeepNobodyOut(t *testing.T) {
+	preface := func(kind byte) []byte { return []byte{'W', 0xf7, 1, kind} }
+	for _, c := range []struct {
+		name string
+		from string // 127.0.0.1 is where the one who asks is, too
+		says []byte
+	}{
+		{"nothing", "127.0.0.1", nil},
+		{"nothing, from elsewhere", "127.0.0.2", nil},
+		{"half a preface", "127.0.0.2", preface('r')[:2]},
+		{"half a request", "127.0.0.1", append(preface(underlay.KindRequest), 0, 0, 1, 0, 1)},
+		{"the kind of a room", "127.0.0.1", preface(underlay.KindLedger)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a, b := open(t, underlay.Config{}), open(t, underlay.Config{})
+			b.Handle("echo", func(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) { return body, nil })
+			go takeAll(b.Stream(underlay.KindLedger))
+			for range 600 {
+				silent(t, c.from, b.Addr(), c.says)
+			}
+			for range 3 {
+				start := time.Now()
+				got, err := a.Call(within(t), b.Addr(), "echo", []byte("x"))
+				if took := time.Since(start); err != nil || string(got) != "x" || took > 2*time.Second {
+					t.Fatalf("a request among silent streams: %q, %v after %s", got, err, took)
+				}
+				answersStream(t, a, b.Addr())
+			}
+		})
+	}
+}
+
+// silent opens a stream that says something and then nothing, again and again.
+func silent(t *testing.T, from string, to netip.AddrPort, says []byte) {
+	ctx := t.Context()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	go func() {
+		for ctx.Err() == nil {
+			conn, err := dialer.DialContext(ctx, "tcp", to.String())
+			if err != nil {
+				continue
+			}
+			stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+			_, _ = conn.Write(says)
+			_, _ = conn.Read(make([]byte, 1)) // until it is dropped
+			stop()
+			_ = conn.Close()
+		}
+	}()
+}
+
+// takeAll is a room that answers the first byte of each stream with the same.
+func takeAll(room net.Listener) {
+	for {
+		conn, err := room.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			b := make([]byte, 1)
+			if _, err := io.ReadFull(conn, b); err == nil {
+				_, _ = conn.Write(b)
+			}
+		}()
+	}
+}
+
+func answersStream(t *testing.T, a *underlay.Port, to netip.AddrPort) {
+	t.Helper()
+	conn, err := a.Dial(within(t), underlay.KindLedger, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
+	b := []byte("y")
+	if _, err := conn.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, b); err != nil {
+		t.Fatalf("a stream among silent ones: %v", err)
+	}
+}
