@@ -113,8 +113,12 @@ func (w *world) checkRight(m *machine, addr netip.Addr) (excuse string) {
 		w.wrong("(4) %s hands out %s after it was told that its identity may not", m, addr)
 	case gone.index > 0 && gone.byWord && l.told < gone.index && !l.facts.m.Removed(id):
 		return "handed out after --is-off, unheard"
-	case m.shady && w.ledger.birth[id] != (ledger.Birth{Start: l.ledger.cfg.Start, Nonce: l.ledger.cfg.Nonce}):
-		return "handed out by a clone or an old disk, unheard"
+	case m.aged != nil && !m.leased() && !m.aged.inUse(addr):
+		w.wrong("(4) %s hands out %s, which was not in use on the old disk that it booted with", m, addr)
+	case m.aged != nil && !m.leased():
+		return "handed out by an old disk, unheard"
+	case m.copied && w.ledger.birth[id] != (ledger.Birth{Start: l.ledger.cfg.Start, Nonce: l.ledger.cfg.Nonce}):
+		return "handed out by a clone, unheard"
 	case gone.index > 0:
 		w.wrong("(4) %s hands out %s, and was removed by decision %d", m, addr, gone.index)
 	case w.ledger.truth.View().Owner(addr) != id:
@@ -141,6 +145,9 @@ func (w *world) checkReply(cmd ledger.Command, r ledger.Reply) {
 	l := w.ledger
 	if gone := l.removed[cmd.Host].index; gone > 0 && gone < l.state.Applied() && cmd.Kind != ledger.KindFound && r.Refusal == nil {
 		w.wrong("(4) %s was removed by decision %d, and is answered %s by decision %d", cmd.Host.Short(), gone, cmd.Kind, r.Index)
+	}
+	if newest := l.birth[cmd.Host]; cmd.Start < newest.Start && cmd.Kind != ledger.KindFound && r.Refusal == nil {
+		w.wrong("(4) start %d of %s is answered %s, and start %d was admitted", cmd.Start, cmd.Host.Short(), cmd.Kind, newest.Start)
 	}
 	words, err := json.Marshal(r)
 	if err != nil {

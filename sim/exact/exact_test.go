@@ -38,8 +38,9 @@ func inBubble(t *testing.T, seed uint64, watch bool, live func(*world)) *world {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	cryptotest.SetGlobalRandom(t, seed)
 	var w *world
+	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w = newWorld(t, seed)
+		w = newWorld(t, seed, dir)
 		w.watch, w.loud = watch, os.Getenv("WEFT_SEED") != ""
 		live(w)
 		w.end()
@@ -187,7 +188,7 @@ func (a *tally) unmet() (out []string) {
 		"refused: admit fenced", "refused: claim held", "refused: grant-block exhausted", "refused: remove held", "request lost", "request doubled",
 		"request decided after it was given up", "answer lost", "answer nobody waits for", "message late", "gap in facts", "write lost by a crash",
 		"written, and nobody was told", "write on a full disk", "group commit", "several operators at once", "host removed after its lease",
-		"host removed by an operator's word", "host removed by time", "clone noticed", "host left", "leader lost", "keeper replaced", "new identity",
+		"host removed by an operator's word", "host removed by time", "clone noticed", "old disk of the newest start", "host left", "leader lost", "keeper replaced", "new identity",
 	}
 	for _, f := range faults {
 		must = append(must, "fault: "+f.name)

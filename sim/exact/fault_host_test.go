@@ -89,7 +89,7 @@ func (m *machine) empty() {
 func (m *machine) wipe() {
 	m.empty()
 	m.disk.image = image{data: map[string][]byte{}}
-	m.keeps, m.fresh, m.shady, m.old, m.joins = false, true, false, nil, true
+	m.keeps, m.fresh, m.shady, m.copied, m.aged, m.old, m.joins = false, true, false, false, nil, nil, true
 }
 
 // spare says whether a majority of the keepers has its log without this machine.
@@ -111,49 +111,6 @@ func (w *world) loseDisk(m *machine) bool {
 	m.powerOff()
 	m.wipe()
 	w.soon(m.powerOn)
-	return true
-}
-
-// oldDisk takes pictures of disks, or puts an older one in place of the disk.
-func (w *world) oldDisk(m *machine) bool {
-	if m.old == nil {
-		for _, o := range w.machines {
-			if old := o.disk.copy(); o.old == nil && !o.identity().IsZero() {
-				o.old = &old
-			}
-		}
-		return false
-	}
-	if w.ledger.birth[m.identity()].Start <= m.old.identity.Start {
-		return false // nobody can tell (docs/addresses.md, what is not covered)
-	}
-	if m.off || m.busy > 0 || m.n == 1 || m.twin || !w.ledger.spare(m) {
-		return false
-	}
-	m.powerOff()
-	m.empty()
-	m.disk.image = m.old.copy()
-	m.keeps, m.fresh, m.shady = false, true, true
-	w.soon(m.powerOn)
-	return true
-}
-
-// clone starts a second machine with a copy of a disk.
-func (w *world) clone(m *machine) bool {
-	for _, o := range w.machines {
-		if o.twin {
-			return false
-		}
-	}
-	if !m.serves() || m.n == 1 || len(w.machines) >= maxMachines {
-		return false
-	}
-	c := w.newMachine()
-	c.disk.image = m.disk.copy()
-	c.twin, c.of, c.shady, m.shady = true, m, true, true
-	c.start()
-	w.after(w.between(10*time.Millisecond, w.style.pace), c.live)
-	w.after(w.between(20*time.Second, 100*time.Second), func() { c.bury() })
 	return true
 }
 

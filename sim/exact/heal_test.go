@@ -2,6 +2,8 @@ package exact_test
 
 import (
 	"time"
+
+	"github.com/weftnet/weft/status"
 )
 
 // heal ends all faults; operators clean up what may not go on.
@@ -43,6 +45,11 @@ func (w *world) nurse() {
 			m.returns()
 			continue
 		}
+		if m.serves() && m.proven() && m.busy == 0 {
+			w.meet("old disk found out by what it claims")
+			m.becomesAnother()
+			continue
+		}
 		if m.serves() && m.life.fenced && !m.twin && m.busy == 0 && w.ledger.spare(m) {
 			w.meet("cleaned up and joined anew")
 			m.powerOff()
@@ -50,6 +57,15 @@ func (w *world) nurse() {
 			w.after(w.between(10*time.Millisecond, time.Second), m.powerOn)
 		}
 	}
+}
+
+// becomesAnother is `weft host new-identity`.
+func (m *machine) becomesAnother() {
+	l := m.life
+	go func() {
+		_, err := l.agent.NewIdentity(l.ctx, status.Renunciation{})
+		m.w.arrive(m.n, "2 new-identity", func() { m.w.note("%s: new-identity: %v", m, err) })
+	}()
 }
 
 // outdated says whether others believe what this host said under the same or a

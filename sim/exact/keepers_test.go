@@ -107,7 +107,9 @@ func (l *ledgerLog) change() {
 	if len(stay) < l.want && l.seat() {
 		return
 	}
-	for _, k := range l.keepers {
+	keeps := func(k *machine) bool { return k.keeps }
+	empty := slices.DeleteFunc(slices.Clone(l.keepers), keeps) // they go first: the others are the majority
+	for _, k := range append(empty, l.keepers...) {
 		if k != l.leader && len(l.keepers) > 1 && (l.vacating(k) || l.lost(k)) {
 			l.drop(k)
 			return

@@ -161,7 +161,9 @@ func (l *ledgerLog) decide(cmd ledger.Command) ledger.Reply {
 	if (cmd.Kind == ledger.KindAdmit || cmd.Kind == ledger.KindRenew) && r.Refusal == nil && r.Index == index {
 		l.heard[cmd.Host], d.heard = index, cmd.Host
 		l.renewed[cmd.Host] = l.w.clock()
-		l.birth[cmd.Host] = ledger.Birth{Start: cmd.Start, Nonce: cmd.Nonce}
+		if cmd.Start >= l.birth[cmd.Host].Start {
+			l.birth[cmd.Host] = ledger.Birth{Start: cmd.Start, Nonce: cmd.Nonce}
+		}
 	}
 	l.log = append(l.log, d)
 	l.learn(cmd, r, changes)

@@ -2,11 +2,12 @@ package exact_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -41,12 +42,13 @@ type machine struct {
 	slower time.Duration
 	old    *image // an older picture of its disk
 
-	boots   int
-	booted  time.Duration // true time of the last boot
-	rate    float64       // of its clocks
-	wall    time.Duration // how wrong its wall clock is
-	slept   time.Duration // how long its monotonic clock stood still
-	granted time.Duration // wall, when the renewal on its disk was sent
+	boots    int
+	booted   time.Duration // true time of the last boot
+	rate     float64       // of its clocks
+	wall     time.Duration // how wrong its wall clock is
+	zone     time.Duration // how wrong it is at most after a boot, in one direction
+	slept    time.Duration // how long its monotonic clock stood still
+	volatile string        // a directory that a boot empties
 
 	calls   map[string]int // of Docker, by container
 	busy    int            // Docker's operations under way
@@ -58,6 +60,8 @@ type machine struct {
 	off     bool   // no power
 	buried  bool   // for ever
 	shady   bool   // its disk is an old one or a copy
+	copied  bool   // …a copy, or has one
+	aged    *image // the old one that it was booted with last, if it is one
 	trap    func() // sprung by the next write
 	settled bool   // showed after everything healed that it works
 }
@@ -84,11 +88,13 @@ type life struct {
 func (m *machine) String() string { return fmt.Sprintf("host-%d", m.n) }
 
 func (w *world) newMachine() *machine {
-	m := &machine{w: w, n: len(w.machines) + 1, rate: 1 + (w.dice.Float64()-0.5)*0.006, booted: w.clock(), boots: 1, joins: true, calls: map[string]int{}}
+	m := &machine{w: w, n: len(w.machines) + 1, rate: 1 + (w.dice.Float64()-0.5)*0.006, joins: true, calls: map[string]int{}}
+	m.volatile, m.zone = filepath.Join(w.dir, m.String()), w.between(-13*time.Hour, 13*time.Hour)
 	addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(m.n)})
 	m.addr = netip.AddrPortFrom(addr, 7950)
 	m.disk = &drive{image: image{data: map[string][]byte{}}, m: m}
-	m.kernel, m.docker = &kernel{addr: addr}, plugintest.NewEngine(m.String())
+	m.reboot()
+	m.docker = plugintest.NewEngine(m.String())
 	m.docker.Before, m.docker.After = m.before, m.after
 	w.machines = append(w.machines, m)
 	return m
@@ -109,15 +115,6 @@ func (m *machine) up() time.Duration {
 // clocks are read by the agent at any time.
 func (m *machine) clocks() (ledger.Moment, error) {
 	return ledger.Moment{Boot: fmt.Sprintf("%s-%d", m, m.boots), Up: m.up(), Wall: m.w.begin.Add(m.w.clock() + m.wall)}, nil
-}
-
-// noteLease remembers how wrong the clock was when the renewal on disk was sent:
-// the fault model bounds what a reboot may change about that.
-func (m *machine) noteLease() {
-	var sent ledger.Moment
-	if raw, ok := m.disk.data["lease sent"]; ok && json.Unmarshal(raw, &sent) == nil && sent.Boot == fmt.Sprintf("%s-%d", m, m.boots) {
-		m.granted = sent.Wall.Sub(m.w.begin) - (m.booted + time.Duration(float64(sent.Up)/m.rate))
-	}
 }
 
 // latency is how long something takes from one machine to another.
@@ -157,7 +154,7 @@ func (m *machine) start() {
 	l.rom = m.disk.open(l)
 	m.w.note("%s starts, %s start %d", m, m.identity().Short(), m.disk.identity.Start)
 	cfg := plugin.Config{
-		Settings: m.settings(), Version: "exact", Kernel: m.kernel, Docker: m.docker, Log: m.w.logger(m), Clocks: m.clocks,
+		Settings: m.settings(), Version: "exact", Kernel: m.kernel, Docker: m.docker, Log: m.w.logger(m), Clocks: m.clocks, Volatile: m.volatile,
 		Rooms: plugin.Rooms{
 			Store: func(string) (plugin.Store, error) { return l.rom, nil },
 			Port: func(underlay.Config) (plugin.Port, error) {
@@ -243,7 +240,6 @@ func (m *machine) crash() {
 	m.w.note("%s crashes", m)
 	m.life = nil
 	m.disk.crash()
-	m.noteLease()
 	l.opened = false
 	l.hangUp()
 	close(l.off)
@@ -275,13 +271,16 @@ func (l *life) close() {
 	}()
 }
 
-// reboot gives the machine new clocks and a new kernel. A wall clock that is wrong
-// in another way than before is so by less than 14 h.
+// reboot gives the machine new clocks and a new kernel. After two boots its wall clock
+// differs by less than 14 h; what it was set to in between does not matter.
 func (m *machine) reboot() {
 	m.boots++
 	m.booted, m.slept = m.w.clock(), 0
-	m.wall = m.granted + m.w.between(-13*time.Hour, 13*time.Hour)
+	m.wall = time.Duration(m.w.dice.Float64() * float64(m.zone))
 	m.kernel = &kernel{addr: m.addr.Addr()}
+	if err := os.RemoveAll(m.volatile); err != nil {
+		m.w.wrong("%v", err)
+	}
 }
 
 type handler = func(ctx context.Context, from netip.AddrPort, body []byte) ([]byte, error)

@@ -32,6 +32,8 @@ const (
 	notRefused = `<nil>; want a refusal that says "wall clock"`
 	heeded     = `^\(4\) .* was removed by decision .*, and is answered`
 	noMember   = `^\(4\) .* hands out .*, and was removed by decision`
+	oldStart   = `^\(4\) start .* of .* is answered .*, and start .* was admitted`
+	notInUse   = `^\(4\) .* hands out .*, which was not in use on the old disk that it booted with`
 	twoAnswers = `^\(5\) request .* was answered .* and now`
 )
 
@@ -83,6 +85,30 @@ var mutations = []mutation{
 	{
 		"keep a lease through a reboot by the wall clock alone", notRefused, "ledger/lease.go",
 		"return Lease - RebootDoubt - max(passed, now.Up)", "return Lease - passed",
+	},
+	{
+		"hand out anything after a boot", notInUse, "plugin/lease.go",
+		"case l.sent.Boot != now.Boot:", "case l.sent.Boot == now.Boot && left > ledger.Lease:",
+	},
+	{
+		"trust an old disk whose start the ledger accepts", notItsOwn, "plugin/birth.go",
+		"if how != \"\" {", "if how != \"\" && index == 0 {",
+	},
+	{
+		"trust an old disk that was put in without a boot", twice, "plugin/birth.go",
+		"if known && !mine.follows(last, a.identity) {", "if known && !mine.follows(last, a.identity) && last.Start == 0 {",
+	},
+	{
+		"let a clone go on", oldStart, "ledger/apply_host.go",
+		"case shown == h.birth:", "case shown == h.birth || shown.Start < h.birth.Start && t.cmd.Kind != KindAdmit:",
+	},
+	{
+		"count the lease from the answer", afterAll, "plugin/membership.go",
+		"return a.lease.grant(sent)", "sent, _ = a.lease.clocks.sending()\n\treturn a.lease.grant(sent)",
+	},
+	{
+		"stamp a renewal by the wall clock as it is set", noMember, "plugin/clock.go",
+		"m.Wall = s.Earliest.Add(m.Up)", "_ = s",
 	},
 	{
 		"answer a repeated request anew", twoAnswers, "ledger/session.go",

@@ -8,7 +8,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-var scenes = []scene{
+var stories = []scene{
 	{"2: three seeds found at once", 3, func(w *world, h []*machine) {
 		w.expect = 3
 		w.up(h...)

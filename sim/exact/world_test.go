@@ -22,6 +22,7 @@ import (
 type world struct {
 	t     *testing.T
 	seed  uint64
+	dir   string // for what a boot of a machine empties
 	dice  *rand.Rand
 	style style
 
@@ -30,6 +31,7 @@ type world struct {
 	queue  events
 	lastID uint64
 	timer  *time.Timer
+	stop   func() bool // ends run early; may be nil
 
 	mu       sync.Mutex
 	arrivals []arrival
@@ -128,7 +130,7 @@ func (w *world) run(until time.Duration) {
 			w.sleep(d)
 			continue
 		}
-		if w.now() >= until || w.t.Failed() || len(w.fault) > 0 {
+		if w.now() >= until || w.stop != nil && w.stop() || w.t.Failed() || len(w.fault) > 0 {
 			return
 		}
 		heap.Pop(&w.queue).(event).do()
@@ -206,9 +208,9 @@ func (w *world) path(from, to *machine) bool {
 // both is a path in both directions.
 func (w *world) both(a, b *machine) bool { return w.path(a, b) && w.path(b, a) }
 
-func newWorld(t *testing.T, seed uint64) *world {
+func newWorld(t *testing.T, seed uint64, dir string) *world {
 	w := &world{
-		t: t, seed: seed, dice: rand.New(rand.NewPCG(seed, 1)), begin: time.Now(), poked: make(chan struct{}, 1),
+		t: t, seed: seed, dir: dir, dice: rand.New(rand.NewPCG(seed, 1)), begin: time.Now(), poked: make(chan struct{}, 1),
 		cut: map[[2]int]bool{}, trace: fnv.New64a(), met: map[string]int{}, held: map[string]holding{},
 		timer: time.NewTimer(time.Hour),
 	}
