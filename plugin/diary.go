@@ -73,7 +73,15 @@ func openDiary(disk Bucket, there func(netmap.EndpointID) bool) (*diary, error) 
 	if err := d.readPages(); err != nil {
 		return nil, err
 	}
-	err := disk.Backward(openPrefix, func(key string, value []byte) bool {
+	// Earlier builds had a key of digits for each entry.
+	err := disk.Backward("0", func(key string, _ []byte) bool {
+		d.change(key, nil)
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = disk.Backward(openPrefix, func(key string, value []byte) bool {
 		var e diaryEntry
 		if json.Unmarshal(value, &e) != nil || openKey(e.ID) != key {
 			d.changed[key] = nil // it cannot be read, and nothing depends on it
@@ -85,7 +93,7 @@ func openDiary(disk Bucket, there func(netmap.EndpointID) bool) (*diary, error) 
 	if err != nil {
 		return nil, err
 	}
-	for id := range d.open {
+	for _, id := range slices.Sorted(maps.Keys(d.open)) {
 		if !there(id) {
 			d.ended(id)
 		}

@@ -55,6 +55,9 @@ func TestTheDiaryDropsTheOldestEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if err := s.Bucket("diary").Commit(map[string][]byte{"0000000000000007": []byte("{}")}); err != nil {
+			t.Fatal(err)
+		}
 		d := diaryIn(t, s)
 		d.most = 3
 		d.began(endpointOf(0))
@@ -102,6 +105,9 @@ func TestTheDiaryDropsTheOldestEnds(t *testing.T) {
 		d = diaryIn(t, s, endpointOf(0).ID)
 		d.most = 3
 		check("after a restart")
+		if kept, err := s.Bucket("diary").Load(); err != nil || len(kept["0000000000000007"]) > 0 {
+			t.Errorf("an entry of an earlier build is still there (%v)", err)
+		}
 		d = diaryIn(t, s) // it ended while no agent ran
 		if _, there := d.open[endpointOf(0).ID]; there {
 			t.Error("what is gone counts as there")
