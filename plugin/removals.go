@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"sync"
+	"slices"
 
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
@@ -18,7 +18,9 @@ import (
 type removals struct {
 	disk ipam.Disk
 
-	mu     sync.Mutex
+	// turn is a lock that is held while the disk is written: a mutex is not, as the exact
+	// simulation would wait for ever.
+	turn   chan struct{}
 	listed map[string]dockerNet // by Docker's id, as of the last look
 	own    map[string]bool      // removed by this agent
 	gone   map[string]removal   // by a user
@@ -31,7 +33,7 @@ type removal struct {
 }
 
 func openRemovals(disk ipam.Disk) (*removals, error) {
-	r := &removals{disk: disk, listed: map[string]dockerNet{}, own: map[string]bool{}, gone: map[string]removal{}}
+	r := &removals{disk: disk, turn: make(chan struct{}, 1), listed: map[string]dockerNet{}, own: map[string]bool{}, gone: map[string]removal{}}
 	kept, err := disk.Load()
 	if err != nil {
 		return nil, err
@@ -46,26 +48,29 @@ func openRemovals(disk ipam.Disk) (*removals, error) {
 	return r, nil
 }
 
+func (r *removals) lock() (unlock func()) {
+	r.turn <- struct{}{}
+	return func() { <-r.turn }
+}
+
 // deleted hears from Docker that a network goes. What it never listed was never a
 // network: it gives one up that it could not make.
 func (r *removals) deleted(id string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.lock()()
 	return r.miss(id)
 }
 
 // looked takes in what Docker lists now.
 func (r *removals) looked(now map[string]dockerNet) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.lock()()
 	var errs []error
-	for id := range r.listed {
+	for _, id := range slices.Sorted(maps.Keys(r.listed)) {
 		if _, still := now[id]; !still {
 			errs = append(errs, r.miss(id))
 			delete(r.own, id)
 		}
 	}
-	for id := range r.gone {
+	for _, id := range slices.Sorted(maps.Keys(r.gone)) {
 		if _, still := now[id]; still { // or again: Docker could not remove it
 			errs = append(errs, r.strike(id))
 		}
@@ -74,7 +79,7 @@ func (r *removals) looked(now map[string]dockerNet) error {
 	return errors.Join(errs...)
 }
 
-// miss writes down that a user removed a network. The caller holds mu.
+// miss writes down that a user removed a network. The caller has locked.
 func (r *removals) miss(id string) error {
 	d := r.listed[id]
 	if _, noted := r.gone[id]; noted || d.Network == 0 || r.own[id] {
@@ -91,7 +96,7 @@ func (r *removals) miss(id string) error {
 	return nil
 }
 
-// strike forgets a removal. The caller holds mu.
+// strike forgets a removal. The caller has locked.
 func (r *removals) strike(id string) error {
 	delete(r.gone, id)
 	if err := r.disk.Commit(nil, id); err != nil {
@@ -102,15 +107,13 @@ func (r *removals) strike(id string) error {
 
 // done ends a removal that the ledger has heard of, or that the user took back.
 func (r *removals) done(id string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.lock()()
 	return r.strike(id)
 }
 
 // byAgent says that this agent itself removes a network, or that it could not.
 func (r *removals) byAgent(id string, removes bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.lock()()
 	delete(r.own, id)
 	if removes {
 		r.own[id] = true
@@ -119,15 +122,13 @@ func (r *removals) byAgent(id string, removes bool) {
 
 // pending are the removals that the ledger is still to hear of.
 func (r *removals) pending() map[string]removal {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.lock()()
 	return maps.Clone(r.gone)
 }
 
 // was is which network a Docker network was at the last look, 0 if none.
 func (r *removals) was(id string) netmap.NetworkID {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.lock()()
 	return r.listed[id].Network
 }
 
