@@ -277,12 +277,24 @@ func (t *step) dropUnnamed(c *Show) {
 				t.free(s, b)
 			}
 		}
+		for _, a := range sortedAddrs(t.claims) {
+			if old := t.claims[a]; old.Owner == t.cmd.Host && old.Subnet == p && !c.claims(a) {
+				delete(t.claims, a)
+				t.gone(old)
+			}
+		}
 	}
 }
 
 func (c *Show) names(block netip.Prefix) bool {
 	return slices.ContainsFunc(c.Holdings, func(w Holding) bool {
 		return slices.ContainsFunc(w.Blocks, func(b netmap.Block) bool { return b.Prefix == block })
+	})
+}
+
+func (c *Show) claims(a netip.Addr) bool {
+	return slices.ContainsFunc(c.Holdings, func(w Holding) bool {
+		return slices.ContainsFunc(w.Claims, func(c netmap.Claim) bool { return c.Addr == a })
 	})
 }
 

@@ -158,6 +158,20 @@ func TestARecoveredLedgerGivesNothingTwice(t *testing.T) {
 				}
 			}
 		}
+		for n, show := range left {
+			for _, w := range holdings(c.state, hostID(n)).Holdings {
+				for _, b := range w.Blocks {
+					if b.Epoch < c.state.recovered && !show.names(b.Prefix) {
+						rt.Fatalf("block %s is still of host %d, which does not hold it", b.Prefix, n)
+					}
+				}
+				for _, cl := range w.Claims {
+					if !show.claims(cl.Addr) {
+						rt.Fatalf("address %s is still of host %d, which does not hold it", cl.Addr, n)
+					}
+				}
+			}
+		}
 		if err := c.state.verify(); err != nil {
 			rt.Fatal(err)
 		}
@@ -208,6 +222,31 @@ func TestWhoHoldsWhatIsAnothersIsNoMember(t *testing.T) {
 		}
 		if got := c.state.subnets[pfx(web)].blocks[pfx("10.40.0.0/28")].Owner; got != hostID(1) {
 			t.Errorf("%s: the block is now of %s", name, got.Short())
+		}
+	}
+}
+
+// TestAnAddressThatPassedOnIsItsNewHoldersWhoeverShowsFirst: the ledger remembers the
+// holder of before, which holds it no more, and says so by not naming it.
+func TestAnAddressThatPassedOnIsItsNewHoldersWhoeverShowsFirst(t *testing.T) {
+	for _, order := range [][]int{{1, 2}, {2, 1}} {
+		c := newCluster(t, 2)
+		for n := 1; n <= 2; n++ {
+			c.ok(Command{Kind: KindEnsureSubnet, Host: hostID(n), Start: 1, Nonce: 7, EnsureSubnet: &EnsureSubnet{Want: pfx(web), BlockBits: 28}})
+		}
+		c.ok(Command{Kind: KindClaim, Host: hostID(1), Start: 1, Nonce: 7, Claim: &Claim{Subnet: pfx(web), Addr: ip("10.40.0.7")}})
+		remembered := clone(t, c.state)
+		c.ok(Command{Kind: KindCede, Host: hostID(1), Start: 1, Nonce: 7, Cede: &Cede{Addr: ip("10.40.0.7"), To: hostID(2)}})
+		shows := map[int]*Show{1: holdings(c.state, hostID(1)), 2: holdings(c.state, hostID(2))}
+		remembered.recover(nextGeneration(1, 1), c.index+recoveryGap, 0, nil)
+		c.state, c.index = remembered, remembered.applied
+		for _, n := range order {
+			if r := c.ok(Command{Kind: KindShow, Host: hostID(n), Start: 1, Nonce: 7, Show: shows[n]}); r.Host.Removed {
+				t.Errorf("%v: host %d is removed for what it holds", order, n)
+			}
+		}
+		if got := c.state.claims[ip("10.40.0.7")].Owner; got != hostID(2) {
+			t.Errorf("%v: the address is of host %s", order, got.Short())
 		}
 	}
 }
