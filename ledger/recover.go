@@ -68,6 +68,7 @@ func (l *Ledger) Recover(ctx context.Context, r Recovery) (Recovered, error) {
 	if l.Cluster().IsZero() {
 		return Recovered{}, netmap.Refuse(netmap.Unknown, "this host is in no cluster yet, so it has no ledger to recover; run this on a host that was a member")
 	}
+	l.opening.Wait() // some seconds at most: the log on this host's disk may be its own
 	if refusal := l.provenDead(ctx); refusal != nil {
 		return Recovered{}, refusal
 	}
