@@ -30,8 +30,8 @@ func (h *host) majorityLost() {
 	w := h.w
 	l := w.chooseLoss(h)
 	w.tell("lost will be %v; away %v; there %v", l.lost, l.away, l.there)
-	if _, err := l.there[0].recover(l.off); !errors.Is(err, &netmap.Refusal{Kind: netmap.Conflict}) {
-		w.fault("%s: weft ledger recover, while the ledger works: %v", l.there[0], err)
+	if text, err := l.there[0].recover(l.off); err == nil {
+		w.fault("(5) %s recovered a ledger that works: %s", l.there[0], text)
 	}
 	if h.dice.IntN(4) > 0 {
 		w.meet("decisions that only lost keepers knew")
@@ -126,11 +126,15 @@ func (w *world) decideApart(l loss) {
 }
 
 func (h *host) recover(off []string) (string, error) {
-	a := h.agent()
-	if a == nil {
+	l := h.running.Load()
+	if l == nil {
 		return "", errors.New("it is being restarted")
 	}
-	return a.RecoverLedger(context.Background(), status.Recovery{Off: off})
+	text, err := l.agent.RecoverLedger(context.Background(), status.Recovery{Off: off})
+	if h.running.Load() != l {
+		return "", fmt.Errorf("its agent was ended meanwhile, and said %q, %w", text, err)
+	}
+	return text, err
 }
 
 // recovered has operators try on one host after the other, two at once at first, until
@@ -156,6 +160,7 @@ func (w *world) recovered(h *host, l loss) {
 			time.Sleep(time.Duration(h.dice.IntN(4000)) * time.Millisecond)
 			w.meet("crashed during the recovery")
 			o.takeFor(h)
+			w.tell("%s: crash during the recovery", o)
 			o.crash()
 			o.start()
 			o.leaveFor(h)
