@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/driver/drivertest"
 )
 
@@ -100,5 +101,40 @@ func FuzzCreateEndpoint(f *testing.F) {
 			d.ok("DeleteEndpoint", about("n", string(e.Endpoint.ID)))
 		}
 		d.holds(before)
+	})
+}
+
+// FuzzRecords: what is on disk is read or refused, and what is read can be deleted, as
+// Docker does after a restart.
+func FuzzRecords(f *testing.F) {
+	host := drivertest.New()
+	d := inMemory(f, host)
+	d.ok("CreateNetwork", createNetwork("n", "10.40.0.0/24", "fd00:40::/64"))
+	d.ok("CreateEndpoint", `{"NetworkID":"n","EndpointID":"e","Interface":{"Address":"10.40.0.9/24","AddressIPv6":"fd00:40::9/64"}}`)
+	kept, err := host.Load()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add("n", kept["network/n"], "e", kept["endpoint/e"])
+	f.Add("n", []byte(`{"docker":"n","leaving":true}`), "e", []byte(`{"endpoint":{"id":"e"},"lost":"x"}`))
+	f.Add("", []byte(`null`), "", []byte(`{}`))
+	f.Fuzz(func(t *testing.T, network string, n []byte, endpoint string, e []byte) {
+		host := drivertest.New()
+		if err := host.Commit(map[string][]byte{"network/" + network: n, "endpoint/" + endpoint: e}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := driver.New(host.Config()); err != nil {
+			return
+		}
+		d := inMemory(t, host)
+		for _, e := range d.driver.Endpoints() {
+			d.driver.Holder(e.Endpoint.V4)
+			status, answer := d.say("DeleteEndpoint", object{"NetworkID": e.Docker, "EndpointID": e.Endpoint.ID})
+			sane(t, string(n)+string(e.Endpoint.ID), status, answer)
+		}
+		for _, n := range d.driver.Networks() {
+			status, answer := d.say("DeleteNetwork", object{"NetworkID": n.Docker})
+			sane(t, n.Docker, status, answer)
+		}
 	})
 }

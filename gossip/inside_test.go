@@ -105,6 +105,24 @@ func FuzzDatagram(f *testing.F) {
 	})
 }
 
+// FuzzMeta: what says who a host is comes back as it was, as far as it is kept.
+func FuzzMeta(f *testing.F) {
+	f.Add(meta{Host: netmap.HostID{1}, Cluster: netmap.ClusterID{2}, Start: 1, Nonce: 7, Keeper: true, Name: "web-1"}.encode())
+	f.Add(meta{Host: netmap.HostID{1}, Start: 1 << 63, Name: "a\x1b[2J"}.encode())
+	f.Add([]byte{protocol + 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := decodeMeta(b)
+		if err != nil {
+			return
+		}
+		again, err := decodeMeta(m.encode())
+		if err != nil || again != m || len(m.encode()) > len(b) {
+			t.Errorf("%x is %+v, which is read as %+v, %v", b, m, again, err)
+		}
+		_ = nodeName(m.Host, m.Nonce)
+	})
+}
+
 func TestTheMailboxKeepsOrderAndTheLastWord(t *testing.T) {
 	m := newMailbox()
 	m.put(event{kind: eventAlive, name: "a"})

@@ -78,6 +78,22 @@ func TestServerAddresses(t *testing.T) {
 	}
 }
 
+// FuzzServerAddress: raft's own configuration has these, and every stream begins with one.
+func FuzzServerAddress(f *testing.F) {
+	f.Add(string(serverAddress(hostID(3), netip.MustParseAddrPort("[2001:db8::1]:7950"))))
+	f.Add(hostID(1).String() + "@nowhere")
+	f.Fuzz(func(t *testing.T, a string) {
+		id, at, err := parseServer(raft.ServerAddress(a))
+		if err != nil {
+			return
+		}
+		id2, at2, err := parseServer(serverAddress(id, at))
+		if err != nil || id2 != id || at2 != at {
+			t.Errorf("%q is %s at %s, and then %s at %s, %v", a, id, at, id2, at2, err)
+		}
+	})
+}
+
 // TestANewerEntryStopsTheKeeper: to skip what other keepers apply would be to
 // disagree with them for ever.
 func TestANewerEntryStopsTheKeeper(t *testing.T) {

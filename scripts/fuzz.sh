@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
-# fuzz.sh TIME runs every fuzz target of the repository for TIME (as in 20s).
+# fuzz.sh TIME runs every fuzz target of the repository for TIME (as in 20s). Inputs that
+# fail are kept in the package's testdata/fuzz, which go test runs from then on.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-while IFS=: read -r file _ line; do
-	target=${line#func }
-	target=${target%%(*}
-	echo "== $(dirname "$file") $target"
-	go test -run '^$' -fuzz "^$target\$" -fuzztime "${1:-20s}" "./$(dirname "$file")"
-done < <(grep -rn --include='*_test.go' '^func Fuzz' . | sed 's|^\./||')
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cache=$(go env GOCACHE)/fuzz/weft
+while read -r room; do
+	go test -c -fuzz . -o "$work/fuzz.test" "./$room" # once, for all its targets
+	mapfile -t targets < <(sed -n 's/^func \(Fuzz[A-Za-z]*\)(.*/\1/p' "$room"/*_test.go)
+	for target in "${targets[@]}"; do
+		echo "== $room $target"
+		(cd "$room" && "$work/fuzz.test" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "${1:-20s}" -test.fuzzcachedir "$cache/$room" | sed '/^fuzz: elapsed/d; /^PASS$/d')
+	done
+done < <(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sed 's|^\./||' | sort -u)

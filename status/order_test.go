@@ -2,10 +2,12 @@ package status_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -221,4 +223,25 @@ missing: the containers of host host-c, which does not answer
 	if err := status.HistoryText(brokenWriter{}, h); err == nil {
 		t.Error("no error from a writer that fails")
 	}
+}
+
+// FuzzOrders: whatever somebody sends to the window is carried out or refused in words.
+func FuzzOrders(f *testing.F) {
+	for i, body := range []string{
+		`{"host":"web-1","is_off":true}`, `{"no_other":true}`, `{"prefix":"10.64.0.0/12"}`, `{"force":true}`,
+		`{"off":["host-1"],"dry_run":true}`, `{"space":"10.40.0.7/32","host":"web-1","limit":3}`, `{"prefix":"x"}`, `[]`, ``,
+	} {
+		f.Add(uint8(i), body)
+	}
+	routes := []string{"/hosts/remove", "/host/new-identity", "/ranges/add", "/host/leave", "/ledger/recover", "/ledger/log"}
+	window := status.Handler(&agent{})
+	f.Fuzz(func(t *testing.T, which uint8, body string) {
+		w := httptest.NewRecorder()
+		window.ServeHTTP(w, httptest.NewRequest(http.MethodPost, routes[int(which)%len(routes)], strings.NewReader(body)))
+		var answer struct{ Error string }
+		err := json.Unmarshal(w.Body.Bytes(), &answer)
+		if err != nil || (w.Code == http.StatusOK) != (answer.Error == "") {
+			t.Errorf("%d %q: %d %s", which, body, w.Code, w.Body)
+		}
+	})
 }

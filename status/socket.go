@@ -37,9 +37,25 @@ type Agent interface {
 	History(ctx context.Context, q HistoryQuery) (*History, error)
 }
 
+// Handler answers GET /status and operators' orders. The report is made anew for each
+// request.
+func Handler(a Agent) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(a.Report()) // the client has gone: nothing to do
+	})
+	mux.HandleFunc("POST /hosts/remove", order(a.RemoveHost))
+	mux.HandleFunc("POST /host/new-identity", order(a.NewIdentity))
+	mux.HandleFunc("POST /ranges/add", order(a.AddRange))
+	mux.HandleFunc("POST /host/leave", order(a.Leave))
+	mux.HandleFunc("POST /ledger/recover", order(a.RecoverLedger))
+	mux.HandleFunc("POST /ledger/log", serveHistory(a))
+	return mux
+}
+
 // Serve answers GET /status and operators' orders on a unix socket of mode 0600
-// until ctx ends. It replaces a socket that an earlier agent left behind. The report
-// is made anew for each request.
+// until ctx ends. It replaces a socket that an earlier agent left behind.
 func Serve(ctx context.Context, path string, a Agent) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("status: %w", err)
@@ -55,18 +71,7 @@ func Serve(ctx context.Context, path string, a Agent) error {
 		_ = ln.Close() // the chmod error is the one to tell
 		return fmt.Errorf("status: %w", err)
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(a.Report()) // the client has gone: nothing to do
-	})
-	mux.HandleFunc("POST /hosts/remove", order(a.RemoveHost))
-	mux.HandleFunc("POST /host/new-identity", order(a.NewIdentity))
-	mux.HandleFunc("POST /ranges/add", order(a.AddRange))
-	mux.HandleFunc("POST /host/leave", order(a.Leave))
-	mux.HandleFunc("POST /ledger/recover", order(a.RecoverLedger))
-	mux.HandleFunc("POST /ledger/log", serveHistory(a))
-	srv := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: slowest}
+	srv := &http.Server{Handler: Handler(a), ReadTimeout: 5 * time.Second, WriteTimeout: slowest}
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)

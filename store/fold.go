@@ -33,13 +33,17 @@ func (s *Store) journalState() (state journalState, err error) {
 		if err != nil || format < Format {
 			return err
 		}
-		raw := meta.Get(keyJournal)
-		if err := json.Unmarshal(raw, &state); err != nil || state.Generation == 0 || state.Pages <= 0 {
-			return fmt.Errorf("%w: journal %q", errBadRecord, raw)
-		}
-		return nil
+		state, err = readJournalState(meta.Get(keyJournal))
+		return err
 	})
 	return state, err
+}
+
+func readJournalState(raw []byte) (state journalState, err error) {
+	if err := json.Unmarshal(raw, &state); err != nil || state.Generation == 0 || state.Pages <= 0 {
+		return journalState{}, fmt.Errorf("%w: journal %q", errBadRecord, raw)
+	}
+	return state, nil
 }
 
 // readFormat is 0 in a new file.
@@ -48,6 +52,10 @@ func readFormat(meta *bbolt.Bucket) (int, error) {
 	if raw == nil {
 		return 0, nil
 	}
+	return parseFormat(raw)
+}
+
+func parseFormat(raw []byte) (int, error) {
 	n, err := strconv.Atoi(string(raw))
 	switch {
 	case err != nil || n < 1:

@@ -60,11 +60,9 @@ func (s *Store) birth() (change, error) {
 	if err != nil {
 		return change{}, err
 	}
-	var id Identity
-	if raw := meta[keyIdentity]; raw == nil {
-		id = Identity{Host: newID()}
-	} else if err := json.Unmarshal(raw, &id); err != nil || id.Host.IsZero() {
-		return change{}, fmt.Errorf("%w: identity %q", errBadRecord, raw)
+	id, err := readIdentity(meta[keyIdentity])
+	if err != nil {
+		return change{}, err
 	}
 	if raw := meta[keyCluster]; raw != nil {
 		if err := s.ident.cluster.UnmarshalText(raw); err != nil {
@@ -73,6 +71,17 @@ func (s *Store) birth() (change, error) {
 	}
 	s.ident.id = id.next()
 	return identityChange(s.ident.id)
+}
+
+// readIdentity makes one where there is none.
+func readIdentity(raw []byte) (id Identity, err error) {
+	if raw == nil {
+		return Identity{Host: newID()}, nil
+	}
+	if err := json.Unmarshal(raw, &id); err != nil || id.Host.IsZero() {
+		return Identity{}, fmt.Errorf("%w: identity %q", errBadRecord, raw)
+	}
+	return id, nil
 }
 
 func identityChange(id Identity) (change, error) {

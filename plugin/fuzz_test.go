@@ -1,0 +1,135 @@
+package plugin
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/ipam/ipamtest"
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/rpc"
+)
+
+// bucket is a part of a store in memory.
+type bucket struct{ *ipamtest.Disk }
+
+func (b bucket) Backward(prefix string, visit func(key string, value []byte) bool) error {
+	all, err := b.Load()
+	for _, key := range slices.Backward(slices.Sorted(maps.Keys(all))) {
+		if strings.HasPrefix(key, prefix) && !visit(key, all[key]) {
+			break
+		}
+	}
+	return err
+}
+
+// stocked is the disk of a host that has a block, one address of it in use.
+func stocked(f *testing.F, at ipam.Decisions) *ipamtest.Disk {
+	f.Helper()
+	disk := ipamtest.NewDisk()
+	i, err := ipam.New(ipam.Config{Decisions: at, Disk: disk})
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer i.Close()
+	docker := rpc.New(rpc.Config{Routes: i.Routes()})
+	call := func(method, body string) {
+		w := httptest.NewRecorder()
+		docker.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/IpamDriver."+method, strings.NewReader(body)))
+		if w.Code != http.StatusOK {
+			f.Fatalf("%s: %s", method, w.Body)
+		}
+	}
+	call("RequestPool", `{"AddressSpace":"weft","Pool":"10.40.0.0/24"}`)
+	if err := i.NetworkCreated(f.Context(), "n", []netip.Prefix{netip.MustParsePrefix("10.40.0.0/24")}, ipam.BlockBits{}); err != nil {
+		f.Fatal(err)
+	}
+	call("RequestAddress", `{"PoolID":"weft:10.40.0.0/24"}`)
+	return disk
+}
+
+// FuzzRequests: whatever another host asks of this one, the answer can be read or is an
+// error with a text, and the disk can be opened again.
+func FuzzRequests(f *testing.F) {
+	cluster := ipamtest.NewLedger()
+	here, there := cluster.Host("here"), cluster.Host("there")
+	subnet, addr := netip.MustParsePrefix("10.40.0.0/24"), netip.MustParseAddr("10.40.0.5")
+	for i, q := range []any{
+		cedeQuestion{Owner: here.ID(), Subnet: subnet, Addr: addr, To: there.ID()},
+		yieldQuestion{Subnet: subnet, Within: subnet, To: there.ID()},
+		ledger.Query{Space: subnet, Host: here.ID(), Since: 1, Until: 1 << 50, Limit: 3},
+		struct{}{},
+	} {
+		body, err := json.Marshal(q)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(uint8(i), body)
+		f.Add(uint8(i), []byte("null"))
+	}
+	disk := stocked(f, here)
+	f.Fuzz(func(t *testing.T, which uint8, body []byte) {
+		a := &Agent{self: here.ID()}
+		copied := disk.Copy()
+		var err error
+		if a.ipam, err = ipam.New(ipam.Config{Decisions: here, Disk: copied}); err != nil {
+			t.Fatal(err)
+		}
+		defer a.ipam.Close()
+		if a.diary, err = openDiary(bucket{ipamtest.NewDisk()}, func(netmap.EndpointID) bool { return true }); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		serve := []func(context.Context, netip.AddrPort, []byte) ([]byte, error){a.serveCede, a.serveYield, a.serveDiary, a.serveWho}
+		answer, err := serve[int(which)%len(serve)](ctx, netip.AddrPort{}, body)
+		if err == nil && !json.Valid(answer) || err != nil && err.Error() == "" {
+			t.Errorf("%d %q: %q, %v", which, body, answer, err)
+		}
+		again, err := ipam.New(ipam.Config{Decisions: here, Disk: copied.Copy()})
+		if err != nil {
+			t.Fatalf("%d %q: then the disk cannot be opened: %v", which, body, err)
+		}
+		again.Close()
+	})
+}
+
+// FuzzRecords: what is on disk of the lease is read or refused; of the history, what
+// cannot be read is left out, and the rest can be asked for.
+func FuzzRecords(f *testing.F) {
+	f.Add(leaseKey, []byte(`{"moment":{"boot":"b","up":1,"wall":"2026-01-01T00:00:00Z"}}`))
+	f.Add(fenceKey, []byte(`{"host":"0123456789abcdef0123456789abcdef","why":"removed"}`))
+	f.Add(formerKey, []byte(`[]`))
+	f.Add(leavingKey, []byte{1})
+	f.Add(openKey("e"), []byte(`{"id":"e","network":7,"v4":"10.40.0.5","from":5}`))
+	f.Add(pageKey(3), []byte(`[{"id":"e","network":7,"v6":"fd00::5","from":5,"to":7}]`))
+	f.Fuzz(func(t *testing.T, key string, value []byte) {
+		disk := bucket{ipamtest.NewDisk()}
+		if err := disk.Commit(map[string][]byte{key: value}); err != nil {
+			t.Fatal(err)
+		}
+		moment := func() (ledger.Moment, error) { return ledger.Moment{Boot: "b", Up: time.Hour}, nil }
+		if l, err := openLease(disk, newClocks(moment, "", nil)); err == nil {
+			_ = l.fenced()
+		}
+		d, err := openDiary(disk, func(netmap.EndpointID) bool { return false })
+		if err != nil {
+			t.Fatalf("%q %q: %v", key, value, err)
+		}
+		if _, err := d.find(ledger.Query{}); err != nil {
+			t.Errorf("%q %q: %v", key, value, err)
+		}
+		if err := d.write(); err != nil {
+			t.Errorf("%q %q: %v", key, value, err)
+		}
+	})
+}
