@@ -106,23 +106,19 @@ func (l *Ledger) round(ctx context.Context, cmd Command, failures map[netmap.Hos
 		}
 		tried[to] = true
 		o, err := l.ask(ctx, to, cmd)
-		var refusal *netmap.Refusal
-		switch {
-		case errors.As(err, &refusal) && refusal.Kind == netmap.Foreign && to.ID != l.cfg.Self:
-			failures[to.ID] = "refuses: " + refusal.Text
+		if why := l.excuse(to, err); why != "" {
+			failures[to.ID] = why
 			l.forgetLeader(to.ID)
 			continue
-		case errors.As(err, &refusal):
-			return Reply{}, true, refusal
-		case err != nil:
-			failures[to.ID] = "does not answer"
-			l.forgetLeader(to.ID)
-			continue
-		case o.Reply != nil:
+		}
+		if err != nil {
+			return Reply{}, true, err
+		}
+		if o.Reply != nil {
 			l.learn(o)
 			return *o.Reply, true, nil
 		}
-		failures[to.ID] = "knows no leader"
+		failures[to.ID] = leaderless
 		l.learn(o)
 		if !o.Leader.ID.IsZero() {
 			failures[to.ID] = "is not the leader"
@@ -133,6 +129,23 @@ func (l *Ledger) round(ctx context.Context, cmd Command, failures map[netmap.Hos
 		}
 	}
 	return Reply{}, false, nil
+}
+
+// excuse says why a host gave no answer although another one may; empty if it gave one,
+// and be it a refusal.
+func (l *Ledger) excuse(to Peer, err error) string {
+	var refusal *netmap.Refusal
+	switch {
+	case err == nil:
+		return ""
+	case !errors.As(err, &refusal):
+		return "does not answer"
+	case refusal.Kind == netmap.Foreign && to.ID != l.cfg.Self:
+		return "refuses: " + refusal.Text
+	case refusal.Kind == netmap.Busy:
+		return refusal.Text
+	}
+	return ""
 }
 
 // places are where a peer may be: where it is by the gossip, and where it was said to

@@ -91,6 +91,8 @@ type Ledger struct {
 	life    uint64                      // the greatest generation of the ledger that was heard of
 	closed  bool
 	ailment error // why this host keeps nothing though it should
+	// doubtful: whether the log on the disk is this host's own is still being asked.
+	doubtful bool
 
 	opening sync.WaitGroup
 	asking  asking // requests under way
@@ -108,6 +110,8 @@ func Open(cfg Config) (*Ledger, error) {
 	l.asking.init()
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	if cfg.Copied != nil && !cfg.Cluster.IsZero() && hasLog(cfg.Dir) {
+		l.doubtful = true
+		l.cfg.Underlay.Handle(requestDo, l.handleDo)
 		l.opening.Go(l.reopenOwn)
 		return l, nil
 	}
@@ -120,7 +124,7 @@ func Open(cfg Config) (*Ledger, error) {
 }
 
 // reopenOwn is reopen for a log that may be a copy of another machine's. Until that is
-// known this host answers nobody: neither that it keeps nor that it does not.
+// known this host answers nobody whether it keeps.
 func (l *Ledger) reopenOwn() {
 	copied := l.cfg.Copied(l.ctx)
 	if l.ctx.Err() != nil {
@@ -136,6 +140,9 @@ func (l *Ledger) reopenOwn() {
 	if err != nil {
 		l.ail(err)
 	}
+	l.mu.Lock()
+	l.doubtful = false
+	l.mu.Unlock()
 	l.serve(true)
 }
 
@@ -159,6 +166,12 @@ func (cfg Config) filled() Config {
 		cfg.Facts = func() Facts { return Facts{} }
 	}
 	return cfg
+}
+
+func (l *Ledger) isDoubtful() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.doubtful
 }
 
 func (l *Ledger) publish(d Decision) {

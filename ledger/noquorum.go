@@ -25,6 +25,9 @@ func (l *Ledger) noQuorum(failures map[netmap.HostID]string) *netmap.Refusal {
 			keepers[m.ID] = true
 		}
 	}
+	if len(keepers) == 0 && l.isDoubtful() {
+		return netmap.Refuse(netmap.NoQuorum, "nothing can be decided now: this host kept the ledger, and %s; try again in some seconds", starting)
+	}
 	if len(keepers) == 0 {
 		return netmap.Refuse(netmap.NoQuorum, "no keeper of the ledger is known to this host yet, so nothing can be decided; %s", asked(failures, names))
 	}
@@ -40,8 +43,26 @@ func (l *Ledger) noQuorum(failures map[netmap.HostID]string) *netmap.Refusal {
 	if len(others) == 0 {
 		return netmap.Refuse(netmap.NoQuorum, "nothing can be decided now: this host is the only keeper of the ledger and does not lead yet; try again")
 	}
+	if len(keepers) == 1 {
+		return onlyKeeper(others[0], slices.Contains([]string{leaderless, starting}, failures[slices.Collect(maps.Keys(keepers))[0]]))
+	}
 	need := len(keepers)/2 + 1
 	return netmap.Refuse(netmap.NoQuorum, "nothing can be decided now: %d of the %d keepers of the ledger%s must reach each other: %s; start those hosts or repair the network between them; if a majority is gone for good, see weft ledger recover", need, len(keepers), self, strings.Join(others, ", "))
+}
+
+// What is wrong with a keeper that answers and will soon do better.
+const (
+	leaderless = "knows no leader"
+	starting   = "is starting and asks first whether another machine runs in its place"
+)
+
+// onlyKeeper says what is wrong with the one keeper, which is another host.
+func onlyKeeper(whatIsWrong string, soon bool) *netmap.Refusal {
+	remedy := "start that host or repair the network to it; if it is gone for good, see weft ledger recover"
+	if soon {
+		remedy = "try again in some seconds"
+	}
+	return netmap.Refuse(netmap.NoQuorum, "nothing can be decided now: the only keeper of the ledger, %s; %s", whatIsWrong, remedy)
 }
 
 // trouble is a sentence if the keepers that are seen are no majority: then only what
@@ -67,7 +88,11 @@ func (l *Ledger) trouble(s Status) string {
 	if voters == 0 || 2*(voters-len(missing)) > voters {
 		return ""
 	}
-	return fmt.Sprintf("nothing new can be decided: of the %d keepers of the ledger these are not seen: %s; start those hosts or repair the network between them; if they are gone for good, see weft ledger recover. Containers run on, and addresses of this host's own blocks are given out as long as its lease lasts", voters, strings.Join(missing, ", "))
+	const meanwhile = "Containers run on, and addresses of this host's own blocks are given out as long as its lease lasts"
+	if voters == 1 {
+		return fmt.Sprintf("nothing new can be decided: the only keeper of the ledger is not seen: %s; start that host or repair the network to it; if it is gone for good, see weft ledger recover. %s", missing[0], meanwhile)
+	}
+	return fmt.Sprintf("nothing new can be decided: of the %d keepers of the ledger these are not seen: %s; start those hosts or repair the network between them; if they are gone for good, see weft ledger recover. %s", voters, strings.Join(missing, ", "), meanwhile)
 }
 
 func asked(failures map[netmap.HostID]string, names map[netmap.HostID]Member) string {

@@ -79,6 +79,9 @@ func (l *Ledger) handleDo(ctx context.Context, _ netip.AddrPort, body []byte) ([
 // local decides here if this host leads, else says whom to ask. An error that is
 // a refusal is final.
 func (l *Ledger) local(ctx context.Context, cmd Command) (outcome, error) {
+	if l.isDoubtful() {
+		return outcome{}, netmap.Refuse(netmap.Busy, starting)
+	}
 	k := l.kept()
 	if k == nil || k.generation < cmd.Known { // of an older generation nobody takes a word
 		return l.hearsay(), nil

@@ -47,6 +47,7 @@ type simHost struct {
 	lineage []ledger.Birth
 	copies  uint64
 	blind   atomic.Bool // its gossip knows nobody
+	copied  func(context.Context) bool
 
 	port   *underlay.Port
 	ledger *ledger.Ledger
@@ -159,7 +160,7 @@ func (h *simHost) start() {
 		Self: hostID(h.n), Start: h.starts, Nonce: h.nonce, Lineage: h.lineage, Name: fmt.Sprintf("host-%d", h.n), Addr: h.at,
 		Cluster: cluster, Dir: h.sim.dirOf(h.n), Underlay: p, Members: h.members, OnChange: h.onChange, Log: log,
 		RemoveAfter: h.sim.removeAfter,
-		OnKeeper:    h.onKeeper,
+		OnKeeper:    h.onKeeper, Copied: h.copied,
 	})
 	if err != nil {
 		t.Fatal(err)
