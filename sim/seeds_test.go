@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,7 +61,19 @@ func runSeeds(t *testing.T, test string, run func(*testing.T, uint64) *world, mu
 	for n := uint64(0); !t.Failed() && (c.seeds < many || many == 0 && time.Since(c.begin) < budget); n++ {
 		c.one(t, fresh+n)
 	}
+	c.tell(t)
+}
+
+// tell prints what was met, and leaves it where WEFT_TALLY says, because go test shows
+// nothing of a package that passes.
+func (c *campaign) tell(t *testing.T) {
+	t.Helper()
 	t.Log(c)
+	if dir := os.Getenv("WEFT_TALLY"); dir != "" {
+		if err := os.WriteFile(filepath.Join(dir, c.test), []byte(c.String()), 0o600); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // wanted is how many seeds somebody asked for, or else for how long.

@@ -68,6 +68,9 @@ func (w *world) granted(m *machine, container string, addr netip.Addr) {
 	}
 	if m.hasEndpoint(addr) {
 		w.meet("repeated to a dockerd that started anew") // no new right; CreateEndpoint refuses whoever is not the one
+		if taken && before.m != m && w.ledger.removed[now.identity].index > 0 {
+			return // by a host that is no member; the address is another's meanwhile
+		}
 	} else if excuse := w.checkRight(m, addr); excuse != "" {
 		w.meet(excuse)
 		return

@@ -103,7 +103,7 @@ func (l *ledgerLog) elect() {
 // change replaces keepers that are gone or want to go, and adds some until there are
 // enough.
 func (l *ledgerLog) change() {
-	stay := slices.DeleteFunc(slices.Clone(l.keepers), l.vacating)
+	stay := slices.DeleteFunc(slices.Clone(l.keepers), func(k *machine) bool { return l.vacating(k) || k.life != nil && k.life.fenced })
 	if len(stay) < l.want && l.seat() {
 		return
 	}

@@ -63,7 +63,7 @@ func (l *ledgerLog) found(m *machine, p ledger.Plan) {
 	if l.plan.Cluster.IsZero() {
 		l.plan = p
 		for _, o := range l.w.machines {
-			if slices.ContainsFunc(p.Keepers, func(k ledger.Peer) bool { return k.ID == o.identity() }) {
+			if !o.twin && slices.ContainsFunc(p.Keepers, func(k ledger.Peer) bool { return k.ID == o.identity() }) {
 				l.keepers = append(l.keepers, o)
 			}
 		}
