@@ -21,7 +21,7 @@ type midway struct {
 	plugin.Ledger
 	kind    ledger.Kind
 	decided bool
-	used    *atomic.Bool
+	used    *atomic.Bool // from when on none is held up any more
 	hit, on chan struct{}
 }
 
@@ -39,7 +39,7 @@ func (m midway) Do(ctx context.Context, cmd ledger.Command) (ledger.Reply, error
 }
 
 // heldUp has a host's way to the ledger be such a one. The host was not started.
-func (h *host) heldUp(kind ledger.Kind, decided bool) (hit <-chan struct{}, goOn func()) {
+func (h *host) heldUp(kind ledger.Kind, decided bool) midway {
 	m := midway{kind: kind, decided: decided, used: &atomic.Bool{}, hit: make(chan struct{}), on: make(chan struct{})}
 	h.rooms.Ledger = func(cfg ledger.Config) (plugin.Ledger, error) {
 		l, err := ledger.Open(cfg)
@@ -50,7 +50,7 @@ func (h *host) heldUp(kind ledger.Kind, decided bool) (hit <-chan struct{}, goOn
 		m.Ledger = l
 		return m, nil
 	}
-	return m.hit, func() { close(m.on) }
+	return m
 }
 
 // TestARemovalInTheMiddle of a cession, or of a claim, of the host that gives or of the
@@ -80,11 +80,10 @@ func TestARemovalInTheMiddle(t *testing.T) {
 func removalInTheMiddle(t *testing.T, c *cluster, kind ledger.Kind, decided bool, removed int) {
 	t.Helper()
 	asks := map[ledger.Kind]int{ledger.KindCede: 1, ledger.KindClaim: 2}[kind] // whose command it is
-	var hit <-chan struct{}
-	var goOn func()
+	var m midway
 	hosts := up(c, 4, unreplicated, func(h *host) {
 		if len(c.hosts) == asks+1 {
-			hit, goOn = h.heldUp(kind, decided)
+			m = h.heldUp(kind, decided)
 		}
 	})
 	ids := make([]string, len(hosts))
@@ -102,12 +101,12 @@ func removalInTheMiddle(t *testing.T, c *cluster, kind ledger.Kind, decided bool
 		_, err := heir.docker.Run(t.Context(), "wanted", ids[2], want)
 		ended <- err
 	}()
-	<-hit
+	<-m.hit
 	gone := hosts[removed]
 	if _, err := third.RemoveHost(t.Context(), status.Removal{Host: gone.Report().Self.String(), IsOff: true}); err != nil {
 		t.Fatal(err)
 	}
-	goOn()
+	close(m.on)
 	err := <-ended
 	t.Logf("the container on %s: %v", heir.set.Name, err)
 	gone.reborn()

@@ -38,7 +38,7 @@ var fates = []fate{
 // fateful are the events that the fates are for.
 var fateful = []string{
 	"returned as a new host", "an address of a removed host given to another", "container lost its address", "container kept its address",
-	"refused: lease over", "refused: older disk", "refused: copy", "removed by several operators",
+	"refused: lease over", "refused: older disk", "refused: copy", "removed by several operators", "heir crashed",
 	"refused: left", "left in order", "left with containers", "crashed while it left",
 	"ledger recovered", "decisions that only lost keepers knew", "crashed during the recovery", "--ip refused of what another has",
 }
@@ -246,7 +246,12 @@ func (w *world) plunder(h *host) {
 		}
 		o := w.others(h)[i%(len(w.hosts)-1)]
 		o.take()
-		o.run(c.Addrs[0].Addr())
+		if h.dice.IntN(4) == 0 {
+			w.meet("heir crashed")
+			o.crashWhile(c.Addrs[0].Addr())
+		} else {
+			o.run(c.Addrs[0].Addr())
+		}
 		o.leave()
 	}
 }

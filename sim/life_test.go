@@ -261,16 +261,18 @@ func (h *host) trapped(agent http.Handler, gone <-chan struct{}) http.Handler {
 	})
 }
 
-// crashMidway crashes the agent in the middle of the start of a container:
-// between any two of Docker's calls, or while it waits for an answer.
-func (h *host) crashMidway() {
+func (h *host) crashMidway() { h.crashWhile(noAddr) }
+
+// crashWhile crashes the agent in the middle of the start of a container: between any
+// two of Docker's calls, or while it waits for an answer.
+func (h *host) crashWhile(want netip.Addr) {
 	methods := []string{"IpamDriver.RequestAddress", "NetworkDriver.CreateEndpoint", "NetworkDriver.Join"}
 	t := &trap{method: methods[h.dice.IntN(len(methods))], after: h.dice.IntN(2) == 0, hit: make(chan struct{})}
 	h.trap.Store(t)
 	started := make(chan struct{})
 	go func() {
 		defer close(started)
-		h.run(noAddr)
+		h.run(want)
 	}()
 	select {
 	case <-started: // there is no network to start it on, or no address
