@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing/synctest"
 	"time"
 
@@ -320,6 +321,11 @@ func (h *host) serveAlone() {
 	begin := time.Now()
 	name := fmt.Sprintf("alone-%d", h.dice.Uint32())
 	_, err := h.docker.Run(ctx, name, id, noAddr)
+	if err != nil && h.booted.After(h.w.began) && strings.Contains(err.Error(), "was started since it last reached the keepers") {
+		h.w.meet("refused: not confirmed since the boot")
+		_ = h.docker.Remove(ctx, name) // it does not run
+		return
+	}
 	h.w.meet("container started right after a restart")
 	if took := time.Since(begin); err != nil || took > aloneLimit {
 		h.w.fault("(10) %s: after a restart, alone %v, with free addresses: %v after %v", h, alone, err, took)
