@@ -7,13 +7,14 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
 // Limits of the lobby.
 const (
 	maxSilent = 256                    // streams that have not said yet what they want
-	minSilent = 100 * time.Millisecond // so long everybody may be silent, whoever waits outside
+	minSilent = 200 * time.Millisecond // so long everybody may be silent, whoever waits outside
 	lookAgain = 5 * time.Millisecond   // for who waits outside
 )
 
@@ -59,6 +60,9 @@ func (l *lobby) admit(g *guest) (wait time.Duration) {
 	defer l.mu.Unlock()
 	if len(l.guests) >= maxSilent {
 		goes := l.crowd()
+		if goes == nil {
+			return lookAgain
+		}
 		if wait = minSilent - time.Since(goes.since); wait > 0 {
 			return wait
 		}
@@ -71,15 +75,37 @@ func (l *lobby) admit(g *guest) (wait time.Duration) {
 	return 0
 }
 
-// crowd is the oldest guest of the address that has the most. The caller holds mu.
+// crowd is the oldest guest of the address that has the most, of those who have said
+// nothing that this host is only late to read; nil if all have. The caller holds mu.
 func (l *lobby) crowd() *guest {
 	count, most := map[netip.Prefix]int{}, 0
 	for _, g := range l.guests {
 		count[g.from]++
 		most = max(most, count[g.from])
 	}
-	i := slices.IndexFunc(l.guests, func(g *guest) bool { return count[g.from] == most })
-	return l.guests[i]
+	for _, g := range l.guests {
+		if count[g.from] == most && !unread(g.Conn) {
+			return g
+		}
+	}
+	return nil
+}
+
+// unread reports whether bytes of a stream have come that nobody has read yet.
+func unread(conn net.Conn) (some bool) {
+	socket, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) { // else it is closed
+		n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		some = err == nil && n > 0
+	})
+	return some
 }
 
 // drop takes a guest out, if it is there. The caller holds mu.
