@@ -278,6 +278,7 @@ func (g *Gossip) heardOfMyself(h netmap.Head) {
 	other := Member{ID: h.Origin, Start: h.Life}
 	if seen, ok := g.roster.twin(); ok {
 		other = seen
+		other.Start = max(seen.Start, h.Life)
 	}
 	if g.roster.unreported(other, g.roster.self, time.Now()) {
 		g.reportClone(Clone{Host: h.Origin, A: other, B: g.roster.self})

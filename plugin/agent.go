@@ -94,7 +94,7 @@ type Agent struct {
 	leaving  leaving
 
 	member   chan struct{} // closed once this host is a member
-	ended    chan struct{} // closed once this identity is given up
+	ended    chan struct{} // closed once this agent is to be followed by another one
 	end      sync.Once     // closes it
 	kick     chan struct{} // wakes the reconciling loop
 	tasks    sync.WaitGroup
@@ -106,8 +106,9 @@ type Agent struct {
 	fact     netmap.HostFact // its Keeper changes, guarded by mu
 	told     bool            // the first announcement of this start was made
 	datapath datapathHealth
-	problems map[string]string            // by topic
-	clones   map[netmap.HostID]time.Time  // identities that two agents used, and when that was seen last
+	problems map[string]string           // by topic
+	clones   map[netmap.HostID]time.Time // identities that two agents used, and when that was seen last
+	rival    rival
 	names    map[netmap.EndpointID]string // containers of this host's endpoints
 	replica  netmap.Network               // of which replication is making a copy; zero: none
 }

@@ -27,8 +27,46 @@ func (a *Agent) foundClone(c gossip.Clone) {
 	}
 	if other.Start >= a.identity.Start { // this disk may be the older one
 		a.lease.distrust()
+		a.mu.Lock()
+		if other.Start > a.rival.start {
+			a.rival = rival{other.Start, time.Now()}
+		}
+		a.mu.Unlock()
 	}
 	a.lease.question() // the ledger knows which of the two may go on
+}
+
+// rival is a start of this identity that others heard of, which is not this agent's and
+// not an earlier one: of a copy, or of a disk that was here.
+type rival struct {
+	start uint64
+	since time.Time
+}
+
+// rivalStays is how long another start may be on its way to the ledger.
+const rivalStays = time.Minute
+
+// rivalled is the start that stands in the way of what this host tells, once it is
+// time to do something about that; 0: none.
+func (a *Agent) rivalled() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.rival.start < a.identity.Start || time.Since(a.rival.since) < rivalStays {
+		return 0
+	}
+	return a.rival.start
+}
+
+// outgrow begins a later start than one that others heard of and that the ledger, which
+// has accepted this one, never did: of two starts they believe the later one, and would
+// take nothing from this host until its number has passed.
+func (a *Agent) outgrow(start uint64) {
+	if err := a.store.Outgrow(start); err != nil {
+		a.problem("facts", fmt.Sprintf("the other hosts believe start %d of this host, which is not its own, and that it starts again above that cannot be written down: %v", start, err))
+		return
+	}
+	a.log.Warn("the other hosts believe a start of this host that the ledger never accepted: it starts again above that", "start", a.identity.Start, "theirs", start)
+	a.end.Do(func() { close(a.ended) })
 }
 
 func cloneTopic(id netmap.HostID) string { return "clone " + id.String() }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/weftnet/weft/plugin/plugintest"
 )
 
 // TestOfAHostAndItsCopyOneHandsOut: a machine and a copy of its disk run side by
@@ -58,6 +60,51 @@ func TestACopyOfAKeeperLeavesTheLogAlone(t *testing.T) {
 		})
 		if n := hosts[2].reported("10.40.0.0/24"); n.Name != "web" {
 			t.Errorf("the network is %+v", n)
+		}
+	})
+}
+
+// TestAFencedCopyDoesNotSilenceTheHost: a copy that the ledger never admits has started
+// more often than the host, and the others take its word for the host's. Until that
+// goes on above it, they know of no new container.
+func TestAFencedCopyDoesNotSilenceTheHost(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 3)
+		h := hosts[2]
+		network := h.network("web", "10.40.0.0/24")
+		before := h.run("before", network, "")
+		twin := c.host(hosts[0])
+		h.copyDisk(twin.set.State)
+		h.restart()
+		h.ready()
+		for range 3 { // the ledger has seen another second start
+			twin.start()
+			twin.problem(time.Minute, "weft host new-identity")
+			time.Sleep(10 * time.Second)
+			twin.stop()
+		}
+		after := h.run("after", network, "")
+		id := h.Report().Self
+		h.until("it begins a later start", 10*time.Minute, func() bool {
+			select {
+			case <-h.Ended():
+				return true
+			default:
+				return false
+			}
+		})
+		h.restart()
+		for _, one := range []plugintest.Container{before, after} {
+			hosts[1].until("the others know of "+one.Name, 10*time.Second, func() bool { return hosts[1].placed(at(one)) == id })
+		}
+		h.run("as ever", network, "")
+		if h.Report().Self != id {
+			t.Error("it became another host")
+		}
+		select {
+		case <-h.Ended():
+			t.Error("it begins yet another one")
+		case <-time.After(time.Hour):
 		}
 	})
 }

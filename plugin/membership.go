@@ -77,8 +77,9 @@ func (a *Agent) keepLease(ctx context.Context) {
 	if err := a.lease.restamp(); err != nil {
 		a.log.Warn("lease", "err", err)
 	}
-	if a.lease.due() && !a.leaving.now.Load() {
-		a.try(ctx, a.renew)
+	rivalled := a.rivalled()
+	if (a.lease.due() || rivalled > 0) && !a.leaving.now.Load() && a.try(ctx, a.renew) && rivalled > 0 {
+		a.outgrow(rivalled)
 	}
 	a.tellLease()
 }

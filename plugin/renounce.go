@@ -14,8 +14,8 @@ import (
 	"github.com/weftnet/weft/status"
 )
 
-// Ended is closed once this identity is given up, which is on disk then: the agent is
-// to be closed and opened again, and begins as another host.
+// Ended is closed once this agent is to be closed and opened again, and why is on disk:
+// it begins as another host, as this identity is given up, or under a later start.
 func (a *Agent) Ended() <-chan struct{} { return a.ended }
 
 // revoke ends the right to hand out addresses, and this agent's life if the identity

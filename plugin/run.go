@@ -81,7 +81,7 @@ func (f *front) live(ctx context.Context, cfg Config, a *Agent) (*Agent, error) 
 		if a, err = Open(cfg); err != nil {
 			return nil, fmt.Errorf("to go on as a new host: %w", err)
 		}
-		cfg.Log.Info("serving Docker as a new host", "host", a.self)
+		cfg.Log.Info("serving Docker again", "host", a.self)
 	}
 }
 

@@ -140,6 +140,19 @@ func (s *Store) NewIdentity() (Identity, error) {
 	return s.Identity(), err
 }
 
+// Outgrow has the next life of this identity begin above a number that others know as
+// one of its starts, and that it never had. The lineage goes on.
+func (s *Store) Outgrow(start uint64) error {
+	return s.change(func(id Identity) Identity {
+		if start <= id.Start {
+			return id
+		}
+		id = id.next()
+		id.Start = start
+		return id
+	})
+}
+
 // change writes a changed identity before it counts.
 func (s *Store) change(f func(Identity) Identity) error {
 	s.ident.mu.Lock()

@@ -286,3 +286,30 @@ func overwrite(t *testing.T, dir string, at int64, with string) {
 		t.Fatal(err)
 	}
 }
+
+// TestOutgrow: the next life begins above a number, and its lineage goes on.
+func TestOutgrow(t *testing.T) {
+	dir := t.TempDir()
+	s, err := store.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := s.Identity()
+	for _, start := range []uint64{7, 3} {
+		if err := s.Outgrow(start); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err = store.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	now := s.Identity()
+	if now.Host != was.Host || now.Start != 8 || len(now.Lineage) != 2 || now.Lineage[0].Start != 7 || now.Lineage[1] != (store.Birth{Start: was.Start, Nonce: was.Nonce}) {
+		t.Errorf("after %+v came %+v", was, now)
+	}
+}

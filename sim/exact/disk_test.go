@@ -197,6 +197,18 @@ func (r *rom) NewIdentity() (store.Identity, error) {
 	return r.Identity(), err
 }
 
+// Outgrow implements plugin.Store.
+func (r *rom) Outgrow(start uint64) error {
+	w := r.life.m.w
+	w.meet("outgrew a start that was never admitted")
+	return r.write("outgrows", func(i *image) {
+		if start > i.identity.Start {
+			r.d.begin()
+			i.identity.Start = start
+		}
+	})
+}
+
 // Close implements plugin.Store.
 func (r *rom) Close() error { return nil }
 

@@ -75,6 +75,7 @@ func (w *world) recover() {
 	w.heal()
 	w.run(w.now() + 30*time.Second)
 	w.eventually("(10) every call of Docker ends", 3*time.Minute, w.waits)
+	w.eventually("no host is believed to be its copy", 4*time.Minute, w.mistaken)
 	w.eventually("(8) facts and kernels are equal", 10*time.Second, w.unsettled)
 	w.eventually("every host runs", time.Minute, w.down)
 	for _, m := range w.machines {

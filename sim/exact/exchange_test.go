@@ -58,6 +58,7 @@ func (f *facts) apply(b netmap.Batch) (gap bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if b.Origin == f.cfg.Host && b.Life >= f.cfg.Start {
+		f.heardOfMyself(b)
 		return false // of a twin: nobody else writes our log
 	}
 	effect, err := f.m.Apply(b)
@@ -159,6 +160,21 @@ func (f *facts) pull(o *facts) {
 		f.synced = true
 		f.notify()
 	}
+}
+
+// heardOfMyself tells the agent of a start of its identity that is not its own. Under mu.
+func (f *facts) heardOfMyself(b netmap.Batch) {
+	w := f.life.m.w
+	mine, _ := f.m.Head(f.cfg.Host)
+	if last, told := f.twins[b.Life]; mine.Covers(netmap.Head{Life: b.Life, Seq: b.Seq}) || told && w.now()-last < 5*time.Minute {
+		return
+	}
+	f.twins[b.Life] = w.now()
+	w.after(w.between(time.Millisecond, 50*time.Millisecond), func() {
+		if f.life.m.life == f.life {
+			f.cfg.OnClone(gossip.Clone{Host: f.cfg.Host, A: gossip.Member{ID: f.cfg.Host, Start: b.Life}, B: gossip.Member{ID: f.cfg.Host, Start: f.cfg.Start, Nonce: f.cfg.Nonce}})
+		}
+	})
 }
 
 // meetTwin tells both agents that they use one identity.

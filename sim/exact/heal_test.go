@@ -33,14 +33,10 @@ func (w *world) heal() {
 }
 
 // nurse is what operators do when they are told to: hosts that may not go on become
-// new ones, and one that others take for its own copy starts again.
+// new ones.
 func (w *world) nurse() {
 	w.after(w.between(3*time.Second, 20*time.Second), w.nurse)
 	for _, m := range w.machines {
-		if m.serves() && m.shady && w.healed && !m.life.fenced && m.outdated() {
-			w.meet("started again because of what an old disk had said")
-			w.crashAgent(m)
-		}
 		if m.serves() && m.left() && !m.twin && m.busy == 0 && (w.healed || w.chance(30)) {
 			m.returns()
 			continue
@@ -68,17 +64,22 @@ func (m *machine) becomesAnother() {
 	}()
 }
 
-// outdated says whether others believe what this host said under the same or a
-// greater start number, which is not on its disk any more.
-func (m *machine) outdated() bool {
-	mine, _ := m.life.facts.m.Head(m.identity())
-	for _, o := range m.w.machines {
-		if !o.serves() || o == m {
+// mistaken says of which host others believe what it said under the same or a greater
+// start number, and which is not on its disk any more.
+func (w *world) mistaken() string {
+	for _, m := range w.machines {
+		if !m.serves() || m.life.fenced {
 			continue
 		}
-		if theirs, ok := o.life.facts.m.Head(m.identity()); ok && (!mine.Covers(theirs) || theirs.Life == mine.Life && theirs.Seq == mine.Seq && theirs.Sum != mine.Sum) {
-			return true
+		mine, _ := m.life.facts.m.Head(m.identity())
+		for _, o := range w.machines {
+			if !o.serves() || o == m {
+				continue
+			}
+			if theirs, ok := o.life.facts.m.Head(m.identity()); ok && (!mine.Covers(theirs) || theirs.Life == mine.Life && theirs.Seq == mine.Seq && theirs.Sum != mine.Sum) {
+				return m.String()
+			}
 		}
 	}
-	return false
+	return ""
 }

@@ -33,6 +33,7 @@ const (
 	heeded     = `^\(4\) .* was removed by decision .*, and is answered`
 	noMember   = `^\(4\) .* hands out .*, and was removed by decision`
 	oldStart   = `^\(4\) start .* of .* is answered .*, and start .* was admitted`
+	believed   = `^not within .*: the others believe the host: `
 	notInUse   = `^\(4\) .* hands out .*, which was not in use on the old disk that it booted with`
 	twoAnswers = `^\(5\) request .* was answered .* and now`
 )
@@ -101,6 +102,10 @@ var mutations = []mutation{
 	{
 		"let a clone go on", oldStart, "ledger/apply_host.go",
 		"case shown == h.birth:", "case shown == h.birth || shown.Start < h.birth.Start && t.cmd.Kind != KindAdmit:",
+	},
+	{
+		"let the others believe a copy that is refused", believed, "plugin/clone.go",
+		"time.Since(a.rival.since) < rivalStays", "rivalStays > 0",
 	},
 	{
 		"count the lease from the answer", afterAll, "plugin/membership.go",

@@ -55,6 +55,25 @@ var ofRights = []scene{
 		w.refused(h[2], h[2].runs("web", ""), "older copy", "new-identity")
 		h[2].busy--
 	}},
+	{"21: a copy that is refused has started more often than the host", 3, func(w *world, h []*machine) {
+		w.up(h...)
+		w.must(h[2], "run", h[2].runs("web", ""))
+		c := w.newMachine()
+		c.disk.image, c.shady, c.twin, c.of = h[2].disk.copy(), true, true, h[2]
+		w.crashAgent(h[2])
+		w.run(w.now() + 5*time.Second)
+		for range 3 {
+			c.start()
+			w.run(w.now() + 5*time.Second)
+			c.crash()
+		}
+		c.buried = true
+		w.must(h[2], "run", h[2].runs("web", ""))
+		w.eventually("the others believe the host", 3*time.Minute, w.mistaken)
+		if w.met["outgrew a start that was never admitted"] == 0 {
+			w.wrong("nobody believed the copy")
+		}
+	}},
 	{"31: the answer to a renewal comes after hours of sleep", 3, func(w *world, h []*machine) {
 		w.up(h...)
 		w.must(h[2], "run", h[2].runs("web", ""))
