@@ -80,6 +80,8 @@ func (w *world) granted(m *machine, container string, addr netip.Addr) {
 	case !taken, w.ledger.removed[before.identity].index > 0:
 	case before.identity == now.identity && before.m != m:
 		w.meet("a clone doubled an address") // docs/addresses.md, what is not covered
+	case before.m.copied && w.ledger.birth[before.identity] != (ledger.Birth{Start: before.m.disk.identity.Start, Nonce: before.m.disk.identity.Nonce}):
+		w.meet("a clone gave away what its original had handed out") // the same
 	default:
 		w.wrong("(1) (2) %s was given to %s on %s and before to %s on %s", addr, container, m, before.container, before.m)
 	}

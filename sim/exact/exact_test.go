@@ -186,7 +186,7 @@ func fresh(t *testing.T) func(*tally) bool {
 // refusal that nobody heard was not tested.
 func (a *tally) unmet() (out []string) {
 	must := []string{
-		"refused: admit fenced", "refused: claim held", "refused: grant-block exhausted", "refused: remove held", "request lost", "request doubled",
+		"refused: admit fenced", "refused: claim held", "refused: grant-block exhausted", "refused: remove held", "request lost", "request doubled", "asked a foreign ledger",
 		"request decided after it was given up", "answer lost", "answer nobody waits for", "message late", "gap in facts", "write lost by a crash",
 		"written, and nobody was told", "write on a full disk", "group commit", "several operators at once", "host removed after its lease",
 		"host removed by an operator's word", "host removed by time", "clone noticed", "old disk of the newest start", "host left", "leader lost", "keeper replaced", "new identity",

@@ -9,6 +9,7 @@ import (
 // differ in that find more than seeds that are all alike.
 type style struct {
 	loss, double, late int // of a hundred
+	astray             int // questions that reach a foreign ledger
 	pace               time.Duration
 	pause              time.Duration // between faults
 	weights            []int         // of faults
@@ -16,7 +17,7 @@ type style struct {
 
 func (w *world) drawStyle() style {
 	s := style{
-		loss: w.dice.IntN(12), double: w.dice.IntN(10), late: w.dice.IntN(4),
+		loss: w.dice.IntN(12), double: w.dice.IntN(10), late: w.dice.IntN(4), astray: w.dice.IntN(4),
 		pace:  w.between(100*time.Millisecond, 1500*time.Millisecond),
 		pause: w.between(300*time.Millisecond, 6*time.Second),
 	}

@@ -11,7 +11,7 @@ func (w *world) heal() {
 	w.note("all is healed")
 	w.healed = true
 	w.mend()
-	w.style.loss, w.style.double, w.style.late = 0, 0, 0
+	w.style.loss, w.style.double, w.style.late, w.style.astray = 0, 0, 0, 0
 	for _, m := range w.machines {
 		m.disk.full, m.disk.slower, m.slower = false, 0, 0
 		if m.twin {

@@ -94,6 +94,8 @@ func (l *ledgerLog) send(q *question) {
 	for range copies {
 		to := l.leader
 		switch {
+		case !q.cmd.Cluster.IsZero() && q.cmd.Kind != ledger.KindFound && w.chance(w.style.astray):
+			w.after(w.latency(from, from), func() { w.foreign.take(q) })
 		case to == nil || !w.path(from, to):
 			w.meet("request to no leader")
 		case to != from && w.chance(w.style.loss):

@@ -39,6 +39,7 @@ type world struct {
 
 	machines []*machine
 	ledger   *ledgerLog
+	foreign  *foreign
 	cut      map[[2]int]bool // from, to
 	healed   bool            // no more faults
 	lasting  bool            // cuts end only then
@@ -215,6 +216,7 @@ func newWorld(t *testing.T, seed uint64, dir string) *world {
 		timer: time.NewTimer(time.Hour),
 	}
 	w.style = w.drawStyle()
+	w.foreign = w.foundForeign()
 	w.ledger = &ledgerLog{w: w, state: ledger.NewState(), truth: netmap.NewMap(netmap.ClusterID{}), heard: map[netmap.HostID]uint64{}, replies: map[string]string{}, removed: map[netmap.HostID]removal{}, vacate: map[*machine]time.Duration{}, birth: map[netmap.HostID]ledger.Birth{}, renewed: map[netmap.HostID]time.Duration{}}
 	return w
 }

@@ -1,0 +1,36 @@
+package exact_test
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+)
+
+// foreign is the ledger of another cluster. One of its keepers is found now and then
+// where a keeper of ours was before.
+type foreign struct {
+	w     *world
+	state *ledger.State
+}
+
+func (w *world) foundForeign() *foreign {
+	f := &foreign{w: w, state: ledger.NewState()}
+	found := &ledger.Found{Cluster: w.newID(), Ranges: []netip.Prefix{netip.MustParsePrefix("10.32.0.0/12")}}
+	if r, _ := f.state.Apply(1, ledger.Command{Kind: ledger.KindFound, Host: w.newID(), Found: found}); r.Refusal != nil {
+		w.wrong("the foreign cluster: %v", r.Refusal)
+	}
+	return f
+}
+
+// take answers a question that went astray. Who asks takes no foreign ledger's word and
+// goes on to the next keeper, as ledger.Do does.
+func (f *foreign) take(q *question) {
+	r, _ := f.state.Apply(f.state.Applied()+1, q.cmd)
+	f.w.meet("asked a foreign ledger")
+	if r.Refusal != nil && r.Refusal.Kind == netmap.Foreign {
+		return
+	}
+	f.w.after(f.w.between(200*time.Microsecond, 2*time.Millisecond), func() { f.w.ledger.answer(q, r) })
+}
