@@ -103,36 +103,50 @@ func (p *pool) cedable(a netip.Addr, describe func(netip.Addr) string) error {
 
 // Yield gives up something of an area for a host that found no free block there:
 // an empty block goes back to the ledger, else the address is ceded that this host
-// would have handed out next. A reserve is for times when nobody is in need. The
-// error is a *netmap.Refusal when nothing is free here.
+// would have handed out next. A reserve is for times when nobody is in need. What the
+// ledger is granting at this moment is waited for: it may be what the other was refused.
+// The error is a *netmap.Refusal when nothing is free here.
 func (i *IPAM) Yield(ctx context.Context, subnet, within netip.Prefix, to netmap.HostID) (Relief, error) {
 	p := i.lookup(subnet)
 	if p == nil {
 		return Relief{}, netmap.Refuse(netmap.Unknown, "ipam: this host does not use %s, so it has nothing of it to give; ask another host", subnet)
 	}
-	i.mu.Lock()
-	block, ok := p.spare(within)
-	if ok {
-		p.leave(block)
+	block, a, f := i.part(p, within)
+	if f != nil {
+		select {
+		case <-f.tried:
+		case <-ctx.Done():
+		}
+		block, a, _ = i.part(p, within)
 	}
-	i.mu.Unlock()
-	if ok {
+	switch {
+	case block.Prefix.IsValid():
 		return Relief{Block: block.Prefix}, i.giveBack(ctx, p, block)
+	case a.IsValid():
+		c, err := i.cede(ctx, p, a, to)
+		return Relief{Claim: c}, err
 	}
+	return Relief{}, netmap.Refuse(netmap.Exhausted, "no address is free in %s on this host either; stop containers", within)
+}
+
+// part finds what this host can do without of an area, an empty block or an address, and
+// begins to give it up; else it is the question to the ledger that may bring something.
+func (i *IPAM) part(p *pool, within netip.Prefix) (block netmap.Block, a netip.Addr, f *flight) {
 	i.mu.Lock()
+	defer i.mu.Unlock()
+	if block, ok := p.spare(within); ok {
+		p.leave(block)
+		return block, a, nil
+	}
 	a, ok := p.Pick(within, "")
 	if !ok {
 		a, ok = p.LastResort(within)
 	}
-	if ok = ok && !p.gone && (p.adopting == 0 || p.block(a) != nil); ok {
-		p.Begin(a)
+	if !ok || p.gone || p.adopting > 0 && p.block(a) == nil {
+		return block, netip.Addr{}, p.flight
 	}
-	i.mu.Unlock()
-	if !ok {
-		return Relief{}, netmap.Refuse(netmap.Exhausted, "no address is free in %s on this host either; stop containers", within)
-	}
-	c, err := i.cede(ctx, p, a, to)
-	return Relief{Claim: c}, err
+	p.Begin(a)
+	return block, a, nil
 }
 
 // spare finds an empty block that reaches into an area. The caller holds mu.

@@ -14,6 +14,7 @@ import (
 type flight struct {
 	within netip.Prefix
 	needed bool          // a container waits for it: other hosts may be asked
+	tried  chan struct{} // closed once the ledger has answered first, and what it granted is here
 	done   chan struct{} // closed once what follows is final
 	asked  bool          // other hosts were asked
 	err    error
@@ -30,9 +31,10 @@ func (i *IPAM) grow(p *pool, within netip.Prefix, needed bool) *flight {
 		p.flight.needed = p.flight.needed || needed && p.flight.within == within
 		return p.flight
 	}
-	f := &flight{within: within, needed: needed, done: make(chan struct{})}
+	f := &flight{within: within, needed: needed, tried: make(chan struct{}), done: make(chan struct{})}
 	if i.life.Err() != nil {
 		f.err = fmt.Errorf("the agent is ending; try again when it runs (docker plugin ls): %w", i.life.Err())
+		close(f.tried)
 		close(f.done)
 		return f
 	}
@@ -60,6 +62,7 @@ func (i *IPAM) fly(p *pool, f *flight) {
 	ctx, cancel := context.WithTimeout(i.life, grantTimeout)
 	defer cancel()
 	sure, err := i.takeBlock(ctx, p, f)
+	close(f.tried)
 	for again := true; again && isExhausted(err) && i.mayAsk(f); {
 		if again, err = i.relieve(ctx, p, f.within); again {
 			sure, err = i.takeBlock(ctx, p, f)

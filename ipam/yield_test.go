@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/ipam/ipamtest"
 	"github.com/weftnet/weft/netmap"
 )
@@ -137,6 +138,47 @@ func TestWhatWasLentGoesHome(t *testing.T) {
 		a.Close()
 		b.Close()
 		hosts[2].Close()
+	})
+}
+
+// TestABlockThatIsJustComingIsYielded: the ledger has granted it to one host, which is
+// still writing it down when another, that was refused because of that, asks for a part.
+func TestABlockThatIsJustComingIsYielded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ipamtest.NewLedger()
+		a, b := start(t, l, "host-a"), start(t, l, "host-b")
+		const subnet = "10.40.0.0/29"
+		one, err := ipam.ParseBlockBits("/29")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var id string
+		for _, r := range []*rig{a, b} {
+			id = r.pool(subnet, "")
+			r.gateway(id, "")
+			if err := r.NetworkCreated(docker, "net", []netip.Prefix{netip.MustParsePrefix(subnet)}, one); err != nil {
+				t.Fatal(err)
+			}
+		}
+		release := a.disk.Stall()
+		got := make(chan string, 2)
+		want := func(r *rig) {
+			a, err := r.ask(docker, id, "")
+			if err != nil {
+				t.Error(err)
+			}
+			got <- a
+		}
+		go want(a)
+		synctest.Wait() // its block is granted
+		go want(b)
+		time.Sleep(500 * time.Millisecond)
+		release()
+		if x, y := <-got, <-got; x == y {
+			t.Errorf("the two hosts have %q and %q", x, y)
+		}
+		a.Close()
+		b.Close()
 	})
 }
 
