@@ -71,9 +71,11 @@ demo-down: ## take the demo down
 TALLY := $(CURDIR)/build/tally/$(shell date +%s)
 
 # lint goes first and go test last, so that the end of the output is the tests', and
-# what the simulations met.
+# what the simulations met. A second or so of fuzzing for each decoder: it finds what a
+# change broke, make fuzz what was always wrong.
 .PHONY: test
-test: deps plugin lab lint ## everything: lint, unit, kernel, simulation, real Docker
+test: deps plugin lab lint ## everything: lint, fuzz, unit, kernel, simulation, real Docker
+	scripts/fuzz.sh 2000x
 	rm -rf build/tally && mkdir -p $(TALLY)
 	WEFT_LAB_REQUIRED=1 WEFT_TALLY=$(TALLY) go test -p 2 -timeout 25m ./... || failed=1; \
 		cat $(TALLY)/* || true; exit $${failed:-0}
@@ -103,7 +105,7 @@ bench: deps plugin lab ## networks against Docker's overlay and bare VXLAN, addr
 	build/lab bench
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for FUZZTIME
+fuzz: ## every fuzz target for FUZZTIME, such as 5m or 100000x
 	scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: generate

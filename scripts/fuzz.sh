@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# fuzz.sh TIME runs every fuzz target of the repository for TIME (as in 20s). Inputs that
-# fail are kept in the package's testdata/fuzz, which go test runs from then on.
+# fuzz.sh TIME runs every fuzz target of the repository for TIME, as in 20s, or so many
+# times, as in 2000x. Inputs that fail are kept in the package's testdata/fuzz, which go test runs from then on.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -12,6 +12,6 @@ while read -r room; do
 	mapfile -t targets < <(sed -n 's/^func \(Fuzz[A-Za-z]*\)(.*/\1/p' "$room"/*_test.go)
 	for target in "${targets[@]}"; do
 		echo "== $room $target"
-		(cd "$room" && "$work/fuzz.test" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "${1:-20s}" -test.fuzzcachedir "$cache/$room" | sed '/^fuzz: elapsed/d; /^PASS$/d')
+		(cd "$room" && "$work/fuzz.test" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "${1:-20s}" -test.fuzzcachedir "$cache/$room" 2>&1 | sed '/^fuzz: elapsed/d; /^PASS$/d')
 	done
 done < <(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sed 's|^\./||' | sort -u)
