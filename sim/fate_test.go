@@ -13,14 +13,16 @@ import (
 
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/underlay/lossy"
 )
 
 // fate is something that happens to a host's identity. While it does, nobody else acts
 // on the host, the network is well but for what the fate does to it, and the others
 // live on.
 type fate struct {
-	name string
-	do   func(*host)
+	name       string
+	do         func(*host)
+	anyNetwork bool // messages may be lost, doubled and late meanwhile
 }
 
 var fates = []fate{
@@ -31,8 +33,8 @@ var fates = []fate{
 	{name: "an older disk is restored", do: (*host).oldDisk},
 	{name: "a copy starts beside it", do: (*host).copied},
 	{name: "a copy starts while it is off", do: (*host).replaced},
-	{name: "leaves", do: (*host).left},
-	{name: "most keepers are lost for good", do: (*host).majorityLost},
+	{name: "leaves", do: (*host).left, anyNetwork: true},
+	{name: "most keepers are lost for good", do: (*host).majorityLost, anyNetwork: true},
 }
 
 // fateful are the events that the fates are for.
@@ -105,7 +107,12 @@ func (w *world) suffers(h *host, f fate) {
 	w.tell("fate: %s, %s", f.name, h)
 	w.meet(f.name)
 	w.upset()
+	if f.anyNetwork && h.dice.IntN(2) == 0 {
+		w.meet("on a bad network: " + f.name)
+		w.quality(lossy.Link{Loss: 0.05, Double: 0.05, Delay: 2 * time.Millisecond, Jitter: 20 * time.Millisecond})
+	}
 	f.do(h)
+	w.quality(lan)
 	w.calmed()
 	for _, o := range w.others(h) {
 		o.take()
