@@ -36,7 +36,7 @@ func routes() map[string]rpc.Handler {
 		}),
 		"Test.Capabilities": rpc.Ask(func(context.Context) (reply, error) { return reply{"can"}, nil }),
 		"Test.Fail": rpc.Ask(func(context.Context) (reply, error) {
-			return reply{}, errors.New("10.0.0.7 is held by web-2 on host-b")
+			return reply{}, errors.Join(errors.New("10.0.0.7 is held by web-2 on host-b"), errors.New("see there"))
 		}),
 		"Test.Panic":     rpc.Ask(func(context.Context) (reply, error) { panic("at the disco") }),
 		"Test.Wait":      rpc.Ask(func(ctx context.Context) (reply, error) { <-ctx.Done(); return reply{}, ctx.Err() }),
@@ -122,7 +122,7 @@ func TestAnswersInDockersForm(t *testing.T) {
 		{"unknown method", "POST", "Test.Dance", `{}`, 404, "does not know the method"},
 		{"no method", "POST", "", `{}`, 404, "does not know the method"},
 		{"wrong verb", "GET", "Test.Greet", "", 405, "takes POST"},
-		{"failure", "POST", "Test.Fail", "", 500, "10.0.0.7 is held by web-2 on host-b"},
+		{"failure", "POST", "Test.Fail", "", 500, "10.0.0.7 is held by web-2 on host-b; see there"},
 		{"panic", "POST", "Test.Panic", "", 500, "at the disco"},
 		{"late", "POST", "Test.Wait", "", 500, "Test.Wait was not done in time"},
 		{"unsayable", "POST", "Test.Unsayable", "", 500, "cannot be encoded"},

@@ -135,7 +135,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	method := strings.TrimPrefix(r.URL.Path, "/")
 	status, answer, err := s.answer(w, r, method)
 	if err != nil {
-		answer = failure{Err: err.Error(), Error: err.Error()}
+		said := strings.ReplaceAll(err.Error(), "\n", "; ") // of errors that were joined
+		answer = failure{Err: said, Error: said}
 	}
 	body, encErr := json.Marshal(answer)
 	if encErr != nil {

@@ -54,7 +54,7 @@ func (p *Port) Call(ctx context.Context, to netip.AddrPort, name string, body []
 	defer cancel()
 	got, err := p.call(ctx, to, name, body)
 	if err != nil && ctx.Err() != nil {
-		err = errors.Join(ctx.Err(), err)
+		err = fmt.Errorf("%w (%w)", ctx.Err(), err)
 	}
 	if err == nil {
 		body, err = got.result()
