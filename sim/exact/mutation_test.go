@@ -25,18 +25,19 @@ type mutation struct {
 
 // What is reported of an invariant that does not hold.
 const (
-	notOnDisk  = `^\(3\) .* answered .*, which is not on its disk`
-	twice      = `^\(1\) \(2\) .* was given to .* and before to`
-	notItsOwn  = `^\(4\) .* hands out .*, which is .*'s by decision`
-	afterAll   = `^\(4\) .* hands out .* though its lease ended`
-	notRefused = `<nil>; want a refusal that says "wall clock"`
-	heeded     = `^\(4\) .* was removed by decision .*, and is answered`
-	noMember   = `^\(4\) .* hands out .*, and was removed by decision`
-	oldStart   = `^\(4\) start .* of .* is answered .*, and start .* was admitted`
-	believed   = `^not within .*: the others believe the host: `
-	notInUse   = `^\(4\) .* hands out .*, which was not in use on the old disk that it booted with`
-	oneVNI     = `^\(5\) networks .* share VNI`
-	twoAnswers = `^\(5\) request .* was answered .* and now`
+	notOnDisk   = `^\(3\) .* answered .*, which is not on its disk`
+	twice       = `^\(1\) \(2\) .* was given to .* and before to`
+	notItsOwn   = `^\(4\) .* hands out .*, which is .*'s by decision`
+	afterAll    = `^\(4\) .* hands out .* though its lease ended`
+	notRefused  = `<nil>; want a refusal that says "wall clock"`
+	heeded      = `^\(4\) .* was removed by decision .*, and is answered`
+	noMember    = `^\(4\) .* hands out .*, and was removed by decision`
+	oldStart    = `^\(4\) start .* of .* is answered .*, and start .* was admitted`
+	believed    = `^not within .*: the others believe the host: `
+	notInUse    = `^\(4\) .* hands out .*, which was not in use on the old disk that it booted with`
+	twoClusters = `^\(5\) .* founds cluster .*, and cluster .* was founded`
+	oneVNI      = `^\(5\) networks .* share VNI`
+	twoAnswers  = `^\(5\) request .* was answered .* and now`
 )
 
 var mutations = []mutation{
@@ -127,6 +128,22 @@ var mutations = []mutation{
 	{
 		"give two networks one VNI", oneVNI, "ledger/apply_network.go",
 		"if used[vni] == nil {\n\t\t\treturn vni, nil", "if vni > 0 {\n\t\t\treturn netmap.FirstVNI, nil",
+	},
+	{
+		"hand out what is another host's", notItsOwn, "ipam/static.go",
+		"case !p.Mine(a):", "case p.gone:",
+	},
+	{
+		"return a block in which a container has an address", twice, "ipam/pool_drop.go",
+		"if s == nil || s.held > 0 {", "if s == nil {",
+	},
+	{
+		"found without most of the named hosts", twoClusters, "ledger/founding.go",
+		"return t.hosts >= t.expect && 2*t.named > t.places", "return t.hosts >= 1",
+	},
+	{
+		"decide what was given up", twoAnswers, "ledger/session.go",
+		"if t.cmd.Request < s.settled {", "if t.cmd.Request < s.settled && t.cmd.Request == 0 {",
 	},
 	{
 		"answer a repeated request anew", twoAnswers, "ledger/session.go",
