@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -245,6 +246,18 @@ func (w *world) remove(id netmap.HostID, by []*host) {
 	all.Wait()
 }
 
+// grasps reports whether an heir crashed with an address in its hands: nobody has it, and
+// yet it is given away for a minute and a half.
+func (w *world) grasps(a netip.Addr) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.grasped[a] {
+		return false
+	}
+	delete(w.held, a)
+	return true
+}
+
 // plunder has others ask for some of the addresses that a removed host had.
 func (w *world) plunder(h *host) {
 	for i, c := range h.docker.Containers() {
@@ -255,6 +268,9 @@ func (w *world) plunder(h *host) {
 		o.take()
 		if h.dice.IntN(4) == 0 {
 			w.meet("heir crashed")
+			w.mu.Lock()
+			w.grasped[c.Addrs[0].Addr()] = true
+			w.mu.Unlock()
 			o.crashWhile(c.Addrs[0].Addr())
 		} else {
 			o.run(c.Addrs[0].Addr())
@@ -303,7 +319,9 @@ func (h *host) account() {
 				w.held[a.Addr()] = holder{h, c.Name, h.self}
 			}
 			w.mu.Unlock()
-			if !mine && taken && who.is(h, c.Name) {
+			if !mine && taken && who.is(h, c.Name) && w.grasps(a.Addr()) {
+				w.meet("container lost its address to one that never started")
+			} else if !mine && taken && who.is(h, c.Name) {
 				w.fault("%s (%s): %s lost %s, which nobody else has; by decision %d it belongs to %s", h, h.self.Short(), c.Name, a.Addr(), view.Decided, view.Owner(a.Addr()).Short())
 			}
 			lost = lost || !mine
