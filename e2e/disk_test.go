@@ -2,66 +2,116 @@ package e2e
 
 import (
 	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/lab"
 )
 
-// TestIntegrationDiskFullUnderLoad: the state directory of one host, which keeps the ledger too, is
-// filled under load. What runs goes on; what needs the disk is refused and says why;
-// the cluster does not notice; an agent can be started; and once there is room
-// again everything goes on by itself, with nothing doubled or lost.
-func TestIntegrationDiskFullUnderLoad(t *testing.T) {
+// tideTurns bounds how long a disk is full, and how long it has room.
+const tideTurns = 4 * time.Second
+
+// TestIntegrationStormOnFullDisks is TestIntegrationStorm where the state directories of
+// all hosts, which all keep the ledger, are full again and again. What runs goes on; a killed
+// agent starts on what it has set aside; when that is used up too, what needs the disk is
+// refused and says why; and with room again all goes on by itself, with nothing doubled or
+// lost.
+func TestIntegrationStormOnFullDisks(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
 	lent := s.lend(members)
-	a, b, c := lent[0], lent[1], lent[2]
-	s.smallDisk(c)
+	must(t, each(lent, s.smallDisk))
 	s.found(lent, "WEFT_LOG_LEVEL=debug")
-	m := s.storm("10.73.0.0/16", "/20")
+	m := s.storm("10.73.0.0/25", "/28")
 	boxes := s.runOnAll(m.network, "box")
 	s.matrix(boxes...)
-	in, out := s.stream(a, m.network, "in", boxes[2]), s.stream(c, m.network, "out", boxes[0])
-	m.begin(1)
+	stream := s.stream(lent[0], m.network, "stream", boxes[2])
 
-	must(t, fill(t.Context(), c))
-	asked, refusal, err := s.exhaust(t.Context(), c, m.subnet.String(), func() error { return fill(t.Context(), c) })
-	must(t, err)
-	t.Logf("on the full disk %d addresses were handed out before: %s", len(asked), refusal)
-	if !diskFull.MatchString(refusal) {
-		t.Errorf("the refusal does not say what is full: %s", refusal)
-	}
-	s.refused(c, []string{"the disk of the state directory is full", "make room", "no space left on device"}, s.command(c, m.network, "full")...)
-	s.matrix(append(boxes, s.run(a, m.network, "elsewhere"))...)
-	s.docker(b, s.create(b, "meanwhile")...) // two of three keepers decide
-	must(t, c.KillAgent(t.Context()))        // and Docker starts another
-	report, err := s.report(t.Context(), c)
-	must(t, err)
-	if said := strings.Join(report.Problems, "\n"); !strings.Contains(said, "full") {
-		t.Errorf("weft status does not say that the disk is full: %q", said)
-	}
-	s.matrix(boxes...)
+	m.begin(stormWorkers)
+	must(t, each(lent, func(h *lab.Host) error {
+		return m.tide(h, func() error { return m.strike(h, kills()/members) })
+	}))
+	m.end()
+	m.met("docker run", kills()/4)
+	m.met("killed on a full disk", kills()/4)
 
-	_, err = c.Exec(t.Context(), "rm", ballast)
-	must(t, err)
-	eventually(t, healWithin, func(ctx context.Context) error {
-		_, err := c.Docker(ctx, "start", s.name("full"))
-		return err
-	})
+	m.fullAlone(lent[2], lent[0])
 	eventually(t, 3*healWithin, func(ctx context.Context) error { return s.ready(ctx, members, lent...) })
 	s.everywhere(s.name("meanwhile"))
-	m.end()
-	in.unbroken("a stream to the host with the full disk")
-	out.unbroken("a stream from it")
+	s.matrix(boxes...)
+	stream.unbroken("a stream to a host whose disk was full")
 	m.survivors()
 	m.quiet()
-	must(t, s.release(t.Context(), c, asked))
-	// What could not be released on a full disk is released within a minute; what the
-	// killed agent was told, when it is an endpoint that Docker does not have, after one,
-	// and then its address as one that nobody comes for.
-	eventually(t, 5*time.Minute, func(ctx context.Context) error { return s.free(ctx, m.network, lent...) })
+	eventually(t, 5*time.Minute, m.restored)
+}
+
+// fullAlone fills a disk for good: the agent starts on it and says so, and the others decide.
+func (m *storm) fullAlone(h, other *lab.Host) {
+	m.t.Helper()
+	ctx := m.t.Context()
+	must(m.t, fill(ctx, h))
+	must(m.t, m.wear(ctx, h))
+	m.refused(h, []string{"the disk of the state directory is full", "make room", "no space left on device"}, m.command(h, m.network, "full")...)
+	must(m.t, h.KillAgent(ctx))
+	report, err := m.report(ctx, h)
+	must(m.t, err)
+	if said := strings.Join(report.Problems, "\n"); !strings.Contains(said, "full") {
+		m.t.Errorf("weft status does not say that the disk is full: %q", said)
+	}
+	m.docker(other, m.create(other, "meanwhile")...)
+	must(m.t, drain(ctx, h))
+}
+
+// wear uses up the room that an agent has set aside on its disk: it asks for addresses and
+// gives them back until one is refused.
+func (m *storm) wear(ctx context.Context, h *lab.Host) error {
+	client, done, err := m.asDocker(ctx, h)
+	if err != nil {
+		return err
+	}
+	defer done()
+	pool, err := ask[ipam.PoolResponse](ctx, client, "RequestPool", ipam.PoolRequest{AddressSpace: "weft", Pool: m.subnet.String()})
+	for range 4000 {
+		var a ipam.AddressResponse
+		if err == nil {
+			a, err = ask[ipam.AddressResponse](ctx, client, "RequestAddress", ipam.AddressRequest{PoolID: pool.PoolID})
+		}
+		if err == nil {
+			addr, _, _ := strings.Cut(a.Address, "/")
+			_, err = ask[struct{}](ctx, client, "ReleaseAddress", ipam.AddressRelease{PoolID: pool.PoolID, Address: addr})
+		}
+		if err != nil {
+			if diskFull.MatchString(err.Error()) {
+				return nil
+			}
+			return err
+		}
+	}
+	return errors.New("after 4000 addresses the full disk is still not felt")
+}
+
+// tide fills a host's disk and makes room again, for as long as something else takes.
+func (m *storm) tide(h *lab.Host, during func() error) error {
+	ctx, over := context.WithCancel(m.t.Context())
+	var struck error
+	go func() {
+		defer over()
+		struck = during()
+	}()
+	var errs error
+	for ctx.Err() == nil {
+		errs = errors.Join(errs, fill(m.t.Context(), h))
+		m.tally("a disk was filled")
+		_ = pause(ctx, rand.N(tideTurns)) // if it ends early, so does the tide
+		errs = errors.Join(errs, drain(m.t.Context(), h))
+		_ = pause(ctx, rand.N(tideTurns))
+	}
+	return errors.Join(struck, errs)
 }
 
 // ballast is what fills a disk.
@@ -69,10 +119,9 @@ const ballast = "/var/lib/weft/ballast"
 
 // smallDisk gives a host's state directory, which must be empty, a disk of its own, until
 // the host is wiped.
-func (s *scene) smallDisk(h *lab.Host) {
-	s.t.Helper()
+func (s *scene) smallDisk(h *lab.Host) error {
 	_, err := h.Exec(s.t.Context(), "sh", "-c", "mkdir -p /var/lib/weft && mount -t tmpfs -o size=24m,mode=700 tmpfs /var/lib/weft")
-	must(s.t, err)
+	return err
 }
 
 // fill leaves no byte on the disk of a host's state directory.
@@ -82,4 +131,19 @@ func fill(ctx context.Context, h *lab.Host) error {
 		return err
 	}
 	return nil
+}
+
+// drain makes room again.
+func drain(ctx context.Context, h *lab.Host) error {
+	_, err := h.Exec(ctx, "rm", ballast)
+	return err
+}
+
+// full reports whether a host's disk is filled at this moment.
+func full(h *lab.Host) bool {
+	root, err := h.Root()
+	if err == nil {
+		_, err = os.Stat(root + ballast)
+	}
+	return err == nil
 }

@@ -248,6 +248,31 @@ func TestIntegrationCleanupLeavesNothing(t *testing.T) {
 	s.mu.Unlock()
 }
 
+// TestIntegrationCleanupUnderAnotherName: a plugin that was created under a name of the
+// operator's own, and is disabled, then gone, when he cleans up.
+func TestIntegrationCleanupUnderAnotherName(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	a, _ := s.borrow()
+	const mesh = "acme/mesh:2"
+	network := s.name("named")
+	enable := func() {
+		t.Helper()
+		s.docker(a, "plugin", "create", mesh, s.plugin)
+		s.docker(a, "plugin", "enable", mesh)
+	}
+	enable()
+	s.docker(a, "network", "create", "-d", mesh, "--ipam-driver", mesh, network)
+	for _, gone := range [][]string{{"disable", "-f", mesh}, {"rm", "-f", mesh}} {
+		s.docker(a, append([]string{"plugin"}, gone...)...)
+		s.weftRefuses(a, []string{network, mesh}, "cleanup")
+	}
+	enable()
+	s.docker(a, "network", "rm", network)
+	s.docker(a, "plugin", "rm", "-f", mesh)
+	s.weftDoes(a, []string{"removed /var/lib/weft"}, "cleanup")
+}
+
 // lastWords of lines are what cleanup removed, sorted.
 func lastWords(text string) []string {
 	var out []string

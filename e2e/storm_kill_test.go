@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -13,14 +12,17 @@ import (
 )
 
 // strike kills a host's agent again and again: at any instant, in the middle of a
-// write to its disk, or before Docker has found the socket of a new one.
+// write to its disk, or, if twice is set, before Docker has found the socket of a new one.
 func (m *storm) strike(h *lab.Host, times int) error {
+	root, err := h.Root()
+	if err != nil {
+		return err
+	}
 	for i := range times {
-		var err error
 		wait := rand.N(700 * time.Millisecond)
-		what := "killed at any instant"
+		what, onFull := "killed at any instant", false
 		switch {
-		case i%16 == 9:
+		case i%16 == 9 && m.twice:
 			what = "killed, and again before Docker had found its socket"
 			err = h.KillAgentTwice(m.t.Context(), wait/2)
 		case i%2 == 0:
@@ -29,13 +31,17 @@ func (m *storm) strike(h *lab.Host, times int) error {
 				if err := pause(ctx, wait); err != nil {
 					return err
 				}
-				if err := written(filepath.Join(h.Disk(), "weft"), 3*time.Second); err != nil {
+				if err := written(root+"/var/lib/weft", 3*time.Second); err != nil {
 					return err
 				}
+				onFull = full(h)
 				return pause(ctx, rand.N(3*time.Millisecond))
 			})
 		default:
-			err = h.KillAgentAt(m.t.Context(), func(ctx context.Context) error { return pause(ctx, wait) })
+			err = h.KillAgentAt(m.t.Context(), func(ctx context.Context) error {
+				defer func() { onFull = full(h) }()
+				return pause(ctx, wait)
+			})
 		}
 		if errors.Is(err, lab.ErrGivenUp) { // Docker was slower than KillAgentAt guesses
 			what = "killed before Docker had found its socket"
@@ -45,6 +51,9 @@ func (m *storm) strike(h *lab.Host, times int) error {
 			return err
 		}
 		m.tally(what)
+		if onFull {
+			m.tally("killed on a full disk")
+		}
 	}
 	return nil
 }

@@ -199,9 +199,8 @@ func TestIntegrationIPv6Only(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
 	one := s.lab.Host(1)
-	version := s.docker(one, "version", "--format", "{{.Server.Version}}")
-	if major, err := strconv.Atoi(strings.Split(version, ".")[0]); err != nil || major < 28 {
-		t.Skipf("Docker %s has no --ipv4=false, 28 is the first that has (%v)", version, err)
+	if major := s.engineMajor(); major < 28 {
+		t.Skipf("Docker %d has no --ipv4=false, 28 is the first that has", major)
 	}
 	name := s.name("six")
 	s.docker(one, s.create(one, "six", "--ipv4=false", "--ipv6", "--subnet", "fd64:7::/64")...)
@@ -217,6 +216,15 @@ func TestIntegrationIPv6Only(t *testing.T) {
 	for _, b := range boxes {
 		s.reach(b, v6...)
 	}
+}
+
+// engineMajor is the first number of the lab's Docker's version.
+func (s *scene) engineMajor() int {
+	s.t.Helper()
+	version := s.docker(s.lab.Host(1), "version", "--format", "{{.Server.Version}}")
+	major, err := strconv.Atoi(strings.Split(version, ".")[0])
+	must(s.t, err)
+	return major
 }
 
 // TestIntegrationNamesOnOneHost: Docker's own names of a network work on ours.

@@ -88,10 +88,15 @@ func (h *Host) KillAgentTwice(ctx context.Context, after time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if err := h.awaitProcess(ctx, id, old); err != nil {
-		return fmt.Errorf("lab: docker on %s has not started the agent again: %w", h.Name(), err)
+	soon, over := context.WithTimeout(ctx, agentRestart)
+	defer over()
+	if err := h.awaitProcess(soon, id, old); err != nil {
+		return fmt.Errorf("lab: %s: %w: %w", h.Name(), ErrGivenUp, err)
 	}
 	if _, _, err := h.strike(ctx, func(ctx context.Context) error { return pause(ctx, after) }); err != nil {
+		return err
+	}
+	if err := pause(ctx, dockerGivesUp); err != nil { // asked earlier, 20.10 loses track of what runs
 		return err
 	}
 	return h.Reenable(ctx)
@@ -149,6 +154,7 @@ const (
 	dockerFirstLook = 500 * time.Millisecond
 	dockerNextLook  = 3 * time.Second
 	dockerConnects  = 300 * time.Millisecond // from its look to the end of its first calls
+	dockerGivesUp   = 10 * time.Second       // after four looks
 )
 
 // awaitAgent waits for another process than old, for its socket, and for Docker's next look
@@ -158,6 +164,11 @@ func (h *Host) awaitAgent(ctx context.Context, id string, old int) error {
 		return err
 	}
 	started := time.Now()
+	if file, err := h.pidFile(id); err == nil {
+		if info, err := os.Stat(file); err == nil {
+			started = info.ModTime()
+		}
+	}
 	for !h.agentAccepts(id) {
 		if err := pause(ctx, pollEvery); err != nil {
 			return err
@@ -241,11 +252,10 @@ func (h *Host) pluginID(ctx context.Context) (string, error) {
 
 // agentOf reads the process number that containerd keeps beside the plugin's bundle.
 func (h *Host) agentOf(id string) (int, error) {
-	root, err := h.Root()
+	file, err := h.pidFile(id)
 	if err != nil {
 		return 0, err
 	}
-	file := filepath.Join(root, "run/containerd/io.containerd.runtime.v2.task/plugins.moby", id, "init.pid")
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return 0, fmt.Errorf("lab: %s: %w", h.Name(), errNoAgent)
@@ -254,8 +264,18 @@ func (h *Host) agentOf(id string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("lab: %s: containerd's %s: %w", h.Name(), file, err)
 	}
+	root, err := h.Root()
+	if err != nil {
+		return 0, err
+	}
 	if _, err := os.Stat(filepath.Join(root, "proc", strconv.Itoa(pid))); errors.Is(err, os.ErrNotExist) {
 		return 0, fmt.Errorf("lab: %s: %w", h.Name(), errNoAgent)
 	}
 	return pid, nil
+}
+
+// pidFile is made when the plugin's process is.
+func (h *Host) pidFile(id string) (string, error) {
+	root, err := h.Root()
+	return filepath.Join(root, "run/containerd/io.containerd.runtime.v2.task/plugins.moby", id, "init.pid"), err
 }
