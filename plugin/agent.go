@@ -75,7 +75,8 @@ type Agent struct {
 	self     netmap.HostID
 	identity store.Identity
 	mtu      int
-	moved    bool // the machine was started since, or is another one: the disk may be a copy
+	noted    birth // of this start, in a directory that a reboot empties
+	moved    bool  // the machine was started since, or is another one: the disk may be a copy
 	log      *slog.Logger
 
 	store  Store
@@ -295,6 +296,7 @@ func (a *Agent) Close() error {
 	}
 	a.tasks.Wait()
 	if a.store != nil {
+		a.noteEnd()
 		errs = append(errs, a.store.Close())
 	}
 	return errors.Join(errs...)

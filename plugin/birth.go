@@ -24,7 +24,13 @@ type birth struct {
 	Host  netmap.HostID `json:"host"`
 	Start uint64        `json:"start"`
 	Nonce uint64        `json:"nonce"`
+	// Ended says that this start ended in order, and that its nonce is on disk as the last
+	// thing that it wrote.
+	Ended bool `json:"ended,omitempty"`
 }
+
+// endKey is where the nonce of the start is on disk that ended in order last.
+const endKey = "end"
 
 // follows reports whether this start comes after another of the same disk: a disk that
 // does not know it is an older copy.
@@ -49,16 +55,46 @@ func (a *Agent) checkBirth() {
 	raw, err := os.ReadFile(file)
 	known := err == nil && json.Unmarshal(raw, &last) == nil
 	a.moved = !known || last.Boot != mine.Boot || last.Host != mine.Host
-	if known && !mine.follows(last, a.identity) {
+	switch {
+	case !known || a.moved:
+	case !mine.follows(last, a.identity):
 		_ = a.outdated(fmt.Sprintf("start %d of this host's agent was here since the machine was started, and the disk does not know of it", last.Start))
 		return
+	case last.Ended && a.endedLast() != last.Nonce:
+		_ = a.outdated(fmt.Sprintf("start %d of this host's agent ended in order, and the disk does not know of that", last.Start))
+		return
 	}
-	raw, err = json.Marshal(mine)
+	a.noteBirth(mine)
+}
+
+func (a *Agent) noteBirth(b birth) {
+	raw, err := json.Marshal(b)
 	if err == nil {
-		err = writeVolatile(file, raw)
+		err = writeVolatile(filepath.Join(a.cfg.Volatile, birthFile), raw)
 	}
 	if err != nil {
 		a.log.Warn("an older copy of the state directory would not be noticed", "err", err)
+		return
+	}
+	a.noted = b
+}
+
+// endedLast is the nonce of the start that ended in order last, by the disk.
+func (a *Agent) endedLast() (nonce uint64) {
+	kept, err := a.store.Bucket("host").Load()
+	if err != nil || json.Unmarshal(kept[endKey], &nonce) != nil {
+		return 0
+	}
+	return nonce
+}
+
+// noteEnd writes down that this start ends in order, on disk first: a copy of the disk
+// that was made while it ran does not say so.
+func (a *Agent) noteEnd() {
+	b := a.noted
+	raw, err := json.Marshal(b.Nonce)
+	if b.Ended = true; err == nil && b.Start != 0 && a.store.Bucket("host").Commit(map[string][]byte{endKey: raw}) == nil {
+		a.noteBirth(b)
 	}
 }
 

@@ -212,3 +212,30 @@ func (h *host) renews() {
 		h.c.t.Errorf("no renewal: %q", h.Report().Problems)
 	}
 }
+
+// TestAnOlderDiskOfTheSameStartIsFoundOutWithoutABoot, though nothing was given up
+// since: a container that runs is on no record of it.
+func TestAnOlderDiskOfTheSameStartIsFoundOutWithoutABoot(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		m := newClocks()
+		h, network := leased(c, m)
+		h.stop() // what it left when it ended then is on the copy
+		h.tick(m).ready()
+		old, newer := filepath.Join(c.dir, "old"), filepath.Join(c.dir, "newer")
+		h.copyDisk(old)
+		h.run("since", network, "")
+		h.stop()
+		h.copyDisk(newer)
+		h.restoreDisk(old)
+		for range 2 {
+			h.tick(m)
+			h.problem(5*time.Second, "older copy", "ended in order", "put the newer one back")
+			_, err := h.docker.Run(t.Context(), "no", network, addr(""))
+			fails(t, time.Now(), err, "older copy")
+			h.stop()
+		}
+		h.restoreDisk(newer)
+		h.tick(m).ready()
+		h.run("as ever", network, "")
+	})
+}

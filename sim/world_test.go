@@ -2,7 +2,9 @@ package sim_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -265,15 +267,22 @@ func (h *host) crash() {
 	synctest.Wait() // nobody is in the middle of a write
 	h.lives++
 	next := filepath.Join(h.w.dir, fmt.Sprintf("%s.%d", h, h.lives))
-	if err := os.CopyFS(next, os.DirFS(h.dir)); err != nil {
-		h.w.t.Fatal(err)
+	run := next + ".run"
+	for from, to := range map[string]string{h.dir: next, h.volatile(): run} {
+		if err := os.CopyFS(to, os.DirFS(from)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			h.w.t.Fatal(err)
+		}
 	}
 	close(h.gone) // nobody hears what it still answers
 	stack := h.w.net.Host(h.addr)
 	stack.PowerOff()
 	h.stop()
 	_ = os.RemoveAll(h.dir)
+	_ = os.RemoveAll(h.volatile())
 	h.dir = next
+	if err := os.Rename(run, h.volatile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		h.w.t.Fatal(err)
+	}
 	if h.w.mutated.disk != nil {
 		h.w.mutated.disk(h, next)
 	}

@@ -99,7 +99,7 @@ var mutations = []mutation{
 	},
 	{
 		"trust an old disk that was put in without a boot", twice, "plugin/birth.go",
-		"if known && !mine.follows(last, a.identity) {", "if known && !mine.follows(last, a.identity) && last.Start == 0 {",
+		"case !mine.follows(last, a.identity):", "case !mine.follows(last, a.identity) && last.Start == 0:",
 	},
 	{
 		"let a clone go on", oldStart, "ledger/apply_host.go",
