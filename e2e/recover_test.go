@@ -65,7 +65,7 @@ func TestIntegrationRecoverAndLeave(t *testing.T) {
 	s.unique(now[0], now[1], now[2], s.run(b, name, "late"))
 }
 
-// leaveInOrder has a host leave, which has one container left.
+// leaveInOrder has a host leave, which has one container left, and come back as another.
 func (s *scene) leaveInOrder(h *lab.Host, last box, rest ...*lab.Host) {
 	s.t.Helper()
 	s.weftRefuses(h, []string{last.name, last.addr.String(), "stop them"}, "host", "leave")
@@ -73,6 +73,9 @@ func (s *scene) leaveInOrder(h *lab.Host, last box, rest ...*lab.Host) {
 	s.weftDoes(h, []string{h.Name(), "has left"}, "host", "leave")
 	s.refused(h, []string{h.Name(), "has left", "weft host new-identity"}, s.create(h, "stray", "--subnet", "10.72.66.0/24")...)
 	eventually(s.t, 2*healWithin, func(ctx context.Context) error { return s.keepTogether(ctx, rest...) })
+
+	s.weftDoes(h, []string{"new"}, "host", "new-identity")
+	eventually(s.t, 3*healWithin, func(ctx context.Context) error { return s.keepTogether(ctx, append(rest, h)...) })
 }
 
 // keepTogether is nil when these hosts, and no others, are alive in one cluster whose
