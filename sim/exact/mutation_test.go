@@ -87,7 +87,7 @@ var mutations = []mutation{
 		"if err := i.mayHandOut(now, p, a); err != nil {", "if err := i.mayHandOut(now, p, a); err != nil && ctx.Err() != nil {",
 	},
 	{
-		"keep a lease through a reboot by the wall clock alone", notRefused, "ledger/lease.go",
+		"keep a lease through a reboot by the wall clock alone", notRefused + "|" + afterAll, "ledger/lease.go",
 		"return Lease - RebootDoubt - max(passed, now.Up)", "return Lease - passed",
 	},
 	{
@@ -167,7 +167,7 @@ func TestMutationsStillApply(t *testing.T) {
 }
 
 // mostSeeds is after how many seeds a mutation counts as not noticed.
-const mostSeeds = 100
+const mostSeeds = 400
 
 // TestExactNoticesBrokenRules builds the product with one rule broken at a time and
 // runs seeds until the invariant fails that the rule is for. A check that never fails
