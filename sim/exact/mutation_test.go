@@ -75,10 +75,6 @@ var mutations = []mutation{
 		"case used.Held:", "case used.Held && p.gone:",
 	},
 	{
-		"claim what is being ceded", twice, "ipam/cede.go",
-		"return i.cfg.Decisions.Cede(ctx, given)", "i.end(p, a)\n\treturn i.cfg.Decisions.Cede(ctx, given)",
-	},
-	{
 		"forget a foreign claim in a granted block", notItsOwn, "ipam/grant.go",
 		"\tfor _, c := range claims {\n\t\tp.Forsake(c.Addr, c.Owner)\n\t}\n", "",
 	},
