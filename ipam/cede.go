@@ -93,7 +93,7 @@ func (p *pool) cedable(a netip.Addr, describe func(netip.Addr) string) error {
 		return netmap.Refuse(netmap.Held, "%s is held by %s; choose another --ip, or stop that container", a, describe(a))
 	case p.Never(a):
 		return netmap.Refuse(netmap.Held, "%s is reserved in subnet %s; choose another --ip", a, p.subnet.Prefix)
-	case p.adopting > 0 && p.block(a) == nil:
+	case len(p.coming.blocks) > 0 && p.block(a) == nil:
 		return netmap.Refuse(netmap.Busy, "a further block of %s is being taken into use at this moment, and %s may lie in it; try again", p.prefix, a)
 	case p.block(a) == nil && !p.Mine(a):
 		return netmap.Refuse(netmap.Unknown, "%s is not this host's to cede; try again, its owner may have changed", a)
@@ -142,7 +142,7 @@ func (i *IPAM) part(p *pool, within netip.Prefix) (block netmap.Block, a netip.A
 	if !ok {
 		a, ok = p.LastResort(within)
 	}
-	if !ok || p.gone || p.adopting > 0 && p.block(a) == nil {
+	if !ok || p.gone || len(p.coming.blocks) > 0 && p.block(a) == nil {
 		return block, netip.Addr{}, p.flight
 	}
 	p.Begin(a)
@@ -174,6 +174,8 @@ func (i *IPAM) borrow(p *pool, c netmap.Claim) error {
 	if c.Subnet != p.prefix || !p.prefix.Contains(c.Addr) {
 		return fmt.Errorf("another host ceded %s of %s, which is no address of %s; run the same release of weft on all hosts", c.Addr, c.Subnet, p.prefix)
 	}
+	i.expect(p, c)
+	defer i.arrived(p, c.Addr)
 	loan := Single{Claim: c, Loan: true}
 	if err := i.cfg.Disk.Commit(map[string][]byte{key(kindClaim, c.Addr): encode(loan)}, key(kindForeign, c.Addr)); err != nil {
 		return fmt.Errorf("address %s was ceded to this host but cannot be written down: %w", c.Addr, err)

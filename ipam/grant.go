@@ -118,28 +118,29 @@ func (i *IPAM) askBlock(ctx context.Context, p *pool, within netip.Prefix) ([]ne
 func (i *IPAM) anyNew(p *pool, blocks []netmap.Block) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for _, b := range blocks {
-		if !p.Owns(b) && !p.stale(b.Prefix, b.Epoch) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(blocks, p.isNew)
 }
 
 // adopt makes granted blocks this host's: on disk first. Claims of others inside
 // are theirs, and so is what this host ceded while the grant was under way: that may
-// have been decided before, when it still was a claim of its own.
+// have been decided before, when it still was a claim of its own. What is this host's
+// already, is leaving or is being adopted by another call is left alone: it may be given
+// back while the disk is written to, and must not come back after that.
 func (i *IPAM) adopt(p *pool, blocks []netmap.Block, claims []netmap.Claim) error {
 	i.mu.Lock()
 	bits := p.subnet.BlockBits
-	blocks = slices.DeleteFunc(slices.Clone(blocks), func(b netmap.Block) bool { return p.stale(b.Prefix, b.Epoch) })
+	blocks = slices.DeleteFunc(slices.Clone(blocks), func(b netmap.Block) bool { return !p.isNew(b) })
 	claims = append(slices.Clip(claims), p.cededClaims()...)
-	p.adopting++
+	for _, b := range blocks {
+		p.coming.blocks[b.Prefix] = b
+	}
 	i.mu.Unlock()
 	defer func() {
 		i.mu.Lock()
 		defer i.mu.Unlock()
-		p.adopting--
+		for _, b := range blocks {
+			delete(p.coming.blocks, b.Prefix)
+		}
 	}()
 	claims = slices.DeleteFunc(slices.Clone(claims), func(c netmap.Claim) bool {
 		return !slices.ContainsFunc(blocks, func(b netmap.Block) bool { return b.Prefix.Contains(c.Addr) })
@@ -160,15 +161,28 @@ func (i *IPAM) adopt(p *pool, blocks []netmap.Block, claims []netmap.Claim) erro
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, b := range blocks {
-		if !p.Owns(b) {
-			p.adopted[b.Prefix] = time.Now()
-		}
+		p.adopted[b.Prefix] = time.Now()
 		p.AddBlock(b)
 	}
 	for _, c := range claims {
 		p.Forsake(c.Addr, c.Owner)
 	}
 	return nil
+}
+
+// coming is what was granted and is on its way to the disk. A recovered ledger is shown
+// it with what is there: once it is written down it is handed out.
+type coming struct {
+	blocks map[netip.Prefix]netmap.Block
+	claims map[netip.Addr]netmap.Claim
+}
+
+// isNew reports whether a granted block is neither here nor gone again. The caller
+// holds mu.
+func (p *pool) isNew(b netmap.Block) bool {
+	_, leaves := p.leaving[b.Prefix]
+	_, comes := p.coming.blocks[b.Prefix]
+	return !leaves && !comes && !p.Owns(b) && !p.stale(b.Prefix, b.Epoch)
 }
 
 // settleForsook forgets what was ceded and of which the ledger has answered: what is

@@ -11,7 +11,7 @@ import (
 type PoolStock struct {
 	Subnet   netmap.Subnet  `json:"subnet"`
 	Networks []string       `json:"networks"` // Docker's ids on this host
-	Blocks   []BlockStock   `json:"blocks"`   // also those that are on their way back and not yet out of reach on disk
+	Blocks   []BlockStock   `json:"blocks"`   // also those on their way here or back, until the disk has decided
 	Claims   []netmap.Claim `json:"claims,omitempty"`
 	Held     []netip.Addr   `json:"held"` // addresses in use, sorted
 	Free     uint64         `json:"free"` // addresses that need no further decision
@@ -48,9 +48,19 @@ func (p *pool) stock() PoolStock {
 	for _, d := range p.leaving {
 		s.Blocks = append(s.Blocks, BlockStock{Block: d.Block})
 	}
+	for _, b := range p.coming.blocks {
+		if !p.Owns(b) {
+			s.Blocks = append(s.Blocks, BlockStock{Block: b})
+		}
+	}
 	slices.SortFunc(s.Blocks, func(a, b BlockStock) int { return a.Prefix.Compare(b.Prefix) })
 	for _, c := range p.claims {
 		s.Claims = append(s.Claims, c.Claim)
+	}
+	for a, c := range p.coming.claims {
+		if _, here := p.claims[a]; !here {
+			s.Claims = append(s.Claims, c)
+		}
 	}
 	slices.SortFunc(s.Claims, func(a, b netmap.Claim) int { return a.Addr.Compare(b.Addr) })
 	for a, m := range p.marks {

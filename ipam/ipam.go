@@ -142,7 +142,7 @@ type pool struct {
 	made     time.Time
 	last     map[netip.Addr]bool // in use when this host stopped, by the disk; true: and held
 	flight   *flight
-	adopting int                          // blocks are being written down: nothing outside of others is ceded
+	coming   coming                       // while it has blocks nothing outside of others is ceded
 	forsook  map[netip.Addr]netmap.HostID // outside own blocks, since before the flight began: they may lie in what it brings
 	leaving  map[netip.Prefix]departure   // blocks on their way back
 	returns  map[netip.Prefix]Returned    // given back on disk, of which the ledger is to hear
@@ -165,6 +165,7 @@ func newPool(r subnetRecord) *pool {
 		leaving: map[netip.Prefix]departure{}, returns: map[netip.Prefix]Returned{}, unclaims: map[netip.Addr]netmap.Claim{},
 		given: map[netip.Prefix]givenUp{}, adopted: map[netip.Prefix]time.Time{}, idle: map[netip.Prefix]time.Time{},
 		last: map[netip.Addr]bool{}, unused: map[netip.Addr]time.Time{}, missing: map[netip.Prefix]time.Time{},
+		coming:  coming{map[netip.Prefix]netmap.Block{}, map[netip.Addr]netmap.Claim{}},
 		forsook: map[netip.Addr]netmap.HostID{}, waits: map[netip.Addr]chan struct{}{},
 	}
 	for _, id := range r.Networks {

@@ -41,6 +41,7 @@ func (i *IPAM) begun(ctx context.Context, p *pool, a netip.Addr, use Use, step n
 	if step == hold {
 		return i.handOut(ctx, p, a, use, nil)
 	}
+	defer i.arrived(p, a)
 	c, err := i.claim(ctx, p, a)
 	if err != nil {
 		i.end(p, a)
@@ -58,12 +59,26 @@ func (i *IPAM) claim(ctx context.Context, p *pool, a netip.Addr) (netmap.Claim, 
 	if err != nil {
 		return c, fmt.Errorf("ipam: %w", err)
 	}
+	i.expect(p, c)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if p.stale(single(a), c.Epoch) {
 		return c, busy(a)
 	}
 	return c, nil
+}
+
+// expect notes a claim that was granted and is on its way to the disk, until it arrived.
+func (i *IPAM) expect(p *pool, c netmap.Claim) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	p.coming.claims[c.Addr] = c
+}
+
+func (i *IPAM) arrived(p *pool, a netip.Addr) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(p.coming.claims, a)
 }
 
 // mayHandOut asks whether an address may be handed out now. A container that has it

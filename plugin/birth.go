@@ -113,7 +113,7 @@ func (a *Agent) compare(ctx context.Context, generation, index uint64) error {
 	if !a.owns() || a.shown.unsure() {
 		return nil
 	}
-	if err := a.readOwn(ctx, index); err != nil {
+	if err := a.readOwn(ctx, generation, index); err != nil {
 		return err
 	}
 	how, err := a.ipam.Outdated(func(subnet netip.Prefix) (ipam.Word, bool) {

@@ -24,6 +24,7 @@ func (a *Agent) decide(ctx context.Context, c ledger.Command) (ledger.Reply, err
 	if err := a.awaitMembership(ctx); err != nil {
 		return ledger.Reply{}, err
 	}
+	generation := a.generation()
 	if err := a.heedGeneration(ctx); err != nil {
 		a.heedFence(err)
 		return ledger.Reply{}, err
@@ -36,13 +37,26 @@ func (a *Agent) decide(ctx context.Context, c ledger.Command) (ledger.Reply, err
 	if err := r.Err(); err != nil {
 		return r, err
 	}
-	return r, a.readOwn(ctx, r.Index)
+	return r, a.readOwn(ctx, generation, r.Index)
 }
 
-// readOwn waits until this host's own facts have reached a decision that was made for it.
-func (a *Agent) readOwn(ctx context.Context, index uint64) error {
+// readOwn waits until this host's own facts have reached a decision that was made for it
+// under a generation of the ledger.
+func (a *Agent) readOwn(ctx context.Context, generation, index uint64) error {
 	if err := a.gossip.WaitDecided(ctx, index); err != nil {
 		return fmt.Errorf("decision %d was made, its facts have not arrived here; try again, and look at weft status if this lasts: %w", index, err)
+	}
+	return a.stillIn(generation)
+}
+
+// generation is that of the ledger, as far as this host has heard.
+func (a *Agent) generation() uint64 { return max(1, a.gossip.View().Generation) }
+
+// stillIn refuses what was decided under an earlier generation than there is now: this
+// host may have shown the recovered ledger what it holds before that came.
+func (a *Agent) stillIn(generation uint64) error {
+	if now := a.generation(); now != generation {
+		return netmap.Refuse(netmap.Busy, "the ledger was recovered while this host waited for it (generation %d is over, %d has begun), and the answer may count no more; try again", generation, now)
 	}
 	return nil
 }
@@ -75,6 +89,7 @@ func (a *Agent) Reserve(ctx context.Context, subnet netip.Prefix, name string, a
 
 // GrantBlock implements ipam.Decisions.
 func (a *Agent) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap.Block, []netmap.Claim, error) {
+	generation := a.generation()
 	reply, err := a.decide(ctx, ledger.Command{Kind: ledger.KindGrantBlock, GrantBlock: &ledger.GrantBlock{
 		Subnet: r.Subnet, Within: r.Within, Have: r.Have,
 	}})
@@ -90,7 +105,7 @@ func (a *Agent) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap.B
 	if err := a.ipam.Postpone(reply.Late); err != nil { // before any of them can be picked
 		return nil, nil, err
 	}
-	return reply.Blocks, reply.Claims, nil
+	return reply.Blocks, reply.Claims, a.stillIn(generation)
 }
 
 // heldBy are the addresses that a host's endpoints hold, by its own facts.
@@ -109,6 +124,7 @@ func (a *Agent) heldBy(id netmap.HostID) []netip.Addr {
 // Claim implements ipam.Decisions: the ledger grants an address of a free block,
 // the owner cedes one of its own.
 func (a *Agent) Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr) (netmap.Claim, error) {
+	generation := a.generation()
 	r, err := a.decide(ctx, ledger.Command{Kind: ledger.KindClaim, Claim: &ledger.Claim{Subnet: subnet, Addr: addr}})
 	if err == nil {
 		return *r.Claim, nil
@@ -120,7 +136,7 @@ func (a *Agent) Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr)
 	if err != nil {
 		return netmap.Claim{}, err
 	}
-	return c, a.readOwn(ctx, c.Epoch)
+	return c, a.readOwn(ctx, generation, c.Epoch)
 }
 
 // Cede implements ipam.Decisions.

@@ -19,6 +19,9 @@ import (
 // History tells who was given what and when, and which containers had an address. It
 // implements status.Agent.
 func (a *Agent) History(ctx context.Context, q status.HistoryQuery) (*status.History, error) {
+	if q.Limit < 0 {
+		return nil, netmap.Refuse(netmap.BadInput, "%d is no number of lines; choose a --limit from 1, or 0 for 1000", q.Limit)
+	}
 	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
 	defer cancel()
 	want := ledger.Query{Space: q.Space, Since: millis(q.Since), Until: millis(q.Until), Limit: q.Limit}

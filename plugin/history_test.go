@@ -54,6 +54,8 @@ func TestWhoHadAnAddress(t *testing.T) {
 			"endpoint " + owner.set.Name + " " + single(a).String() + " web-1 ended",
 			"endpoint " + owner.set.Name + " " + single(a).String() + " web-2",
 		}
+		_, err := asked.History(t.Context(), status.HistoryQuery{Limit: -3})
+		fails(t, time.Now(), err, "-3", "--limit")
 		check := func(from *host, when string) {
 			t.Helper()
 			lines, missing := from.past(status.HistoryQuery{Space: single(a)})

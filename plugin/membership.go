@@ -244,7 +244,7 @@ func (a *Agent) becomeMember(ctx context.Context) error {
 		return err
 	}
 	a.gossip.SetCluster(cluster) // before the ledger's word may come
-	generation := a.gossip.View().Generation
+	generation := a.generation()
 	if err := a.heedGeneration(ctx); err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func (a *Agent) serveYield(ctx context.Context, _ netip.AddrPort, body []byte) (
 // the facts may be late, so those that seem to have nothing are asked too. In the
 // end it is a refusal that says who holds how much.
 func (a *Agent) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Relief, error) {
-	view := a.gossip.View()
+	view, generation := a.gossip.View(), a.generation()
 	all := shares(view, r.Subnet, r.Within)
 	answers := map[netmap.HostID]string{a.self: ""}
 	asked := 0
@@ -63,7 +63,7 @@ func (a *Agent) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Relief
 		asked++
 		got, err := a.askYield(ctx, view, s.Host, yieldQuestion{Subnet: r.Subnet, Within: r.Within, To: a.self})
 		if err == nil {
-			return got, nil
+			return got, a.stillIn(generation)
 		}
 		answers[s.Host] = whyNot(err)
 	}
