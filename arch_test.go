@@ -124,6 +124,7 @@ var (
 		"plugin/recover_test.go":      "virtual time",
 		"plugin/replicate_test.go":    "virtual time",
 		"plugin/recover_lent_test.go": "virtual time",
+		"plugin/recover_slow_test.go": "virtual time",
 		"plugin/return_test.go":       "virtual time",
 		"plugin/reuse_test.go":        "virtual time",
 		"sim/":                        "virtual time",

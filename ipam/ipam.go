@@ -140,7 +140,7 @@ type pool struct {
 	asked    map[netip.Addr]bool // reservations that were asked for since then
 	since    map[netip.Addr]time.Time
 	made     time.Time
-	last     map[netip.Addr]bool // in use when this host stopped, by the disk; true: and held
+	last     map[netip.Addr]lastUse // in use when this host stopped
 	flight   *flight
 	coming   coming                       // while it has blocks nothing outside of others is ceded
 	forsook  map[netip.Addr]netmap.HostID // outside own blocks, since before the flight began: they may lie in what it brings
@@ -164,7 +164,7 @@ func newPool(r subnetRecord) *pool {
 		since: map[netip.Addr]time.Time{}, made: time.Now(), unsure: true, stray: r.Stray,
 		leaving: map[netip.Prefix]departure{}, returns: map[netip.Prefix]Returned{}, unclaims: map[netip.Addr]netmap.Claim{},
 		given: map[netip.Prefix]givenUp{}, adopted: map[netip.Prefix]time.Time{}, idle: map[netip.Prefix]time.Time{},
-		last: map[netip.Addr]bool{}, unused: map[netip.Addr]time.Time{}, missing: map[netip.Prefix]time.Time{},
+		last: map[netip.Addr]lastUse{}, unused: map[netip.Addr]time.Time{}, missing: map[netip.Prefix]time.Time{},
 		coming:  coming{map[netip.Prefix]netmap.Block{}, map[netip.Addr]netmap.Claim{}},
 		forsook: map[netip.Addr]netmap.HostID{}, waits: map[netip.Addr]chan struct{}{},
 	}

@@ -29,7 +29,7 @@ func (r *restored) noteLast() {
 	for _, p := range r.pools {
 		for a, m := range p.marks {
 			if m.Held || m.At > 0 && m.At >= newest-int64(stopsWithin.Seconds()) {
-				p.last[a] = m.Held
+				p.last[a] = lastUse{held: m.Held, asked: m.Asked}
 			}
 		}
 	}
@@ -49,15 +49,22 @@ func (i *IPAM) wasHere(p *pool) func(netip.Addr) bool {
 	}
 }
 
-// pickLast begins the next of the addresses that were in use when this host stopped:
-// of what it found held first, as nobody else has let go of that.
+// lastUse is how an address was in use when this host stopped, by the disk.
+type lastUse struct {
+	held  bool // else released just before
+	asked bool // by --ip: its container asks for it again
+}
+
+// pickLast begins the next of the addresses that were in use when this host stopped and
+// that no --ip had: of what it found held first, as nobody else has let go of that.
 func (i *IPAM) pickLast(p *pool, within netip.Prefix, name string) (netip.Addr, bool) {
 	wasHere := i.wasHere(p)
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	a, ok := p.PickReleased(within, name, func(a netip.Addr) bool { return p.last[a] && wasHere(a) })
+	anybodys := func(a netip.Addr) bool { return !p.last[a].asked && wasHere(a) }
+	a, ok := p.PickReleased(within, name, func(a netip.Addr) bool { return p.last[a].held && anybodys(a) })
 	if !ok {
-		a, ok = p.PickReleased(within, name, wasHere)
+		a, ok = p.PickReleased(within, name, anybodys)
 	}
 	if ok = ok && !p.gone; ok {
 		p.Begin(a)

@@ -30,7 +30,7 @@ func (i *IPAM) RequestAddress(ctx context.Context, req AddressRequest) (AddressR
 		return AddressResponse{}, err
 	}
 	peer, _ := rpc.PeerOf(ctx)
-	use := Use{Name: req.Options[optEndpointName], Caller: peer.Instance}
+	use := Use{Name: req.Options[optEndpointName], Caller: peer.Instance, Asked: want.IsValid()}
 	var held receipt.Receipt[netip.Addr]
 	switch {
 	case req.Options[optAddressType] == dataGateway:
@@ -151,13 +151,11 @@ func (i *IPAM) handOut(ctx context.Context, p *pool, a netip.Addr, use Use, c *n
 // if there is one. If that fails nothing is held.
 func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) (receipt.Receipt[netip.Addr], error) {
 	use.Held = true
-	if use.Name == "" { // a request that is repeated does not say it
-		i.mu.Lock()
-		was, _ := p.Used(a)
-		i.mu.Unlock()
-		if was.Held {
-			use.Name = was.Name
-		}
+	i.mu.Lock()
+	was, _ := p.Used(a)
+	i.mu.Unlock()
+	if was.Held { // a request that is repeated asks for the address, and does not say the name
+		use.Name, use.Asked = cmp.Or(use.Name, was.Name), was.Asked
 	}
 	rec := map[string][]byte{key(kindAddr, a): encode(use)}
 	var del []string

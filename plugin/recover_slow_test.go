@@ -80,11 +80,7 @@ func (s *slowDisk) run(h *host, name string, want netip.Addr) error {
 
 // recover loses the keepers while something is on its way to the slow disk.
 func (s *slowDisk) recover() {
-	gone := off(s.survivor, s.lost...)
-	s.survivor.until("the ledger is recovered, when no other host sees the lost ones", time.Minute, func() bool {
-		_, err := s.survivor.recovery(gone)
-		return err == nil
-	})
+	s.survivor.recovered(off(s.survivor, s.lost...))
 }
 
 // TestABlockOnItsWayToASlowDiskIsShownToTheRecoveredLedger, which else would grant it to
