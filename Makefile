@@ -98,7 +98,7 @@ race: ## the short tests under the race detector
 .PHONY: sim
 sim: ## the simulations, longer than make test runs them: SEEDS=1000 of the exact one, SIM=10m of the whole one
 	SEEDS=$(or $(SEEDS),1000) go test -timeout 60m -run 'TestExact$$|TestExactPast|TestScenes|TestKept' -v ./sim/exact
-	WEFT_SIM_TIME=$(or $(SIM),10m) go test -timeout 60m -run 'Sim|TestFates' -v ./...
+	env -u SEEDS WEFT_SIM_TIME=$(or $(SIM),10m) go test -timeout 60m -run 'Sim|TestFates' -v ./...
 
 .PHONY: bench
 bench: deps plugin lab ## networks against Docker's overlay and bare VXLAN, addresses against a bare disk and Docker's IPAM

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -78,9 +77,7 @@ its last 300,000 containers. What is missing and what was forgotten is said at t
 				return err
 			}
 			if asJSON {
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetIndent("", "  ")
-				return enc.Encode(h)
+				return writeJSON(cmd, h)
 			}
 			return status.HistoryText(cmd.OutOrStdout(), h)
 		},

@@ -131,9 +131,7 @@ func statusCommand() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetIndent("", "  ")
-				return enc.Encode(r)
+				return writeJSON(cmd, r)
 			}
 			return status.Text(cmd.OutOrStdout(), r)
 		},
@@ -141,6 +139,23 @@ func statusCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "for programs")
 	cmd.Flags().StringVar(&socket, "socket", status.SocketPath, "the agent's own socket")
 	return cmd
+}
+
+// writeJSON answers a program.
+func writeJSON(cmd *cobra.Command, v any) error {
+	enc := json.NewEncoder(cmd.OutOrStdout())
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// one asks for exactly one word, and says what it is and how to find it.
+func one(what, find string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%s wants one %s, and was given %d; %s", cmd.CommandPath(), what, len(args), find)
+		}
+		return nil
+	}
 }
 
 // group is a command that only has others. By itself cobra shows its help and succeeds
@@ -205,7 +220,7 @@ until then it may hand out addresses that nobody else may have.
 --is-off is your word that the machine is off. If it comes back it learns of its
 removal as soon as it reaches any other host; do not start it where it cannot. It then
 becomes a new host by itself and asks for the addresses of its running containers.`,
-		Args: cobra.ExactArgs(1),
+		Args: one("host (its name or id)", "weft status lists the hosts"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
 			defer cancel()
@@ -227,7 +242,7 @@ func rangeCommand() *cobra.Command {
 	add := &cobra.Command{
 		Use:   "add PREFIX",
 		Short: "add address space for networks without --subnet, such as 10.48.0.0/12 or fd00:5::/48",
-		Args:  cobra.ExactArgs(1),
+		Args:  one("prefix", "weft range ls lists those that are there"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefix, err := netip.ParsePrefix(args[0])
 			if err != nil {
@@ -249,7 +264,8 @@ func rangeCommand() *cobra.Command {
 }
 
 func rangeListCommand(socket *string) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "ls",
 		Short: "list the ranges in the order in which they are used",
 		Args:  cobra.NoArgs,
@@ -260,9 +276,14 @@ func rangeListCommand(socket *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				return writeJSON(cmd, r.Ranges)
+			}
 			return status.Ranges(cmd.OutOrStdout(), r)
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "for programs")
+	return cmd
 }
 
 func cleanupCommand() *cobra.Command {

@@ -26,7 +26,8 @@ func TestCommandLinesThatMakeNoSense(t *testing.T) {
 	for line, want := range map[string]string{
 		"version":                          `unknown command "version"`,
 		"host remove web-1":                `unknown command "remove" for "weft host"`,
-		"host rm":                          "accepts 1 arg(s), received 0",
+		"host rm":                          "weft host rm wants one host (its name or id), and was given 0; weft status lists",
+		"range add":                        "weft range add wants one prefix",
 		"range ad 10.48.0.0/12":            `unknown command "ad" for "weft range"`,
 		"range add 10.48/12":               "is no prefix, want one such as",
 		"ledger logs":                      `unknown command "logs" for "weft ledger"`,

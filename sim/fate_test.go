@@ -52,7 +52,7 @@ func simulateFates(t *testing.T, seed uint64, m mutation, chosen ...fate) *world
 	var w *world
 	dir := scratch(t)
 	synctest.Test(t, func(t *testing.T) {
-		w = newWorld(t, dir, seed, 4+int(seed%3), m)
+		w = newWorld(t, dir, seed, max(4, size(seed)), m)
 		w.fateful = true
 		w.up()
 		w.furnish()

@@ -193,8 +193,8 @@ func (w *world) checkReply(cmd ledger.Command, r ledger.Reply) {
 	}
 }
 
-// check is what holds after every step, beside what is checked when it happens: a
-// host believes in no block of another's.
+// check is what holds after every step, beside what is checked when it happens: no
+// host knows of a decision that was not made.
 func (w *world) check() {
 	for _, m := range w.machines {
 		if m.serves() && m.life.facts.decided() > w.ledger.state.Applied() {

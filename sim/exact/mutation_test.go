@@ -7,9 +7,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 )
 
@@ -178,21 +178,24 @@ func TestExactNoticesBrokenRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	only := regexp.MustCompile(os.Getenv("WEFT_MUTATION"))
-	var most atomic.Uint64 // seeds that it took
+	took := make([]uint64, len(mutations)) // seeds
 	t.Run("broken", func(t *testing.T) {
-		for _, m := range mutations {
+		for n, m := range mutations {
 			if only.MatchString(m.rule) {
 				t.Run(m.rule, func(t *testing.T) {
 					t.Parallel() // in processes of their own
-					for n := m.noticedAfter(t, root); n > most.Load(); {
-						most.Store(n)
-					}
+					took[n] = m.noticedAfter(t, root)
 				})
 			}
 		}
 	})
+	said := "broken rules were noticed after so many seeds:\n"
+	for n, m := range mutations {
+		said += fmt.Sprintf("%8d %s\n", took[n], m.rule)
+	}
+	tell(t, "mutations", said)
 	t.Run("whole", func(t *testing.T) {
-		for seed := uint64(1); seed <= most.Load(); seed++ {
+		for seed := uint64(1); seed <= slices.Max(took); seed++ {
 			if all := faultsOf(t, seed); len(all) > 0 {
 				t.Errorf("seed %d, and no rule is broken: %s", seed, strings.Join(all, "\n"))
 			}

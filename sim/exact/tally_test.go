@@ -75,16 +75,21 @@ func (a *tally) String() string {
 	return out.String()
 }
 
-// tell prints the tally, and leaves it where WEFT_TALLY says, because go test shows
-// nothing of a package that passes.
 func (a *tally) tell(t *testing.T) {
 	t.Helper()
-	t.Log(a)
+	tell(t, a.name, a.String())
+}
+
+// tell prints what was met, and leaves it where WEFT_TALLY says, because go test shows
+// nothing of a package that passes.
+func tell(t *testing.T, name, what string) {
+	t.Helper()
+	t.Log(what)
 	dir := os.Getenv("WEFT_TALLY")
 	if dir == "" {
 		return
 	}
-	if err := os.WriteFile(filepath.Join(dir, a.name), []byte(a.String()), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(what), 0o600); err != nil {
 		t.Error(err)
 	}
 }
