@@ -125,6 +125,7 @@ var (
 		"plugin/replicate_test.go":    "virtual time",
 		"plugin/recover_lent_test.go": "virtual time",
 		"plugin/recover_slow_test.go": "virtual time",
+		"plugin/majority_test.go":     "virtual time",
 		"plugin/return_test.go":       "virtual time",
 		"plugin/reuse_test.go":        "virtual time",
 		"sim/":                        "virtual time",

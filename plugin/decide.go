@@ -257,11 +257,11 @@ func blockBits(option string) (ipam.BlockBits, error) {
 
 // LeaveNetwork implements driver.Networks: first the network, then its subnets.
 func (a *Agent) LeaveNetwork(ctx context.Context, r driver.NetworkRecord, last bool) error {
+	a.wake() // the kernel needs nobody's word
 	if last {
 		if _, err := a.decide(ctx, ledger.Command{Kind: ledger.KindLeaveNetwork, LeaveNetwork: &ledger.LeaveNetwork{ID: r.Network.ID}}); err != nil {
 			return err
 		}
 	}
-	a.wake()
 	return a.ipam.NetworkDeleted(ctx, r.Docker)
 }

@@ -53,3 +53,25 @@ func TestALostMajorityIsSaidEverywhere(t *testing.T) {
 		}
 	})
 }
+
+// TestARemovedNetworkLeavesTheKernelWithoutAMajority at once, although the ledger is
+// still to hear of it.
+func TestARemovedNetworkLeavesTheKernelWithoutAMajority(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		up(c, 3, unreplicated)
+		keep, _ := c.keepers(3)
+		h := keep[0]
+		id := h.network("web", "10.40.0.0/24")
+		h.run("web", id, "")
+		if got := len(h.kernel.Read().Networks); got != 1 {
+			t.Fatalf("the kernel has %d networks", got)
+		}
+		off(h, keep[1:]...)
+		if err := h.docker.Remove(t.Context(), "web"); err != nil {
+			t.Error(err)
+		}
+		go func() { _ = h.docker.RemoveNetwork(t.Context(), id) }() // it is told that the cluster is to hear of it
+		h.until("the kernel has no network", time.Second, func() bool { return len(h.kernel.Read().Networks) == 0 })
+		time.Sleep(5 * time.Second) // Docker's call ends
+	})
+}
