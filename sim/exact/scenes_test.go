@@ -128,8 +128,12 @@ var stories = []scene{
 		w.run(w.now() + 5*time.Second)
 		w.isolate(h[3])
 		w.lasting = true
-		w.refused(h[0], h[0].removes(h[3], false), "may hand out addresses for another")
-		for range 30 { // no keeper's clock stood still
+		for range 3 { // hours
+			w.refused(h[0], h[0].removes(h[3], false), "may hand out addresses for another")
+			w.leapt += time.Hour
+			w.run(w.now() + 35*time.Second)
+		}
+		for range 27 { // no keeper's clock stood still
 			w.leapt += time.Hour
 			w.run(w.now() + 35*time.Second)
 		}
