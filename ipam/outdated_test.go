@@ -163,3 +163,23 @@ func TestInDoubtTheFactsAreHeeded(t *testing.T) {
 		}
 	})
 }
+
+// TestARefusedRequestKeepsNothingBack: what was here before a start and is free stays so,
+// however often a container is refused an address meanwhile.
+func TestARefusedRequestKeepsNothingBack(t *testing.T) {
+	l := ipamtest.NewLedger()
+	r := start(t, l, "host-a")
+	id := r.network("10.40.0.0/28", "")
+	a := r.get(id, "")
+	r.release(id, a)
+	r = r.restart()
+	barred := errors.New("the lease ran out")
+	r.barred.Store(&barred)
+	if got, err := r.ask(docker, id, ""); err == nil {
+		t.Errorf("%s was handed out, though nothing may be", got)
+	}
+	r.barred.Store(nil)
+	if got := r.get(id, addrOf(a).String()); got != a {
+		t.Errorf("%s, want %s", got, a)
+	}
+}

@@ -191,8 +191,11 @@ func (i *IPAM) dynamic(ctx context.Context, p *pool, within netip.Prefix, use Us
 	var why error // no block came, by the last that was heard
 	for {
 		last, err := i.allowed(ctx)
+		if err != nil && !last {
+			return none, err
+		}
 		if err != nil {
-			if a, ok := i.pickLast(p, within, use.Name); last && ok {
+			if a, ok := i.pickLast(p, within, use.Name); ok {
 				return i.handOut(ctx, p, a, use, nil)
 			}
 			return none, err
