@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -95,10 +96,22 @@ func (i *IPAM) takeBlock(ctx context.Context, p *pool, f *flight) (sure bool, er
 	i.mu.Unlock()
 	blocks, claims, err := i.askBlock(ctx, p, f.within)
 	if err != nil {
+		i.heedUnknown(p, err)
 		return isRefusal(err), err
 	}
 	err = i.adopt(p, blocks, claims)
 	return err == nil, err
+}
+
+// heedUnknown notes that the ledger does not count this host among those that use a
+// subnet, though a network here does: the disk is from before it was released. The next
+// request takes it into use again.
+func (i *IPAM) heedUnknown(p *pool, err error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) && len(p.networks) > 0 && !p.gone {
+		p.stray = true
+	}
 }
 
 // askBlock asks for a block. If the answer to an earlier question was lost, the

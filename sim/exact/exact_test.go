@@ -14,7 +14,7 @@ import (
 
 const (
 	span       = time.Minute      // that a seed runs before everything heals, by its timers
-	budget     = 75 * time.Second // of fresh seeds, where nothing else was asked for
+	budget     = 60 * time.Second // of fresh seeds, where nothing else was asked for
 	mostFailed = 3                // after which nobody needs more
 	fixedSeeds = 20               // that are run in any case
 	mostFixed  = 120              // within which every kind of fault must be met
