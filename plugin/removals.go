@@ -41,7 +41,7 @@ func openRemovals(disk ipam.Disk) (*removals, error) {
 	for id, raw := range kept {
 		var one removal
 		if err := json.Unmarshal(raw, &one); err != nil {
-			return nil, fmt.Errorf("plugin: the removal of network %.12s cannot be read: %w", id, err)
+			return nil, fmt.Errorf("plugin: the removal of network %.12s on disk is damaged: %w; restore the state directory or run weft cleanup", id, err)
 		}
 		r.gone[id] = one
 	}
