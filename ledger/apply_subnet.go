@@ -315,5 +315,5 @@ func noSubnet(p netip.Prefix) *netmap.Refusal {
 
 // notUsed refuses what a host wants of a subnet of which it has no network.
 func (t *step) notUsed(host netmap.HostID, p netip.Prefix) *netmap.Refusal {
-	return netmap.Refuse(netmap.Unknown, "%s has no network with subnet %s, so it gets nothing of it; create the network there (docker network create)", t.hostName(host), t.subnetName(p))
+	return netmap.Refuse(netmap.Unknown, "%s has no network with %s, so it gets nothing of it; create the network there (docker network create)", t.hostName(host), t.subnetName(p))
 }
