@@ -44,6 +44,25 @@ func TestReplayAfterDockerdRestartWithNobodyReachable(t *testing.T) {
 	}
 }
 
+// A dockerd does not repeat what it was refused, so the next request for the address
+// is another container's.
+func TestAReplayThatIsRefusedIsUsedUp(t *testing.T) {
+	r := start(t, ipamtest.NewLedger(), "host-a")
+	id := r.network("10.40.0.0/24", "")
+	addr := strings.TrimSuffix(r.get(id, ""), "/24")
+	next := as("dockerd 2")
+	r.disk.Fail(errors.New("no space left on device"))
+	if a, err := r.ask(next, id, addr); err == nil {
+		t.Errorf("replay on a full disk: %s", a)
+	}
+	r.disk.Fail(nil)
+	_, err := r.ask(next, id, addr)
+	r.refuses(netmap.Held, err, "is held by")
+	if a, err := r.ask(as("dockerd 3"), id, addr); err != nil {
+		t.Errorf("replay of the next dockerd: %s, %v", a, err)
+	}
+}
+
 func TestNothingIsHeldWhenTheDiskFails(t *testing.T) {
 	l := ipamtest.NewLedger()
 	r := start(t, l, "host-a")

@@ -119,25 +119,19 @@ const (
 func (i *IPAM) standing(p *pool, a netip.Addr, use Use) (next, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	s := p.Subnet()
 	used, _ := p.Used(a)
-	if err := impossible(a, s); err != nil {
+	if err := i.refusal(p, a, used, use); err != nil {
 		return 0, err
 	}
-	switch {
-	case p.gone:
-		return 0, released(s.Prefix)
-	case p.Reserved(a) && p.replaysAux(a):
+	if p.Reserved(a) {
 		p.asked[a] = true
 		return done, nil
-	case p.Reserved(a):
-		return 0, netmap.Refuse(netmap.Held, "ipam: %s is reserved in subnet %s (--aux-address); choose another address", a, s.Prefix)
-	case p.settling(a) != nil:
-		return 0, busy(a)
-	case used.Lost:
-		return 0, given(a, i.describe(a))
-	case used.Held && !i.again(p, a, used, use):
-		return 0, i.held(a, used)
+	}
+	if used.Held { // each dockerd asks once more only once, whatever it is answered
+		used.Caller = use.Caller
+		p.put(a, used)
+	}
+	switch {
 	case p.unproven(a):
 		p.Begin(a)
 		return claim, nil
@@ -153,6 +147,29 @@ func (i *IPAM) standing(p *pool, a netip.Addr, use Use) (next, error) {
 	p.opened = time.Time{}
 	p.Begin(a)
 	return hold, nil
+}
+
+// refusal says why an address cannot be handed out to who asks for it, whatever the
+// ledger would say; with mu held.
+func (i *IPAM) refusal(p *pool, a netip.Addr, used, use Use) error {
+	s := p.Subnet()
+	switch err := impossible(a, s); {
+	case err != nil:
+		return err
+	case p.gone:
+		return released(s.Prefix)
+	case p.Reserved(a) && !p.replaysAux(a):
+		return netmap.Refuse(netmap.Held, "ipam: %s is reserved in subnet %s (--aux-address); choose another address", a, s.Prefix)
+	case p.Reserved(a):
+		return nil
+	case p.settling(a) != nil:
+		return busy(a)
+	case used.Lost:
+		return given(a, i.describe(a))
+	case used.Held && !i.again(p, a, used, use):
+		return i.held(a, used)
+	}
+	return nil
 }
 
 // replaysAux reports whether a request for a reserved address is Docker's for an

@@ -224,11 +224,11 @@ func (w *world) heldBy(m *machine) (out []string) {
 }
 
 // unsettled says where facts or kernels differ, empty once all is equal
-// (invariant 8).
+// (invariant 8). A fenced host is believed by nobody until an operator saw to it.
 func (w *world) unsettled() string {
 	var first *machine
 	for _, m := range w.machines {
-		if !m.serves() {
+		if !m.serves() || m.life.fenced && !m.twin {
 			continue
 		}
 		if first == nil {
