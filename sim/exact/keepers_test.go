@@ -78,13 +78,18 @@ func (l *ledgerLog) manage() {
 	l.change()
 }
 
+// able says whether a keeper can lead.
+func (l *ledgerLog) able(k *machine) bool {
+	return k.serves() && k.life.ledger.keep >= 0 && l.quorum(k) && !l.retiring(k)
+}
+
+// retiring says whether a keeper wants to go, or is one that nobody listens to.
+func (l *ledgerLog) retiring(k *machine) bool {
+	return l.vacating(k) || k.life != nil && k.life.fenced
+}
+
 func (l *ledgerLog) elect() {
-	var able []*machine
-	for _, k := range l.keepers {
-		if k.serves() && k.life.ledger.keep >= 0 && l.quorum(k) && !l.vacating(k) {
-			able = append(able, k)
-		}
-	}
+	able := slices.DeleteFunc(slices.Clone(l.keepers), func(k *machine) bool { return !l.able(k) })
 	if len(able) == 0 { // all started anew: the log is on their disks
 		for _, k := range l.keepers {
 			if l.quorum(k) {
@@ -103,7 +108,7 @@ func (l *ledgerLog) elect() {
 // change replaces keepers that are gone or want to go, and adds some until there are
 // enough.
 func (l *ledgerLog) change() {
-	stay := slices.DeleteFunc(slices.Clone(l.keepers), func(k *machine) bool { return l.vacating(k) || k.life != nil && k.life.fenced })
+	stay := slices.DeleteFunc(slices.Clone(l.keepers), l.retiring)
 	if len(stay) < l.want && l.seat() {
 		return
 	}
@@ -115,7 +120,7 @@ func (l *ledgerLog) change() {
 			return
 		}
 	}
-	if l.removed[l.leader.identity()].index > 0 || l.vacating(l.leader) && len(stay) > 0 {
+	if l.removed[l.leader.identity()].index > 0 || l.retiring(l.leader) && slices.ContainsFunc(stay, l.able) {
 		l.leader = nil
 	}
 }
