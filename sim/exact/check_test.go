@@ -224,11 +224,11 @@ func (w *world) heldBy(m *machine) (out []string) {
 }
 
 // unsettled says where facts or kernels differ, empty once all is equal
-// (invariant 8). A fenced host is believed by nobody until an operator saw to it.
+// (invariant 8).
 func (w *world) unsettled() string {
 	var first *machine
 	for _, m := range w.machines {
-		if !m.serves() || m.life.fenced && !m.twin {
+		if !m.serves() {
 			continue
 		}
 		if first == nil {

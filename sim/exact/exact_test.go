@@ -76,8 +76,8 @@ func (w *world) recover() {
 	w.run(w.now() + 30*time.Second)
 	w.eventually("(10) every call of Docker ends", 3*time.Minute, w.waits)
 	w.eventually("no host is believed to be its copy", 4*time.Minute, w.mistaken)
+	w.eventually("every host is a member, and none waits for its operator", 4*time.Minute, w.down)
 	w.eventually("(8) facts and kernels are equal", 10*time.Second, w.unsettled)
-	w.eventually("every host runs, and none waits for its operator", 4*time.Minute, w.down)
 	for _, m := range w.machines {
 		if m.serves() && len(w.fault) == 0 {
 			m.oneMore()
@@ -95,10 +95,11 @@ func (w *world) recover() {
 	}
 }
 
-// down says which host has no agent, or one that the nurse is to see to.
+// down says which host has no agent, or one that is no member, or that the nurse is
+// to see to.
 func (w *world) down() string {
 	for _, m := range w.machines {
-		if !m.buried && (!m.serves() || m.life.fenced && !m.twin) {
+		if !m.buried && (!m.serves() || m.life.told == 0 || m.life.fenced && !m.twin) {
 			return m.String()
 		}
 	}
