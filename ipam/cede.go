@@ -40,7 +40,7 @@ type Cession struct {
 func (i *IPAM) Cede(ctx context.Context, subnet netip.Prefix, a netip.Addr, to netmap.HostID) (netmap.Claim, error) {
 	p := i.lookup(subnet)
 	if p == nil {
-		return netmap.Claim{}, netmap.Refuse(netmap.Unknown, "ipam: this host does not use %s, so it has no address of it to cede; try again, its owner may have changed", subnet)
+		return netmap.Claim{}, netmap.Refuse(netmap.Busy, "ipam: this host does not use %s, so it has no address of it to cede; try again, its owner may have changed", subnet)
 	}
 	if err := i.settle(ctx, p, a); err != nil {
 		return netmap.Claim{}, err
@@ -96,7 +96,7 @@ func (p *pool) cedable(a netip.Addr, describe func(netip.Addr) string) error {
 	case len(p.coming.blocks) > 0 && p.block(a) == nil:
 		return netmap.Refuse(netmap.Busy, "a further block of %s is being taken into use at this moment, and %s may lie in it; try again", p.prefix, a)
 	case p.block(a) == nil && !p.Mine(a):
-		return netmap.Refuse(netmap.Unknown, "%s is not this host's to cede; try again, its owner may have changed", a)
+		return netmap.Refuse(netmap.Busy, "%s is not this host's to cede; try again, its owner may have changed", a)
 	}
 	return nil
 }

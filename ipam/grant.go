@@ -103,9 +103,16 @@ func (i *IPAM) takeBlock(ctx context.Context, p *pool, f *flight) (sure bool, er
 	return err == nil, err
 }
 
+// askClaim asks for an address by itself, of the ledger or of the host that owns it.
+func (i *IPAM) askClaim(ctx context.Context, p *pool, a netip.Addr) (netmap.Claim, error) {
+	c, err := i.cfg.Decisions.Claim(ctx, p.prefix, a)
+	i.heedUnknown(p, err)
+	return c, err
+}
+
 // heedUnknown notes that the ledger does not count this host among those that use a
 // subnet, though a network here does: the disk is from before it was released. The next
-// request takes it into use again.
+// request takes it into use again. No owner refuses to cede in this way.
 func (i *IPAM) heedUnknown(p *pool, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -140,7 +140,7 @@ func (p *pool) keys() []string {
 }
 
 func released(subnet netip.Prefix) error {
-	return netmap.Refuse(netmap.Unknown, "ipam: subnet %s is being released at this moment; try again", subnet)
+	return netmap.Refuse(netmap.Busy, "ipam: subnet %s is being released at this moment; try again", subnet)
 }
 
 func isExhausted(err error) bool {

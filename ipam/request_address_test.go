@@ -274,8 +274,8 @@ func TestCede(t *testing.T) {
 	}{
 		{netmap.Held, sub, held, "10.40.0.2 is held by"},
 		{netmap.Held, sub, netip.MustParseAddr("10.40.0.1"), "reserved"},
-		{netmap.Unknown, sub, netip.MustParseAddr("10.40.0.222"), "not this host's"},
-		{netmap.Unknown, netip.MustParsePrefix("10.9.0.0/24"), free, "does not use"},
+		{netmap.Busy, sub, netip.MustParseAddr("10.40.0.222"), "not this host's"}, // not Unknown: see heedUnknown
+		{netmap.Busy, netip.MustParsePrefix("10.9.0.0/24"), free, "does not use"},
 	} {
 		_, err := r.Cede(docker, c.subnet, c.addr, other)
 		r.refuses(c.kind, err, c.says)

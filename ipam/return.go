@@ -166,7 +166,7 @@ func (i *IPAM) Regain(ctx context.Context, a netip.Addr) error {
 	}
 	p.Begin(a)
 	i.mu.Unlock()
-	c, err := i.cfg.Decisions.Claim(ctx, p.prefix, a)
+	c, err := i.askClaim(ctx, p, a)
 	if err != nil {
 		i.end(p, a)
 		return err

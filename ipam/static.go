@@ -55,7 +55,7 @@ func (i *IPAM) claim(ctx context.Context, p *pool, a netip.Addr) (netmap.Claim, 
 	if err := i.beforeClaim(ctx, p, a); err != nil {
 		return netmap.Claim{}, err
 	}
-	c, err := i.cfg.Decisions.Claim(ctx, p.prefix, a)
+	c, err := i.askClaim(ctx, p, a)
 	if err != nil {
 		return c, fmt.Errorf("ipam: %w", err)
 	}
