@@ -60,6 +60,7 @@ func simulate(t *testing.T, seed uint64, span time.Duration, m mutation) *world 
 // startOneEach is liveness: once everything healed, every host can start a
 // container and make a network.
 func (w *world) startOneEach() {
+	w.makeRoom()
 	for _, h := range w.hosts {
 		w.until(fmt.Sprintf("%s has all networks", h), orphanLimit, func() bool {
 			h.createNetwork() // a replica may come first
@@ -71,6 +72,31 @@ func (w *world) startOneEach() {
 				w.fault("%s: after everything healed, a container on %s: %v", h, spec.Name, err)
 			}
 			cancel()
+		}
+	}
+}
+
+// makeRoom ends containers, so that every subnet has an address for one more of each
+// host: many hosts can fill a small one.
+func (w *world) makeRoom() {
+	for _, spec := range networks {
+		free := 1<<(32-spec.Pools[0].Subnet.Bits()) - 3 // less its edges and the gateway
+		share := free/len(w.hosts) - 1
+		for _, h := range w.hosts {
+			n := 0
+			for _, c := range h.docker.Containers() {
+				if c.Network != h.network(spec.Name) || !c.Running {
+					continue
+				}
+				if n++; n <= share {
+					continue
+				}
+				ctx, cancel := h.ctx()
+				if err := h.docker.Remove(ctx, c.Name); err != nil {
+					w.fault("%s: after everything healed, %s is to be removed: %v", h, c.Name, err)
+				}
+				cancel()
+			}
 		}
 	}
 }
