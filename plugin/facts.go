@@ -3,6 +3,7 @@ package plugin
 import (
 	"cmp"
 	"net/netip"
+	"time"
 
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/ledger"
@@ -72,8 +73,10 @@ func (a *Agent) Announce(e netmap.Endpoint) {
 // Withdraw implements driver.Facts.
 func (a *Agent) Withdraw(id netmap.EndpointID) {
 	a.mu.Lock()
+	name := a.names[id]
 	delete(a.names, id)
 	a.mu.Unlock()
+	a.recall.leaves(name, time.Now())
 	a.diary.ended(id)
 	a.announce(nil, netmap.EndpointKey(id))
 }

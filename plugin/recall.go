@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -16,6 +17,8 @@ const (
 	backAt   = 5 * time.Minute
 	// startsIn is how long a container that was created may wait for its first start.
 	startsIn = 10 * time.Minute
+	// heardIn is when the event of a container's end has come at the latest.
+	heardIn = 2 * time.Second
 )
 
 // recall knows from Docker's events which containers ended and exist, so that one
@@ -29,16 +32,17 @@ type recall struct {
 	mu    sync.Mutex
 	live  bool                 // events arrive
 	fresh map[string]time.Time // when it was created, of those never started; by Docker's id
-	ended map[string]end       // by Docker's id
-}
-
-type end struct {
-	name string
-	at   time.Time
+	ended map[string]time.Time // by name
+	// left is when a container whose end is not heard of left a network, by name. 20.10
+	// tells of the end before that; later engines after it, and with docker restart only
+	// milliseconds before they ask for an address again.
+	left map[string]time.Time
 }
 
 // newRecall knows nothing yet.
-func newRecall() *recall { return &recall{fresh: map[string]time.Time{}, ended: map[string]end{}} }
+func newRecall() *recall {
+	return &recall{fresh: map[string]time.Time{}, ended: map[string]time.Time{}, left: map[string]time.Time{}}
+}
 
 // recollect follows Docker's events, on a stream of its own: they must not wait for
 // what is done about others.
@@ -60,30 +64,40 @@ func (r *recall) hear(e dockerapi.Event, now time.Time) {
 		r.live = e.Kind == dockerapi.Resync
 		clear(r.fresh)
 		clear(r.ended)
+		clear(r.left)
 	case dockerapi.ContainerCreated:
 		r.fresh[e.Container] = now
 	case dockerapi.ContainerStarted, dockerapi.ContainerRemoved:
 		delete(r.fresh, e.Container)
-		delete(r.ended, e.Container)
+		delete(r.ended, e.Name)
+		delete(r.left, e.Name)
 	case dockerapi.ContainerDied:
 		delete(r.fresh, e.Container)
-		r.ended[e.Container] = end{name: e.Name, at: now}
-		r.forget(now)
+		delete(r.left, e.Name)
+		r.ended[e.Name] = now
+		forget(r.ended, backAt, now)
 	case dockerapi.ContainerRenamed:
-		if old, ok := r.ended[e.Container]; ok {
-			r.ended[e.Container] = end{name: e.Name, at: old.at}
+		if at, ok := r.ended[e.OldName]; ok {
+			delete(r.ended, e.OldName)
+			r.ended[e.Name] = at
 		}
 	case dockerapi.NetworkCreated, dockerapi.NetworkRemoved, dockerapi.Connected, dockerapi.Disconnected:
 	}
 }
 
-// forget drops what ended too long ago. The caller holds mu.
-func (r *recall) forget(now time.Time) {
-	for id, e := range r.ended {
-		if now.Sub(e.at) > backAt {
-			delete(r.ended, id)
-		}
+// leaves takes in that a container leaves a network: it ends, most likely.
+func (r *recall) leaves(name string, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, heard := r.ended[name]; name != "" && !heard {
+		r.left[name] = now
 	}
+	forget(r.left, heardIn, now)
+}
+
+// forget drops what is longer ago.
+func forget(when map[string]time.Time, than time.Duration, now time.Time) {
+	maps.DeleteFunc(when, func(_ string, at time.Time) bool { return now.Sub(at) > than })
 }
 
 // returning are the names of the containers of which one may be starting again,
@@ -91,19 +105,16 @@ func (r *recall) forget(now time.Time) {
 func (r *recall) returning(now time.Time) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for id, at := range r.fresh {
-		if now.Sub(at) > startsIn {
-			delete(r.fresh, id)
-		}
-	}
+	forget(r.fresh, startsIn, now)
+	forget(r.left, heardIn, now)
 	if !r.live || len(r.fresh) > 0 {
 		return nil
 	}
+	names := slices.Collect(maps.Keys(r.left))
 	for _, limit := range []time.Duration{backSoon, backAt} {
-		var names []string
-		for _, e := range r.ended {
-			if now.Sub(e.at) <= limit {
-				names = append(names, e.name)
+		for name, at := range r.ended {
+			if now.Sub(at) <= limit {
+				names = append(names, name)
 			}
 		}
 		if len(names) > 0 {

@@ -15,6 +15,7 @@ func TestWhoMayBeComingBack(t *testing.T) {
 		kind  dockerapi.Kind
 		id    string
 	}
+	const left = dockerapi.Kind("left") // no event: the plugin is called
 	const created, started, died, gone = dockerapi.ContainerCreated, dockerapi.ContainerStarted, dockerapi.ContainerDied, dockerapi.ContainerRemoved
 	for name, c := range map[string]struct {
 		said  []say
@@ -38,6 +39,14 @@ func TestWhoMayBeComingBack(t *testing.T) {
 		"another name, the same one":    {[]say{{0, died, "web"}, {1, dockerapi.ContainerRenamed, "web"}}, time.Second, []string{"new name"}},
 		"what means nothing":            {[]say{{0, died, "web"}, {1, dockerapi.Connected, "db"}}, time.Second, []string{"web"}},
 		"a name of one that runs":       {[]say{{1, dockerapi.ContainerRenamed, "web"}}, time.Second, nil},
+		"its end is not heard of yet":   {[]say{{0, left, "web"}}, time.Second, []string{"web"}},
+		"nor that it runs again":        {[]say{{0, left, "web"}, {1, died, "web"}, {2, started, "web"}, {3, left, "web"}}, time.Second, []string{"web"}},
+		"its end was heard of before":   {[]say{{0, died, "web"}, {1, left, "web"}, {2, started, "web"}}, time.Second, nil},
+		"its end is heard of later":     {[]say{{0, left, "web"}, {1, died, "web"}}, time.Second, []string{"web"}},
+		"it left and was removed":       {[]say{{0, left, "web"}, {1, gone, "web"}}, time.Second, nil},
+		"it left and another is new":    {[]say{{0, left, "web"}, {1, created, "db"}}, time.Second, nil},
+		"it only left":                  {[]say{{0, left, "web"}}, time.Minute, nil},
+		"it has no name yet":            {[]say{{0, left, ""}}, time.Second, nil},
 		"ended before the oldest there": {[]say{{0, died, "old"}, {time.Hour, died, "web"}}, time.Hour + time.Minute, []string{"web"}},
 	} {
 		r := newRecall()
@@ -46,6 +55,10 @@ func TestWhoMayBeComingBack(t *testing.T) {
 			e := dockerapi.Event{Kind: s.kind, Container: s.id, Name: s.id}
 			if s.kind == dockerapi.ContainerRenamed {
 				e.Name, e.OldName = "new name", s.id
+			}
+			if s.kind == left {
+				r.leaves(s.id, begin.Add(s.after))
+				continue
 			}
 			r.hear(e, begin.Add(s.after))
 		}
