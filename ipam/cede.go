@@ -66,17 +66,17 @@ func (i *IPAM) cede(ctx context.Context, p *pool, a netip.Addr, to netmap.HostID
 		set[key(kindForeign, a)] = encode(to)
 	} else {
 		del = append(del, key(kindAddr, a))
+		p.forsook[a] = to // already: a block with it may come while this is written
 	}
 	i.mu.Unlock()
 	given, err := receipt.Commit(i.cfg.Disk, Cession{Addr: a, To: to}, set, del...)
+	i.mu.Lock()
 	if err != nil {
+		delete(p.forsook, a)
+		i.mu.Unlock()
 		return netmap.Claim{}, fmt.Errorf("ipam: %s was not ceded: %w", a, err)
 	}
-	i.mu.Lock()
 	p.Forsake(a, to)
-	if p.block(a) == nil {
-		p.forsook[a] = to
-	}
 	i.mu.Unlock()
 	return i.cfg.Decisions.Cede(ctx, given)
 }

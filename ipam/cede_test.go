@@ -63,3 +63,42 @@ func TestWhatWasCededMeanwhileIsNotGranted(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatIsBeingCededIsNotGranted: a block comes with an address that is on its way
+// out, and of which nothing is on disk yet.
+func TestWhatIsBeingCededIsNotGranted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ipamtest.NewLedger()
+		r, other := start(t, l, "one"), start(t, l, "two")
+		id := r.network("10.40.0.0/28", "") // blocks of four
+		other.network("10.40.0.0/28", "")
+		claimed := r.get(id, "10.40.0.3")
+		r.release(id, bare(claimed))
+		slow := late{r.host, make(chan struct{}), make(chan struct{})}
+		i, err := ipam.New(ipam.Config{Decisions: slow, Disk: r.disk})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer i.Close()
+		r.host.IPAM, r.IPAM = i, i
+		mine := make(chan string)
+		go func() { mine <- r.get(id, "") }()
+		<-slow.decided
+		resume := r.disk.Stall()
+		theirs := make(chan string)
+		go func() { theirs <- other.get(id, "10.40.0.3") }()
+		synctest.Wait() // the cession is being written
+		close(slow.answer)
+		synctest.Wait() // so is the block
+		resume()
+		if a := <-theirs; bare(a) != "10.40.0.3" {
+			t.Errorf("ceded %s", a)
+		}
+		if a := <-mine; bare(a) == "10.40.0.3" {
+			t.Error("10.40.0.3 was handed out, and is ceded")
+		}
+		if keys := r.disk.Keys("foreign/"); len(keys) != 1 || keys[0] != "foreign/10.40.0.3" {
+			t.Errorf("another host's by the disk: %q", keys)
+		}
+	})
+}

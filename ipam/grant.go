@@ -215,10 +215,11 @@ func (p *pool) settleForsook() {
 	}
 }
 
-// cededClaims is what was ceded and is not claimed here again, sorted.
+// cededClaims is what was ceded, or is at this moment, and is not claimed here again,
+// sorted.
 func (p *pool) cededClaims() (out []netmap.Claim) {
 	for _, a := range sortedAddrs(p.forsook) {
-		if !p.Mine(a) {
+		if !p.Mine(a) || p.Busy(a) {
 			out = append(out, netmap.Claim{Addr: a, Subnet: p.prefix, Owner: p.forsook[a]})
 		}
 	}
