@@ -22,27 +22,27 @@ func (a *asking) init() {
 	a.slots, a.admit, a.ended = make(chan struct{}, maxOpen), make(chan struct{}, 1), make(chan struct{})
 }
 
-// begin numbers a request. All below settled have been answered or given up. It
-// waits while a request is open that is maxAnswered older: the state remembers so
-// many answers, and a slow request that more than those overtook would be taken
-// for one that was given up. False when ctx ended first.
-func (a *asking) begin(ctx context.Context) (request, settled uint64, ok bool) {
+// begin numbers a command. Whatever was asked before and is not open has been answered
+// or given up. It waits while a request is open that is maxAnswered older: the state
+// remembers so many answers, and a slow request that more than those overtook would be
+// taken for one that was given up. False when ctx ended first.
+func (a *asking) begin(ctx context.Context, cmd *Command) (ok bool) {
 	for {
 		a.mu.Lock()
 		next := a.last + 1
 		if len(a.open) == 0 || next-slices.Min(a.open) < maxAnswered {
 			a.last = next
 			a.open = append(a.open, next)
-			settled = slices.Min(a.open)
+			cmd.Number(next, a.open)
 			a.mu.Unlock()
-			return next, settled, true
+			return true
 		}
 		ended := a.ended
 		a.mu.Unlock()
 		select {
 		case <-ended:
 		case <-ctx.Done():
-			return 0, 0, false
+			return false
 		}
 	}
 }

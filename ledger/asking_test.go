@@ -6,7 +6,34 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/weftnet/weft/netmap"
 )
+
+func renewal() Command { return Command{Kind: KindRenew, Host: hostID(1)} }
+
+// TestWhatWasGivenUpIsNotDecidedLater: another request is open since before, and what
+// was given up arrives after what was asked for since then. It would take a subnet that
+// is in use.
+func TestWhatWasGivenUpIsNotDecidedLater(t *testing.T) {
+	c := newCluster(t, 1)
+	var a asking
+	a.init()
+	number := func(cmd Command) Command {
+		a.begin(t.Context(), &cmd)
+		return cmd
+	}
+	slow := number(renewal())
+	stuck := number(Command{Kind: KindReleaseSubnet, Host: hostID(1), ReleaseSubnet: &ReleaseSubnet{pfx(web)}})
+	a.end(stuck.Request)
+	c.ok(number(ensure(1, web)))
+	b := c.ok(number(grant(1, web))).Block
+	c.refused(stuck, netmap.BadInput, "too late")
+	if factsOf(c.state.Changes())[netmap.BlockKey(b.Prefix)] == nil {
+		t.Errorf("%s was taken from its owner", b.Prefix)
+	}
+	c.ok(slow)
+}
 
 // TestASlowRequestIsNotOvertakenBeyondMemory keeps the oldest request open while
 // others go on: the window closes in time, the slow one is still decided, and
@@ -16,10 +43,11 @@ func TestASlowRequestIsNotOvertakenBeyondMemory(t *testing.T) {
 		c := newCluster(t, 1)
 		var a asking
 		a.init()
-		slow, settled, _ := a.begin(t.Context())
+		slow, other := renewal(), renewal()
+		a.begin(t.Context(), &slow)
 		for n := 1; ; n++ {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			request, upTo, ok := a.begin(ctx)
+			ok := a.begin(ctx, &other)
 			cancel()
 			if !ok {
 				if n != maxAnswered {
@@ -27,12 +55,12 @@ func TestASlowRequestIsNotOvertakenBeyondMemory(t *testing.T) {
 				}
 				break
 			}
-			c.ok(Command{Kind: KindRenew, Host: hostID(1), Request: request, Settled: upTo})
-			a.end(request)
+			c.ok(other)
+			a.end(other.Request)
 		}
-		c.ok(Command{Kind: KindRenew, Host: hostID(1), Request: slow, Settled: settled})
-		time.AfterFunc(time.Second, func() { a.end(slow) })
-		if _, _, ok := a.begin(t.Context()); !ok {
+		c.ok(slow)
+		time.AfterFunc(time.Second, func() { a.end(slow.Request) })
+		if !a.begin(t.Context(), &other) {
 			t.Error("the window stays closed")
 		}
 	})
@@ -48,27 +76,25 @@ func TestNoOpenRequestIsEverTooLate(t *testing.T) {
 		a.init()
 		ended, cancel := context.WithCancel(t.Context())
 		cancel() // begin does not wait
-		type open struct{ request, settled uint64 }
-		var waiting []open
+		var waiting []Command
 		for range 2000 {
 			if len(waiting) < maxOpen {
-				if request, settled, ok := a.begin(ended); ok {
-					waiting = append(waiting, open{request, settled})
+				if cmd := renewal(); a.begin(ended, &cmd) {
+					waiting = append(waiting, cmd)
 				}
 			}
 			if len(waiting) == 0 || r.IntN(2) == 0 && len(waiting) < maxOpen {
 				continue
 			}
 			i := len(waiting) - 1 // mostly the newest: the others are slow
-			if r.IntN(40) == 0 || a.last-waiting[0].request >= maxAnswered-1 {
+			if r.IntN(40) == 0 || a.last-waiting[0].Request >= maxAnswered-1 {
 				i = 0
 			}
-			w := waiting[i]
-			cmd := Command{Kind: KindRenew, Host: hostID(1), Request: w.request, Settled: w.settled}
+			cmd := waiting[i]
 			if first, again := c.ok(cmd), c.ok(cmd); first.Index != again.Index {
-				t.Fatalf("seed %d: request %d was decided twice", seed, w.request)
+				t.Fatalf("seed %d: request %d was decided twice", seed, cmd.Request)
 			}
-			a.end(w.request)
+			a.end(cmd.Request)
 			waiting = append(waiting[:i], waiting[i+1:]...)
 		}
 	}

@@ -20,7 +20,7 @@ func samples() []Command {
 		{Kind: KindRenew, Host: h, At: 1700000000000},
 		{Kind: KindRemove, Host: h, Remove: &Remove{Target: hostID(2), IsOff: true}},
 		{Kind: KindAddRange, Host: h, AddRange: &AddRange{pfx("10.99.0.0/16")}},
-		{Kind: KindEnsureSubnet, Host: h, Request: 4, Settled: 3, EnsureSubnet: &EnsureSubnet{V6: true, Avoid: subnets("10.0.0.0/8")}},
+		{Kind: KindEnsureSubnet, Host: h, Request: 6, Settled: 3, Over: []uint64{4}, EnsureSubnet: &EnsureSubnet{V6: true, Avoid: subnets("10.0.0.0/8")}},
 		{Kind: KindReleaseSubnet, Host: h, ReleaseSubnet: &ReleaseSubnet{pfx(web)}},
 		{Kind: KindReserve, Host: h, Reserve: &Reserve{Subnet: pfx(web), Name: Gateway}},
 		{Kind: KindGrantBlock, Host: h, GrantBlock: &GrantBlock{Subnet: pfx(web), Count: 2}},

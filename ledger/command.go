@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/weftnet/weft/netmap"
 )
@@ -42,7 +43,8 @@ type Command struct {
 	Start   uint64           `json:"start"`             // of the asking agent
 	Nonce   uint64           `json:"nonce"`             // of this start
 	Request uint64           `json:"request,omitempty"` // numbers this start's requests from 1; 0: not guarded against repetition
-	Settled uint64           `json:"settled,omitempty"` // nobody waits for requests below this number any more
+	Settled uint64           `json:"settled,omitempty"` // nobody waits for requests below this number any more…
+	Over    []uint64         `json:"over,omitempty"`    // …nor for these above it
 	Known   uint64           `json:"known,omitempty"`   // the generation that the asking host knows of, if it is not the first
 	At      int64            `json:"at,omitempty"`      // leader's clock when it was proposed, Unix milliseconds
 
@@ -63,6 +65,17 @@ type Command struct {
 	RetireNetwork *RetireNetwork `json:"retire_network,omitempty"`
 	LeaveNetwork  *LeaveNetwork  `json:"leave_network,omitempty"`
 	Show          *Show          `json:"show,omitempty"`
+}
+
+// Number makes a command the newest request of its start; open are the numbers of those
+// that somebody waits for, with this one.
+func (c *Command) Number(request uint64, open []uint64) {
+	c.Request, c.Settled, c.Over = request, slices.Min(open), nil
+	for n := c.Settled; n < request; n++ {
+		if !slices.Contains(open, n) {
+			c.Over = append(c.Over, n)
+		}
+	}
 }
 
 // Found begins a cluster. It is the first command of every log and the only one

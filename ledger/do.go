@@ -69,8 +69,7 @@ func (l *Ledger) decide(ctx context.Context, cmd Command) (Reply, error) {
 		return Reply{}, l.noQuorum(failures)
 	}
 	cmd.Host, cmd.Start, cmd.Nonce, cmd.Cluster = l.cfg.Self, l.cfg.Start, l.cfg.Nonce, l.Cluster()
-	var ok bool
-	if cmd.Request, cmd.Settled, ok = l.asking.begin(ctx); !ok {
+	if !l.asking.begin(ctx, &cmd) {
 		return Reply{}, l.noQuorum(failures)
 	}
 	defer l.asking.end(cmd.Request)

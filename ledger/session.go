@@ -34,9 +34,23 @@ func (t *step) repeated() (earlier Reply, seen bool, refusal *netmap.Refusal) {
 		return s.answered[i].Reply, true, s.answered[i].Reply.Refusal
 	}
 	if t.cmd.Request < s.settled {
-		return Reply{Index: t.index}, true, netmap.Refuse(netmap.BadInput, "request %d of %s comes too late: the host has given it up, and nothing was changed; give the command again", t.cmd.Request, t.hostName(t.cmd.Host))
+		late := t.tooLate(t.cmd.Request)
+		return late, true, late.Refusal
 	}
 	return Reply{}, false, nil
+}
+
+// answer keeps the first answer to a request that somebody may wait for.
+func (s *session) answer(request uint64, r Reply) {
+	known := slices.ContainsFunc(s.answered, func(a answered) bool { return a.Request == request })
+	if !known && request >= s.settled {
+		s.answered = append(s.answered, answered{request, r})
+	}
+}
+
+// tooLate is the answer to a request that was given up before it was decided.
+func (t *step) tooLate(request uint64) Reply {
+	return Reply{Index: t.index, Refusal: netmap.Refuse(netmap.BadInput, "request %d of %s comes too late: the host has given it up, and nothing was changed; give the command again", request, t.hostName(t.cmd.Host))}
 }
 
 // remember keeps the answer of a request for copies of it that come later.
@@ -47,9 +61,9 @@ func (t *step) remember() {
 	}
 	s := &h.session
 	s.settled = max(s.settled, t.cmd.Settled)
-	known := slices.ContainsFunc(s.answered, func(a answered) bool { return a.Request == t.cmd.Request })
-	if !known && t.cmd.Request >= s.settled {
-		s.answered = append(s.answered, answered{t.cmd.Request, t.reply})
+	s.answer(t.cmd.Request, t.reply)
+	for _, n := range t.cmd.Over {
+		s.answer(n, t.tooLate(n))
 	}
 	s.answered = slices.DeleteFunc(s.answered, func(a answered) bool { return a.Request < s.settled })
 	if n := len(s.answered) - maxAnswered; n > 0 {

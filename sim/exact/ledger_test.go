@@ -53,7 +53,7 @@ func (l *ledgerLog) take(q *question) {
 	a := q.life.ledger
 	a.last++
 	a.open = append(a.open, a.last)
-	q.cmd.Request, q.cmd.Settled = a.last, slices.Min(a.open)
+	q.cmd.Number(a.last, a.open)
 	l.send(q)
 }
 
