@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weftnet/weft/ipam/receipt"
@@ -53,7 +54,9 @@ const GatewayName = "gateway"
 // What gives a right away asks for the receipt of the disk that this host has it no more.
 type Decisions interface {
 	EnsureSubnet(ctx context.Context, r SubnetRequest) (netmap.Subnet, error)
-	ReleaseSubnet(ctx context.Context, subnet receipt.Receipt[netip.Prefix]) error
+	// UseSubnets says which subnets this host uses: the ledger takes from it what it has
+	// of others, and others may get that.
+	UseSubnets(ctx context.Context, subnets receipt.Receipt[[]netip.Prefix]) error
 	Reserve(ctx context.Context, subnet netip.Prefix, name string, addr netip.Addr) (netmap.Subnet, error)
 	// GrantBlock also answers the claims inside the blocks that other hosts hold.
 	GrantBlock(ctx context.Context, r BlockRequest) ([]netmap.Block, []netmap.Claim, error)
@@ -106,6 +109,9 @@ type Config struct {
 	// Facts are what the facts tell of a subnet; false: they are not known yet. Nil:
 	// they never are. It must not call back.
 	Facts func(subnet netip.Prefix) (Word, bool)
+	// Networks are those of Docker, by its ids, that this host has made or is about to
+	// give up. Nil: nobody knows. It must not call back.
+	Networks func() []string
 	// Routes are this host's own, without Weft's. Nil: none.
 	Routes func() []Route
 	// Problem hears of failures behind the scenes. It must not block. Nil: nobody.
@@ -122,10 +128,14 @@ type IPAM struct {
 	// deciding is held while subnets are made, changed and released, so that a
 	// release never overtakes a creation. Taken with ctx; before mu.
 	deciding chan struct{}
+	// untold says that the ledger may count this host among those that use a subnet of
+	// which it has no pool: after a release, after an answer that was lost, and at each
+	// start, as the disk may be an older one. Only who is deciding changes it.
+	untold atomic.Bool
 
-	mu       sync.Mutex
-	pools    map[netip.Prefix]*pool
-	releases map[netip.Prefix]struct{} // to be told to the ledger
+	mu      sync.Mutex
+	pools   map[netip.Prefix]*pool
+	phantom map[string]time.Time // since when a network of a pool is seen not to be
 }
 
 // pool is a Pool and what the edge knows of it. Guarded by IPAM.mu.
@@ -143,7 +153,7 @@ type pool struct {
 	last     map[netip.Addr]lastUse // in use when this host stopped
 	flight   *flight
 	coming   coming                       // while it has blocks nothing outside of others is ceded
-	forsook  map[netip.Addr]netmap.HostID // outside own blocks, since before the flight began: they may lie in what it brings
+	forsook  map[netip.Addr]netmap.HostID // ceded outside own blocks, since before the flight began: they may lie in what it brings
 	leaving  map[netip.Prefix]departure   // blocks on their way back
 	returns  map[netip.Prefix]Returned    // given back on disk, of which the ledger is to hear
 	unclaims map[netip.Addr]netmap.Claim  // the same for single addresses
@@ -189,7 +199,8 @@ func New(cfg Config) (*IPAM, error) {
 			return nil, fmt.Errorf("ipam: forget addresses of released subnets: %w", err)
 		}
 	}
-	i := &IPAM{cfg: cfg, deciding: make(chan struct{}, 1), pools: r.pools, releases: r.releases}
+	i := &IPAM{cfg: cfg, deciding: make(chan struct{}, 1), pools: r.pools, phantom: map[string]time.Time{}}
+	i.untold.Store(true)
 	i.life, i.stop = context.WithCancel(context.Background())
 	i.work.Go(i.sweepForEver)
 	return i, nil

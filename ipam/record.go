@@ -20,9 +20,9 @@ const (
 	kindClaim   = "claim"
 	kindForeign = "foreign"
 	kindAddr    = "addr"
-	kindRelease = "release" // a subnet that the ledger is still to hear of being released
-	kindReturn  = "return"  // the same of a block
+	kindReturn  = "return"  // a block that the ledger is still to hear of being returned
 	kindUnclaim = "unclaim" // the same of a claim
+	kindRelease = "release" // of earlier builds: a subnet that was released
 )
 
 // subnetRecord is a pool on disk.
@@ -45,10 +45,9 @@ func encode(v any) []byte {
 
 // restored is what Load finds on disk.
 type restored struct {
-	pools    map[netip.Prefix]*pool
-	releases map[netip.Prefix]struct{}
-	strays   []string // keys of pools that are gone
-	uses     []use
+	pools  map[netip.Prefix]*pool
+	strays []string // keys of pools that are gone
+	uses   []use
 }
 
 // use is an address record that waits for its turn.
@@ -61,7 +60,7 @@ type use struct {
 // restore reads everything back. What it cannot read it refuses: to hand out
 // addresses on half the knowledge would double them.
 func restore(raw map[string][]byte) (restored, error) {
-	r := restored{pools: map[netip.Prefix]*pool{}, releases: map[netip.Prefix]struct{}{}}
+	r := restored{pools: map[netip.Prefix]*pool{}}
 	// Subnets first, then blocks, then what lies in them.
 	for _, kind := range []string{kindSubnet, kindRelease, kindBlock, kindReturn, kindClaim, kindUnclaim, kindForeign, kindAddr} {
 		for _, k := range slices.Sorted(maps.Keys(raw)) {
@@ -87,9 +86,8 @@ func (r *restored) read(kind, id string, raw []byte) error {
 	case kindSubnet:
 		return r.readSubnet(id, raw)
 	case kindRelease:
-		prefix, err := netip.ParsePrefix(id)
-		r.releases[prefix] = struct{}{}
-		return err
+		r.strays = append(r.strays, kind+"/"+id)
+		return nil
 	case kindBlock:
 		var b netmap.Block
 		return r.within(&b, kind, id, raw, func() (netip.Prefix, func(*pool)) {

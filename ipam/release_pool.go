@@ -32,20 +32,18 @@ func (i *IPAM) release(ctx context.Context, subnet netip.Prefix) error {
 	if p == nil {
 		return err
 	}
-	dead := p.keys()
 	// From here on the blocks are not ours, whether the ledger knows or not.
-	given, err := receipt.Commit(i.cfg.Disk, subnet, map[string][]byte{key(kindRelease, subnet): nil}, dead...)
+	err = i.cfg.Disk.Commit(nil, p.keys()...)
+	i.mu.Lock()
 	if err != nil {
-		i.mu.Lock()
-		defer i.mu.Unlock()
 		p.gone = false
+		i.mu.Unlock()
 		return fmt.Errorf("ipam: %s was not released: %w", subnet, err)
 	}
-	i.mu.Lock()
 	delete(i.pools, subnet)
-	i.releases[subnet] = struct{}{}
 	i.mu.Unlock()
-	i.tellReleased(ctx, given)
+	i.untold.Store(true)
+	i.problem(i.tellUsed(ctx))
 	return nil
 }
 
@@ -86,23 +84,29 @@ func (p *pool) underWay() <-chan struct{} {
 	return nil
 }
 
-// tellReleased tells the ledger; the sweep repeats it when that fails. The caller
-// is deciding.
-func (i *IPAM) tellReleased(ctx context.Context, given receipt.Receipt[netip.Prefix]) {
-	subnet := given.Of()
-	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
-	defer cancel()
-	err := i.cfg.Decisions.ReleaseSubnet(ctx, given)
-	if err == nil {
-		err = i.cfg.Disk.Commit(nil, key(kindRelease, subnet))
-	}
-	if err != nil {
-		i.problem(fmt.Errorf("ipam: the ledger is still to hear that %s is released here: %w", subnet, err))
-		return
+// tellUsed tells the ledger which subnets this host uses, so that it counts it among the
+// users of no other; the sweep repeats it when that fails. The caller is deciding: no
+// subnet is being made, and an answer that is still to come to a question of before
+// comes to nobody. An older disk does not know what the newest one uses, so nothing is
+// said while new addresses are not allowed.
+func (i *IPAM) tellUsed(ctx context.Context) error {
+	if last, err := i.allowed(ctx); err != nil || last {
+		return nil
 	}
 	i.mu.Lock()
-	defer i.mu.Unlock()
-	delete(i.releases, subnet)
+	used := sortedPrefixes(i.pools)
+	i.mu.Unlock()
+	given, err := receipt.Commit(i.cfg.Disk, used, nil)
+	if err == nil {
+		ctx, cancel := context.WithTimeout(ctx, grantTimeout)
+		defer cancel()
+		err = i.cfg.Decisions.UseSubnets(ctx, given)
+	}
+	if err != nil {
+		return fmt.Errorf("ipam: the ledger is still to hear which subnets are used here, %v: %w", used, err)
+	}
+	i.untold.Store(false)
+	return nil
 }
 
 // occupied reports whether an endpoint still has an address of the pool.

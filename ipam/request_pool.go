@@ -64,6 +64,7 @@ func (i *IPAM) makePool(ctx context.Context, ask poolAsk) (*pool, error) {
 			return nil, netmap.Refuse(netmap.Overlaps, "ipam: subnet %s overlaps %s (%s) of this host; choose another --subnet", ask.want, r.Prefix, r.Name)
 		}
 	}
+	before := i.untold.Swap(true) // until it is here, whatever the ledger decides
 	s, err := i.cfg.Decisions.EnsureSubnet(ctx, SubnetRequest{Want: ask.want, V6: ask.v6, BlockBits: ask.bits, Range: ask.area, Avoid: prefixes(routes)})
 	if err != nil {
 		return nil, fmt.Errorf("ipam: %w", err)
@@ -74,22 +75,21 @@ func (i *IPAM) makePool(ctx context.Context, ask poolAsk) (*pool, error) {
 	if !ask.want.IsValid() && i.lookup(s.Prefix) != nil {
 		return nil, fmt.Errorf("ipam: the ledger offered %s, which this host has already; give a --subnet", s.Prefix)
 	}
-	return i.savePool(s)
+	p, err := i.savePool(s)
+	if err == nil {
+		i.untold.Store(before)
+	}
+	return p, err
 }
 
 // savePool makes a decided subnet this host's.
 func (i *IPAM) savePool(s netmap.Subnet) (*pool, error) {
 	p := newPool(subnetRecord{Subnet: s})
-	rec := map[string][]byte{key(kindSubnet, s.Prefix): encode(subnetRecord{Subnet: s})}
-	if err := i.cfg.Disk.Commit(rec, key(kindRelease, s.Prefix)); err != nil {
-		i.mu.Lock()
-		i.releases[s.Prefix] = struct{}{}
-		i.mu.Unlock()
-		return nil, fmt.Errorf("ipam: %s was not taken into use: %w", s.Prefix, err)
+	if err := i.saveSubnet(s, nil, false); err != nil {
+		return nil, err
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	delete(i.releases, s.Prefix)
 	i.pools[s.Prefix] = p
 	return p, nil
 }

@@ -25,6 +25,7 @@ type rig struct {
 	problems  sync.Map
 	barred    atomic.Pointer[error] // why nothing may be handed out…
 	last      atomic.Bool           // …but what was here before
+	networks  []string              // that its Docker has; nil: nobody knows
 }
 
 func start(t testing.TB, l *ipamtest.Ledger, name string) *rig {
@@ -34,7 +35,12 @@ func start(t testing.TB, l *ipamtest.Ledger, name string) *rig {
 // boot starts an IPAM from what is on the rig's disk.
 func boot(t testing.TB, r *rig, routes ...ipam.Route) *rig {
 	t.Helper()
+	var networks func() []string
+	if r.networks != nil {
+		networks = func() []string { return r.networks }
+	}
 	i, err := ipam.New(ipam.Config{
+		Networks:  networks,
 		Decisions: r.host, Disk: r.disk,
 		Routes: func() []ipam.Route { return routes },
 		Holder: func(a netip.Addr) string {

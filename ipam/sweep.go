@@ -1,14 +1,12 @@
 package ipam
 
 import (
+	"cmp"
 	"context"
-	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
 
-	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -26,16 +24,10 @@ func (i *IPAM) sweepForEver() {
 	}
 }
 
-// sweep tells the ledger of releases that it missed, gives back what is not needed,
-// frees addresses whose endpoint went without a word, and gives up pools that never
-// became a network.
+// sweep gives back what is not needed, frees addresses whose endpoint went without a
+// word, gives up pools that never became a network, or are of one that never came to
+// be, and tells the ledger of releases that it missed.
 func (i *IPAM) sweep(ctx context.Context) {
-	for _, subnet := range i.untold() {
-		if leave, err := i.decide(ctx); err == nil {
-			i.retell(ctx, subnet)
-			leave()
-		}
-	}
 	for _, p := range i.sorted() {
 		i.tidy(ctx, p)
 		i.repair(ctx, p)
@@ -45,15 +37,19 @@ func (i *IPAM) sweep(ctx context.Context) {
 			i.problem(i.freeIf(p, a, func(u Use) bool { return i.isStranded(p, a, u) }))
 		}
 	}
+	for _, id := range i.phantoms() {
+		i.problem(i.NetworkDeleted(ctx, id))
+	}
 	for _, subnet := range i.unused() {
 		i.problem(i.release(ctx, subnet))
 	}
-}
-
-func (i *IPAM) untold() (out []netip.Prefix) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return slices.SortedFunc(maps.Keys(i.releases), netip.Prefix.Compare)
+	if !i.untold.Load() {
+		return
+	}
+	if leave, err := i.decide(ctx); err == nil {
+		i.problem(i.tellUsed(ctx))
+		leave()
+	}
 }
 
 // sorted are all pools that this host has a part in, in a fixed order.
@@ -66,22 +62,6 @@ func (i *IPAM) sorted() (out []*pool) {
 		}
 	}
 	return out
-}
-
-// retell tells the ledger of a release unless the subnet is in use again.
-func (i *IPAM) retell(ctx context.Context, subnet netip.Prefix) {
-	i.mu.Lock()
-	_, still := i.releases[subnet]
-	i.mu.Unlock()
-	if !still {
-		return
-	}
-	given, err := receipt.Commit(i.cfg.Disk, subnet, map[string][]byte{key(kindRelease, subnet): nil})
-	if err != nil {
-		i.problem(fmt.Errorf("ipam: that %s is released here is still to be written down and told: %w", subnet, err))
-		return
-	}
-	i.tellReleased(ctx, given)
 }
 
 // lost are addresses that no endpoint has and that Docker released, or never heard
@@ -133,6 +113,33 @@ func (i *IPAM) abandoned(p *pool, a netip.Addr) bool {
 		since = p.made // held since before this start
 	}
 	return i.cfg.Holder != nil && time.Since(since) > abandonedAfter
+}
+
+// phantoms are networks that pools are kept for and that have not been there for longer
+// than it takes to make one: the agent ended in the middle of that, or could not undo it.
+func (i *IPAM) phantoms() (out []string) {
+	if i.cfg.Networks == nil {
+		return nil
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	absent := map[string]time.Time{}
+	for _, p := range i.pools {
+		for id := range p.networks {
+			absent[id] = cmp.Or(i.phantom[id], time.Now())
+		}
+	}
+	for _, id := range i.cfg.Networks() {
+		delete(absent, id)
+	}
+	i.phantom = absent
+	for id, since := range absent {
+		if time.Since(since) >= answersWithin {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 func (i *IPAM) unused() (out []netip.Prefix) {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/weftnet/weft/netmap"
 )
@@ -135,6 +136,26 @@ func (t *step) names(set hostSet) string {
 		out += t.hostName(id)
 	}
 	return out
+}
+
+func (t *step) useSubnets(u *UseSubnets) *netmap.Refusal {
+	for _, p := range sortedPrefixes(t.subnets) {
+		if !slices.Contains(u.Prefixes, p) {
+			t.endUse(p)
+		}
+	}
+	return nil
+}
+
+// endUse ends the asking host's use of a subnet and its part in the network with it: it
+// may be a member without having heard so.
+func (t *step) endUse(p netip.Prefix) {
+	if n := t.networkOf(p); n != nil {
+		t.dropMember(n, t.cmd.Host)
+	}
+	if s := t.subnets[p]; s != nil { // it may have gone with its network
+		t.dropHolder(s, t.cmd.Host)
+	}
 }
 
 func (t *step) releaseSubnet(r *ReleaseSubnet) *netmap.Refusal {

@@ -24,7 +24,7 @@ func TestWhatWasGivenUpIsNotDecidedLater(t *testing.T) {
 		return cmd
 	}
 	slow := number(renewal())
-	stuck := number(Command{Kind: KindReleaseSubnet, Host: hostID(1), ReleaseSubnet: &ReleaseSubnet{pfx(web)}})
+	stuck := number(Command{Kind: KindUseSubnets, Host: hostID(1), UseSubnets: &UseSubnets{}})
 	a.end(stuck.Request)
 	c.ok(number(ensure(1, web)))
 	b := c.ok(number(grant(1, web))).Block

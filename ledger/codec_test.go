@@ -21,6 +21,7 @@ func samples() []Command {
 		{Kind: KindRemove, Host: h, Remove: &Remove{Target: hostID(2), IsOff: true}},
 		{Kind: KindAddRange, Host: h, AddRange: &AddRange{pfx("10.99.0.0/16")}},
 		{Kind: KindEnsureSubnet, Host: h, Request: 6, Settled: 3, Over: []uint64{4}, EnsureSubnet: &EnsureSubnet{V6: true, Avoid: subnets("10.0.0.0/8")}},
+		{Kind: KindUseSubnets, Host: h, UseSubnets: &UseSubnets{subnets(web)}},
 		{Kind: KindReleaseSubnet, Host: h, ReleaseSubnet: &ReleaseSubnet{pfx(web)}},
 		{Kind: KindReserve, Host: h, Reserve: &Reserve{Subnet: pfx(web), Name: Gateway}},
 		{Kind: KindGrantBlock, Host: h, GrantBlock: &GrantBlock{Subnet: pfx(web), Count: 2}},
@@ -56,7 +57,7 @@ func TestCommandsComeBackAsTheyWere(t *testing.T) {
 			t.Errorf("%s: %s", want.Kind, diff)
 		}
 	}
-	if len(kinds) != 19 {
+	if len(kinds) != 20 {
 		t.Errorf("%d kinds have a sample", len(kinds))
 	}
 }

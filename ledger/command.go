@@ -20,7 +20,8 @@ const (
 	KindRemove        Kind = "remove"
 	KindAddRange      Kind = "add-range"
 	KindEnsureSubnet  Kind = "ensure-subnet"
-	KindReleaseSubnet Kind = "release-subnet"
+	KindUseSubnets    Kind = "use-subnets"
+	KindReleaseSubnet Kind = "release-subnet" // of earlier builds: use-subnets says it, too
 	KindReserve       Kind = "reserve"
 	KindGrantBlock    Kind = "grant-block"
 	KindReturnBlock   Kind = "return-block"
@@ -53,6 +54,7 @@ type Command struct {
 	Remove        *Remove        `json:"remove,omitempty"`
 	AddRange      *AddRange      `json:"add_range,omitempty"`
 	EnsureSubnet  *EnsureSubnet  `json:"ensure_subnet,omitempty"`
+	UseSubnets    *UseSubnets    `json:"use_subnets,omitempty"`
 	ReleaseSubnet *ReleaseSubnet `json:"release_subnet,omitempty"`
 	Reserve       *Reserve       `json:"reserve,omitempty"`
 	GrantBlock    *GrantBlock    `json:"grant_block,omitempty"`
@@ -127,6 +129,13 @@ type EnsureSubnet struct {
 	BlockBits int            `json:"block_bits,omitempty"` // prefix length of blocks; 0: from the subnet's size
 	Range     netip.Prefix   `json:"range"`                // --ip-range, kept of whoever makes the subnet; zero: none
 	Avoid     []netip.Prefix `json:"avoid,omitempty"`      // with a zero Want: must not overlap these
+}
+
+// UseSubnets says which subnets the asking host uses. Its use of all others ends, and its
+// part in networks with them: also of what it does not know to have, because the answer
+// was lost or its disk is older.
+type UseSubnets struct {
+	Prefixes []netip.Prefix `json:"prefixes,omitempty"`
 }
 
 // ReleaseSubnet ends the asking host's use of a subnet: its blocks and claims in

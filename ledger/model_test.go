@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -111,7 +112,7 @@ func (m *naive) draw(rt *rapid.T) (Command, int) {
 	for range rapid.IntRange(0, 15).Draw(rt, "addr") {
 		addr = addr.Next()
 	}
-	switch rapid.SampledFrom([]Kind{KindAdmit, KindAdmit, KindEnsureSubnet, KindEnsureSubnet, KindGrantBlock, KindGrantBlock, KindGrantBlock, KindReturnBlock, KindClaim, KindClaim, KindCede, KindUnclaim, KindEnsureNetwork, KindLeaveNetwork, KindReleaseSubnet, KindReserve, KindRemove, KindLeave}).Draw(rt, "kind") {
+	switch rapid.SampledFrom([]Kind{KindAdmit, KindAdmit, KindEnsureSubnet, KindEnsureSubnet, KindGrantBlock, KindGrantBlock, KindGrantBlock, KindReturnBlock, KindClaim, KindClaim, KindCede, KindUnclaim, KindEnsureNetwork, KindLeaveNetwork, KindUseSubnets, KindReleaseSubnet, KindReserve, KindRemove, KindLeave}).Draw(rt, "kind") {
 	case KindAdmit:
 		return Command{Kind: KindAdmit, Admit: &Admit{Name: "h"}}, host
 	case KindEnsureSubnet:
@@ -136,6 +137,8 @@ func (m *naive) draw(rt *rapid.T) (Command, int) {
 		return Command{Kind: KindEnsureNetwork, EnsureNetwork: &EnsureNetwork{Subnets: []netip.Prefix{subnet}}}, host
 	case KindLeaveNetwork:
 		return Command{Kind: KindLeaveNetwork, LeaveNetwork: &LeaveNetwork{netmap.NetworkID(rapid.Uint64Range(1, 200).Draw(rt, "id"))}}, host
+	case KindUseSubnets:
+		return Command{Kind: KindUseSubnets, UseSubnets: &UseSubnets{[]netip.Prefix{subnet}}}, host
 	case KindReleaseSubnet:
 		return Command{Kind: KindReleaseSubnet, ReleaseSubnet: &ReleaseSubnet{subnet}}, host
 	case KindLeave:
@@ -191,6 +194,12 @@ func (m *naive) learn(rt *rapid.T, host int, cmd Command, r Reply) {
 		m.ceded[a] = host
 	case KindCede:
 		m.ceded[cmd.Cede.Addr] = int(cmd.Cede.To[0])
+	case KindUseSubnets:
+		for _, s := range modelSubnets {
+			if !slices.Contains(cmd.UseSubnets.Prefixes, pfx(s)) {
+				m.dropHost(host, pfx(s))
+			}
+		}
 	case KindReleaseSubnet:
 		m.dropHost(host, cmd.ReleaseSubnet.Prefix)
 	case KindRemove, KindLeave:

@@ -132,6 +132,8 @@ func (t *step) dispatch() *netmap.Refusal {
 		return t.addRange(c.AddRange)
 	case KindEnsureSubnet:
 		return t.ensureSubnet(c.EnsureSubnet)
+	case KindUseSubnets:
+		return t.useSubnets(c.UseSubnets)
 	case KindReleaseSubnet:
 		return t.releaseSubnet(c.ReleaseSubnet)
 	case KindReserve:

@@ -150,6 +150,53 @@ func TestSubnetsGoWithTheirLastUser(t *testing.T) {
 	c.ok(Command{Kind: KindLeaveNetwork, Host: hostID(1), LeaveNetwork: &LeaveNetwork{n.ID}})
 }
 
+// TestWhoUsesWhichSubnets: a host says which ones it uses, and whatever else the ledger
+// counts it among goes: a block, a claim, a subnet and a network of which it never
+// heard that it has a part in it.
+func TestWhoUsesWhichSubnets(t *testing.T) {
+	c := newCluster(t, 2)
+	const used, lost, shared, both = "10.40.0.0/24", "10.41.0.0/24", "10.42.0.0/24", "fd43::/64"
+	uses := func(host int, which ...string) Command {
+		return Command{Kind: KindUseSubnets, Host: hostID(host), UseSubnets: &UseSubnets{subnets(which...)}}
+	}
+	for _, s := range []string{used, lost, shared, both} {
+		c.ok(ensure(1, s))
+	}
+	auto := c.ok(Command{Kind: KindEnsureSubnet, Host: hostID(1), EnsureSubnet: &EnsureSubnet{}}).Subnet.Prefix
+	c.ok(networkOf(1, EnsureNetwork{Subnets: subnets(used)}))
+	c.ok(networkOf(1, EnsureNetwork{Subnets: subnets(lost, both)}))
+	c.ok(ensure(2, shared))
+	c.ok(networkOf(2, EnsureNetwork{Subnets: subnets(shared)}))
+	c.ok(networkOf(1, EnsureNetwork{Subnets: subnets(shared)}))
+	for _, s := range []string{used, lost, shared} {
+		c.ok(grant(1, s))
+	}
+	mine := c.ok(claimOf(2, shared, "10.42.0.99")).Claim
+	c.ok(claimOf(1, shared, "10.42.0.100"))
+	c.ok(uses(1, used, both, "10.99.0.0/24")) // the last it does not hold, and need not
+	facts := factsOf(c.state.Changes())
+	for _, gone := range []netmap.Key{netmap.SubnetKey(pfx(lost)), netmap.SubnetKey(auto), netmap.ClaimKey(ip("10.42.0.100"))} {
+		if facts[gone] != nil {
+			t.Errorf("%s is still there", gone)
+		}
+	}
+	for _, stays := range []netmap.Key{netmap.SubnetKey(pfx(used)), netmap.SubnetKey(pfx(shared)), netmap.SubnetKey(pfx(both)), netmap.ClaimKey(mine.Addr)} {
+		if facts[stays] == nil {
+			t.Errorf("%s has gone", stays)
+		}
+	}
+	// Two ranges, hosts, networks; three subnets, a claim, one block.
+	if len(facts) != 11 {
+		t.Errorf("%d facts: %v", len(facts), facts)
+	}
+	c.ok(uses(1))
+	c.ok(uses(2))
+	if facts := factsOf(c.state.Changes()); len(facts) != 4 {
+		t.Errorf("left over: %v, want two ranges and two hosts", facts)
+	}
+	c.refused(grant(1, used), netmap.Unknown)
+}
+
 func TestGatewayAndReservations(t *testing.T) {
 	c := newCluster(t, 2)
 	const s = "10.40.0.0/24"

@@ -248,6 +248,7 @@ func (a *Agent) openDocker() (err error) {
 	a.ipam, err = ipam.New(ipam.Config{
 		Decisions: a, Disk: a.store.Bucket("ipam"), Holder: a.holder, Released: a.driver.Released, Routes: a.cfg.Kernel.Routes, Allowed: a.mayHandOut, Facts: a.word,
 		Returning: func() []string { return a.recall.returning(time.Now()) },
+		Networks:  a.dockerNetworks,
 		Problem:   func(err error) { a.log.Warn("addresses", "err", err) },
 	})
 	if err != nil {

@@ -72,9 +72,9 @@ func (a *Agent) EnsureSubnet(ctx context.Context, r ipam.SubnetRequest) (netmap.
 	return *reply.Subnet, nil
 }
 
-// ReleaseSubnet implements ipam.Decisions.
-func (a *Agent) ReleaseSubnet(ctx context.Context, p receipt.Receipt[netip.Prefix]) error {
-	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindReleaseSubnet, ReleaseSubnet: &ledger.ReleaseSubnet{Prefix: p.Of()}})
+// UseSubnets implements ipam.Decisions.
+func (a *Agent) UseSubnets(ctx context.Context, used receipt.Receipt[[]netip.Prefix]) error {
+	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindUseSubnets, UseSubnets: &ledger.UseSubnets{Prefixes: used.Of()}})
 	return err
 }
 

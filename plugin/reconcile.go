@@ -99,6 +99,15 @@ func (a *Agent) local() datapath.Local {
 	return l
 }
 
+// dockerNetworks are those that the driver has, by Docker's ids.
+func (a *Agent) dockerNetworks() []string {
+	var out []string
+	for _, r := range a.driver.Networks() {
+		out = append(out, r.Docker)
+	}
+	return out
+}
+
 func portOf(e netmap.Endpoint) datapath.Port {
 	return datapath.Port{Endpoint: e.ID, Network: e.Network, V4: e.V4, V6: e.V6, MAC: e.MAC}
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/ipam/ipamtest"
 	"github.com/weftnet/weft/ipam/receipt"
 )
@@ -17,10 +18,9 @@ func TestASubnetThatOnlyTheDiskHasIsTakenIntoUseAgain(t *testing.T) {
 			bubble(t, func(t *testing.T, c *cluster) {
 				h := up(c, 1)[0]
 				id := h.network("web", "10.40.0.0/24")
-				subnet := netip.MustParsePrefix("10.40.0.0/24")
-				released, err := receipt.Commit(ipamtest.NewDisk(), subnet, map[string][]byte{"x": {1}})
+				none, err := receipt.Commit(ipamtest.NewDisk(), []netip.Prefix{}, nil)
 				if err == nil {
-					err = h.ReleaseSubnet(t.Context(), released)
+					err = h.UseSubnets(t.Context(), none)
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -33,4 +33,32 @@ func TestASubnetThatOnlyTheDiskHasIsTakenIntoUseAgain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestASubnetThatOnlyTheLedgerHasGoes: whoever asked for it never heard the answer, or
+// the disk is an older copy. Facts do not tell who uses a subnet, so the host does.
+func TestASubnetThatOnlyTheLedgerHasGoes(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		h := up(c, 1)[0]
+		h.network("web", "10.40.0.0/24")
+		empty, err := h.EnsureSubnet(t.Context(), ipam.SubnetRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		full, err := h.EnsureSubnet(t.Context(), ipam.SubnetRequest{V6: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := h.GrantBlock(t.Context(), ipam.BlockRequest{Subnet: full.Prefix, Within: full.Prefix}); err != nil {
+			t.Fatal(err)
+		}
+		has := func(p netip.Prefix) bool { _, ok := h.View().Subnet(p); return ok }
+		if !has(empty.Prefix) || !has(full.Prefix) {
+			t.Fatalf("subnets %v", h.View().Subnets)
+		}
+		h.until("gone", 2*time.Minute, func() bool { return !has(empty.Prefix) && !has(full.Prefix) })
+		if len(h.View().Blocks) > 0 || !has(netip.MustParsePrefix("10.40.0.0/24")) {
+			t.Errorf("blocks %v, subnets %v", h.View().Blocks, h.View().Subnets)
+		}
+	})
 }
