@@ -313,8 +313,5 @@ func (m *machine) tryOneMore(ctx context.Context, name string) error {
 		}
 	}
 	_, err := m.docker.Run(ctx, name, id, netip.Addr{})
-	if err != nil && strings.Contains(err.Error(), "no block is free") {
-		return nil
-	}
 	return err
 }

@@ -70,7 +70,7 @@ func (w *world) live() {
 }
 
 // recover heals everything and waits for what must follow: every call ends, all
-// facts and kernels are equal, every host works.
+// facts and kernels are equal, every host works, and what is not in use goes back.
 func (w *world) recover() {
 	w.heal()
 	w.run(w.now() + 30*time.Second)
@@ -86,6 +86,7 @@ func (w *world) recover() {
 	w.eventually("(10) every call of Docker ends", 3*time.Minute, w.waits)
 	w.eventually("(8) facts and kernels are equal", 10*time.Second, w.unsettled)
 	w.checkHolders()
+	w.drain()
 	w.lasted = w.clock()
 	for _, m := range w.machines {
 		w.alive += w.clock()

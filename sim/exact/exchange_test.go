@@ -77,7 +77,7 @@ func (f *facts) talk() {
 	if self.life != f.life {
 		return
 	}
-	w.after(w.between(1500*time.Millisecond, 3*time.Second), f.talk)
+	w.after(w.seldom(1500*time.Millisecond, 3*time.Second), f.talk)
 	var others []*machine
 	for _, m := range w.machines {
 		if m != self {

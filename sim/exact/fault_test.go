@@ -161,6 +161,10 @@ func (w *world) cutPower(m *machine) bool {
 func (m *machine) powerOff() {
 	m.crash()
 	m.off = true
+	if m.aged != nil { // the next boot is with what it has by now
+		now := m.disk.copy()
+		m.aged = &now
+	}
 }
 
 func (m *machine) powerOn() {

@@ -35,7 +35,10 @@ func (w *world) heal() {
 // nurse is what operators do when they are told to: hosts that may not go on become
 // new ones.
 func (w *world) nurse() {
-	w.after(w.between(3*time.Second, 20*time.Second), w.nurse)
+	w.after(w.seldom(3*time.Second, 20*time.Second), w.nurse)
+	if w.healed {
+		w.removeDead()
+	}
 	for _, m := range w.machines {
 		if m.serves() && m.left() && !m.twin && m.busy == 0 && (w.healed || w.chance(30)) {
 			m.returns()

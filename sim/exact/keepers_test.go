@@ -54,7 +54,7 @@ func (l *ledgerLog) quorum(at *machine) bool {
 // manage elects, and finds keepers. It comes again and again.
 func (l *ledgerLog) manage() {
 	w := l.w
-	w.after(w.between(500*time.Millisecond, 1500*time.Millisecond), l.manage)
+	w.after(w.seldom(500*time.Millisecond, 1500*time.Millisecond), l.manage)
 	if len(l.keepers) == 0 {
 		return
 	}

@@ -61,7 +61,7 @@ type machine struct {
 	buried  bool   // for ever
 	shady   bool   // its disk is an old one or a copy
 	copied  bool   // …a copy, or has one
-	aged    *image // the old one that it was booted with last, if it is one
+	aged    *image // what it was booted with last, if that was an old one or came of one
 	trap    func() // sprung by the next write
 	settled bool   // showed after everything healed that it works
 }

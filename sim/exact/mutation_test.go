@@ -40,6 +40,8 @@ const (
 	elsewhere   = `^after everything healed .* must be admitted again`
 	oneVNI      = `^\(5\) networks .* share VNI`
 	twoAnswers  = `^\(5\) request .* was answered .* and now`
+	leaked      = `^not within .*: what nobody uses goes back: .* has a claim`
+	remembered  = `^not within .*: what nobody uses is gone: `
 )
 
 var mutations = []mutation{
@@ -146,6 +148,18 @@ var mutations = []mutation{
 	{
 		"answer a repeated request anew", twoAnswers, "ledger/session.go",
 		"if t.cmd.Request == 0 ||", "if t.cmd.Request > 0 ||",
+	},
+	{
+		"keep an idle claim", leaked, "ipam/giveback.go",
+		"case now.Sub(since) >= idleFor:", "case now.Sub(since) >= idleFor && p.gone:",
+	},
+	{
+		"trust the disk to know what the ledger counts the host among", remembered, "ipam/ipam.go",
+		"i.untold.Store(true)", "i.untold.Store(false)",
+	},
+	{
+		"keep a pool for a network that never came to be", remembered, "ipam/sweep.go",
+		"if time.Since(since) >= answersWithin {", "if time.Since(since) < 0 {",
 	},
 }
 

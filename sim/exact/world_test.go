@@ -42,6 +42,7 @@ type world struct {
 	foreign  *foreign
 	cut      map[[2]int]bool // from, to
 	healed   bool            // no more faults
+	lull     int             // how many times less often than usual everybody looks whether anything is new
 	lasting  bool            // cuts end only then
 	expect   int             // hosts that found together; 0: the first one does
 
@@ -114,6 +115,11 @@ func (w *world) after(d time.Duration, do func()) {
 // between is a random duration; its odd nanoseconds keep events apart.
 func (w *world) between(low, high time.Duration) time.Duration {
 	return low + time.Duration(w.dice.Int64N(int64(high-low)))
+}
+
+// seldom is a random duration between looks whether anything is new.
+func (w *world) seldom(low, high time.Duration) time.Duration {
+	return w.between(low, high) * time.Duration(w.lull)
 }
 
 // chance is true in p of a hundred.
@@ -213,7 +219,7 @@ func newWorld(t *testing.T, seed uint64, dir string) *world {
 	w := &world{
 		t: t, seed: seed, dir: dir, dice: rand.New(rand.NewPCG(seed, 1)), begin: time.Now(), poked: make(chan struct{}, 1),
 		cut: map[[2]int]bool{}, trace: fnv.New64a(), met: map[string]int{}, held: map[string]holding{},
-		timer: time.NewTimer(time.Hour),
+		timer: time.NewTimer(time.Hour), lull: 1,
 	}
 	w.style = w.drawStyle()
 	w.foreign = w.foundForeign()

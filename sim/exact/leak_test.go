@@ -1,0 +1,181 @@
+package exact_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/status"
+)
+
+const (
+	goesBack  = 12 * time.Minute // in which nearly all that nobody uses has gone back
+	hindered  = 8 * time.Minute  // and that many more if it was an address that was lent, or nobody knew of
+	forgotten = 6 * time.Minute  // in which nothing is left of networks that were removed
+	lull      = 20               // how many times less often is looked whether anything is new, where nothing is
+)
+
+// drain has all containers removed, and waits until what they used has gone back; then
+// all networks, and waits until nothing is left of them.
+func (w *world) drain() {
+	w.lull = lull
+	w.everywhere("rm all", (*machine).removeAll)
+	w.run(w.now() + goesBack)
+	w.eventually("what nobody uses goes back", hindered, w.kept)
+	w.everywhere("network rm all", (*machine).removeNetworks)
+	w.eventually("what nobody uses is gone", forgotten, w.remains)
+}
+
+// everywhere does something on all machines, and waits for its end.
+func (w *world) everywhere(name string, do func(*machine) func(context.Context) error) {
+	for _, m := range w.machines {
+		m.act(action{name: name, alone: true, do: do})
+	}
+	w.eventually("(10) every call of Docker ends", 3*time.Minute, w.waits)
+}
+
+func (m *machine) removeAll() func(context.Context) error {
+	list := m.docker.Containers()
+	return func(ctx context.Context) error {
+		for _, c := range list {
+			_ = m.docker.Remove(ctx, c.Name) // what the plugin says is judged by after
+		}
+		return nil
+	}
+}
+
+func (m *machine) removeNetworks() func(context.Context) error {
+	return func(ctx context.Context) error {
+		var errs []error
+		for _, spec := range networks {
+			if id := m.network(spec.Name); id != "" {
+				errs = append(errs, m.docker.RemoveNetwork(ctx, id))
+			}
+		}
+		return errors.Join(errs...)
+	}
+}
+
+// remains says what there is still of networks that nobody has any more: by the ledger's
+// word, and on the disks.
+func (w *world) remains() string {
+	for _, c := range w.ledger.state.Changes() {
+		switch c.Value.(type) {
+		case netmap.Network, netmap.Subnet, netmap.Block, netmap.Claim:
+			return fmt.Sprintf("the ledger has %s", c.Key)
+		}
+	}
+	for _, m := range w.machines {
+		for _, key := range slices.Sorted(maps.Keys(m.disk.data)) {
+			if !m.buried && (strings.HasPrefix(key, "ipam ") || strings.HasPrefix(key, "driver ")) {
+				return fmt.Sprintf("%s has on its disk %s", m, key)
+			}
+		}
+	}
+	return ""
+}
+
+// kept says what of the addresses does not go back, empty once everything has. By the
+// ledger's word nobody has a claim, and a member one block of a subnet at most, the
+// reserve that stays (docs/decisions/0011). What a host has by its disk is just that: it holds
+// no address, none of it is another's, and there is nothing that the ledger is still to hear.
+func (w *world) kept() string {
+	reserve := map[string]bool{} // by host and subnet
+	has := map[string]bool{}     // by host and record
+	for _, c := range w.ledger.state.Changes() {
+		switch v := c.Value.(type) {
+		case netmap.Claim:
+			return fmt.Sprintf("%s has a claim, %s", w.named(v.Owner), v.Addr)
+		case netmap.Block:
+			key := fmt.Sprintf("%s of %s", w.named(v.Owner), v.Subnet)
+			if reserve[key] {
+				return fmt.Sprintf("%s has a second block, %s", key, v.Prefix)
+			}
+			reserve[key] = true
+			has[fmt.Sprintf("%s ipam block/%s", v.Owner, v.Prefix)] = true
+		}
+	}
+	for _, m := range w.machines {
+		if m.buried {
+			continue
+		}
+		for _, record := range m.rights() {
+			key := fmt.Sprintf("%s %s", m.identity(), record)
+			if !has[key] {
+				return fmt.Sprintf("%s has on its disk %s", m, record)
+			}
+			delete(has, key)
+		}
+	}
+	if left := slices.Sorted(maps.Keys(has)); len(left) > 0 {
+		return "no host knows that it has " + left[0]
+	}
+	return ""
+}
+
+// rights are the records on a machine's disk that stand for addresses which are its or
+// another's, sorted.
+func (m *machine) rights() (out []string) {
+	for key, raw := range m.disk.data {
+		kind, _, _ := strings.Cut(strings.TrimPrefix(key, "ipam "), "/")
+		switch kind {
+		case "block", "claim", "return", "unclaim", "release":
+			out = append(out, key)
+		case "addr":
+			var u ipam.Use
+			if json.Unmarshal(raw, &u) != nil || u.Held {
+				out = append(out, key)
+			}
+		case "foreign":
+			var to netmap.HostID // zero: reserved
+			if json.Unmarshal(raw, &to) != nil || !to.IsZero() {
+				out = append(out, key)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// named is a machine's name, where one has the identity.
+func (w *world) named(id netmap.HostID) string {
+	if m := w.who(id); m != nil {
+		return m.String()
+	}
+	return id.Short()
+}
+
+// who is the machine that has an identity, nil if none does any more.
+func (w *world) who(id netmap.HostID) *machine {
+	i := slices.IndexFunc(w.machines, func(m *machine) bool { return !m.buried && m.identity() == id })
+	if i < 0 {
+		return nil
+	}
+	return w.machines[i]
+}
+
+// removeDead is `weft host rm` of members that no machine is any more.
+func (w *world) removeDead() {
+	i := slices.IndexFunc(w.machines, func(m *machine) bool { return m.serves() && !m.life.fenced })
+	if i < 0 {
+		return
+	}
+	at := w.machines[i]
+	l := at.life
+	for _, id := range slices.SortedFunc(maps.Keys(w.ledger.heard), func(a, b netmap.HostID) int { return slices.Compare(a[:], b[:]) }) {
+		if w.who(id) != nil || w.ledger.removed[id].index > 0 {
+			continue
+		}
+		go func() {
+			_, err := l.agent.RemoveHost(l.ctx, status.Removal{Host: id.String(), IsOff: true})
+			w.arrive(at.n, "2 host rm "+id.String(), func() { w.note("%s: host rm %s: %v", at, id.Short(), err) })
+		}()
+	}
+}
