@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,7 @@ import (
 // readClocks reads this machine's clocks: the one that runs since boot and while
 // suspended (clock_gettime(2)), and the one that people set.
 func readClocks() (ledger.Moment, error) {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := bootID()
 	if err != nil {
 		return ledger.Moment{}, fmt.Errorf("plugin: which boot this is: %w", err)
 	}
@@ -25,7 +26,25 @@ func readClocks() (ledger.Moment, error) {
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
 		return ledger.Moment{}, fmt.Errorf("plugin: the boot clock: %w", err)
 	}
-	return ledger.Moment{Boot: string(bytes.TrimSpace(boot)), Up: time.Duration(up.Nano()), Wall: time.Now().Round(0)}, nil
+	return ledger.Moment{Boot: boot, Up: time.Duration(up.Nano()), Wall: time.Now().Round(0)}, nil
+}
+
+// knownBoot is what bootID has read. No process outlives a start of the machine, and the
+// clocks are read for every address that is handed out.
+var knownBoot atomic.Pointer[string]
+
+// bootID tells this start of the machine from all others.
+func bootID() (string, error) {
+	if known := knownBoot.Load(); known != nil {
+		return *known, nil
+	}
+	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", err
+	}
+	id := string(bytes.TrimSpace(raw))
+	knownBoot.Store(&id)
+	return id, nil
 }
 
 // clockStep is by how much the wall clock may move against the boot clock before that

@@ -339,6 +339,9 @@ func (l *lease) want() {
 // allowed says what may be handed out, and why not more. Where a renewal would change
 // the answer it asks for one and waits a little.
 func (l *lease) allowed(ctx context.Context) (right, error) {
+	if may, pending, err := l.standing(); !pending {
+		return may, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, leaseWait)
 	defer cancel()
 	for {
