@@ -46,8 +46,9 @@ var arrows = map[string][]string{
 	"store/storetest":       {},
 	"ipam/ipamtest":         {"ipam/receipt", "ipam", "netmap"},
 	"datapath/datapathtest": {"datapath", "netmap"},
-	"plugin/plugintest":     {"datapath/datapathtest", "datapath", "dockerapi", "ipam", "rpc", "netmap"},
+	"plugin/plugintest":     {"datapath/datapathtest", "datapath", "dockerapi", "ipam", "rpc/rpctest", "rpc", "netmap"},
 	"driver/drivertest":     {"driver", "netmap"},
+	"rpc/rpctest":           {},
 
 	// Beside the agent, not part of it.
 	"packaging":     {"settings"},

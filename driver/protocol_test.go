@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/driver/drivertest"
 	"github.com/weftnet/weft/rpc"
+	"github.com/weftnet/weft/rpc/rpctest"
 )
 
 var update = flag.Bool("update", false, "rewrite the stories in testdata")
@@ -87,8 +87,7 @@ func inMemory(t testing.TB, host *drivertest.Host) *docker {
 	t.Helper()
 	d, server := agent(t, host)
 	return &docker{t: t, host: host, driver: d, call: func(r *http.Request) (int, string) {
-		w := httptest.NewRecorder()
-		server.ServeHTTP(w, r)
+		w := rpctest.Call(server, r)
 		return w.Code, w.Body.String()
 	}}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 )
 
 // AddressSpace is the name under which Weft's IPAM offers its addresses. The
@@ -64,24 +63,15 @@ func Decode[T any](body []byte) (T, error) {
 	case trimmed[0] != '{':
 		return v, &BadRequest{fmt.Sprintf("the request begins with %q, want a JSON object", trimmed[0])}
 	}
-	dec := json.NewDecoder(bytes.NewReader(trimmed))
-	if err := dec.Decode(&v); err != nil {
+	if err := json.Unmarshal(trimmed, &v); err != nil {
 		return v, badJSON(err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return v, &BadRequest{"the request has something after its JSON object"}
 	}
 	return v, nil
 }
 
 func badJSON(err error) error {
-	var wrong *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &wrong):
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return &BadRequest{fmt.Sprintf("field %s is a JSON %s, want %s", wrong.Field, wrong.Value, wrong.Type)}
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return &BadRequest{"the request ends in the middle of its JSON object"}
-	default:
-		return &BadRequest{"the request is no JSON object: " + err.Error()}
 	}
+	return &BadRequest{"the request is not one JSON object: " + err.Error()}
 }

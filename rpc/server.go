@@ -2,10 +2,8 @@ package rpc
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -55,7 +53,7 @@ type Server struct {
 	cfg   Config
 	http  http.Server
 	slots chan struct{}
-	work  sync.WaitGroup // handlers, also those that nobody waits for any more
+	work  sync.WaitGroup // calls, also those that nobody waits for any more
 
 	calls, refused, failed, late, panics atomic.Uint64
 }
@@ -128,122 +126,15 @@ func (s *Server) Counters() Counters {
 	}
 }
 
-// ServeHTTP implements http.Handler.
+// ServeHTTP implements http.Handler. It returns when the handler has ended, which may be
+// after the answer was given and flushed.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	begin := time.Now()
+	s.work.Add(1)
+	defer s.work.Done()
 	s.calls.Add(1)
-	method := strings.TrimPrefix(r.URL.Path, "/")
-	status, answer, err := s.answer(w, r, method)
-	if err != nil {
-		said := strings.ReplaceAll(err.Error(), "\n", "; ") // of errors that were joined
-		answer = failure{Err: said, Error: said}
-	}
-	body, encErr := json.Marshal(answer)
-	if encErr != nil {
-		status, body = http.StatusInternalServerError, []byte(`{"Err":"the answer cannot be encoded"}`)
-		err = encErr
-		s.failed.Add(1)
-	}
-	w.Header().Set("Content-Type", "application/vnd.docker.plugins.v1.2+json")
-	w.WriteHeader(status)
-	_, _ = w.Write(body) // a caller that is gone is told nothing
-	s.observe(r.Context(), method, begin, err)
-}
-
-func (s *Server) observe(ctx context.Context, method string, begin time.Time, err error) {
-	if s.cfg.Observe == nil {
-		return
-	}
-	p, _ := PeerOf(ctx)
-	s.cfg.Observe(Done{Method: method, Peer: p, Took: time.Since(begin), Err: err})
-}
-
-// failure is an error in the form of both protocols.
-type failure struct {
-	Err   string
-	Error string
-}
-
-// answer finds the handler, reads the body and waits for the result.
-func (s *Server) answer(w http.ResponseWriter, r *http.Request, method string) (int, any, error) {
-	h, known := s.cfg.Routes[method]
-	switch {
-	case !known:
-		s.refused.Add(1)
-		return http.StatusNotFound, nil, fmt.Errorf("weft does not know the method %.100q", method)
-	case r.Method != http.MethodPost:
-		s.refused.Add(1)
-		w.Header().Set("Allow", http.MethodPost)
-		return http.StatusMethodNotAllowed, nil, fmt.Errorf("%s takes POST, not %s", method, r.Method)
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
-		s.refused.Add(1)
-		return http.StatusBadRequest, nil, fmt.Errorf("%s: read the request: %w", method, err)
-	}
-	select {
-	case s.slots <- struct{}{}:
-	default:
-		s.refused.Add(1)
-		return http.StatusServiceUnavailable, nil, fmt.Errorf("%s: %d calls are under way already, none was answered yet; try again", method, maxCalls)
-	}
-	return s.wait(r.Context(), method, h, body)
-}
-
-type outcome struct {
-	answer   any
-	err      error
-	panicked bool
-}
-
-// wait runs the handler and answers by the deadline whatever it does.
-func (s *Server) wait(ctx context.Context, method string, h Handler, body []byte) (int, any, error) {
-	// A caller that hangs up does not stop a call in the middle; the deadline does.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Deadline)
-	done := make(chan outcome, 1)
-	s.work.Go(func() {
-		defer func() { <-s.slots }()
-		defer cancel()
-		done <- run(ctx, h, body)
-	})
-	patience := time.NewTimer(s.cfg.Deadline + grace)
-	defer patience.Stop()
-	select {
-	case o := <-done:
-		return s.judge(method, o)
-	case <-patience.C:
-		s.late.Add(1)
-		s.failed.Add(1)
-		return http.StatusInternalServerError, nil, fmt.Errorf("%s had no answer within %v; look at weft status, and try again", method, s.cfg.Deadline)
-	}
-}
-
-// judge counts an outcome and finds its status.
-func (s *Server) judge(method string, o outcome) (int, any, error) {
-	var bad *BadRequest
-	switch {
-	case o.err == nil:
-		return http.StatusOK, o.answer, nil
-	case errors.As(o.err, &bad):
-		s.refused.Add(1)
-		return http.StatusBadRequest, nil, o.err // Docker puts the method before it
-	case o.panicked:
-		s.panics.Add(1)
-	case errors.Is(o.err, context.DeadlineExceeded):
-		s.late.Add(1)
-		o.err = fmt.Errorf("%s was not done in time; look at weft status, and try again: %w", method, o.err)
-	}
-	s.failed.Add(1)
-	return http.StatusInternalServerError, nil, o.err
-}
-
-// run calls the handler; a panic in it is an error of this call alone.
-func run(ctx context.Context, h Handler, body []byte) (o outcome) {
-	defer func() {
-		if p := recover(); p != nil {
-			o = outcome{err: fmt.Errorf("weft failed inside (please report this): %v", p), panicked: true}
-		}
-	}()
-	answer, err := h.call(ctx, body)
-	return outcome{answer: answer, err: err}
+	c := &call{Server: s, w: w, r: r, method: strings.TrimPrefix(r.URL.Path, "/"), began: time.Now()}
+	// The handler runs right here, as to pass every call on to a goroutine of its own
+	// would cost a tenth of it.
+	defer time.AfterFunc(s.cfg.Deadline+grace, c.giveUp).Stop()
+	c.conclude(c.serve())
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/rpc"
+	"github.com/weftnet/weft/rpc/rpctest"
 )
 
 // ErrDown is wrapped by what fails because no plugin answered: Docker dials again
@@ -106,14 +107,11 @@ func (e *Engine) post(ctx context.Context, p Plugin, method string, body []byte)
 	peer := rpc.Peer{PID: int32(e.life), Instance: fmt.Sprintf("dockerd %d of %s", e.life, e.name)}
 	e.mu.Unlock()
 	request := httptest.NewRequestWithContext(rpc.WithPeer(context.WithoutCancel(ctx), peer), http.MethodPost, "/"+method, bytes.NewReader(body))
-	recorder := httptest.NewRecorder()
-	done := make(chan struct{})
-	go func() { // ends with the handler, which has a deadline of its own
-		defer close(done)
-		p.Handler.ServeHTTP(recorder, request)
-	}()
+	answers := make(chan *httptest.ResponseRecorder, 1)
+	go func() { answers <- rpctest.Call(p.Handler, request) }()
+	var recorder *httptest.ResponseRecorder
 	select {
-	case <-done:
+	case recorder = <-answers:
 	case <-p.Gone:
 		return "", false, nil
 	}

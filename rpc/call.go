@@ -1,0 +1,144 @@
+package rpc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// call is one request and its answer, which comes from the handler, or from the clock
+// if that does not end in time.
+type call struct {
+	*Server
+	w        http.ResponseWriter
+	r        *http.Request
+	method   string
+	began    time.Time
+	answered sync.Once
+}
+
+// outcome is what a call came to.
+type outcome struct {
+	status   int
+	answer   any
+	err      error
+	panicked bool
+}
+
+// failure is an error in the form of both protocols.
+type failure struct {
+	Err   string
+	Error string
+}
+
+// serve finds the handler, reads the body and has it handled.
+func (c *call) serve() outcome {
+	h, known := c.cfg.Routes[c.method]
+	switch {
+	case !known:
+		return c.refuse(http.StatusNotFound, fmt.Errorf("weft does not know the method %.100q", c.method))
+	case c.r.Method != http.MethodPost:
+		c.w.Header().Set("Allow", http.MethodPost)
+		return c.refuse(http.StatusMethodNotAllowed, fmt.Errorf("%s takes POST, not %s", c.method, c.r.Method))
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, maxBody))
+	if err != nil {
+		return c.refuse(http.StatusBadRequest, fmt.Errorf("%s: read the request: %w", c.method, err))
+	}
+	select {
+	case c.slots <- struct{}{}:
+	default:
+		return c.refuse(http.StatusServiceUnavailable, fmt.Errorf("%s: %d calls are under way already, none was answered yet; try again", c.method, maxCalls))
+	}
+	defer func() { <-c.slots }()
+	// A caller that hangs up does not stop a call in the middle; the deadline does.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), c.cfg.Deadline)
+	defer cancel()
+	return c.judge(run(ctx, h, body))
+}
+
+// refuse answers what nobody was asked to handle.
+func (c *call) refuse(status int, err error) outcome {
+	c.refused.Add(1)
+	return outcome{status: status, err: err}
+}
+
+// run calls the handler; a panic in it is an error of this call alone.
+func run(ctx context.Context, h Handler, body []byte) (o outcome) {
+	defer func() {
+		if p := recover(); p != nil {
+			o = outcome{err: fmt.Errorf("weft failed inside (please report this): %v", p), panicked: true}
+		}
+	}()
+	answer, err := h.call(ctx, body)
+	return outcome{answer: answer, err: err}
+}
+
+// judge counts an outcome and finds its status.
+func (c *call) judge(o outcome) outcome {
+	var bad *BadRequest
+	switch {
+	case o.err == nil:
+		o.status = http.StatusOK
+		return o
+	case errors.As(o.err, &bad):
+		return c.refuse(http.StatusBadRequest, o.err) // Docker puts the method before it
+	case o.panicked:
+		c.panics.Add(1)
+	case errors.Is(o.err, context.DeadlineExceeded):
+		c.late.Add(1)
+		o.err = fmt.Errorf("%s was not done in time; look at weft status, and try again: %w", c.method, o.err)
+	}
+	c.failed.Add(1)
+	return outcome{status: http.StatusInternalServerError, err: o.err}
+}
+
+// giveUp answers while the handler still runs, so that Docker waits no longer. The
+// connection can carry no other call until the handler ends: Docker is to make a new one.
+func (c *call) giveUp() {
+	c.answered.Do(func() {
+		c.late.Add(1)
+		c.failed.Add(1)
+		c.w.Header().Set("Connection", "close")
+		c.write(http.StatusInternalServerError, nil, fmt.Errorf("%s had no answer within %v; look at weft status, and try again", c.method, c.cfg.Deadline))
+		_ = http.NewResponseController(c.w).Flush() // a caller that is gone is told nothing
+	})
+}
+
+// conclude answers what the handler said, unless it said it too late.
+func (c *call) conclude(o outcome) {
+	c.answered.Do(func() { c.write(o.status, o.answer, o.err) })
+}
+
+func (c *call) write(status int, answer any, err error) {
+	if err != nil {
+		said := strings.ReplaceAll(err.Error(), "\n", "; ") // of errors that were joined
+		answer = failure{Err: said, Error: said}
+	}
+	body, encErr := json.Marshal(answer)
+	if encErr != nil {
+		status, body = http.StatusInternalServerError, []byte(`{"Err":"the answer cannot be encoded"}`)
+		err = encErr
+		c.failed.Add(1)
+	}
+	c.w.Header().Set("Content-Type", "application/vnd.docker.plugins.v1.2+json")
+	c.w.Header().Set("Content-Length", strconv.Itoa(len(body))) // else it ends with the handler
+	c.w.WriteHeader(status)
+	_, _ = c.w.Write(body) // a caller that is gone is told nothing
+	c.observe(err)
+}
+
+func (c *call) observe(err error) {
+	if c.cfg.Observe == nil {
+		return
+	}
+	p, _ := PeerOf(c.r.Context())
+	c.cfg.Observe(Done{Method: c.method, Peer: p, Took: time.Since(c.began), Err: err})
+}
