@@ -46,7 +46,7 @@ func (i *IPAM) Cede(ctx context.Context, subnet netip.Prefix, a netip.Addr, to n
 		return netmap.Claim{}, err
 	}
 	i.mu.Lock()
-	err := p.cedable(a, i.describe)
+	err := p.cedable(a, i.holder(a))
 	if err == nil {
 		p.Begin(a)
 	}
@@ -81,16 +81,17 @@ func (i *IPAM) cede(ctx context.Context, p *pool, a netip.Addr, to netmap.HostID
 	return i.cfg.Decisions.Cede(ctx, given)
 }
 
-// cedable says why an address cannot be given to another host, or nil.
-func (p *pool) cedable(a netip.Addr, describe func(netip.Addr) string) error {
+// cedable says why an address cannot be given to another host, or nil. Who has it is
+// empty as long as no endpoint does: its container may never come, and then it is free.
+func (p *pool) cedable(a netip.Addr, who string) error {
 	used, _ := p.Used(a)
 	switch {
 	case p.gone:
 		return released(p.prefix)
-	case p.Busy(a):
+	case p.Busy(a) || used.Held && who == "":
 		return netmap.Refuse(netmap.Busy, "%s is being handed out or taken back at this moment; try again", a)
 	case used.Held:
-		return netmap.Refuse(netmap.Held, "%s is held by %s; choose another --ip, or stop that container", a, describe(a))
+		return netmap.Refuse(netmap.Held, "%s is held by %s; choose another --ip, or stop that container", a, who)
 	case p.Never(a):
 		return netmap.Refuse(netmap.Held, "%s is reserved in subnet %s; choose another --ip", a, p.subnet.Prefix)
 	case len(p.coming.blocks) > 0 && p.block(a) == nil:

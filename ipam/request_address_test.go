@@ -47,7 +47,11 @@ func TestStaticAddresses(t *testing.T) {
 	if got := b.get(id, "10.40.0.10"); got != "10.40.0.10/24" {
 		t.Errorf("in another host's block: %s", got)
 	}
+	_, err := b.ask(docker, id, "10.40.0.9")
+	b.refuses(netmap.Busy, err, "host-a: 10.40.0.9 is being handed out") // no endpoint has it
 	a.endpoints.Store(netip.MustParseAddr("10.40.0.9"), "container web-2")
+	a.hold("10.40.0.200/24")
+	b.hold("10.40.0.10/24")
 	for _, c := range []struct {
 		r    *rig
 		want string
@@ -76,11 +80,12 @@ func TestStaticAddresses(t *testing.T) {
 		seen[got] = true
 	}
 	// It moves: stopped on host-b, started on host-a, and back.
+	b.endpoints.Delete(netip.MustParseAddr("10.40.0.10"))
 	b.release(id, "10.40.0.10")
-	if got := a.get(id, "10.40.0.10"); got != "10.40.0.10/24" {
+	if got := a.hold(a.get(id, "10.40.0.10")); got != "10.40.0.10/24" {
 		t.Errorf("moved: %s", got)
 	}
-	_, err := b.ask(docker, id, "10.40.0.10")
+	_, err = b.ask(docker, id, "10.40.0.10")
 	b.refuses(netmap.Held, err, "host-a")
 }
 
@@ -253,7 +258,8 @@ func TestCede(t *testing.T) {
 	r := start(t, l, "host-a")
 	id := r.network("10.40.0.0/24", "")
 	sub := netip.MustParsePrefix("10.40.0.0/24")
-	held := netip.MustParsePrefix(r.get(id, "")).Addr()
+	first := r.get(id, "")
+	held := addrOf(first)
 	free, other := netip.MustParseAddr("10.40.0.9"), l.Host("host-b").ID()
 	for range 2 {
 		if c, err := r.Cede(docker, sub, free, other); err != nil || c.Owner != other {
@@ -261,6 +267,7 @@ func TestCede(t *testing.T) {
 		}
 	}
 	r = r.restart()
+	r.hold(first)
 	for range 12 {
 		if got := r.get(id, ""); got == "10.40.0.9/24" {
 			t.Error("a ceded address was handed out")

@@ -73,9 +73,9 @@ func (t *step) cedeIn(s *subnet, c *Cede) *netmap.Refusal {
 		t.reply.Claim = new(old)
 		return nil
 	case taken && old.Owner != t.cmd.Host:
-		return netmap.Refuse(netmap.Held, "%s was ceded to %s already; choose another --ip", c.Addr, t.hostName(old.Owner))
+		return netmap.Refuse(netmap.Busy, "%s was ceded to %s already; choose another --ip", c.Addr, t.hostName(old.Owner))
 	case !taken && (!owned || b.Owner != t.cmd.Host):
-		return netmap.Refuse(netmap.Held, "%s is not %s's to cede; try again, its owner may have changed", c.Addr, t.hostName(t.cmd.Host))
+		return netmap.Refuse(netmap.Busy, "%s is not %s's to cede; try again, its owner may have changed", c.Addr, t.hostName(t.cmd.Host))
 	case edge(c.Addr, s.Prefix) || s.reserves(c.Addr):
 		return netmap.Refuse(netmap.Held, "%s is reserved in %s; choose another --ip", c.Addr, t.subnetName(s.Prefix))
 	case !uses:

@@ -147,7 +147,7 @@ func TestCeding(t *testing.T) {
 	cede := func(by int, addr string, to int) Command {
 		return Command{Kind: KindCede, Host: hostID(by), Cede: &Cede{ip(addr), hostID(to)}}
 	}
-	c.refused(cede(2, "10.40.0.7", 2), netmap.Held, "host-2")
+	c.refused(cede(2, "10.40.0.7", 2), netmap.Busy, "host-2")
 	c.refused(cede(1, "10.40.0.7", 9), netmap.Unknown)
 	c.refused(cede(1, "10.40.0.7", 3), netmap.Unknown, "host-3")
 	c.refused(cede(1, "10.40.0.0", 2), netmap.Held)
@@ -160,7 +160,7 @@ func TestCeding(t *testing.T) {
 	c.ok(claimOf(2, web, "10.40.0.7"))
 	// From a claim of its own, back to the owner of the block.
 	c.ok(cede(2, "10.40.0.7", 1))
-	c.refused(cede(2, "10.40.0.7", 2), netmap.Held, "host-1")
+	c.refused(cede(2, "10.40.0.7", 2), netmap.Busy, "host-1")
 }
 
 func TestNoTwoHostsOwnTheSameAddressAfterAReturn(t *testing.T) {

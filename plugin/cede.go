@@ -49,14 +49,14 @@ func (a *Agent) askOwner(ctx context.Context, id netmap.HostID, q cedeQuestion) 
 }
 
 // ownerIsAway says that an address belongs to a host that cannot be asked, and who
-// has it there as far as the facts tell.
+// has it there as far as the facts tell. They may be late, so it is no final word.
 func (a *Agent) ownerIsAway(view *netmap.View, id netmap.HostID, addr netip.Addr, how string) error {
-	kind, owner := netmap.Busy, "belongs to"
+	owner := "belongs to"
 	if e, ok := a.heldElsewhere(view, addr); ok {
-		kind, owner = netmap.Held, fmt.Sprintf("is held by %s on", endpointName(e.Endpoint))
+		owner = fmt.Sprintf("is held by %s on", endpointName(e.Endpoint))
 	}
 	name := hostName(view, id)
-	return netmap.Refuse(kind, "address %s %s host %s, which %s; wait until it is back or choose another --ip; if the host is gone for good, remove it (weft host rm %s)", addr, owner, name, how, name)
+	return netmap.Refuse(netmap.Busy, "address %s %s host %s, which %s; wait until it is back or choose another --ip; if the host is gone for good, remove it (weft host rm %s)", addr, owner, name, how, name)
 }
 
 // underlayOf is where a host is reached: by its own word, or, before its facts have

@@ -164,13 +164,15 @@ func (a *Agent) Unclaim(ctx context.Context, r receipt.Receipt[netmap.Claim]) er
 }
 
 // nameHolder puts the container that holds an address into the error, where the
-// facts know it.
+// facts know it. They may be late, so it is as final as it was.
 func (a *Agent) nameHolder(addr netip.Addr, err error) error {
 	view := a.gossip.View()
-	if e, ok := a.heldElsewhere(view, addr); ok {
-		return netmap.Refuse(netmap.Held, "address %s is held by %s on host %s; choose another --ip, or stop that container", addr, endpointName(e.Endpoint), hostName(view, e.Host))
+	e, held := a.heldElsewhere(view, addr)
+	refusal, ok := errors.AsType[*netmap.Refusal](err)
+	if !held || !ok {
+		return err
 	}
-	return err
+	return netmap.Refuse(refusal.Kind, "address %s is held by %s on host %s; choose another --ip, or stop that container", addr, endpointName(e.Endpoint), hostName(view, e.Host))
 }
 
 // heldElsewhere is the endpoint that holds an address by the facts. An endpoint of
