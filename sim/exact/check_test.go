@@ -53,7 +53,7 @@ func (w *world) answered(m *machine, c plugintest.Call) {
 
 // granted checks invariants 1 to 4 for an address that Docker was answered.
 func (w *world) granted(m *machine, container string, addr netip.Addr) {
-	now := holding{m: m, identity: m.identity(), container: container, index: w.ledger.state.Applied()}
+	now := holding{m: m, identity: m.identity(), container: container, at: w.now()}
 	before, taken := w.held[addr.String()]
 	w.note("%s has %s for %s", m, addr, container)
 	w.meet("address given")
@@ -78,6 +78,8 @@ func (w *world) granted(m *machine, container string, addr netip.Addr) {
 	w.held[addr.String()] = now
 	switch {
 	case !taken, w.ledger.removed[before.identity].index > 0:
+	case before.neverCame():
+		w.meet("taken back from a container that never came")
 	case before.identity == now.identity && before.m != m:
 		w.meet("a clone doubled an address") // docs/addresses.md, what is not covered
 	case before.m.copied && w.ledger.birth[before.identity] != (ledger.Birth{Start: before.m.disk.identity.Start, Nonce: before.m.disk.identity.Nonce}):

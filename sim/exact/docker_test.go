@@ -214,6 +214,8 @@ func (m *machine) restartDocker(live bool) func(context.Context) error {
 // scheduler's business.
 func (m *machine) before(c plugintest.Call) {
 	switch {
+	case c.Method == "NetworkDriver.CreateEndpoint" && m.pause > 0:
+		time.Sleep(m.pause)
 	case c.Method == "IpamDriver.ReleaseAddress" && c.Container != "":
 		m.w.arrive(m.n, m.order(c)+" releases "+c.Body, func() { m.w.released(m, c) })
 	case anyAddress(c):
@@ -264,8 +266,17 @@ type holding struct {
 	m         *machine
 	identity  netmap.HostID
 	container string
-	index     uint64 // of the newest decision then
+	at        time.Duration
 }
+
+// neverCame says whether Docker, in a scene, takes so long until the container comes for
+// its address that this is taken back. Who comes after that is to be refused.
+func (h holding) neverCame() bool {
+	return h.m.pause > abandonedAfter && h.m.w.now()-h.at > abandonedAfter
+}
+
+// abandonedAfter is ipam's.
+const abandonedAfter = 90 * time.Second
 
 func (w *world) released(m *machine, c plugintest.Call) {
 	var r ipam.AddressRelease

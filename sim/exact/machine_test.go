@@ -40,6 +40,7 @@ type machine struct {
 	keeps  bool // has a log of the ledger
 	fresh  bool // its disk is not the one that it kept the ledger on
 	slower time.Duration
+	pause  time.Duration // of Docker, when a container has its addresses
 	old    *image // an older picture of its disk
 
 	boots    int

@@ -3,6 +3,7 @@ package exact_test
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +28,7 @@ type mutation struct {
 const (
 	notOnDisk   = `^\(3\) .* answered .*, which is not on its disk`
 	twice       = `^\(1\) \(2\) .* was given to .* and before to`
+	byTwo       = `^\(1\) .* is held by .* and by`
 	notItsOwn   = `^\(4\) .* hands out .*, which is .*'s by decision`
 	afterAll    = `^\(4\) .* hands out .* though its lease ended`
 	notRefused  = `<nil>; want a refusal that says "wall clock"`
@@ -76,6 +78,18 @@ var mutations = []mutation{
 	{
 		"cede what a container holds", twice, "ipam/cede.go",
 		"case used.Held:", "case used.Held && p.gone:",
+	},
+	{
+		"claim what is being ceded", twice + "|" + notItsOwn, "ipam/cede.go",
+		"return i.cfg.Decisions.Cede(ctx, given)", "i.end(p, a)\n\treturn i.cfg.Decisions.Cede(ctx, given)",
+	},
+	{
+		"reuse before release", twice, "ipam/sweep.go",
+		"(u.Leaving || i.abandoned(p, a))", "(u.Leaving || p.since != nil)",
+	},
+	{
+		"give an endpoint what was taken back from it", byTwo, "ipam/sweep.go",
+		"u.Held && !u.Leaving && !u.Lost && p.Mine(a) && !p.Busy(a) && !p.gone {", "!p.gone || u.Held {",
 	},
 	{
 		"forget a foreign claim in a granted block", notItsOwn, "ipam/grant.go",
@@ -178,7 +192,7 @@ func TestMutationsStillApply(t *testing.T) {
 }
 
 // mostSeeds is after how many seeds a mutation counts as not noticed.
-const mostSeeds = 400
+const mostSeeds = 40
 
 // TestExactNoticesBrokenRules builds the product with one rule broken at a time and
 // runs seeds until the invariant fails that the rule is for. A check that never fails
@@ -193,37 +207,41 @@ func TestExactNoticesBrokenRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	only := regexp.MustCompile(os.Getenv("WEFT_MUTATION"))
-	took := make([]uint64, len(mutations)) // seeds
+	took, by := make([]uint64, len(mutations)), make([]string, len(mutations)) // after how many seeds, and by what
 	t.Run("broken", func(t *testing.T) {
 		for n, m := range mutations {
 			if only.MatchString(m.rule) {
 				t.Run(m.rule, func(t *testing.T) {
 					t.Parallel() // in processes of their own
-					took[n] = m.noticedAfter(t, root)
+					took[n], by[n] = m.noticedAfter(t, root)
 				})
 			}
 		}
 	})
 	said := "broken rules were noticed after so many seeds:\n"
 	for n, m := range mutations {
-		said += fmt.Sprintf("%8d %s\n", took[n], m.rule)
+		if took[n] > 0 {
+			said += fmt.Sprintf("%8d %s, by %s\n", took[n], m.rule, by[n])
+		}
 	}
 	tell(t, "mutations", said)
 	t.Run("whole", func(t *testing.T) {
 		for seed := uint64(1); seed <= slices.Max(took); seed++ {
-			if all := faultsOf(t, seed); len(all) > 0 {
-				t.Errorf("seed %d, and no rule is broken: %s", seed, strings.Join(all, "\n"))
+			for by, faults := range lives(t, seed) {
+				if len(faults) > 0 {
+					t.Errorf("seed %d, %s, and no rule is broken: %s", seed, by, strings.Join(faults, "\n"))
+				}
 			}
 		}
 	})
 }
 
-// noticedAfter is how many seeds it takes until the mutation is noticed.
-func (m mutation) noticedAfter(t *testing.T, root string) (seeds uint64) {
+// noticedAfter is how many seeds it takes until the mutation is noticed, and what shows it.
+func (m mutation) noticedAfter(t *testing.T, root string) (seeds uint64, by string) {
 	run := exec.CommandContext(t.Context(), m.build(t, root), "-test.run", "^TestExactUntilItFails$", "-test.v")
 	run.Env = append(os.Environ(), "WEFT_UNTIL="+m.found)
 	out, err := run.CombinedOutput()
-	words := regexp.MustCompile(`(?m)^\s*\S+: (after (\d+) seeds: .*)$`).FindSubmatch(out)
+	words := regexp.MustCompile(`(?m)^\s*\S+: (after (\d+) seeds by (chance|scene ".*?"): .*)$`).FindSubmatch(out)
 	if err != nil || words == nil {
 		t.Fatalf("nobody noticed: %v\n%s", err, out)
 	}
@@ -232,7 +250,7 @@ func (m mutation) noticedAfter(t *testing.T, root string) (seeds uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return seeds
+	return seeds, string(words[3])
 }
 
 // build makes this very test with the product's mutated text.
@@ -268,21 +286,27 @@ func TestExactUntilItFails(t *testing.T) {
 	}
 	found, others := regexp.MustCompile(until), map[string]uint64{}
 	for seed := uint64(1); seed <= mostSeeds; seed++ {
-		for _, fault := range faultsOf(t, seed) {
-			fault = strings.ReplaceAll(fault, "\n", " ")
-			if found.MatchString(fault) {
-				t.Logf("after %d seeds: %s", seed, fault)
-				return
+		for by, faults := range lives(t, seed) {
+			for _, fault := range faults {
+				fault = strings.ReplaceAll(fault, "\n", " ")
+				if found.MatchString(fault) {
+					t.Logf("after %d seeds by %s: %s", seed, by, fault)
+					return
+				}
+				others[fmt.Sprintf("%.160s", fault)] = seed
 			}
-			others[fmt.Sprintf("%.160s", fault)] = seed
 		}
 	}
 	t.Fatalf("not in %d seeds; other faults were, with their seeds, %v", mostSeeds, others)
 }
 
-// faultsOf are those of a seed: first of chance alone, then of a scene.
-func faultsOf(t *testing.T, seed uint64) []string {
+// lives are those of a seed with their faults: first by chance alone, then every scene.
+func lives(t *testing.T, seed uint64) iter.Seq2[string, []string] {
 	t.Helper()
-	scene := scenes[seed%uint64(len(scenes))]
-	return append(simulate(t, seed, false).fault, scene.stagedBy(t, seed).fault...)
+	return func(yield func(string, []string) bool) {
+		more := yield("chance", simulate(t, seed, false).fault)
+		for _, s := range scenes {
+			more = more && yield(fmt.Sprintf("scene %q", s.name), s.stagedBy(t, seed).fault)
+		}
+	}
 }
