@@ -24,13 +24,13 @@ var arrows = map[string][]string{
 	".": {"plugin", "settings", "status", "netmap"},
 	"plugin": {
 		"driver", "ipam", "ipam/receipt", "gossip", "ledger", "dockerapi", "store", "status", "underlay", "settings",
-		"datapath/linux", "datapath", "rpc", "netmap",
+		"datapath/linux", "datapath", "rpc", "netmap", "turn",
 	},
 	"driver":         {"datapath", "rpc", "netmap"},
-	"ipam":           {"ipam/receipt", "rpc", "netmap"},
+	"ipam":           {"ipam/receipt", "rpc", "netmap", "turn"},
 	"ipam/receipt":   {},
 	"gossip":         {"netmap"},
-	"ledger":         {"netmap"},
+	"ledger":         {"netmap", "turn"},
 	"underlay":       {"netmap"},
 	"store":          {"netmap"},
 	"dockerapi":      {"netmap"},
@@ -40,6 +40,7 @@ var arrows = map[string][]string{
 	"rpc":            {},
 	"settings":       {},
 	"netmap":         {},
+	"turn":           {},
 
 	// Fakes beside the seams that they stand in for.
 	"underlay/lossy":        {"underlay"},

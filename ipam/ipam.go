@@ -11,6 +11,7 @@ import (
 	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
+	"github.com/weftnet/weft/turn"
 )
 
 // How long things may take. Docker is answered within 4.5 s in any case.
@@ -127,7 +128,7 @@ type IPAM struct {
 
 	// deciding is held while subnets are made, changed and released, so that a
 	// release never overtakes a creation. Taken with ctx; before mu.
-	deciding chan struct{}
+	deciding turn.Turn
 	// untold says that the ledger may count this host among those that use a subnet of
 	// which it has no pool: after a release, after an answer that was lost, and at each
 	// start, as the disk may be an older one. Only who is deciding changes it.
@@ -199,7 +200,7 @@ func New(cfg Config) (*IPAM, error) {
 			return nil, fmt.Errorf("ipam: forget addresses of released subnets: %w", err)
 		}
 	}
-	i := &IPAM{cfg: cfg, deciding: make(chan struct{}, 1), pools: r.pools, phantom: map[string]time.Time{}}
+	i := &IPAM{cfg: cfg, deciding: turn.New(), pools: r.pools, phantom: map[string]time.Time{}}
 	i.untold.Store(true)
 	i.life, i.stop = context.WithCancel(context.Background())
 	i.work.Go(i.sweepForEver)
@@ -261,12 +262,8 @@ func (i *IPAM) lookup(subnet netip.Prefix) *pool {
 // decide enters the section in which subnets change; the caller leaves it by
 // calling the returned function.
 func (i *IPAM) decide(ctx context.Context) (leave func(), err error) {
-	if ctx.Err() == nil {
-		select {
-		case i.deciding <- struct{}{}:
-			return func() { <-i.deciding }, nil
-		case <-ctx.Done():
-		}
+	if leave, err = i.deciding.WaitWithin(ctx); err == nil {
+		return leave, nil
 	}
-	return nil, fmt.Errorf("ipam: another network is being created or removed and waits for the ledger; try again, and look at weft status if this lasts: %w", ctx.Err())
+	return nil, fmt.Errorf("ipam: another network is being created or removed and waits for the ledger; try again, and look at weft status if this lasts: %w", err)
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"slices"
 	"sync"
+
+	"github.com/weftnet/weft/turn"
 )
 
 // asking numbers the requests of this start of the agent.
 type asking struct {
 	slots chan struct{}
-	admit chan struct{} // one host asks for admission once at a time
+	admit turn.Turn // one host asks for admission once at a time
 
 	mu       sync.Mutex
 	last     uint64
@@ -19,7 +21,7 @@ type asking struct {
 }
 
 func (a *asking) init() {
-	a.slots, a.admit, a.ended = make(chan struct{}, maxOpen), make(chan struct{}, 1), make(chan struct{})
+	a.slots, a.admit, a.ended = make(chan struct{}, maxOpen), turn.New(), make(chan struct{})
 }
 
 // begin numbers a command. Whatever was asked before and is not open has been answered
@@ -66,10 +68,3 @@ func (a *asking) isAdmitted() bool {
 	defer a.mu.Unlock()
 	return a.admitted
 }
-
-// turn is a lock for what takes its time: who waits for it lets the virtual time of a
-// simulation go on, in which the one who has it waits for other hosts.
-type turn chan struct{}
-
-func (t turn) Lock()   { t <- struct{}{} }
-func (t turn) Unlock() { <-t }

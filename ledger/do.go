@@ -38,16 +38,15 @@ func (l *Ledger) beAdmitted(ctx context.Context) error {
 	if l.asking.isAdmitted() {
 		return nil
 	}
-	select {
-	case l.asking.admit <- struct{}{}:
-		defer func() { <-l.asking.admit }()
-	case <-ctx.Done():
+	end, err := l.asking.admit.WaitWithin(ctx)
+	if err != nil {
 		return l.noQuorum(map[netmap.HostID]string{})
 	}
+	defer end()
 	if l.asking.isAdmitted() {
 		return nil
 	}
-	_, err := l.Admit(ctx)
+	_, err = l.Admit(ctx)
 	return err
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // Names of the requests between hosts that found together.
@@ -60,7 +61,7 @@ type FoundingConfig struct {
 type Founding struct {
 	cfg FoundingConfig
 
-	writing chan struct{} // held while the acceptor changes, disk included
+	writing turn.Turn // held while the acceptor changes, disk included
 
 	mu    sync.Mutex
 	state acceptor
@@ -78,7 +79,7 @@ type foundingAsk struct {
 // OpenFounding reads what this host promised in an earlier start, and answers other
 // newcomers.
 func OpenFounding(cfg FoundingConfig) (*Founding, error) {
-	f := &Founding{cfg: cfg, writing: make(chan struct{}, 1)}
+	f := &Founding{cfg: cfg, writing: turn.New()}
 	kept, err := cfg.Disk.Load()
 	if err != nil {
 		return nil, fmt.Errorf("ledger: what was promised at a founding: %w", err)
@@ -129,12 +130,11 @@ func (f *Founding) answer(ctx context.Context, q foundingAsk, change func(accept
 
 // change writes down what changes before it counts.
 func (f *Founding) change(ctx context.Context, do func(acceptor) (acceptor, bool)) (acceptor, error) {
-	select {
-	case f.writing <- struct{}{}:
-		defer func() { <-f.writing }()
-	case <-ctx.Done():
-		return acceptor{}, fmt.Errorf("ledger: %w", ctx.Err())
+	end, err := f.writing.WaitWithin(ctx)
+	if err != nil {
+		return acceptor{}, fmt.Errorf("ledger: %w", err)
 	}
+	defer end()
 	f.mu.Lock()
 	next, changed := do(f.state)
 	f.mu.Unlock()

@@ -29,8 +29,7 @@ func (l *Ledger) reopen() error {
 // keep makes this host a keeper if it is none; with first keepers it begins a log
 // of theirs.
 func (l *Ledger) keep(cluster netmap.ClusterID, generation uint64, first []Peer) error {
-	l.lifecycle.Lock()
-	defer l.lifecycle.Unlock()
+	defer l.lifecycle.Wait()()
 	if k := l.kept(); k != nil {
 		if have := k.cluster; !cluster.IsZero() && have != cluster {
 			return netmap.Refuse(netmap.Foreign, "this host keeps the ledger of cluster %s, not of %s; to move it, run weft cleanup on it and start it with WEFT_JOIN naming a host of the other", have, cluster)
@@ -68,8 +67,7 @@ func anyKeeper(*keeper) bool { return true }
 // cease ends keeping, if the keeper is the one that is meant. What becomes of its log is
 // done before another keeper may start. A repetition does nothing.
 func (l *Ledger) cease(meant func(*keeper) bool, then func(*keeper) error) error {
-	l.lifecycle.Lock()
-	defer l.lifecycle.Unlock()
+	defer l.lifecycle.Wait()()
 	l.mu.Lock()
 	k := l.keeper
 	if k == nil || l.closed || !meant(k) {

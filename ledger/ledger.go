@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // Underlay is what the ledger needs of the hosts' own network.
@@ -80,7 +81,7 @@ type Ledger struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	lifecycle turn // taken while a keeper starts or stops
+	lifecycle turn.Turn // taken while a keeper starts or stops
 
 	mu      sync.Mutex
 	keeper  *keeper // nil: this host keeps nothing
@@ -106,7 +107,7 @@ func Open(cfg Config) (*Ledger, error) {
 	if cfg.Self.IsZero() || cfg.Dir == "" || cfg.Underlay == nil {
 		return nil, errors.New("ledger: Config needs Self, Dir and Underlay")
 	}
-	l := &Ledger{cfg: cfg, log: cfg.Log, cluster: cfg.Cluster, lifecycle: make(turn, 1)}
+	l := &Ledger{cfg: cfg, log: cfg.Log, cluster: cfg.Cluster, lifecycle: turn.New()}
 	l.asking.init()
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	if cfg.Copied != nil && !cfg.Cluster.IsZero() && hasLog(cfg.Dir) {
@@ -198,8 +199,7 @@ func (l *Ledger) Close() error {
 	l.cancel()
 	l.opening.Wait()
 	l.serve(false)
-	l.lifecycle.Lock()
-	defer l.lifecycle.Unlock()
+	defer l.lifecycle.Wait()()
 	if k := l.kept(); k != nil {
 		return k.stop()
 	}

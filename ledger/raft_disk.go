@@ -233,8 +233,7 @@ func haveRoom(dir string) error {
 // keep one: the leader has made sure that it has no vote, so a spoilt one is put
 // away. A full disk stays a refusal.
 func (l *Ledger) makeWay() error {
-	l.lifecycle.Lock()
-	defer l.lifecycle.Unlock()
+	defer l.lifecycle.Wait()()
 	l.mu.Lock()
 	cause := l.ailment
 	l.mu.Unlock()

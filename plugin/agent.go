@@ -21,6 +21,7 @@ import (
 	"github.com/weftnet/weft/rpc"
 	"github.com/weftnet/weft/settings"
 	"github.com/weftnet/weft/store"
+	"github.com/weftnet/weft/turn"
 	"github.com/weftnet/weft/underlay"
 )
 
@@ -118,7 +119,7 @@ type Agent struct {
 // here is told at once, because nothing would work without it.
 func Open(cfg Config) (a *Agent, err error) {
 	cfg.Rooms = cfg.Rooms.filled()
-	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), leaving: leaving{busy: make(chan struct{}, 1)}, member: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, clones: map[netmap.HostID]time.Time{}, names: map[netmap.EndpointID]string{}, recall: newRecall()}
+	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), leaving: leaving{busy: turn.New()}, member: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, clones: map[netmap.HostID]time.Time{}, names: map[netmap.EndpointID]string{}, recall: newRecall()}
 	_, _ = rand.Read(a.founding[:]) // never fails (crypto/rand)
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop

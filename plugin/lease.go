@@ -11,6 +11,7 @@ import (
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // Pace of the lease. Timers stand still while the machine is suspended, so the
@@ -59,7 +60,7 @@ type lease struct {
 
 	// writing is held while the disk is written, so that it ends up with what counts
 	// last. Before mu, which is never held that long.
-	writing chan struct{}
+	writing turn.Turn
 
 	mu        sync.Mutex
 	sent      ledger.Moment // the last renewal that the ledger accepted was sent then
@@ -74,7 +75,7 @@ type lease struct {
 
 // openLease reads back what an earlier start of the agent knew.
 func openLease(disk ipam.Disk, c *clocks) (*lease, error) {
-	l := &lease{clocks: c, disk: disk, writing: make(chan struct{}, 1), changed: make(chan struct{}), wanted: make(chan struct{}, 1)}
+	l := &lease{clocks: c, disk: disk, writing: turn.New(), changed: make(chan struct{}), wanted: make(chan struct{}, 1)}
 	kept, err := disk.Load()
 	if err != nil {
 		return nil, err
@@ -98,8 +99,7 @@ func openLease(disk ipam.Disk, c *clocks) (*lease, error) {
 // grant takes in that the ledger accepted a renewal sent at this moment. It lifts a
 // fence that was learnt before, unless that lasts.
 func (l *lease) grant(sent ledger.Moment) error {
-	l.writing <- struct{}{}
-	defer func() { <-l.writing }()
+	defer l.writing.Wait()()
 	l.mu.Lock()
 	before := l.fence
 	late := l.sent.Boot == sent.Boot && sent.Up < l.sent.Up
@@ -141,8 +141,7 @@ func (l *lease) restamp() error {
 	if err != nil {
 		return err
 	}
-	l.writing <- struct{}{}
-	defer func() { <-l.writing }()
+	defer l.writing.Wait()()
 	l.mu.Lock()
 	sent := l.sent
 	l.mu.Unlock()
@@ -168,8 +167,7 @@ func (l *lease) revoke(f fence) error {
 	if !l.take(f) {
 		return nil
 	}
-	l.writing <- struct{}{}
-	defer func() { <-l.writing }()
+	defer l.writing.Wait()()
 	l.mu.Lock()
 	f = *l.fence // the newest, which no earlier one may replace on disk
 	l.mu.Unlock()

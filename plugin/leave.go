@@ -12,6 +12,7 @@ import (
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/turn"
 )
 
 // leaveTimeout is what an operator waits until others keep the ledger in the place of
@@ -21,7 +22,7 @@ const leaveTimeout = 45 * time.Second
 // leaving is a host on its way out.
 type leaving struct {
 	now  atomic.Bool // an operator asked for it: nothing new is handed out
-	busy chan struct{}
+	busy turn.Turn
 }
 
 // Leave takes this host out of the cluster for good, in order: containers first, then
@@ -39,12 +40,11 @@ func (a *Agent) Leave(ctx context.Context, r status.Departure) (string, error) {
 	case a.lease.fenced():
 		return "", netmap.Refuse(netmap.Removed, "the cluster does not know this host as a member any more; see weft status")
 	}
-	select {
-	case a.leaving.busy <- struct{}{}:
-		defer func() { <-a.leaving.busy }()
-	default:
+	end, ok := a.leaving.busy.Try()
+	if !ok {
 		return "", netmap.Refuse(netmap.Busy, "this host is leaving already; see weft status")
 	}
+	defer end()
 	a.leaving.now.Store(true)
 	if err := a.leave(ctx, r.Force); err != nil {
 		a.leaving.now.Store(false)
@@ -97,8 +97,7 @@ func (l *lease) leave() error {
 	if err != nil {
 		return err
 	}
-	l.writing <- struct{}{}
-	defer func() { <-l.writing }()
+	defer l.writing.Wait()()
 	if err := l.disk.Commit(map[string][]byte{leavingKey: {1}}); err != nil {
 		return err
 	}
@@ -111,8 +110,7 @@ func (l *lease) leave() error {
 
 // stay takes in that the ledger has refused to let this host leave.
 func (l *lease) stay() error {
-	l.writing <- struct{}{}
-	defer func() { <-l.writing }()
+	defer l.writing.Wait()()
 	if err := l.disk.Commit(nil, leavingKey); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // removals are the networks that a user removed from the local Docker and of which the
@@ -18,12 +19,10 @@ import (
 type removals struct {
 	disk ipam.Disk
 
-	// turn is a lock that is held while the disk is written: a mutex is not, as the exact
-	// simulation would wait for ever.
-	turn   chan struct{}
-	listed map[string]dockerNet // by Docker's id, as of the last look
-	own    map[string]bool      // removed by this agent
-	gone   map[string]removal   // by a user
+	writing turn.Turn            // held while the disk is written
+	listed  map[string]dockerNet // by Docker's id, as of the last look
+	own     map[string]bool      // removed by this agent
+	gone    map[string]removal   // by a user
 }
 
 // removal is what is on disk, under Docker's id of the network.
@@ -33,7 +32,7 @@ type removal struct {
 }
 
 func openRemovals(disk ipam.Disk) (*removals, error) {
-	r := &removals{disk: disk, turn: make(chan struct{}, 1), listed: map[string]dockerNet{}, own: map[string]bool{}, gone: map[string]removal{}}
+	r := &removals{disk: disk, writing: turn.New(), listed: map[string]dockerNet{}, own: map[string]bool{}, gone: map[string]removal{}}
 	kept, err := disk.Load()
 	if err != nil {
 		return nil, err
@@ -48,21 +47,16 @@ func openRemovals(disk ipam.Disk) (*removals, error) {
 	return r, nil
 }
 
-func (r *removals) lock() (unlock func()) {
-	r.turn <- struct{}{}
-	return func() { <-r.turn }
-}
-
 // deleted hears from Docker that a network goes. What it never listed was never a
 // network: it gives one up that it could not make.
 func (r *removals) deleted(id string) error {
-	defer r.lock()()
+	defer r.writing.Wait()()
 	return r.miss(id)
 }
 
 // looked takes in what Docker lists now.
 func (r *removals) looked(now map[string]dockerNet) error {
-	defer r.lock()()
+	defer r.writing.Wait()()
 	var errs []error
 	for _, id := range slices.Sorted(maps.Keys(r.listed)) {
 		if _, still := now[id]; !still {
@@ -79,7 +73,7 @@ func (r *removals) looked(now map[string]dockerNet) error {
 	return errors.Join(errs...)
 }
 
-// miss writes down that a user removed a network. The caller has locked.
+// miss writes down that a user removed a network. The caller is writing.
 func (r *removals) miss(id string) error {
 	d := r.listed[id]
 	if _, noted := r.gone[id]; noted || d.Network == 0 || r.own[id] {
@@ -96,7 +90,7 @@ func (r *removals) miss(id string) error {
 	return nil
 }
 
-// strike forgets a removal. The caller has locked.
+// strike forgets a removal. The caller is writing.
 func (r *removals) strike(id string) error {
 	delete(r.gone, id)
 	if err := r.disk.Commit(nil, id); err != nil {
@@ -107,13 +101,13 @@ func (r *removals) strike(id string) error {
 
 // done ends a removal that the ledger has heard of, or that the user took back.
 func (r *removals) done(id string) error {
-	defer r.lock()()
+	defer r.writing.Wait()()
 	return r.strike(id)
 }
 
 // byAgent says that this agent itself removes a network, or that it could not.
 func (r *removals) byAgent(id string, removes bool) {
-	defer r.lock()()
+	defer r.writing.Wait()()
 	delete(r.own, id)
 	if removes {
 		r.own[id] = true
@@ -122,13 +116,13 @@ func (r *removals) byAgent(id string, removes bool) {
 
 // pending are the removals that the ledger is still to hear of.
 func (r *removals) pending() map[string]removal {
-	defer r.lock()()
+	defer r.writing.Wait()()
 	return maps.Clone(r.gone)
 }
 
 // was is which network a Docker network was at the last look, 0 if none.
 func (r *removals) was(id string) netmap.NetworkID {
-	defer r.lock()()
+	defer r.writing.Wait()()
 	return r.listed[id].Network
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin"
+	"github.com/weftnet/weft/turn"
 )
 
 // asker is one agent's way to the ledger. It implements plugin.Ledger.
@@ -18,7 +19,7 @@ type asker struct {
 	plugin.Ledger // what is not used here
 	life          *life
 	cfg           ledger.Config
-	admit         chan struct{}
+	admit         turn.Turn
 	admitted      bool
 	cluster       netmap.ClusterID
 
@@ -44,23 +45,22 @@ var errNobody = netmap.Refuse(netmap.NoQuorum, "nothing can be decided now: a ma
 
 // Do implements plugin.Ledger with the promises of ledger.Do.
 func (a *asker) Do(ctx context.Context, cmd ledger.Command) (ledger.Reply, error) {
-	if ctx.Err() != nil {
-		return ledger.Reply{}, errNobody
+	if err := a.beAdmitted(ctx); err != nil {
+		return ledger.Reply{}, err
 	}
-	select {
-	case a.admit <- struct{}{}:
-	case <-ctx.Done():
-		return ledger.Reply{}, errNobody
-	}
-	admitted := a.admitted
-	if !admitted {
-		if _, err := a.Admit(ctx); err != nil {
-			<-a.admit
-			return ledger.Reply{}, err
-		}
-	}
-	<-a.admit
 	return a.ask(ctx, cmd)
+}
+
+func (a *asker) beAdmitted(ctx context.Context) error {
+	end, err := a.admit.WaitWithin(ctx)
+	if err != nil {
+		return errNobody
+	}
+	defer end()
+	if !a.admitted {
+		_, err = a.Admit(ctx)
+	}
+	return err
 }
 
 // Admit implements plugin.Ledger.

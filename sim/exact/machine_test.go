@@ -19,6 +19,7 @@ import (
 	"github.com/weftnet/weft/plugin/plugintest"
 	"github.com/weftnet/weft/rpc"
 	"github.com/weftnet/weft/settings"
+	"github.com/weftnet/weft/turn"
 	"github.com/weftnet/weft/underlay"
 )
 
@@ -167,7 +168,7 @@ func (m *machine) start() {
 				return l.facts, nil
 			},
 			Ledger: func(cfg ledger.Config) (plugin.Ledger, error) {
-				l.ledger = &asker{life: l, cfg: cfg, admit: make(chan struct{}, 1), cluster: cfg.Cluster, keep: -1}
+				l.ledger = &asker{life: l, cfg: cfg, admit: turn.New(), cluster: cfg.Cluster, keep: -1}
 				if m.keeps && cfg.Cluster.IsZero() {
 					l.ledger.cluster = m.w.ledger.plan.Cluster
 				}
