@@ -192,7 +192,7 @@ func TestMutationsStillApply(t *testing.T) {
 }
 
 // mostSeeds is after how many seeds a mutation counts as not noticed.
-const mostSeeds = 40
+const mostSeeds = 100
 
 // TestExactNoticesBrokenRules builds the product with one rule broken at a time and
 // runs seeds until the invariant fails that the rule is for. A check that never fails

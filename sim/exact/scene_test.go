@@ -48,6 +48,14 @@ func (w *world) up(hosts ...*machine) {
 		}
 		return ""
 	})
+	if len(hosts) >= w.ledger.want {
+		w.eventually("all keepers are chosen", time.Minute, func() string {
+			if n := len(w.ledger.keepers); n < w.ledger.want {
+				return fmt.Sprint(n)
+			}
+			return ""
+		})
+	}
 	for _, m := range hosts {
 		for _, spec := range networks[:2] {
 			w.must(m, "network create", func(ctx context.Context) error {

@@ -203,12 +203,14 @@ var stories = []scene{
 		id := h[4].identity()
 		w.oneWay(h[4], false)
 		w.lasting = true
+		h[4].busy++ // the operators wait
 		w.refused(h[4], h[4].leaves(true), "may still be decided")
 		if w.chance(50) {
 			w.crashAgent(h[4])
 			w.run(w.now() + 3*time.Second)
 		}
 		w.refused(h[4], h[4].runs("web", ""), "leaving the cluster")
+		h[4].busy--
 		w.lasting = false
 		w.mend()
 		w.run(w.now() + 30*time.Second)
