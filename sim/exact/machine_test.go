@@ -42,7 +42,7 @@ type machine struct {
 	fresh  bool // its disk is not the one that it kept the ledger on
 	slower time.Duration
 	pause  time.Duration // of Docker, when a container has its addresses
-	old    *image // an older picture of its disk
+	old    *image        // an older picture of its disk
 
 	boots    int
 	booted   time.Duration // true time of the last boot
