@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/status"
@@ -29,6 +30,7 @@ func (w *world) drain() {
 	w.everywhere("rm all", (*machine).removeAll)
 	w.run(w.now() + goesBack)
 	w.eventually("what nobody uses goes back", hindered, w.kept)
+	w.eventually("nobody is counted among the users of what he does not have", hindered, w.miscounted)
 	w.everywhere("network rm all", (*machine).removeNetworks)
 	w.eventually("what nobody uses is gone", forgotten, w.remains)
 }
@@ -142,6 +144,53 @@ func (m *machine) rights() (out []string) {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// miscounted says who uses a subnet by the ledger's word, or is in a network, and does
+// not know it by its disk. The facts do not tell that.
+func (w *world) miscounted() string {
+	raw, err := w.ledger.state.Encode()
+	var state struct {
+		Body struct {
+			Subnets []struct {
+				Subnet  netmap.Subnet
+				Holders []netmap.HostID
+			}
+			Networks []struct {
+				Network netmap.Network
+				Members []netmap.HostID
+			}
+		}
+	}
+	if err = errors.Join(err, json.Unmarshal(raw, &state)); err != nil {
+		return err.Error()
+	}
+	for _, s := range state.Body.Subnets {
+		for _, id := range s.Holders {
+			if m := w.who(id); m == nil || m.disk.data["ipam subnet/"+s.Subnet.Prefix.String()] == nil {
+				return fmt.Sprintf("%s uses %s", w.named(id), s.Subnet.Prefix)
+			}
+		}
+	}
+	for _, n := range state.Body.Networks {
+		for _, id := range n.Members {
+			if m := w.who(id); m == nil || !m.inNetwork(n.Network.ID) {
+				return fmt.Sprintf("%s is in network %d, %s", w.named(id), n.Network.ID, n.Network.Subnets)
+			}
+		}
+	}
+	return ""
+}
+
+// inNetwork says whether a machine is in a network by its disk.
+func (m *machine) inNetwork(id netmap.NetworkID) bool {
+	for key, raw := range m.disk.data {
+		var r driver.NetworkRecord
+		if strings.HasPrefix(key, "driver network/") && json.Unmarshal(raw, &r) == nil && r.Network.ID == id {
+			return true
+		}
+	}
+	return false
 }
 
 // named is a machine's name, where one has the identity.

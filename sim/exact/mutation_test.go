@@ -44,6 +44,7 @@ const (
 	twoAnswers  = `^\(5\) request .* was answered .* and now`
 	leaked      = `^not within .*: what nobody uses goes back: .* has a claim`
 	remembered  = `^not within .*: what nobody uses is gone: `
+	miscounted  = `^not within .*: nobody is counted among the users of what he does not have: .* uses `
 )
 
 var mutations = []mutation{
@@ -168,7 +169,7 @@ var mutations = []mutation{
 		"case now.Sub(since) >= idleFor:", "case now.Sub(since) >= idleFor && p.gone:",
 	},
 	{
-		"trust the disk to know what the ledger counts the host among", remembered, "ipam/ipam.go",
+		"trust the disk to know what the ledger counts the host among", miscounted, "ipam/ipam.go",
 		"i.untold.Store(true)", "i.untold.Store(false)",
 	},
 	{
