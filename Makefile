@@ -101,8 +101,8 @@ sim: ## the simulations, longer than make test runs them: SEEDS=1000 of the exac
 	env -u SEEDS WEFT_SIM_TIME=$(or $(SIM),10m) go test -timeout 60m -run 'Sim|TestFates' -v ./...
 
 .PHONY: bench
-bench: deps plugin lab ## networks against Docker's overlay and bare VXLAN, addresses against a bare disk and Docker's IPAM
-	build/lab bench
+bench: deps plugin lab ## networks against Docker's overlay and bare VXLAN, addresses against a bare disk and Docker's IPAM; fills docs/benchmarks.md
+	build/lab bench --document docs/benchmarks.md
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME, such as 5m or 100000x

@@ -38,6 +38,7 @@ const grants = 10
 var (
 	timed     = []string{oneSync, request, release, requestMany, releaseMany}
 	rated     = []string{request, requestMany, release, releaseMany}
+	costed    = []string{requestMany, releaseMany}
 	granted   = []string{oneSync, waitsGrant}
 	connected = []string{byWeft, byBuiltIn}
 )
@@ -60,6 +61,7 @@ var connectSubnet = map[string]string{byWeft: poolSubnet, byBuiltIn: "10.204.0.0
 
 // desk is where addresses are asked for.
 type desk struct {
+	agent   int       // pid of the client's
 	callers []*caller // of the client's plugin
 	far     *caller   // of the server's: a host that does not decide itself
 	docker  *caller
@@ -99,6 +101,9 @@ func (b *bench) placeAddresses(ctx context.Context) (err error) {
 func (b *bench) openDesk(ctx context.Context) error {
 	near, err := b.client().AgentDialer(ctx)
 	if err != nil {
+		return err
+	}
+	if b.desk.agent, err = b.client().Agent(ctx); err != nil {
 		return err
 	}
 	far, err := b.server().AgentDialer(ctx)
@@ -160,7 +165,20 @@ func giveBack(ctx context.Context, c *caller, subnet, addr string) (time.Duratio
 }
 
 // addressTimes are one round's, in microseconds, and per second.
-type addressTimes struct{ p50, p99, rate sample }
+type addressTimes struct{ p50, p99, rate, processor sample }
+
+// processor is the time that both ends have run so far, agent and callers.
+func (d *desk) processor() (sum time.Duration, err error) {
+	for _, pid := range []int{d.agent, os.Getpid()} {
+		var t unix.Timespec
+		// The clock of another process: clock_getcpuclockid(3).
+		if err := unix.ClockGettime(int32(^pid<<3|2), &t); err != nil {
+			return 0, fmt.Errorf("processor time of process %d: %w", pid, err)
+		}
+		sum += time.Duration(t.Nano())
+	}
+	return sum, nil
+}
 
 // addresses measures one caller in turns with bare syncs, then many at once.
 func (b *bench) addresses(ctx context.Context) (t addressTimes, err error) {
@@ -169,22 +187,30 @@ func (b *bench) addresses(ctx context.Context) (t addressTimes, err error) {
 	// One processor does for all callers: on more they would also wake each other up.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	took := map[string][]time.Duration{}
-	t = addressTimes{sample{}, sample{}, sample{}}
+	t = addressTimes{sample{}, sample{}, sample{}, sample{}}
 	if err := b.alone(ctx, took); err != nil {
 		return t, err
 	}
 	for _, what := range []string{request, release} {
 		t.rate[what] = float64(len(took[what])) / total(took[what]).Seconds()
 	}
-	held, elapsed, err := b.together(ctx, took, requestMany, make([]string, 4*b.Addresses))
-	if err != nil {
-		return t, err
+	addrs := make([]string, 4*b.Addresses)
+	for _, what := range []string{requestMany, releaseMany} {
+		before, err := b.desk.processor()
+		if err != nil {
+			return t, err
+		}
+		elapsed, err := b.together(ctx, took, what, addrs)
+		if err != nil {
+			return t, err
+		}
+		after, err := b.desk.processor()
+		if err != nil {
+			return t, err
+		}
+		t.rate[what] = float64(len(addrs)) / elapsed.Seconds()
+		t.processor[what] = float64((after - before).Nanoseconds()) / 1e3 / float64(len(addrs))
 	}
-	t.rate[requestMany] = float64(len(held)) / elapsed.Seconds()
-	if _, elapsed, err = b.together(ctx, took, releaseMany, held); err != nil {
-		return t, err
-	}
-	t.rate[releaseMany] = float64(len(held)) / elapsed.Seconds()
 	for what, times := range took {
 		t.p50[what], t.p99[what] = quantile(times, 50), quantile(times, 99)
 	}
@@ -225,7 +251,7 @@ func (b *bench) alone(ctx context.Context, took map[string][]time.Duration) erro
 
 // together has all callers take an address for each place of the list, or give back
 // what is in it.
-func (b *bench) together(ctx context.Context, took map[string][]time.Duration, what string, addrs []string) ([]string, time.Duration, error) {
+func (b *bench) together(ctx context.Context, took map[string][]time.Duration, what string, addrs []string) (time.Duration, error) {
 	times, errs := make([]time.Duration, len(addrs)), make([]error, len(b.desk.callers))
 	var all sync.WaitGroup
 	began := time.Now()
@@ -242,7 +268,7 @@ func (b *bench) together(ctx context.Context, took map[string][]time.Duration, w
 	}
 	all.Wait()
 	took[what] = times
-	return addrs, time.Since(began), errors.Join(errs...)
+	return time.Since(began), errors.Join(errs...)
 }
 
 // grant times requests that wait for a block, asked on the host that decides nothing

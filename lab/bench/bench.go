@@ -50,6 +50,8 @@ type Config struct {
 	Keep bool
 	// JSON writes the report as JSON instead of tables.
 	JSON bool
+	// Document is a file whose figures are replaced by the report; empty: none.
+	Document string
 	// Out receives the report.
 	Out io.Writer
 	// Log receives progress, a line at a time, from several goroutines; nil means silence.
@@ -104,6 +106,14 @@ func Run(ctx context.Context, c Config) (err error) {
 	if c.Log == nil {
 		c.Log = func(string) {}
 	}
+	enter := func(Report) error { return nil }
+	if c.Document != "" {
+		d, err := openDocument(c.Document)
+		if err != nil {
+			return err
+		}
+		enter = d.enter
+	}
 	at := lab.Config{Hosts: 2, Dir: c.Dir, Probe: c.Probe, Log: c.Log}
 	if _, err := lab.Open(at); err == nil {
 		return fmt.Errorf("bench: a lab is up in %s, perhaps an earlier bench's; take it down with `lab --state %s down`, or name another directory with --state", c.Dir, c.Dir)
@@ -128,7 +138,8 @@ func Run(ctx context.Context, c Config) (err error) {
 	if where.Docker, err = b.client().Docker(ctx, "version", "--format", "{{.Server.Version}}"); err != nil {
 		return err
 	}
-	return write(c.Out, summarize(where, rounds), c.JSON)
+	report := summarize(where, rounds)
+	return errors.Join(write(c.Out, report, c.JSON), enter(report))
 }
 
 // machine is what a reader needs to judge the figures, before the run loads it.

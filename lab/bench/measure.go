@@ -28,7 +28,7 @@ func (b *bench) measure(ctx context.Context) (samples, error) {
 		all.p50, all.p99 = append(all.p50, one.p50...), append(all.p99, one.p99...)
 		all.starts, all.connects = append(all.starts, one.starts...), append(all.connects, one.connects...)
 		all.addressP50, all.addressP99 = append(all.addressP50, one.addressP50...), append(all.addressP99, one.addressP99...)
-		all.addressRate = append(all.addressRate, one.addressRate...)
+		all.addressRate, all.processor = append(all.addressRate, one.addressRate...), append(all.processor, one.processor...)
 		b.say(progress(n+1, b.Rounds, one))
 	}
 	return all, nil
@@ -74,7 +74,7 @@ func (b *bench) round(ctx context.Context, n int) (one samples, err error) {
 		one.connects = append(one.connects, connects)
 	}
 	t, err := b.addresses(ctx)
-	one.addressP50, one.addressP99, one.addressRate = []sample{t.p50}, []sample{t.p99}, []sample{t.rate}
+	one.addressP50, one.addressP99, one.addressRate, one.processor = []sample{t.p50}, []sample{t.p99}, []sample{t.rate}, []sample{t.processor}
 	return one, err
 }
 

@@ -54,6 +54,9 @@ type Report struct {
 	AddressP99 []Figure `json:"address_p99_us"`
 	// AddressRate is how many of them are answered in a second.
 	AddressRate []Figure `json:"addresses_per_second"`
+	// Processor is how long one call of 16 callers keeps a processor busy, that of the
+	// callers included, in microseconds.
+	Processor []Figure `json:"address_processor_us"`
 	// Grant is a call that waits for a block of the ledger's, in microseconds.
 	Grant []Figure `json:"block_grant_us"`
 	// Connect is "docker network connect" with a network driver that does nothing, in
@@ -66,8 +69,9 @@ type sample map[string]float64
 
 // samples are all that a run took.
 type samples struct {
-	throughput, p50, p99, starts                          []sample
-	addressP50, addressP99, addressRate, grants, connects []sample
+	throughput, p50, p99, starts                   []sample
+	addressP50, addressP99, addressRate, processor []sample
+	grants, connects                               []sample
 }
 
 func summarize(m Machine, s samples) Report {
@@ -77,6 +81,7 @@ func summarize(m Machine, s samples) Report {
 		DockerRun:  figures(networks, []string{onOwnBridge, overSwarm}, s.starts),
 		AddressP50: figures(timed, []string{oneSync}, s.addressP50), AddressP99: figures(timed, []string{oneSync}, s.addressP99),
 		AddressRate: figures(rated, []string{request, release}, s.addressRate),
+		Processor:   figures(costed, nil, s.processor),
 		Grant:       figures(granted, []string{oneSync}, s.grants),
 		Connect:     figures(connected, []string{byBuiltIn}, s.connects),
 	}

@@ -94,9 +94,10 @@ func example() samples {
 			{request: 5000, requestMany: 40000, release: 6000, releaseMany: 60000},
 			{request: 5000, requestMany: 50000, release: 6000, releaseMany: 60000},
 		},
-		grants:   []sample{{oneSync: 100, waitsGrant: 900}, {oneSync: 100, waitsGrant: 1100}},
-		connects: []sample{{byWeft: 0.011, byBuiltIn: 0.010}, {byWeft: 0.011, byBuiltIn: 0.010}},
-		starts:   []sample{on(0.5, 0.6, 0.4, 0.32, 0.3), on(0.5, 0.5, 0.4, 0.32, 0.3)},
+		processor: []sample{{requestMany: 90, releaseMany: 64}, {requestMany: 70, releaseMany: 64}},
+		grants:    []sample{{oneSync: 100, waitsGrant: 900}, {oneSync: 100, waitsGrant: 1100}},
+		connects:  []sample{{byWeft: 0.011, byBuiltIn: 0.010}, {byWeft: 0.011, byBuiltIn: 0.010}},
+		starts:    []sample{on(0.5, 0.6, 0.4, 0.32, 0.3), on(0.5, 0.5, 0.4, 0.32, 0.3)},
 	}
 }
 

@@ -52,6 +52,10 @@ func addressSections(w io.Writer, r Report) {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", titles[f.Of], perSecond(f.Median), f.To[base])
 	}
+	fmt.Fprintf(w, "\nPROCESSOR TIME OF A CALL\t\tso that %d processors do\n", m.CPUs)
+	for _, f := range r.Processor {
+		fmt.Fprintf(w, "%s\t%s\tat most %s\n", titles[f.Of], micros(f.Median), perSecond(1e6*float64(m.CPUs)/f.Median))
+	}
 	narrow(w, fmt.Sprintf("BLOCK GRANT, %d times", m.Rounds*grants), oneSync, r.Grant, micros)
 	narrow(w, fmt.Sprintf("DOCKER NETWORK CONNECT, %d times", m.Rounds*m.Starts), byBuiltIn, r.Connect, func(v float64) string { return fmt.Sprintf("%.1f ms", v*1e3) })
 }

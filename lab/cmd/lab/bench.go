@@ -37,6 +37,7 @@ may be up; for figures worth keeping nothing else should run.`,
 	flags.IntVar(&c.Starts, "starts", 1, "how often each round runs docker run on each network")
 	flags.IntVar(&c.Addresses, "addresses", 400, "how many addresses each round has one caller ask for")
 	flags.StringVar(&c.Probe, "probe", "", "a static probe program for the images (default: built with go)")
+	flags.StringVar(&c.Document, "document", "", "a file, such as docs/benchmarks.md, to put the report into instead of the last one")
 	flags.BoolVar(&c.JSON, "json", false, "write the report as JSON")
 	flags.BoolVar(&c.Keep, "keep", false, "leave the hosts up")
 	return cmd
