@@ -48,6 +48,8 @@ type Ports interface {
 	Plug(ctx context.Context, e netmap.Endpoint) (string, error)
 	// Unplug removes a port; an unknown one is no error.
 	Unplug(ctx context.Context, id netmap.EndpointID) error
+	// Changed hears that what Networks answers is another now: the kernel is to follow.
+	Changed()
 }
 
 // Disk is one bucket of what survives restarts. Commit returns when it is synced.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 
@@ -42,6 +43,24 @@ func TestCreateAndDeleteNetworkAgain(t *testing.T) {
 	d.ok("CreateNetwork", createNetwork(netA, "10.33.0.0/20"))
 	d.holds(`ledger: network 2 10.33.0.0/20
 		disk: network aaaaaaaaaaaa`)
+}
+
+// Whoever hears that the networks changed reads them at once.
+func TestTheKernelHearsOfNetworksWhenTheyAreKept(t *testing.T) {
+	d := overSocket(t, drivertest.New())
+	var said []string
+	d.host.After("Changed", func() {
+		line := ""
+		for _, r := range d.driver.Networks() {
+			line += fmt.Sprintf("%.1s leaving %t;", r.Docker, r.Leaving)
+		}
+		said = append(said, line)
+	})
+	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+	d.ok("DeleteNetwork", object{"NetworkID": netA})
+	if got, want := strings.Join(said, "\n"), "a leaving false;\na leaving true;"; got != want {
+		t.Errorf("heard:\n%s\nwant:\n%s", got, want)
+	}
 }
 
 func TestTwinsOnOneHostAreRefused(t *testing.T) {

@@ -139,8 +139,9 @@ func (d *Driver) saveNetwork(r NetworkRecord) error {
 		return fmt.Errorf("driver: keep network %s on disk: %w", short(r.Docker), err)
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.networks[r.Docker] = r
+	d.mu.Unlock()
+	d.cfg.Ports.Changed()
 	return nil
 }
 

@@ -222,7 +222,6 @@ func (a *Agent) EnsureNetwork(ctx context.Context, r driver.NetworkRequest) (net
 	if err != nil {
 		return netmap.Network{}, errors.Join(err, a.undo(ctx, r.Docker))
 	}
-	a.wake()
 	return *reply.Network, nil
 }
 
@@ -259,7 +258,6 @@ func blockBits(option string) (ipam.BlockBits, error) {
 
 // LeaveNetwork implements driver.Networks: first the network, then its subnets.
 func (a *Agent) LeaveNetwork(ctx context.Context, r driver.NetworkRecord, last bool) error {
-	a.wake() // the kernel needs nobody's word
 	if last {
 		if _, err := a.decide(ctx, ledger.Command{Kind: ledger.KindLeaveNetwork, LeaveNetwork: &ledger.LeaveNetwork{ID: r.Network.ID}}); err != nil {
 			return err

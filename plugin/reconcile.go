@@ -129,6 +129,9 @@ func (a *Agent) Unplug(ctx context.Context, id netmap.EndpointID) error {
 	return a.cfg.Kernel.Unplug(ctx, id)
 }
 
+// Changed implements driver.Ports.
+func (a *Agent) Changed() { a.wake() }
+
 // settle tells the ledger again of what it could not be told at the time.
 func (a *Agent) settle(ctx context.Context) {
 	for rest(ctx, driftInterval) {

@@ -130,7 +130,6 @@ func (a *Agent) RejoinNetwork(ctx context.Context, r driver.NetworkRecord) (netm
 	if err != nil {
 		return netmap.Network{}, err
 	}
-	a.wake()
 	return *reply.Network, nil
 }
 

@@ -270,6 +270,9 @@ func (h *Host) Unplug(ctx context.Context, id netmap.EndpointID) error {
 	return nil
 }
 
+// Changed implements driver.Ports.
+func (h *Host) Changed() { h.end("Changed") }
+
 // Reboot makes the kernel's ports and the announced facts go, and the story; disk
 // and ledger stay.
 func (h *Host) Reboot() {
