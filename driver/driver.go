@@ -77,7 +77,7 @@ type Driver struct {
 
 	mu        sync.Mutex
 	networks  map[string]NetworkRecord // by Docker's id
-	endpoints map[netmap.EndpointID]EndpointRecord
+	endpoints endpoints
 }
 
 // Routes are the methods of the protocol.
@@ -134,25 +134,14 @@ func (d *Driver) Networks() []NetworkRecord {
 func (d *Driver) Endpoints() []EndpointRecord {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	out := make([]EndpointRecord, 0, len(d.endpoints))
-	for _, r := range d.endpoints {
-		out = append(out, r)
-	}
-	slices.SortFunc(out, func(a, b EndpointRecord) int { return strings.Compare(string(a.Endpoint.ID), string(b.Endpoint.ID)) })
-	return out
+	return d.endpoints.sorted()
 }
 
 // Holder is the endpoint of this host that holds an address, also while it is
 // leaving: its port is still there. One that lost its address counts if there is no
 // other: its container still believes that it has it.
-func (d *Driver) Holder(a netip.Addr) (found EndpointRecord, ok bool) {
-	for _, r := range d.Endpoints() {
-		if a.IsValid() && (r.Endpoint.V4 == a || r.Endpoint.V6 == a) {
-			found, ok = r, true
-			if r.Lost == "" {
-				break
-			}
-		}
-	}
-	return found, ok
+func (d *Driver) Holder(a netip.Addr) (EndpointRecord, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.endpoints.holder(a)
 }

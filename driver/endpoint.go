@@ -70,7 +70,7 @@ func unknownNetwork(id string) error {
 func (d *Driver) keepEndpoint(ctx context.Context, r EndpointRecord) error {
 	id := r.Endpoint.ID
 	d.mu.Lock()
-	have, ok := d.endpoints[id]
+	have, ok := d.endpoints.byID[id]
 	d.mu.Unlock()
 	switch {
 	case have.Leaving:
@@ -178,7 +178,7 @@ func (d *Driver) drop(ctx context.Context, id netmap.EndpointID) error {
 	}
 	defer release()
 	d.mu.Lock()
-	r := d.endpoints[id]
+	r := d.endpoints.byID[id]
 	d.mu.Unlock()
 	if !r.Leaving {
 		return nil // another call was faster, or Docker created it anew

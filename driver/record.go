@@ -48,7 +48,7 @@ const (
 func New(cfg Config) (*Driver, error) {
 	d := &Driver{
 		cfg: cfg, held: holds{taken: map[string]chan struct{}{}},
-		networks: map[string]NetworkRecord{}, endpoints: map[netmap.EndpointID]EndpointRecord{},
+		networks: map[string]NetworkRecord{}, endpoints: newEndpoints(),
 	}
 	kept, err := cfg.Disk.Load()
 	if err != nil {
@@ -78,7 +78,7 @@ func (d *Driver) restore(key string, value []byte) error {
 		if err == nil && string(r.Endpoint.ID) != id {
 			err = errOtherRecord
 		}
-		d.endpoints[r.Endpoint.ID] = r
+		d.endpoints.put(r)
 		return err
 	}
 	return errors.New("its kind is not known")
@@ -101,7 +101,7 @@ func (d *Driver) network(id string) (NetworkRecord, bool) {
 func (d *Driver) Endpoint(id netmap.EndpointID) (EndpointRecord, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r, ok := d.endpoints[id]
+	r, ok := d.endpoints.byID[id]
 	return r, ok && !r.Leaving
 }
 
@@ -122,10 +122,10 @@ func (d *Driver) doomNetwork(id string) (NetworkRecord, bool) {
 func (d *Driver) doomEndpoint(id netmap.EndpointID) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r, ok := d.endpoints[id]
+	r, ok := d.endpoints.byID[id]
 	if ok {
 		r.Leaving, r.Joined = true, false
-		d.endpoints[id] = r
+		d.endpoints.put(r)
 	}
 	return ok
 }
@@ -168,10 +168,10 @@ func (d *Driver) saveEndpoint(r EndpointRecord) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.endpoints[id].Leaving && !r.Leaving {
+	if d.endpoints.byID[id].Leaving && !r.Leaving {
 		return fmt.Errorf("driver: endpoint %s was deleted meanwhile; start the container again", short(string(id)))
 	}
-	d.endpoints[id] = r
+	d.endpoints.put(r)
 	return nil
 }
 
@@ -181,7 +181,7 @@ func (d *Driver) forgetEndpoint(id netmap.EndpointID) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.endpoints, id)
+	d.endpoints.drop(id)
 	return nil
 }
 
