@@ -102,3 +102,71 @@ func TestWhatIsBeingCededIsNotGranted(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatWasClaimedAfterAGrantStays: when a block was granted, an address in it was
+// another host's. Before the answer arrives this host claims that address.
+func TestWhatWasClaimedAfterAGrantStays(t *testing.T) {
+	for name, stall := range map[string]bool{"before the block is written down": false, "while it is": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := ipamtest.NewLedger()
+				r, other := start(t, l, "one"), start(t, l, "two")
+				id := r.network("10.40.0.0/28", "") // blocks of four
+				other.network("10.40.0.0/28", "")
+				other.release(id, bare(other.get(id, "10.40.0.3")))
+				slow := late{r.host, make(chan struct{}), make(chan struct{})}
+				i, err := ipam.New(ipam.Config{Decisions: slow, Disk: r.disk})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer i.Close()
+				r.host.IPAM, r.IPAM = i, i
+				first, claimed := make(chan string), make(chan string)
+				go func() { first <- r.get(id, "") }()
+				<-slow.decided
+				resume := func() {}
+				if stall {
+					resume = r.disk.Stall()
+					close(slow.answer)
+					synctest.Wait()
+				}
+				go func() { claimed <- r.get(id, "10.40.0.3") }()
+				synctest.Wait()
+				resume()
+				if a := <-claimed; bare(a) != "10.40.0.3" {
+					t.Fatalf("claimed %s", a)
+				}
+				if !stall {
+					close(slow.answer)
+				}
+				<-first
+				if keys := r.disk.Keys("claim/"); len(keys) != 1 {
+					t.Errorf("claims on disk: %q", keys)
+				}
+				for range 2 {
+					if s := i.Inventory()[0]; len(s.Claims) != 1 || len(s.Held) != 2 {
+						t.Errorf("has %+v", s)
+					}
+					i = r.restart().IPAM
+				}
+			})
+		})
+	}
+}
+
+// TestAClaimThatWasNotCededAfterAllStays: the block around it was written down while the
+// cession was about to be, and that failed.
+func TestAClaimThatWasNotCededAfterAllStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, ipamtest.NewLedger(), "one")
+		id := r.network("10.40.0.0/28", "")
+		r.get(id, "10.40.0.3")
+		r.get(id, "") // brings its block
+		if err := r.disk.Commit(map[string][]byte{"foreign/10.40.0.3": []byte(`"000000000000000000000000000000bb"`)}); err != nil {
+			t.Fatal(err)
+		}
+		if s := r.restart().Inventory()[0]; len(s.Claims) != 1 {
+			t.Errorf("claims %v", s.Claims)
+		}
+	})
+}

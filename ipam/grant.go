@@ -143,14 +143,14 @@ func (i *IPAM) anyNew(p *pool, blocks []netmap.Block) bool {
 
 // adopt makes granted blocks this host's: on disk first. Claims of others inside
 // are theirs, and so is what this host ceded while the grant was under way: that may
-// have been decided before, when it still was a claim of its own. What is this host's
-// already, is leaving or is being adopted by another call is left alone: it may be given
+// have been decided before, when it still was a claim of its own. What it claimed since
+// then is its own. What is this host's already, is leaving or is being adopted by another call is left alone: it may be given
 // back while the disk is written to, and must not come back after that.
 func (i *IPAM) adopt(p *pool, blocks []netmap.Block, claims []netmap.Claim) error {
 	i.mu.Lock()
 	bits := p.subnet.BlockBits
 	blocks = slices.DeleteFunc(slices.Clone(blocks), func(b netmap.Block) bool { return !p.isNew(b) })
-	claims = append(slices.Clip(claims), p.cededClaims()...)
+	claims = append(slices.DeleteFunc(slices.Clone(claims), p.overtook), p.cededClaims()...)
 	for _, b := range blocks {
 		p.coming.blocks[b.Prefix] = b
 	}
@@ -162,7 +162,7 @@ func (i *IPAM) adopt(p *pool, blocks []netmap.Block, claims []netmap.Claim) erro
 			delete(p.coming.blocks, b.Prefix)
 		}
 	}()
-	claims = slices.DeleteFunc(slices.Clone(claims), func(c netmap.Claim) bool {
+	claims = slices.DeleteFunc(claims, func(c netmap.Claim) bool {
 		return !slices.ContainsFunc(blocks, func(b netmap.Block) bool { return b.Prefix.Contains(c.Addr) })
 	})
 	set := map[string][]byte{}
@@ -184,10 +184,18 @@ func (i *IPAM) adopt(p *pool, blocks []netmap.Block, claims []netmap.Claim) erro
 		p.adopted[b.Prefix] = time.Now()
 		p.AddBlock(b)
 	}
-	for _, c := range claims {
+	for _, c := range slices.DeleteFunc(claims, p.overtook) {
 		p.Forsake(c.Addr, c.Owner)
 	}
 	return nil
+}
+
+// overtook reports whether this host was given an address after another host's claim to
+// it. The caller holds mu.
+func (p *pool) overtook(c netmap.Claim) bool {
+	own, here := p.claims[c.Addr]
+	next, comes := p.coming.claims[c.Addr]
+	return here && own.Epoch > c.Epoch || comes && next.Epoch > c.Epoch
 }
 
 // coming is what was granted and is on its way to the disk. A recovered ledger is shown

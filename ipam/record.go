@@ -138,7 +138,11 @@ func (r *restored) readAddr(kind, id string, raw []byte) error {
 	if kind == kindForeign {
 		var to netmap.HostID
 		return r.within(&to, kind, id, raw, func() (netip.Prefix, func(*pool)) {
-			return home, func(p *pool) { p.Forsake(addr, to) }
+			return home, func(p *pool) {
+				if _, own := p.claims[addr]; !own { // else it was claimed while its block came
+					p.Forsake(addr, to)
+				}
+			}
 		})
 	}
 	var u Use
