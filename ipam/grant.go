@@ -51,7 +51,7 @@ func (i *IPAM) prefetch(p *pool, within netip.Prefix) {
 	if err != nil || p.flight != nil || time.Now().Before(p.retryAt) {
 		return
 	}
-	if block := size(first); block >= smallBlock && p.Free(within) < block/4 && inside(first, within) {
+	if block := size(first); block >= smallBlock && inside(first, within) && p.Scarce(within, block/4) {
 		i.grow(p, within, false)
 	}
 }

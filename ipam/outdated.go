@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -61,15 +62,37 @@ func (i *IPAM) pickLast(p *pool, within netip.Prefix, name string) (netip.Addr, 
 	wasHere := i.wasHere(p)
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	anybodys := func(a netip.Addr) bool { return !p.last[a].asked && wasHere(a) }
-	a, ok := p.PickReleased(within, name, func(a netip.Addr) bool { return p.last[a].held && anybodys(a) })
-	if !ok {
-		a, ok = p.PickReleased(within, name, anybodys)
+	for _, a := range p.lastOnes(within, name) {
+		if !p.gone && wasHere(a) {
+			p.Begin(a)
+			return a, true
+		}
 	}
-	if ok = ok && !p.gone; ok {
-		p.Begin(a)
+	return netip.Addr{}, false
+}
+
+// lastOnes are the free ones of the addresses that pickLast picks from, the first choice
+// first. Few are, of many that were released before. The caller holds mu.
+func (p *pool) lastOnes(within netip.Prefix, name string) (out []netip.Addr) {
+	for a, was := range p.last {
+		if !was.asked && within.Contains(a) && p.marks[a] != nil && p.ready(a) {
+			out = append(out, a)
+		}
 	}
-	return a, ok
+	own, remembered := p.remembered(name, within)
+	rank := func(a netip.Addr) (n int) {
+		if !p.last[a].held {
+			n += 2
+		}
+		if !remembered || a != own {
+			n++
+		}
+		return n
+	}
+	slices.SortFunc(out, func(a, b netip.Addr) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(p.marks[a].Seq, p.marks[b].Seq), a.Compare(b))
+	})
+	return out
 }
 
 // Outdated says which right of this host's records the facts deny, empty if none.

@@ -23,23 +23,12 @@ func (p *Pool) Pick(within netip.Prefix, name string) (netip.Addr, bool) {
 			return a, true
 		}
 	}
-	if a, ok := p.PickReleased(within, "", func(netip.Addr) bool { return true }); ok {
-		return a, true
-	}
-	return p.fresh(within)
-}
-
-// PickReleased is Pick among the released addresses that fit.
-func (p *Pool) PickReleased(within netip.Prefix, name string, fits func(netip.Addr) bool) (netip.Addr, bool) {
-	if a, ok := p.remembered(name, within); ok && fits(a) {
-		return a, true
-	}
 	for e := p.released.Front(); e != nil; e = e.Next() {
-		if a := markOf(e).addr; within.Contains(a) && p.ready(a) && fits(a) {
+		if a := markOf(e).addr; within.Contains(a) && p.ready(a) {
 			return a, true
 		}
 	}
-	return netip.Addr{}, false
+	return p.fresh(within)
 }
 
 // remembered is the address within an area that a container had last, if it is free.
@@ -114,14 +103,28 @@ func (p *Pool) touched(a netip.Addr) bool {
 
 // Free is the number of addresses within an area that could be handed out
 // dynamically, at most some 2^62.
-func (p *Pool) Free(within netip.Prefix) (n uint64) {
+func (p *Pool) Free(within netip.Prefix) uint64 {
+	n := p.unheld(within)
+	return n - min(p.withheld(within), n) + p.lent(within)
+}
+
+// Scarce reports whether fewer than n addresses are free within an area. Mostly a look at
+// the blocks tells; it is asked with every address.
+func (p *Pool) Scarce(within netip.Prefix, n uint64) bool {
+	const ends = 3 // first and last address, gateway
+	withheld := uint64(ends + len(p.subnet.Reserved) + len(p.foreign))
+	return p.unheld(within) < n+withheld && p.Free(within) < n
+}
+
+// unheld counts the addresses of own blocks within an area that nobody has.
+func (p *Pool) unheld(within netip.Prefix) (n uint64) {
 	for _, b := range p.order {
 		if area := common(b.Prefix, within); area.IsValid() {
 			all := size(area)
 			n = min(n+all-min(p.heldIn(b, area), all), 1<<62)
 		}
 	}
-	return n - min(p.withheld(within), n) + p.lent(within)
+	return n
 }
 
 // lent counts the free loans within an area that lie in no own block.

@@ -61,7 +61,7 @@ type share struct {
 type mark struct {
 	Use
 	addr netip.Addr
-	elem *list.Element // in released, if not held
+	elem *list.Element // in released, if not held and not another host's
 }
 
 // NewPool is a pool without blocks.
@@ -114,6 +114,7 @@ func (p *Pool) AddClaim(c Single) {
 	}
 	if _, was := p.foreign[c.Addr]; was {
 		delete(p.foreign, c.Addr)
+		p.requeue(c.Addr)
 		p.touch(c.Addr)
 	}
 }
@@ -123,6 +124,7 @@ func (p *Pool) Forsake(a netip.Addr, to netmap.HostID) {
 	delete(p.claims, a)
 	if p.block(a) != nil {
 		p.foreign[a] = to
+		p.requeue(a)
 		return
 	}
 	p.forget(a)
@@ -222,16 +224,27 @@ func (p *Pool) put(a netip.Addr, u Use) {
 			s.held++
 		}
 	}
+	p.seq = max(p.seq, u.Seq)
 	p.unqueue(m)
 	m.Use = u
-	if !u.Held {
+	p.requeue(a)
+}
+
+// requeue has a known address in the queue of released ones if this host may hand it
+// out again: others would be in the way of every search.
+func (p *Pool) requeue(a netip.Addr) {
+	m := p.marks[a]
+	if m == nil {
+		return
+	}
+	p.unqueue(m)
+	if _, foreign := p.foreign[a]; !foreign && !m.Held {
 		p.queue(m)
 	}
 }
 
 // queue puts a released address where its number belongs: mostly at the end.
 func (p *Pool) queue(m *mark) {
-	p.seq = max(p.seq, m.Seq)
 	after := p.released.Back()
 	for after != nil && markOf(after).Seq > m.Seq {
 		after = after.Prev()

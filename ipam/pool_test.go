@@ -226,6 +226,9 @@ func TestPoolAgainstNaiveModel(t *testing.T) {
 					if got, want := p.Free(within), n.free(within); got != want {
 						t.Fatalf("%d free within %s, want %d", got, within, want)
 					}
+					if n := rapid.Uint64Range(0, 40).Draw(t, "scarce"); p.Scarce(within, n) != (p.Free(within) < n) {
+						t.Fatalf("%d free within %s: scarce below %d is %v", p.Free(within), within, n, p.Scarce(within, n))
+					}
 				},
 			})
 		}))

@@ -1,0 +1,76 @@
+package ipam
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// used is a pool of one block in which every address was handed out and released before,
+// but for some that are other hosts'. The last ones were in use when this host stopped.
+func used(block netip.Prefix, foreign, last int) *pool {
+	p := newPool(subnetRecord{Subnet: netmap.Subnet{Prefix: netip.MustParsePrefix("10.0.0.0/8"), BlockBits: block.Bits(), Gateway: netip.MustParseAddr("10.0.0.1")}})
+	p.AddBlock(netmap.Block{Prefix: block, Subnet: p.prefix})
+	a := block.Addr()
+	for n := range size(block) {
+		p.Release(a, Use{Seq: p.NextSeq()})
+		switch {
+		case n < uint64(foreign):
+			p.Forsake(a, netmap.HostID{1})
+		case n >= size(block)-uint64(last):
+			p.last[a] = lastUse{held: n%2 == 0}
+		}
+		a = a.Next()
+	}
+	return p
+}
+
+// BenchmarkLargeBlock: to hand out and take back an address costs the same in a large
+// block as in a small one, and with many addresses of other hosts in it.
+func BenchmarkLargeBlock(b *testing.B) {
+	for _, c := range []struct {
+		block   string
+		foreign int
+	}{{"10.1.0.0/24", 0}, {"10.1.0.0/24", 100}, {"10.1.0.0/16", 0}, {"10.1.0.0/16", 10000}} {
+		b.Run(fmt.Sprintf("%s,foreign=%d", c.block, c.foreign), func(b *testing.B) {
+			i, p := &IPAM{}, used(netip.MustParsePrefix(c.block), c.foreign, 0)
+			for b.Loop() {
+				a, _, err := i.pick(p, p.prefix, "")
+				if err != nil {
+					b.Fatal(err)
+				}
+				p.End(a)
+				p.Hold(a, Use{})
+				p.Release(a, Use{Seq: p.NextSeq()})
+			}
+		})
+	}
+}
+
+// BenchmarkAfterABoot: an address that was in use when the host stopped is found among
+// those as fast as among few of another kind.
+func BenchmarkAfterABoot(b *testing.B) {
+	for _, c := range []struct {
+		block  string
+		others int
+	}{{"10.1.0.0/24", 10}, {"10.1.0.0/16", 10}, {"10.1.0.0/16", 10000}} {
+		b.Run(fmt.Sprintf("%s,others=%d", c.block, c.others), func(b *testing.B) {
+			p := used(netip.MustParsePrefix(c.block), 0, 100)
+			word := Word{Decided: 1}
+			for n := range c.others {
+				word.Others = append(word.Others, netmap.Claim{Addr: netip.AddrFrom4([4]byte{10, 2, byte(n >> 8), byte(n)}), Epoch: 1})
+			}
+			i := &IPAM{cfg: Config{Facts: func(netip.Prefix) (Word, bool) { return word, true }}}
+			word.Blocks = []netmap.Block{p.order[0].Block}
+			for b.Loop() {
+				a, ok := i.pickLast(p, p.prefix, "")
+				if !ok {
+					b.Fatal("none is found")
+				}
+				p.End(a)
+			}
+		})
+	}
+}
