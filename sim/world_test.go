@@ -62,10 +62,9 @@ type world struct {
 	met       map[string]int
 	isolated  map[*host]bool
 	lasted    time.Duration
-	calmSince time.Time           // zero: something is wrong between hosts
-	fateful   bool                // hosts are removed and copied: not every container keeps its address
-	fated     *host               // whom the present fate befalls
-	grasped   map[netip.Addr]bool // by a host that crashed before its container started
+	calmSince time.Time // zero: something is wrong between hosts
+	fateful   bool      // hosts are removed and copied: not every container keeps its address
+	fated     *host     // whom the present fate befalls
 }
 
 // host is a machine: what outlives its agent, and the agent.
@@ -111,7 +110,7 @@ func (h *host) agent() *plugin.Agent {
 func newWorld(t *testing.T, dir string, seed uint64, hosts int, m mutation) *world {
 	w := &world{
 		t: t, seed: seed, dir: dir, net: lossy.New(seed, lan), began: time.Now(), mutated: m,
-		held: map[netip.Addr]holder{}, met: map[string]int{}, isolated: map[*host]bool{}, grasped: map[netip.Addr]bool{}, decided: &netmap.View{}, before: &netmap.View{},
+		held: map[netip.Addr]holder{}, met: map[string]int{}, isolated: map[*host]bool{}, decided: &netmap.View{}, before: &netmap.View{},
 	}
 	for n := 1; n <= hosts; n++ {
 		w.hosts = append(w.hosts, w.machine(n))
