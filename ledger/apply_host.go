@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -225,7 +226,7 @@ func (t *step) leaseOver(h *host, r *Remove) *netmap.Refusal {
 	if r.Since != h.heard {
 		unheard = 0
 	}
-	if left := Lease + LeaseSlack - unheard; !r.IsOff && left > 0 {
+	if left := lease.Length + lease.Slack - unheard; !r.IsOff && left > 0 {
 		return netmap.Refuse(netmap.Held, "%s may hand out addresses for another %v, until its lease has run out for certain; ask again then, or if the machine is off, say so (weft host rm %s --is-off)", t.hostName(h.ID), left.Round(time.Second), h.Name)
 	}
 	return nil

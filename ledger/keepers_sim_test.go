@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 )
@@ -105,7 +106,7 @@ func TestSilentHostsAreRemoved(t *testing.T) {
 		s.grow(2)
 		h := s.hosts[2]
 		h.do(ensure())
-		time.Sleep(ledger.Lease + ledger.LeaseSlack + s.removeAfter + 2*time.Minute)
+		time.Sleep(lease.Length + lease.Slack + s.removeAfter + 2*time.Minute)
 		h.do(ensure()) // it did not renew, but it is alive
 		h.crash()
 		s.eventually("it is removed", 5*time.Minute, func() bool {

@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -149,7 +150,7 @@ func (m *naive) draw(rt *rapid.T) (Command, int) {
 		off := rapid.IntRange(0, 3).Draw(rt, "off") == 0
 		return Command{Kind: KindRemove, Remove: &Remove{
 			Target: hostID(rapid.IntRange(1, 4).Draw(rt, "target")), IsOff: off,
-			Unheard: (Lease + LeaseSlack).Milliseconds(), Since: rapid.Uint64Range(1, 200).Draw(rt, "since"),
+			Unheard: (lease.Length + lease.Slack).Milliseconds(), Since: rapid.Uint64Range(1, 200).Draw(rt, "since"),
 		}}, host
 	}
 }

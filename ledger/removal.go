@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -75,7 +76,7 @@ func (l *Ledger) removeOverdue(ctx context.Context, k *keeper) {
 	for _, m := range l.cfg.Members() {
 		alive[m.ID] = alive[m.ID] || m.Alive
 	}
-	for _, id := range k.machine.overdue(Lease + LeaseSlack + l.cfg.RemoveAfter) {
+	for _, id := range k.machine.overdue(lease.Length + lease.Slack + l.cfg.RemoveAfter) {
 		if alive[id] {
 			continue
 		}

@@ -11,11 +11,12 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/netmap"
 )
 
 func TestRemovalWaitsForTheLease(t *testing.T) {
-	const long = Lease + LeaseSlack
+	const long = lease.Length + lease.Slack
 	for name, c := range map[string]struct {
 		by, target int
 		isOff      bool
@@ -113,7 +114,7 @@ func TestKeepersCountSilenceByThemselves(t *testing.T) {
 		if got := silence(2); got != 0 {
 			t.Errorf("a new keeper counts %v", got)
 		}
-		time.Sleep(Lease + LeaseSlack)
+		time.Sleep(lease.Length + lease.Slack)
 		r := m.witness(&Remove{Target: hostID(2)})
 		if got := apply(Command{Kind: KindRemove, Host: hostID(1), Remove: r}); got.Refusal != nil {
 			t.Errorf("after its lease: %v", got.Refusal)

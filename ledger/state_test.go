@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -225,7 +226,7 @@ func TestRemovedHostsOwnNothing(t *testing.T) {
 	c.ok(claimOf(2, "10.40.0.0/24", "10.40.0.200"))
 	remove := Command{Kind: KindRemove, Host: hostID(1), Remove: &Remove{Target: hostID(2)}}
 	c.refused(remove, netmap.Held, "host-2", "lease", "--is-off")
-	remove.Remove.Since, remove.Remove.Unheard = c.state.hosts[hostID(2)].heard, (Lease + LeaseSlack).Milliseconds()
+	remove.Remove.Since, remove.Remove.Unheard = c.state.hosts[hostID(2)].heard, (lease.Length + lease.Slack).Milliseconds()
 	c.ok(remove)
 	c.ok(remove) // twice is one decision
 	if len(c.last) != 0 {

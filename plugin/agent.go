@@ -16,6 +16,7 @@ import (
 	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
@@ -62,7 +63,7 @@ type Config struct {
 	OnCall   func(pid int32)  // hears of every call's process, which is dockerd; may be nil
 	OnReturn func()           // hears that the host goes on as another one, between two agents; may be nil
 	// Clocks reads the machine's clocks; nil: the kernel's. The simulation has its own.
-	Clocks func() (ledger.Moment, error)
+	Clocks func() (lease.Moment, error)
 	// Volatile is a directory that outlives the agent and that a reboot empties; empty:
 	// there is none.
 	Volatile string
@@ -86,7 +87,8 @@ type Agent struct {
 	ledger Ledger
 	ipam   *ipam.IPAM
 	driver *driver.Driver
-	lease  *lease
+	clocks *lease.Clocks
+	lease  *lease.Lease
 	recall *recall
 
 	together *ledger.Founding // with other newcomers
@@ -148,8 +150,8 @@ func (a *Agent) openStore() (err error) {
 	if err != nil {
 		return err
 	}
-	clocks := newClocks(a.cfg.Clocks, a.cfg.Volatile, func(err error) { a.log.Warn("clocks", "err", err) })
-	if a.lease, err = openLease(a.store.Bucket("lease"), clocks); err != nil {
+	a.clocks = a.openClocks()
+	if a.lease, err = lease.Open(a.store.Bucket("lease"), a.clocks); err != nil {
 		return err
 	}
 	if err := a.becomeNew(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/store"
 )
@@ -45,7 +46,7 @@ func (b birth) follows(last birth, id store.Identity) bool {
 // last agent, and gives the identity up for lost then: what was handed out since that
 // copy is on no record. Where there is no such file nothing is known.
 func (a *Agent) checkBirth() {
-	now, err := a.lease.clocks.now()
+	now, err := a.clocks.Now()
 	if a.cfg.Volatile == "" || err != nil {
 		return
 	}
@@ -101,7 +102,7 @@ func (a *Agent) noteEnd() {
 // outdated gives this identity up for lost, as the disk is proven to be an older copy.
 func (a *Agent) outdated(how string) error {
 	text := fmt.Sprintf("the state directory of host %s is an older copy of the one that it had: %s; nothing is handed out; put the newer one back, or make this a new host (weft host new-identity)", a.self.Short(), how)
-	a.revoke(fence{Host: a.self, Why: text, Outdated: true})
+	a.revoke(lease.Fence{Host: a.self, Why: text, Outdated: true})
 	a.problem("membership", text)
 	return netmap.Refuse(netmap.Fenced, "%s", text)
 }

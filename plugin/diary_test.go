@@ -149,8 +149,8 @@ func TestTheDiaryOfTwoBusyDays(t *testing.T) {
 	if len(names) != 6 || names[0] != "service-web-50077" {
 		t.Errorf("of six that had the address and are not forgotten it knows %q", names)
 	}
-	if took > leaseWait {
-		t.Errorf("the answer took %v, who asks waits %v", took, leaseWait)
+	if took > askHosts {
+		t.Errorf("the answer took %v, who asks waits %v", took, askHosts)
 	}
 	info, err := os.Stat(filepath.Join(dir, store.FileName))
 	if err != nil || info.Size() > 100<<20 {

@@ -83,6 +83,9 @@ func (a *Agent) eventLine(view *netmap.View, e ledger.Event) status.HistoryLine 
 	return l
 }
 
+// askHosts is how long hosts may take to look up their endpoints.
+const askHosts = 2 * time.Second
+
 // addEndpoints asks the hosts for their endpoints: all of them, or the one that is
 // asked about. Cut: there may be more.
 func (a *Agent) addEndpoints(ctx context.Context, view *netmap.View, q ledger.Query, out *status.History) (cut bool) {
@@ -91,7 +94,7 @@ func (a *Agent) addEndpoints(ctx context.Context, view *netmap.View, q ledger.Qu
 		out.Missing = append(out.Missing, err.Error())
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, leaseWait)
+	ctx, cancel := context.WithTimeout(ctx, askHosts)
 	defer cancel()
 	var mu sync.Mutex
 	var all sync.WaitGroup

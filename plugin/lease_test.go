@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/plugin"
 	"github.com/weftnet/weft/plugin/plugintest"
 	"github.com/weftnet/weft/rpc"
@@ -25,10 +25,10 @@ type clocks struct {
 
 func newClocks() *clocks { return &clocks{boot: "first", booted: time.Now()} }
 
-func (c *clocks) read() (ledger.Moment, error) {
+func (c *clocks) read() (lease.Moment, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return ledger.Moment{Boot: c.boot, Up: time.Since(c.booted) + c.slept, Wall: time.Now().Add(c.slept + c.wrong)}, nil
+	return lease.Moment{Boot: c.boot, Up: time.Since(c.booted) + c.slept, Wall: time.Now().Add(c.slept + c.wrong)}, nil
 }
 
 func (c *clocks) suspend(d time.Duration) {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/status"
@@ -37,7 +38,7 @@ func (a *Agent) Leave(ctx context.Context, r status.Departure) (string, error) {
 		return "", netmap.Refuse(netmap.Unknown, "this host is in no cluster; there is nothing to leave")
 	case a.hasLeft():
 		return a.departure(), nil
-	case a.lease.fenced():
+	case a.lease.Fenced():
 		return "", netmap.Refuse(netmap.Removed, "the cluster does not know this host as a member any more; see weft status")
 	}
 	end, ok := a.leaving.busy.Try()
@@ -63,7 +64,7 @@ func (a *Agent) leave(ctx context.Context, force bool) error {
 	if err := a.vacant(force); err != nil { // since then one may have been started that was on its way
 		return err
 	}
-	if err := a.lease.leave(); err != nil {
+	if err := a.lease.Leave(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
@@ -72,9 +73,9 @@ func (a *Agent) leave(ctx context.Context, force bool) error {
 	if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Removed}) && !a.hasLeft() {
 		var refusal *netmap.Refusal
 		if errors.As(err, &refusal) && refusal.Kind != netmap.NoQuorum {
-			return errors.Join(err, a.lease.stay())
+			return errors.Join(err, a.lease.Stay())
 		}
-		a.lease.question() // a renewal that is accepted says that it has not left
+		a.lease.Question() // a renewal that is accepted says that it has not left
 		return fmt.Errorf("%w; when the keepers are back this may still be decided: look at weft status then", err)
 	}
 	a.depart()
@@ -83,49 +84,11 @@ func (a *Agent) leave(ctx context.Context, force bool) error {
 
 // depart ends what this host does as a member. What it told the others goes at once.
 func (a *Agent) depart() {
-	a.revoke(fence{Host: a.self, Why: a.departure(), Left: true})
+	a.revoke(lease.Fence{Host: a.self, Why: a.departure(), Left: true})
 	a.problem("membership", a.departure())
 	if err := a.gossip.Leave(); err != nil {
 		a.log.Warn("the other hosts notice by themselves that this host has left", "err", err)
 	}
-}
-
-// leave takes in that the ledger is about to be told that this host leaves: nothing new
-// is handed out from now on, until the ledger accepts a later renewal.
-func (l *lease) leave() error {
-	now, err := l.clocks.now()
-	if err != nil {
-		return err
-	}
-	defer l.writing.Wait()()
-	if err := l.disk.Commit(map[string][]byte{leavingKey: {1}}); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.leaving = &now
-	l.tell()
-	return nil
-}
-
-// stay takes in that the ledger has refused to let this host leave.
-func (l *lease) stay() error {
-	defer l.writing.Wait()()
-	if err := l.disk.Commit(nil, leavingKey); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.leaving = nil
-	l.tell()
-	return nil
-}
-
-// wasLeaving reports whether the operator's word is on disk that this host leaves.
-func (l *lease) wasLeaving() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.leaving != nil
 }
 
 // departure says what a host that left can do.
@@ -135,11 +98,7 @@ func (a *Agent) departure() string {
 }
 
 // hasLeft reports whether this identity left by an operator's word.
-func (a *Agent) hasLeft() bool {
-	a.lease.mu.Lock()
-	defer a.lease.mu.Unlock()
-	return a.lease.fence != nil && a.lease.fence.Left
-}
+func (a *Agent) hasLeft() bool { return a.lease.HasLeft() }
 
 // vacant refuses while a container would lose its address.
 func (a *Agent) vacant(force bool) error {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/gossip"
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 )
@@ -18,6 +19,9 @@ import (
 const (
 	joinTimeout = 10 * time.Second
 	joinPause   = 500 * time.Millisecond
+	// leasePoll is how often the boot clock is looked at: timers stand still while the
+	// machine is suspended.
+	leasePoll = 30 * time.Second
 )
 
 // belong makes this host a member, for ever trying, shows a new start of a member
@@ -26,7 +30,7 @@ const (
 func (a *Agent) belong(ctx context.Context) {
 	for !a.try(ctx, a.becomeMember) {
 		pause := joinPause
-		if a.lease.fenced() { // only an operator changes that
+		if a.lease.Fenced() { // only an operator changes that
 			pause = leasePoll
 		}
 		if !rest(ctx, pause) {
@@ -51,18 +55,18 @@ func (a *Agent) remain(ctx context.Context) {
 		case <-poll.C:
 			due = true
 		case <-changed:
-		case <-a.lease.wanted:
+		case <-a.lease.Wanted():
 			asked = true
 		}
 		// What came at once is taken at once: which of them select saw means nothing.
-		due, asked = due || took(poll.C), asked || took(a.lease.wanted)
+		due, asked = due || took(poll.C), asked || took(a.lease.Wanted())
 		if asked && !rest(ctx, joinPause) { // for each request that waits there was a try just now
 			return
 		}
 		a.heedFacts()
 		was := alone
 		if alone = a.alone(); was && !alone { // it may have been removed meanwhile
-			a.lease.question()
+			a.lease.Question()
 		}
 		a.follow(ctx)
 		if !due && !asked {
@@ -74,11 +78,11 @@ func (a *Agent) remain(ctx context.Context) {
 
 // keepLease renews it if it is time to; a host on its way out does not.
 func (a *Agent) keepLease(ctx context.Context) {
-	if err := a.lease.restamp(); err != nil {
+	if err := a.lease.Restamp(); err != nil {
 		a.log.Warn("lease", "err", err)
 	}
 	rivalled := a.rivalled()
-	if (a.lease.due() || rivalled > 0) && !a.leaving.now.Load() && a.try(ctx, a.renew) && rivalled > 0 {
+	if (a.lease.Due() || rivalled > 0) && !a.leaving.now.Load() && a.try(ctx, a.renew) && rivalled > 0 {
 		a.outgrow(rivalled)
 	}
 	a.tellLease()
@@ -115,8 +119,8 @@ func took[T any](c <-chan T) bool {
 
 // tellLease shows a lease that has run out.
 func (a *Agent) tellLease() {
-	_, _, err := a.lease.standing()
-	if err == nil || a.lease.fenced() { // that is told already
+	_, _, err := a.lease.Standing()
+	if err == nil || a.lease.Fenced() { // that is told already
 		a.problem("lease", "")
 		return
 	}
@@ -152,17 +156,17 @@ func (a *Agent) heedFence(err error) {
 	switch {
 	case a.hasLeft():
 		return
-	case refusal.Kind == netmap.Removed && a.lease.wasLeaving():
-		a.revoke(fence{Host: a.self, Why: a.departure(), Left: true})
+	case refusal.Kind == netmap.Removed && a.lease.Leaving():
+		a.revoke(lease.Fence{Host: a.self, Why: a.departure(), Left: true})
 		return
 	}
-	a.revoke(fence{Host: a.self, Why: refusal.Text, Renounced: refusal.Kind == netmap.Removed})
+	a.revoke(lease.Fence{Host: a.self, Why: refusal.Text, Renounced: refusal.Kind == netmap.Removed})
 }
 
 // renew has the ledger note that this host is there. The lease counts from before
 // the question was sent.
 func (a *Agent) renew(ctx context.Context) error {
-	sent, err := a.lease.clocks.sending()
+	sent, err := a.clocks.Sending()
 	if err != nil {
 		return err
 	}
@@ -173,7 +177,7 @@ func (a *Agent) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.lease.grant(sent)
+	return a.lease.Grant(sent)
 }
 
 // mayHandOut says why this host may hand out no new address, or nil
@@ -184,8 +188,8 @@ func (a *Agent) mayHandOut(ctx context.Context) (last bool, err error) {
 	if a.leaving.now.Load() && !a.hasLeft() {
 		return false, netmap.Refuse(netmap.Held, "host %s is leaving the cluster (weft host leave) and hands out nothing new; start the container on another host", a.fact.Name)
 	}
-	may, err := a.lease.allowed(ctx)
-	return may == whatWasHere, a.nameKeepers(err)
+	may, err := a.lease.Allowed(ctx)
+	return may == lease.WhatWasHere, a.nameKeepers(err)
 }
 
 // nameKeepers adds to what no keeper could answer which of them are missing.
@@ -217,7 +221,7 @@ func (a *Agent) unseenKeepers() string {
 }
 
 func (a *Agent) heedFacts() {
-	_, renounced := a.lease.renounced()
+	_, renounced := a.lease.Renounced()
 	if h, known := a.gossip.View().Host(a.self); known && h.Entry.Removed && !renounced && !a.hasLeft() {
 		refusal := removed(a.fact.Name)
 		a.heedFence(refusal)
@@ -236,7 +240,7 @@ func removed(name string) *netmap.Refusal {
 // becomeMember founds alone without WEFT_JOIN; with it, it joins, or founds
 // together with others if WEFT_EXPECT says so, and never alone (DESIGN §3).
 func (a *Agent) becomeMember(ctx context.Context) error {
-	if err := a.lease.proven(); err != nil {
+	if err := a.lease.Proven(); err != nil {
 		return err
 	}
 	cluster, err := a.findCluster(ctx)
@@ -248,7 +252,7 @@ func (a *Agent) becomeMember(ctx context.Context) error {
 	if err := a.heedGeneration(ctx); err != nil {
 		return err
 	}
-	sent, err := a.lease.clocks.sending()
+	sent, err := a.clocks.Sending()
 	if err != nil {
 		return err
 	}
@@ -259,7 +263,7 @@ func (a *Agent) becomeMember(ctx context.Context) error {
 	if err := a.compare(ctx, generation, r.Index); err != nil {
 		return err
 	}
-	if err := a.lease.grant(sent); err != nil {
+	if err := a.lease.Grant(sent); err != nil {
 		return err
 	}
 	if err := a.settleIn(cluster); err != nil {

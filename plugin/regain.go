@@ -80,7 +80,7 @@ func (a *Agent) missing(left ...string) string {
 // formerHint says what to do about the identity that this host had before, if the
 // cluster still counts it.
 func (a *Agent) formerHint() string {
-	f, had := a.lease.formerly()
+	f, had := a.lease.Formerly()
 	if h, known := a.gossip.View().Host(f.Host); !had || !known || h.Entry.ID.IsZero() || h.Entry.Removed {
 		return ""
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/status"
@@ -20,11 +21,11 @@ func (a *Agent) Ended() <-chan struct{} { return a.ended }
 
 // revoke ends the right to hand out addresses, and this agent's life if the identity
 // is given up.
-func (a *Agent) revoke(f fence) {
-	if err := a.lease.revoke(f); err != nil {
+func (a *Agent) revoke(f lease.Fence) {
+	if err := a.lease.Revoke(f); err != nil {
 		a.problem("lease", "that this host may hand out nothing any more cannot be written down: "+err.Error())
 	}
-	if _, renounced := a.lease.renounced(); renounced {
+	if _, renounced := a.lease.Renounced(); renounced {
 		a.end.Do(func() { close(a.ended) })
 	}
 }
@@ -39,8 +40,8 @@ func (a *Agent) NewIdentity(_ context.Context, r status.Renunciation) (string, e
 		return "this host would become a new one: " + a.renunciation(), nil
 	}
 	text := "this host becomes a new one: " + a.renunciation()
-	a.revoke(fence{Host: a.self, Why: "an operator asked for a new identity (weft host new-identity)", Renounced: true})
-	if _, renounced := a.lease.renounced(); !renounced {
+	a.revoke(lease.Fence{Host: a.self, Why: "an operator asked for a new identity (weft host new-identity)", Renounced: true})
+	if _, renounced := a.lease.Renounced(); !renounced {
 		return "", netmap.Refuse(netmap.Busy, "this host keeps its identity, since the order cannot be written to disk (weft status)")
 	}
 	return text, nil
@@ -48,7 +49,7 @@ func (a *Agent) NewIdentity(_ context.Context, r status.Renunciation) (string, e
 
 // renounceable says why this host should keep its identity, or nil.
 func (a *Agent) renounceable(force bool) error {
-	if !a.lease.fenced() && !force {
+	if !a.lease.Fenced() && !force {
 		return netmap.Refuse(netmap.Conflict, "nothing is wrong with the identity of host %s (%s): the ledger accepts it, so it stays; --force makes a new one all the same", a.fact.Name, a.self.Short())
 	}
 	var voters int
@@ -60,7 +61,7 @@ func (a *Agent) renounceable(force bool) error {
 			votes = votes || k.ID == a.self
 		}
 	}
-	if votes && voters < 3 && (l.Role == "leader" || !a.lease.fenced()) {
+	if votes && voters < 3 && (l.Role == "leader" || !a.lease.Fenced()) {
 		return netmap.Refuse(netmap.NoQuorum, "host %s (%s) keeps the ledger, and without it no majority is left: give the cluster three hosts first (weft status lists the keepers)", a.fact.Name, a.self.Short())
 	}
 	return nil
@@ -98,7 +99,7 @@ func orNone(words []string) string {
 // yet, and none was opened under the old identity since that is on disk. Each step can
 // be repeated: until the last one is on disk, the next start begins from the first.
 func (a *Agent) becomeNew() error {
-	f, renounced := a.lease.renounced()
+	f, renounced := a.lease.Renounced()
 	if !renounced {
 		return nil
 	}
@@ -106,7 +107,7 @@ func (a *Agent) becomeNew() error {
 		func() error { return ledger.Forget(a.ledgerDir()) }, // what an old voter knows is nobody's any more
 		a.renounceAddresses, a.renounceNetworks,
 		func() error { _, err := a.store.NewIdentity(); return err },
-		a.lease.renounce,
+		a.lease.Renounce,
 	} {
 		if err := step(); err != nil {
 			return fmt.Errorf("plugin: this host is to become a new one: %w", err)

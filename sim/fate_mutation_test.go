@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/gossip"
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin"
@@ -104,9 +105,9 @@ func (g deafGossip) View() *netmap.View {
 }
 
 // frozen clocks never let a lease end.
-func frozen(h *host) func() (ledger.Moment, error) {
-	return func() (ledger.Moment, error) {
-		return ledger.Moment{Boot: h.booted.String(), Up: time.Hour, Wall: h.booted}, nil
+func frozen(h *host) func() (lease.Moment, error) {
+	return func() (lease.Moment, error) {
+		return lease.Moment{Boot: h.booted.String(), Up: time.Hour, Wall: h.booted}, nil
 	}
 }
 

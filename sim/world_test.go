@@ -18,7 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin"
 	"github.com/weftnet/weft/plugin/plugintest"
@@ -37,7 +37,7 @@ type mutation struct {
 	kernel  func(h *host) plugin.Kernel
 	disk    func(h *host, dir string) // after a crash, before the next start
 	rooms   func(h *host) plugin.Rooms
-	clocks  func(h *host) func() (ledger.Moment, error)
+	clocks  func(h *host) func() (lease.Moment, error)
 }
 
 // world is a cluster in a bubble.
@@ -193,9 +193,9 @@ func (h *host) settings() settings.Settings {
 func (w *world) replicates() bool { return w.seed%2 == 1 }
 
 // clocks are those of the bubble.
-func (h *host) clocks() (ledger.Moment, error) {
+func (h *host) clocks() (lease.Moment, error) {
 	slept := time.Duration(h.slept.Load())
-	return ledger.Moment{Boot: h.booted.String(), Up: time.Since(h.booted) + slept, Wall: time.Now().Add(slept)}, nil
+	return lease.Moment{Boot: h.booted.String(), Up: time.Since(h.booted) + slept, Wall: time.Now().Add(slept)}, nil
 }
 
 func (h *host) volatile() string { return filepath.Join(h.w.dir, h.String()+".run") }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin/plugintest"
@@ -144,7 +145,7 @@ func (m *machine) lease() time.Duration {
 	if !ok {
 		return 0
 	}
-	return ledger.Lease + ledger.LeaseSlack - (m.w.clock() - at)
+	return lease.Length + lease.Slack - (m.w.clock() - at)
 }
 
 // checkReply is invariants 4 and 5 as far as one command shows them.

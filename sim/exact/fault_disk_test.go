@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/ipam"
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -59,7 +59,7 @@ func (i *image) inUse(addr netip.Addr) bool {
 
 // leased says whether an agent has been told since the boot that it may go on.
 func (m *machine) leased() bool {
-	var sent ledger.Moment
+	var sent lease.Moment
 	now, _ := m.clocks()
 	return json.Unmarshal(m.disk.data["lease sent"], &sent) == nil && sent.Boot == now.Boot
 }

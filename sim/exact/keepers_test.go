@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 )
@@ -162,7 +163,7 @@ func (l *ledgerLog) overdue() {
 	for _, m := range l.w.machines {
 		id := m.identity()
 		h, ok := ears[id]
-		after := ledger.Lease + ledger.LeaseSlack + removeAfter
+		after := lease.Length + lease.Slack + removeAfter
 		if !ok || id == l.leader.identity() || l.removed[id].index > 0 || h.index != l.heard[id] || l.leader.running()-h.at < after || l.leader.life.facts.sees(id) {
 			continue
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/gossip"
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin"
@@ -115,8 +116,8 @@ func (m *machine) up() time.Duration {
 }
 
 // clocks are read by the agent at any time.
-func (m *machine) clocks() (ledger.Moment, error) {
-	return ledger.Moment{Boot: fmt.Sprintf("%s-%d", m, m.boots), Up: m.up(), Wall: m.w.begin.Add(m.w.clock() + m.wall)}, nil
+func (m *machine) clocks() (lease.Moment, error) {
+	return lease.Moment{Boot: fmt.Sprintf("%s-%d", m, m.boots), Up: m.up(), Wall: m.w.begin.Add(m.w.clock() + m.wall)}, nil
 }
 
 // latency is how long something takes from one machine to another.

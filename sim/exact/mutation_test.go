@@ -61,16 +61,16 @@ var mutations = []mutation{
 		"case owned || full[p]:", "case owned && s.blocks[p].Owner == t.cmd.Host || full[p]:",
 	},
 	{
-		"hand out while the ledger may let the host leave", noMember, "plugin/lease.go",
+		"hand out while the ledger may let the host leave", noMember, "lease/lease.go",
 		"case l.leaving != nil:", "case l.leaving != nil && l.sent.Boot == \"\":",
 	},
 	{
 		"remove a host before its lease is over", noMember + "|" + tooSoon, "ledger/apply_host.go",
-		"!r.IsOff && left > 0", "!r.IsOff && left > Lease",
+		"!r.IsOff && left > 0", "!r.IsOff && left > lease.Length",
 	},
 	{
-		"ignore an expired lease", afterAll, "plugin/lease.go",
-		"left := l.sent.Left(now)\n\tswitch {", "left := l.sent.Left(now)\n\tleft = ledger.Lease\n\tswitch {",
+		"ignore an expired lease", afterAll, "lease/lease.go",
+		"left := l.sent.Left(now)\n\tswitch {", "left := l.sent.Left(now)\n\tleft = Length\n\tswitch {",
 	},
 	{
 		"cede without forsaking on disk first", notItsOwn, "ipam/cede.go",
@@ -101,12 +101,12 @@ var mutations = []mutation{
 		"if err := i.mayHandOut(now, p, a); err != nil {", "if err := i.mayHandOut(now, p, a); err != nil && ctx.Err() != nil {",
 	},
 	{
-		"keep a lease through a reboot by the wall clock alone", notRefused + "|" + afterAll, "ledger/lease.go",
-		"return Lease - RebootDoubt - max(passed, now.Up)", "return Lease - passed",
+		"keep a lease through a reboot by the wall clock alone", notRefused + "|" + afterAll, "lease/moment.go",
+		"return Length - RebootDoubt - max(passed, now.Up)", "return Length - passed",
 	},
 	{
-		"hand out anything after a boot", notInUse, "plugin/lease.go",
-		"case l.sent.Boot != now.Boot:", "case l.sent.Boot == now.Boot && left > ledger.Lease:",
+		"hand out anything after a boot", notInUse, "lease/lease.go",
+		"case l.sent.Boot != now.Boot:", "case l.sent.Boot == now.Boot && left > Length:",
 	},
 	{
 		"trust an old disk whose start the ledger accepts", notItsOwn, "plugin/birth.go",
@@ -126,10 +126,10 @@ var mutations = []mutation{
 	},
 	{
 		"count the lease from the answer", afterAll, "plugin/membership.go",
-		"return a.lease.grant(sent)", "sent, _ = a.lease.clocks.sending()\n\treturn a.lease.grant(sent)",
+		"return a.lease.Grant(sent)", "sent, _ = a.clocks.Sending()\n\treturn a.lease.Grant(sent)",
 	},
 	{
-		"stamp a renewal by the wall clock as it is set", noMember, "plugin/clock.go",
+		"stamp a renewal by the wall clock as it is set", noMember, "lease/clocks.go",
 		"m.Wall = s.Earliest.Add(m.Up)", "_ = s",
 	},
 	{

@@ -1,14 +1,16 @@
-package ledger
+// Package lease is a host's right to hand out addresses: until when, by its own clocks
+// and its disk, and whether the ledger took it back.
+package lease
 
 import "time"
 
 // How long a host's membership lasts, by its own count.
 const (
-	// Lease is how long a host may hand out addresses after it sent its last renewal.
-	Lease = 24 * time.Hour
-	// LeaseSlack is how much longer the keepers wait than the host does: its clock and
+	// Length is how long a host may hand out addresses after it sent its last renewal.
+	Length = 24 * time.Hour
+	// Slack is how much longer the keepers wait than the host does: its clock and
 	// theirs may differ in rate by 0.7 %, some hundred times what quartz does.
-	LeaseSlack = 10 * time.Minute
+	Slack = 10 * time.Minute
 	// RebootDoubt is taken off a lease that is counted on the wall clock because the
 	// machine was started since. A real-time clock that keeps local time and is read
 	// as UTC is wrong by up to 14 hours.
@@ -35,11 +37,11 @@ func (sent Moment) Left(now Moment) time.Duration {
 		if now.Up < sent.Up {
 			return 0
 		}
-		return Lease - (now.Up - sent.Up)
+		return Length - (now.Up - sent.Up)
 	}
 	passed := now.Wall.Sub(sent.Wall)
 	if passed < 0 {
 		return 0
 	}
-	return Lease - RebootDoubt - max(passed, now.Up)
+	return Length - RebootDoubt - max(passed, now.Up)
 }

@@ -1,4 +1,4 @@
-package ledger
+package lease
 
 import (
 	"testing"
@@ -37,7 +37,7 @@ func TestLeaseIsCountedOnTheBootClock(t *testing.T) {
 
 // TestNoClockMakesALeaseLonger: whatever a wall clock that is wrong by less than
 // RebootDoubt says, in whichever starts of the machine, a lease that counts is not
-// older than Lease in true time.
+// older than Length in true time.
 func TestNoClockMakesALeaseLonger(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		span := func(name string, most time.Duration) time.Duration {
@@ -50,7 +50,7 @@ func TestNoClockMakesALeaseLonger(t *testing.T) {
 			wrong := span("error", 2*RebootDoubt) - RebootDoubt
 			now = Moment{"two", min(span("up again", passed+1), passed), sent.Wall.Add(passed + wrong)}
 		}
-		if left := sent.Left(now); left > 0 && passed > Lease {
+		if left := sent.Left(now); left > 0 && passed > Length {
 			rt.Fatalf("%v after the renewal was sent the lease has %v left", passed, left)
 		}
 	})
