@@ -94,7 +94,7 @@ var mutations = []mutation{
 	},
 	{
 		"forget a foreign claim in a granted block", notItsOwn, "ipam/grant.go",
-		"\tfor _, c := range claims {\n\t\tp.Forsake(c.Addr, c.Owner)\n\t}\n", "",
+		"\tfor _, c := range slices.DeleteFunc(claims, p.overtook) {\n\t\tp.Forsake(c.Addr, c.Owner)\n\t}\n", "",
 	},
 	{
 		"ask for the lease only before the write", afterAll, "ipam/request_address.go",
@@ -171,6 +171,10 @@ var mutations = []mutation{
 	{
 		"trust the disk to know what the ledger counts the host among", miscounted, "ipam/ipam.go",
 		"i.untold.Store(true)", "i.untold.Store(false)",
+	},
+	{
+		"forget a subnet whose answer was lost", miscounted, "ipam/request_pool.go",
+		"before := i.untold.Swap(true)", "before := i.untold.Load()",
 	},
 	{
 		"keep a pool for a network that never came to be", remembered, "ipam/sweep.go",

@@ -133,4 +133,4 @@ func (w *world) givenAway(from, to *machine) (old image) {
 }
 
 // scenes are all.
-var scenes = slices.Concat(stories, ofRights, ofHands)
+var scenes = slices.Concat(stories, ofRights, ofHands, ofLeaks)

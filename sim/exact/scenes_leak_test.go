@@ -1,0 +1,40 @@
+package exact_test
+
+import (
+	"context"
+	"time"
+)
+
+// ofLeaks are stories of what a host has and does not know of. That it goes back is
+// looked at in the end, as after every story.
+var ofLeaks = []scene{
+	{"a disk is from before a subnet was taken into use", 4, func(w *world, h []*machine) {
+		w.up(h...)
+		old := h[3].disk.copy()
+		w.must(h[3], "network create", h[3].createsAny())
+		w.must(h[3], "run", h[3].runs("any", ""))
+		h[3].setBack(old)
+		h[3].empty() // Docker's is as old
+		h[3].powerOn()
+	}},
+	{"the answer to who asked for any subnet is lost", 4, func(w *world, h []*machine) {
+		w.up(h...)
+		w.run(w.now() + 2*time.Minute) // what a start tells is told
+		n := len(w.ledger.truth.View().Subnets)
+		w.oneWay(h[3], false)
+		w.lasting = true
+		w.refused(h[3], h[3].createsAny(), "majority")
+		w.lasting = false
+		w.mend()
+		if len(w.ledger.truth.View().Subnets) == n {
+			w.wrong("no subnet was given")
+		}
+	}},
+}
+
+func (m *machine) createsAny() func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := m.docker.CreateNetwork(ctx, networks[2])
+		return err
+	}
+}
