@@ -16,6 +16,14 @@ func (g *Gossip) View() *netmap.View {
 	return g.facts.View()
 }
 
+// Removed reports whether the ledger removed a host for good. It costs no View, of which a
+// large cluster changes many a second.
+func (g *Gossip) Removed(host netmap.HostID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.facts.Removed(host)
+}
+
 // Subscribe gives a channel that holds one token while there is something new to
 // look at: the View, Members or Synced. It holds one at the beginning. The
 // function ends the subscription.

@@ -221,8 +221,7 @@ func (a *Agent) unseenKeepers() string {
 }
 
 func (a *Agent) heedFacts() {
-	_, renounced := a.lease.Renounced()
-	if h, known := a.gossip.View().Host(a.self); known && h.Entry.Removed && !renounced && !a.hasLeft() {
+	if _, renounced := a.lease.Renounced(); a.gossip.Removed(a.self) && !renounced && !a.hasLeft() {
 		refusal := removed(a.fact.Name)
 		a.heedFence(refusal)
 		text := refusal.Text

@@ -39,6 +39,7 @@ type Bucket interface {
 // Gossip is what the hosts tell each other.
 type Gossip interface {
 	View() *netmap.View
+	Removed(host netmap.HostID) bool
 	Subscribe() (changed <-chan struct{}, cancel func())
 	Synced() bool
 	Members() []gossip.Member

@@ -104,6 +104,8 @@ func (g deafGossip) View() *netmap.View {
 	return &v
 }
 
+func (g deafGossip) Removed(host netmap.HostID) bool { return host != g.self && g.Gossip.Removed(host) }
+
 // frozen clocks never let a lease end.
 func frozen(h *host) func() (lease.Moment, error) {
 	return func() (lease.Moment, error) {

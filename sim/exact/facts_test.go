@@ -50,6 +50,13 @@ func (f *facts) View() *netmap.View {
 	return f.m.View()
 }
 
+// Removed implements plugin.Gossip.
+func (f *facts) Removed(host netmap.HostID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.m.Removed(host)
+}
+
 // Subscribe implements plugin.Gossip.
 func (f *facts) Subscribe() (changed <-chan struct{}, cancel func()) {
 	return f.subscribe(f.subs)
