@@ -86,6 +86,26 @@ func (v *View) Subnet(p netip.Prefix) (Subnet, bool) {
 	return v.Subnets[i], true
 }
 
+// BlocksOf are the blocks of a subnet, without a look at those of others.
+func (v *View) BlocksOf(subnet netip.Prefix) []Block {
+	return inside(v.Blocks, subnet, func(b Block) netip.Addr { return b.Prefix.Addr() })
+}
+
+// ClaimsOf are the claims in a subnet, without a look at those in others.
+func (v *View) ClaimsOf(subnet netip.Prefix) []Claim {
+	return inside(v.Claims, subnet, func(c Claim) netip.Addr { return c.Addr })
+}
+
+// inside are those of a list, sorted by address, that begin in a subnet.
+func inside[T any](all []T, subnet netip.Prefix, at func(T) netip.Addr) []T {
+	from, _ := slices.BinarySearchFunc(all, subnet.Addr(), func(one T, a netip.Addr) int { return at(one).Compare(a) })
+	n := slices.IndexFunc(all[from:], func(one T) bool { return !subnet.Contains(at(one)) })
+	if n < 0 {
+		return all[from:]
+	}
+	return all[from : from+n]
+}
+
 // Owner is the host that the ledger says owns an address: by claim, else by
 // block. Zero if nobody does.
 func (v *View) Owner(addr netip.Addr) HostID {

@@ -97,3 +97,23 @@ func TestViewAnswersQuestions(t *testing.T) {
 		t.Errorf("ranges: %v", v.Ranges)
 	}
 }
+
+// TestASubnetsBlocksAndClaims are found among those of the subnets around it.
+func TestASubnetsBlocksAndClaims(t *testing.T) {
+	v := &View{}
+	for _, b := range []string{"10.40.0.0/24", "10.40.1.0/28", "10.40.1.16/28", "10.40.1.240/28", "10.40.2.0/24", "fd00::/112", "fd00:0:0:1::/112"} {
+		v.Blocks = append(v.Blocks, Block{Prefix: prefix(b)})
+		v.Claims = append(v.Claims, Claim{Addr: prefix(b).Addr()})
+	}
+	for subnet, want := range map[string]struct{ from, to int }{
+		"10.40.1.0/24": {1, 4}, "10.40.0.0/24": {0, 1}, "10.40.2.0/24": {4, 5}, "10.40.0.0/16": {0, 5}, "fd00:0:0:1::/64": {6, 7},
+		"10.39.0.0/24": {0, 0}, "10.41.0.0/24": {5, 5}, "fd01::/64": {7, 7}, "10.40.1.128/26": {3, 3},
+	} {
+		if diff := cmp.Diff(v.Blocks[want.from:want.to], v.BlocksOf(prefix(subnet)), compareAddrs); diff != "" {
+			t.Errorf("blocks of %s (-want +got):\n%s", subnet, diff)
+		}
+		if diff := cmp.Diff(v.Claims[want.from:want.to], v.ClaimsOf(prefix(subnet)), compareAddrs); diff != "" {
+			t.Errorf("claims of %s (-want +got):\n%s", subnet, diff)
+		}
+	}
+}

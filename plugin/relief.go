@@ -157,17 +157,15 @@ func (a *Agent) word(subnet netip.Prefix) (ipam.Word, bool) {
 
 func (a *Agent) wordOf(view *netmap.View, subnet netip.Prefix) ipam.Word {
 	w := ipam.Word{Decided: view.Decided}
-	for _, b := range view.Blocks {
-		if b.Subnet == subnet && b.Owner == a.self {
+	for _, b := range view.BlocksOf(subnet) {
+		if b.Owner == a.self {
 			w.Blocks = append(w.Blocks, b)
 		}
 	}
-	for _, c := range view.Claims {
-		switch {
-		case c.Subnet != subnet:
-		case c.Owner == a.self:
+	for _, c := range view.ClaimsOf(subnet) {
+		if c.Owner == a.self {
 			w.Claims = append(w.Claims, c)
-		default:
+		} else {
 			w.Others = append(w.Others, c)
 		}
 	}

@@ -30,18 +30,19 @@ func shares(view *netmap.View, subnet, area netip.Prefix) []share {
 		change(&s)
 		all[id] = s
 	}
-	for _, b := range view.Blocks {
-		if b.Subnet == subnet && b.Prefix.Overlaps(area) {
+	blocks := view.BlocksOf(subnet)
+	for _, b := range blocks {
+		if b.Prefix.Overlaps(area) {
 			n := usable(view, subnet, both(b.Prefix, area))
 			add(b.Owner, func(s *share) { s.Blocks++; s.Free = min(s.Free+n, maxSize) })
 		}
 	}
-	for _, c := range view.Claims {
-		if c.Subnet != subnet || !area.Contains(c.Addr) {
+	for _, c := range view.ClaimsOf(subnet) {
+		if !area.Contains(c.Addr) {
 			continue
 		}
-		if i := slices.IndexFunc(view.Blocks, func(b netmap.Block) bool { return b.Prefix.Contains(c.Addr) }); i >= 0 {
-			add(view.Blocks[i].Owner, func(s *share) { s.Free -= min(s.Free, 1) })
+		if i := slices.IndexFunc(blocks, func(b netmap.Block) bool { return b.Prefix.Contains(c.Addr) }); i >= 0 {
+			add(blocks[i].Owner, func(s *share) { s.Free -= min(s.Free, 1) })
 		}
 		add(c.Owner, func(s *share) { s.Claims++; s.Free++ })
 	}
