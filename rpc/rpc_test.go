@@ -169,6 +169,33 @@ func TestHandlerThatIgnoresItsDeadlineIsAnsweredFor(t *testing.T) {
 	}
 }
 
+// TestACallThatIsLateIsAnsweredOnce, and holds up no other: Docker makes a new connection
+// while the handler still has the old one. What that says in the end is told to nobody.
+func TestACallThatIsLateIsAnsweredOnce(t *testing.T) {
+	release := make(chan struct{})
+	seen := make(chan rpc.Done, 8)
+	s, call := serve(t, rpc.Config{
+		Deadline: 20 * time.Millisecond, Observe: func(d rpc.Done) { seen <- d },
+		Routes: map[string]rpc.Handler{
+			"Test.Slow": rpc.Ask(func(context.Context) (reply, error) { <-release; return reply{"done"}, nil }),
+			"Test.Fast": rpc.Ask(func(context.Context) (reply, error) { return reply{"done"}, nil }),
+		},
+	})
+	if status, body := call("POST", "Test.Slow", ""); status != 500 || !strings.Contains(body, "had no answer within") {
+		t.Errorf("answer %d %s", status, body)
+	}
+	if status, body := call("POST", "Test.Fast", ""); status != 200 || body != `{"Text":"done"}` {
+		t.Errorf("the next call, while the first one hangs: %d %s", status, body)
+	}
+	close(release)
+	if err := s.Close(t.Context()); err != nil { // waits for the handler
+		t.Error(err)
+	}
+	if c := s.Counters(); c.Calls != 2 || c.Late != 1 || c.Failed != 1 || len(seen) != 2 {
+		t.Errorf("counters %+v, %d calls observed", c, len(seen))
+	}
+}
+
 func TestPeerIsTheCallingProcess(t *testing.T) {
 	seen := make(chan rpc.Done, 8)
 	_, call := serve(t, rpc.Config{Routes: withoutHang(), Observe: func(d rpc.Done) { seen <- d }})
