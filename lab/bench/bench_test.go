@@ -186,3 +186,22 @@ func TestACallerTellsWhatTheServerSaid(t *testing.T) {
 		t.Errorf("a refusal is %v", err)
 	}
 }
+
+// TestProcessorTimeIsThatOfBothEnds: of this process and of another one.
+func TestProcessorTimeIsThatOfBothEnds(t *testing.T) {
+	d := desk{agent: os.Getppid()}
+	before, err := d.processor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); time.Since(began) < 20*time.Millisecond; {
+		continue
+	}
+	if after, err := d.processor(); err != nil || after <= before {
+		t.Errorf("%v, then %v, %v", before, after, err)
+	}
+	d.agent = 1 << 22 // the kernel gives out smaller ones (proc(5), pid_max)
+	if _, err := d.processor(); err == nil {
+		t.Error("a process that does not exist has run")
+	}
+}
