@@ -61,7 +61,7 @@ var connectSubnet = map[string]string{byWeft: poolSubnet, byBuiltIn: "10.204.0.0
 
 // desk is where addresses are asked for.
 type desk struct {
-	agent   int       // pid of the client's
+	agent   int       // pid of the client's, as this process sees it
 	callers []*caller // of the client's plugin
 	far     *caller   // of the server's: a host that does not decide itself
 	docker  *caller
@@ -103,7 +103,7 @@ func (b *bench) openDesk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if b.desk.agent, err = b.client().Agent(ctx); err != nil {
+	if b.desk.agent, err = listener(ctx, near); err != nil {
 		return err
 	}
 	far, err := b.server().AgentDialer(ctx)
@@ -166,19 +166,6 @@ func giveBack(ctx context.Context, c *caller, subnet, addr string) (time.Duratio
 
 // addressTimes are one round's, in microseconds, and per second.
 type addressTimes struct{ p50, p99, rate, processor sample }
-
-// processor is the time that both ends have run so far, agent and callers.
-func (d *desk) processor() (sum time.Duration, err error) {
-	for _, pid := range []int{d.agent, os.Getpid()} {
-		var t unix.Timespec
-		// The clock of another process: clock_getcpuclockid(3).
-		if err := unix.ClockGettime(int32(^pid<<3|2), &t); err != nil {
-			return 0, fmt.Errorf("processor time of process %d: %w", pid, err)
-		}
-		sum += time.Duration(t.Nano())
-	}
-	return sum, nil
-}
 
 // addresses measures one caller in turns with bare syncs, then many at once.
 func (b *bench) addresses(ctx context.Context) (t addressTimes, err error) {

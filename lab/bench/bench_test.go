@@ -189,6 +189,17 @@ func TestACallerTellsWhatTheServerSaid(t *testing.T) {
 
 // TestProcessorTimeIsThatOfBothEnds: of this process and of another one.
 func TestProcessorTimeIsThatOfBothEnds(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	pid, err := listener(t.Context(), func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", l.Addr().String())
+	})
+	if pid != os.Getpid() || err != nil {
+		t.Errorf("process %d listens, %v; this is %d", pid, err, os.Getpid())
+	}
 	d := desk{agent: os.Getppid()}
 	before, err := d.processor()
 	if err != nil {
