@@ -85,6 +85,18 @@ var mutations = []mutation{
 		"return i.cfg.Decisions.Cede(ctx, given)", "i.end(p, a)\n\treturn i.cfg.Decisions.Cede(ctx, given)",
 	},
 	{
+		"adopt with a block what was ceded meanwhile", twice + "|" + notItsOwn, "ipam/grant.go",
+		"append(slices.DeleteFunc(slices.Clone(claims), p.overtook), p.cededClaims()...)", "slices.DeleteFunc(slices.Clone(claims), p.overtook)",
+	},
+	{
+		"take home what another host still has", twice + "|" + notItsOwn, "ipam/repair.go",
+		"\tfor _, c := range claims {\n\t\tbegun = i.endOne(p, begun, c.Addr)\n\t}\n", "\t_ = claims\n",
+	},
+	{
+		"start a container with what a former identity had", twice + "|" + notItsOwn, "ipam/static.go",
+		"case p.unproven(a):", "case p.unproven(a) && p.gone:",
+	},
+	{
 		"reuse before release", twice, "ipam/sweep.go",
 		"(u.Leaving || i.abandoned(p, a))", "(u.Leaving || p.since != nil)",
 	},
