@@ -108,4 +108,13 @@ var ofHands = []scene{
 		h[3].powerOn() // its containers start
 		w.run(w.now() + 20*time.Second)
 	}},
+	{"a host that starts again asks another cluster's ledger", 3, func(w *world, h []*machine) {
+		w.up(h...)
+		w.must(h[2], "run", h[2].runs("web", ""))
+		w.style.astray = 100
+		w.crashAgent(h[2])
+		w.run(w.now() + 5*time.Second)
+		w.style.astray = 0
+		w.run(w.now() + 20*time.Second)
+	}},
 }
