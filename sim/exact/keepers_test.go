@@ -60,7 +60,7 @@ func (l *ledgerLog) manage() {
 		return
 	}
 	for _, k := range l.keepers {
-		if k.serves() && k.life.ledger.keep < 0 && l.leader != nil && w.both(k, l.leader) {
+		if k.serves() && k.keeps && k.life.ledger.keep < 0 && l.leader != nil && w.both(k, l.leader) {
 			l.enlist(k.life)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -51,7 +50,7 @@ type machine struct {
 	wall     time.Duration // how wrong its wall clock is
 	zone     time.Duration // how wrong it is at most after a boot, in one direction
 	slept    time.Duration // how long its monotonic clock stood still
-	volatile string        // a directory that a boot empties
+	volatile string        // a directory of this boot
 
 	calls   map[string]int // of Docker, by container
 	busy    int            // Docker's operations under way
@@ -92,7 +91,7 @@ func (m *machine) String() string { return fmt.Sprintf("host-%d", m.n) }
 
 func (w *world) newMachine() *machine {
 	m := &machine{w: w, n: len(w.machines) + 1, rate: 1 + (w.dice.Float64()-0.5)*0.006, joins: true, calls: map[string]int{}}
-	m.volatile, m.zone = filepath.Join(w.dir, m.String()), w.between(-13*time.Hour, 13*time.Hour)
+	m.zone = w.between(-13*time.Hour, 13*time.Hour)
 	addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(m.n)})
 	m.addr = netip.AddrPortFrom(addr, 7950)
 	m.disk = &drive{image: image{data: map[string][]byte{}}, m: m}
@@ -281,9 +280,7 @@ func (m *machine) reboot() {
 	m.booted, m.slept = m.w.clock(), 0
 	m.wall = time.Duration(m.w.dice.Float64() * float64(m.zone))
 	m.kernel = &kernel{addr: m.addr.Addr()}
-	if err := os.RemoveAll(m.volatile); err != nil {
-		m.w.wrong("%v", err)
-	}
+	m.volatile = filepath.Join(m.w.dir, fmt.Sprintf("%s-%d", m, m.boots)) // what still ends has the one of before
 }
 
 type handler = func(ctx context.Context, from netip.AddrPort, body []byte) ([]byte, error)

@@ -44,6 +44,7 @@ const (
 	twoAnswers  = `^\(5\) request .* was answered .* and now`
 	leaked      = `^not within .*: what nobody uses goes back: .* has a claim`
 	remembered  = `^not within .*: what nobody uses is gone: `
+	unknown     = `^not within .*: what nobody uses goes back: no host knows that it has `
 	miscounted  = `^not within .*: nobody is counted among the users of what he does not have: .* uses `
 )
 
@@ -177,7 +178,7 @@ var mutations = []mutation{
 		"case now.Sub(since) >= idleFor:", "case now.Sub(since) >= idleFor && p.gone:",
 	},
 	{
-		"trust the disk to know what the ledger counts the host among", miscounted, "ipam/ipam.go",
+		"trust the disk to know what the ledger counts the host among", unknown + "|" + miscounted, "ipam/ipam.go",
 		"i.untold.Store(true)", "i.untold.Store(false)",
 	},
 	{

@@ -3,6 +3,8 @@ package exact_test
 import (
 	"context"
 	"time"
+
+	"github.com/weftnet/weft/plugin/plugintest"
 )
 
 // ofLeaks are stories of what a host has and does not know of. That it goes back is
@@ -10,11 +12,13 @@ import (
 var ofLeaks = []scene{
 	{"a disk is from before a subnet was taken into use", 4, func(w *world, h []*machine) {
 		w.up(h...)
-		old := h[3].disk.copy()
+		old, docker := h[3].disk.copy(), plugintest.NewEngine("old")
+		docker.Adopt(h[3].docker)
 		w.must(h[3], "network create", h[3].createsAny())
 		w.must(h[3], "run", h[3].runs("any", ""))
 		h[3].setBack(old)
-		h[3].empty() // Docker's is as old
+		h[3].empty()
+		h[3].docker.Adopt(docker) // it is as old
 		h[3].powerOn()
 	}},
 	{"the answer to who asked for any subnet is lost", 4, func(w *world, h []*machine) {
