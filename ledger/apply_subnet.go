@@ -139,23 +139,19 @@ func (t *step) names(set hostSet) string {
 }
 
 func (t *step) useSubnets(u *UseSubnets) *netmap.Refusal {
+	unused := func(p netip.Prefix) bool { return !slices.Contains(u.Prefixes, p) }
+	for _, n := range t.sortedNetworks() { // it may be a member without having heard so
+		if _, member := n.members[t.cmd.Host]; member && slices.ContainsFunc(n.Subnets, unused) {
+			t.dropMember(n, t.cmd.Host)
+		}
+	}
 	for _, p := range sortedPrefixes(t.subnets) {
-		if !slices.Contains(u.Prefixes, p) {
-			t.endUse(p)
+		s := t.subnets[p]
+		if _, uses := s.holders[t.cmd.Host]; uses && unused(p) {
+			t.dropHolder(s, t.cmd.Host)
 		}
 	}
 	return nil
-}
-
-// endUse ends the asking host's use of a subnet and its part in the network with it: it
-// may be a member without having heard so.
-func (t *step) endUse(p netip.Prefix) {
-	if n := t.networkOf(p); n != nil {
-		t.dropMember(n, t.cmd.Host)
-	}
-	if s := t.subnets[p]; s != nil { // it may have gone with its network
-		t.dropHolder(s, t.cmd.Host)
-	}
 }
 
 func (t *step) releaseSubnet(r *ReleaseSubnet) *netmap.Refusal {

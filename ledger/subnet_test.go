@@ -197,6 +197,33 @@ func TestWhoUsesWhichSubnets(t *testing.T) {
 	c.refused(grant(1, used), netmap.Unknown)
 }
 
+// TestWhatOthersUseCostsNothing: every host says at each start which subnets it uses, of
+// a cluster that may have a thousand others.
+func TestWhatOthersUseCostsNothing(t *testing.T) {
+	const others = 64
+	c := newCluster(t, 2)
+	n := c.state.Applied()
+	apply := func(cmd Command) { // without the checks of a cluster, which cost more
+		n++
+		cmd.Start, cmd.Nonce = 1, 7
+		if r, _ := c.state.Apply(n, cmd); r.Refusal != nil {
+			t.Fatal(r.Refusal)
+		}
+	}
+	for i := range others {
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 40, byte(i), 0}), 24)
+		apply(ensure(1, p.String()))
+		apply(networkOf(1, EnsureNetwork{Subnets: []netip.Prefix{p}}))
+		apply(claimOf(1, p.String(), p.Addr().Next().String()))
+	}
+	cost := testing.AllocsPerRun(10, func() {
+		apply(Command{Kind: KindUseSubnets, Host: hostID(2), UseSubnets: &UseSubnets{}})
+	})
+	if cost > others {
+		t.Errorf("%.0f allocations for %d subnets of another host", cost, others)
+	}
+}
+
 func TestGatewayAndReservations(t *testing.T) {
 	c := newCluster(t, 2)
 	const s = "10.40.0.0/24"
