@@ -65,7 +65,7 @@ func (i *IPAM) cede(ctx context.Context, p *pool, a netip.Addr, to netmap.HostID
 	if p.block(a) != nil {
 		set[key(kindForeign, a)] = encode(to)
 	} else {
-		del = append(del, key(kindAddr, a))
+		del = append(del, key(kindForeign, a), key(kindAddr, a))
 		p.forsook[a] = to // already: a block with it may come while this is written
 	}
 	i.mu.Unlock()

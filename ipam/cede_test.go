@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/ipam/ipamtest"
@@ -167,6 +168,28 @@ func TestAClaimThatWasNotCededAfterAllStays(t *testing.T) {
 		}
 		if s := r.restart().Inventory()[0]; len(s.Claims) != 1 {
 			t.Errorf("claims %v", s.Claims)
+		}
+	})
+}
+
+// TestNothingStaysOfAClaimThatWasOvertaken: what came with a block as another host's was
+// claimed here meanwhile, and goes back in the end. Then it is the block's, as the ledger
+// has it, also for the next start.
+func TestNothingStaysOfAClaimThatWasOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, ipamtest.NewLedger(), "one")
+		id := r.network("10.40.0.0/28", "")
+		a := r.hold(r.get(id, "10.40.0.3"))
+		r.get(id, "") // brings its block
+		if err := r.disk.Commit(map[string][]byte{"foreign/10.40.0.3": []byte(`"000000000000000000000000000000bb"`)}); err != nil {
+			t.Fatal(err)
+		}
+		r.endpoints.Clear()
+		r.release(id, bare(a))
+		time.Sleep(20 * time.Minute)
+		synctest.Wait()
+		if keys := append(r.disk.Keys("claim/"), r.disk.Keys("foreign/")...); len(keys) != 0 {
+			t.Errorf("on disk %q", keys)
 		}
 	})
 }

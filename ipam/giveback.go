@@ -124,7 +124,7 @@ func (i *IPAM) tellReturn(ctx context.Context, p *pool, given receipt.Receipt[Re
 func (i *IPAM) giveUp(ctx context.Context, p *pool, c netmap.Claim) error {
 	defer i.end(p, c.Addr)
 	i.mu.Lock()
-	del := []string{key(kindClaim, c.Addr)}
+	del := []string{key(kindClaim, c.Addr), key(kindForeign, c.Addr)} // see adopt
 	if p.block(c.Addr) == nil {
 		del = append(del, key(kindAddr, c.Addr))
 	}

@@ -144,8 +144,10 @@ func (i *IPAM) anyNew(p *pool, blocks []netmap.Block) bool {
 // adopt makes granted blocks this host's: on disk first. Claims of others inside
 // are theirs, and so is what this host ceded while the grant was under way: that may
 // have been decided before, when it still was a claim of its own. What it claimed since
-// then is its own. What is this host's already, is leaving or is being adopted by another call is left alone: it may be given
-// back while the disk is written to, and must not come back after that.
+// then is its own, though it may be another's on disk beside that: that record goes with
+// the claim. What is this host's already, is leaving or is being adopted by another call
+// is left alone: it may be given back while the disk is written to, and must not come
+// back after that.
 func (i *IPAM) adopt(p *pool, blocks []netmap.Block, claims []netmap.Claim) error {
 	i.mu.Lock()
 	bits := p.subnet.BlockBits

@@ -129,7 +129,7 @@ func (p *pool) keys() []string {
 		out = append(out, key(kindReturn, b))
 	}
 	for a := range p.claims {
-		out = append(out, key(kindClaim, a))
+		out = append(out, key(kindClaim, a), key(kindForeign, a)) // see adopt
 	}
 	for a := range p.unclaims {
 		out = append(out, key(kindUnclaim, a))
