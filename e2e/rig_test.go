@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +21,7 @@ import (
 
 const (
 	members = 3 // hosts 1 to 3 are one cluster for as long as the tests run
-	hosts   = 6 // the others have no plugin; a test installs what it needs
+	hosts   = 9 // the others have no plugin; a test installs what it needs
 
 	// answerWithin is what a user waits at most for an answer (invariant 10).
 	answerWithin = 5 * time.Second
@@ -34,9 +35,9 @@ const (
 // rig is the lab that all tests of this program share.
 type rig struct {
 	lab    *lab.Lab
-	plugin string     // directory, as `docker plugin create` wants it
-	weft   string     // the binary
-	spare  sync.Mutex // who has the hosts that are no members
+	plugin string           // directory, as `docker plugin create` wants it
+	weft   string           // the binary
+	spare  chan []*lab.Host // the hosts that are no members and that no test has, by threes
 }
 
 var shared struct {
@@ -46,8 +47,8 @@ var shared struct {
 	err  error
 }
 
-// atOnce is how many parallel tests run at once. They mostly wait.
-const atOnce = "4"
+// atOnce is how many parallel tests run at once. They mostly wait, some for spare hosts.
+const atOnce = "5"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -113,6 +114,10 @@ func bringUp() (*rig, error) {
 	log := func(line string) { fmt.Fprintln(os.Stderr, "lab:", line) }
 	if r.lab, err = lab.Up(ctx, lab.Config{Hosts: hosts, Dir: shared.dir, Engine: engine(), Log: log}); err != nil {
 		return nil, err
+	}
+	r.spare = make(chan []*lab.Host, hosts/members)
+	for some := range slices.Chunk(r.lab.Hosts()[members:], members) {
+		r.spare <- some
 	}
 	began := time.Now()
 	// At this level an agent writes a line about every call of Docker's.

@@ -18,13 +18,13 @@ import (
 	"github.com/weftnet/weft/store"
 )
 
-// lend gives a test some of the spare hosts, with nothing of ours on them, and cleans
-// them when it ends.
+// lend gives a test some spare hosts, at most as many as members, with nothing of ours on
+// them, and cleans them when it ends. It waits until no other test has them.
 func (s *scene) lend(n int) []*lab.Host {
-	s.spare.Lock()
-	out := s.lab.Hosts()[members:][:n]
+	some := <-s.spare
+	out := some[:n]
 	s.t.Cleanup(func() {
-		defer s.spare.Unlock()
+		defer func() { s.spare <- some }()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), time.Minute)
 		defer cancel()
 		if err := each(out, func(h *lab.Host) error { return s.wipe(ctx, h) }); err != nil {

@@ -87,10 +87,7 @@ func TestIntegrationStatusCommand(t *testing.T) {
 			}
 		}
 	}
-	spare := s.lab.Host(hosts)
-	s.spare.Lock()
-	defer s.spare.Unlock()
-	if _, err := spare.Exec(t.Context(), s.weft, "status"); err == nil || !strings.Contains(err.Error(), "no agent answers") {
+	if _, err := s.lend(1)[0].Exec(t.Context(), s.weft, "status"); err == nil || !strings.Contains(err.Error(), "no agent answers") {
 		t.Errorf("weft status where no agent is: %v", err)
 	}
 	if got := s.docker(s.lab.Host(1), "plugin", "ls", "--format", "{{.Name}} {{.Enabled}}"); got != lab.PluginName+" true" {
