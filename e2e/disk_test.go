@@ -54,7 +54,6 @@ func TestIntegrationStormOnFullDisks(t *testing.T) {
 func (m *storm) fullAlone(h, other *lab.Host) {
 	m.t.Helper()
 	ctx := m.t.Context()
-	must(m.t, fill(ctx, h))
 	must(m.t, m.wear(ctx, h))
 	m.refused(h, []string{"the disk of the state directory is full", "make room", "no space left on device"}, m.command(h, m.network, "full")...)
 	must(m.t, h.KillAgent(ctx))
@@ -67,8 +66,9 @@ func (m *storm) fullAlone(h, other *lab.Host) {
 	must(m.t, drain(ctx, h))
 }
 
-// wear uses up the room that an agent has set aside on its disk: it asks for addresses and
-// gives them back until one is refused.
+// wear uses up the room that an agent has set aside on its full disk: it asks for addresses
+// and gives them back until one is refused. What the agent makes free meanwhile is filled
+// too.
 func (m *storm) wear(ctx context.Context, h *lab.Host) error {
 	client, done, err := m.asDocker(ctx, h)
 	if err != nil {
@@ -76,8 +76,11 @@ func (m *storm) wear(ctx context.Context, h *lab.Host) error {
 	}
 	defer done()
 	pool, err := ask[ipam.PoolResponse](ctx, client, "RequestPool", ipam.PoolRequest{AddressSpace: "weft", Pool: m.subnet.String()})
-	for range 4000 {
+	for n := range 4000 {
 		var a ipam.AddressResponse
+		if err == nil && n%200 == 0 {
+			err = fill(ctx, h)
+		}
 		if err == nil {
 			a, err = ask[ipam.AddressResponse](ctx, client, "RequestAddress", ipam.AddressRequest{PoolID: pool.PoolID})
 		}
@@ -126,7 +129,7 @@ func (s *scene) smallDisk(h *lab.Host) error {
 
 // fill leaves no byte on the disk of a host's state directory.
 func fill(ctx context.Context, h *lab.Host) error {
-	_, err := h.Exec(ctx, "sh", "-c", "cat /dev/zero >"+ballast+"; while head -c 1024 /dev/zero >>"+ballast+"; do :; done")
+	_, err := h.Exec(ctx, "sh", "-c", "cat /dev/zero >>"+ballast+"; while head -c 1024 /dev/zero >>"+ballast+"; do :; done")
 	if err != nil && !strings.Contains(err.Error(), "No space left") {
 		return err
 	}

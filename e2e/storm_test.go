@@ -47,7 +47,7 @@ type storm struct {
 func TestIntegrationStorm(t *testing.T) {
 	s := stage(t)
 	m := s.storm("10.71.0.0/25", "/28")
-	m.twice = s.engineMajor() < 23 // later ones start such a plugin again for ever, once a second
+	m.twice = s.engineMajor() < 23 // later ones start such a plugin again for ever (README, Troubleshooting)
 	s.leader()                     // when all members keep the ledger
 	m.begin(stormWorkers)
 	must(t, each(s.members(), func(h *lab.Host) error { return m.strike(h, kills()/members) }))

@@ -17,6 +17,6 @@ for release in "$@"; do
 		continue
 	fi
 	echo "test-engines: $("$engine/usr/sbin/dockerd" --version)"
-	WEFT_LAB_REQUIRED=1 WEFT_ENGINE=$engine go test ./e2e -count=1 -timeout 15m -run "$tests"
+	WEFT_LAB_REQUIRED=1 WEFT_ENGINE=$engine go test ./e2e -count=1 -timeout 25m -run "$tests"
 done
 ((${#missed[@]} == 0)) || echo "test-engines: NOT tested, their engine could not be fetched: ${missed[*]}" >&2
