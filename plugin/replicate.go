@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -72,7 +73,9 @@ func (a *Agent) replicate(ctx context.Context) {
 // retire passes a user's `network rm` on: the network goes everywhere. Until the
 // ledger has heard of it nothing is made anew here.
 func (r *replicator) retire(ctx context.Context) error {
-	for id, gone := range r.a.removals.pending() {
+	pending := r.a.removals.pending()
+	for _, id := range slices.Sorted(maps.Keys(pending)) {
+		gone := pending[id]
 		if r.a.cfg.Settings.Replicate && !r.back(id, gone.Network) {
 			err := r.do(ctx, ledger.Command{Kind: ledger.KindRetireNetwork, RetireNetwork: &ledger.RetireNetwork{ID: gone.Network}})
 			if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) {
