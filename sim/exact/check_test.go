@@ -226,7 +226,25 @@ func (w *world) heldBy(m *machine) (out []string) {
 	return out
 }
 
-// unsettled says where facts or kernels differ, empty once all is equal
+// untold says what the facts of a host do not tell as the ledger has it.
+func (w *world) untold(m *machine) string {
+	var blocks []netmap.Block
+	var claims []netmap.Claim
+	for _, c := range w.ledger.state.Changes() {
+		switch v := c.Value.(type) {
+		case netmap.Block:
+			blocks = append(blocks, v)
+		case netmap.Claim:
+			claims = append(claims, v)
+		}
+	}
+	view := m.life.facts.m.View()
+	byPrefix := cmpopts.SortSlices(func(a, b netmap.Block) bool { return a.Prefix.Compare(b.Prefix) < 0 })
+	byAddr := cmpopts.SortSlices(func(a, b netmap.Claim) bool { return a.Addr.Less(b.Addr) })
+	return cmp.Diff(blocks, view.Blocks, plain, byPrefix) + cmp.Diff(claims, view.Claims, plain, byAddr)
+}
+
+// unsettled says where ledger, facts or kernels differ, empty once all is equal
 // (invariant 8).
 func (w *world) unsettled() string {
 	var first *machine
@@ -236,6 +254,9 @@ func (w *world) unsettled() string {
 		}
 		if first == nil {
 			first = m
+			if diff := w.untold(m); diff != "" {
+				return fmt.Sprintf("(8) the facts of %s are not what the ledger says (-ledger +facts):\n%s", m, diff)
+			}
 		}
 		if m.life.facts.m.Digest() != first.life.facts.m.Digest() {
 			return fmt.Sprintf("(8) %s and %s see different facts: %s", first, m, cmp.Diff(first.life.facts.m.View(), m.life.facts.m.View(), plain))
