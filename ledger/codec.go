@@ -16,7 +16,7 @@ const Version = 1
 
 // Bounds of what is decoded, in bytes.
 const (
-	MaxCommand = 64 << 10
+	MaxCommand = 4 << 20 // what a host with thousands of networks shows a recovered ledger
 	maxReply   = 1 << 20
 )
 

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -258,5 +259,49 @@ func TestGenerationsAreStrangers(t *testing.T) {
 	}
 	if a, b := nextGeneration(1, 1<<31), nextGeneration(nextGeneration(1, 1<<31), 0); a <= 1 || b <= a {
 		t.Error("generations do not grow", a, b)
+	}
+}
+
+// TestAHostWithManyNetworksShowsThemAll: what it holds fits into one command, else a
+// recovered ledger would wait for it for ever. So does which subnets it uses.
+func TestAHostWithManyNetworksShowsThemAll(t *testing.T) {
+	const many = 1000
+	c := newCluster(t, 1)
+	s, n := c.state, c.state.Applied()
+	apply := func(cmd Command) Reply { // as a keeper does it, without the checks of a cluster
+		t.Helper()
+		n++
+		cmd.Host, cmd.Start, cmd.Nonce = hostID(1), 1, 7
+		b, err := EncodeCommand(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cmd, err = DecodeCommand(b); err != nil {
+			t.Fatal(err)
+		}
+		r, _ := s.Apply(n, cmd)
+		if r.Refusal != nil {
+			t.Fatal(r.Refusal)
+		}
+		return r
+	}
+	var used []netip.Prefix
+	for i := range many {
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 48, byte(i / 32), byte(i * 8)}), 29)
+		used = append(used, p)
+		apply(ensure(1, p.String()))
+		apply(networkOf(1, EnsureNetwork{Subnets: []netip.Prefix{p}, Name: fmt.Sprintf("a customer's network %d", i)}))
+		for range 2 {
+			apply(grant(1, p.String()))
+		}
+	}
+	show := holdings(s, hostID(1))
+	n += recoveryGap
+	s.recover(2, n, 0, nil)
+	apply(Command{Kind: KindShow, Show: show})
+	apply(Command{Kind: KindUseSubnets, UseSubnets: &UseSubnets{used}})
+	apply(ensure(1, "10.99.0.0/24")) // something new is given out
+	if len(s.subnets) != many+1 || len(s.networks) != many {
+		t.Errorf("%d subnets, %d networks", len(s.subnets), len(s.networks))
 	}
 }
