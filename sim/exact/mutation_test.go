@@ -206,7 +206,7 @@ func TestMutationsStillApply(t *testing.T) {
 }
 
 // mostSeeds is after how many seeds a mutation counts as not noticed.
-const mostSeeds = 30
+const mostSeeds = 60
 
 // TestExactNoticesBrokenRules builds the product with one rule broken at a time and
 // runs seeds until the invariant fails that the rule is for. A check that never fails
