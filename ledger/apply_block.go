@@ -68,11 +68,7 @@ func (t *step) answerBlocks(s *subnet, blocks []netmap.Block) {
 	inside := func(a netip.Addr) bool {
 		return slices.ContainsFunc(blocks, func(b netmap.Block) bool { return b.Prefix.Contains(a) })
 	}
-	for _, a := range sortedAddrs(t.claims) {
-		if c := t.claims[a]; inside(a) && c.Owner != t.cmd.Host {
-			t.reply.Claims = append(t.reply.Claims, c)
-		}
-	}
+	t.reply.Claims = t.claimsThat(func(c netmap.Claim) bool { return inside(c.Addr) && c.Owner != t.cmd.Host })
 	for _, a := range slices.SortedFunc(maps.Values(s.Reserved), netip.Addr.Compare) {
 		if inside(a) {
 			t.reply.Claims = append(t.reply.Claims, netmap.Claim{Addr: a, Subnet: s.Prefix})

@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"slices"
+
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -36,6 +38,17 @@ func (t *step) claim(c *Claim) *netmap.Refusal {
 	}
 	t.give(netmap.Claim{Addr: c.Addr, Subnet: s.Prefix, Owner: t.cmd.Host, Epoch: t.index})
 	return nil
+}
+
+// claimsThat are those of which something is true, sorted. Few are, of all there may be.
+func (s *State) claimsThat(is func(netmap.Claim) bool) (out []netmap.Claim) {
+	for _, c := range s.claims {
+		if is(c) {
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b netmap.Claim) int { return a.Addr.Compare(b.Addr) })
+	return out
 }
 
 func (t *step) give(c netmap.Claim) {

@@ -277,11 +277,9 @@ func (t *step) dropUnnamed(c *Show) {
 				t.free(s, b)
 			}
 		}
-		for _, a := range sortedAddrs(t.claims) {
-			if old := t.claims[a]; old.Owner == t.cmd.Host && old.Subnet == p && !c.claims(a) {
-				delete(t.claims, a)
-				t.gone(old)
-			}
+		for _, old := range t.claimsThat(func(o netmap.Claim) bool { return o.Owner == t.cmd.Host && o.Subnet == p && !c.claims(o.Addr) }) {
+			delete(t.claims, old.Addr)
+			t.gone(old)
 		}
 	}
 }

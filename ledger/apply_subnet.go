@@ -168,11 +168,9 @@ func (t *step) dropHolder(s *subnet, id netmap.HostID) {
 			t.free(s, p)
 		}
 	}
-	for _, a := range sortedAddrs(t.claims) {
-		if c := t.claims[a]; c.Subnet == s.Prefix && c.Owner == id {
-			delete(t.claims, a)
-			t.gone(c)
-		}
+	for _, c := range t.claimsThat(func(c netmap.Claim) bool { return c.Subnet == s.Prefix && c.Owner == id }) {
+		delete(t.claims, c.Addr)
+		t.gone(c)
 	}
 	delete(s.holders, id)
 	t.sweep(s)
@@ -195,11 +193,9 @@ func (t *step) sweep(s *subnet) {
 	for _, p := range sortedPrefixes(s.blocks) {
 		t.gone(s.blocks[p])
 	}
-	for _, a := range sortedAddrs(t.claims) {
-		if c := t.claims[a]; c.Subnet == s.Prefix {
-			delete(t.claims, a)
-			t.gone(c)
-		}
+	for _, c := range t.claimsThat(func(c netmap.Claim) bool { return c.Subnet == s.Prefix }) {
+		delete(t.claims, c.Addr)
+		t.gone(c)
 	}
 	delete(t.subnets, s.Prefix)
 	t.gone(s.Subnet)
