@@ -2,6 +2,7 @@ package exact_test
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/weftnet/weft/plugin/plugintest"
@@ -34,6 +35,29 @@ var ofLeaks = []scene{
 			w.wrong("no subnet was given")
 		}
 	}},
+	{"the agent ends between a pool and its network, and is away until Docker gave up", 4, func(w *world, h []*machine) {
+		w.up(h...)
+		h[3].crashAtWrite("ipam subnet/", 3) // of the pool, of its gateway, and that a network is to have it
+		w.refused(h[3], h[3].createsAny(), "does not answer")
+		w.mend()
+		h[3].start()
+	}},
+}
+
+// crashAtWrite has the agent end after its nth write of some kind. It asks nobody any
+// more before that.
+func (m *machine) crashAtWrite(kind string, n int) {
+	m.trap = func() {
+		if last := m.disk.queue[len(m.disk.queue)-1]; strings.HasPrefix(last.what, kind) {
+			n--
+		}
+		if n > 0 {
+			m.crashAtWrite(kind, n)
+			return
+		}
+		m.w.oneWay(m, false)
+		m.w.after(10*time.Millisecond, m.crash)
+	}
 }
 
 func (m *machine) createsAny() func(context.Context) error {
