@@ -3,7 +3,9 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -66,9 +68,10 @@ func (m *storm) fullAlone(h, other *lab.Host) {
 	must(m.t, drain(ctx, h))
 }
 
-// wear uses up the room that an agent has set aside on its full disk: it asks for addresses
-// and gives them back until one is refused. What the agent makes free meanwhile is filled
-// too.
+// wear uses up the room that an agent has set aside on its full disk, and what is free in
+// its state file, where records find room as long as none grows. It asks for addresses and
+// gives them back, under names that are too long for that until one is refused, and then
+// without until no record is taken any more.
 func (m *storm) wear(ctx context.Context, h *lab.Host) error {
 	client, done, err := m.asDocker(ctx, h)
 	if err != nil {
@@ -76,22 +79,36 @@ func (m *storm) wear(ctx context.Context, h *lab.Host) error {
 	}
 	defer done()
 	pool, err := ask[ipam.PoolResponse](ctx, client, "RequestPool", ipam.PoolRequest{AddressSpace: "weft", Pool: m.subnet.String()})
+	if err != nil {
+		return err
+	}
+	for _, long := range []string{strings.Repeat("x", 32<<10), ""} {
+		if err := m.askUntilFull(ctx, h, client, pool.PoolID, long); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// askUntilFull asks for addresses and gives them back until one is refused, as the disk is
+// full. What the agent makes free meanwhile is filled.
+func (m *storm) askUntilFull(ctx context.Context, h *lab.Host, client *http.Client, pool, name string) error {
 	for n := range 4000 {
-		var a ipam.AddressResponse
-		if err == nil && n%200 == 0 {
-			err = fill(ctx, h)
+		if n%100 == 0 {
+			if err := fill(ctx, h); err != nil {
+				return err
+			}
 		}
-		if err == nil {
-			a, err = ask[ipam.AddressResponse](ctx, client, "RequestAddress", ipam.AddressRequest{PoolID: pool.PoolID})
-		}
+		options := map[string]string{"com.docker.network.endpoint.name": fmt.Sprint(n, name)}
+		a, err := ask[ipam.AddressResponse](ctx, client, "RequestAddress", ipam.AddressRequest{PoolID: pool, Options: options})
 		if err == nil {
 			addr, _, _ := strings.Cut(a.Address, "/")
-			_, err = ask[struct{}](ctx, client, "ReleaseAddress", ipam.AddressRelease{PoolID: pool.PoolID, Address: addr})
+			_, err = ask[struct{}](ctx, client, "ReleaseAddress", ipam.AddressRelease{PoolID: pool, Address: addr})
 		}
-		if err != nil {
-			if diskFull.MatchString(err.Error()) {
-				return nil
-			}
+		switch {
+		case err != nil && diskFull.MatchString(err.Error()):
+			return nil
+		case err != nil:
 			return err
 		}
 	}

@@ -52,6 +52,9 @@ func inBubble(t *testing.T, seed uint64, watch bool, live func(*world)) *world {
 // live is the whole life of a seed.
 func (w *world) live() {
 	n := 3 + w.dice.IntN(5)
+	if w.chance(12) {
+		n = 8 + w.dice.IntN(5)
+	}
 	w.ledger.want = 1 + 2*w.dice.IntN(3)
 	for range n {
 		m := w.newMachine()
