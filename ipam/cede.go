@@ -3,6 +3,7 @@ package ipam
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 
@@ -68,17 +69,26 @@ func (i *IPAM) cede(ctx context.Context, p *pool, a netip.Addr, to netmap.HostID
 		del = append(del, key(kindForeign, a), key(kindAddr, a))
 		p.forsook[a] = to // already: a block with it may come while this is written
 	}
+	before := p.given[single(a)]
+	p.give(single(a), math.MaxUint64) // this host may own it by an answer that is still on its way
 	i.mu.Unlock()
 	given, err := receipt.Commit(i.cfg.Disk, Cession{Addr: a, To: to}, set, del...)
 	i.mu.Lock()
 	if err != nil {
 		delete(p.forsook, a)
+		p.given[single(a)] = before
 		i.mu.Unlock()
 		return netmap.Claim{}, fmt.Errorf("ipam: %s was not ceded: %w", a, err)
 	}
 	p.Forsake(a, to)
 	i.mu.Unlock()
-	return i.cfg.Decisions.Cede(ctx, given)
+	c, err := i.cfg.Decisions.Cede(ctx, given)
+	if err == nil { // what is this host's by a later decision may come
+		i.mu.Lock()
+		p.give(single(a), c.Epoch)
+		i.mu.Unlock()
+	}
+	return c, err
 }
 
 // cedable says why an address cannot be given to another host, or nil. Who has it is
@@ -170,11 +180,22 @@ func (i *IPAM) relieve(ctx context.Context, p *pool, within netip.Prefix) (again
 	return false, i.borrow(p, r.Claim)
 }
 
-// borrow makes an address that was ceded this host's, for anybody.
+// borrow makes an address that was ceded this host's, for anybody. It may have asked for
+// that one meanwhile, or have ceded it further.
 func (i *IPAM) borrow(p *pool, c netmap.Claim) error {
 	if c.Subnet != p.prefix || !p.prefix.Contains(c.Addr) {
 		return fmt.Errorf("another host ceded %s of %s, which is no address of %s; run the same release of weft on all hosts", c.Addr, c.Subnet, p.prefix)
 	}
+	i.mu.Lock()
+	elsewhere := p.Busy(c.Addr) || p.stale(single(c.Addr), c.Epoch)
+	if !elsewhere {
+		p.Begin(c.Addr)
+	}
+	i.mu.Unlock()
+	if elsewhere {
+		return nil
+	}
+	defer i.end(p, c.Addr)
 	i.expect(p, c)
 	defer i.arrived(p, c.Addr)
 	loan := Single{Claim: c, Loan: true}
@@ -183,8 +204,6 @@ func (i *IPAM) borrow(p *pool, c netmap.Claim) error {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if !p.stale(single(c.Addr), c.Epoch) {
-		p.AddClaim(loan)
-	}
+	p.AddClaim(loan)
 	return nil
 }

@@ -2,6 +2,7 @@ package ipam_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -190,6 +191,63 @@ func TestNothingStaysOfAClaimThatWasOvertaken(t *testing.T) {
 		synctest.Wait()
 		if keys := append(r.disk.Keys("claim/"), r.disk.Keys("foreign/")...); len(keys) != 0 {
 			t.Errorf("on disk %q", keys)
+		}
+	})
+}
+
+// lateRelief holds up the first answer of a host that yielded something.
+type lateRelief struct {
+	*ipamtest.Host
+	first           *sync.Once
+	decided, answer chan struct{}
+}
+
+func (l lateRelief) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Relief, error) {
+	got, err := l.Host.AskOthers(ctx, r)
+	l.first.Do(func() {
+		close(l.decided)
+		<-l.answer
+	})
+	return got, err
+}
+
+// TestWhatWasYieldedAndCededBackIsNotHandedOut: a host in need gets an address of its own
+// block back from another. Before it hears of that the other wants it again, and gets it.
+func TestWhatWasYieldedAndCededBackIsNotHandedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ipamtest.NewLedger()
+		r, other := start(t, l, "one"), start(t, l, "two")
+		slow := lateRelief{r.host, new(sync.Once), make(chan struct{}), make(chan struct{})}
+		i, err := ipam.New(ipam.Config{Decisions: slow, Disk: r.disk})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer i.Close()
+		r.host.IPAM, r.IPAM = i, i
+		id := r.network("10.40.0.0/28", "") // blocks of four
+		other.network("10.40.0.0/28", "")
+		r.get(id, "")
+		other.release(id, bare(other.get(id, "10.40.0.3")))
+		for range inThree - 2 {
+			r.get(id, "")
+		}
+		var mine string
+		asked := make(chan error)
+		go func() {
+			got, err := r.ask(docker, id, "")
+			mine = got
+			asked <- err
+		}()
+		<-slow.decided
+		if a := other.get(id, "10.40.0.3"); bare(a) != "10.40.0.3" {
+			t.Errorf("ceded back %s", a)
+		}
+		close(slow.answer)
+		if err := <-asked; err == nil {
+			t.Errorf("%s was handed out, and nothing is free", mine)
+		}
+		if keys := r.disk.Keys("claim/"); len(keys) > 0 {
+			t.Errorf("this host's by the disk: %q", keys)
 		}
 	})
 }

@@ -83,10 +83,6 @@ var mutations = []mutation{
 		"case used.Held:", "case used.Held && p.gone:",
 	},
 	{
-		"claim what is being ceded", twice + "|" + notItsOwn, "ipam/cede.go",
-		"return i.cfg.Decisions.Cede(ctx, given)", "i.end(p, a)\n\treturn i.cfg.Decisions.Cede(ctx, given)",
-	},
-	{
 		"adopt with a block what was ceded meanwhile", twice + "|" + notItsOwn, "ipam/grant.go",
 		"append(slices.DeleteFunc(slices.Clone(claims), p.overtook), p.cededClaims()...)", "slices.DeleteFunc(slices.Clone(claims), p.overtook)",
 	},
