@@ -37,13 +37,7 @@ func TestWhatWasCededMeanwhileIsNotGranted(t *testing.T) {
 		claimed := r.get(id, "10.40.0.3")
 		r.release(id, bare(claimed))
 		slow := late{r.host, make(chan struct{}), make(chan struct{})}
-		i, err := ipam.New(ipam.Config{Decisions: slow, Disk: r.disk})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer i.Close()
-		r.host.IPAM = i
-		r.IPAM = i
+		r.through(slow)
 		first := make(chan string)
 		go func() { first <- r.get(id, "") }()
 		<-slow.decided
@@ -77,12 +71,7 @@ func TestWhatIsBeingCededIsNotGranted(t *testing.T) {
 		claimed := r.get(id, "10.40.0.3")
 		r.release(id, bare(claimed))
 		slow := late{r.host, make(chan struct{}), make(chan struct{})}
-		i, err := ipam.New(ipam.Config{Decisions: slow, Disk: r.disk})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer i.Close()
-		r.host.IPAM, r.IPAM = i, i
+		r.through(slow)
 		mine := make(chan string)
 		go func() { mine <- r.get(id, "") }()
 		<-slow.decided
@@ -117,12 +106,7 @@ func TestWhatWasClaimedAfterAGrantStays(t *testing.T) {
 				other.network("10.40.0.0/28", "")
 				other.release(id, bare(other.get(id, "10.40.0.3")))
 				slow := late{r.host, make(chan struct{}), make(chan struct{})}
-				i, err := ipam.New(ipam.Config{Decisions: slow, Disk: r.disk})
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer i.Close()
-				r.host.IPAM, r.IPAM = i, i
+				r.through(slow)
 				first, claimed := make(chan string), make(chan string)
 				go func() { first <- r.get(id, "") }()
 				<-slow.decided
@@ -146,10 +130,10 @@ func TestWhatWasClaimedAfterAGrantStays(t *testing.T) {
 					t.Errorf("claims on disk: %q", keys)
 				}
 				for range 2 {
-					if s := i.Inventory()[0]; len(s.Claims) != 1 || len(s.Held) != 2 {
+					if s := r.Inventory()[0]; len(s.Claims) != 1 || len(s.Held) != 2 {
 						t.Errorf("has %+v", s)
 					}
-					i = r.restart().IPAM
+					r = r.restart()
 				}
 			})
 		})
@@ -218,12 +202,7 @@ func TestWhatWasYieldedAndCededBackIsNotHandedOut(t *testing.T) {
 		l := ipamtest.NewLedger()
 		r, other := start(t, l, "one"), start(t, l, "two")
 		slow := lateRelief{r.host, new(sync.Once), make(chan struct{}), make(chan struct{})}
-		i, err := ipam.New(ipam.Config{Decisions: slow, Disk: r.disk})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer i.Close()
-		r.host.IPAM, r.IPAM = i, i
+		r.through(slow)
 		id := r.network("10.40.0.0/28", "") // blocks of four
 		other.network("10.40.0.0/28", "")
 		r.get(id, "")

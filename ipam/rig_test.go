@@ -66,6 +66,17 @@ func boot(t testing.TB, r *rig, routes ...ipam.Route) *rig {
 	return r
 }
 
+// through has the host go on with what its disk holds, asking in another way.
+func (r *rig) through(d ipam.Decisions) {
+	r.t.Helper()
+	i, err := ipam.New(ipam.Config{Decisions: d, Disk: r.disk})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(i.Close)
+	r.host.IPAM, r.IPAM = i, i
+}
+
 // restart is the agent killed and started again: only its disk survives.
 func (r *rig) restart() *rig {
 	r.Close()
