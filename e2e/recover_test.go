@@ -111,9 +111,7 @@ func (s *scene) switchOn(ctx context.Context, hosts []*lab.Host) error {
 // weftDoes gives an agent an order, which must be carried out and answered in these words.
 func (s *scene) weftDoes(h *lab.Host, words []string, args ...string) {
 	s.t.Helper()
-	out, err := h.Exec(s.t.Context(), append([]string{s.weft}, args...)...)
-	must(s.t, err)
-	s.says(out, words)
+	must(s.t, s.tells(h, words, args...)(s.t.Context()))
 }
 
 // weftRefuses gives an agent an order that it must refuse, in these words.
