@@ -38,7 +38,7 @@ lab: ## build/lab, which runs several hosts on this machine
 plugin: build ## build/plugin, for docker plugin create
 	rm -rf build/plugin
 	mkdir -p build/plugin/rootfs
-	cp packaging/config.json build/plugin/
+	cp config.json build/plugin/
 	cp build/weft build/plugin/rootfs/
 
 .PHONY: install
@@ -109,7 +109,7 @@ fuzz: ## every fuzz target for FUZZTIME, such as 5m or 100000x
 	scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: generate
-generate: ## refresh what is generated: docs/settings.md, packaging/config.json
+generate: ## refresh what is generated: docs/settings.md, config.json
 	go generate ./...
 
 .PHONY: lint

@@ -23,7 +23,7 @@ const (
 )
 
 // PluginSocket is the socket name by which our plugin is known among others: the
-// "socket" of packaging/config.json.
+// "socket" of config.json.
 const PluginSocket = "weft.sock"
 
 // Errors that callers decide on.

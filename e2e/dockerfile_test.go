@@ -4,34 +4,62 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/weftnet/weft/lab"
 )
 
-// TestIntegrationDockerfileMakesTheSameRootfs: built where no registry is reachable,
-// its image holds the plugin's binary and nothing else that runs.
-func TestIntegrationDockerfileMakesTheSameRootfs(t *testing.T) {
+// TestIntegrationPluginByDockersOwnCommands: what README.md gives, from docker build to
+// docker plugin create, works at the top of the repository where no registry is
+// reachable, and the plugin that it makes can be enabled.
+func TestIntegrationPluginByDockersOwnCommands(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
-	h := s.lab.Host(1)
-	context := t.TempDir()
+	h, _ := s.borrow()
+	top := s.top()
+	s.commands(h, top, "docker build -t weft-rootfs .")
 	binary, err := os.ReadFile(s.weft)
 	must(t, err)
-	recipe, err := os.ReadFile("../Dockerfile")
-	must(t, err)
-	must(t, os.Mkdir(filepath.Join(context, "build"), 0o755))
-	must(t, os.WriteFile(filepath.Join(context, "build", "weft"), binary, 0o755))
-	must(t, os.WriteFile(filepath.Join(context, "Dockerfile"), recipe, 0o644))
-	image := s.name("rootfs")
-	s.docker(h, "build", "-t", image, context)
-	id := s.docker(h, "create", image)
-	out := filepath.Join(context, "out")
-	s.docker(h, "cp", id+":/weft", out)
-	s.docker(h, "rm", id)
-	if built, err := os.ReadFile(out); err != nil || !bytes.Equal(built, binary) {
-		t.Errorf("the image's /weft is not the plugin's binary: %d bytes, want %d (%v)", len(built), len(binary), err)
+	if built, err := os.ReadFile(filepath.Join(top, "build", "plugin", "rootfs", "weft")); err != nil || !bytes.Equal(built, binary) {
+		t.Errorf("the root file system's /weft is not the plugin's binary: %d bytes, want %d (%v)", len(built), len(binary), err)
 	}
-	if got := s.docker(h, "image", "inspect", "-f", "{{.Config.Entrypoint}}", image); got != "[/weft agent]" {
+	if got := s.docker(h, "image", "inspect", "-f", "{{.Config.Entrypoint}}", "weft-rootfs"); got != "[/weft agent]" {
 		t.Errorf("the entry point is %s", got)
 	}
-	s.docker(h, "rmi", image)
+	s.docker(h, "plugin", "enable", lab.PluginName)
+	s.docker(h, "rmi", "weft-rootfs")
+}
+
+// top is a copy of the repository's top after make build.
+func (s *scene) top() string {
+	s.t.Helper()
+	dir := s.t.TempDir()
+	must(s.t, os.Mkdir(filepath.Join(dir, "build"), 0o755))
+	for file, from := range map[string]string{
+		"build/weft": s.weft, "Dockerfile": "../Dockerfile", ".dockerignore": "../.dockerignore", "config.json": "../config.json",
+	} {
+		content, err := os.ReadFile(from)
+		must(s.t, err)
+		must(s.t, os.WriteFile(filepath.Join(dir, file), content, 0o755))
+	}
+	return dir
+}
+
+// commands runs, in a directory, the block of README.md that holds a command, without its
+// make: that has been done.
+func (s *scene) commands(h *lab.Host, dir, command string) {
+	s.t.Helper()
+	readme, err := os.ReadFile("../README.md")
+	must(s.t, err)
+	before, after, found := strings.Cut(string(readme), command)
+	if !found {
+		s.t.Fatalf("README.md has no %q", command)
+	}
+	before = before[strings.LastIndex(before, "```sh\n")+len("```sh\n"):]
+	after, _, _ = strings.Cut(after, "```")
+	script := strings.ReplaceAll(before+command+after, "make build", "true")
+	out, err := h.Exec(s.t.Context(), "sh", "-ec", "cd "+dir+"\n"+script)
+	must(s.t, err)
+	s.t.Log(out)
 }

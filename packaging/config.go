@@ -1,5 +1,5 @@
-// Package packaging describes the managed plugin to Docker: config.json, which
-// follows from the table of settings.
+// Package packaging describes the managed plugin to Docker: config.json at the top of
+// the repository, which follows from the table of settings.
 package packaging
 
 import (

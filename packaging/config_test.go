@@ -20,12 +20,13 @@ func TestConfigIsCurrent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const file = "../config.json" // at the top, beside Dockerfile
 	if *update {
-		if err := os.WriteFile("config.json", want, 0o644); err != nil {
+		if err := os.WriteFile(file, want, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	have, err := os.ReadFile("config.json")
+	have, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func Plugin(t testing.TB) (dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(root)), "packaging", "config.json"))
+	config, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(root)), "config.json"))
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "config.json"), config, 0o600)
 	}
