@@ -78,7 +78,7 @@ var outside = map[string][]string{
 	"github.com/moby/moby/client":      {"dockerapi"},
 	"github.com/moby/moby/api":         {"dockerapi"},
 	"github.com/containerd/errdefs":    {"dockerapi"},
-	"github.com/sirupsen/logrus":       {".", "plugin"},
+	"github.com/sirupsen/logrus":       {"."},
 	"github.com/spf13/cobra":           {".", "lab/cmd/lab"},
 	"github.com/spf13/pflag":           {".", "lab/cmd/lab"},
 	// Marathon's schemas, in the tests of the examples.

@@ -29,7 +29,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := root().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "weft:", err)
+		if _, known := errors.AsType[*loggedError](err); !known {
+			fmt.Fprintln(os.Stderr, "weft:", err)
+		}
 		os.Exit(1)
 	}
 }
@@ -61,17 +63,40 @@ func agentCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		flags := map[string]string{}
 		cmd.Flags().Visit(func(f *pflag.Flag) { flags[f.Name] = f.Value.String() })
-		s, err := settings.Load(settings.Source{Environ: os.Environ(), Flags: flags, Version: version})
-		if err != nil {
-			err = &plugin.StartError{Err: err}
-		} else {
-			err = runAgent(cmd.Context(), s)
+		s, err := loadSettings(flags)
+		log := newLog(cmd.ErrOrStderr(), s)
+		if err == nil {
+			err = runAgent(cmd.Context(), s, log)
 		}
+		if err == nil {
+			return nil
+		}
+		log.Error("the agent ends", "err", err)
 		awaitDocker(cmd.Context(), err)
-		return err
+		return &loggedError{err}
 	}
 	return cmd
 }
+
+// loadSettings fails with a *plugin.StartError.
+func loadSettings(flags map[string]string) (settings.Settings, error) {
+	s, err := settings.Load(settings.Source{Environ: os.Environ(), Flags: flags, Version: version})
+	if err != nil {
+		return s, &plugin.StartError{Err: err}
+	}
+	if s.Name == "" {
+		if s.Name, err = os.Hostname(); err != nil {
+			return s, &plugin.StartError{Err: fmt.Errorf("WEFT_NAME is empty and the hostname is not known: %w", err)}
+		}
+	}
+	return s, nil
+}
+
+// loggedError is one that the log has already.
+type loggedError struct{ error }
+
+// Unwrap gives the cause.
+func (e *loggedError) Unwrap() error { return e.error }
 
 // enablePatience is longer than Docker looks for the socket of a plugin that it
 // enables (9.5 s).
@@ -84,36 +109,17 @@ func awaitDocker(ctx context.Context, err error) {
 	if _, failed := errors.AsType[*plugin.StartError](err); !failed || os.Getenv("WEFT_ROOT") == "" {
 		return
 	}
-	fmt.Fprintln(os.Stderr, "weft:", err)
 	limit, cancel := context.WithTimeout(ctx, enablePatience)
 	defer cancel()
 	<-limit.Done()
 }
 
-func runAgent(ctx context.Context, s settings.Settings) error {
-	if s.Name == "" {
-		name, err := os.Hostname()
-		if err != nil {
-			return fmt.Errorf("WEFT_NAME is empty and the hostname is not known: %w", err)
-		}
-		s.Name = name
-	}
-	log := logger(s)
+func runAgent(ctx context.Context, s settings.Settings, log *slog.Logger) error {
 	cfg, err := plugin.OnThisHost(s, version, log)
 	if err != nil {
 		return &plugin.StartError{Err: err}
 	}
 	return plugin.Run(ctx, cfg, plugin.SocketPath)
-}
-
-func logger(s settings.Settings) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(s.LogLevel)) // checked by settings
-	options := &slog.HandlerOptions{Level: level}
-	if s.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
 }
 
 func statusCommand() *cobra.Command {

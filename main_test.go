@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/weftnet/weft/settings"
 )
 
 // weft runs a command line and answers what it printed.
@@ -42,6 +45,19 @@ func TestCommandLinesThatMakeNoSense(t *testing.T) {
 		if out, err := weft(t, line); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("weft %s: %v, want %q\n%s", line, err, want, out)
 		}
+	}
+}
+
+// TestAgentThatCannotStartLogsWhy: what dockerd copies into its log is a line of the
+// agent's log, and only one.
+func TestAgentThatCannotStartLogsWhy(t *testing.T) {
+	logged(t, settings.Settings{}) // puts the standard library's log back
+	out, err := weft(t, "agent --port none")
+	if _, known := errors.AsType[*loggedError](err); !known {
+		t.Errorf("main would say it once more: %v", err)
+	}
+	if strings.Count(out, "\n") != 1 || !strings.HasPrefix(out, "time=") || !strings.Contains(out, "level=error") || !strings.Contains(out, "want a port number") {
+		t.Errorf("the agent's log is %s", out)
 	}
 }
 

@@ -45,7 +45,13 @@ func atLast() error {
 }
 
 // took is in the agent's line about a call.
-var took = regexp.MustCompile(`msg=call method=(\S+) took=(\S+)`)
+var took = regexp.MustCompile(`msg=call .*method=(\S+) .*took=\\?"?([^\s"\\]+)`)
+
+// agentLine is a line that dockerd took from an agent. Its start is what logrus writes.
+var (
+	agentLine = regexp.MustCompile(`msg="(.*)" plugin=[0-9a-f]{64}`)
+	logrusOf  = regexp.MustCompile(`^time=\S+ level=(debug|info|warning|error) msg=`)
+)
 
 // answers is nil when the agents' logs tell of no call of Docker's that was answered too
 // late, and of no agent that ended by itself. Members log every call, the others those
@@ -59,6 +65,9 @@ func (r *rig) answers() error {
 		for line := range strings.Lines(string(text)) {
 			if strings.Contains(line, "panic:") || strings.Contains(line, "fatal error:") {
 				errs = append(errs, fmt.Errorf("%s: %s", h.Name(), line))
+			}
+			if of := agentLine.FindStringSubmatch(line); of != nil && !logrusOf.MatchString(strings.ReplaceAll(of[1], `\"`, "")) {
+				errs = append(errs, fmt.Errorf("%s: a line of the agent's that its log did not write: %s", h.Name(), line))
 			}
 			match := took.FindStringSubmatch(line)
 			if match == nil {
