@@ -126,3 +126,62 @@ func TestIntegrationSharedUntilItsLastAddress(t *testing.T) {
 	s.unique(boxes...)
 	s.matrix(boxes[:4]...)
 }
+
+// TestIntegrationStoppedStaticAddressIsLast: the address of a stopped --ip container goes to
+// another one, on any host, only when no other address of the subnet is left.
+func TestIntegrationStoppedStaticAddressIsLast(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	one, two := s.lab.Host(1), s.lab.Host(2)
+	const subnet, others = "10.72.80.0/28", 12 // 16 less the edges, the gateway and the one that is kept
+	name := s.network(one, "last", "--subnet", subnet, "--gateway", "10.72.80.1")
+	boxes := []box{s.run(one, name, "box0")}
+	static := s.runAt(one, name, "static", boxes[0].addr.Next().String()) // of the same block
+	s.docker(one, "stop", "-t", "0", static.name)
+	for n := 1; n < others; n++ {
+		b := s.run([]*lab.Host{one, two}[n%2], name, fmt.Sprintf("box%d", n))
+		if boxes = append(boxes, b); b.addr == static.addr {
+			t.Fatalf("container %d of %d got %s, which a stopped container asked for", n+1, others, b.addr)
+		}
+	}
+	s.docker(one, "start", static.name)
+	s.reach(boxes[others-1], static.addr)
+
+	s.docker(one, "stop", "-t", "0", static.name)
+	if b := s.run(two, name, "last"); b.addr != static.addr {
+		t.Errorf("with all others in use a container got %s, want %s", b.addr, static.addr)
+	}
+}
+
+// TestIntegrationStaticAddressesSurviveDockerRestarts: of many containers that dockerd starts
+// at once, in any order, those with --ip find their addresses free, again and again.
+func TestIntegrationStaticAddressesSurviveDockerRestarts(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	h := s.lend(1)[0]
+	must(t, h.InstallPlugin(t.Context(), s.plugin))
+	name := s.name("restarts")
+	s.docker(h, s.create(h, "restarts", "--subnet", "10.72.81.0/24")...)
+	var all, static []box
+	for n := range 10 {
+		b := s.run(h, name, fmt.Sprintf("box%d", n), "--restart", "always")
+		if n%2 > 0 { // in between those that ask for none
+			addr := b.addr.String()
+			s.docker(h, "rm", "-f", b.name)
+			b = s.run(h, name, fmt.Sprintf("static%d", n), "--restart", "always", "--ip", addr)
+			static = append(static, b)
+		}
+		all = append(all, b)
+	}
+	for range 2 {
+		must(t, h.RestartDocker(t.Context()))
+		for _, b := range all {
+			s.back(h, b.name)
+		}
+		for _, b := range static {
+			if got := s.addr(h, b.name, name); got != b.addr {
+				t.Errorf("%s asked for %s and has %s", b.name, b.addr, got)
+			}
+		}
+	}
+}

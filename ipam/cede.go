@@ -149,10 +149,7 @@ func (i *IPAM) part(p *pool, within netip.Prefix) (block netmap.Block, a netip.A
 		p.leave(block)
 		return block, a, nil
 	}
-	a, ok := p.Pick(within, "")
-	if !ok {
-		a, ok = p.LastResort(within)
-	}
+	a, ok := p.LastResort(within)
 	if !ok || p.gone || len(p.coming.blocks) > 0 && p.block(a) == nil {
 		return block, netip.Addr{}, p.flight
 	}
@@ -160,10 +157,11 @@ func (i *IPAM) part(p *pool, within netip.Prefix) (block netmap.Block, a netip.A
 	return block, a, nil
 }
 
-// spare finds an empty block that reaches into an area. The caller holds mu.
+// spare finds an empty block that reaches into an area, and that no container with --ip
+// may want an address of. The caller holds mu.
 func (p *pool) spare(within netip.Prefix) (netmap.Block, bool) {
 	for _, s := range p.order {
-		if s.Prefix.Overlaps(within) && p.Empty(s.Prefix) && time.Since(p.adopted[s.Prefix]) > freshFor && !p.gone {
+		if s.Prefix.Overlaps(within) && s.kept == 0 && p.Empty(s.Prefix) && time.Since(p.adopted[s.Prefix]) > freshFor && !p.gone {
 			return s.Block, true
 		}
 	}

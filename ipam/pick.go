@@ -13,7 +13,8 @@ func markOf(e *list.Element) *mark {
 
 // Pick finds the address to hand out next within an area: the one that this name
 // had last, else the lowest that was never used, else the one that was released
-// longest ago. It changes nothing that matters.
+// longest ago. Of those that somebody asked for by --ip it finds none: see LastResort.
+// It changes nothing that matters.
 func (p *Pool) Pick(within netip.Prefix, name string) (netip.Addr, bool) {
 	if a, ok := p.remembered(name, within); ok {
 		return a, true
@@ -37,23 +38,39 @@ func (p *Pool) remembered(name string, within netip.Prefix) (netip.Addr, bool) {
 	return a, ok && name != "" && within.Contains(a) && p.ready(a) && p.marks[a].Name == name
 }
 
-// LastResort finds an address within an area that somebody asked for by itself once and
-// that is free now. It is handed out to others only where there is no other one: who
-// stopped that container may want it back.
-func (p *Pool) LastResort(within netip.Prefix) (netip.Addr, bool) {
-	var out netip.Addr
-	for a := range p.claims {
-		if within.Contains(a) && !p.held(a) && !p.Busy(a) && !p.Never(a) && (!out.IsValid() || a.Less(out)) {
+// LastResort finds an address within an area as Pick does. Where there is none, it finds
+// one that somebody asked for by itself once and that is free now, the one released longest
+// ago: who stopped that container may want it back, so it is handed out to others last.
+func (p *Pool) LastResort(within netip.Prefix) (out netip.Addr, ok bool) {
+	if a, ok := p.Pick(within, ""); ok {
+		return a, true
+	}
+	consider := func(a netip.Addr) {
+		free := within.Contains(a) && p.Mine(a) && !p.held(a) && !p.Busy(a) && !p.Never(a)
+		if free && (!out.IsValid() || p.releasedBefore(a, out)) {
 			out = a
 		}
 	}
+	for a := range p.claims {
+		consider(a)
+	}
+	for e := p.released.Front(); e != nil; e = e.Next() {
+		consider(markOf(e).addr)
+	}
 	return out, out.IsValid()
+}
+
+// releasedBefore orders free addresses by their release, those that were never used first.
+func (p *Pool) releasedBefore(a, b netip.Addr) bool {
+	ua, _ := p.Used(a)
+	ub, _ := p.Used(b)
+	return ua.Seq < ub.Seq || ua.Seq == ub.Seq && a.Less(b)
 }
 
 // ready reports whether an address may be handed out dynamically.
 func (p *Pool) ready(a netip.Addr) bool {
 	m := p.marks[a]
-	return (m == nil || !m.Held) && !p.Busy(a) && p.anybodys(a) && !p.Never(a)
+	return (m == nil || !m.Held && !m.Asked) && !p.Busy(a) && p.anybodys(a) && !p.Never(a)
 }
 
 // anybodys reports whether this host may give an address to whoever asks for any.
@@ -101,8 +118,7 @@ func (p *Pool) touched(a netip.Addr) bool {
 	return p.marks[a] != nil || foreign || p.Never(a)
 }
 
-// Free is the number of addresses within an area that could be handed out
-// dynamically, at most some 2^62.
+// Free is the number of addresses within an area that Pick could find, at most some 2^62.
 func (p *Pool) Free(within netip.Prefix) uint64 {
 	n := p.unheld(within)
 	return n - min(p.withheld(within), n) + p.lent(within)
@@ -116,12 +132,13 @@ func (p *Pool) Scarce(within netip.Prefix, n uint64) bool {
 	return p.unheld(within) < n+withheld && p.Free(within) < n
 }
 
-// unheld counts the addresses of own blocks within an area that nobody has.
+// unheld counts the addresses of own blocks within an area that nobody has, nor may want
+// back by --ip.
 func (p *Pool) unheld(within netip.Prefix) (n uint64) {
 	for _, b := range p.order {
 		if area := common(b.Prefix, within); area.IsValid() {
 			all := size(area)
-			n = min(n+all-min(p.heldIn(b, area), all), 1<<62)
+			n = min(n+all-min(p.takenIn(b, area), all), 1<<62)
 		}
 	}
 	return n
@@ -130,7 +147,7 @@ func (p *Pool) unheld(within netip.Prefix) (n uint64) {
 // lent counts the free loans within an area that lie in no own block.
 func (p *Pool) lent(area netip.Prefix) (n uint64) {
 	for a, c := range p.claims {
-		if c.Loan && area.Contains(a) && p.block(a) == nil && !p.held(a) && !p.Never(a) {
+		if m := p.marks[a]; c.Loan && area.Contains(a) && p.block(a) == nil && (m == nil || !m.Held && !m.Asked) && !p.Never(a) {
 			n++
 		}
 	}
@@ -142,12 +159,13 @@ func (p *Pool) held(a netip.Addr) bool {
 	return m != nil && m.Held
 }
 
-func (p *Pool) heldIn(b *share, area netip.Prefix) (n uint64) {
+// takenIn counts the addresses of an own block within an area that are held or kept.
+func (p *Pool) takenIn(b *share, area netip.Prefix) (n uint64) {
 	if area == b.Prefix {
-		return b.held
+		return b.held + b.kept
 	}
 	for a, m := range p.marks {
-		if m.Held && area.Contains(a) {
+		if (m.holds() || m.keeps()) && area.Contains(a) {
 			n++
 		}
 	}
@@ -169,7 +187,7 @@ func (p *Pool) withheld(area netip.Prefix) (n uint64) {
 	}
 	for a := range set {
 		m := p.marks[a]
-		if area.Contains(a) && p.block(a) != nil && (m == nil || !m.Held || m.Lost) {
+		if area.Contains(a) && p.block(a) != nil && (m == nil || !m.holds() && !m.keeps()) {
 			n++
 		}
 	}

@@ -25,6 +25,13 @@ type Use struct {
 	Lost    bool   `json:"lost,omitempty"`    // held by a container, but another host's: see IPAM.Lose
 }
 
+// holds reports whether the address counts as held in its block.
+func (u Use) holds() bool { return u.Held && !u.Lost }
+
+// keeps reports whether the address is free and was asked for by --ip: its container may
+// start again.
+func (u Use) keeps() bool { return !u.Held && u.Asked }
+
 // Pool is what this host holds of one subnet. It is pure and deterministic: no
 // clock, no disk; and not safe for concurrent use.
 //
@@ -52,10 +59,22 @@ type Single struct {
 	Loan bool `json:"loan,omitempty"`
 }
 
-// share is one own block and how much of it is held.
+// share is one own block and how much of it is held, and kept for who stopped a
+// container with --ip.
 type share struct {
 	netmap.Block
-	held uint64
+	held, kept uint64
+}
+
+// count is where a use of an address of the block counts.
+func (s *share) count(u Use) *uint64 {
+	switch {
+	case u.holds():
+		return &s.held
+	case u.keeps():
+		return &s.kept
+	}
+	return new(uint64)
 }
 
 type mark struct {
@@ -91,8 +110,8 @@ func (p *Pool) AddBlock(b netmap.Block) {
 	}
 	s := &share{Block: b}
 	for a, m := range p.marks {
-		if m.Held && !m.Lost && b.Prefix.Contains(a) {
-			s.held++
+		if b.Prefix.Contains(a) {
+			*s.count(m.Use)++
 		}
 	}
 	p.blocks[b.Prefix] = s
@@ -217,12 +236,8 @@ func (p *Pool) put(a netip.Addr, u Use) {
 		p.marks[a] = m
 	}
 	if s := p.block(a); s != nil {
-		if m.Held && !m.Lost {
-			s.held--
-		}
-		if u.Held && !u.Lost {
-			s.held++
-		}
+		*s.count(m.Use)--
+		*s.count(u)++
 	}
 	p.seq = max(p.seq, u.Seq)
 	p.unqueue(m)

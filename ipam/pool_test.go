@@ -27,6 +27,7 @@ type naive struct {
 	foreign  map[netip.Addr]bool
 	claims   map[netip.Addr]bool // true: a loan
 	released []netip.Addr        // oldest first
+	asked    map[netip.Addr]bool // by --ip, by whoever had it last
 }
 
 func (n *naive) mine(a netip.Addr) bool {
@@ -44,7 +45,12 @@ func (n *naive) empty(block netip.Prefix) bool {
 
 func (n *naive) dynamic(a netip.Addr, within netip.Prefix) bool {
 	owned := n.claims[a] || n.inBlock(a)
-	return owned && within.Contains(a) && !n.held[a] && !n.foreign[a] &&
+	return owned && !n.asked[a] && !n.foreign[a] && n.possible(a, within)
+}
+
+// possible is whether a container may have an address of this host's.
+func (n *naive) possible(a netip.Addr, within netip.Prefix) bool {
+	return within.Contains(a) && !n.held[a] &&
 		a != n.subnet.Gateway && a != n.subnet.Prefix.Addr() && !(a.Is4() && a == lastAddr(n.subnet.Prefix)) &&
 		!slices.Contains(n.reserved(), a)
 }
@@ -77,6 +83,25 @@ func (n *naive) pick(within netip.Prefix) (best netip.Addr) {
 	return best
 }
 
+// last is the rule where pick finds none: what was never used, else what was released
+// longest ago, of all that is this host's.
+func (n *naive) last(within netip.Prefix) (best netip.Addr) {
+	if best = n.pick(within); best.IsValid() {
+		return best
+	}
+	n.all(func(a netip.Addr) {
+		if !best.IsValid() && n.mine(a) && n.possible(a, within) && !slices.Contains(n.released, a) {
+			best = a
+		}
+	})
+	for _, a := range n.released {
+		if !best.IsValid() && n.mine(a) && n.possible(a, within) {
+			best = a
+		}
+	}
+	return best
+}
+
 func (n *naive) free(within netip.Prefix) (count uint64) {
 	n.all(func(a netip.Addr) {
 		if n.dynamic(a, within) {
@@ -86,7 +111,14 @@ func (n *naive) free(within netip.Prefix) (count uint64) {
 	return count
 }
 
+// hold has a container hold an address.
+func (n *naive) hold(a netip.Addr, asked bool) {
+	n.drop(a)
+	n.held[a], n.asked[a] = true, asked
+}
+
 func (n *naive) drop(a netip.Addr) {
+	delete(n.asked, a)
 	n.released = slices.DeleteFunc(n.released, func(r netip.Addr) bool { return r == a })
 }
 
@@ -103,7 +135,7 @@ func TestPoolAgainstNaiveModel(t *testing.T) {
 		t.Run(family.subnet, rapid.MakeCheck(func(t *rapid.T) {
 			s := subnet(family.subnet, family.bits)
 			p := NewPool(s)
-			n := &naive{subnet: s, held: map[netip.Addr]bool{}, foreign: map[netip.Addr]bool{}, claims: map[netip.Addr]bool{}}
+			n := &naive{subnet: s, held: map[netip.Addr]bool{}, foreign: map[netip.Addr]bool{}, claims: map[netip.Addr]bool{}, asked: map[netip.Addr]bool{}}
 			var addrs []netip.Addr
 			n.all(func(a netip.Addr) { addrs = append(addrs, a) })
 			anyAddr := rapid.SampledFrom(addrs)
@@ -124,8 +156,18 @@ func TestPoolAgainstNaiveModel(t *testing.T) {
 					}
 					if ok {
 						p.Hold(a, Use{})
-						n.held[a] = true
-						n.drop(a)
+						n.hold(a, false)
+					}
+				},
+				"last resort": func(t *rapid.T) {
+					within := anyRange.Draw(t, "within")
+					a, ok := p.LastResort(within)
+					if want := n.last(within); a != want || ok != want.IsValid() {
+						t.Fatalf("found %v at last, want %v", a, want)
+					}
+					if ok {
+						p.Hold(a, Use{})
+						n.hold(a, false)
 					}
 				},
 				"static": func(t *rapid.T) {
@@ -134,15 +176,14 @@ func TestPoolAgainstNaiveModel(t *testing.T) {
 						t.Fatalf("%s is mine: %v", a, p.Mine(a))
 					}
 					if n.mine(a) && !n.held[a] && !p.Never(a) {
-						p.Hold(a, Use{})
-						n.held[a] = true
-						n.drop(a)
+						p.Hold(a, Use{Asked: true})
+						n.hold(a, true)
 					}
 				},
 				"release": func(t *rapid.T) {
 					a := anyAddr.Draw(t, "addr")
 					if n.held[a] {
-						p.Release(a, Use{Seq: p.NextSeq()})
+						p.Release(a, Use{Seq: p.NextSeq(), Asked: n.asked[a]})
 						delete(n.held, a)
 						n.released = append(n.released, a)
 					}
@@ -197,10 +238,11 @@ func TestPoolAgainstNaiveModel(t *testing.T) {
 					p.DropBlock(b)
 					n.blocks = slices.DeleteFunc(n.blocks, func(o netip.Prefix) bool { return o == b })
 					maps.DeleteFunc(n.foreign, func(a netip.Addr, _ bool) bool { return b.Contains(a) })
-					n.released = slices.DeleteFunc(n.released, func(a netip.Addr) bool {
-						_, claimed := n.claims[a]
-						return b.Contains(a) && !claimed
-					})
+					for _, a := range slices.Clone(n.released) {
+						if _, claimed := n.claims[a]; b.Contains(a) && !claimed {
+							n.drop(a)
+						}
+					}
 				},
 				"regain": func(t *rapid.T) {
 					a := anyAddr.Draw(t, "addr")
