@@ -29,10 +29,10 @@ var arrows = map[string][]string{
 	"driver":         {"datapath", "rpc", "netmap"},
 	"ipam":           {"ipam/receipt", "rpc", "netmap", "turn"},
 	"ipam/receipt":   {},
-	"gossip":         {"netmap"},
-	"ledger":         {"netmap", "lease", "turn"},
+	"gossip":         {"netmap", "loglimit"},
+	"ledger":         {"netmap", "lease", "turn", "loglimit"},
 	"lease":          {"netmap", "turn"},
-	"underlay":       {"netmap"},
+	"underlay":       {"netmap", "loglimit"},
 	"store":          {"netmap"},
 	"dockerapi":      {"netmap"},
 	"status":         {"netmap"},
@@ -42,6 +42,7 @@ var arrows = map[string][]string{
 	"settings":       {},
 	"netmap":         {},
 	"turn":           {},
+	"loglimit":       {},
 
 	// Fakes beside the seams that they stand in for.
 	"underlay/lossy":        {"underlay"},

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -114,7 +115,19 @@ func awaitDocker(ctx context.Context, err error) {
 	<-limit.Done()
 }
 
+// memoryLimit is where the garbage collector begins to work harder, in bytes: several
+// times what an agent of a large cluster uses. An agent that needs more gets more.
+const memoryLimit = 512 << 20
+
+// limitMemory sets memoryLimit unless the environment sets another one.
+func limitMemory() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+}
+
 func runAgent(ctx context.Context, s settings.Settings, log *slog.Logger) error {
+	limitMemory()
 	cfg, err := plugin.OnThisHost(s, version, log)
 	if err != nil {
 		return &plugin.StartError{Err: err}

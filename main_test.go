@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -22,6 +23,19 @@ func weft(t *testing.T, line string) (string, error) {
 	cmd.SetArgs(strings.Fields(line))
 	err := cmd.ExecuteContext(t.Context())
 	return out.String(), err
+}
+
+func TestTheAgentLimitsItsMemory(t *testing.T) {
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
+	t.Setenv("GOMEMLIMIT", "1GiB") // the runtime has read it at the program's start
+	before := debug.SetMemoryLimit(-1)
+	if limitMemory(); debug.SetMemoryLimit(-1) != before {
+		t.Error("the environment's limit was replaced")
+	}
+	t.Setenv("GOMEMLIMIT", "")
+	if limitMemory(); debug.SetMemoryLimit(-1) != memoryLimit {
+		t.Errorf("the limit is %d, want %d", debug.SetMemoryLimit(-1), memoryLimit)
+	}
 }
 
 func TestCommandLinesThatMakeNoSense(t *testing.T) {

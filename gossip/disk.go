@@ -108,7 +108,7 @@ func (g *Gossip) loadLog(name string, raw []byte) bool {
 func (g *Gossip) saveNowAndThen() {
 	for g.pause(saveEvery) {
 		if err := g.save(); err != nil {
-			g.noise.warn("save", "gossip: what is known cannot be saved; a restart without peers would know less", "err", err)
+			g.noise.Warn("save", "gossip: what is known cannot be saved; a restart without peers would know less", "err", err)
 		}
 	}
 }

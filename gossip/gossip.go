@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/weftnet/weft/loglimit"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -22,7 +24,7 @@ type Gossip struct {
 	list      *memberlist.Memberlist
 	transport *transport
 	inbox     *mailbox
-	noise     *noise
+	noise     *loglimit.Limiter
 	stats     counters
 	pace      pace
 	identity  atomic.Pointer[meta]
@@ -75,7 +77,7 @@ func Start(cfg Config) (*Gossip, error) {
 	}
 	cfg = cfg.filled()
 	g := &Gossip{
-		cfg: cfg, inbox: newMailbox(), noise: &noise{log: cfg.Log}, facts: netmap.NewMap(cfg.Cluster),
+		cfg: cfg, inbox: newMailbox(), noise: loglimit.New(cfg.Log), facts: netmap.NewMap(cfg.Cluster),
 		renew: make(chan struct{}, 1), unsent: make(chan struct{}, 1), slots: make(chan struct{}, pullSlots),
 		roster: newRoster(Member{ID: cfg.Host, Name: cfg.Name, Addr: cfg.Advertise, Start: cfg.Start, Nonce: cfg.Nonce, Alive: true, Since: time.Now()}),
 		refuse: refusals{}, subs: map[chan struct{}]struct{}{}, dirty: map[netmap.ID]bool{}, repair: newRepairs(),
@@ -86,7 +88,7 @@ func Start(cfg Config) (*Gossip, error) {
 	}
 	g.synced = len(g.cfg.Join) == 0 && len(g.peers.addrs) == 0
 	g.ctx, g.cancel = context.WithCancel(context.Background())
-	g.transport = newTransport(cfg)
+	g.transport = newTransport(cfg, g.refuseStream)
 	list, err := memberlist.Create(g.memberlistConfig())
 	if err != nil {
 		g.cancel()
@@ -251,7 +253,7 @@ func (g *Gossip) Close() error {
 
 // readPackets takes datagrams until the port closes.
 func (g *Gossip) readPackets() {
-	buf := make([]byte, maxDatagram)
+	buf := make([]byte, maxDatagram+1) // a longer one shows
 	for {
 		n, from, err := g.cfg.Packets.ReadFrom(buf)
 		if g.ctx.Err() != nil {
@@ -273,6 +275,9 @@ func (g *Gossip) receive(buf []byte, from netip.AddrPort) {
 	switch {
 	case err != nil:
 	case p.Type == packetMemberlist:
+		if err = checkMessage(p.Body); err != nil {
+			break
+		}
 		if !g.transport.deliver(append([]byte(nil), p.Body...), from) {
 			g.stats.overflow.Add(1)
 		}
@@ -286,8 +291,14 @@ func (g *Gossip) receive(buf []byte, from netip.AddrPort) {
 	}
 	if err != nil {
 		g.stats.malformed.Add(1)
-		g.noise.warn("malformed "+from.Addr().String(), "gossip: a datagram was refused", "peer", from.String(), "err", err)
+		g.noise.Warn("malformed "+from.Addr().String(), "gossip: a datagram was refused", "peer", from.String(), "err", err)
 	}
+}
+
+// refuseStream counts and logs a stream of memberlist's that no agent opens.
+func (g *Gossip) refuseStream(peer net.Addr, err error) {
+	g.stats.malformed.Add(1)
+	g.noise.Warn("malformed stream", "gossip: a stream was refused", "peer", peer.String(), "err", err)
 }
 
 func (g *Gossip) receiveFacts(p packet) error {

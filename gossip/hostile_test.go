@@ -1,8 +1,10 @@
 package gossip_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -107,6 +109,74 @@ func TestADigestThatDiffersIsFollowedUp(t *testing.T) {
 		}
 		w.until("a request", time.Second, func() bool { return hosts[1].port.Stats().Requests > before })
 	})
+}
+
+// TestLogsThatDoNotExistArePulledByFew: anybody can name logs, and each that is behind
+// would be a goroutine. A log that is known is pulled all the same.
+func TestLogsThatDoNotExistArePulledByFew(t *testing.T) {
+	bubble(t, lan, func(t *testing.T, w *town) {
+		hosts := w.start(2)
+		stranger := w.stranger(66)
+		defer func() { _ = stranger.Close() }()
+		before, most := runtime.NumGoroutine(), 0
+		for i := range 200 {
+			var heads []netmap.Head
+			for j := range 25 {
+				heads = append(heads, netmap.Head{Origin: netmap.ID{0xee, byte(i), byte(j), 1}, Life: 1, Seq: 1})
+			}
+			from := id(2)
+			note := netmap.AppendHeads(append(append([]byte{0xf7, 1, 'h'}, ours[:]...), from[:]...), heads)
+			if _, err := stranger.Packets().WriteTo(note, hosts[0].cfg.Advertise); err != nil {
+				t.Fatal(err)
+			}
+			if i == 100 {
+				w.pass(time.Millisecond)
+				hosts[1].say(container(2, 1))
+			}
+			most = max(most, runtime.NumGoroutine()-before)
+		}
+		w.pass(time.Millisecond)
+		if most = max(most, runtime.NumGoroutine()-before); most > 700 {
+			t.Errorf("%d goroutines more than before", most)
+		}
+		w.settled(time.Second, hosts...)
+		w.until("the end of the pulls", time.Minute, func() bool { return runtime.NumGoroutine() < before+20 })
+	})
+}
+
+// TestInventedClustersDoNotFloodTheLog: each newcomer says another one.
+func TestInventedClustersDoNotFloodTheLog(t *testing.T) {
+	bubble(t, lan, func(t *testing.T, w *town) {
+		hosts := w.start(1)
+		stranger := w.stranger(66)
+		defer func() { _ = stranger.Close() }()
+		for i := range 2000 {
+			datagram := append([]byte{0xf7, 1, 'm'}, alive(i)...)
+			if _, err := stranger.Packets().WriteTo(datagram, hosts[0].cfg.Advertise); err != nil {
+				t.Fatal(err)
+			}
+			w.pass(time.Millisecond)
+		}
+		w.until("the refusals", 10*time.Second, func() bool { return len(hosts[0].Refused()) > 200 })
+		if n := strings.Count(hosts[0].log.String(), "\n"); n == 0 || n > 70 {
+			t.Errorf("%d lines for 2000 strangers", n)
+		}
+	})
+}
+
+// alive is memberlist's sign of life of a host of another cluster, in MessagePack.
+func alive(n int) []byte {
+	meta := make([]byte, 50)
+	copy(meta, []byte{1, 0, 0xaa, byte(n >> 8), byte(n)}) // the host
+	copy(meta[18:], []byte{0xbb, byte(n >> 8), byte(n)})  // its cluster
+	copy(meta[34:], []byte{0, 0, 0, 0, 0, 0, 0, 1})       // its start
+	b := append([]byte{4, 0x86}, "\xabIncarnation\x01\xa4Node\xa8"...)
+	b = append(b, fmt.Sprintf("%08d", n)...)
+	b = append(b, "\xa4Addr\xa4\xc6\x33"...)
+	b = append(b, byte(n>>8), byte(n))
+	b = append(b, "\xa4Port\xcd\x1f\x0e\xa4Meta\xda\x00\x32"...)
+	b = append(b, meta...)
+	return append(b, "\xa3Vsn\xa6\x01\x05\x02\x01\x01\x01"...)
 }
 
 func TestAForeignPullIsRefusedWithBothIDs(t *testing.T) {

@@ -9,11 +9,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weftnet/weft/loglimit"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -251,11 +251,15 @@ func TestHeldBatchesAreBounded(t *testing.T) {
 	if len(got) != maxHeld || !slices.IsSortedFunc(got, func(a, b netmap.Batch) int { return int(a.Prev) - int(b.Prev) }) {
 		t.Errorf("%d held", len(got))
 	}
-	for i := range 2 * maxHeldFor {
+	for i := range 2 * maxHeldInAll {
 		r.hold(netmap.Batch{Origin: netmap.ID{byte(i >> 8), byte(i), 1}})
 	}
-	if len(r.held) != maxHeldFor {
+	if len(r.held) != maxHeldInAll {
 		t.Errorf("held for %d origins", len(r.held))
+	}
+	r.release(netmap.ID{0, 0, 1})
+	if r.hold(netmap.Batch{Origin: netmap.ID{9}}); len(r.held[netmap.ID{9}]) != 1 {
+		t.Error("nothing is held after some was released")
 	}
 }
 
@@ -281,38 +285,17 @@ func TestNewsFitsADatagram(t *testing.T) {
 	}
 }
 
-func TestComplaintsAreRationed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var out bytes.Buffer
-		n := &noise{log: slog.New(slog.NewTextHandler(&out, nil))}
-		for range 50 {
-			n.warn("a", "first")
-			n.warn("b", "second")
+func TestOnlyMemberlistsErrorsAreLogged(t *testing.T) {
+	var out bytes.Buffer
+	log := memberlistLog{loglimit.New(slog.New(slog.NewTextHandler(&out, nil)))}
+	for _, line := range []string{"[ERR] memberlist: broken\n", "[DEBUG] memberlist: fine\n"} {
+		if got, err := log.Write([]byte(line)); got != len(line) || err != nil {
+			t.Error(got, err)
 		}
-		if got := strings.Count(out.String(), "\n"); got != 2 {
-			t.Errorf("%d lines", got)
-		}
-		time.Sleep(2 * quiet)
-		n.warn("a", "first")
-		if !strings.Contains(out.String(), "repeated=49") {
-			t.Error(out.String())
-		}
-		for i := range 2 * maxTopics {
-			n.warn(fmt.Sprint(i), "x")
-		}
-		if len(n.topics) > maxTopics {
-			t.Errorf("%d topics", len(n.topics))
-		}
-		log := memberlistLog{n}
-		for _, line := range []string{"[ERR] memberlist: broken\n", "[DEBUG] memberlist: fine\n"} {
-			if got, err := log.Write([]byte(line)); got != len(line) || err != nil {
-				t.Error(got, err)
-			}
-		}
-		if !strings.Contains(out.String(), "broken") || strings.Contains(out.String(), "fine") {
-			t.Error(out.String())
-		}
-	})
+	}
+	if !strings.Contains(out.String(), "broken") || strings.Contains(out.String(), "fine") {
+		t.Error(out.String())
+	}
 }
 
 func TestConfigsThatAreRefused(t *testing.T) {

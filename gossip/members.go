@@ -35,6 +35,9 @@ const (
 	// later one: longer than memberlist takes to notice a death.
 	ghostTime = time.Minute
 	maxDead   = 4096 // dead hosts remembered
+	// cloneAgain is how long a clone that was reported is not reported again.
+	cloneAgain = 10 * time.Minute
+	maxTold    = 256 // clones that are remembered as reported
 )
 
 // roster knows every start of every host by memberlist's name. It is not safe
@@ -140,10 +143,10 @@ func (r *roster) clones(now time.Time, among func(netmap.HostID) bool) []Clone {
 
 func (r *roster) unreported(a, b Member, now time.Time) bool {
 	pair := [2]uint64{a.Nonce, b.Nonce}
-	if last, ok := r.told[pair]; ok && now.Sub(last) < 10*quiet {
+	if last, ok := r.told[pair]; ok && now.Sub(last) < cloneAgain {
 		return false
 	}
-	if len(r.told) >= maxTopics {
+	if len(r.told) >= maxTold {
 		clear(r.told)
 	}
 	r.told[pair] = now

@@ -18,10 +18,11 @@ const (
 )
 
 // maxPacket bounds a datagram of ours so that it survives ordinary networks
-// without being cut into fragments; maxDatagram is what is read at most.
+// without being cut into fragments. memberlist's are as large at most, without the
+// head and its checksum. Longer ones are refused: they would be held by the thousand.
 const (
 	maxPacket   = 1300
-	maxDatagram = 9 << 10
+	maxDatagram = maxPacket + 3 + 5
 	packetHead  = 3 + 16
 	maxHeads    = (maxPacket - packetHead - 16 - 5) / netmap.MaxHeadBytes
 )
@@ -41,6 +42,9 @@ func encodePacket(kind byte, cluster netmap.ClusterID, room int) []byte {
 func decodePacket(b []byte) (packet, error) {
 	if len(b) < 3 || b[0] != packetMagic {
 		return packet{}, fmt.Errorf("gossip: a datagram of %d bytes that no Weft agent sends: %w", len(b), netmap.ErrMalformed)
+	}
+	if len(b) > maxDatagram {
+		return packet{}, fmt.Errorf("gossip: a datagram of more than %d bytes: %w", maxDatagram, netmap.ErrMalformed)
 	}
 	if b[1] != packetVersion {
 		return packet{}, fmt.Errorf("gossip: a datagram of version %d, this agent speaks %d: %w", b[1], packetVersion, netmap.ErrMalformed)

@@ -26,6 +26,9 @@ const (
 	maxTries    = 6
 	pageBytes   = 256 << 10
 	maxPages    = 1024 // of one log
+	// maxWanted bounds the logs that are pulled at once, each by a goroutine. Anybody can
+	// name logs that do not exist, so half is kept for those that are known here.
+	maxWanted = 1024
 )
 
 // wanted is a log that is behind, how far it should reach, and who said so.
@@ -42,6 +45,9 @@ func (g *Gossip) want(head netmap.Head, from netmap.HostID, wait time.Duration) 
 	}
 	w := g.repair.wanted[head.Origin]
 	if w == nil {
+		if !g.mayWant(head.Origin) {
+			return // the next digest shows what is still missing
+		}
 		w = &wanted{head: head}
 		if !g.run(func() { g.pullUntil(w, wait) }) {
 			return
@@ -54,6 +60,15 @@ func (g *Gossip) want(head netmap.Head, from netmap.HostID, wait time.Duration) 
 	if !from.IsZero() && !slices.Contains(w.from, from) {
 		w.from = append(w.from[max(0, len(w.from)-2):], from)
 	}
+}
+
+// mayWant reports whether one log more may be pulled. Under g.mu.
+func (g *Gossip) mayWant(origin netmap.ID) bool {
+	limit := maxWanted / 2
+	if _, known := g.facts.Head(origin); known {
+		limit = maxWanted
+	}
+	return len(g.repair.wanted) < limit
 }
 
 // pullUntil asks one host after the other until the log reaches as far as wanted.
@@ -88,6 +103,7 @@ func (g *Gossip) unwant(w *wanted) {
 	defer g.mu.Unlock()
 	if g.repair.wanted[w.head.Origin] == w {
 		delete(g.repair.wanted, w.head.Origin)
+		g.repair.release(w.head.Origin) // nobody has what is before it
 	}
 }
 
@@ -233,7 +249,7 @@ func (g *Gossip) admitted(answer func([]byte) ([]byte, error)) Handler {
 		out, err := answer(body[16:])
 		if err != nil {
 			g.stats.malformed.Add(1)
-			g.noise.warn("request "+from.Addr().String(), "gossip: a request was refused", "peer", from.String(), "err", err)
+			g.noise.Warn("request "+from.Addr().String(), "gossip: a request was refused", "peer", from.String(), "err", err)
 		}
 		return out, err
 	}

@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -155,7 +156,7 @@ func (g *Gossip) resolveAll() []netip.AddrPort {
 	for _, peer := range g.cfg.Join {
 		addrs, err := g.resolve(peer)
 		if err != nil {
-			g.noise.warn("resolve "+peer, "gossip: a peer in WEFT_JOIN cannot be found; trying on", "peer", peer, "err", err)
+			g.noise.Warn("resolve "+peer, "gossip: a peer in WEFT_JOIN cannot be found; trying on", "peer", peer, "err", err)
 		}
 		out = append(out, addrs...)
 	}
@@ -207,7 +208,7 @@ func (g *Gossip) joinAll(addrs []netip.AddrPort, answered map[netip.AddrPort]tim
 		all.Go(func() {
 			defer func() { <-slots }()
 			if _, err := g.list.Join([]string{a.String()}); err != nil {
-				g.noise.warn("join "+a.String(), "gossip: a peer does not answer; trying on", "peer", a.String(), "err", err)
+				g.noise.Warn("join "+a.String(), "gossip: a peer does not answer; trying on", "peer", a.String(), "err", err)
 				return
 			}
 			mu.Lock()
@@ -260,7 +261,7 @@ func (g *Gossip) noteRefused(e event) {
 	if r.Theirs.IsZero() {
 		about = "refused " + e.addr.String()
 	}
-	g.noise.warn(about, "gossip: "+r.Text, "peer", e.addr.String())
+	g.noise.Warn(about, "gossip: "+r.Text, "peer", e.addr.String())
 }
 
 // noteConflict reports two live agents that share even the nonce of their start:
@@ -291,7 +292,7 @@ func (g *Gossip) reportClones(among func(netmap.HostID) bool) {
 
 // reportClone logs a clone and tells the caller, beside all locks. Under g.mu.
 func (g *Gossip) reportClone(c Clone) {
-	g.cfg.Log.Error("gossip: two agents use one host id: a copied or an older disk; make the copy a new host there (weft host new-identity)",
+	g.noise.Log(slog.LevelError, "clone "+c.Host.String(), "gossip: two agents use one host id: a copied or an older disk; make the copy a new host there (weft host new-identity)",
 		"host", c.Host.String(), "addr", c.A.Addr.String(), "start", c.A.Start, "peer", c.B.Addr.String(), "peer_start", c.B.Start)
 	g.run(func() { g.cfg.OnClone(c) })
 }

@@ -12,7 +12,7 @@ import (
 const (
 	patience     = 20 * time.Millisecond // a datagram that was overtaken may still come
 	maxHeld      = 16                    // batches held per origin until what is before them came
-	maxHeldFor   = 1024                  // origins that batches are held of
+	maxHeldInAll = 2048                  // batches held of all origins
 	headsEvery   = time.Second
 	headsTo      = 3
 	headsRecent  = time.Minute // logs that changed within it are told about each second
@@ -24,6 +24,7 @@ const (
 // repairs is what is known to be missing, and who is asked for it.
 type repairs struct {
 	held     map[netmap.ID][]netmap.Batch
+	holding  int // batches in held
 	wanted   map[netmap.ID]*wanted
 	touched  map[netmap.ID]time.Time
 	verified map[netmap.ID]time.Time
@@ -40,14 +41,16 @@ func newRepairs() repairs {
 // hold keeps a batch that came too early; what does not fit is pulled anyway.
 func (r *repairs) hold(b netmap.Batch) {
 	list := r.held[b.Origin]
-	if len(list) < maxHeld && (list != nil || len(r.held) < maxHeldFor) {
+	if len(list) < maxHeld && r.holding < maxHeldInAll {
 		r.held[b.Origin] = append(list, b)
+		r.holding++
 	}
 }
 
 // release gives back what was held of an origin, the earliest first.
 func (r *repairs) release(origin netmap.ID) []netmap.Batch {
 	list := r.held[origin]
+	r.holding -= len(list)
 	delete(r.held, origin)
 	slices.SortStableFunc(list, func(a, b netmap.Batch) int {
 		if a.Prev < b.Prev {
@@ -143,7 +146,7 @@ func (g *Gossip) mergeRemoteState(buf []byte) {
 	note, err := decodeDigestNote(netmap.ClusterID(buf[1:17]), buf[17:])
 	if err != nil {
 		g.stats.malformed.Add(1)
-		g.noise.warn("malformed exchange", "gossip: a digest was refused", "err", err)
+		g.noise.Warn("malformed exchange", "gossip: a digest was refused", "err", err)
 		return
 	}
 	if note.Cluster == g.own().Cluster && !note.Cluster.IsZero() {
@@ -189,6 +192,6 @@ func (g *Gossip) verify(origin netmap.ID) {
 		return
 	}
 	g.repair.verified[origin] = now
-	g.cfg.Log.Warn("gossip: the facts of a host differ from what it says itself; fetching them anew", "host", origin.String())
+	g.noise.Warn("differs "+origin.String(), "gossip: the facts of a host differ from what it says itself; fetching them anew", "host", origin.String())
 	g.run(func() { _, _ = g.fetch(source, netmap.Pull{Origin: origin}) })
 }

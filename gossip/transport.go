@@ -18,6 +18,7 @@ const packetQueue = 1024
 // memberlist.Transport.
 type transport struct {
 	cfg      Config
+	refused  func(peer net.Addr, why error) // hears of streams that no agent opens
 	listener net.Listener
 	packets  chan *memberlist.Packet
 	streams  chan net.Conn
@@ -26,9 +27,9 @@ type transport struct {
 	accepts  sync.WaitGroup
 }
 
-func newTransport(cfg Config) *transport {
+func newTransport(cfg Config, refused func(net.Addr, error)) *transport {
 	t := &transport{
-		cfg: cfg, listener: cfg.Underlay.Stream(streamKind),
+		cfg: cfg, refused: refused, listener: cfg.Underlay.Stream(streamKind),
 		packets: make(chan *memberlist.Packet, packetQueue), streams: make(chan net.Conn),
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
@@ -102,7 +103,8 @@ type trackedConn struct {
 }
 
 func (t *transport) track(conn net.Conn) net.Conn {
-	return trackedConn{conn, context.AfterFunc(t.ctx, func() { _ = conn.Close() })}
+	checked := newCheckedConn(conn, func(err error) { t.refused(conn.RemoteAddr(), err) })
+	return trackedConn{checked, context.AfterFunc(t.ctx, func() { _ = conn.Close() })}
 }
 
 // Close implements net.Conn.

@@ -4,15 +4,19 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/weftnet/weft/loglimit"
 )
 
 // greetingCases are greetings of host 2, which was seen with its start 1 of nonce 7,
@@ -71,7 +75,7 @@ func testLayer(t *testing.T, answer []byte) *layer {
 	c.ok(Command{Kind: KindRemove, Host: hostID(1), Remove: &Remove{Target: hostID(3), IsOff: true}})
 	m := &machine{state: c.state, leads: func() bool { return false }}
 	l := &layer{
-		log: slog.New(slog.DiscardHandler), conns: map[net.Conn]*opened{}, underlay: answering(answer),
+		log: loglimit.New(slog.New(slog.DiscardHandler)), conns: map[net.Conn]*opened{}, underlay: answering(answer),
 		self: greeting{cluster: clusterID, from: hostID(1), birth: Birth{1, 7}},
 	}
 	l.fenced = func(g greeting, dialled bool) error { return m.fenced(l.self, g, dialled) }
@@ -153,5 +157,24 @@ func TestALongLineageIsCut(t *testing.T) {
 	g := greeting{lineage: slices.Repeat([]Birth{{1, 2}}, 2*maxLineage)}
 	if got, err := readGreeting(bytes.NewReader(g.encode(hostID(1)))); err != nil || len(got.lineage) != maxLineage {
 		t.Errorf("%d starts, %v", len(got.lineage), err)
+	}
+}
+
+// TestStrangersDoNotFloodTheLog: every stream that is refused would be a line.
+func TestStrangersDoNotFloodTheLog(t *testing.T) {
+	var out bytes.Buffer
+	log := loglimit.New(slog.New(slog.NewTextHandler(&out, nil)))
+	l := testLayer(t, nil)
+	l.log = log
+	raft := lineLog{log}
+	for i := range 200 {
+		strange := greeting{cluster: clusterID, from: hostID(2), birth: Birth{1, 7}}.encode(hostID(9))
+		if accepted(t, l, strange) {
+			t.Fatal("a stream for another host is accepted")
+		}
+		_, _ = fmt.Fprintf(raft, "[ERROR] raft-net: failed to decode incoming command: error=%d\n", i)
+	}
+	if n := strings.Count(out.String(), "\n"); n != 2 {
+		t.Errorf("%d lines, want one of each kind:\n%s", n, out.String())
 	}
 }

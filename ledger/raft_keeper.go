@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/weftnet/weft/loglimit"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -151,13 +152,13 @@ func (l *Ledger) newLayer(k *keeper, cluster netmap.ClusterID) *layer {
 	self := greeting{cluster: strand(cluster, k.generation), from: l.cfg.Self, birth: Birth{l.cfg.Start, l.cfg.Nonce}, lineage: l.cfg.Lineage}
 	return &layer{
 		Listener: l.cfg.Underlay.Stream(StreamKind), underlay: l.cfg.Underlay, conns: map[net.Conn]*opened{},
-		addr: serverAddress(l.cfg.Self, l.cfg.Addr), log: l.log, self: self,
+		addr: serverAddress(l.cfg.Self, l.cfg.Addr), log: loglimit.New(l.log), self: self,
 		fenced: func(g greeting, dialled bool) error { return k.machine.fenced(self, g, dialled) },
 	}
 }
 
 func (k *keeper) startRaft(l *Ledger, first []Peer) error {
-	logger := hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: lineLog{l.log}, DisableTime: true})
+	logger := hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: lineLog{loglimit.New(l.log)}, DisableTime: true})
 	snapshots, err := raft.NewFileSnapshotStoreWithLogger(k.dir, keptSnapshots, logger)
 	if err != nil {
 		return err
@@ -271,8 +272,9 @@ func wipe(dir string) error {
 }
 
 // lineLog passes raft's own lines on. What raft warns of, such as an election, is
-// its everyday business.
-type lineLog struct{ log *slog.Logger }
+// its everyday business. Lines with the same text before their values are one topic:
+// whoever is at the other end of a stream causes some of them.
+type lineLog struct{ log *loglimit.Limiter }
 
 // Write implements io.Writer.
 func (w lineLog) Write(b []byte) (int, error) {
@@ -281,7 +283,8 @@ func (w lineLog) Write(b []byte) (int, error) {
 	if strings.HasPrefix(line, "[ERROR]") {
 		level = slog.LevelInfo
 	}
-	w.log.Log(context.Background(), level, "ledger: "+line)
+	about, _, _ := strings.Cut(line, "=")
+	w.log.Log(level, "raft "+about, "ledger: "+line)
 	return len(b), nil
 }
 

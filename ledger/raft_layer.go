@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/weftnet/weft/loglimit"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -58,7 +58,7 @@ type layer struct {
 	self     greeting // as sent; to is set per stream
 	addr     raft.ServerAddress
 	fenced   func(g greeting, dialled bool) error // is there no listening to that host?
-	log      *slog.Logger
+	log      *loglimit.Limiter
 
 	mu     sync.Mutex
 	conns  map[net.Conn]*opened
@@ -149,7 +149,7 @@ func (l *layer) recheck() {
 	l.mu.Unlock()
 	for conn, o := range greeted {
 		if err := l.fenced(o.hello, o.dialled); err != nil {
-			l.log.Warn("ledger: a raft stream was cut", "peer", conn.RemoteAddr().String(), "err", err)
+			l.log.Warn("cut "+o.hello.from.String(), "ledger: a raft stream was cut", "peer", conn.RemoteAddr().String(), "err", err)
 			_ = (&tracked{Conn: conn, layer: l}).Close()
 		}
 	}
@@ -230,9 +230,18 @@ func (g *guarded) greet() {
 		_, err = g.Write(g.layer.self.encode(hello.from))
 	}
 	if err != nil {
-		g.layer.log.Warn("ledger: a raft stream was refused", "peer", g.RemoteAddr().String(), "err", err)
+		g.layer.log.Warn("refused "+hostOf(g.RemoteAddr()), "ledger: a raft stream was refused", "peer", g.RemoteAddr().String(), "err", err)
 		g.err = io.EOF
 		return
 	}
 	_ = g.SetDeadline(time.Time{})
+}
+
+// hostOf is an address without the port, which is another one for each stream.
+func hostOf(a net.Addr) string {
+	host, _, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	return host
 }

@@ -4,6 +4,8 @@ package status
 
 import (
 	"net/netip"
+	"runtime"
+	"runtime/metrics"
 	"slices"
 	"time"
 
@@ -24,6 +26,7 @@ type Report struct {
 	Ranges   []RangeUse       `json:"ranges"` // in the order in which they are used
 	Networks []Network        `json:"networks"`
 	Datapath Datapath         `json:"datapath"`
+	Process  Process          `json:"process"`
 	At       time.Time        `json:"at"`
 }
 
@@ -44,6 +47,19 @@ type Ledger struct {
 	Leader  netmap.HostID   `json:"leader"`
 	Keepers []netmap.HostID `json:"keepers"`
 	Decided uint64          `json:"decided"` // raft index that this host's facts have reached
+}
+
+// Process is what the agent itself takes of the machine.
+type Process struct {
+	Goroutines int    `json:"goroutines"`
+	Memory     uint64 `json:"memory"` // bytes that the Go runtime has from the kernel, without the binary's
+}
+
+// ThisProcess measures the process that asks.
+func ThisProcess() Process {
+	sample := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(sample)
+	return Process{Goroutines: runtime.NumGoroutine(), Memory: sample[0].Value.Uint64() - sample[1].Value.Uint64()}
 }
 
 // RangeUse is a range that networks without --subnet come from.

@@ -134,9 +134,9 @@ func truncate(b []byte) string {
 	return string(bytes.ToValidUTF8(b, []byte("?")))
 }
 
-// readFrame reads one frame of at most limit bytes. Memory is taken as bytes
-// arrive, not as the length promises.
-func readFrame(r io.Reader, limit int) ([]byte, error) {
+// readFrame reads one frame of at most limit bytes. It allocates smallFrame at most until
+// so much has arrived and room gives it the whole length.
+func readFrame(r io.Reader, limit int, room func(n int) error) ([]byte, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, err
@@ -145,10 +145,17 @@ func readFrame(r io.Reader, limit int) ([]byte, error) {
 	if uint64(n) > uint64(limit) {
 		return nil, fmt.Errorf("frame of %d bytes, limit %d: %w", n, limit, errFrame)
 	}
-	var buf bytes.Buffer
-	got, err := io.Copy(&buf, io.LimitReader(r, int64(n)))
-	if err == nil && got < int64(n) {
+	b := make([]byte, min(n, smallFrame))
+	_, err := io.ReadFull(r, b)
+	if err == nil && n > smallFrame {
+		if err := room(int(n)); err != nil {
+			return nil, err
+		}
+		b = append(make([]byte, 0, n), b...)[:n]
+		_, err = io.ReadFull(r, b[smallFrame:])
+	}
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
-	return buf.Bytes(), err
+	return b, err
 }

@@ -36,6 +36,7 @@ type guest struct {
 	from  netip.Prefix
 	since time.Time
 	sent  chan struct{} // closed when it was sent away
+	among *openStreams  // once it was handed over
 	once  sync.Once     // for leave
 }
 
@@ -146,6 +147,9 @@ func (g *guest) Read(b []byte) (int, error) {
 // Close implements net.Conn.
 func (g *guest) Close() error {
 	g.leave()
+	if g.among != nil {
+		g.among.leave(g)
+	}
 	return g.Conn.Close()
 }
 

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/weftnet/weft/loglimit"
 )
 
 // Config says where a Port listens.
@@ -29,14 +31,15 @@ type Port struct {
 	listener net.Listener
 	packets  *Packets
 	log      *slog.Logger
-	noise    sparse // logs garbage now and then
+	noise    *loglimit.Limiter // logs garbage now and then
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 	stats  counters
 	lobby  lobby
-	slots  chan struct{} // one for each request that is being answered
+	slots  *budget // one for each request that is being answered
+	bodies *budget // memory for the bodies of requests and answers that come in
 
 	mu       sync.Mutex
 	streams  map[byte]*streamListener
@@ -78,9 +81,9 @@ func Open(cfg Config) (*Port, error) {
 		network: cfg.Network, listener: listener, packets: &Packets{conn: packets}, log: cfg.Log,
 		addr:    netip.AddrPortFrom(cfg.Listen.Addr(), addrPort(listener.Addr()).Port()),
 		streams: map[byte]*streamListener{}, handlers: map[string]Handler{}, open: map[net.Conn]struct{}{},
-		slots: make(chan struct{}, maxRequests),
+		slots: newBudget(maxRequests, maxRequests/2), noise: loglimit.New(cfg.Log),
+		bodies: newBudget(maxBodies, maxBodiesFrom),
 	}
-	p.noise.log = cfg.Log
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.tasks.Go(p.accept)
 	return p, nil

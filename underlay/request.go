@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"runtime/debug"
 	"time"
@@ -26,7 +25,7 @@ func (e *RemoteError) Error() string { return e.Text }
 
 // Limits of the request side.
 const (
-	maxRequests = 256              // answered at once; more wait in the lobby
+	maxRequests = 256              // answered at once, half of them of one source; more wait in the lobby
 	maxPatience = 60 * time.Second // the longest a caller may ask us to work
 	readWait    = 5 * time.Second  // for the bytes of a request to arrive
 	writeWait   = 5 * time.Second  // for the bytes of an answer to leave
@@ -84,7 +83,15 @@ func (p *Port) call(ctx context.Context, to netip.AddrPort, name string, body []
 	if err := writeAll(conn, append(head[:], frame...)); err != nil {
 		return answer{}, err
 	}
-	reply, err := readFrame(conn, MaxBody+1)
+	from, held := sourceOf(conn), 0
+	defer func() { p.bodies.give(from, held) }()
+	reply, err := readFrame(conn, MaxBody+1, func(n int) error {
+		if err := p.bodies.take(ctx, from, n); err != nil {
+			return err
+		}
+		held = n
+		return nil
+	})
 	if err != nil {
 		return answer{}, err
 	}
@@ -95,22 +102,20 @@ func (p *Port) call(ctx context.Context, to netip.AddrPort, name string, body []
 func (p *Port) serve(g *guest) {
 	defer func() { _ = g.Close() }()
 	defer p.release(g)
-	q, err := p.question(g.Conn)
+	held := 0
+	defer func() { p.bodies.give(g.from, held) }()
+	q, err := p.question(g, &held)
 	if err != nil {
 		if p.ctx.Err() == nil {
 			p.stats.garbage.Add(1)
-			p.noise.warn("a request was refused", "peer", g.RemoteAddr().String(), "err", g.why(err))
+			p.noise.Warn("a request was refused", "underlay: a request was refused", "peer", g.RemoteAddr().String(), "err", g.why(err))
 		}
 		return
 	}
-	select {
-	case p.slots <- struct{}{}:
-		defer func() { <-p.slots }()
-	case <-g.sent:
-		return
-	case <-p.ctx.Done():
+	if !p.slot(g) {
 		return
 	}
+	defer p.slots.give(g.from, 1)
 	g.leave()
 	ctx, cancel := context.WithTimeout(p.ctx, min(q.patience, maxPatience))
 	defer cancel()
@@ -123,9 +128,39 @@ func (p *Port) serve(g *guest) {
 	_ = writeAll(g, a.encode()) // the caller sees a broken connection
 }
 
-func (p *Port) question(conn net.Conn) (question, error) {
-	_ = conn.SetReadDeadline(time.Now().Add(readWait))
-	frame, err := readFrame(conn, requestHead+maxName+MaxBody)
+// slot waits until one request more of this source may be answered; false if the stream
+// ends first.
+func (p *Port) slot(g *guest) bool {
+	for {
+		ok, freed := p.slots.try(g.from, 1)
+		if ok {
+			return true
+		}
+		select {
+		case <-freed:
+		case <-g.sent:
+			return false
+		case <-p.ctx.Done():
+			return false
+		}
+	}
+}
+
+// errCrowded refuses a large request: whoever asks tries again.
+var errCrowded = fmt.Errorf("larger than %d bytes while others as large are received: at most %d MiB at once, %d MiB of one source",
+	smallFrame, maxBodies>>20, maxBodiesFrom>>20)
+
+// question reads a request; held becomes what its body takes of the budget. It does not
+// wait for memory: those who wait would be as many as anybody likes.
+func (p *Port) question(g *guest, held *int) (question, error) {
+	_ = g.Conn.SetReadDeadline(time.Now().Add(readWait))
+	frame, err := readFrame(g.Conn, requestHead+maxName+MaxBody, func(n int) error {
+		if ok, _ := p.bodies.try(g.from, n); !ok {
+			return errCrowded
+		}
+		*held = n
+		return nil
+	})
 	if err != nil {
 		return question{}, err
 	}

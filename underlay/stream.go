@@ -82,7 +82,7 @@ func (p *Port) accept() {
 			return
 		}
 		if err != nil { // out of file descriptors, or the peer left already
-			p.noise.warn("cannot accept a stream", "err", err)
+			p.noise.Warn("cannot accept a stream", "underlay: cannot accept a stream", "err", err)
 			pause(p.ctx, acceptPause)
 			continue
 		}
@@ -128,7 +128,7 @@ func (p *Port) welcome(g *guest) {
 	if err != nil {
 		_ = g.Close()
 		if p.ctx.Err() == nil {
-			p.noise.warn("a stream was refused", "peer", g.RemoteAddr().String(), "err", g.why(err))
+			p.noise.Warn("a stream was refused", "underlay: a stream was refused", "peer", g.RemoteAddr().String(), "err", g.why(err))
 		}
 	}
 }
@@ -159,6 +159,16 @@ func (p *Port) handOver(g *guest, kind byte) error {
 		p.stats.unserved.Add(1)
 		return fmt.Errorf("stream kind %q is not served here (yet)", kind)
 	}
+	g.among = &s.open
+	if goes := s.open.enter(g); goes != nil {
+		p.stats.overflow.Add(1)
+		p.noise.Warn("too many streams "+goes.from.String(), "underlay: a stream was closed, there were too many",
+			"peer", goes.RemoteAddr().String(), "kind", string(kind), "limit", maxOpen, "limit_per_source", maxOpenFrom)
+		_ = goes.Close()
+		if goes == g {
+			return nil
+		}
+	}
 	if !s.offer(g) {
 		p.stats.overflow.Add(1)
 		return fmt.Errorf("its room did not accept it within %s, or has %d such waiting", roomWait, cap(s.queue))
@@ -171,6 +181,7 @@ type streamListener struct {
 	addr   net.Addr
 	arrive chan net.Conn
 	queue  chan struct{} // a slot per stream that waits to arrive
+	open   openStreams   // the streams that arrived and are open
 	done   chan struct{} // closed by shut
 	once   sync.Once
 }
