@@ -79,7 +79,7 @@ func (c *chaos) decide() {
 	lead := c.chance.IntN(2)
 	for n, h := range c.hosts[:2] {
 		if h.up {
-			c.publish(h, gossip.Decisions{Generation: 1, Index: c.index, Lead: n == lead, Changes: []netmap.Change{change}})
+			c.publish(h, gossip.Decisions{Cluster: ours, Generation: 1, Index: c.index, Lead: n == lead, Changes: []netmap.Change{change}})
 		}
 	}
 }
@@ -95,7 +95,7 @@ func (c *chaos) restart(n int) {
 	h := c.hosts[n]
 	h.restart(c.containers(n)...)
 	if n < 2 && c.index > 0 {
-		c.publish(h, gossip.Decisions{Generation: 1, Index: c.index, Whole: true, Changes: c.nets})
+		c.publish(h, gossip.Decisions{Cluster: ours, Generation: 1, Index: c.index, Whole: true, Changes: c.nets})
 	}
 }
 

@@ -23,7 +23,7 @@ func TestDecisionsReachEveryHost(t *testing.T) {
 		w.settled(30*time.Second, w.hosts...)
 		publish := func(h *host, index uint64, lead, whole bool) {
 			n := netmap.Network{ID: netmap.NetworkID(index), VNI: netmap.FirstVNI}
-			d := gossip.Decisions{Generation: 1, Index: index, Lead: lead, Whole: whole, Changes: []netmap.Change{{Key: netmap.NetworkKey(n.ID), Value: n}}}
+			d := gossip.Decisions{Cluster: ours, Generation: 1, Index: index, Lead: lead, Whole: whole, Changes: []netmap.Change{{Key: netmap.NetworkKey(n.ID), Value: n}}}
 			if err := h.PublishDecisions(d); err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +77,7 @@ func TestDecisionsReachEveryHost(t *testing.T) {
 func TestALargeDecisionIsPulled(t *testing.T) {
 	bubble(t, lan, func(t *testing.T, w *town) {
 		hosts := w.start(3)
-		d := gossip.Decisions{Generation: 1, Index: 7, Lead: true}
+		d := gossip.Decisions{Cluster: ours, Generation: 1, Index: 7, Lead: true}
 		for n := range 20_000 {
 			b := netmap.Network{ID: netmap.NetworkID(n + 1), Name: strings.Repeat("x", 40)}
 			d.Changes = append(d.Changes, netmap.Change{Key: netmap.NetworkKey(b.ID), Value: b})

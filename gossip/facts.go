@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -87,9 +86,6 @@ func (g *Gossip) Refused() []Refused {
 	return g.refuse.list()
 }
 
-// ErrNewcomer is returned for what only a member of a cluster can do.
-var ErrNewcomer = errors.New("gossip: this host is in no cluster yet")
-
 // Announce changes what this host says about itself: set holds nouns of netmap
 // under their keys, del what is gone. What is said already is not said again.
 //
@@ -128,6 +124,7 @@ func changesOf(set map[netmap.Key]any, del []netmap.Key) []netmap.Change {
 
 // Decisions is one step of the ledger, as a keeper saw it applied.
 type Decisions struct {
+	Cluster    netmap.ClusterID
 	Generation uint64 // of the ledger, from 1; greater after a forced recovery
 	Index      uint64 // of the raft entry
 	Whole      bool   // Changes are everything that is decided at Index
@@ -138,7 +135,8 @@ type Decisions struct {
 // PublishDecisions takes in what a keeper's ledger applied. Calls come in order
 // of Index and without gaps; the first of a start is whole or the first entry
 // that there is. What is known already, from the disk or from others, is taken
-// in again without effect.
+// in again without effect. A host that does not know its cluster yet holds what is
+// decided until SetCluster: a keeper is told nothing twice.
 func (g *Gossip) PublishDecisions(d Decisions) error {
 	records, err := netmap.RecordsOf(d.Index, d.Changes)
 	if err != nil {
@@ -146,9 +144,9 @@ func (g *Gossip) PublishDecisions(d Decisions) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	cluster := g.facts.Cluster()
-	if cluster.IsZero() {
-		return ErrNewcomer
+	cluster := d.Cluster
+	if own := g.facts.Cluster(); cluster.IsZero() || !own.IsZero() && own != cluster {
+		return fmt.Errorf("gossip: decision %d is of cluster %s, and this host is in %s", d.Index, cluster, own)
 	}
 	b := netmap.Batch{Origin: cluster, Life: d.Generation, Prev: g.out.published, Seq: d.Index, Whole: d.Whole, Records: records}
 	if d.Whole {

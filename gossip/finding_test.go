@@ -108,18 +108,18 @@ func TestAnnouncementsThatAreRefusedChangeNothing(t *testing.T) {
 		if !errors.Is(err, netmap.ErrMalformed) || hosts[0].View() != before {
 			t.Errorf("got %v", err)
 		}
-		err = hosts[0].PublishDecisions(gossip.Decisions{Generation: 1, Index: 1, Changes: []netmap.Change{{Key: good.Key, Value: bad}}})
+		err = hosts[0].PublishDecisions(gossip.Decisions{Cluster: ours, Generation: 1, Index: 1, Changes: []netmap.Change{{Key: good.Key, Value: bad}}})
 		if !errors.Is(err, netmap.ErrMalformed) {
 			t.Errorf("got %v", err)
 		}
-		err = hosts[0].PublishDecisions(gossip.Decisions{Generation: 1, Index: 5})
+		err = hosts[0].PublishDecisions(gossip.Decisions{Cluster: ours, Generation: 1, Index: 5})
 		if err != nil {
 			t.Error(err)
 		}
-		if err = hosts[0].PublishDecisions(gossip.Decisions{Generation: 2, Index: 9}); err == nil || !strings.Contains(err.Error(), "before it") {
+		if err = hosts[0].PublishDecisions(gossip.Decisions{Cluster: ours, Generation: 2, Index: 9}); err == nil || !strings.Contains(err.Error(), "before it") {
 			t.Errorf("a new generation that does not begin whole: %v", err)
 		}
-		if err = hosts[0].PublishDecisions(gossip.Decisions{Generation: 2, Index: 9, Whole: true}); err != nil || hosts[0].View().Decided != 9 {
+		if err = hosts[0].PublishDecisions(gossip.Decisions{Cluster: ours, Generation: 2, Index: 9, Whole: true}); err != nil || hosts[0].View().Decided != 9 {
 			t.Errorf("a new generation: %v", err)
 		}
 	})
@@ -193,7 +193,7 @@ func TestTheDiskKeepsOnlyWhatIsOfUse(t *testing.T) {
 		hosts := w.start(3)
 		disk := hosts[0].cfg.Disk.(*memory)
 		entry := netmap.HostEntry{ID: id(3), Removed: true}
-		d := gossip.Decisions{Generation: 1, Index: 4, Changes: []netmap.Change{{Key: netmap.HostEntryKey(id(3)), Value: entry}}}
+		d := gossip.Decisions{Cluster: ours, Generation: 1, Index: 4, Changes: []netmap.Change{{Key: netmap.HostEntryKey(id(3)), Value: entry}}}
 		if err := hosts[0].PublishDecisions(d); err != nil {
 			t.Fatal(err)
 		}
@@ -289,7 +289,7 @@ func TestFortyHostsAtOnce(t *testing.T) {
 }
 
 func ExampleDecisions() {
-	d := gossip.Decisions{Generation: 1, Index: 12, Changes: []netmap.Change{{Key: netmap.NetworkKey(12)}}}
+	d := gossip.Decisions{Cluster: ours, Generation: 1, Index: 12, Changes: []netmap.Change{{Key: netmap.NetworkKey(12)}}}
 	fmt.Println(d.Index, d.Changes[0].Key, "is gone:", d.Changes[0].Value == nil)
 	// Output: 12 network 12 is gone: true
 }

@@ -189,7 +189,7 @@ func (g *Gossip) SetCluster(id netmap.ClusterID) {
 	}
 	g.facts.SetCluster(id)
 	g.changeIdentity(func(m *meta) { m.Cluster = id })
-	g.out = outbox{lead: g.out.lead}
+	g.out = outbox{lead: g.out.lead, published: g.out.published}
 	for _, origin := range g.facts.Origins() {
 		g.dirty[origin] = true
 	}

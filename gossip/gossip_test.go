@@ -290,9 +290,6 @@ func TestANewcomerIsAdmitted(t *testing.T) {
 		member, newcomer := w.host(1, ours), w.host(2, netmap.ClusterID{})
 		member.start()
 		newcomer.start()
-		if err := newcomer.PublishDecisions(gossip.Decisions{Generation: 1, Index: 1}); !errors.Is(err, gossip.ErrNewcomer) {
-			t.Errorf("a newcomer publishes decisions: %v", err)
-		}
 		w.until("the member", 10*time.Second, func() bool { return aliveAt(newcomer, id(1)) && aliveAt(member, id(2)) })
 		if m := newcomer.Members()[0]; m.Cluster != ours || m.Name != "host-1" || m.Addr != member.cfg.Advertise {
 			t.Errorf("the newcomer sees %+v", m)
@@ -309,6 +306,45 @@ func TestANewcomerIsAdmitted(t *testing.T) {
 	})
 }
 
+// TestAKeeperThatForgotItsClusterHoldsWhatItIsTold: it was admitted, and killed before it
+// wrote that down. What the ledger tells it before it has found its cluster again is not
+// told again, and what it then says of the ledger must not be less than all.
+func TestAKeeperThatForgotItsClusterHoldsWhatItIsTold(t *testing.T) {
+	bubble(t, lan, func(t *testing.T, w *town) {
+		member, newcomer := w.host(1, ours), w.host(2, netmap.ClusterID{})
+		member.start()
+		newcomer.start()
+		decided := func(index uint64, h ...*host) {
+			n := netmap.Network{ID: netmap.NetworkID(index), VNI: netmap.FirstVNI}
+			d := gossip.Decisions{Cluster: ours, Generation: 1, Index: index, Changes: []netmap.Change{{Key: netmap.NetworkKey(n.ID), Value: n}}}
+			for _, h := range h {
+				if err := h.PublishDecisions(d); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		for index := range uint64(4) {
+			decided(3+index, member, newcomer)
+		}
+		w.until("the member", 10*time.Second, func() bool { return aliveAt(newcomer, id(1)) && aliveAt(member, id(2)) })
+		if v := newcomer.View(); len(v.Networks) > 0 || v.Decided > 0 {
+			t.Errorf("a newcomer believes what was decided: %+v", v)
+		}
+		if err := member.PublishDecisions(gossip.Decisions{Cluster: theirs, Generation: 1, Index: 9}); err == nil || !strings.Contains(err.Error(), "is of cluster") {
+			t.Errorf("a decision of another cluster: %v", err)
+		}
+		newcomer.cfg.Cluster = ours
+		newcomer.SetCluster(ours)
+		decided(7, member, newcomer)
+		w.settled(10*time.Second, member, newcomer)
+		for _, h := range w.hosts {
+			if v := h.View(); len(v.Networks) != 5 || v.Decided != 7 {
+				t.Errorf("%s knows %d of 5 networks, and decision %d of 7", h.cfg.Name, len(v.Networks), v.Decided)
+			}
+		}
+	})
+}
+
 func TestARemovedHostIsForgotten(t *testing.T) {
 	bubble(t, lan, func(t *testing.T, w *town) {
 		hosts := w.start(3)
@@ -316,7 +352,7 @@ func TestARemovedHostIsForgotten(t *testing.T) {
 		w.settled(time.Second, hosts...)
 		hosts[2].stop()
 		entry := netmap.HostEntry{ID: id(3), Name: "host-3", Index: 3, Removed: true}
-		d := gossip.Decisions{Generation: 1, Index: 4, Lead: true, Changes: []netmap.Change{{Key: netmap.HostEntryKey(id(3)), Value: entry}}}
+		d := gossip.Decisions{Cluster: ours, Generation: 1, Index: 4, Lead: true, Changes: []netmap.Change{{Key: netmap.HostEntryKey(id(3)), Value: entry}}}
 		if err := hosts[0].PublishDecisions(d); err != nil {
 			t.Fatal(err)
 		}

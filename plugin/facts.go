@@ -42,7 +42,7 @@ func (a *Agent) keeps(keeper bool) {
 // publish spreads what the ledger decided as facts; only keepers are called.
 func (a *Agent) publish(d ledger.Decision) {
 	err := a.gossip.PublishDecisions(gossip.Decisions{
-		Generation: d.Generation, Index: d.Index, Whole: d.Whole, Lead: d.Leader, Changes: d.Changes,
+		Cluster: d.Cluster, Generation: d.Generation, Index: d.Index, Whole: d.Whole, Lead: d.Leader, Changes: d.Changes,
 	})
 	if err != nil {
 		a.problem("decisions", err.Error())

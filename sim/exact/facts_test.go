@@ -145,7 +145,6 @@ func (f *facts) SetCluster(id netmap.ClusterID) {
 		return
 	}
 	f.m.SetCluster(id)
-	f.published = 0
 	f.synced = len(f.cfg.Join) == 0 && len(f.members) == 0
 	f.notify()
 }
@@ -194,10 +193,7 @@ func (f *facts) PublishDecisions(d gossip.Decisions) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	cluster := f.m.Cluster()
-	if cluster.IsZero() {
-		return gossip.ErrNewcomer
-	}
+	cluster := d.Cluster
 	b := netmap.Batch{Origin: cluster, Life: d.Generation, Prev: f.published, Seq: d.Index, Whole: d.Whole, Records: records}
 	if d.Whole {
 		b.Prev = 0
