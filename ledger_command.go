@@ -31,7 +31,7 @@ With --force containers that run lose the network, and others get their addresse
 			defer cancel()
 			text, err := status.Leave(ctx, socket, d)
 			if err == nil {
-				fmt.Fprintln(cmd.OutOrStdout(), text)
+				fmt.Fprintln(cmd.OutOrStdout(), status.Printable(text))
 			}
 			return err
 		},
@@ -151,7 +151,7 @@ holds before the ledger gives out anything new; what runs is not affected.`,
 			defer cancel()
 			text, err := status.RecoverLedger(ctx, socket, r)
 			if err == nil {
-				fmt.Fprintln(cmd.OutOrStdout(), text)
+				fmt.Fprintln(cmd.OutOrStdout(), status.Printable(text))
 			}
 			return err
 		},

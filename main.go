@@ -31,7 +31,7 @@ func main() {
 	defer stop()
 	if err := root().ExecuteContext(ctx); err != nil {
 		if _, known := errors.AsType[*loggedError](err); !known {
-			fmt.Fprintln(os.Stderr, "weft:", err)
+			fmt.Fprintln(os.Stderr, "weft:", status.Printable(err.Error()))
 		}
 		os.Exit(1)
 	}
@@ -215,7 +215,7 @@ weft host rm ID --is-off: until then its addresses stay its own.`,
 			defer cancel()
 			text, err := status.NewIdentity(ctx, socket, r)
 			if err == nil {
-				fmt.Fprintln(cmd.OutOrStdout(), text)
+				fmt.Fprintln(cmd.OutOrStdout(), status.Printable(text))
 			}
 			return err
 		},
@@ -246,7 +246,7 @@ becomes a new host by itself and asks for the addresses of its running container
 			r.Host = args[0]
 			text, err := status.RemoveHost(ctx, socket, r)
 			if err == nil {
-				fmt.Fprintln(cmd.OutOrStdout(), text)
+				fmt.Fprintln(cmd.OutOrStdout(), status.Printable(text))
 			}
 			return err
 		},
@@ -271,7 +271,7 @@ func rangeCommand() *cobra.Command {
 			defer cancel()
 			text, err := status.AddRange(ctx, socket, status.Range{Prefix: prefix})
 			if err == nil {
-				fmt.Fprintln(cmd.OutOrStdout(), text)
+				fmt.Fprintln(cmd.OutOrStdout(), status.Printable(text))
 			}
 			return err
 		},

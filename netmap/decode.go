@@ -46,7 +46,7 @@ func decodeNoun(kind Kind, id, v *reader) any {
 	case KindEndpoint:
 		return v.endpoint(id.endpointID())
 	case KindHostEntry:
-		return HostEntry{ID: id.id(), Name: v.string(), Index: uint32(v.number(math.MaxUint32)), Removed: v.bool()}
+		return HostEntry{ID: id.id(), Name: v.name(), Index: uint32(v.number(math.MaxUint32)), Removed: v.bool()}
 	case KindNetwork:
 		return v.network(NetworkID(id.uvarint()))
 	case KindSubnet:
@@ -64,13 +64,13 @@ func decodeNoun(kind Kind, id, v *reader) any {
 }
 
 func (r *reader) hostFact() HostFact {
-	f := HostFact{Name: r.string()}
+	f := HostFact{Name: r.name()}
 	addr, port := r.addr(), uint16(r.number(math.MaxUint16))
 	if addr.IsValid() {
 		f.Underlay = netip.AddrPortFrom(addr, port)
 	}
 	f.MTU = r.count(maxMTU)
-	f.Version, f.Keeper = r.string(), r.bool()
+	f.Version, f.Keeper = r.name(), r.bool()
 	return f
 }
 
@@ -90,12 +90,12 @@ func (r *reader) endpoint(id EndpointID) Endpoint {
 	default:
 		r.fail("form %d of a MAC", form)
 	}
-	e.Name = r.string()
+	e.Name = r.name()
 	return e
 }
 
 func (r *reader) network(id NetworkID) Network {
-	n := Network{ID: id, Name: r.string(), VNI: VNI(r.number(1<<24 - 1))}
+	n := Network{ID: id, Name: r.name(), VNI: VNI(r.number(1<<24 - 1))}
 	for range r.count(maxList) {
 		n.Subnets = append(n.Subnets, r.prefix())
 	}
@@ -116,7 +116,7 @@ func (r *reader) subnet(p netip.Prefix) Subnet {
 		if s.Reserved == nil {
 			s.Reserved = map[string]netip.Addr{}
 		}
-		k := r.string()
+		k := r.name()
 		s.Reserved[k] = r.addr()
 	}
 	s.Range = r.prefix()

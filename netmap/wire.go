@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Bounds of what one record may hold. Whatever is larger is refused when it is
@@ -115,6 +118,16 @@ func (r *reader) count(limit int) int { return int(r.number(uint64(limit))) }
 func (r *reader) bytes(limit int) []byte { return r.take(r.count(limit)) }
 
 func (r *reader) string() string { return string(r.bytes(maxString)) }
+
+// name reads a string that people see: one that a terminal would carry out is refused.
+func (r *reader) name() string {
+	s := r.string()
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+		r.fail("a name of %q", s)
+		return ""
+	}
+	return s
+}
 
 func (r *reader) id() ID {
 	var id ID
