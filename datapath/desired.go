@@ -36,7 +36,7 @@ func DeviceOf(view *netmap.View, self netmap.HostID, n netmap.Network, local Loc
 	}
 	return Device{
 		ID: n.ID, VNI: n.VNI, Bridge: BridgeName(n.VNI), VXLAN: VXLANName(n.VNI),
-		MTU: deviceMTU(local), PortMTU: portMTU(view, self, n, local),
+		MTU: maxMTU, PortMTU: portMTU(view, self, n, local),
 		UDPPort: cmp.Or(local.UDPPort, DefaultUDPPort), Source: local.Source.Unmap(),
 	}
 }

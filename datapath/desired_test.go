@@ -80,9 +80,9 @@ func TestDesiredAsCommands(t *testing.T) {
 	dual.V6 = addr("fd00:32::2")
 	got := plan(datapath.Desired(view(with(dual)), hostA, local(port(idA, "10.32.0.2"))))
 	want := []string{
-		"ip link add wfb100001 mtu 1450 type bridge mcast_snooping 0 vlan_default_pvid 0 # weft network 7 mtu 1450",
-		"ip link add wfx100001 mtu 1450 master wfb100001 type vxlan id 1048577 local 192.0.2.1 dstport 4789 nolearning",
-		"ip link set wfpaaaaaaaaaaaa mtu 1450 master wfb100001 up # weft endpoint " + idA,
+		"ip link add wfb100001 mtu 65535 type bridge mcast_snooping 0 vlan_default_pvid 0 # weft network 7 mtu 1450",
+		"ip link add wfx100001 mtu 65535 master wfb100001 type vxlan id 1048577 local 192.0.2.1 dstport 4789 nolearning",
+		"ip link set wfpaaaaaaaaaaaa mtu 65535 master wfb100001 up # weft endpoint " + idA,
 		"bridge fdb replace 02:57:0a:20:01:02 dev wfx100001 dst 192.0.2.2 self static",
 		"bridge fdb append 00:00:00:00:00:00 dev wfx100001 dst 192.0.2.2 self static",
 		"bridge fdb replace 02:57:0a:20:00:02 dev wfpaaaaaaaaaaaa master static",
@@ -194,24 +194,24 @@ func TestFloodList(t *testing.T) {
 func TestMTU(t *testing.T) {
 	only4 := []netip.Prefix{prefix("10.32.0.0/20")}
 	cases := []struct {
-		name         string
-		view         func(*netmap.View)
-		local        func(*datapath.Local)
-		device, port int
+		name  string
+		view  func(*netmap.View)
+		local func(*datapath.Local)
+		want  int
 	}{
-		{"v4 underlay", nil, nil, 1450, 1450},
-		{"v6 underlay", nil, func(l *datapath.Local) { l.Source = addr("2001:db8::1") }, 1430, 1430},
-		{"unknown underlay", nil, func(l *datapath.Local) { l.UnderlayMTU = 0 }, 1450, 1450},
-		{"jumbo here, not there", nil, func(l *datapath.Local) { l.UnderlayMTU = 9000 }, 8950, 1450},
-		{"smaller there", func(v *netmap.View) { v.Hosts[2].Fact.MTU = 1400 }, nil, 1450, 1350},
-		{"smaller on a removed host", func(v *netmap.View) { v.Hosts[2].Fact.MTU, v.Hosts[2].Entry.Removed = 1400, true }, nil, 1450, 1450},
-		{"own fact in the view is old", func(v *netmap.View) { v.Hosts[0].Fact.MTU = 1400 }, nil, 1450, 1450},
-		{"the network's own", func(v *netmap.View) { v.Networks[0].MTU = 1300 }, nil, 1450, 1300},
-		{"the network's own, too large", func(v *netmap.View) { v.Networks[0].MTU = 9000 }, nil, 1450, 1450},
-		{"the host's setting", nil, func(l *datapath.Local) { l.MTU = 1290 }, 1450, 1290},
-		{"v6 needs 1280", func(v *netmap.View) { v.Networks[0].MTU = 1000 }, nil, 1450, 1280},
-		{"v4 does not", func(v *netmap.View) { v.Networks[0].MTU, v.Networks[0].Subnets = 1000, only4 }, nil, 1450, 1000},
-		{"loopback", nil, func(l *datapath.Local) { l.UnderlayMTU = 65536 }, 65486, 1450},
+		{"v4 underlay", nil, nil, 1450},
+		{"v6 underlay", nil, func(l *datapath.Local) { l.Source = addr("2001:db8::1") }, 1430},
+		{"unknown underlay", nil, func(l *datapath.Local) { l.UnderlayMTU = 0 }, 1450},
+		{"jumbo here, not there", nil, func(l *datapath.Local) { l.UnderlayMTU = 9000 }, 1450},
+		{"smaller there", func(v *netmap.View) { v.Hosts[2].Fact.MTU = 1400 }, nil, 1350},
+		{"smaller on a removed host", func(v *netmap.View) { v.Hosts[2].Fact.MTU, v.Hosts[2].Entry.Removed = 1400, true }, nil, 1450},
+		{"own fact in the view is old", func(v *netmap.View) { v.Hosts[0].Fact.MTU = 1400 }, nil, 1450},
+		{"the network's own", func(v *netmap.View) { v.Networks[0].MTU = 1300 }, nil, 1300},
+		{"the network's own, too large", func(v *netmap.View) { v.Networks[0].MTU = 9000 }, nil, 1450},
+		{"the host's setting", nil, func(l *datapath.Local) { l.MTU = 1290 }, 1290},
+		{"v6 needs 1280", func(v *netmap.View) { v.Networks[0].MTU = 1000 }, nil, 1280},
+		{"v4 does not", func(v *netmap.View) { v.Networks[0].MTU, v.Networks[0].Subnets = 1000, only4 }, nil, 1000},
+		{"loopback", nil, func(l *datapath.Local) { l.UnderlayMTU = 65536 }, 1450},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -223,8 +223,8 @@ func TestMTU(t *testing.T) {
 				c.local(&l)
 			}
 			got := datapath.DeviceOf(v, hostA, v.Networks[0], l)
-			if got.MTU != c.device || got.PortMTU != c.port {
-				t.Errorf("device %d, containers %d; want %d, %d", got.MTU, got.PortMTU, c.device, c.port)
+			if got.MTU != 65535 || got.PortMTU != c.want {
+				t.Errorf("device %d, containers %d; want 65535, %d", got.MTU, got.PortMTU, c.want)
 			}
 		})
 	}

@@ -11,9 +11,13 @@ const (
 	DefaultUDPPort = 4789
 
 	defaultUnderlayMTU = 1500
-	minMTU             = 576   // of IPv4 hosts (RFC 1122 §3.3.2)
-	minMTU6            = 1280  // below that Linux takes IPv6 off a device (RFC 8200 §5)
-	maxMTU             = 65535 // of the kernel's VXLAN and bridge devices
+	minMTU             = 576  // of IPv4 hosts (RFC 1122 §3.3.2)
+	minMTU6            = 1280 // below that Linux takes IPv6 off a device (RFC 8200 §5)
+	// maxMTU is that of the kernel's VXLAN, bridge and veth devices. Ours all have it: what
+	// containers send is bounded by their own ends, and a bridge would drop, without a word
+	// to the sender, what a container sends that was started when the underlay carried
+	// more. VXLAN tells such a one (Linux 5.8), or has its packets fragmented.
+	maxMTU = 65535
 )
 
 // Overhead is what VXLAN adds to a frame's payload over an underlay of the
@@ -23,13 +27,6 @@ func Overhead(source netip.Addr) int {
 		return 40 + 8 + 8 + 14
 	}
 	return 20 + 8 + 8 + 14
-}
-
-// deviceMTU is what this host's own underlay carries. Never below IPv6's
-// minimum, else the bridge could hold no IPv6 neighbours: the kernel then
-// fragments the outer packets.
-func deviceMTU(l Local) int {
-	return min(max(underlay(l.UnderlayMTU)-Overhead(l.Source), minMTU6), maxMTU)
 }
 
 // portMTU is what a network's containers get: the smallest that any host of the

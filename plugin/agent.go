@@ -3,7 +3,6 @@ package plugin
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"maps"
@@ -28,8 +27,13 @@ import (
 
 // Kernel is the data plane of this host. All methods are safe for concurrent use.
 type Kernel interface {
-	// Underlay is this host's address for the others and the MTU of its device.
-	Underlay() (netip.Addr, int, error)
+	// Underlay is this host's address for the others and the MTU of its device. The
+	// current address, unless it is zero, stays as long as it can; only one of its family
+	// replaces it. The error is linux.ErrNoAddress where the host has none at all.
+	Underlay(current netip.Addr) (netip.Addr, int, error)
+	// WatchUnderlay calls changed whenever Underlay may answer otherwise than before,
+	// until ctx ends.
+	WatchUnderlay(ctx context.Context, changed func())
 	// Routes are the prefixes that the host routes already, Weft's own left out.
 	Routes() []ipam.Route
 	// Set makes the kernel equal to the state; repeating it changes nothing. It
@@ -76,7 +80,6 @@ type Agent struct {
 	cfg      Config
 	self     netmap.HostID
 	identity store.Identity
-	mtu      int
 	noted    birth // of this start, in a directory that a reboot empties
 	moved    bool  // the machine was started since, or is another one: the disk may be a copy
 	log      *slog.Logger
@@ -101,13 +104,14 @@ type Agent struct {
 	ended    chan struct{} // closed once this agent is to be followed by another one
 	end      sync.Once     // closes it
 	kick     chan struct{} // wakes the reconciling loop
+	look     chan struct{} // has that loop look at the underlay
 	tasks    sync.WaitGroup
 	stop     context.CancelFunc
 	began    time.Time
 	founding netmap.ClusterID // of the cluster that this host founds, if it does
 
 	mu       sync.Mutex
-	fact     netmap.HostFact // its Keeper changes, guarded by mu
+	fact     netmap.HostFact // its Keeper and MTU change, guarded by mu
 	told     bool            // the first announcement of this start was made
 	datapath datapathHealth
 	problems map[string]string           // by topic
@@ -121,7 +125,7 @@ type Agent struct {
 // here is told at once, because nothing would work without it.
 func Open(cfg Config) (a *Agent, err error) {
 	cfg.Rooms = cfg.Rooms.filled()
-	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), leaving: leaving{busy: turn.New()}, member: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, clones: map[netmap.HostID]time.Time{}, names: map[netmap.EndpointID]string{}, recall: newRecall()}
+	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), leaving: leaving{busy: turn.New()}, member: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), look: make(chan struct{}, 1), problems: map[string]string{}, clones: map[netmap.HostID]time.Time{}, names: map[netmap.EndpointID]string{}, recall: newRecall()}
 	_, _ = rand.Read(a.founding[:]) // never fails (crypto/rand)
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop
@@ -139,7 +143,7 @@ func Open(cfg Config) (a *Agent, err error) {
 	if err := a.announceSelf(); err != nil {
 		return nil, err
 	}
-	for _, task := range []func(context.Context){a.belong, a.reconcile, a.settle, a.keepDiary, a.replicate, a.recollect, a.regain} {
+	for _, task := range []func(context.Context){a.watchUnderlay, a.belong, a.reconcile, a.settle, a.keepDiary, a.replicate, a.recollect, a.regain} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil
@@ -164,58 +168,20 @@ func (a *Agent) openStore() (err error) {
 }
 
 func (a *Agent) openPort() error {
-	addr, mtu, err := a.underlay()
+	at, err := a.findPlace()
 	if err != nil {
 		return err
 	}
-	a.mtu = mtu
 	a.fact = netmap.HostFact{
-		Name: a.cfg.Settings.Name, Underlay: netip.AddrPortFrom(addr, a.cfg.Settings.Port),
-		MTU: mtu, Version: a.cfg.Version,
+		Name: a.cfg.Settings.Name, Underlay: netip.AddrPortFrom(at.Addr, a.cfg.Settings.Port),
+		MTU: at.MTU, Version: a.cfg.Version,
 	}
 	listen := netip.AddrPortFrom(netip.IPv6Unspecified(), a.cfg.Settings.Port)
-	if addr.Is4() {
+	if at.Addr.Is4() {
 		listen = netip.AddrPortFrom(netip.IPv4Unspecified(), a.cfg.Settings.Port)
 	}
 	a.port, err = a.cfg.Rooms.Port(underlay.Config{Listen: listen, Network: a.cfg.Network, Log: a.log})
 	return err
-}
-
-// place is where this host was last found on the underlay, on disk.
-type place struct {
-	Addr netip.Addr `json:"addr"`
-	MTU  int        `json:"mtu"` // bytes
-	// Wanted is what WEFT_ADVERTISE said then: an operator who changed it since
-	// does not want the old place.
-	Wanted string `json:"wanted,omitempty"`
-}
-
-const placeKey = "underlay"
-
-// underlay is this host's address and MTU. At boot Docker may start before the
-// network has an address; containers that start then need the agent all the same,
-// so the last known address counts.
-func (a *Agent) underlay() (netip.Addr, int, error) {
-	bucket := a.store.Bucket("host")
-	addr, mtu, err := a.cfg.Kernel.Underlay()
-	want := a.cfg.Settings.Advertise.String()
-	if err == nil {
-		raw, saveErr := json.Marshal(place{addr, mtu, want})
-		if saveErr == nil {
-			saveErr = bucket.Commit(map[string][]byte{placeKey: raw})
-		}
-		if saveErr != nil { // it serves one boot before the network has an address: no reason not to start
-			a.log.Warn("the underlay's address cannot be written down", "addr", addr, "err", saveErr)
-		}
-		return addr, mtu, nil
-	}
-	kept, loadErr := bucket.Load()
-	var last place
-	if loadErr != nil || json.Unmarshal(kept[placeKey], &last) != nil || !last.Addr.IsValid() || last.Wanted != want {
-		return netip.Addr{}, 0, err
-	}
-	a.log.Warn("the underlay has no address yet, taking the last known one", "addr", last.Addr, "err", err)
-	return last.Addr, last.MTU, nil
 }
 
 func (a *Agent) openGossip() (err error) {

@@ -30,8 +30,13 @@ func (a *Agent) announceSelf() error {
 // keeps is told by the ledger whether this host keeps it.
 func (a *Agent) keeps(keeper bool) {
 	a.gossip.SetKeeper(keeper)
+	a.changeFact(func(f *netmap.HostFact) { f.Keeper = keeper })
+}
+
+// changeFact changes what this host tells about itself.
+func (a *Agent) changeFact(change func(*netmap.HostFact)) {
 	a.mu.Lock()
-	a.fact.Keeper = keeper
+	change(&a.fact)
 	fact, told := a.fact, a.told
 	a.mu.Unlock()
 	if told { // else the first announcement, which must be whole, says it

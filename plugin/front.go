@@ -81,7 +81,7 @@ func (f *front) enter(ctx context.Context, method string) (a *Agent, h rpc.Handl
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, h, nil, netmap.Refuse(netmap.Busy, "this host is becoming a new one at this moment; try again")
+			return nil, h, nil, netmap.Refuse(netmap.Busy, "the agent of this host starts again at this moment; try again")
 		}
 	}
 }

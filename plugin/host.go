@@ -116,7 +116,14 @@ func (h *host) Routes() []ipam.Route {
 }
 
 // Underlay implements Kernel.
-func (h *host) Underlay() (netip.Addr, int, error) {
-	u, err := linux.FindUnderlay(linux.Config{}, h.choice.String())
+func (h *host) Underlay(current netip.Addr) (netip.Addr, int, error) {
+	u, err := linux.FindUnderlay(linux.Config{}, h.choice.String(), current)
 	return u.Addr, u.MTU, err
+}
+
+// WatchUnderlay implements Kernel.
+func (h *host) WatchUnderlay(ctx context.Context, changed func()) {
+	linux.WatchUnderlay(ctx, linux.Config{}, changed, func(err error) {
+		h.log.Warn("changes of the underlay are noticed late", "err", err)
+	})
 }

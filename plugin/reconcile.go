@@ -41,8 +41,11 @@ func (a *Agent) reconcile(ctx context.Context) {
 			return
 		case <-changed:
 		case <-a.kick:
+		case <-a.look:
+			a.followUnderlay()
 		case <-drift.C:
 			drifted = true
+			a.followUnderlay()
 		}
 		a.setKernel(ctx, drifted)
 		a.checkRanges(a.View())
@@ -82,8 +85,9 @@ func (a *Agent) Desired() datapath.State {
 
 // local is what this host knows about itself without anybody's help.
 func (a *Agent) local() datapath.Local {
+	at := a.place()
 	l := datapath.Local{
-		Source: a.fact.Underlay.Addr(), UnderlayMTU: a.mtu, MTU: a.cfg.Settings.MTU,
+		Source: at.Addr, UnderlayMTU: at.MTU, MTU: a.cfg.Settings.MTU,
 		UDPPort: a.cfg.Settings.VXLANPort, Synced: a.gossip.Synced(),
 	}
 	for _, r := range a.driver.Networks() {

@@ -16,7 +16,8 @@ import (
 )
 
 // Ended is closed once this agent is to be closed and opened again, and why is on disk:
-// it begins as another host, as this identity is given up, or under a later start.
+// it begins as another host, as this identity is given up, under a later start, or with
+// another underlay address.
 func (a *Agent) Ended() <-chan struct{} { return a.ended }
 
 // revoke ends the right to hand out addresses, and this agent's life if the identity

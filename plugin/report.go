@@ -33,6 +33,7 @@ func (a *Agent) Report() *status.Report {
 			r.Problems = append(r.Problems, p)
 		}
 	}
+	r.Problems = append(r.Problems, shrunk(view, a.self, a.local())...)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r.Datapath = status.Datapath{LastSet: a.datapath.lastSet, Repaired: a.datapath.repaired}
@@ -45,7 +46,6 @@ func (a *Agent) Report() *status.Report {
 	for _, f := range a.gossip.Refused() {
 		r.Problems = append(r.Problems, f.Text)
 	}
-	r.Problems = append(r.Problems, shrunk(view, a.self, a.local())...)
 	r.Problems = append(r.Problems, a.lost()...)
 	slices.Sort(r.Problems)
 	return r

@@ -32,7 +32,7 @@ func (e *StartError) Unwrap() error { return e.Err }
 // Run serves Docker until ctx ends. An error before that is a *StartError. The rooms are opened first: that waits for
 // nobody and takes some ten milliseconds, Docker looks for the socket after 500, and
 // an agent that cannot open them must not look enabled. A host that gives up its
-// identity goes on as another one, behind the same socket.
+// identity, or has another underlay address, goes on with a new agent behind the same socket.
 func Run(ctx context.Context, cfg Config, socket string) error {
 	a, err := Open(cfg)
 	if err != nil {
@@ -73,20 +73,20 @@ func (f *front) live(ctx context.Context, cfg Config, a *Agent) (*Agent, error) 
 		}
 		f.shut()
 		if err := a.Close(); err != nil {
-			a.log.Warn("the old identity did not end in order", "err", err)
+			a.log.Warn("the agent did not end in order", "err", err)
 		}
 		if cfg.OnReturn != nil {
 			cfg.OnReturn()
 		}
 		if a, err = Open(cfg); err != nil {
-			return nil, fmt.Errorf("to go on as a new host: %w", err)
+			return nil, fmt.Errorf("to go on with a new agent: %w", err)
 		}
 		cfg.Log.Info("serving Docker again", "host", a.self)
 	}
 }
 
-// show serves the agent's own window until ctx ends or the agent gives up its
-// identity.
+// show serves the agent's own window until ctx ends or the agent is to be followed by
+// another one.
 func (a *Agent) show(ctx context.Context) (again bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	shown := make(chan struct{})

@@ -148,7 +148,7 @@ func TestRunServesDockerUntilItIsTold(t *testing.T) {
 // failing is a kernel without an underlay.
 type failing struct{ plugin.Kernel }
 
-func (failing) Underlay() (netip.Addr, int, error) {
+func (failing) Underlay(netip.Addr) (netip.Addr, int, error) {
 	return netip.Addr{}, 0, errors.New("no route to anywhere; set WEFT_ADVERTISE")
 }
 

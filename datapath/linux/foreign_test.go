@@ -174,7 +174,7 @@ func TestIntegrationUnderlay(t *testing.T) {
 	h := r.hosts[0]
 	find := func(want string) Underlay {
 		t.Helper()
-		u, err := FindUnderlay(h.cfg, want)
+		u, err := FindUnderlay(h.cfg, want, netip.Addr{})
 		check(t, err)
 		return u
 	}
@@ -186,7 +186,7 @@ func TestIntegrationUnderlay(t *testing.T) {
 		}
 	}
 	for want, word := range map[string]string{"": "192.0.2.1 (eth0)", "10.0.0.0/8": "192.0.2.1 (eth0)", "eth9": "no device"} {
-		if _, err := FindUnderlay(h.cfg, want); err == nil || !strings.Contains(err.Error(), word) {
+		if _, err := FindUnderlay(h.cfg, want, netip.Addr{}); err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("%q: %v", want, err)
 		}
 	}

@@ -210,6 +210,34 @@ func TestIntegrationMTU(t *testing.T) {
 	}
 }
 
+// TestIntegrationTheUnderlayCarriesLess than when a container was started: what it sends
+// arrives all the same, and new containers get less.
+func TestIntegrationTheUnderlayCarriesLess(t *testing.T) {
+	r := newRig(t, 2, 1500)
+	r.network(1, true)
+	a, b := r.hosts[0].start(1, 1), r.hosts[1].start(1, 2)
+	r.sync()
+	for i, h := range r.hosts {
+		check(t, h.ns.LinkSetMTU(h.ns.up(t, "eth0"), 1400))
+		h.local.UnderlayMTU, r.view.Hosts[i].Fact.MTU = 1400, 1400
+	}
+	r.sync()
+	whole := func(from *box, size int) {
+		t.Helper()
+		// The first packet may be answered with how much can be sent at once.
+		if out, err := from.run("ping", "-c", "3", "-i", "0.2", "-W", "2", "-s", fmt.Sprint(size-28), b.port.V4.String()); strings.Contains(out, "100% packet loss") {
+			t.Errorf("%d bytes do not arrive: %v\n%s", size, err, out)
+		}
+	}
+	whole(a, 1450)
+	c := r.hosts[0].start(1, 3)
+	if l, err := c.ns.LinkByName("eth0"); err != nil || l.Attrs().MTU != 1350 {
+		t.Fatalf("a new container got %+v, %v", l, err)
+	}
+	r.sync()
+	whole(c, 1350)
+}
+
 // Whatever somebody does to our devices, the next Set puts it right, and what
 // still works meanwhile is left alone.
 func TestIntegrationDriftIsRepaired(t *testing.T) {

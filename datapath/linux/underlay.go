@@ -2,6 +2,7 @@ package linux
 
 import (
 	"cmp"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -26,10 +27,16 @@ type Route struct {
 	Device string // empty for routes without one, such as blackholes
 }
 
+// ErrNoAddress says that no address of the host can be reached by others, as before
+// its network is up.
+var ErrNoAddress = errors.New("no device that is up has an address that other hosts could reach")
+
 // FindUnderlay picks the address that other hosts shall send to. want is empty
 // for the source address of the default route (IPv4 first), or an address of this
-// host, a CIDR that it lies in, or the name of a device.
-func FindUnderlay(cfg Config, want string) (Underlay, error) {
+// host, a CIDR that it lies in, or the name of a device. An address that is in use
+// already stays for as long as the host has it and want allows it, and only one of
+// its family replaces it: the hosts of a cluster reach each other by one family.
+func FindUnderlay(cfg Config, want string, current netip.Addr) (Underlay, error) {
 	s, err := openPath(cfg.withDefaults().HostNS)
 	if err != nil {
 		return Underlay{}, fmt.Errorf("linux: the host's network namespace: %w", err)
@@ -39,26 +46,57 @@ func FindUnderlay(cfg Config, want string) (Underlay, error) {
 	if err != nil {
 		return Underlay{}, err
 	}
-	match, err := s.wanted(want)
+	if want == "" {
+		want = defaultRoute
+		all = slices.DeleteFunc(all, func(u Underlay) bool { return ofDocker(u.Device) })
+	}
+	if len(all) == 0 || !slices.ContainsFunc(all, func(u Underlay) bool { return !ofDocker(u.Device) }) {
+		return Underlay{}, fmt.Errorf("linux: %w", ErrNoAddress)
+	}
+	family := slices.DeleteFunc(slices.Clone(all), func(u Underlay) bool { return current.IsValid() && u.Addr.Is4() != current.Is4() })
+	match, err := s.wanted(want, family)
 	if err != nil {
 		return Underlay{}, err
 	}
-	var names []string
-	for _, u := range all {
-		if match(u) {
-			return u, nil
-		}
-		names = append(names, fmt.Sprintf("%s (%s)", u.Addr, u.Device))
+	if i := slices.IndexFunc(family, func(u Underlay) bool { return u.Addr == current }); i >= 0 && (want == defaultRoute || match(family[i])) {
+		return family[i], nil
 	}
-	if want == "" {
-		want = "the default route"
+	if i := slices.IndexFunc(family, match); i >= 0 {
+		return family[i], nil
 	}
-	return Underlay{}, fmt.Errorf("linux: no address of this host fits %s; there are: %s; set WEFT_ADVERTISE", want, strings.Join(names, ", "))
+	return Underlay{}, unfit(all, want, current)
 }
 
-func (s *space) wanted(want string) (func(Underlay) bool, error) {
-	if want == "" {
-		src := s.defaultSource()
+// defaultRoute stands for WEFT_ADVERTISE where that is empty.
+const defaultRoute = "the default route"
+
+// unfit lists what the host has in place of the address that is wanted.
+func unfit(all []Underlay, want string, current netip.Addr) error {
+	var names []string
+	for _, u := range all {
+		names = append(names, fmt.Sprintf("%s (%s)", u.Addr, u.Device))
+	}
+	kind := "address"
+	switch {
+	case current.Is4():
+		kind = "IPv4 address"
+	case current.Is6():
+		kind = "IPv6 address"
+	}
+	return fmt.Errorf("linux: no %s of this host fits %s; there are: %s; set WEFT_ADVERTISE", kind, want, strings.Join(names, ", "))
+}
+
+// ofDocker reports whether a device is a bridge that Docker makes for containers of
+// this host: no other host reaches its address.
+func ofDocker(device string) bool {
+	id, isBridge := strings.CutPrefix(device, "br-")
+	_, err := hex.DecodeString(id)
+	return device == "docker0" || device == "docker_gwbridge" || isBridge && len(id) == 12 && err == nil
+}
+
+func (s *space) wanted(want string, all []Underlay) (func(Underlay) bool, error) {
+	if want == defaultRoute {
+		src := s.defaultSource(all)
 		return func(u Underlay) bool { return u.Addr == src }, nil
 	}
 	if p, err := netip.ParsePrefix(want); err == nil {
@@ -77,24 +115,30 @@ func (s *space) wanted(want string) (func(Underlay) bool, error) {
 	return func(u Underlay) bool { return u.Device == want }, nil
 }
 
-// defaultSource asks the kernel which address it would send from; nothing is
-// sent. A host without a default route that has one address only has no choice.
-func (s *space) defaultSource() netip.Addr {
-	// Nobody's addresses (RFC 5737, IANA).
-	for _, far := range []netip.Addr{netip.AddrFrom4([4]byte{198, 51, 100, 1}), netip.AddrFrom16([16]byte{0: 0x20, 15: 1})} {
-		routes, err := s.RouteGet(far.AsSlice())
-		if err == nil && len(routes) > 0 && routes[0].Src != nil {
-			return addrOf(routes[0].Src)
+// far are addresses of nobody (RFC 5737, IANA) that only default routes lead to.
+var far = []netip.Addr{netip.AddrFrom4([4]byte{198, 51, 100, 1}), netip.AddrFrom16([16]byte{0: 0x20, 15: 1})}
+
+// defaultSource asks the kernel which of these addresses it would send from; nothing
+// is sent. A host without a default route that has one address only has no choice.
+func (s *space) defaultSource(all []Underlay) netip.Addr {
+	for _, to := range far {
+		routes, err := s.RouteGet(to.AsSlice())
+		if err != nil || len(routes) == 0 || routes[0].Src == nil {
+			continue
+		}
+		src := addrOf(routes[0].Src)
+		if slices.ContainsFunc(all, func(u Underlay) bool { return u.Addr == src }) {
+			return src
 		}
 	}
-	if all, err := s.addresses(); err == nil && len(all) == 1 {
+	if len(all) == 1 {
 		return all[0].Addr
 	}
 	return netip.Addr{}
 }
 
-// addresses are those that others may reach, IPv4 first, then as the kernel lists
-// them. Addresses of containers' networks on this host are among them.
+// addresses are those that others may reach, of devices that are up, IPv4 first, then as
+// the kernel lists them. Addresses of containers' networks on this host are among them.
 func (s *space) addresses() ([]Underlay, error) {
 	links, err := retry(s.LinkList)
 	if err != nil {
@@ -111,7 +155,11 @@ func (s *space) addresses() ([]Underlay, error) {
 	var out []Underlay
 	for _, a := range addrs {
 		d, ip := devices[a.LinkIndex], addrOf(a.IP)
-		if d != nil && ip.IsGlobalUnicast() && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DEPRECATED|unix.IFA_F_TEMPORARY) == 0 {
+		passing := unix.IFA_F_TENTATIVE | unix.IFA_F_DEPRECATED
+		if ip.Is6() {
+			passing |= unix.IFA_F_TEMPORARY // of IPv4 the same bit says that it is another one of its subnet
+		}
+		if d != nil && d.Flags&net.FlagUp != 0 && ip.IsGlobalUnicast() && a.Flags&passing == 0 {
 			out = append(out, Underlay{Addr: ip, Device: d.Name, MTU: d.MTU})
 		}
 	}

@@ -15,20 +15,63 @@ import (
 // outlives the agents that use it, as the real one does. Safe for concurrent use.
 type Kernel struct {
 	datapathtest.Kernel
-	addr netip.Addr
-	mtu  int
 
 	mu     sync.Mutex
+	addr   netip.Addr
+	mtu    int
+	absent error // why there is no address
+	watch  map[chan struct{}]struct{}
 	routes []ipam.Route
 	broken error
 }
 
 // NewKernel is the kernel of a host with one underlay address on a device with
 // this MTU.
-func NewKernel(addr netip.Addr, mtu int) *Kernel { return &Kernel{addr: addr, mtu: mtu} }
+func NewKernel(addr netip.Addr, mtu int) *Kernel {
+	return &Kernel{addr: addr, mtu: mtu, watch: map[chan struct{}]struct{}{}}
+}
 
 // Underlay implements plugin.Kernel.
-func (k *Kernel) Underlay() (netip.Addr, int, error) { return k.addr, k.mtu, nil }
+func (k *Kernel) Underlay(netip.Addr) (netip.Addr, int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.addr, k.mtu, k.absent
+}
+
+// Move gives the host another underlay address or MTU, or takes it away if absent is
+// not nil, and tells who watches.
+func (k *Kernel) Move(addr netip.Addr, mtu int, absent error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.addr, k.mtu, k.absent = addr, mtu, absent
+	for w := range k.watch {
+		select {
+		case w <- struct{}{}:
+		default: // it has not looked yet
+		}
+	}
+}
+
+// WatchUnderlay implements plugin.Kernel.
+func (k *Kernel) WatchUnderlay(ctx context.Context, changed func()) {
+	moved := make(chan struct{}, 1)
+	k.mu.Lock()
+	k.watch[moved] = struct{}{}
+	k.mu.Unlock()
+	defer func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.watch, moved)
+	}()
+	for {
+		select {
+		case <-moved:
+			changed()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
 
 // Routes implements plugin.Kernel.
 func (k *Kernel) Routes() []ipam.Route {

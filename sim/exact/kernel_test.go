@@ -16,7 +16,10 @@ type kernel struct {
 }
 
 // Underlay implements plugin.Kernel.
-func (k *kernel) Underlay() (netip.Addr, int, error) { return k.addr, 1500, nil }
+func (k *kernel) Underlay(netip.Addr) (netip.Addr, int, error) { return k.addr, 1500, nil }
+
+// WatchUnderlay implements plugin.Kernel.
+func (k *kernel) WatchUnderlay(ctx context.Context, _ func()) { <-ctx.Done() }
 
 // Routes implements plugin.Kernel.
 func (k *kernel) Routes() []ipam.Route { return nil }

@@ -1,0 +1,144 @@
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+)
+
+const (
+	// watchSettle is how long the kernel must have said nothing before the underlay is
+	// looked at: a DHCP client changes several things one after the other.
+	watchSettle = 200 * time.Millisecond
+	// watchLimit bounds that wait where the kernel never stops.
+	watchLimit = 2 * time.Second
+	// watchAgain is the pause before a subscription that ended is made anew.
+	watchAgain = time.Second
+	// watchBuffer is how many bytes of notices may wait for us.
+	watchBuffer = 1 << 20
+)
+
+// WatchUnderlay calls changed whenever the kernel tells of a change after which
+// FindUnderlay may give another answer, until ctx ends. A subscription that fails is made
+// anew; failed hears why.
+func WatchUnderlay(ctx context.Context, cfg Config, changed func(), failed func(error)) {
+	for ctx.Err() == nil {
+		if err := watchOnce(ctx, cfg, changed); err != nil && ctx.Err() == nil {
+			failed(err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(watchAgain):
+		}
+	}
+}
+
+func watchOnce(ctx context.Context, cfg Config, changed func()) error {
+	s, err := openPath(cfg.withDefaults().HostNS)
+	if err != nil {
+		return fmt.Errorf("linux: the host's network namespace: %w", err)
+	}
+	defer func() { _ = s.close() }() // only read from
+	done := make(chan struct{})
+	defer close(done)
+	n := notices{relevant: make(chan struct{}, 1), lost: make(chan error, 1)}
+	if err := n.subscribe(netns.NsHandle(s.file.Fd()), done); err != nil {
+		return fmt.Errorf("linux: subscribe to the host's addresses, devices and routes: %w", err)
+	}
+	for {
+		changed() // at first: what was changed before the subscription was never told
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-n.lost:
+			return fmt.Errorf("linux: the kernel tells nothing any more: %w", err)
+		case <-n.relevant:
+			n.settle(ctx)
+		}
+	}
+}
+
+// notices are what the kernel tells, without the rest.
+type notices struct {
+	relevant chan struct{}
+	lost     chan error
+}
+
+// subscribe asks the kernel of a namespace for notices until done is closed.
+func (n notices) subscribe(at netns.NsHandle, done <-chan struct{}) error {
+	addrs, links, routes := make(chan netlink.AddrUpdate), make(chan netlink.LinkUpdate), make(chan netlink.RouteUpdate)
+	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{Namespace: &at, ErrorCallback: n.end, ReceiveBufferSize: watchBuffer, ReceiveBufferForceSize: true}); err != nil {
+		return err
+	}
+	go sift(n, addrs, func(u netlink.AddrUpdate) bool { return !u.LinkAddress.IP.IsLinkLocalUnicast() })
+	if err := netlink.LinkSubscribeWithOptions(links, done, netlink.LinkSubscribeOptions{Namespace: &at, ErrorCallback: n.end, ReceiveBufferSize: watchBuffer, ReceiveBufferForceSize: true}); err != nil {
+		return err
+	}
+	go sift(n, links, func(u netlink.LinkUpdate) bool { return !ofContainer(u.Attrs().Name) })
+	if err := netlink.RouteSubscribeWithOptions(routes, done, netlink.RouteSubscribeOptions{Namespace: &at, ErrorCallback: n.end, ReceiveBufferSize: watchBuffer, ReceiveBufferForceSize: true}); err != nil {
+		return err
+	}
+	go sift(n, routes, func(u netlink.RouteUpdate) bool { return leadsFar(u.Dst) })
+	return nil
+}
+
+// sift passes on that something relevant came, until the subscription ends.
+func sift[T any](n notices, updates <-chan T, relevant func(T) bool) {
+	for u := range updates {
+		if !relevant(u) {
+			continue
+		}
+		select {
+		case n.relevant <- struct{}{}:
+		default: // one waits already
+		}
+	}
+	n.end(errors.New("the subscription ended"))
+}
+
+// end keeps the first reason.
+func (n notices) end(err error) {
+	select {
+	case n.lost <- err:
+	default:
+	}
+}
+
+// settle waits until nothing relevant has come for a while.
+func (n notices) settle(ctx context.Context) {
+	limit := time.After(watchLimit)
+	for {
+		select {
+		case <-n.relevant:
+		case <-time.After(watchSettle):
+			return
+		case <-limit:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// ofContainer reports whether a device is of a container's network by its name: such
+// come and go with every container.
+func ofContainer(device string) bool { return strings.HasPrefix(device, "veth") || ofDocker(device) }
+
+// leadsFar reports whether a route may be the one that FindUnderlay asks for: a default
+// route, or one of a few large prefixes in its place.
+func leadsFar(dst *net.IPNet) bool {
+	if dst == nil {
+		return true
+	}
+	bits, _ := dst.Mask.Size()
+	p := netip.PrefixFrom(addrOf(dst.IP), bits)
+	return bits == 0 || slices.ContainsFunc(far, p.Contains)
+}
