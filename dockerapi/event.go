@@ -21,6 +21,7 @@ const (
 	Lost Kind = "lost"
 
 	NetworkCreated   Kind = "network-created"
+	NetworkUpdated   Kind = "network-updated" // a swarm's, which gets its driver after it was created
 	NetworkRemoved   Kind = "network-removed"
 	Connected        Kind = "connected"    // a container to a network
 	Disconnected     Kind = "disconnected" // a container from a network
@@ -47,13 +48,14 @@ type Event struct {
 func wanted() client.Filters {
 	return client.Filters{}.
 		Add("type", string(events.NetworkEventType), string(events.ContainerEventType)).
-		Add("event", string(events.ActionCreate), string(events.ActionDestroy), string(events.ActionConnect),
+		Add("event", string(events.ActionCreate), string(events.ActionUpdate), string(events.ActionDestroy), string(events.ActionConnect),
 			string(events.ActionDisconnect), string(events.ActionStart), string(events.ActionDie), string(events.ActionRename))
 }
 
 var kinds = map[events.Type]map[events.Action]Kind{
 	events.NetworkEventType: {
 		events.ActionCreate:     NetworkCreated,
+		events.ActionUpdate:     NetworkUpdated,
 		events.ActionDestroy:    NetworkRemoved,
 		events.ActionConnect:    Connected,
 		events.ActionDisconnect: Disconnected,

@@ -24,6 +24,7 @@ type Network struct {
 	Name       string
 	Driver     string // as Docker prints it, with the tag for a managed plugin
 	Ours       bool   // Driver is one of Drivers
+	Swarm      bool   // of swarm scope: created on a manager of Docker's swarm
 	Replica    netmap.NetworkID
 	Pools      []Pool // in Docker's order, IPv4 first
 	Internal   bool
@@ -80,6 +81,7 @@ func fromDocker(n network.Network, drivers []string) Network {
 	out := Network{
 		ID: n.ID, Name: n.Name, Driver: n.Driver,
 		Ours:     slices.Contains(drivers, n.Driver),
+		Swarm:    n.Scope == "swarm",
 		Replica:  replicaOf(n.Labels),
 		Internal: n.Internal, IPv6: n.EnableIPv6, Attachable: n.Attachable,
 		Options: n.Options, Labels: n.Labels,

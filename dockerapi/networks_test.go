@@ -33,7 +33,7 @@ const oldNetworks = `[
     {"Subnet":"fd00:32::/64","Gateway":"fd00:32::1/64"}]},
   "Containers":{},"Options":{"weft.mtu":"1400"},"Labels":{"weft.replica":"17","a":"b"},"Created":"2026-01-02T03:04:05.678Z","Scope":"local","ConfigFrom":{"Network":""}},
  {"Name":"bridge","Id":"aaa","Driver":"bridge","IPAM":{"Driver":"default","Options":null,"Config":[{"Subnet":"172.17.0.0/16"}]},"Options":{},"Labels":{"weft.replica":"x"}},
- {"Name":"odd","Id":"ccc","Driver":"odd","IPAM":{"Config":[{"Subnet":"none","Gateway":"<nil>"},{"Subnet":"10.9.0.0/24","Gateway":"dhcp","AuxiliaryAddresses":{"x":"?"}}]}},
+ {"Name":"odd","Id":"ccc","Driver":"odd","Scope":"swarm","IPAM":{"Config":[{"Subnet":"none","Gateway":"<nil>"},{"Subnet":"10.9.0.0/24","Gateway":"dhcp","AuxiliaryAddresses":{"x":"?"}}]}},
  {"Name":"host","Id":"ddd","Driver":"host","IPAM":{"Driver":"default","Config":null}}
 ]`
 
@@ -50,7 +50,7 @@ func TestNetworks(t *testing.T) {
 			want := []Network{
 				{ID: "aaa", Name: "bridge", Driver: "bridge", Pools: []Pool{{Subnet: netip.MustParsePrefix("172.17.0.0/16")}}, Labels: map[string]string{ReplicaLabel: "x"}},
 				{ID: "ddd", Name: "host", Driver: "host"},
-				{ID: "ccc", Name: "odd", Driver: "odd", Pools: []Pool{{Subnet: netip.MustParsePrefix("10.9.0.0/24"), Aux: map[string]netip.Addr{"x": {}}}}},
+				{ID: "ccc", Name: "odd", Driver: "odd", Swarm: true, Pools: []Pool{{Subnet: netip.MustParsePrefix("10.9.0.0/24"), Aux: map[string]netip.Addr{"x": {}}}}},
 				{
 					ID: "bbb", Name: "overlay", Driver: "weftnet/weft:latest", Ours: true, Replica: 17, Internal: true, IPv6: true,
 					Pools: []Pool{

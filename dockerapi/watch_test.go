@@ -58,6 +58,7 @@ func TestWatch(t *testing.T) {
 		{`{"Type":"container","Action":"start","Actor":{"ID":"c1","Attributes":{"name":"web","image":"x"}}}`, Event{Kind: ContainerStarted, Container: "c1", Name: "web"}},
 		{`{"Type":"container","Action":"rename","Actor":{"ID":"c1","Attributes":{"name":"www","oldName":"/web"}}}`, Event{Kind: ContainerRenamed, Container: "c1", Name: "www", OldName: "web"}},
 		{`{"Type":"container","Action":"die","Actor":{"ID":"c1","Attributes":{"name":"www","exitCode":"0"}}}`, Event{Kind: ContainerDied, Container: "c1", Name: "www"}},
+		{`{"Type":"network","Action":"update","Actor":{"ID":"m6gj95olthyrnujkgmtzpdoox","Attributes":{"name":"sw"}},"scope":"swarm"}`, Event{Kind: NetworkUpdated, Network: "m6gj95olthyrnujkgmtzpdoox", Name: "sw"}},
 		{`{"Type":"network","Action":"disconnect","Actor":{"ID":"n1","Attributes":{"container":"c1"}}}`, Event{Kind: Disconnected, Network: "n1", Container: "c1"}},
 		{`{"Type":"container","Action":"create","Actor":{"ID":"c2","Attributes":{"name":"db"}}}`, Event{Kind: ContainerCreated, Container: "c2", Name: "db"}},
 		{`{"Type":"container","Action":"destroy","Actor":{"ID":"c2","Attributes":{"name":"db"}}}`, Event{Kind: ContainerRemoved, Container: "c2", Name: "db"}},

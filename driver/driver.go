@@ -14,6 +14,9 @@ import (
 // Networks decides which network of the cluster a Docker network is. Refusals
 // are passed on to the user as they stand.
 type Networks interface {
+	// NameOf is what Docker called the network when it listed its networks last; empty if
+	// it did not list it. It does not ask Docker.
+	NameOf(docker string) string
 	// EnsureNetwork finds or creates the network with these subnets.
 	EnsureNetwork(ctx context.Context, r NetworkRequest) (netmap.Network, error)
 	// Deleted hears that Docker removes a network, before anything of it is given up.
@@ -85,7 +88,7 @@ func (d *Driver) Routes() map[string]rpc.Handler {
 	return map[string]rpc.Handler{
 		"NetworkDriver.GetCapabilities":             rpc.Ask(getCapabilities),
 		"NetworkDriver.GwAllocCheck":                rpc.Call(gwAllocCheck),
-		"NetworkDriver.AllocateNetwork":             rpc.Call(noSwarm),
+		"NetworkDriver.AllocateNetwork":             rpc.Call(d.allocateNetwork),
 		"NetworkDriver.FreeNetwork":                 rpc.Call(nothing[networkRequest]),
 		"NetworkDriver.CreateNetwork":               rpc.Call(d.createNetwork),
 		"NetworkDriver.DeleteNetwork":               rpc.Call(d.deleteNetwork),
@@ -110,8 +113,9 @@ func gwAllocCheck(context.Context, struct{}) (gwAllocCheckResponse, error) {
 	return gwAllocCheckResponse{}, nil
 }
 
-func noSwarm(context.Context, networkRequest) (rpc.Empty, error) {
-	return rpc.Empty{}, bad("Weft needs no swarm: create the network without --scope swarm and without a swarm service; it spans all hosts of the Weft cluster")
+// allocateNetwork is what a manager of a swarm asks for a driver of global scope.
+func (d *Driver) allocateNetwork(_ context.Context, req networkRequest) (rpc.Empty, error) {
+	return rpc.Empty{}, noSwarm(req.NetworkID, d.cfg.Networks.NameOf(req.NetworkID))
 }
 
 // nothing answers calls that have no meaning here: docker_gwbridge publishes

@@ -14,7 +14,7 @@ import (
 // createNetwork makes a Docker network a part of the cluster's network that has
 // its subnets. Docker gives no name here; it is learned beside the protocol.
 func (d *Driver) createNetwork(ctx context.Context, req createNetworkRequest) (rpc.Empty, error) {
-	want, err := parseNetwork(req)
+	want, err := parseNetwork(req, d.cfg.Networks.NameOf(req.NetworkID))
 	if err != nil {
 		return rpc.Empty{}, err
 	}

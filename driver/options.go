@@ -101,10 +101,28 @@ func readMTU(r *NetworkRequest, v string) error {
 // network in DNS, and short enough for one DNS label (RFC 1035 §2.3.4).
 var networkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
 
-// parseNetwork reads a whole CreateNetwork request.
-func parseNetwork(req createNetworkRequest) (NetworkRequest, error) {
+// swarmID is what swarm calls the objects that it creates (swarmkit's identity.NewID).
+// The id of a network that is no swarm's has 64 hexadecimal digits.
+var swarmID = regexp.MustCompile(`^[0-9a-z]{25}$`)
+
+// noSwarm refuses a network of swarm scope. Docker asks nobody when such a network is
+// created: this is the error of each task on it. The name is empty where only a manager
+// knows it.
+func noSwarm(id, name string) error {
+	if name == "" {
+		name = id
+	}
+	return bad("network %s: Weft does not support --scope swarm yet; remove the network, and create it without --scope swarm for containers of docker run and docker compose, where it spans all hosts of the Weft cluster; services of a swarm need Docker's own driver, -d overlay", name)
+}
+
+// parseNetwork reads a whole CreateNetwork request. The name is Docker's, empty if it is
+// not known.
+func parseNetwork(req createNetworkRequest, name string) (NetworkRequest, error) {
 	if req.NetworkID == "" {
 		return NetworkRequest{}, bad("NetworkID is empty")
+	}
+	if swarmID.MatchString(req.NetworkID) {
+		return NetworkRequest{}, noSwarm(req.NetworkID, name)
 	}
 	out := NetworkRequest{Docker: req.NetworkID, Multicast: true}
 	if err := readOptions(&out, req.Options); err != nil {
@@ -169,8 +187,8 @@ func readPool(out *NetworkRequest, d ipamData, family func(netip.Addr) bool) err
 		return bad("pool %s comes from the IPAM driver of address space %.80q; Weft needs its own: add --ipam-driver weftnet/weft:latest", pool, d.AddressSpace)
 	}
 	for _, s := range out.Subnets {
-		if s.Overlaps(pool) {
-			return bad("pools %s and %s overlap", s, pool)
+		if s.Addr().Is4() == pool.Addr().Is4() {
+			return bad("a network has at most one IPv4 and one IPv6 subnet, and this one asks for %s and %s, whose containers would not reach each other; give one larger --subnet, or create a network for each and connect containers to both (docker network connect)", s, pool)
 		}
 	}
 	for name, text := range d.AuxAddresses {

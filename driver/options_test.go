@@ -145,28 +145,26 @@ func TestPools(t *testing.T) {
 	swapped := createNetwork(netA)
 	swapped["IPv4Data"] = []object{pool("fd00::/64")}
 	for says, body := range map[string]object{
-		"has no subnet of Weft's: create it with --ipam-driver":                         createNetwork(netA),
-		`pool 172.20.0.0/16 comes from the IPAM driver of address space "LocalDefault"`: others,
-		`auxiliary address router="10.9.0.1/20" is not in pool 10.32.0.0/20`:            aux,
-		`auxiliary address router="router" is not in pool`:                              badAux,
-		`pool "fd00::/64" is no subnet of the field's family`:                           swapped,
-		`pool "10.32.0.0" is no subnet`:                                                 createNetwork(netA, "10.32.0.0"),
-		`pool "" is no subnet`:                                                          createNetwork(netA, ""),
-		`pool "::ffff:10.0.0.0/120" is no subnet`:                                       createNetwork(netA, "::ffff:10.0.0.0/120"),
-		"pools 10.32.0.0/20 and 10.32.1.0/24 overlap":                                   createNetwork(netA, "10.32.0.0/20", "10.32.1.0/24"),
-		"NetworkID is empty":                                                            createNetwork("", "10.32.0.0/20"),
-		`pools fd00::/64 and fd00::/64 overlap`:                                         createNetwork(netA, "fd00::/64", "fd00::/64"),
-		`pool "` + strings.Repeat("1", 79):                                              createNetwork(netA, strings.Repeat("1", 5000)),
+		"has no subnet of Weft's: create it with --ipam-driver":                                       createNetwork(netA),
+		`pool 172.20.0.0/16 comes from the IPAM driver of address space "LocalDefault"`:               others,
+		`auxiliary address router="10.9.0.1/20" is not in pool 10.32.0.0/20`:                          aux,
+		`auxiliary address router="router" is not in pool`:                                            badAux,
+		`pool "fd00::/64" is no subnet of the field's family`:                                         swapped,
+		`pool "10.32.0.0" is no subnet`:                                                               createNetwork(netA, "10.32.0.0"),
+		`pool "" is no subnet`:                                                                        createNetwork(netA, ""),
+		`pool "::ffff:10.0.0.0/120" is no subnet`:                                                     createNetwork(netA, "::ffff:10.0.0.0/120"),
+		"at most one IPv4 and one IPv6 subnet, and this one asks for 10.32.0.0/20 and 10.40.0.0/16, ": createNetwork(netA, "10.32.0.0/20", "10.40.7.9/16"),
+		"NetworkID is empty": createNetwork("", "10.32.0.0/20"),
+		"at most one IPv4 and one IPv6 subnet, and this one asks for fd00::/64 and fd01::/64, ": createNetwork(netA, "10.32.0.0/20", "fd00::/64", "fd01::/64"),
+		`pool "` + strings.Repeat("1", 79): createNetwork(netA, strings.Repeat("1", 5000)),
 	} {
 		d := inMemory(t, drivertest.New())
 		d.refused(400, says, "CreateNetwork", body)
 		d.story("")
 	}
 	d := inMemory(t, drivertest.New())
-	d.ok("CreateNetwork", createNetwork(netA, "10.40.7.9/16", "10.32.0.0/20", "fd00::/64"))
-	d.story("ledger: docker aaaaaaaaaaaa makes network 1 10.32.0.0/20 10.40.0.0/16 fd00::/64")
-	for _, again := range [][]string{{"10.40.7.9/16", "10.32.0.0/20", "fd00::/64"}, {"10.32.0.0/20", "10.40.0.0/16", "fd00::/64"}} {
-		d.ok("CreateNetwork", createNetwork(netA, again...))
-	}
+	d.ok("CreateNetwork", createNetwork(netA, "10.40.7.9/16", "fd00::/64"))
+	d.story("ledger: docker aaaaaaaaaaaa makes network 1 10.40.0.0/16 fd00::/64")
+	d.ok("CreateNetwork", createNetwork(netA, "10.40.0.0/16", "fd00::/64"))
 	d.story("")
 }

@@ -263,10 +263,21 @@ func TestARepeatedCallWithoutItsBodyChangesNothing(t *testing.T) {
 	d.holds(before)
 }
 
-func TestSwarmIsToldToGoWithout(t *testing.T) {
+// TestSwarmScopeIsRefusedByName: swarm gives a network its own id and, in place of Weft's
+// subnet, one of Docker's; the name is known where Docker has listed the network.
+func TestSwarmScopeIsRefusedByName(t *testing.T) {
 	d := overSocket(t, drivertest.New())
-	d.refused(400, "Weft needs no swarm", "AllocateNetwork", `{"NetworkID":"x","Options":null,"IPv4Data":[],"IPv6Data":null}`)
-	d.ok("FreeNetwork", `{"NetworkID":"x"}`)
+	const elsewhere = "21fqaltzo6x2790lrmd78eaal"
+	body := func(id string) object {
+		body := createNetwork(id)
+		body["IPv4Data"] = []object{{"AddressSpace": "LocalDefault", "Pool": "172.20.0.0/16"}}
+		return body
+	}
+	d.refused(400, "network swarmed: Weft does not support --scope swarm yet; remove the network", "CreateNetwork", body(drivertest.SwarmNetwork))
+	d.refused(400, "network "+elsewhere+": Weft does not support --scope swarm", "CreateNetwork", body(elsewhere))
+	d.refused(400, "network "+elsewhere+": Weft does not support --scope swarm", "CreateNetwork", createNetwork(elsewhere, "10.32.0.0/20"))
+	d.refused(400, "network swarmed: Weft does not support --scope swarm", "AllocateNetwork", object{"NetworkID": drivertest.SwarmNetwork, "Options": nil, "IPv4Data": []object{}, "IPv6Data": nil})
+	d.ok("FreeNetwork", object{"NetworkID": drivertest.SwarmNetwork})
 	d.story("")
 }
 

@@ -44,6 +44,8 @@ func TestIntegrationBadNetworksAreRefused(t *testing.T) {
 		{"too small", []string{"10.67.2.0/31"}, []string{"--subnet", "10.67.2.0/31"}},
 		{"gateway outside", []string{"10.68.0.1"}, []string{"--subnet", "10.67.3.0/24", "--gateway", "10.68.0.1"}},
 		{"multicast subnet", []string{"224.0.0.0/24"}, []string{"--subnet", "224.0.0.0/24"}},
+		{"two IPv4 subnets", []string{"one IPv4", "10.67.4.0/24", "10.67.5.0/24", "docker network connect"}, []string{"--subnet", "10.67.4.0/24", "--subnet", "10.67.5.0/24"}},
+		{"two IPv6 subnets", []string{"one IPv6", "fd67:67:1::/64", "fd67:67:2::/64"}, []string{"--ipv6", "--subnet", "10.67.6.0/24", "--subnet", "fd67:67:1::/64", "--subnet", "fd67:67:2::/64"}},
 		{"unknown IPAM option", []string{"weft.colour"}, []string{"--ipam-opt", "weft.colour=blue"}},
 	} {
 		t.Run(c.story, func(t *testing.T) {
@@ -58,13 +60,13 @@ func TestIntegrationBadNetworksAreRefused(t *testing.T) {
 	must(t, err)
 	for _, n := range report.Networks {
 		for _, sub := range n.Subnets {
-			if netip.MustParsePrefix("10.67.0.0/16").Overlaps(sub.Prefix) {
+			if netip.MustParsePrefix("10.67.0.0/16").Overlaps(sub.Prefix) || netip.MustParsePrefix("fd67:67::/32").Overlaps(sub.Prefix) {
 				t.Errorf("a refused network left subnet %s behind", sub.Prefix)
 			}
 		}
 	}
 	// Each of them is free for whoever asks rightly.
-	s.network(two, "good", "--subnet", "10.67.0.0/16")
+	s.network(two, "good", "--ipv6", "--subnet", "10.67.0.0/16", "--subnet", "fd67:67::/32")
 }
 
 // TestIntegrationNetworkInUseStays: Docker refuses, and nothing happened.

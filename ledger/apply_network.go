@@ -62,7 +62,10 @@ func (t *step) checkNetwork(e *EnsureNetwork, subnets []netip.Prefix) *netmap.Re
 	case e.MTU < 0 || e.MTU > 65535:
 		return netmap.Refuse(netmap.BadInput, "MTU %d is out of range; use one of at most 65535", e.MTU)
 	}
-	for _, p := range subnets {
+	for i, p := range subnets {
+		if i > 0 && subnets[i-1].Addr().Is4() == p.Addr().Is4() { // they are sorted
+			return netmap.Refuse(netmap.BadInput, "a network has at most one IPv4 and one IPv6 subnet, not %s; create a network for each", list(subnets))
+		}
 		if t.subnets[p] == nil {
 			return netmap.Refuse(netmap.Unknown, "there is no subnet %s; it must be requested from Weft's IPAM first (--ipam-driver)", p)
 		}

@@ -33,6 +33,10 @@ func TestTheSameSubnetsAreTheSameNetwork(t *testing.T) {
 	c.refused(networkOf(2, EnsureNetwork{Subnets: subnets(web), Multicast: true}), netmap.Conflict, web, "fd00:9::/64")
 	c.refused(networkOf(2, EnsureNetwork{Subnets: subnets("10.77.0.0/24")}), netmap.Unknown, "10.77.0.0/24", "--ipam-driver")
 	c.refused(networkOf(2, EnsureNetwork{}), netmap.BadInput)
+	c.ok(ensure(2, "10.41.0.0/24"))
+	c.refused(networkOf(2, EnsureNetwork{Subnets: subnets("10.41.0.0/24", web)}), netmap.BadInput, "one IPv4", web, "10.41.0.0/24")
+	c.ok(ensure(2, "fd00:8::/64"))
+	c.refused(networkOf(2, EnsureNetwork{Subnets: subnets("fd00:9::/64", "10.41.0.0/24", "fd00:8::/64")}), netmap.BadInput, "one IPv6", "fd00:8::/64", "fd00:9::/64")
 }
 
 func TestOptionConflictsNameBothValues(t *testing.T) {

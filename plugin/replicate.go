@@ -109,6 +109,7 @@ func (r *replicator) look(ctx context.Context) bool {
 		clear(r.missing) // what it had meanwhile is not known
 		return false     // Docker is down or restarting; its events tell when it is back
 	}
+	r.a.reportSwarmNetworks(networks)
 	if err := r.retire(ctx); err != nil {
 		r.a.problem("replicas", err.Error())
 		return false

@@ -31,6 +31,9 @@ type Host struct {
 	lines    []string
 }
 
+// SwarmNetwork is the id of a network that a swarm created under the name swarmed.
+const SwarmNetwork = "m6gj95olthyrnujkgmtzpdoox"
+
 // New is a host without networks, with an empty disk.
 func New() *Host {
 	return &Host{
@@ -153,6 +156,15 @@ func endpoint(e netmap.Endpoint) string {
 func (h *Host) Attach(netip.Addr) error {
 	defer h.end("Attach")
 	return h.begin(context.Background(), "Attach")
+}
+
+// NameOf implements driver.Networks: Docker has not listed anything yet, but for a
+// swarm's network.
+func (h *Host) NameOf(docker string) string {
+	if docker == SwarmNetwork {
+		return "swarmed"
+	}
+	return ""
 }
 
 // EnsureNetwork implements driver.Networks: the network with these subnets, made

@@ -152,6 +152,17 @@ func (e *Engine) AddForeign(name string) {
 	e.networks[id] = &network{Network: dockerapi.Network{ID: id, Name: name, Driver: "bridge"}}
 }
 
+// AddSwarm makes a network of swarm scope with the plugin as its driver: Docker does not
+// call the plugin for it.
+func (e *Engine) AddSwarm(name string) (id string) {
+	id = e.id()[:25]
+	e.mu.Lock()
+	e.networks[id] = &network{Network: dockerapi.Network{ID: id, Name: name, Driver: Driver, Ours: true, Swarm: true}}
+	e.mu.Unlock()
+	e.tell(dockerapi.Event{Kind: dockerapi.NetworkCreated, Network: id, Name: name})
+	return id
+}
+
 // BreakAPI makes the API fail with err until BreakAPI(nil), which tells watchers
 // to list again.
 func (e *Engine) BreakAPI(err error) {
