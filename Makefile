@@ -67,17 +67,18 @@ demo-down: ## take the demo down
 	build/lab down
 
 # Where the simulations leave what they met; another place each time, so that none is
-# cached: their seeds are fresh ones.
+# cached: the seeds of the whole one are fresh ones.
 TALLY := $(CURDIR)/build/tally/$(shell date +%s)
 
 # lint goes first and go test last, so that the end of the output is the tests', and
 # what the simulations met. A second or so of fuzzing for each decoder: it finds what a
-# change broke, make fuzz what was always wrong.
+# change broke, make fuzz what was always wrong. The seeds of the exact simulation derive
+# from the tree: each change meets others, and a run says what the next one of it will say.
 .PHONY: test
 test: deps plugin lab lint ## everything: lint, fuzz, unit, kernel, simulation, real Docker
 	scripts/fuzz.sh 2000x
 	rm -rf build/tally && mkdir -p $(TALLY)
-	WEFT_LAB_REQUIRED=1 WEFT_TALLY=$(TALLY) go test -p 2 -timeout 25m ./... || failed=1; \
+	export WEFT_TREE=$$(scripts/tree.sh); WEFT_LAB_REQUIRED=1 WEFT_TALLY=$(TALLY) go test -p 2 -timeout 25m ./... || failed=1; \
 		cat $(TALLY)/* || true; exit $${failed:-0}
 
 # What differs between engines: the plugin's life, both protocols, restarts, IPv6.
@@ -96,7 +97,7 @@ race: ## the short tests under the race detector
 	go test -race -short -timeout 15m ./...
 
 .PHONY: sim
-sim: ## the simulations, longer than make test runs them: SEEDS=1000 of the exact one, SIM=10m of the whole one
+sim: ## the simulations with new seeds, longer than make test runs them: SEEDS=1000 of the exact one, SIM=10m of the whole one
 	SEEDS=$(or $(SEEDS),1000) go test -timeout 60m -run 'TestExact$$|TestExactPast|TestScenes|TestKept' -v ./sim/exact
 	env -u SEEDS WEFT_SIM_TIME=$(or $(SIM),10m) go test -timeout 60m -run 'Sim|TestFates' -v ./...
 

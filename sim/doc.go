@@ -11,6 +11,6 @@
 //
 // Each runs the seeds of testdata/seeds, which once found a fault, a few fixed ones and fresh ones for
 // a short while. SEEDS=n runs n, WEFT_SIM_TIME as many as fit into a time, such as 10m. A run is not exactly
-// repeatable, as the scheduling of goroutines is not, so it tells its story: WEFT_SEED runs one seed and
-// tells it as it happens.
+// repeatable, as the scheduling of goroutines is not, so it tells its story: a seed that fails prints what
+// led to the first fault and leaves the whole in a file, and WEFT_SEED runs one seed and tells it as it happens.
 package sim

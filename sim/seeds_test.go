@@ -128,8 +128,8 @@ func (c *campaign) one(t *testing.T, seed uint64) {
 		}
 		t.Logf("seed %d: %d hosts for %v: %s; %+v", seed, len(w.hosts), w.lasted, w.counts(), w.net.Stats())
 		if len(w.faults) > 0 || t.Failed() {
-			t.Errorf("seed %d: %d faults:\n%s\nthe story is in %s; again: WEFT_SEED=%d go test -run '%s$' -v ./sim; if it was the product's fault, keep the seed in sim/testdata/seeds",
-				seed, len(w.faults), strings.Join(w.faults, "\n"), w.keep(), seed, c.test)
+			t.Errorf("seed %d: %d faults:\n%s\nbefore the first of them:\n%s\nthe whole story is in %s; again: WEFT_SEED=%d go test -run '%s$' -v ./sim; if it was the product's fault, keep the seed in sim/testdata/seeds",
+				seed, len(w.faults), strings.Join(w.faults, "\n"), w.upToFault(), w.keep(), seed, c.test)
 		}
 	})
 }
@@ -149,6 +149,17 @@ func (c *campaign) String() string {
 		fmt.Fprintf(&out, "%8d %s\n", c.met[what], what)
 	}
 	return out.String()
+}
+
+// upToFault is the end of the story up to the first fault: a run is not exactly repeatable, and
+// a log may be all that is left of it.
+func (w *world) upToFault() string {
+	const lines = 200
+	end := len(w.story)
+	if n := slices.IndexFunc(w.story, func(line string) bool { return strings.Contains(line, " WRONG: ") }); n >= 0 {
+		end = n + 1
+	}
+	return strings.Join(w.story[max(0, end-lines):end], "\n")
 }
 
 // keep writes the story where it can be read.

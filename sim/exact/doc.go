@@ -10,7 +10,9 @@
 // So a run depends on nothing but the seed, and invariants are checked after every
 // step.
 //
-// WEFT_SEED runs one seed and prints its story; SEEDS=n of `make sim` as many, and
+// `make test` runs some fixed seeds and some that derive from the tree (WEFT_TREE, see
+// scripts/tree.sh): each change meets others, and says the same however often it is run.
+// WEFT_SEED runs one seed and prints its story; SEEDS=n of `make sim` as many new ones, and
 // WEFT_SIM_TIME as many as fit in that time. What was met is printed, and left in the
 // directory WEFT_TALLY, since go test shows nothing of what passes.
 package exact

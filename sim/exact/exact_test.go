@@ -1,6 +1,8 @@
 package exact_test
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -14,7 +16,7 @@ import (
 
 const (
 	span       = time.Minute      // that a seed runs before everything heals, by its timers
-	budget     = 60 * time.Second // of fresh seeds, where nothing else was asked for
+	ofTree     = 40               // seeds that derive from the tree, about a second each
 	mostFailed = 3                // after which nobody needs more
 	fixedSeeds = 20               // that are run in any case
 	mostFixed  = 120              // within which every kind of fault must be met
@@ -141,8 +143,9 @@ func (w *world) end() {
 	}
 }
 
-// TestExact runs seeds until every kind of fault was met, and fresh ones: as many as
-// SEEDS says, or for as long as WEFT_SIM_TIME does.
+// TestExact runs seeds until every kind of fault was met, and then further ones: those of
+// the tree that WEFT_TREE says, so that each change meets others and every run of it the
+// same, or new ones, as many as SEEDS says or for as long as WEFT_SIM_TIME does.
 func TestExact(t *testing.T) {
 	a := newTally("TestExact")
 	if one := os.Getenv("WEFT_SEED"); one != "" {
@@ -160,31 +163,41 @@ func TestExact(t *testing.T) {
 		}
 		a.one(t, seed)
 	}
-	more := fresh(t)
-	for seed := uint64(time.Now().UnixNano()); a.failed < mostFailed && more(a); seed++ {
+	seed, more := further(t)
+	for ; a.failed < mostFailed && more(a); seed++ {
 		a.one(t, seed)
 	}
 }
 
-// fresh says whether another fresh seed is to be run.
-func fresh(t *testing.T) func(*tally) bool {
+// further is the first of the seeds after the fixed ones, and whether to run one more.
+func further(t *testing.T) (first uint64, more func(*tally) bool) {
 	t.Helper()
-	many, limit := os.Getenv("SEEDS"), budget
+	anew := uint64(time.Now().UnixNano())
+	if text := os.Getenv("SEEDS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatalf("SEEDS: %v", err)
+		}
+		return anew, func(a *tally) bool { return a.seeds < n }
+	}
 	if text := os.Getenv("WEFT_SIM_TIME"); text != "" {
-		var err error
-		if limit, err = time.ParseDuration(text); err != nil {
+		limit, err := time.ParseDuration(text)
+		if err != nil {
 			t.Fatalf("WEFT_SIM_TIME: %v", err)
 		}
+		return anew, func(a *tally) bool { return time.Since(a.begin) < limit }
 	}
-	switch n, err := strconv.Atoi(many); {
-	case many != "" && err != nil:
-		t.Fatalf("SEEDS: %v", err)
-	case many != "":
-		return func(a *tally) bool { return a.seeds < n }
-	case testing.Short():
-		limit = 0
+	tree := os.Getenv("WEFT_TREE")
+	left := ofTree
+	if tree == "" || testing.Short() {
+		left = 0
 	}
-	return func(a *tally) bool { return time.Since(a.begin) < limit }
+	sum := sha256.Sum256([]byte(tree))
+	first = binary.BigEndian.Uint64(sum[:])
+	if left > 0 {
+		t.Logf("seeds %d and the next %d are of tree %s", first, left-1, tree)
+	}
+	return first, func(*tally) bool { left--; return left >= 0 }
 }
 
 // unmet is what never happened yet: a fault that was not met was not survived, and a
