@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	span       = time.Minute      // that a seed runs before everything heals, by its timers
-	ofTree     = 40               // seeds that derive from the tree, about a second each
-	mostFailed = 3                // after which nobody needs more
-	fixedSeeds = 20               // that are run in any case
-	mostFixed  = 120              // within which every kind of fault must be met
+	span       = time.Minute // that a seed runs before everything heals, by its timers
+	ofTree     = 40          // seeds that derive from the tree, about a second each
+	mostFailed = 3           // after which nobody needs more
+	fixedSeeds = 20          // that are run in any case
+	mostFixed  = 120         // within which every kind of fault must be met
 )
 
 // simulate runs one seed and answers the world as it was left. One thread runs, and
