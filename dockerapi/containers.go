@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 
 	"github.com/weftnet/weft/netmap"
@@ -52,18 +53,27 @@ func (d *Docker) Attachments(ctx context.Context, id, name string) ([]Attachment
 // containers that run, that are being started, and those that a crash left behind.
 // Attachments knows an endpoint only once its container runs.
 func (d *Docker) Endpoints(ctx context.Context, id string) ([]netmap.EndpointID, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	got, err := d.api().NetworkInspect(ctx, id, client.NetworkInspectOptions{})
+	got, err := d.inspect(ctx, id)
 	if err != nil {
-		return nil, fmt.Errorf("dockerapi: cannot list the endpoints on network %s: %w", id, err)
+		return nil, err
 	}
-	out := make([]netmap.EndpointID, 0, len(got.Network.Containers))
-	for _, e := range got.Network.Containers {
+	out := make([]netmap.EndpointID, 0, len(got.Containers))
+	for _, e := range got.Containers {
 		out = append(out, netmap.EndpointID(e.EndpointID))
 	}
 	slices.Sort(out)
 	return out, nil
+}
+
+// inspect is a network with its endpoints.
+func (d *Docker) inspect(ctx context.Context, id string) (network.Inspect, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	got, err := d.api().NetworkInspect(ctx, id, client.NetworkInspectOptions{})
+	if err != nil {
+		return network.Inspect{}, fmt.Errorf("dockerapi: cannot inspect network %s: %w", id, err)
+	}
+	return got.Network, nil
 }
 
 func attachments(c container.Summary, id, name string) []Attachment {

@@ -45,10 +45,15 @@ func TestIntegrationSwarmScopeIsRefused(t *testing.T) {
 		return err
 	})
 	s.matrix(s.run(manager, name, "one"), s.run(worker, name, "two"))
-	eventually(t, spreadWithin, func(ctx context.Context) error {
-		report, err := s.report(ctx, manager)
+	eventually(t, spreadWithin, func(ctx context.Context) error { return s.quiet(ctx, manager, worker) })
+}
+
+// quiet is nil when hosts have no problem.
+func (s *scene) quiet(ctx context.Context, hosts ...*lab.Host) error {
+	return each(hosts, func(h *lab.Host) error {
+		report, err := s.report(ctx, h)
 		if err == nil && len(report.Problems) > 0 {
-			err = fmt.Errorf("there still is %q", report.Problems)
+			err = fmt.Errorf("%s still has %q", h.Name(), report.Problems)
 		}
 		return err
 	})

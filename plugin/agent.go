@@ -53,6 +53,7 @@ type Docker interface {
 	Endpoints(ctx context.Context, id string) ([]netmap.EndpointID, error)
 	CreateReplica(ctx context.Context, spec dockerapi.ReplicaSpec) (string, error)
 	RemoveNetwork(ctx context.Context, id string) error
+	CreateGateway(ctx context.Context, avoid []netip.Prefix) error
 	Drivers(ctx context.Context) ([]string, error)
 }
 

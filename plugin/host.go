@@ -110,7 +110,11 @@ func (h *host) Routes() []ipam.Route {
 	}
 	out := make([]ipam.Route, 0, len(routes))
 	for _, r := range routes {
-		out = append(out, ipam.Route{Prefix: r.Prefix, Name: "the route via " + cmp.Or(r.Device, "no device")})
+		name := "the route via " + cmp.Or(r.Device, "no device")
+		if r.Device == dockerapi.GatewayNetwork {
+			name = r.Device + ", Docker's network for egress and published ports"
+		}
+		out = append(out, ipam.Route{Prefix: r.Prefix, Name: name})
 	}
 	return out
 }

@@ -29,6 +29,7 @@ type replicator struct {
 	missing absence // what the driver has and Docker does not
 	failed  bool    // a step of the last look
 	strange absence // what Docker has and the driver does not
+	gateway gatewayKeeper
 }
 
 // replicate learns names from the local Docker and keeps its networks equal to
@@ -115,7 +116,11 @@ func (r *replicator) look(ctx context.Context) bool {
 		return false
 	}
 	ok := !r.nameless()
-	if !r.a.cfg.Settings.Replicate || !r.a.gossip.Synced() {
+	if !r.a.gossip.Synced() {
+		return ok
+	}
+	r.keepGateway(ctx, networks)
+	if !r.a.cfg.Settings.Replicate {
 		return ok
 	}
 	var problems []string

@@ -152,6 +152,26 @@ func (e *Engine) AddForeign(name string) {
 	e.networks[id] = &network{Network: dockerapi.Network{ID: id, Name: name, Driver: "bridge"}}
 }
 
+// CreateGateway implements plugin.Docker: docker_gwbridge comes to 172.18.0.0/16, or to
+// 172.19.0.0/16 where that is to be avoided.
+func (e *Engine) CreateGateway(_ context.Context, avoid []netip.Prefix) error {
+	at := netip.MustParsePrefix("172.18.0.0/16")
+	if slices.ContainsFunc(avoid, at.Overlaps) {
+		at = netip.MustParsePrefix("172.19.0.0/16")
+	}
+	e.AddGateway(at)
+	return nil
+}
+
+// AddGateway makes docker_gwbridge at a subnet, as a container's start or a user does.
+func (e *Engine) AddGateway(at netip.Prefix) {
+	id := e.id()
+	e.mu.Lock()
+	e.networks[id] = &network{Network: dockerapi.Network{ID: id, Name: dockerapi.GatewayNetwork, Driver: "bridge", Pools: []dockerapi.Pool{{Subnet: at}}}}
+	e.mu.Unlock()
+	e.tell(dockerapi.Event{Kind: dockerapi.NetworkCreated, Network: id, Name: dockerapi.GatewayNetwork, Driver: "bridge"})
+}
+
 // AddSwarm makes a network of swarm scope with the plugin as its driver: Docker does not
 // call the plugin for it.
 func (e *Engine) AddSwarm(name string) (id string) {

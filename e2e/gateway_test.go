@@ -1,0 +1,45 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/weftnet/weft/lab"
+)
+
+// TestIntegrationGatewayBridgeStaysOffTheSubnets: docker_gwbridge is there before a
+// network, so that its subnet is refused. A host where it has the subnet of a network of
+// the cluster, because it was moved there, says so; what it says to do helps.
+func TestIntegrationGatewayBridgeStaysOffTheSubnets(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	a, b := s.spares()
+	s.hosts = []*lab.Host{a, b}
+	const bridge, subnet = "docker_gwbridge", "172.30.0.0/16"
+	var has []string
+	eventually(t, spreadWithin, func(ctx context.Context) (err error) {
+		if has, err = subnetsOf(ctx, a, bridge); err == nil && len(has) != 1 {
+			err = errors.New("docker_gwbridge has no subnet")
+		}
+		return err
+	})
+	inside := strings.TrimSuffix(has[0], "0.0/16") + "32.0/20"
+	s.refused(a, []string{inside, has[0], bridge, "choose another --subnet"}, s.create(a, "inside", "--subnet", inside)...)
+
+	// A user moves it on one host; a network is created on the other.
+	s.docker(b, "network", "rm", bridge)
+	s.docker(b, "network", "create", "--subnet", subnet, "-o", "com.docker.network.bridge.name="+bridge,
+		"-o", "com.docker.network.bridge.enable_icc=false", "-o", "com.docker.network.bridge.enable_ip_masquerade=true", bridge)
+	name := s.name("overlay")
+	s.docker(a, s.create(a, "overlay", "--subnet", subnet)...)
+	eventually(t, spreadWithin, s.problem(b, "no container can start on network "+name, bridge, subnet, "docker network rm "+bridge))
+	s.docker(b, "network", "rm", bridge)
+	eventually(t, 9*healWithin, func(ctx context.Context) error {
+		_, err := b.Docker(ctx, "network", "inspect", name)
+		return err
+	})
+	s.matrix(s.run(a, name, "one"), s.run(b, name, "two"))
+	eventually(t, spreadWithin, func(ctx context.Context) error { return s.quiet(ctx, a, b) })
+}

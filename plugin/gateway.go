@@ -1,0 +1,90 @@
+package plugin
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/netmap"
+)
+
+// gatewayGrace is how long docker_gwbridge may be missing before it is created again:
+// a user who moves it removes it first.
+const gatewayGrace = replicaLook
+
+// gatewayKeeper remembers docker_gwbridge between two looks at Docker's networks.
+type gatewayKeeper struct {
+	seen bool      // it was there since the agent started
+	gone time.Time // when it was found missing after that; zero: it is there
+}
+
+// due takes in whether the network is there, and answers whether to create it now.
+func (k *gatewayKeeper) due(now time.Time, present bool) bool {
+	switch {
+	case present:
+		k.seen, k.gone = true, time.Time{}
+		return false
+	case k.seen && k.gone.IsZero():
+		k.gone = now
+		return false
+	}
+	return !k.seen || now.Sub(k.gone) >= gatewayGrace
+}
+
+// keepGateway has docker_gwbridge there before a network is created, so that a --subnet
+// that overlaps it is refused then: otherwise Docker would put it on that subnet when
+// the first container starts, and no container could. Where that has happened, as to
+// one that came back while no agent ran, it tells.
+func (r *replicator) keepGateway(ctx context.Context, networks []dockerapi.Network) {
+	i := slices.IndexFunc(networks, func(n dockerapi.Network) bool { return n.Name == dockerapi.GatewayNetwork })
+	if i >= 0 {
+		r.gateway.due(time.Now(), true)
+		r.a.problem("gateway", r.a.gatewayOverlap(networks[i]))
+		return
+	}
+	if !r.gateway.due(time.Now(), false) {
+		return
+	}
+	var avoid []netip.Prefix
+	for _, s := range r.a.gossip.View().Subnets {
+		avoid = append(avoid, s.Prefix)
+	}
+	for _, route := range r.a.cfg.Kernel.Routes() {
+		if route.Prefix.Bits() > 0 {
+			avoid = append(avoid, route.Prefix)
+		}
+	}
+	if err := r.a.cfg.Docker.CreateGateway(ctx, avoid); err != nil {
+		r.a.problem("gateway", fmt.Sprintf("no container can start on a network that is not --internal: %v", err))
+		return
+	}
+	r.gateway.due(time.Now(), true)
+	r.a.problem("gateway", "")
+	r.a.log.Info("docker_gwbridge was created before a container needs it")
+}
+
+// gatewayOverlap is the problem of networks whose subnet docker_gwbridge has on this
+// host; empty: there are none.
+func (a *Agent) gatewayOverlap(gateway dockerapi.Network) string {
+	for _, n := range a.gossip.View().Networks {
+		if n.Retired || n.Internal || !a.cfg.Settings.Replicate && !a.has(n.ID) {
+			continue
+		}
+		for _, p := range gateway.Pools {
+			if s := slices.IndexFunc(n.Subnets, p.Subnet.Overlaps); s >= 0 {
+				return fmt.Sprintf("no container can start on network %s here: docker_gwbridge, Docker's network for egress and published ports, has %s on this host, which overlaps subnet %s; stop the containers that have an address there (docker network inspect docker_gwbridge) and remove it (docker network rm docker_gwbridge): within a minute it comes back elsewhere", cmp.Or(n.Name, strconv.FormatUint(uint64(n.ID), 10)), p.Subnet, n.Subnets[s])
+			}
+		}
+	}
+	return ""
+}
+
+// has reports whether a network of the cluster is one of this host's Docker.
+func (a *Agent) has(id netmap.NetworkID) bool {
+	return slices.ContainsFunc(a.local().Networks, func(n netmap.Network) bool { return n.ID == id })
+}
