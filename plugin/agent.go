@@ -181,7 +181,7 @@ func (a *Agent) openPort() error {
 	if at.Addr.Is4() {
 		listen = netip.AddrPortFrom(netip.IPv4Unspecified(), a.cfg.Settings.Port)
 	}
-	a.port, err = a.cfg.Rooms.Port(underlay.Config{Listen: listen, Source: addr, Network: a.cfg.Network, Log: a.log})
+	a.port, err = a.cfg.Rooms.Port(underlay.Config{Listen: listen, Source: at.Addr, Network: a.cfg.Network, Log: a.log})
 	return err
 }
 
