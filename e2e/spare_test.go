@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -271,6 +272,37 @@ func TestIntegrationCleanupUnderAnotherName(t *testing.T) {
 	s.docker(a, "network", "rm", network)
 	s.docker(a, "plugin", "rm", "-f", mesh)
 	s.weftDoes(a, []string{"removed /var/lib/weft"}, "cleanup")
+}
+
+// TestIntegrationDisabledPluginHoldsDockerUp: for as long as the README says, 15 s for each
+// call, and nothing of it is left when the plugin is back.
+func TestIntegrationDisabledPluginHoldsDockerUp(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	a, _ := s.borrow()
+	must(t, a.InstallPlugin(t.Context(), s.plugin))
+	s.docker(a, s.create(a, "held")...)
+	s.run(a, s.name("held"), "old")
+	s.docker(a, "plugin", "disable", "-f", lab.PluginName)
+	took := func(args ...string) (time.Duration, error) {
+		began := time.Now()
+		_, err := a.Docker(t.Context(), args...)
+		return time.Since(began), err
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		if d, err := took(s.create(a, "late")...); err == nil || d < 14*time.Second || d > 20*time.Second {
+			t.Errorf("docker network create ended after %v with %v, want an error after 15 s", d, err)
+		}
+	})
+	if d, err := took("rm", "-f", s.name("old")); err != nil || d < 44*time.Second || d > 55*time.Second {
+		t.Errorf("docker rm -f ended after %v with %v, want 45 s and no error", d, err)
+	}
+	all.Wait()
+	s.docker(a, "plugin", "enable", lab.PluginName)
+	s.matrix(s.run(a, s.name("held"), "one"), s.run(a, s.name("held"), "two"))
+	s.docker(a, "rm", "-f", s.name("one"), s.name("two"))
+	s.docker(a, "network", "rm", s.name("held"))
 }
 
 // lastWords of lines are what cleanup removed, sorted.
