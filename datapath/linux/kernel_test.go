@@ -238,6 +238,37 @@ func TestIntegrationTheUnderlayCarriesLess(t *testing.T) {
 	whole(c, 1350)
 }
 
+// TestIntegrationTheUnderlayAddressChanges under running containers, on one host and then
+// on the other, over both families: they reach each other, and their ports stay.
+func TestIntegrationTheUnderlayAddressChanges(t *testing.T) {
+	for family, format := range map[string]string{"IPv4": "192.0.2.%d/24", "IPv6": "2001:db8::%d/64"} {
+		t.Run(family, func(t *testing.T) {
+			r := newRig(t, 2, 1500)
+			if family == "IPv6" {
+				r.overV6()
+			}
+			r.network(1, true)
+			a, b := r.hosts[0].start(1, 1), r.hosts[1].start(1, 2)
+			r.sync()
+			a.reaches(b.port.V4, b.port.V6)
+			for i, h := range r.hosts {
+				check(t, h.ns.AddrDel(h.ns.up(t, "eth0"), h.ns.cidr(t, fmt.Sprintf(format, i+1), 0)))
+				h.ns.address(t, "eth0", fmt.Sprintf(format, i+51))
+				p := netip.MustParsePrefix(fmt.Sprintf(format, i+51))
+				h.local.Source, r.view.Hosts[i].Fact.Underlay = p.Addr(), netip.AddrPortFrom(p.Addr(), 7950)
+				port, err := h.k.overlay.LinkByName(datapath.OuterName(h.local.Ports[0].Endpoint))
+				check(t, err)
+				r.sync()
+				a.reaches(b.port.V4, b.port.V6)
+				if same, err := h.k.overlay.LinkByName(port.Attrs().Name); err != nil || same.Attrs().Index != port.Attrs().Index {
+					t.Errorf("the port was made anew: %v", err)
+				}
+				h.isWanted()
+			}
+		})
+	}
+}
+
 // Whatever somebody does to our devices, the next Set puts it right, and what
 // still works meanwhile is left alone.
 func TestIntegrationDriftIsRepaired(t *testing.T) {
