@@ -21,6 +21,9 @@ type Networks interface {
 	EnsureNetwork(ctx context.Context, r NetworkRequest) (netmap.Network, error)
 	// Deleted hears that Docker removes a network, before anything of it is given up.
 	Deleted(docker string)
+	// Joinable says why no new endpoint may be made in a network that this host is a
+	// member of, or nil. It waits for nobody.
+	Joinable(id netmap.NetworkID) error
 	// LeaveNetwork gives up what a Docker network of this host has of it; last says
 	// that no other Docker network of this host is the same network.
 	LeaveNetwork(ctx context.Context, r NetworkRecord, last bool) error

@@ -80,6 +80,9 @@ func (d *Driver) keepEndpoint(ctx context.Context, r EndpointRecord) error {
 	case ok:
 		return sameEndpoint(have, r)
 	}
+	if err := d.cfg.Networks.Joinable(r.Endpoint.Network); err != nil {
+		return fmt.Errorf("driver: %w", err)
+	}
 	if err := d.vacant(r.Endpoint); err != nil {
 		return err
 	}

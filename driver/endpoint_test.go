@@ -57,6 +57,23 @@ func TestEveryEndpointCallAgain(t *testing.T) {
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.3/20"))
 }
 
+// TestANetworkThatTakesNoNewEndpoints: nothing is kept of one that is refused, and those
+// that are there already may be asked for again.
+func TestANetworkThatTakesNoNewEndpoints(t *testing.T) {
+	d := onNetwork(t)
+	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
+	d.ok("Join", about(netA, end1))
+	_ = d.host.Story()
+	d.host.Before("Joinable", func(context.Context) error { return errors.New("network web was removed") })
+	d.refused(500, "driver: network web was removed", "CreateEndpoint", createEndpoint(netA, end2, "10.32.0.3/20"))
+	d.story("")
+	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
+	d.story("facts: " + one)
+	if got := d.driver.Endpoints(); len(got) != 1 {
+		t.Errorf("%d endpoints, want the one from before", len(got))
+	}
+}
+
 // TestAnEndpointThatWasDeletedUnheard goes with its address, if Docker took it out of
 // its container before.
 func TestAnEndpointThatWasDeletedUnheard(t *testing.T) {

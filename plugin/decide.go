@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -254,6 +255,34 @@ func blockBits(option string) (ipam.BlockBits, error) {
 		return ipam.BlockBits{}, nil
 	}
 	return ipam.ParseBlockBits(option)
+}
+
+// Joinable implements driver.Networks. A network that a user removed on another host
+// goes from this one with its last container: new ones would keep it for ever, and
+// would not reach those on the network that has its name now.
+func (a *Agent) Joinable(id netmap.NetworkID) error {
+	view := a.gossip.View()
+	n, ok := view.Network(id)
+	if !ok || !n.Retired || !a.cfg.Settings.Replicate {
+		return nil
+	}
+	replaced := slices.ContainsFunc(view.Networks, func(o netmap.Network) bool { return o.Name == n.Name && !o.Retired })
+	return netmap.Refuse(netmap.Held, "network %s%s", cmp.Or(n.Name, fmt.Sprint(id)), removedElsewhere(a.running(id), replaced)+"; then start this container again")
+}
+
+// running are the containers of this host that run on a network, by name.
+func (a *Agent) running(id netmap.NetworkID) []string {
+	endpoints := a.driver.Endpoints()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []string
+	for _, e := range endpoints {
+		if e.Endpoint.Network == id && e.Joined {
+			out = append(out, cmp.Or(a.names[e.Endpoint.ID], fmt.Sprintf("endpoint %.12s", e.Endpoint.ID)))
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // LeaveNetwork implements driver.Networks: first the network, then its subnets.

@@ -57,11 +57,14 @@ func (a *Agent) replicate(ctx context.Context) {
 			if !open {
 				return
 			}
-			if e.Kind == dockerapi.ContainerCreated || e.Kind == dockerapi.ContainerRemoved {
-				continue // it has no endpoint yet, or no more
+			if e.Kind == dockerapi.ContainerCreated {
+				continue // it has no endpoint yet
 			}
 		case <-learnt:
 		case <-again.C:
+		}
+		for range len(events) {
+			<-events // a look sees what all that wait are about
 		}
 		pause := replicaLook
 		if !r.look(ctx) {
@@ -131,7 +134,8 @@ func (r *replicator) look(ctx context.Context) bool {
 		}
 		r.a.log.Info("keeping Docker's networks equal", "step", s.String())
 		if err := r.carryOut(ctx, s, networks); err != nil {
-			r.failed = true
+			// Docker tells when what uses a network ends.
+			r.failed = r.failed || !errors.Is(err, dockerapi.ErrInUse)
 			problems = append(problems, err.Error())
 		}
 	}
@@ -168,6 +172,10 @@ func (r *replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Networ
 			for _, at := range attached {
 				if at.Endpoint != "" {
 					containers[at.Endpoint] = at.Name
+				}
+				// Docker lists a container as running until after it has told that its endpoint is gone.
+				if _, has := r.a.driver.Endpoint(at.Endpoint); has {
+					d.Running = append(d.Running, at.Name)
 				}
 			}
 		}
@@ -223,7 +231,7 @@ func (r *replicator) carryOut(ctx context.Context, s step, networks []dockerapi.
 		err := r.a.cfg.Docker.RemoveNetwork(ctx, s.Remove.ID)
 		if errors.Is(err, dockerapi.ErrInUse) {
 			r.a.removals.byAgent(s.Remove.ID, false)
-			return nil // a container came; the next look sees it
+			return fmt.Errorf("network %s was removed on another host, or lost its name to another network, and cannot go from this one yet: %w; docker network inspect %s lists what uses it, docker network disconnect -f ends that", s.Remove.Name, err, s.Remove.Name)
 		}
 		return err
 	default:

@@ -3,6 +3,7 @@ package plugin
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
@@ -15,7 +16,8 @@ type dockerNet struct {
 	Ours    bool             // made with Weft's driver
 	Network netmap.NetworkID // 0 where it is not ours or not known yet
 	Replica bool             // made by an agent, not by a user
-	InUse   bool             // containers are attached
+	InUse   bool             // containers are attached, stopped ones too
+	Running []string         // names of the containers that have an endpoint on it
 }
 
 // step is one thing that replication has to do next. Exactly one group of fields
@@ -46,7 +48,9 @@ func (s step) String() string {
 // local Docker. It is pure, and calling it again after its steps were carried out
 // gives none: that is how networks created at the same moment on many hosts end
 // as one (DESIGN §5). The first name in the ledger wins; a network that lost and
-// is unused gives way to a replica of the winner.
+// is unused gives way to a replica of the winner. A network that a user removed waits
+// for containers that run: a stopped one has no endpoint, and does not keep Docker
+// from removing a network where its user does it.
 func planReplicas(decided []netmap.Network, local []dockerNet) []step {
 	var steps []step
 	byName := make(map[string]dockerNet, len(local))
@@ -89,7 +93,9 @@ func settle(decided []netmap.Network, d dockerNet) []step {
 	n := decided[i]
 	winner := slices.IndexFunc(decided, func(o netmap.Network) bool { return o.Name == d.Name && o.ID != n.ID && !o.Retired })
 	switch {
-	case n.Retired && !d.InUse, n.Name != d.Name && winner >= 0 && !d.InUse:
+	case n.Retired && len(d.Running) > 0:
+		return []step{{Problem: "network " + d.Name + removedElsewhere(d.Running, winner >= 0)}}
+	case n.Retired, n.Name != d.Name && winner >= 0 && !d.InUse:
 		return []step{{Remove: &d}}
 	case n.Name != d.Name && winner >= 0:
 		return []step{{Problem: "network " + d.Name + " of this host is not the cluster's network of that name and has containers; disconnect them, and it is replaced by the cluster's"}}
@@ -97,4 +103,18 @@ func settle(decided []netmap.Network, d dockerNet) []step {
 		return name(n.ID, d.Name)
 	}
 	return nil
+}
+
+// removedElsewhere continues a sentence about a network that a user removed on another
+// host, while these containers of this host run on it. Replaced says that another
+// network has its name now.
+func removedElsewhere(running []string, replaced bool) string {
+	text := " was removed on another host (docker network rm) and takes no new containers; it goes from this host with its last one"
+	if len(running) > 0 {
+		text += ", these run on it: " + strings.Join(running, ", ") + "; stop them, or take them off it (docker network disconnect)"
+	}
+	if replaced {
+		text += "; the cluster's new network of that name then appears here by itself"
+	}
+	return text
 }

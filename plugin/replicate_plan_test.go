@@ -47,7 +47,20 @@ func TestPlanReplicas(t *testing.T) {
 		},
 		{"the name is a bridge here", []netmap.Network{overlay}, []dockerNet{{ID: "b", Name: "overlay"}}, "problem"},
 		{"removed elsewhere, unused here", []netmap.Network{{ID: 7, Name: "overlay", Retired: true}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7}}, "remove a"},
-		{"removed elsewhere, used here", []netmap.Network{{ID: 7, Name: "overlay", Retired: true}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, InUse: true}}, ""},
+		{"removed elsewhere, stopped containers were on it here", []netmap.Network{{ID: 7, Name: "overlay", Retired: true}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, InUse: true}}, "remove a"},
+		{"removed elsewhere, a container runs on it here", []netmap.Network{{ID: 7, Name: "overlay", Retired: true}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, InUse: true, Running: []string{"web"}}}, "problem"},
+		{
+			"removed and made anew elsewhere, stopped containers were on it here",
+			[]netmap.Network{{ID: 7, Name: "overlay", Retired: true}, {ID: 11, Name: "overlay"}},
+			[]dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, InUse: true}},
+			"remove a",
+		},
+		{
+			"removed and made anew elsewhere, a container runs on the old one here",
+			[]netmap.Network{{ID: 7, Name: "overlay", Retired: true}, {ID: 11, Name: "overlay"}},
+			[]dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, InUse: true, Running: []string{"web"}}},
+			"problem",
+		},
 		{"removed and made anew elsewhere", []netmap.Network{{ID: 7, Name: "overlay", Retired: true}, {ID: 11, Name: "overlay"}}, nil, "create overlay as 11"},
 		{"same subnet under another name", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "other", Ours: true, Network: 7}}, ""},
 		{"a replica names nothing", []netmap.Network{{ID: 7}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true}}, ""},
@@ -56,6 +69,24 @@ func TestPlanReplicas(t *testing.T) {
 	} {
 		if diff := cmp.Diff(c.want, say(planReplicas(c.decided, c.local))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.story, diff)
+		}
+	}
+}
+
+// TestPlanTellsWhatARemovedNetworkWaitsFor: who runs on it, what to do, and what then
+// comes.
+func TestPlanTellsWhatARemovedNetworkWaitsFor(t *testing.T) {
+	local := []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Running: []string{"db", "web"}}}
+	decided := []netmap.Network{{ID: 7, Name: "overlay", Retired: true}}
+	const alone = "network overlay was removed on another host (docker network rm) and takes no new containers; it goes from this host with its last one, these run on it: db, web; stop them, or take them off it (docker network disconnect)"
+	const anew = "; the cluster's new network of that name then appears here by itself"
+	for want, decided := range map[string][]netmap.Network{alone: decided, alone + anew: append(decided, netmap.Network{ID: 11, Name: "overlay"})} {
+		steps := planReplicas(decided, local)
+		if len(steps) != 1 {
+			t.Fatalf("%d steps, want one problem: %s", len(steps), say(steps))
+		}
+		if diff := cmp.Diff(want, steps[0].Problem); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
 		}
 	}
 }

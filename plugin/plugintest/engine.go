@@ -270,8 +270,8 @@ func (e *Engine) Stop(ctx context.Context, name string) error {
 	ctx = of(ctx, name)
 	err := e.call(ctx, "NetworkDriver.Leave", pair(c), nil)
 	err = cmp.Or(err, e.call(ctx, "NetworkDriver.DeleteEndpoint", pair(c), nil))
-	e.have(c, false)
 	e.releaseAll(ctx, n, c)
+	e.have(c, false)
 	e.tell(dockerapi.Event{Kind: dockerapi.Disconnected, Network: c.Network, Name: n.Name, Container: name, Driver: Driver})
 	e.tell(dockerapi.Event{Kind: dockerapi.ContainerDied, Container: name, Name: name})
 	return err

@@ -127,11 +127,9 @@ func (e *Engine) releasePools(ctx context.Context, n *network) {
 func (e *Engine) RemoveNetwork(ctx context.Context, id string) error {
 	e.mu.Lock()
 	n := e.networks[id]
-	for _, c := range e.containers {
-		if n != nil && c.Network == id && (c.Running || c.starting) {
-			e.mu.Unlock()
-			return fmt.Errorf("network %s has active endpoints: %w", n.Name, dockerapi.ErrInUse)
-		}
+	if n != nil && e.used(id) {
+		e.mu.Unlock()
+		return fmt.Errorf("network %s has active endpoints: %w", n.Name, dockerapi.ErrInUse)
 	}
 	delete(e.networks, id)
 	e.mu.Unlock()
@@ -142,6 +140,17 @@ func (e *Engine) RemoveNetwork(ctx context.Context, id string) error {
 	_ = e.call(ctx, "NetworkDriver.DeleteNetwork", map[string]any{"NetworkID": id}, nil)
 	e.tell(dockerapi.Event{Kind: dockerapi.NetworkRemoved, Network: id, Name: n.Name, Driver: Driver})
 	return nil
+}
+
+// used reports whether a container runs or starts on a network, or Docker has an
+// endpoint on it still. The caller holds mu.
+func (e *Engine) used(id string) bool {
+	for _, c := range e.containers {
+		if c.Network == id && (c.Running || c.starting) {
+			return true
+		}
+	}
+	return slices.Contains(slices.Collect(maps.Values(e.endpoints)), id)
 }
 
 // AddForeign makes a network of another driver, which holds its name.
