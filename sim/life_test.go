@@ -326,6 +326,11 @@ func (h *host) serveAlone() {
 		_ = h.docker.Remove(ctx, name) // it does not run
 		return
 	}
+	if err != nil && strings.Contains(err.Error(), "was removed on another host") {
+		h.w.meet("refused: a network that was removed")
+		_ = h.docker.Remove(ctx, name) // it does not run
+		return
+	}
 	h.w.meet("container started right after a restart")
 	if took := time.Since(begin); err != nil || took > aloneLimit {
 		h.w.fault("(10) %s: after a restart, alone %v, with free addresses: %v after %v", h, alone, err, took)

@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/weftnet/weft/status"
 )
 
 // span is the virtual time that one seed runs before everything heals; where the
@@ -65,6 +68,11 @@ func (w *world) startOneEach() {
 		w.until(fmt.Sprintf("%s has all networks", h), orphanLimit, func() bool {
 			h.createNetwork() // a replica may come first
 			return h.network("web") != "" && h.network("dual") != ""
+		})
+	}
+	for _, h := range w.hosts {
+		w.until(fmt.Sprintf("%s knows that all networks were made again that somebody removed", h), orphanLimit, func() bool {
+			return !slices.ContainsFunc(h.agent().Report().Networks, func(n status.Network) bool { return n.Retired })
 		})
 		for _, spec := range networks {
 			ctx, cancel := h.ctx()
