@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,23 +37,6 @@ func (s *scene) renewed(h *lab.Host, network, old string) {
 	s.t.Logf("%s has the new network %s after %.2f s", h.Name(), network, time.Since(began).Seconds())
 }
 
-// problem waits until the agent of a host shows a problem with all these words.
-func (s *scene) problem(h *lab.Host, words ...string) {
-	s.t.Helper()
-	eventually(s.t, goneWithin, func(ctx context.Context) error {
-		report, err := s.report(ctx, h)
-		if err != nil {
-			return err
-		}
-		for _, p := range report.Problems {
-			if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(p, w) }) {
-				return nil
-			}
-		}
-		return fmt.Errorf("no problem of %s says %q: %q", h.Name(), words, report.Problems)
-	})
-}
-
 // TestIntegrationNetworkRemovedAndMadeAgain under its name, while another host has a
 // container of the old one: an exited one does not hold it there; one that runs does, and
 // nobody else joins it.
@@ -76,7 +58,7 @@ func TestIntegrationNetworkRemovedAndMadeAgain(t *testing.T) {
 	s.docker(one, "rm", "-f", s.name("a1"))
 
 	old := again() // b1 runs
-	s.problem(two, "network "+name+" was removed", s.name("b1"), "docker network disconnect", "new network")
+	eventually(t, goneWithin, s.problem(two, "network "+name+" was removed", s.name("b1"), "docker network disconnect", "new network"))
 	began := time.Now()
 	s.refused(two, []string{name + " was removed on another host", s.name("b1"), "stop them"}, s.command(two, name, "late")...)
 	if took := time.Since(began); took > answerWithin {
@@ -114,7 +96,7 @@ func TestIntegrationRemovedNetworkGoesWithItsLastContainer(t *testing.T) {
 		}
 		last := s.run(two, name, "last-"+how, args...)
 		s.docker(one, "network", "rm", name)
-		s.problem(two, "network "+name+" was removed", last.name)
+		eventually(t, goneWithin, s.problem(two, "network "+name+" was removed", last.name))
 		end(last.name, name)
 		began := time.Now()
 		eventually(t, goneWithin, func(ctx context.Context) error { return s.noneLeft(ctx, name) })
