@@ -267,7 +267,7 @@ func (a *Agent) Joinable(id netmap.NetworkID) error {
 		return nil
 	}
 	replaced := slices.ContainsFunc(view.Networks, func(o netmap.Network) bool { return o.Name == n.Name && !o.Retired })
-	return netmap.Refuse(netmap.Held, "network %s%s", cmp.Or(n.Name, fmt.Sprint(id)), removedElsewhere(a.running(id), replaced)+"; then start this container again")
+	return netmap.Refuse(netmap.Held, "network %s%s; then start this container again", cmp.Or(n.Name, fmt.Sprint(id)), removedElsewhere(a.running(id), replaced))
 }
 
 // running are the containers of this host that run on a network, by name.

@@ -2,6 +2,7 @@ package plugin_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -62,6 +63,100 @@ func TestAReplicaThatWasNotRemovedComesBack(t *testing.T) {
 		if hosts[0].lookup("web") == "" {
 			t.Error("it went elsewhere")
 		}
+	})
+}
+
+// TestANetworkRemovedAndMadeAgainUnderItsName is docker compose down and up on one
+// host, while the other one has a container of the old network.
+func TestANetworkRemovedAndMadeAgainUnderItsName(t *testing.T) {
+	const anew = "10.49.0.0/24"
+	for _, runs := range []bool{false, true} {
+		t.Run(fmt.Sprintf("runs %v", runs), func(t *testing.T) {
+			bubble(t, func(t *testing.T, c *cluster) {
+				hosts := up(c, 2)
+				one, two := hosts[0], hosts[1]
+				id := one.network("job", web)
+				two.until("job", soon, func() bool { return two.lookup("job") != "" })
+				old := two.lookup("job")
+				two.run("batch", old, "")
+				if !runs {
+					if err := two.docker.Stop(t.Context(), "batch"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				one.remove(id)
+				one.until("job is gone", soon, func() bool { return one.reported(web).Retired || one.reported(web).ID == 0 })
+				one.network("job", anew)
+				if runs {
+					two.problem(soon, "network job was removed", "batch", "docker network disconnect", "new network of that name")
+					two.until("the new one is decided", soon, func() bool { return two.reported(anew).Name == "job" })
+					begin := time.Now()
+					_, err := two.docker.Run(t.Context(), "late", old, addr(""))
+					fails(t, begin, err, "network job was removed on another host", "batch", "stop them", "then start this container again")
+					if err := two.docker.Stop(t.Context(), "batch"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				two.until("the new one", time.Second, func() bool {
+					got := two.docker.Subnets(two.lookup("job"))
+					return len(got) == 1 && got[0].String() == anew
+				})
+				two.run("fresh", two.lookup("job"), "")
+				two.until("no problem", soon, func() bool { return len(two.Report().Problems) == 0 })
+			})
+		})
+	}
+}
+
+// TestARemovedNetworkGoesWithItsLastContainer from another host, within a second of its
+// end, however it ends; until then nothing joins it.
+func TestARemovedNetworkGoesWithItsLastContainer(t *testing.T) {
+	for name, end := range map[string]func(two *host) error{
+		"rm -f": func(two *host) error { return two.docker.Remove(two.c.t.Context(), "last") },
+		"stop":  func(two *host) error { return two.docker.Stop(two.c.t.Context(), "last") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, c *cluster) {
+				hosts := up(c, 2)
+				one, two := hosts[0], hosts[1]
+				id := one.network("web", web)
+				two.until("web", soon, func() bool { return two.lookup("web") != "" })
+				two.run("last", two.lookup("web"), "")
+				one.remove(id)
+				two.until("web is retired", soon, func() bool { return two.reported(web).Retired })
+				if _, err := two.docker.Run(t.Context(), "late", two.lookup("web"), addr("")); err == nil || !holds(err.Error(), "removed on another host", "last") {
+					t.Errorf("a container joined a network that was removed: %v", err)
+				}
+				if err := end(two); err != nil {
+					t.Fatal(err)
+				}
+				two.until("web is gone", time.Second, func() bool { return two.lookup("web") == "" })
+				two.until("no problem", soon, func() bool { return len(two.Report().Problems) == 0 })
+			})
+		})
+	}
+}
+
+// TestARemovedNetworkThatDockerStillUses for a container that it does not list as running,
+// as it is being started, or as a crash left its endpoint: that is told.
+func TestARemovedNetworkThatDockerStillUses(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 2)
+		one, two := hosts[0], hosts[1]
+		id := one.network("web", web)
+		two.until("web", soon, func() bool { return two.lookup("web") != "" })
+		two.docker.Before = func(call plugintest.Call) {
+			if call.Method == "NetworkDriver.Join" {
+				one.remove(id)
+				two.problem(soon, "network web was removed", "active endpoints", "docker network inspect web")
+			}
+		}
+		two.run("slow", two.lookup("web"), "")
+		two.problem(time.Second, "network web was removed", "slow", "docker network disconnect")
+		if err := two.docker.Stop(t.Context(), "slow"); err != nil {
+			t.Fatal(err)
+		}
+		two.until("web is gone", time.Second, func() bool { return two.lookup("web") == "" && len(two.Report().Problems) == 0 })
 	})
 }
 

@@ -231,7 +231,7 @@ func (r *replicator) carryOut(ctx context.Context, s step, networks []dockerapi.
 		err := r.a.cfg.Docker.RemoveNetwork(ctx, s.Remove.ID)
 		if errors.Is(err, dockerapi.ErrInUse) {
 			r.a.removals.byAgent(s.Remove.ID, false)
-			return fmt.Errorf("network %s was removed on another host, or lost its name to another network, and cannot go from this one yet: %w; docker network inspect %s lists what uses it, docker network disconnect -f ends that", s.Remove.Name, err, s.Remove.Name)
+			return fmt.Errorf("network %s was removed on another host, or lost its name to another network, and cannot go from this one yet: %w; stop what uses it (docker network inspect %s lists that), or take it off (docker network disconnect -f)", s.Remove.Name, err, s.Remove.Name)
 		}
 		return err
 	default:
