@@ -110,13 +110,13 @@ func (c *checkedConn) Read(b []byte) (int, error) {
 		return 0, fmt.Errorf("gossip: a stream of more than %d bytes: %w", maxStreamBytes, errUnsent)
 	}
 	b = b[:min(len(b), c.left)]
-	n, err := 0, error(nil)
 	if len(c.head) > 0 {
-		n = copy(b, c.head)
+		n := copy(b, c.head)
 		c.head = c.head[n:]
-	} else {
-		n, err = c.Conn.Read(b)
+		c.left -= n
+		return n, nil
 	}
+	n, err := c.Conn.Read(b)
 	c.left -= n
 	return n, err
 }
@@ -186,7 +186,7 @@ func readNumber(r io.Reader) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	size := 0
+	var size int
 	switch {
 	case head < 0x80:
 		return uint64(head), nil

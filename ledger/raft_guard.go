@@ -321,8 +321,7 @@ func (k *keeper) inviter() (p Peer) {
 // readable reports whether a command is one of this release.
 func readable(b []byte) error {
 	_, err := DecodeCommand(b)
-	var refusal *netmap.Refusal
-	if errors.As(err, &refusal) { // it is refused when it is applied
+	if _, refused := errors.AsType[*netmap.Refusal](err); refused { // it is refused when it is applied
 		return nil
 	}
 	return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -257,9 +258,7 @@ func (l *Ledger) AskGeneration(ctx context.Context, heard uint64) (uint64, error
 	}
 	c := l.askKeepers(ctx, netmap.HostID{})
 	if !c.best().Keeps { // of a ledger that was recovered where none of them was
-		for id, t := range l.hearPeers(ctx, c.unasked(l.hearsay().Keepers, l.cfg.Self), netmap.HostID{}) {
-			c.answers[id] = t
-		}
+		maps.Copy(c.answers, l.hearPeers(ctx, c.unasked(l.hearsay().Keepers, l.cfg.Self), netmap.HostID{}))
 	}
 	best := c.best().Generation
 	if best > known && plausible(known, best) && c.most(func(t testimony) bool { return t.Generation == best }) {

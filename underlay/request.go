@@ -153,7 +153,7 @@ var errCrowded = fmt.Errorf("larger than %d bytes while others as large are rece
 // question reads a request; held becomes what its body takes of the budget. It does not
 // wait for memory: those who wait would be as many as anybody likes.
 func (p *Port) question(g *guest, held *int) (question, error) {
-	_ = g.Conn.SetReadDeadline(time.Now().Add(readWait))
+	_ = g.SetReadDeadline(time.Now().Add(readWait))
 	frame, err := readFrame(g.Conn, requestHead+maxName+MaxBody, func(n int) error {
 		if ok, _ := p.bodies.try(g.from, n); !ok {
 			return errCrowded
