@@ -79,9 +79,11 @@ var outside = map[string][]string{
 	"github.com/moby/moby/client":      {"dockerapi"},
 	"github.com/moby/moby/api":         {"dockerapi"},
 	"github.com/containerd/errdefs":    {"dockerapi"},
-	"github.com/sirupsen/logrus":       {"."},
-	"github.com/spf13/cobra":           {".", "lab/cmd/lab"},
-	"github.com/spf13/pflag":           {".", "lab/cmd/lab"},
+	// The messages of one protocol each, and what serves them.
+	"github.com/docker/go-plugins-helpers": {"driver", "ipam", "rpc"},
+	"github.com/sirupsen/logrus":           {"."},
+	"github.com/spf13/cobra":               {".", "lab/cmd/lab"},
+	"github.com/spf13/pflag":               {".", "lab/cmd/lab"},
 	// Marathon's schemas, in the tests of the examples.
 	"github.com/santhosh-tekuri/jsonschema": {"e2e"},
 	// The kernel: locks, credentials of sockets, namespaces, clocks.

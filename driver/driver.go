@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 
+	api "github.com/docker/go-plugins-helpers/network"
+
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
 )
@@ -92,7 +94,7 @@ func (d *Driver) Routes() map[string]rpc.Handler {
 		"NetworkDriver.GetCapabilities":             rpc.Ask(getCapabilities),
 		"NetworkDriver.GwAllocCheck":                rpc.Call(gwAllocCheck),
 		"NetworkDriver.AllocateNetwork":             rpc.Call(d.allocateNetwork),
-		"NetworkDriver.FreeNetwork":                 rpc.Call(nothing[networkRequest]),
+		"NetworkDriver.FreeNetwork":                 rpc.Call(nothing),
 		"NetworkDriver.CreateNetwork":               rpc.Call(d.createNetwork),
 		"NetworkDriver.DeleteNetwork":               rpc.Call(d.deleteNetwork),
 		"NetworkDriver.CreateEndpoint":              rpc.Call(d.createEndpoint),
@@ -100,30 +102,30 @@ func (d *Driver) Routes() map[string]rpc.Handler {
 		"NetworkDriver.EndpointOperInfo":            rpc.Call(d.operInfo),
 		"NetworkDriver.Join":                        rpc.Call(d.join),
 		"NetworkDriver.Leave":                       rpc.Call(d.leave),
-		"NetworkDriver.ProgramExternalConnectivity": rpc.Call(nothing[endpointRequest]),
-		"NetworkDriver.RevokeExternalConnectivity":  rpc.Call(nothing[endpointRequest]),
-		"NetworkDriver.DiscoverNew":                 rpc.Call(nothing[struct{}]),
-		"NetworkDriver.DiscoverDelete":              rpc.Call(nothing[struct{}]),
+		"NetworkDriver.ProgramExternalConnectivity": rpc.Call(nothing),
+		"NetworkDriver.RevokeExternalConnectivity":  rpc.Call(nothing),
+		"NetworkDriver.DiscoverNew":                 rpc.Call(nothing),
+		"NetworkDriver.DiscoverDelete":              rpc.Call(nothing),
 	}
 }
 
-func getCapabilities(context.Context) (capabilities, error) {
-	return capabilities{Scope: "local", ConnectivityScope: "global"}, nil
+func getCapabilities(context.Context) (api.CapabilitiesResponse, error) {
+	return api.CapabilitiesResponse{Scope: api.LocalScope, ConnectivityScope: api.GlobalScope}, nil
 }
 
 // gwAllocCheck: RequestPool already names the gateway, so nothing is skipped.
-func gwAllocCheck(context.Context, struct{}) (gwAllocCheckResponse, error) {
+func gwAllocCheck(context.Context, rpc.Empty) (gwAllocCheckResponse, error) {
 	return gwAllocCheckResponse{}, nil
 }
 
 // allocateNetwork is what a manager of a swarm asks for a driver of global scope.
-func (d *Driver) allocateNetwork(_ context.Context, req networkRequest) (rpc.Empty, error) {
+func (d *Driver) allocateNetwork(_ context.Context, req api.AllocateNetworkRequest) (rpc.Empty, error) {
 	return rpc.Empty{}, noSwarm(req.NetworkID, d.cfg.Networks.NameOf(req.NetworkID))
 }
 
 // nothing answers calls that have no meaning here: docker_gwbridge publishes
 // ports, gossip discovers hosts.
-func nothing[Req any](context.Context, Req) (rpc.Empty, error) { return rpc.Empty{}, nil }
+func nothing(context.Context, rpc.Empty) (rpc.Empty, error) { return rpc.Empty{}, nil }
 
 // Networks are this host's networks, sorted by Docker's id.
 func (d *Driver) Networks() []NetworkRecord {

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 
+	api "github.com/docker/go-plugins-helpers/network"
+
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
 )
@@ -14,21 +16,21 @@ import (
 // createEndpoint writes an endpoint down and announces it: address, MAC and host
 // are final, and Docker needs some 100 ms more until the process runs, so the
 // other hosts are ready before it is.
-func (d *Driver) createEndpoint(ctx context.Context, req createEndpointRequest) (createEndpointResponse, error) {
+func (d *Driver) createEndpoint(ctx context.Context, req createEndpointRequest) (api.CreateEndpointResponse, error) {
 	if err := named(req.NetworkID, req.EndpointID); err != nil {
-		return createEndpointResponse{}, err
+		return api.CreateEndpointResponse{}, err
 	}
 	n, ok := d.network(req.NetworkID)
 	if !ok {
-		return createEndpointResponse{}, unknownNetwork(req.NetworkID)
+		return api.CreateEndpointResponse{}, unknownNetwork(req.NetworkID)
 	}
 	network, err := d.rejoined(ctx, n)
 	if err != nil {
-		return createEndpointResponse{}, err
+		return api.CreateEndpointResponse{}, err
 	}
 	e, err := parseEndpoint(req, network)
 	if err != nil {
-		return createEndpointResponse{}, err
+		return api.CreateEndpointResponse{}, err
 	}
 	keys := []string{endpointPrefix + string(e.ID)}
 	for _, a := range addrsOf(e) {
@@ -36,17 +38,17 @@ func (d *Driver) createEndpoint(ctx context.Context, req createEndpointRequest) 
 	}
 	release, err := d.held.take(ctx, keys...)
 	if err != nil {
-		return createEndpointResponse{}, fmt.Errorf("driver: %w", err)
+		return api.CreateEndpointResponse{}, fmt.Errorf("driver: %w", err)
 	}
 	defer release()
 	if err := d.keepEndpoint(ctx, EndpointRecord{Endpoint: e, Docker: req.NetworkID}); err != nil {
-		return createEndpointResponse{}, err
+		return api.CreateEndpointResponse{}, err
 	}
 	d.cfg.Facts.Announce(e)
 	if req.Interface.MacAddress != "" {
-		return createEndpointResponse{}, nil // Docker rejects values for what it supplied
+		return api.CreateEndpointResponse{}, nil // Docker rejects values for what it supplied
 	}
-	return createEndpointResponse{Interface: &endpointInterface{MacAddress: e.MAC.String()}}, nil
+	return api.CreateEndpointResponse{Interface: &api.EndpointInterface{MacAddress: e.MAC.String()}}, nil
 }
 
 // named refuses a request that does not say what it is about.
@@ -147,7 +149,7 @@ func (d *Driver) holdEndpoint(ctx context.Context, id netmap.EndpointID) (releas
 
 // deleteEndpoint removes an endpoint. Docker ignores errors here, so what fails
 // is tried again by Settle.
-func (d *Driver) deleteEndpoint(ctx context.Context, req endpointRequest) (rpc.Empty, error) {
+func (d *Driver) deleteEndpoint(ctx context.Context, req api.DeleteEndpointRequest) (rpc.Empty, error) {
 	return rpc.Empty{}, d.ForgetEndpoint(ctx, netmap.EndpointID(req.EndpointID))
 }
 
@@ -199,41 +201,41 @@ func (d *Driver) drop(ctx context.Context, id netmap.EndpointID) error {
 
 // join answers when the port is plumbed. Docker moves the interface itself. If
 // this fails, Docker deletes the endpoint, and the port goes with it.
-func (d *Driver) join(ctx context.Context, req joinRequest) (joinResponse, error) {
+func (d *Driver) join(ctx context.Context, req joinRequest) (api.JoinResponse, error) {
 	if err := named(req.NetworkID, req.EndpointID); err != nil {
-		return joinResponse{}, err
+		return api.JoinResponse{}, err
 	}
 	id := netmap.EndpointID(req.EndpointID)
 	release, err := d.holdEndpoint(ctx, id)
 	if err != nil {
-		return joinResponse{}, err
+		return api.JoinResponse{}, err
 	}
 	defer release()
 	r, ok := d.Endpoint(id)
 	if !ok {
-		return joinResponse{}, fmt.Errorf("endpoint %s is not known to Weft on this host; stop the container and start it again", short(req.EndpointID))
+		return api.JoinResponse{}, fmt.Errorf("endpoint %s is not known to Weft on this host; stop the container and start it again", short(req.EndpointID))
 	}
 	if r.Lost != "" {
-		return joinResponse{}, offMesh(r)
+		return api.JoinResponse{}, offMesh(r)
 	}
 	name, err := d.cfg.Ports.Plug(ctx, r.Endpoint)
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return joinResponse{}, fmt.Errorf("driver: %w", err)
+		return api.JoinResponse{}, fmt.Errorf("driver: %w", err)
 	}
 	r.Joined, r.Left = true, false
 	if err := d.saveEndpoint(r); err != nil {
-		return joinResponse{}, err
+		return api.JoinResponse{}, err
 	}
 	d.cfg.Facts.Announce(r.Endpoint)
-	return joinResponse{InterfaceName: interfaceName{SrcName: name, DstPrefix: "eth"}}, nil
+	return api.JoinResponse{InterfaceName: api.InterfaceName{SrcName: name, DstPrefix: "eth"}}, nil
 }
 
 // leave withdraws the endpoint at once. The port stays until DeleteEndpoint,
 // because Docker moves the interface back in between.
-func (d *Driver) leave(ctx context.Context, req endpointRequest) (rpc.Empty, error) {
+func (d *Driver) leave(ctx context.Context, req api.LeaveRequest) (rpc.Empty, error) {
 	id := netmap.EndpointID(req.EndpointID)
 	release, err := d.holdEndpoint(ctx, id)
 	if err != nil {
@@ -249,8 +251,8 @@ func (d *Driver) leave(ctx context.Context, req endpointRequest) (rpc.Empty, err
 	return rpc.Empty{}, d.saveEndpoint(r)
 }
 
-func (d *Driver) operInfo(_ context.Context, req endpointRequest) (operInfoResponse, error) {
-	info := operInfoResponse{Value: map[string]string{}}
+func (d *Driver) operInfo(_ context.Context, req api.InfoRequest) (api.InfoResponse, error) {
+	info := api.InfoResponse{Value: map[string]string{}}
 	if r, ok := d.Endpoint(netmap.EndpointID(req.EndpointID)); ok {
 		info.Value["com.docker.network.endpoint.macaddress"] = r.Endpoint.MAC.String()
 	}

@@ -131,7 +131,7 @@ func TestARepeatedCreateThatWantsSomethingElse(t *testing.T) {
 	}
 	d.story("")
 	withMAC["Interface"].(object)["MacAddress"] = "02:57:0A:20:00:02" // the same in other letters
-	if got := d.ok("CreateEndpoint", withMAC); got != "{}" {
+	if got := d.ok("CreateEndpoint", withMAC); got != `{"Interface":null}` {
 		t.Errorf("answer %s", got)
 	}
 }
@@ -156,10 +156,10 @@ func TestTheNameOfAContainerIsNotPartOfACall(t *testing.T) {
 func TestOnlyWhatWasEmptyIsAnswered(t *testing.T) {
 	d := onNetwork(t, "10.32.0.0/20", "fd00::/64")
 	for i, c := range []struct{ v4, v6, mac, answer string }{
-		{"10.32.0.2/20", "", "", `{"Interface":{"MacAddress":"02:57:0a:20:00:02"}}`},
-		{"10.32.0.3/20", "fd00::3/64", "", `{"Interface":{"MacAddress":"02:57:0a:20:00:03"}}`},
-		{"", "fd00::4/64", "", `{"Interface":{"MacAddress":"06:9e:b8:bf:60:a4"}}`},
-		{"10.32.0.5/20", "fd00::5/64", "02:42:0a:20:00:05", `{}`},
+		{"10.32.0.2/20", "", "", `{"Interface":{"Address":"","AddressIPv6":"","MacAddress":"02:57:0a:20:00:02"}}`},
+		{"10.32.0.3/20", "fd00::3/64", "", `{"Interface":{"Address":"","AddressIPv6":"","MacAddress":"02:57:0a:20:00:03"}}`},
+		{"", "fd00::4/64", "", `{"Interface":{"Address":"","AddressIPv6":"","MacAddress":"06:9e:b8:bf:60:a4"}}`},
+		{"10.32.0.5/20", "fd00::5/64", "02:42:0a:20:00:05", `{"Interface":null}`},
 	} {
 		body := object{"NetworkID": netA, "EndpointID": id(fmt.Sprint(i)), "Interface": object{"Address": c.v4, "AddressIPv6": c.v6, "MacAddress": c.mac}}
 		if got := d.ok("CreateEndpoint", body); got != c.answer {

@@ -1,77 +1,40 @@
 package driver
 
-import "encoding/json"
+import (
+	"encoding/json"
 
-// The messages of the remote driver protocol, as in moby's
-// drivers/remote/api/api.go of 20.10 to 29; fields that Weft does not read are
-// left out.
+	api "github.com/docker/go-plugins-helpers/network"
+)
 
-type capabilities struct {
-	Scope             string
-	ConnectivityScope string
-}
+// The messages of the remote driver protocol are those of go-plugins-helpers. Here is
+// what Docker says more, and where Weft reads less.
 
 type gwAllocCheckResponse struct {
 	SkipIPv4 bool
 	SkipIPv6 bool
 }
 
-type ipamData struct {
-	AddressSpace string
-	Pool         string
-	Gateway      string
-	AuxAddresses map[string]string
-}
-
+// createNetworkRequest leaves the options as they came: their errors name what was wrong
+// with which one.
 type createNetworkRequest struct {
-	NetworkID string
-	Options   map[string]json.RawMessage
-	IPv4Data  []ipamData
-	IPv6Data  []ipamData
+	api.CreateNetworkRequest
+	Options map[string]json.RawMessage
 }
 
-type networkRequest struct {
-	NetworkID string
-}
-
-type endpointInterface struct {
-	Address     string `json:",omitempty"`
-	AddressIPv6 string `json:",omitempty"`
-	MacAddress  string `json:",omitempty"`
-}
-
+// createEndpointRequest and joinRequest have no options: with 65,535 published ports
+// those are 15 MB, which docker_gwbridge is to read, not Weft.
 type createEndpointRequest struct {
-	NetworkID  string
-	EndpointID string
-	Interface  *endpointInterface
-}
-
-type createEndpointResponse struct {
-	Interface *endpointInterface `json:",omitempty"`
-}
-
-type endpointRequest struct {
-	NetworkID  string
-	EndpointID string
+	api.CreateEndpointRequest
+	Options unread
 }
 
 type joinRequest struct {
-	NetworkID  string
-	EndpointID string
-	SandboxKey string
+	api.JoinRequest
+	Options unread
 }
 
-type interfaceName struct {
-	SrcName   string
-	DstPrefix string
-}
+// unread is a JSON value that is passed over.
+type unread struct{}
 
-// joinResponse has no gateway: Docker's own docker_gwbridge then gives egress
-// and published ports.
-type joinResponse struct {
-	InterfaceName interfaceName
-}
-
-type operInfoResponse struct {
-	Value map[string]string
-}
+// UnmarshalJSON implements json.Unmarshaler.
+func (unread) UnmarshalJSON([]byte) error { return nil }

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 
+	api "github.com/docker/go-plugins-helpers/network"
+
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
 )
@@ -96,7 +98,7 @@ func (d *Driver) keepNetwork(ctx context.Context, r NetworkRecord) error {
 
 // deleteNetwork forgets a network. Docker ignores errors here, so a ledger that
 // cannot be reached is asked again later, by Settle.
-func (d *Driver) deleteNetwork(ctx context.Context, req networkRequest) (rpc.Empty, error) {
+func (d *Driver) deleteNetwork(ctx context.Context, req api.DeleteNetworkRequest) (rpc.Empty, error) {
 	d.cfg.Networks.Deleted(req.NetworkID)
 	return rpc.Empty{}, d.ForgetNetwork(ctx, req.NetworkID)
 }

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	api "github.com/docker/go-plugins-helpers/network"
+
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
 )
@@ -177,7 +179,10 @@ func ownOptions() []string {
 	return slices.DeleteFunc(own, func(k string) bool { return !strings.HasPrefix(k, optionPrefix) })
 }
 
-func readPool(out *NetworkRequest, d ipamData, family func(netip.Addr) bool) error {
+func readPool(out *NetworkRequest, d *api.IPAMData, family func(netip.Addr) bool) error {
+	if d == nil {
+		return bad("a pool is null")
+	}
 	pool, err := netip.ParsePrefix(d.Pool)
 	if err != nil || !family(pool.Addr()) {
 		return bad("pool %.80q is no subnet of the field's family", d.Pool)
@@ -191,10 +196,11 @@ func readPool(out *NetworkRequest, d ipamData, family func(netip.Addr) bool) err
 			return bad("a network has at most one IPv4 and one IPv6 subnet, and this one asks for %s and %s, whose containers would not reach each other; give one larger --subnet, or create a network for each and connect containers to both (docker network connect)", s, pool)
 		}
 	}
-	for name, text := range d.AuxAddresses {
+	for name, value := range d.AuxAddresses {
+		text, _ := value.(string)
 		aux, err := netip.ParsePrefix(text)
 		if err != nil || !pool.Contains(aux.Addr()) {
-			return bad("auxiliary address %.80s=%.80q is not in pool %s", name, text, pool)
+			return bad("auxiliary address %.80s=%.80q is not in pool %s", name, fmt.Sprint(value), pool)
 		}
 	}
 	out.Subnets = append(out.Subnets, pool)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -279,6 +280,31 @@ func TestSwarmScopeIsRefusedByName(t *testing.T) {
 	d.refused(400, "network swarmed: Weft does not support --scope swarm", "AllocateNetwork", object{"NetworkID": drivertest.SwarmNetwork, "Options": nil, "IPv4Data": []object{}, "IPv6Data": nil})
 	d.ok("FreeNetwork", object{"NetworkID": drivertest.SwarmNetwork})
 	d.story("")
+}
+
+// TestPublishedPortsAreNotDecoded: docker_gwbridge publishes them. A container may have
+// all 65,535, each of which would be a map here.
+func TestPublishedPortsAreNotDecoded(t *testing.T) {
+	d := inMemory(t, drivertest.New())
+	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+	port := object{"Proto": 6, "IP": "", "Port": 80, "HostIP": "0.0.0.0", "HostPort": 80, "HostPortEnd": 80}
+	ports := object{"com.docker.network.portmap": slices.Repeat([]object{port}, 1<<16-1)}
+	create := createEndpoint(netA, end1, "10.32.0.2/20")
+	join := about(netA, end1)
+	join["SandboxKey"] = "/var/run/docker/netns/1"
+	for _, call := range []struct {
+		method string
+		body   object
+	}{{"CreateEndpoint", create}, {"Join", join}} {
+		call.body["Options"] = ports
+		text, err := json.Marshal(call.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if allocs := testing.AllocsPerRun(1, func() { d.ok(call.method, string(text)) }); allocs > 1000 {
+			t.Errorf("%s made %.0f values of %d ports", call.method, allocs, 1<<16-1)
+		}
+	}
 }
 
 func TestFieldsOfNewerDockers(t *testing.T) {

@@ -23,7 +23,7 @@ func FuzzPoolRequest(f *testing.F) {
 	f.Add("weft", "", "", "other", "x", true)
 	f.Add("", "::ffff:1.2.3.4/120", "1/2", "weft.x", "", true)
 	f.Fuzz(func(t *testing.T, space, pool, sub, opt, value string, v6 bool) {
-		ask, err := PoolRequest{AddressSpace: space, Pool: pool, SubPool: sub, Options: map[string]string{opt: value}, V6: v6}.parse()
+		ask, err := parsePool(PoolRequest{AddressSpace: space, Pool: pool, SubPool: sub, Options: map[string]string{opt: value}, V6: v6})
 		if err == nil && ask.area.IsValid() && !inside(ask.area, ask.want) {
 			t.Errorf("range %s outside %s was taken", ask.area, ask.want)
 		}

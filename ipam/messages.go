@@ -3,6 +3,8 @@ package ipam
 import (
 	"context"
 
+	api "github.com/docker/go-plugins-helpers/ipam"
+
 	"github.com/weftnet/weft/rpc"
 )
 
@@ -18,55 +20,30 @@ const (
 	globalAddressSpace = rpc.AddressSpace
 )
 
-// Capabilities is the answer to GetCapabilities. With RequiresRequestReplay dockerd
-// repeats its requests at every start: the only inventory that it offers by itself.
+// Messages of the protocol, which are those of go-plugins-helpers.
+type (
+	// AddressSpaces is the answer to GetDefaultAddressSpaces.
+	AddressSpaces = api.AddressSpacesResponse
+	// PoolRequest asks for a pool: Pool is --subnet, or empty for any, SubPool --ip-range.
+	PoolRequest = api.RequestPoolRequest
+	// PoolResponse names the pool that is given.
+	PoolResponse = api.RequestPoolResponse
+	// PoolRelease gives a pool back.
+	PoolRelease = api.ReleasePoolRequest
+	// AddressRequest asks for an address of a pool; empty: any.
+	AddressRequest = api.RequestAddressRequest
+	// AddressResponse is the address with the subnet's prefix length.
+	AddressResponse = api.RequestAddressResponse
+	// AddressRelease gives an address back.
+	AddressRelease = api.ReleaseAddressRequest
+)
+
+// Capabilities is the answer to GetCapabilities. With RequiresRequestReplay, which the
+// library does not know, dockerd repeats its requests at every start: the only inventory
+// that it offers by itself.
 type Capabilities struct {
-	RequiresMACAddress    bool
+	api.CapabilitiesResponse
 	RequiresRequestReplay bool
-}
-
-// AddressSpaces is the answer to GetDefaultAddressSpaces.
-type AddressSpaces struct {
-	LocalDefaultAddressSpace  string
-	GlobalDefaultAddressSpace string
-}
-
-// PoolRequest asks for a pool.
-type PoolRequest struct {
-	AddressSpace string
-	Pool         string // --subnet; empty: any
-	SubPool      string // --ip-range
-	Options      map[string]string
-	V6           bool
-}
-
-// PoolResponse names the pool that is given.
-type PoolResponse struct {
-	PoolID string
-	Pool   string
-	Data   map[string]string
-}
-
-// PoolRelease gives a pool back.
-type PoolRelease struct{ PoolID string }
-
-// AddressRequest asks for an address of a pool; empty: any.
-type AddressRequest struct {
-	PoolID  string
-	Address string
-	Options map[string]string
-}
-
-// AddressResponse is the address with the subnet's prefix length.
-type AddressResponse struct {
-	Address string
-	Data    map[string]string
-}
-
-// AddressRelease gives an address back.
-type AddressRelease struct {
-	PoolID  string
-	Address string
 }
 
 // GetCapabilities answers without the cluster: dockerd asks while it starts.

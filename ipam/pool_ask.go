@@ -23,8 +23,8 @@ func bad(format string, args ...any) error {
 	return &rpc.BadRequest{Text: "ipam: " + fmt.Sprintf(format, args...)}
 }
 
-// parse refuses what cannot be meant.
-func (r PoolRequest) parse() (poolAsk, error) {
+// parsePool refuses what cannot be meant.
+func parsePool(r PoolRequest) (poolAsk, error) {
 	ask := poolAsk{v6: r.V6}
 	if r.AddressSpace != rpc.AddressSpace {
 		return ask, bad("AddressSpace is %.50q, want %q, the only one that Weft offers", r.AddressSpace, rpc.AddressSpace)

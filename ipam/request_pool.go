@@ -14,7 +14,7 @@ import (
 // a subnet it answers another one each time, as dockerd repeats the request while
 // it dislikes the answer and holds what it got.
 func (i *IPAM) RequestPool(ctx context.Context, req PoolRequest) (PoolResponse, error) {
-	ask, err := req.parse()
+	ask, err := parsePool(req)
 	if err != nil {
 		return PoolResponse{}, err
 	}

@@ -19,6 +19,7 @@ type call struct {
 	*Server
 	w        http.ResponseWriter
 	r        *http.Request
+	conn     *conn // nil without a socket
 	method   string
 	began    time.Time
 	answered sync.Once
@@ -48,10 +49,11 @@ func (c *call) serve() outcome {
 		c.w.Header().Set("Allow", http.MethodPost)
 		return c.refuse(http.StatusMethodNotAllowed, fmt.Errorf("%s takes POST, not %s", c.method, c.r.Method))
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, maxBody))
-	if err != nil {
-		return c.refuse(http.StatusBadRequest, fmt.Errorf("%s: read the request: %w", c.method, err))
+	body, done, o := c.body()
+	if o.err != nil {
+		return o
 	}
+	defer done()
 	select {
 	case c.slots <- struct{}{}:
 	default:
@@ -59,9 +61,54 @@ func (c *call) serve() outcome {
 	}
 	defer func() { <-c.slots }()
 	// A caller that hangs up does not stop a call in the middle; the deadline does.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), c.cfg.Deadline)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.context()), c.cfg.Deadline)
 	defer cancel()
 	return c.judge(run(ctx, h, body))
+}
+
+// body reads the request's. A large one first waits until there is room for it, which it
+// has until done is called; small ones never wait.
+func (c *call) body() (body []byte, done func(), refused outcome) {
+	size, done := c.r.ContentLength, func() {}
+	if size < 0 || size > maxBody {
+		size = maxBody // it is read until it is too long
+	}
+	if size > smallBody {
+		ctx, cancel := context.WithDeadline(context.Background(), c.began.Add(c.cfg.Deadline))
+		defer cancel()
+		var err error
+		if done, err = c.large.take(ctx, size); err != nil {
+			return nil, nil, c.refuse(http.StatusServiceUnavailable, fmt.Errorf("%s: %d MiB of other large requests are under way already; try again", c.method, largeUnits*largeUnit>>20))
+		}
+	}
+	body, err := c.read()
+	if err != nil {
+		done()
+		return nil, nil, c.refuse(http.StatusBadRequest, fmt.Errorf("%s: read the request: %w", c.method, err))
+	}
+	return body, done, outcome{}
+}
+
+// read reads the body in one piece where its length is told, as Docker does.
+func (c *call) read() ([]byte, error) {
+	if c.conn != nil {
+		_ = c.conn.expect(2 * maxBody) // with the lengths of its parts; a connection that is gone is found out below
+	}
+	in := http.MaxBytesReader(c.w, c.r.Body, maxBody)
+	if size := c.r.ContentLength; 0 <= size && size <= maxBody {
+		body := make([]byte, size)
+		_, err := io.ReadFull(in, body)
+		return body, err
+	}
+	return io.ReadAll(in)
+}
+
+// context has the peer.
+func (c *call) context() context.Context {
+	if c.conn == nil {
+		return c.r.Context()
+	}
+	return WithPeer(c.r.Context(), c.conn.peer)
 }
 
 // refuse answers what nobody was asked to handle.
@@ -108,8 +155,12 @@ func (c *call) giveUp() {
 		c.failed.Add(1)
 		c.w.Header().Set("Connection", "close")
 		c.write(http.StatusInternalServerError, nil, fmt.Errorf("%s had no answer within %v; look at weft status, and try again", c.method, c.cfg.Deadline))
-		_ = http.NewResponseController(c.w).Flush() // a caller that is gone is told nothing
+		c.flush()
 	})
+}
+
+func (c *call) flush() {
+	_ = http.NewResponseController(c.w).Flush() // a caller that is gone is told nothing
 }
 
 // conclude answers what the handler said, unless it said it too late.
@@ -139,6 +190,6 @@ func (c *call) observe(err error) {
 	if c.cfg.Observe == nil {
 		return
 	}
-	p, _ := PeerOf(c.r.Context())
+	p, _ := PeerOf(c.context())
 	c.cfg.Observe(Done{Method: c.method, Peer: p, Took: time.Since(c.began), Err: err})
 }

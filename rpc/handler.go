@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 )
 
 // AddressSpace is the name under which Weft's IPAM offers its addresses. The
@@ -69,9 +70,14 @@ func Decode[T any](body []byte) (T, error) {
 	return v, nil
 }
 
+// embedded is the part of a field's path that only Go knows: a message that is embedded in
+// another one.
+var embedded = regexp.MustCompile(`^\w+Request\.`)
+
 func badJSON(err error) error {
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return &BadRequest{fmt.Sprintf("field %s is a JSON %s, want %s", wrong.Field, wrong.Value, wrong.Type)}
+		field := embedded.ReplaceAllString(wrong.Field, "")
+		return &BadRequest{fmt.Sprintf("field %s is a JSON %s, want %s", field, wrong.Value, wrong.Type)}
 	}
 	return &BadRequest{"the request is not one JSON object: " + err.Error()}
 }

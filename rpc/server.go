@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/docker/go-plugins-helpers/sdk"
 )
 
 // Limits of the server. Docker gives up on nothing by itself (its client has no
@@ -19,9 +19,11 @@ const (
 	DefaultDeadline = 4500 * time.Millisecond
 	// grace is what a handler gets beyond its context's end to say why it failed.
 	grace    = 200 * time.Millisecond
-	maxBody  = 16 << 20 // a container may publish all 65535 ports
-	maxCalls = 1024     // dockerd starts 128 containers per CPU at once
+	maxCalls = 1024 // dockerd starts 128 containers per CPU at once
 )
+
+// manifest is the answer to Plugin.Activate.
+const manifest = `{"Implements":["NetworkDriver","IpamDriver"]}`
 
 // Config says what a Server serves.
 type Config struct {
@@ -51,69 +53,50 @@ type Counters struct {
 // Server answers plugin calls. All methods are safe for concurrent use.
 type Server struct {
 	cfg   Config
-	http  http.Server
-	slots chan struct{}
-	work  sync.WaitGroup // calls, also those that nobody waits for any more
+	slots chan struct{} // calls under way
+	large budget        // bytes of large bodies
+	conns *conns
 
 	calls, refused, failed, late, panics atomic.Uint64
 }
 
-// New makes a server of both protocols, Plugin.Activate included.
+// New makes a server of both protocols.
 func New(cfg Config) *Server {
 	if cfg.Deadline == 0 {
 		cfg.Deadline = DefaultDeadline
 	}
-	s := &Server{cfg: cfg, slots: make(chan struct{}, maxCalls)}
-	s.cfg.Routes = maps.Clone(cfg.Routes)
-	if s.cfg.Routes == nil {
-		s.cfg.Routes = map[string]Handler{}
-	}
-	s.cfg.Routes["Plugin.Activate"] = Ask(activate)
-	s.http = http.Server{
-		Handler:           s,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		MaxHeaderBytes:    16 << 10,
-		ConnContext:       connContext,
-	}
-	return s
+	return &Server{cfg: cfg, slots: make(chan struct{}, maxCalls), large: newBudget(), conns: newConns(maxConns, readTimeout)}
 }
 
-func connContext(ctx context.Context, c net.Conn) context.Context {
-	if p, ok := peerOf(c); ok {
-		ctx = WithPeer(ctx, p)
-	}
-	return ctx
-}
-
-// Manifest is the answer to Plugin.Activate.
-type Manifest struct{ Implements []string }
-
-func activate(context.Context) (Manifest, error) {
-	return Manifest{Implements: []string{"NetworkDriver", "IpamDriver"}}, nil
-}
-
-// Serve answers calls from l until Close; it then returns nil. Several listeners
-// may be served at once.
+// Serve answers calls from l until Close; it then returns nil. Docker's own library has
+// the HTTP server and answers Plugin.Activate. What that server does not bound, the
+// connections do.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if !s.conns.listen(l) {
+		return l.Close()
+	}
+	h := sdk.NewHandler(manifest)
+	h.HandleFunc("/", s.ServeHTTP)
+	err := h.Serve(listener{l, s.conns})
+	select {
+	case <-s.conns.closed:
+		return nil
+	default:
 		return fmt.Errorf("rpc: serve %s: %w", l.Addr(), err)
 	}
-	return nil
 }
 
 // Close stops listening and lets calls under way end until ctx does.
 func (s *Server) Close(ctx context.Context) error {
-	err := s.http.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(fmt.Errorf("rpc: calls did not end in time: %w", err), s.http.Close())
-	}
+	err := s.conns.shut()
 	ended := make(chan struct{})
-	go func() { s.work.Wait(); close(ended) }()
+	go func() { s.conns.work.Wait(); close(ended) }()
 	select {
 	case <-ended:
 	case <-ctx.Done():
+	}
+	if cut := s.conns.closeAll(); cut > 0 {
+		err = errors.Join(err, fmt.Errorf("rpc: %d calls of Docker's did not end in time and were cut off; give their docker commands again: %w", cut, ctx.Err()))
 	}
 	return err
 }
@@ -129,12 +112,18 @@ func (s *Server) Counters() Counters {
 // ServeHTTP implements http.Handler. It returns when the handler has ended, which may be
 // after the answer was given and flushed.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.work.Add(1)
-	defer s.work.Done()
+	from, _ := r.Context().Value(http.LocalAddrContextKey).(*conn) // nil without a socket
+	if !s.conns.begin(from) {
+		return // its connection is closed
+	}
+	defer s.conns.end(from)
 	s.calls.Add(1)
-	c := &call{Server: s, w: w, r: r, method: strings.TrimPrefix(r.URL.Path, "/"), began: time.Now()}
+	c := &call{Server: s, w: w, r: r, conn: from, method: strings.TrimPrefix(r.URL.Path, "/"), began: time.Now()}
 	// The handler runs right here, as to pass every call on to a goroutine of its own
 	// would cost a tenth of it.
 	defer time.AfterFunc(s.cfg.Deadline+grace, c.giveUp).Stop()
 	c.conclude(c.serve())
+	if from != nil {
+		c.flush() // before Close may close the connection
+	}
 }

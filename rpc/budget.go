@@ -1,0 +1,49 @@
+package rpc
+
+import "context"
+
+// Limits of bodies. A body of up to smallBody needs no leave: there are at most maxConns
+// of them. Larger ones share largeUnits units.
+const (
+	maxBody    = 16 << 20 // a container may publish all 65535 ports
+	smallBody  = 64 << 10
+	largeUnit  = 256 << 10
+	largeUnits = 4 * maxBody / largeUnit
+)
+
+// budget bounds the bytes of large bodies that are in memory at once. All methods are safe
+// for concurrent use.
+type budget struct {
+	taken  chan struct{} // has one for each unit
+	taking chan struct{} // has one while units are taken: two that each have a part would wait for each other
+}
+
+func newBudget() budget {
+	return budget{taken: make(chan struct{}, largeUnits), taking: make(chan struct{}, 1)}
+}
+
+// take waits for the units of so many bytes, at most maxBody, until ctx ends.
+func (b budget) take(ctx context.Context, bytes int64) (giveBack func(), err error) {
+	select {
+	case b.taking <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-b.taking }()
+	units := int64(0)
+	giveBack = func() {
+		for range units {
+			<-b.taken
+		}
+	}
+	for units*largeUnit < bytes {
+		select {
+		case b.taken <- struct{}{}:
+			units++
+		case <-ctx.Done():
+			giveBack()
+			return nil, ctx.Err()
+		}
+	}
+	return giveBack, nil
+}
