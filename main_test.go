@@ -41,20 +41,22 @@ func TestTheAgentLimitsItsMemory(t *testing.T) {
 func TestCommandLinesThatMakeNoSense(t *testing.T) {
 	nobody := filepath.Join(t.TempDir(), "agent.sock")
 	for line, want := range map[string]string{
-		"version":                          `unknown command "version"`,
-		"host remove web-1":                `unknown command "remove" for "weft host"`,
-		"host rm":                          "weft host rm wants one host (its name or id), and was given 0; weft status lists",
-		"range add":                        "weft range add wants one prefix",
-		"range ad 10.48.0.0/12":            `unknown command "ad" for "weft range"`,
-		"range add 10.48/12":               "is no prefix, want one such as",
-		"ledger logs":                      `unknown command "logs" for "weft ledger"`,
-		"status now":                       `unknown command "now"`,
-		"status --xml":                     "unknown flag: --xml",
-		"cleanup everything":               `unknown command "everything"`,
-		"agent --prot 1":                   "unknown flag: --prot",
-		"agent --port none":                "--port=none: want a port number",
-		"status --socket " + nobody:        "no agent answers at " + nobody,
-		"host rm web-1 --socket " + nobody: "no agent answers at " + nobody,
+		"version":                           `unknown command "version"`,
+		"host remove web-1":                 `unknown command "remove" for "weft host"`,
+		"host rm":                           "weft host rm wants one host (its name or id), and was given 0; weft status lists",
+		"range add":                         "weft range add wants one prefix",
+		"range ad 10.48.0.0/12":             `unknown command "ad" for "weft range"`,
+		"range add 10.48/12":                "is no prefix, want one such as",
+		"network rm":                        "weft network rm wants one network (its name or number)",
+		"network rm web --socket " + nobody: "no agent answers at " + nobody,
+		"ledger logs":                       `unknown command "logs" for "weft ledger"`,
+		"status now":                        `unknown command "now"`,
+		"status --xml":                      "unknown flag: --xml",
+		"cleanup everything":                `unknown command "everything"`,
+		"agent --prot 1":                    "unknown flag: --prot",
+		"agent --port none":                 "--port=none: want a port number",
+		"status --socket " + nobody:         "no agent answers at " + nobody,
+		"host rm web-1 --socket " + nobody:  "no agent answers at " + nobody,
 	} {
 		if out, err := weft(t, line); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("weft %s: %v, want %q\n%s", line, err, want, out)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 
@@ -14,32 +13,21 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// ReplicaLabel marks a network that an agent created; its value is the cluster's
-// NetworkID in decimal.
-const ReplicaLabel = "weft.replica"
+// ReplicaOption marks a network that an agent created; its value is the cluster's
+// NetworkID in decimal. It is an option because Docker tells the driver of these, and
+// since programs such as Compose compare the labels of a network with what they expect.
+const ReplicaOption = "weft.replica"
 
 // Network is one network of the local Docker.
 type Network struct {
-	ID         string // Docker's, 64 hex digits, another one on every host
-	Name       string
-	Driver     string // as Docker prints it, with the tag for a managed plugin
-	Ours       bool   // Driver is one of Drivers
-	Swarm      bool   // of swarm scope: created on a manager of Docker's swarm
-	Replica    netmap.NetworkID
-	Pools      []Pool // in Docker's order, IPv4 first
-	Internal   bool
-	IPv6       bool
-	Attachable bool
-	Options    map[string]string // docker network create -o
-	Labels     map[string]string
-}
-
-// Pool is one subnet of a network, as Docker knows it. Only Subnet is always set.
-type Pool struct {
-	Subnet  netip.Prefix
-	Range   netip.Prefix // --ip-range
-	Gateway netip.Addr
-	Aux     map[string]netip.Addr // --aux-address
+	ID       string // Docker's, 64 hex digits, another one on every host
+	Name     string
+	Driver   string // as Docker prints it, with the tag for a managed plugin
+	Ours     bool   // Driver is one of Drivers
+	Swarm    bool   // of swarm scope: created on a manager of Docker's swarm
+	Replica  netmap.NetworkID
+	Internal bool
+	Shown    netmap.DockerNetwork // what else Docker shows, with the mark of a replica
 }
 
 // Networks lists all networks of the local Docker, sorted by name, then id. Those
@@ -82,22 +70,24 @@ func fromDocker(n network.Network, drivers []string) Network {
 		ID: n.ID, Name: n.Name, Driver: n.Driver,
 		Ours:     slices.Contains(drivers, n.Driver),
 		Swarm:    n.Scope == "swarm",
-		Replica:  replicaOf(n.Labels),
-		Internal: n.Internal, IPv6: n.EnableIPv6, Attachable: n.Attachable,
-		Options: n.Options, Labels: n.Labels,
+		Replica:  replicaOf(n.Options),
+		Internal: n.Internal,
+		Shown: netmap.DockerNetwork{
+			Labels: n.Labels, Options: n.Options, IPAMOptions: n.IPAM.Options, Attachable: n.Attachable, IPv6: n.EnableIPv6,
+		},
 	}
 	for _, p := range n.IPAM.Config {
 		if p.Subnet.IsValid() {
-			out.Pools = append(out.Pools, Pool{Subnet: p.Subnet, Range: p.IPRange, Gateway: p.Gateway, Aux: p.AuxAddress})
+			out.Shown.Pools = append(out.Shown.Pools, netmap.DockerPool{Subnet: p.Subnet.Masked(), Range: p.IPRange.Masked(), Gateway: p.Gateway, Aux: p.AuxAddress})
 		}
 	}
 	return out
 }
 
-// replicaOf is the network that the label names. A label that is no number was
-// written by somebody else, and the network is none of our replicas.
-func replicaOf(labels map[string]string) netmap.NetworkID {
-	id, err := strconv.ParseUint(labels[ReplicaLabel], 10, 64)
+// replicaOf is the network that the option names. One that is no number was written by
+// somebody else, and the network is none of our replicas.
+func replicaOf(options map[string]string) netmap.NetworkID {
+	id, err := strconv.ParseUint(options[ReplicaOption], 10, 64)
 	if err != nil {
 		return 0
 	}

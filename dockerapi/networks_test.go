@@ -27,12 +27,12 @@ func decoded(t *testing.T, text string) []map[string]any {
 
 // The answers of 20.10 to networks that Docker or a plugin chose pools for.
 const oldNetworks = `[
- {"Name":"overlay","Id":"bbb","Driver":"weftnet/weft:latest","EnableIPv6":true,"Internal":true,"Attachable":false,
+ {"Name":"overlay","Id":"bbb","Driver":"weftnet/weft:latest","EnableIPv6":true,"Internal":true,"Attachable":true,
   "IPAM":{"Driver":"weftnet/weft:latest","Options":{},"Config":[
     {"Subnet":"10.32.0.0/20","IPRange":"10.32.1.0/24","Gateway":"10.32.0.1","AuxiliaryAddresses":{"nas":"10.32.0.9"}},
     {"Subnet":"fd00:32::/64","Gateway":"fd00:32::1/64"}]},
-  "Containers":{},"Options":{"weft.mtu":"1400"},"Labels":{"weft.replica":"17","a":"b"},"Created":"2026-01-02T03:04:05.678Z","Scope":"local","ConfigFrom":{"Network":""}},
- {"Name":"bridge","Id":"aaa","Driver":"bridge","IPAM":{"Driver":"default","Options":null,"Config":[{"Subnet":"172.17.0.0/16"}]},"Options":{},"Labels":{"weft.replica":"x"}},
+  "Containers":{},"Options":{"weft.mtu":"1400","weft.replica":"17"},"Labels":{"a":"b"},"Created":"2026-01-02T03:04:05.678Z","Scope":"local","ConfigFrom":{"Network":""}},
+ {"Name":"bridge","Id":"aaa","Driver":"bridge","IPAM":{"Driver":"default","Options":null,"Config":[{"Subnet":"172.17.0.0/16"}]},"Options":{"weft.replica":"x"},"Labels":{}},
  {"Name":"odd","Id":"ccc","Driver":"odd","Scope":"swarm","IPAM":{"Config":[{"Subnet":"none","Gateway":"<nil>"},{"Subnet":"10.9.0.0/24","Gateway":"dhcp","AuxiliaryAddresses":{"x":"?"}}]}},
  {"Name":"host","Id":"ddd","Driver":"host","IPAM":{"Driver":"default","Config":null}}
 ]`
@@ -48,19 +48,23 @@ func TestNetworks(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := []Network{
-				{ID: "aaa", Name: "bridge", Driver: "bridge", Pools: []Pool{{Subnet: netip.MustParsePrefix("172.17.0.0/16")}}, Labels: map[string]string{ReplicaLabel: "x"}},
+				{ID: "aaa", Name: "bridge", Driver: "bridge", Shown: netmap.DockerNetwork{
+					Pools: []netmap.DockerPool{{Subnet: netip.MustParsePrefix("172.17.0.0/16")}}, Options: map[string]string{ReplicaOption: "x"},
+				}},
 				{ID: "ddd", Name: "host", Driver: "host"},
-				{ID: "ccc", Name: "odd", Driver: "odd", Swarm: true, Pools: []Pool{{Subnet: netip.MustParsePrefix("10.9.0.0/24"), Aux: map[string]netip.Addr{"x": {}}}}},
+				{ID: "ccc", Name: "odd", Driver: "odd", Swarm: true, Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{{Subnet: netip.MustParsePrefix("10.9.0.0/24"), Aux: map[string]netip.Addr{"x": {}}}}}},
 				{
-					ID: "bbb", Name: "overlay", Driver: "weftnet/weft:latest", Ours: true, Replica: 17, Internal: true, IPv6: true,
-					Pools: []Pool{
-						{
-							Subnet: netip.MustParsePrefix("10.32.0.0/20"), Range: netip.MustParsePrefix("10.32.1.0/24"),
-							Gateway: netip.MustParseAddr("10.32.0.1"), Aux: map[string]netip.Addr{"nas": netip.MustParseAddr("10.32.0.9")},
+					ID: "bbb", Name: "overlay", Driver: "weftnet/weft:latest", Ours: true, Replica: 17, Internal: true,
+					Shown: netmap.DockerNetwork{
+						Pools: []netmap.DockerPool{
+							{
+								Subnet: netip.MustParsePrefix("10.32.0.0/20"), Range: netip.MustParsePrefix("10.32.1.0/24"),
+								Gateway: netip.MustParseAddr("10.32.0.1"), Aux: map[string]netip.Addr{"nas": netip.MustParseAddr("10.32.0.9")},
+							},
+							{Subnet: netip.MustParsePrefix("fd00:32::/64"), Gateway: netip.MustParseAddr("fd00:32::1")},
 						},
-						{Subnet: netip.MustParsePrefix("fd00:32::/64"), Gateway: netip.MustParseAddr("fd00:32::1")},
+						Options: map[string]string{"weft.mtu": "1400", "weft.replica": "17"}, Labels: map[string]string{"a": "b"}, Attachable: true, IPv6: true,
 					},
-					Options: map[string]string{"weft.mtu": "1400"}, Labels: map[string]string{"weft.replica": "17", "a": "b"},
 				},
 			}
 			if diff := cmp.Diff(want, got, byValue, cmpopts.EquateEmpty()); diff != "" {
@@ -150,11 +154,13 @@ func TestEndpoints(t *testing.T) {
 func spec() ReplicaSpec {
 	return ReplicaSpec{
 		Network: 17, Name: "overlay", Driver: "weftnet/weft:latest", Internal: true,
-		Pools: []Pool{
-			{Subnet: netip.MustParsePrefix("10.32.0.0/20"), Gateway: netip.MustParseAddr("10.32.0.1")},
-			{Subnet: netip.MustParsePrefix("fd00:32::/64")},
+		Shown: netmap.DockerNetwork{
+			Pools: []netmap.DockerPool{
+				{Subnet: netip.MustParsePrefix("10.32.0.0/20"), Range: netip.MustParsePrefix("10.32.1.0/24"), Gateway: netip.MustParseAddr("10.32.0.1"), Aux: map[string]netip.Addr{"nas": netip.MustParseAddr("10.32.0.9")}},
+				{Subnet: netip.MustParsePrefix("fd00:32::/64")},
+			},
+			Options: map[string]string{"weft.mtu": "1400"}, Labels: map[string]string{"a": "b"}, IPAMOptions: map[string]string{"weft.block": "/26"}, Attachable: true, IPv6: true,
 		},
-		Options: map[string]string{"weft.mtu": "1400"}, Labels: map[string]string{"a": "b"},
 	}
 }
 
@@ -166,9 +172,10 @@ func TestCreateReplica(t *testing.T) {
 	if err != nil || id != "made-1" {
 		t.Fatalf("id %q, %v", id, err)
 	}
-	want := decoded(t, `[{"Id":"made-1","Name":"overlay","Driver":"weftnet/weft:latest","EnableIPv6":true,"Internal":true,
-		"IPAM":{"Driver":"weftnet/weft:latest","Config":[{"Subnet":"10.32.0.0/20","Gateway":"10.32.0.1"},{"Subnet":"fd00:32::/64"}]},
-		"Options":{"weft.mtu":"1400"},"Labels":{"weft.replica":"17","a":"b"}}]`)[0]
+	want := decoded(t, `[{"Id":"made-1","Name":"overlay","Driver":"weftnet/weft:latest","EnableIPv6":true,"Internal":true,"Attachable":true,
+		"IPAM":{"Driver":"weftnet/weft:latest","Options":{"weft.block":"/26"},"Config":[
+		  {"Subnet":"10.32.0.0/20","IPRange":"10.32.1.0/24","Gateway":"10.32.0.1","AuxiliaryAddresses":{"nas":"10.32.0.9"}},{"Subnet":"fd00:32::/64"}]},
+		"Options":{"weft.mtu":"1400","weft.replica":"17"},"Labels":{"a":"b"}}]`)[0]
 	unsaid := cmpopts.IgnoreMapEntries(func(_ string, v any) bool { return v == nil || v == false || v == "" })
 	if diff := cmp.Diff(want, f.networks[1], unsaid); diff != "" {
 		t.Error(diff)
@@ -179,7 +186,7 @@ func TestCreateReplica(t *testing.T) {
 // an IPv4 subnet.
 func TestCreateReplicaSaysWhichFamilies(t *testing.T) {
 	dual, six := spec(), spec()
-	six.Pools = six.Pools[1:]
+	six.Shown.Pools = six.Shown.Pools[1:]
 	if got := createOptions(dual); got.EnableIPv4 != nil || !*got.EnableIPv6 {
 		t.Errorf("dual stack: EnableIPv4 %v, EnableIPv6 %v", got.EnableIPv4, *got.EnableIPv6)
 	}

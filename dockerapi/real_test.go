@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/weftnet/weft/netmap"
 )
 
 // dockerd is a real engine in mount and network namespaces of its own, with a
@@ -189,8 +191,10 @@ func TestIntegrationRealDocker(t *testing.T) {
 	t.Logf("API %s", version)
 
 	id, err := d.CreateReplica(t.Context(), ReplicaSpec{
-		Network: 5, Name: "overlay", Driver: "weft", Internal: true, Options: map[string]string{"weft.mtu": "1400"},
-		Pools: []Pool{{Subnet: netip.MustParsePrefix("10.99.0.0/24"), Gateway: netip.MustParseAddr("10.99.0.1")}},
+		Network: 5, Name: "overlay", Driver: "weft", Internal: true, Shown: netmap.DockerNetwork{
+			Options: map[string]string{"weft.mtu": "1400"}, Labels: map[string]string{"a": "b"}, IPAMOptions: map[string]string{"k": "v"}, Attachable: true,
+			Pools: []netmap.DockerPool{{Subnet: netip.MustParsePrefix("10.99.0.0/24"), Gateway: netip.MustParseAddr("10.99.0.1")}},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -231,16 +235,17 @@ func realNetworks(t *testing.T, d *Docker, replica, byHand string) {
 	want := []Network{
 		{
 			// The v6 gateway is the one that engines before 28 write with its length.
-			ID: byHand, Name: "dual", Driver: "weft", Ours: true, IPv6: true,
-			Pools: []Pool{
+			ID: byHand, Name: "dual", Driver: "weft", Ours: true, Shown: netmap.DockerNetwork{IPv6: true, Pools: []netmap.DockerPool{
 				{Subnet: netip.MustParsePrefix("10.98.0.0/24")},
 				{Subnet: netip.MustParsePrefix("fd00:99::/64"), Gateway: netip.MustParseAddr("fd00:99::1")},
-			},
+			}},
 		},
 		{
 			ID: replica, Name: "overlay", Driver: "weft", Ours: true, Replica: 5, Internal: true,
-			Pools:   []Pool{{Subnet: netip.MustParsePrefix("10.99.0.0/24"), Gateway: netip.MustParseAddr("10.99.0.1")}},
-			Options: map[string]string{"weft.mtu": "1400"}, Labels: map[string]string{ReplicaLabel: "5"},
+			Shown: netmap.DockerNetwork{
+				Options: map[string]string{"weft.mtu": "1400", ReplicaOption: "5"}, Labels: map[string]string{"a": "b"}, IPAMOptions: map[string]string{"k": "v"}, Attachable: true,
+				Pools: []netmap.DockerPool{{Subnet: netip.MustParsePrefix("10.99.0.0/24"), Gateway: netip.MustParseAddr("10.99.0.1")}},
+			},
 		},
 	}
 	if diff := cmp.Diff(want, ours, byValue, cmpopts.EquateEmpty()); diff != "" {

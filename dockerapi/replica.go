@@ -19,10 +19,8 @@ type ReplicaSpec struct {
 	Network  netmap.NetworkID
 	Name     string
 	Driver   string // for -d and --ipam-driver, one of Drivers
-	Pools    []Pool
 	Internal bool
-	Options  map[string]string // -o
-	Labels   map[string]string
+	Shown    netmap.DockerNetwork // what else Docker is to show
 }
 
 // CreateReplica creates the network and answers Docker's id of it. It fails with
@@ -57,24 +55,22 @@ func (d *Docker) create(ctx context.Context, spec ReplicaSpec) (string, error) {
 }
 
 func createOptions(spec ReplicaSpec) client.NetworkCreateOptions {
-	ipam := &network.IPAM{Driver: spec.Driver}
-	v4, v6 := false, false
-	for _, p := range spec.Pools {
-		v4, v6 = v4 || p.Subnet.Addr().Is4(), v6 || p.Subnet.Addr().Is6()
+	shown := spec.Shown
+	ipam := &network.IPAM{Driver: spec.Driver, Options: shown.IPAMOptions}
+	v4 := false
+	for _, p := range shown.Pools {
+		v4 = v4 || p.Subnet.Addr().Is4()
 		ipam.Config = append(ipam.Config, network.IPAMConfig{
 			Subnet: p.Subnet, IPRange: p.Range, Gateway: p.Gateway, AuxAddress: p.Aux,
 		})
 	}
-	labels := maps.Clone(spec.Labels)
-	if labels == nil {
-		labels = map[string]string{}
-	}
-	labels[ReplicaLabel] = strconv.FormatUint(uint64(spec.Network), 10)
+	marked := map[string]string{ReplicaOption: strconv.FormatUint(uint64(spec.Network), 10)}
+	maps.Copy(marked, shown.Options)
 	options := client.NetworkCreateOptions{
-		Driver: spec.Driver, IPAM: ipam, EnableIPv6: &v6,
-		Internal: spec.Internal, Options: spec.Options, Labels: labels,
+		Driver: spec.Driver, IPAM: ipam, EnableIPv6: &shown.IPv6, Attachable: shown.Attachable,
+		Internal: spec.Internal, Options: marked, Labels: shown.Labels,
 	}
-	if v6 && !v4 {
+	if shown.IPv6 && !v4 {
 		options.EnableIPv4 = &v4 // from API 1.48 on; an engine before has IPv4 on every network
 	}
 	return options

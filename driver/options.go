@@ -29,6 +29,9 @@ const (
 // misspelt option that is ignored is found out in production.
 const optionPrefix = "weft."
 
+// replicaOption is given by agents to networks that they make in their Docker: a NetworkID.
+const replicaOption = optionPrefix + "replica"
+
 // NetworkRequest is what a user asked for with `docker network create`.
 type NetworkRequest struct {
 	Docker    string         // Docker's id
@@ -39,7 +42,7 @@ type NetworkRequest struct {
 	MTU       int            // weft.mtu, bytes; 0 = from the underlay
 	Multicast bool
 	Internal  bool
-	Options   map[string]string // all -o options, for replicas
+	Replica   netmap.NetworkID // weft.replica, which agents give; 0: made by a user
 }
 
 // knownOptions maps every option of ours to the code that reads it.
@@ -77,6 +80,14 @@ var knownOptions = map[string]func(*NetworkRequest, string) error{
 			return errors.New("want true or false")
 		}
 		r.Multicast = on
+		return nil
+	},
+	replicaOption: func(r *NetworkRequest, v string) error {
+		id, err := strconv.ParseUint(v, 10, 64)
+		if err != nil || id == 0 {
+			return errors.New("want the number of a network; agents give it to networks that they make, leave it out")
+		}
+		r.Replica = netmap.NetworkID(id)
 		return nil
 	},
 	"weft.host": func(_ *NetworkRequest, v string) error {
@@ -156,10 +167,11 @@ func readOptions(out *NetworkRequest, options map[string]json.RawMessage) error 
 	if !ok || string(raw) == "null" {
 		return nil
 	}
-	if err := json.Unmarshal(raw, &out.Options); err != nil {
+	var given map[string]string
+	if err := json.Unmarshal(raw, &given); err != nil {
 		return bad("option %s is %.80s, want an object of strings", genericKey, raw)
 	}
-	for _, key := range slices.Sorted(maps.Keys(out.Options)) {
+	for _, key := range slices.Sorted(maps.Keys(given)) {
 		read, known := knownOptions[key]
 		if !known && strings.HasPrefix(key, optionPrefix) {
 			return bad("option %.80s is not known, want one of %s", key, strings.Join(ownOptions(), ", "))
@@ -167,16 +179,17 @@ func readOptions(out *NetworkRequest, options map[string]json.RawMessage) error 
 		if !known {
 			continue // Docker's own and other people's: not ours to judge
 		}
-		if err := read(out, out.Options[key]); err != nil {
-			return bad("option %s=%.80s: %v", key, out.Options[key], err)
+		if err := read(out, given[key]); err != nil {
+			return bad("option %s=%.80s: %v", key, given[key], err)
 		}
 	}
 	return nil
 }
 
+// ownOptions are those that a user may give.
 func ownOptions() []string {
 	own := slices.Sorted(maps.Keys(knownOptions))
-	return slices.DeleteFunc(own, func(k string) bool { return !strings.HasPrefix(k, optionPrefix) })
+	return slices.DeleteFunc(own, func(k string) bool { return !strings.HasPrefix(k, optionPrefix) || k == replicaOption })
 }
 
 func readPool(out *NetworkRequest, d *api.IPAMData, family func(netip.Addr) bool) error {

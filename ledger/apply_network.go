@@ -2,8 +2,8 @@ package ledger
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -158,7 +158,7 @@ func (t *step) makeNetwork(e *EnsureNetwork, subnets []netip.Prefix) (*network, 
 	}
 	n := &network{members: hostSet{}, Network: netmap.Network{
 		ID: netmap.NetworkID(t.index), Name: e.Name, VNI: vni, Subnets: subnets, MTU: e.MTU,
-		Multicast: e.Multicast, Internal: e.Internal, DockerOptions: maps.Clone(e.DockerOptions),
+		Multicast: e.Multicast, Internal: e.Internal, Creator: t.cmd.Host, Docker: e.Docker,
 	}}
 	if refusal := fits(n.Network); refusal != nil {
 		return nil, refusal
@@ -209,7 +209,7 @@ func (t *step) join(n *network) {
 		if t.named(n.Name) != nil {
 			n.Name = ""
 		}
-		n.Retired = false
+		n.Retired, n.Creator = false, t.cmd.Host
 	}
 	if n.Name == "" && !n.Retired {
 		n.Name = t.cmd.EnsureNetwork.Name
@@ -228,10 +228,7 @@ func (t *step) nameNetwork(c *NameNetwork) *netmap.Refusal {
 		return netmap.Refuse(netmap.BadInput, "a network cannot be given an empty name; give it one")
 	case n.Retired:
 		return netmap.Refuse(netmap.Unknown, "%s was removed by a user (docker network rm) and cannot be named; wait until its last container is gone, or create it with another --subnet", networkName(n))
-	case n.Name == c.Name:
-		t.reply.Network = new(n.Network)
-		return nil
-	case n.Name != "":
+	case n.Name != "" && n.Name != c.Name:
 		t.reply.Network = new(n.Network)
 		return netmap.Refuse(netmap.Conflict, "the network with subnets %s is called %s already, not %s; use that name, or another --subnet", list(n.Subnets), n.Name, c.Name)
 	}
@@ -241,9 +238,41 @@ func (t *step) nameNetwork(c *NameNetwork) *netmap.Refusal {
 	if refusal := t.nameFree(n.ID, c.Name); refusal != nil {
 		return refusal
 	}
-	n.Name = c.Name
-	t.set(n.Network)
+	if c.Docker != nil {
+		if refusal := CheckDocker(c.Name, *c.Docker); refusal != nil {
+			return refusal
+		}
+	}
+	t.name(n, c)
 	t.reply.Network = new(n.Network)
+	return nil
+}
+
+// name does what nameNetwork found possible. What is known already changes nothing.
+func (t *step) name(n *network, c *NameNetwork) {
+	before := n.Network
+	n.Name = c.Name
+	if c.Docker != nil && (n.Docker == nil || n.Creator == t.cmd.Host) {
+		n.Docker = c.Docker
+	}
+	if n.Name != before.Name || !reflect.DeepEqual(n.Docker, before.Docker) {
+		t.set(n.Network)
+	}
+}
+
+// maxDocker bounds what the ledger keeps of how Docker shows a network, in bytes: a host
+// shows a recovered ledger all its networks in one command, which MaxCommand bounds.
+const maxDocker = 16 << 10
+
+// CheckDocker refuses what Docker shows of a network if that is too much for the facts.
+func CheckDocker(name string, d netmap.DockerNetwork) *netmap.Refusal {
+	value, err := netmap.Encode(netmap.NetworkKey(1), netmap.Network{ID: 1, Docker: &d})
+	switch {
+	case err != nil:
+		return netmap.Refuse(netmap.BadInput, "network %s has a label, an option or a name of an --aux-address that is too long, or too many of them, to be told to other hosts (%s); create it again with less", name, err)
+	case len(value) > maxDocker:
+		return netmap.Refuse(netmap.BadInput, "the labels, options and --aux-addresses of network %s have %d bytes, and other hosts are told of at most %d; create it again with fewer", name, len(value), maxDocker)
+	}
 	return nil
 }
 

@@ -191,22 +191,25 @@ type Unclaim struct {
 // EnsureNetwork makes the asking host a member of the network with these subnets
 // (or, without subnets, of this name), which exists or is made.
 type EnsureNetwork struct {
-	Subnets       []netip.Prefix    `json:"subnets"`
-	Name          string            `json:"name,omitempty"` // weft.network; empty: named later or never
-	MTU           int               `json:"mtu,omitempty"`  // 0: no opinion
-	VNI           netmap.VNI        `json:"vni,omitempty"`  // 0: no opinion
-	Multicast     bool              `json:"multicast"`
-	Internal      bool              `json:"internal,omitempty"`
-	DockerOptions map[string]string `json:"docker_options,omitempty"` // of the first one; not compared
+	Subnets   []netip.Prefix `json:"subnets"`
+	Name      string         `json:"name,omitempty"` // weft.network; empty: named later or never
+	MTU       int            `json:"mtu,omitempty"`  // 0: no opinion
+	VNI       netmap.VNI     `json:"vni,omitempty"`  // 0: no opinion
+	Multicast bool           `json:"multicast"`
+	Internal  bool           `json:"internal,omitempty"`
+	// Docker is what is known of how Docker shows it, kept of whoever makes the network.
+	Docker *netmap.DockerNetwork `json:"docker,omitempty"`
 	// Replica is the network that an agent found in the facts and copies: a copy that
 	// comes when the network has gone neither makes it anew nor brings it back. 0: a user's.
 	Replica netmap.NetworkID `json:"replica,omitempty"`
 }
 
-// NameNetwork gives a network its name. The first name stays.
+// NameNetwork gives a network its name, and says what Docker shows of it. The first name
+// stays; what Docker shows is said by the first who does and changed by the creator only.
 type NameNetwork struct {
-	ID   netmap.NetworkID `json:"id"`
-	Name string           `json:"name"`
+	ID     netmap.NetworkID      `json:"id"`
+	Name   string                `json:"name"`
+	Docker *netmap.DockerNetwork `json:"docker,omitempty"`
 }
 
 // RetireNetwork marks a network as removed by a user: its name is free, and it

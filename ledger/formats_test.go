@@ -3,11 +3,14 @@ package ledger
 import (
 	"bytes"
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/weftnet/weft/netmap"
 )
 
 var updateFormats = flag.Bool("formats", false, "write testdata of the present format; only before its first release")
@@ -20,7 +23,7 @@ func sampleCluster(t testing.TB) *cluster {
 		c.ok(Command{Kind: KindGrantBlock, Host: hostID(n), Request: 2, Settled: 1, GrantBlock: &GrantBlock{Subnet: pfx(web), Count: 2}})
 	}
 	c.ok(Command{Kind: KindReserve, Host: hostID(1), Reserve: &Reserve{Subnet: pfx(web), Name: "printer", Addr: ip("10.40.0.99")}})
-	n := c.ok(Command{Kind: KindEnsureNetwork, Host: hostID(1), EnsureNetwork: &EnsureNetwork{Subnets: subnets(web), Name: "web", DockerOptions: map[string]string{"k": "v"}}})
+	n := c.ok(Command{Kind: KindEnsureNetwork, Host: hostID(1), EnsureNetwork: &EnsureNetwork{Subnets: subnets(web), Name: "web", Docker: sampleDocker()}})
 	c.ok(Command{Kind: KindEnsureNetwork, Host: hostID(2), EnsureNetwork: &EnsureNetwork{Subnets: subnets(web)}})
 	c.ok(Command{Kind: KindRetireNetwork, Host: hostID(2), RetireNetwork: &RetireNetwork{n.Network.ID}})
 	c.ok(Command{Kind: KindCede, Host: hostID(1), Cede: &Cede{ip("10.40.0.7"), hostID(2)}})
@@ -29,6 +32,13 @@ func sampleCluster(t testing.TB) *cluster {
 	c.ok(Command{Kind: KindAddRange, Host: hostID(1), AddRange: &AddRange{pfx("10.99.0.0/16")}})
 	c.ok(Command{Kind: KindRemove, Host: hostID(1), Remove: &Remove{Target: hostID(3), IsOff: true}})
 	return c
+}
+
+func sampleDocker() *netmap.DockerNetwork {
+	return &netmap.DockerNetwork{
+		Labels: map[string]string{"k": "v"}, Options: map[string]string{}, IPAMOptions: map[string]string{"weft.block": "/28"}, Attachable: true, IPv6: true,
+		Pools: []netmap.DockerPool{{Subnet: pfx(web), Range: pfx("10.40.0.0/25"), Gateway: ip("10.40.0.1"), Aux: map[string]netip.Addr{"printer": ip("10.40.0.99")}}},
+	}
 }
 
 // TestReleasedFormatsStayReadable: what a release wrote to disk is read by all later

@@ -22,9 +22,9 @@ func TestTheSameSubnetsAreTheSameNetwork(t *testing.T) {
 		c.ok(ensure(h, web))
 		c.ok(ensure(h, "fd00:9::/64"))
 	}
-	one := c.ok(networkOf(1, EnsureNetwork{Subnets: subnets("fd00:9::/64", web), Multicast: true, DockerOptions: map[string]string{"a": "b"}})).Network
+	one := c.ok(networkOf(1, EnsureNetwork{Subnets: subnets("fd00:9::/64", web), Multicast: true, Docker: labelled("a", "b")})).Network
 	two := c.ok(networkOf(2, EnsureNetwork{Subnets: subnets(web, "fd00:9::/64"), Multicast: true})).Network
-	if one.ID != two.ID || one.VNI != netmap.FirstVNI || uint64(one.ID) == 0 || one.Subnets[0] != pfx(web) || two.DockerOptions["a"] != "b" {
+	if one.ID != two.ID || one.VNI != netmap.FirstVNI || uint64(one.ID) == 0 || one.Subnets[0] != pfx(web) || two.Docker.Labels["a"] != "b" || two.Creator != hostID(1) {
 		t.Errorf("got %+v and %+v", one, two)
 	}
 	if len(c.last) != 0 {
@@ -113,7 +113,7 @@ func TestTheFirstNameStays(t *testing.T) {
 	a := c.ok(networkOf(1, EnsureNetwork{Subnets: subnets(web)})).Network
 	b := c.ok(networkOf(2, EnsureNetwork{Subnets: subnets("10.41.0.0/24")})).Network
 	name := func(h int, id netmap.NetworkID, name string) Command {
-		return Command{Kind: KindNameNetwork, Host: hostID(h), NameNetwork: &NameNetwork{id, name}}
+		return Command{Kind: KindNameNetwork, Host: hostID(h), NameNetwork: &NameNetwork{ID: id, Name: name}}
 	}
 	c.ok(name(1, a.ID, "overlay"))
 	c.ok(name(1, a.ID, "overlay"))
@@ -136,7 +136,7 @@ func TestRetiredNetworks(t *testing.T) {
 	retire := Command{Kind: KindRetireNetwork, Host: hostID(1), RetireNetwork: &RetireNetwork{a.ID}}
 	c.ok(retire)
 	c.ok(retire)
-	c.refused(Command{Kind: KindNameNetwork, Host: hostID(1), NameNetwork: &NameNetwork{a.ID, "x"}}, netmap.Unknown)
+	c.refused(Command{Kind: KindNameNetwork, Host: hostID(1), NameNetwork: &NameNetwork{ID: a.ID, Name: "x"}}, netmap.Unknown)
 	b := c.ok(networkOf(2, EnsureNetwork{Subnets: subnets("10.41.0.0/24"), Name: "overlay"})).Network
 	if a.ID == b.ID {
 		t.Error("the name of a retired network is not free")
@@ -202,5 +202,61 @@ func TestAReplicaOfARemovedNetworkComesTooLate(t *testing.T) {
 func TestTooManyOptionsAreRefused(t *testing.T) {
 	c := newCluster(t, 1)
 	c.ok(ensure(1, web))
-	c.refused(networkOf(1, EnsureNetwork{Subnets: subnets(web), DockerOptions: map[string]string{"k": strings.Repeat("v", 60<<10)}}), netmap.BadInput)
+	c.refused(networkOf(1, EnsureNetwork{Subnets: subnets(web), Docker: labelled("k", strings.Repeat("v", 60<<10))}), netmap.BadInput)
+}
+
+func labelled(key, value string) *netmap.DockerNetwork {
+	return &netmap.DockerNetwork{Labels: map[string]string{key: value}}
+}
+
+// TestWhatDockerShowsIsSaidByTheCreator: others say it only while nobody has.
+func TestWhatDockerShowsIsSaidByTheCreator(t *testing.T) {
+	c := newCluster(t, 2)
+	for h := 1; h <= 2; h++ {
+		c.ok(ensure(h, web))
+	}
+	n := c.ok(networkOf(1, EnsureNetwork{Subnets: subnets(web)})).Network
+	c.ok(networkOf(2, EnsureNetwork{Subnets: subnets(web)}))
+	says := func(h int, d *netmap.DockerNetwork) Command {
+		return Command{Kind: KindNameNetwork, Host: hostID(h), NameNetwork: &NameNetwork{ID: n.ID, Name: "overlay", Docker: d}}
+	}
+	for _, step := range []struct {
+		host      int
+		says      *netmap.DockerNetwork
+		want      string
+		announces int
+	}{
+		{2, labelled("of", "two"), "two", 1},
+		{2, labelled("of", "two again"), "two", 0},
+		{1, labelled("of", "one"), "one", 1},
+		{1, labelled("of", "one"), "one", 0},
+		{2, labelled("of", "two"), "one", 0},
+		{1, labelled("of", "one, changed"), "one, changed", 1},
+		{1, nil, "one, changed", 0},
+	} {
+		got := c.ok(says(step.host, step.says)).Network
+		if got.Docker.Labels["of"] != step.want || len(c.last) != step.announces {
+			t.Errorf("host %d says %v: labels %v, want those of %s; %d changes, want %d", step.host, step.says, got.Docker.Labels, step.want, len(c.last), step.announces)
+		}
+	}
+	c.refused(says(1, labelled("k", strings.Repeat("v", 4<<10+1))), netmap.BadInput, "overlay", "too long")
+	many := &netmap.DockerNetwork{Labels: map[string]string{}}
+	for i := range 17 {
+		many.Labels[strings.Repeat("k", i+1)] = strings.Repeat("v", 1<<10)
+	}
+	c.refused(says(1, many), netmap.BadInput, "overlay", "bytes", "16384", "fewer")
+}
+
+// TestWhoRevivesANetworkIsItsCreator: it is his network now.
+func TestWhoRevivesANetworkIsItsCreator(t *testing.T) {
+	c := newCluster(t, 2)
+	for h := 1; h <= 2; h++ {
+		c.ok(ensure(h, web))
+	}
+	n := c.ok(networkOf(1, EnsureNetwork{Subnets: subnets(web), Name: "overlay"})).Network
+	c.ok(networkOf(2, EnsureNetwork{Subnets: subnets(web), Replica: n.ID}))
+	c.ok(Command{Kind: KindRetireNetwork, Host: hostID(1), RetireNetwork: &RetireNetwork{n.ID}})
+	if got := c.ok(networkOf(2, EnsureNetwork{Subnets: subnets(web)})).Network; got.Retired || got.Creator != hostID(2) {
+		t.Errorf("revived by host 2 it is %+v", got)
+	}
 }

@@ -1,10 +1,8 @@
 package netmap
 
 import (
-	"maps"
 	"net/netip"
 	"reflect"
-	"slices"
 )
 
 // Encode writes the value of a record; the identity is in the key only. It fails
@@ -104,20 +102,12 @@ func appendNetwork(b []byte, n Network) []byte {
 		b = appendPrefix(b, p)
 	}
 	b = appendBool(appendBool(appendBool(appendUvarint(b, uint64(n.MTU)), n.Multicast), n.Internal), n.Retired)
-	b = appendUvarint(b, uint64(len(n.DockerOptions)))
-	for _, k := range slices.Sorted(maps.Keys(n.DockerOptions)) {
-		b = appendString(appendString(b, k), n.DockerOptions[k])
-	}
-	return b
+	return appendDocker(append(b, n.Creator[:]...), n.Docker)
 }
 
 func appendSubnet(b []byte, s Subnet) []byte {
 	b = appendAddr(appendUvarint(b, uint64(s.BlockBits)), s.Gateway)
-	b = appendUvarint(b, uint64(len(s.Reserved)))
-	for _, k := range slices.Sorted(maps.Keys(s.Reserved)) {
-		b = appendAddr(appendString(b, k), s.Reserved[k])
-	}
-	return appendPrefix(b, s.Range)
+	return appendPrefix(appendAddrs(b, s.Reserved), s.Range)
 }
 
 func appendGrant(b []byte, subnet netip.Prefix, owner HostID, epoch uint64) []byte {

@@ -47,9 +47,10 @@ func nouns() map[string]Change {
 		"host entry":       at(HostEntry{ID: hostID(3), Name: "db", Index: 9, Removed: true}),
 		"network": at(Network{
 			ID: 900, Name: "overlay", VNI: FirstVNI + 4, Subnets: []netip.Prefix{prefix("10.32.0.0/20"), prefix("fd00::/64")},
-			MTU: 1400, Multicast: true, Internal: true, Retired: true, DockerOptions: map[string]string{"b": "2", "a": "1", "c": ""},
+			MTU: 1400, Multicast: true, Internal: true, Retired: true, Creator: hostID(4), Docker: sampleDocker(),
 		}),
-		"network bare": at(Network{ID: 1}),
+		"network bare":      at(Network{ID: 1}),
+		"network as by API": at(Network{ID: 1, Docker: &DockerNetwork{Labels: map[string]string{}}}), // not the same as nil
 		"subnet": at(Subnet{
 			Prefix: prefix("10.32.0.0/20"), BlockBits: 26, Gateway: addr("10.32.0.1"), Range: prefix("10.32.1.0/24"),
 			Reserved: map[string]netip.Addr{"router": addr("10.32.0.5"), "dns": addr("10.32.0.6")},
@@ -121,7 +122,7 @@ func TestEncodeRefuses(t *testing.T) {
 		"an endpoint's line":    {EndpointKey(dockerID(1)), Endpoint{ID: dockerID(1), Network: 7, Name: "a\nb"}},
 		"a long name":           {NetworkKey(4), Network{ID: 4, Name: strings.Repeat("n", maxString+1)}},
 		"a negative MTU":        {NetworkKey(4), Network{ID: 4, MTU: -1}},
-		"too many options":      {NetworkKey(4), Network{ID: 4, DockerOptions: many}},
+		"too many options":      {NetworkKey(4), Network{ID: 4, Docker: &DockerNetwork{Options: many}}},
 		"an unmasked prefix":    {RangeKey(prefix("10.0.0.1/8")), Range{Prefix: prefix("10.0.0.1/8")}},
 		"a v6 address as v4":    {EndpointKey("e"), Endpoint{ID: "e", V4: addr("fd00::1")}},
 		"a long id":             {EndpointKey(EndpointID(strings.Repeat("e", 200))), Endpoint{ID: EndpointID(strings.Repeat("e", 200))}},
@@ -129,6 +130,18 @@ func TestEncodeRefuses(t *testing.T) {
 		if _, err := Encode(c.Key, c.Value); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v, want it refused", name, err)
 		}
+	}
+}
+
+// sampleDocker has every flag that Docker knows.
+func sampleDocker() *DockerNetwork {
+	return &DockerNetwork{
+		Labels: map[string]string{"b": "2", "a": "1", "c": ""}, Options: map[string]string{"weft.mtu": "1400"},
+		IPAMOptions: map[string]string{"weft.block": "/26"}, Attachable: true, IPv6: true,
+		Pools: []DockerPool{
+			{Subnet: prefix("10.32.0.0/20"), Range: prefix("10.32.1.0/24"), Gateway: addr("10.32.0.1"), Aux: map[string]netip.Addr{"nas": addr("10.32.0.9"), "dns": addr("10.32.0.8")}},
+			{Subnet: prefix("fd00::/64")},
+		},
 	}
 }
 

@@ -100,27 +100,12 @@ func (r *reader) network(id NetworkID) Network {
 		n.Subnets = append(n.Subnets, r.prefix())
 	}
 	n.MTU, n.Multicast, n.Internal, n.Retired = r.count(maxMTU), r.bool(), r.bool(), r.bool()
-	for range r.count(maxList) {
-		if n.DockerOptions == nil {
-			n.DockerOptions = map[string]string{}
-		}
-		k := r.string()
-		n.DockerOptions[k] = r.string()
-	}
+	n.Creator, n.Docker = r.id(), r.docker()
 	return n
 }
 
 func (r *reader) subnet(p netip.Prefix) Subnet {
-	s := Subnet{Prefix: p, BlockBits: r.count(128), Gateway: r.addr()}
-	for range r.count(maxList) {
-		if s.Reserved == nil {
-			s.Reserved = map[string]netip.Addr{}
-		}
-		k := r.name()
-		s.Reserved[k] = r.addr()
-	}
-	s.Range = r.prefix()
-	return s
+	return Subnet{Prefix: p, BlockBits: r.count(128), Gateway: r.addr(), Reserved: r.addrs(), Range: r.prefix()}
 }
 
 // addressRange has no order where an older version wrote it.

@@ -45,8 +45,12 @@ type Network struct {
 	Multicast bool           `json:"multicast"`
 	Internal  bool           `json:"internal,omitempty"`
 	Retired   bool           `json:"retired,omitempty"` // removed by a user; goes when its last member leaves, its name is free
-	// DockerOptions are the -o options and labels a replica is created with.
-	DockerOptions map[string]string `json:"docker_options,omitempty"`
+	// Creator is the host whose user made it: `docker network rm` there removes it from
+	// all hosts.
+	Creator HostID `json:"creator,omitzero"`
+	// Docker is what the creator's Docker shows of it, and replicas are made from; nil
+	// until its agent has asked.
+	Docker *DockerNetwork `json:"docker,omitempty"`
 }
 
 // Subnet is the ledger's word on a subnet. Subnets never overlap, so the prefix

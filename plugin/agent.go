@@ -120,7 +120,6 @@ type Agent struct {
 	clones   map[netmap.HostID]time.Time // identities that two agents used, and when that was seen last
 	rival    rival
 	names    map[netmap.EndpointID]string // containers of this host's endpoints
-	replica  netmap.Network               // of which replication is making a copy; zero: none
 }
 
 // Open opens every room. It waits for no peer and not for Docker; whatever fails

@@ -97,7 +97,7 @@ func (c Cleanup) check(ctx context.Context) error {
 }
 
 // unused is an error while Docker has a network of ours: by the name of a plugin that is
-// enabled or disabled, by the label of a replica, or, where the plugin was removed,
+// enabled or disabled, by the mark of a replica, or, where the plugin was removed,
 // by the driver's own records. A state directory that cannot be read has none.
 func (c Cleanup) unused(ctx context.Context) error {
 	docker, err := dockerapi.Open(dockerapi.Config{Socket: c.Docker, Drivers: []string{"weft", "weftnet/weft:latest"}, Disabled: true})

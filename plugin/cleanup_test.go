@@ -55,12 +55,12 @@ func TestCleanupKnowsNetworksByEveryName(t *testing.T) {
 	const plugins = `[{"Name":"acme/mesh:2","Enabled":false,"Config":{"Interface":{"Socket":"weft.sock"}}},
 		{"Name":"acme/other:1","Enabled":true,"Config":{"Interface":{"Socket":"other.sock"}}}]`
 	for network, ours := range map[string]bool{
-		`{"Id":"n1","Name":"web","Driver":"weftnet/weft:latest"}`:                                            true,
-		`{"Id":"n2","Name":"web","Driver":"acme/mesh:2"}`:                                                    true,
-		`{"Id":"n3","Name":"web","Driver":"acme/gone:1","Labels":{"` + dockerapi.ReplicaLabel + `":"7"}}`:    true,
-		`{"Id":"n4","Name":"web","Driver":"acme/gone:1"}`:                                                    true,
-		`{"Id":"n5","Name":"web","Driver":"acme/other:1"}`:                                                   false,
-		`{"Id":"n6","Name":"web","Driver":"bridge","Labels":{"` + dockerapi.ReplicaLabel + `":"not by us"}}`: false,
+		`{"Id":"n1","Name":"web","Driver":"weftnet/weft:latest"}`:                                              true,
+		`{"Id":"n2","Name":"web","Driver":"acme/mesh:2"}`:                                                      true,
+		`{"Id":"n3","Name":"web","Driver":"acme/gone:1","Options":{"` + dockerapi.ReplicaOption + `":"7"}}`:    true,
+		`{"Id":"n4","Name":"web","Driver":"acme/gone:1"}`:                                                      true,
+		`{"Id":"n5","Name":"web","Driver":"acme/other:1"}`:                                                     false,
+		`{"Id":"n6","Name":"web","Driver":"bridge","Options":{"` + dockerapi.ReplicaOption + `":"not by us"}}`: false,
 	} {
 		err := plugin.Cleanup{Docker: engine(t, plugins, "["+network+"]"), State: state}.Unused(t.Context())
 		if ours != (err != nil && holds(err.Error(), "docker has network web of Weft's", "docker network rm web")) {

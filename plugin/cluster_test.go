@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin"
 	"github.com/weftnet/weft/plugin/plugintest"
 	"github.com/weftnet/weft/rpc"
@@ -241,7 +242,7 @@ func fails(t *testing.T, begin time.Time, err error, words ...string) {
 }
 
 func named(name, subnet string) dockerapi.ReplicaSpec {
-	return dockerapi.ReplicaSpec{Name: name, Driver: plugintest.Driver, Pools: []dockerapi.Pool{{Subnet: netip.MustParsePrefix(subnet)}}}
+	return dockerapi.ReplicaSpec{Name: name, Driver: plugintest.Driver, Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{{Subnet: netip.MustParsePrefix(subnet)}}}}
 }
 
 // network makes a network in this host's Docker.

@@ -217,8 +217,7 @@ func (a *Agent) EnsureNetwork(ctx context.Context, r driver.NetworkRequest) (net
 		return netmap.Network{}, err
 	}
 	reply, err := a.decide(ctx, ledger.Command{Kind: ledger.KindEnsureNetwork, EnsureNetwork: &ledger.EnsureNetwork{
-		Subnets: r.Subnets, Name: r.Name, MTU: r.MTU, VNI: r.VNI, Multicast: r.Multicast, Internal: r.Internal, DockerOptions: r.Options,
-		Replica: a.copying(r.Subnets),
+		Subnets: r.Subnets, Name: r.Name, MTU: r.MTU, VNI: r.VNI, Multicast: r.Multicast, Internal: r.Internal, Replica: r.Replica,
 	}})
 	if err != nil {
 		return netmap.Network{}, errors.Join(err, a.undo(ctx, r.Docker))
@@ -235,19 +234,6 @@ func (a *Agent) undo(ctx context.Context, docker string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
 	defer cancel()
 	return a.ipam.NetworkDeleted(ctx, docker)
-}
-
-// copying is the network of the ledger of which this agent is making a replica with
-// these subnets at the moment, or 0: Docker does not tell which label a network has.
-func (a *Agent) copying(subnets []netip.Prefix) netmap.NetworkID {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	want := slices.SortedFunc(slices.Values(subnets), netip.Prefix.Compare)
-	have := slices.SortedFunc(slices.Values(a.replica.Subnets), netip.Prefix.Compare)
-	if slices.Equal(want, have) {
-		return a.replica.ID
-	}
-	return 0
 }
 
 func blockBits(option string) (ipam.BlockBits, error) {

@@ -144,7 +144,7 @@ func TestBlockSizesOfTheDriverReachTheLedger(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		h := up(c, 1)[0]
 		spec := named("web", "10.40.0.0/16")
-		spec.Options = map[string]string{"weft.block": "/26"}
+		spec.Shown.Options = map[string]string{"weft.block": "/26"}
 		id, err := h.docker.CreateNetwork(t.Context(), spec)
 		if err != nil {
 			t.Fatal(err)
@@ -158,7 +158,7 @@ func TestBlockSizesOfTheDriverReachTheLedger(t *testing.T) {
 			}
 		}
 		spec = named("bad", "10.41.0.0/16")
-		spec.Options = map[string]string{"weft.block": "/nonsense"}
+		spec.Shown.Options = map[string]string{"weft.block": "/nonsense"}
 		begin := time.Now()
 		_, err = h.docker.CreateNetwork(t.Context(), spec)
 		fails(t, begin, err, "weft.block", "/nonsense")

@@ -75,7 +75,7 @@ func (a *Agent) gatewayOverlap(gateway dockerapi.Network) string {
 		if n.Retired || n.Internal || !a.cfg.Settings.Replicate && !a.has(n.ID) {
 			continue
 		}
-		for _, p := range gateway.Pools {
+		for _, p := range gateway.Shown.Pools {
 			if s := slices.IndexFunc(n.Subnets, p.Subnet.Overlaps); s >= 0 {
 				return fmt.Sprintf("no container can start on network %s here: docker_gwbridge, Docker's network for egress and published ports, has %s on this host, which overlaps subnet %s; stop the containers that have an address there (docker network inspect docker_gwbridge) and remove it (docker network rm docker_gwbridge): within a minute it comes back elsewhere", cmp.Or(n.Name, strconv.FormatUint(uint64(n.ID), 10)), p.Subnet, n.Subnets[s])
 			}

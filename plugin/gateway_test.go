@@ -17,7 +17,7 @@ func (h *host) gateway() string {
 	if i < 0 {
 		return ""
 	}
-	return networks[i].Pools[0].Subnet.String()
+	return networks[i].Shown.Pools[0].Subnet.String()
 }
 
 // TestTheGatewayIsThereFirst, and apart from the cluster's subnets. A user who removes it

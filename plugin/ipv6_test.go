@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin/plugintest"
 )
 
@@ -81,8 +82,8 @@ func TestDualStack(t *testing.T) {
 		ids := make([]string, 0, len(hosts))
 		for _, h := range hosts {
 			id, err := h.docker.CreateNetwork(t.Context(), dockerapi.ReplicaSpec{
-				Name: "both", Driver: plugintest.Driver, Options: map[string]string{"weft.block": "/28,/64"},
-				Pools: []dockerapi.Pool{{Subnet: netip.MustParsePrefix("10.40.0.0/24")}, {Subnet: netip.MustParsePrefix("fd40::/48")}},
+				Name: "both", Driver: plugintest.Driver,
+				Shown: netmap.DockerNetwork{Options: map[string]string{"weft.block": "/28,/64"}, Pools: []netmap.DockerPool{{Subnet: netip.MustParsePrefix("10.40.0.0/24")}, {Subnet: netip.MustParsePrefix("fd40::/48")}}},
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/netmap"
 )
 
 // TestALostMajorityIsSaidEverywhere: in the status of keepers and of others, and in
@@ -31,7 +32,7 @@ func TestALostMajorityIsSaidEverywhere(t *testing.T) {
 					return err
 				},
 				"a network of any subnet": func() error {
-					_, err := h.docker.CreateNetwork(t.Context(), dockerapi.ReplicaSpec{Name: "any", Driver: named("", "10.0.0.0/24").Driver, Pools: []dockerapi.Pool{{}}})
+					_, err := h.docker.CreateNetwork(t.Context(), dockerapi.ReplicaSpec{Name: "any", Driver: named("", "10.0.0.0/24").Driver, Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{{}}}})
 					return err
 				},
 				"an address of another's block": func() error {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin/plugintest"
 	"github.com/weftnet/weft/status"
 )
@@ -51,7 +52,7 @@ func (h *host) starts(network, ip string) func() error {
 func (h *host) creates(spec dockerapi.ReplicaSpec, options ...string) func() error {
 	for _, o := range options {
 		name, value, _ := strings.Cut(o, "=")
-		spec.Options = map[string]string{name: value}
+		spec.Shown.Options = map[string]string{name: value}
 	}
 	return func() error {
 		_, err := h.docker.CreateNetwork(h.c.t.Context(), spec)
@@ -78,12 +79,12 @@ func TestRefusals(t *testing.T) {
 		hosts := up(c, 3, unreplicated)
 		c.keepers(3)
 		one, two, three := hosts[0], hosts[1], hosts[2]
-		pool := dockerapi.Pool{
+		pool := netmap.DockerPool{
 			Subnet: netip.MustParsePrefix("10.40.0.0/24"), Range: netip.MustParsePrefix("10.40.0.0/25"),
 			Gateway: netip.MustParseAddr("10.40.0.1"), Aux: map[string]netip.Addr{"nas": netip.MustParseAddr("10.40.0.5")},
 		}
 		for _, h := range hosts {
-			if _, err := h.docker.CreateNetwork(t.Context(), dockerapi.ReplicaSpec{Name: "web", Driver: plugintest.Driver, Pools: []dockerapi.Pool{pool}}); err != nil {
+			if _, err := h.docker.CreateNetwork(t.Context(), dockerapi.ReplicaSpec{Name: "web", Driver: plugintest.Driver, Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{pool}}}); err != nil {
 				t.Fatal(err)
 			}
 			h.network("tiny", "10.41.0.0/28")
@@ -105,12 +106,12 @@ func TestRefusals(t *testing.T) {
 			{"held here", one.starts("web", first.String()), []string{first.String(), "held by", "first", "on this host", "stop that container"}},
 			{"held there", two.starts("web", first.String()), []string{first.String(), "container first", "host-1", "stop that container"}},
 			{"held there, outside the range", two.starts("web", "10.40.0.200"), []string{"10.40.0.200", "container static", "host-1", "choose another --ip"}},
-			{"a gateway outside", one.creates(dockerapi.ReplicaSpec{Name: "new", Driver: plugintest.Driver, Pools: []dockerapi.Pool{{
+			{"a gateway outside", one.creates(dockerapi.ReplicaSpec{Name: "new", Driver: plugintest.Driver, Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{{
 				Subnet: netip.MustParsePrefix("10.42.0.0/24"), Gateway: netip.MustParseAddr("10.50.0.1"),
-			}}}), []string{"10.50.0.1", "10.42.0.0/24", "choose an address inside it"}},
-			{"a range outside", one.creates(dockerapi.ReplicaSpec{Name: "new", Driver: plugintest.Driver, Pools: []dockerapi.Pool{{
+			}}}}), []string{"10.50.0.1", "10.42.0.0/24", "choose an address inside it"}},
+			{"a range outside", one.creates(dockerapi.ReplicaSpec{Name: "new", Driver: plugintest.Driver, Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{{
 				Subnet: netip.MustParsePrefix("10.42.0.0/24"), Range: netip.MustParsePrefix("10.50.0.0/25"),
-			}}}), []string{"10.50.0.0/25", "10.42.0.0/24"}},
+			}}}}), []string{"10.50.0.0/25", "10.42.0.0/24"}},
 			{"the edge", one.starts("web", "10.40.0.255"), []string{"10.40.0.255", "broadcast address of subnet 10.40.0.0/24", "choose another --ip"}},
 			{"the gateway", two.starts("web", "10.40.0.1"), []string{"10.40.0.1", "gateway of subnet 10.40.0.0/24", "choose another"}},
 			{"an auxiliary address", three.starts("web", "10.40.0.5"), []string{"10.40.0.5", "--aux-address", "choose another"}},

@@ -120,7 +120,7 @@ func (a *Agent) RejoinNetwork(ctx context.Context, r driver.NetworkRecord) (netm
 	}
 	n := r.Network
 	ask := &ledger.EnsureNetwork{
-		Subnets: n.Subnets, Name: n.Name, VNI: n.VNI, MTU: n.MTU, Multicast: n.Multicast, Internal: n.Internal, DockerOptions: n.DockerOptions,
+		Subnets: n.Subnets, Name: n.Name, VNI: n.VNI, MTU: n.MTU, Multicast: n.Multicast, Internal: n.Internal, Docker: n.Docker,
 	}
 	reply, err := a.decide(ctx, ledger.Command{Kind: ledger.KindEnsureNetwork, EnsureNetwork: ask})
 	if err != nil && final(err) {

@@ -29,6 +29,7 @@ type removals struct {
 type removal struct {
 	Network netmap.NetworkID `json:"network"`
 	Name    string           `json:"name"`
+	Replica bool             `json:"replica,omitempty"`
 }
 
 func openRemovals(disk ipam.Disk) (*removals, error) {
@@ -79,7 +80,7 @@ func (r *removals) miss(id string) error {
 	if _, noted := r.gone[id]; noted || d.Network == 0 || r.own[id] {
 		return nil
 	}
-	r.gone[id] = removal{Network: d.Network, Name: d.Name}
+	r.gone[id] = removal{Network: d.Network, Name: d.Name, Replica: d.Replica}
 	raw, err := json.Marshal(r.gone[id])
 	if err == nil {
 		err = r.disk.Commit(map[string][]byte{id: raw})

@@ -74,24 +74,55 @@ func (a *Agent) replicate(ctx context.Context) {
 	}
 }
 
-// retire passes a user's `network rm` on: the network goes everywhere. Until the
-// ledger has heard of it nothing is made anew here.
+// retire passes a user's `network rm` on: the network goes everywhere, or comes back
+// here where it is a replica. Until the ledger has heard of it nothing is made anew here.
 func (r *replicator) retire(ctx context.Context) error {
 	pending := r.a.removals.pending()
 	for _, id := range slices.Sorted(maps.Keys(pending)) {
 		gone := pending[id]
+		if gone.Replica && !r.a.gossip.Synced() {
+			continue // who created it is not known yet
+		}
 		if r.a.cfg.Settings.Replicate && !r.back(id, gone.Network) {
-			err := r.do(ctx, ledger.Command{Kind: ledger.KindRetireNetwork, RetireNetwork: &ledger.RetireNetwork{ID: gone.Network}})
-			if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) {
-				return fmt.Errorf("network %s was removed here, and the other hosts cannot be told yet: %w", gone.Name, err)
+			if err := r.tell(ctx, gone); err != nil {
+				return err
 			}
-			r.a.log.Info("network was removed here, so it goes everywhere", "network", gone.Name, "id", gone.Network)
 		}
 		if err := r.a.removals.done(id); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// tell has the ledger retire a network that was removed here, if that is for a removal
+// on this host to do.
+func (r *replicator) tell(ctx context.Context, gone removal) error {
+	if gone.Replica {
+		if creator := r.creator(gone.Network); creator != "" {
+			r.a.log.Info("a replica was removed from this host only, and is made again: to remove the network from the cluster, remove it on the host that created it, or use weft network rm on any",
+				"network", gone.Name, "id", gone.Network, "created_on", creator)
+			return nil
+		}
+	}
+	err := r.do(ctx, ledger.Command{Kind: ledger.KindRetireNetwork, RetireNetwork: &ledger.RetireNetwork{ID: gone.Network}})
+	if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) {
+		return fmt.Errorf("network %s was removed here, and the other hosts cannot be told yet: %w", gone.Name, err)
+	}
+	r.a.log.Info("network was removed here, so it goes everywhere", "network", gone.Name, "id", gone.Network)
+	return nil
+}
+
+// creator is the name of the other host that created a network, empty where that is no
+// member of the cluster any more: then a removal on any host counts.
+func (r *replicator) creator(id netmap.NetworkID) string {
+	view := r.a.gossip.View()
+	n, known := view.Network(id)
+	h, member := view.Host(n.Creator)
+	if !known || !member || h.Entry.Removed || n.Creator == r.a.self {
+		return ""
+	}
+	return hostName(view, n.Creator)
 }
 
 // back reports whether the user created a network again that he removed: that is his
@@ -123,11 +154,8 @@ func (r *replicator) look(ctx context.Context) bool {
 		return ok
 	}
 	r.keepGateway(ctx, networks)
-	if !r.a.cfg.Settings.Replicate {
-		return ok
-	}
 	var problems []string
-	for _, s := range planReplicas(r.a.gossip.View().Networks, local) {
+	for _, s := range r.wanted(planReplicas(r.a.gossip.View().Networks, local)) {
 		if s.Problem != "" {
 			problems = append(problems, s.Problem)
 			continue
@@ -143,6 +171,20 @@ func (r *replicator) look(ctx context.Context) bool {
 	return ok && !r.failed
 }
 
+// wanted are the steps that this host takes. Without replication it says how the networks
+// look that users named with weft.network, for hosts that make replicas of them; and
+// where the driver has a network still, Docker is about to say that it removed it.
+func (r *replicator) wanted(steps []step) []step {
+	view := r.a.gossip.View()
+	return slices.DeleteFunc(steps, func(s step) bool {
+		if s.Create != nil && r.back("", s.Create.ID) {
+			return true
+		}
+		n, _ := view.Network(s.Name)
+		return !r.a.cfg.Settings.Replicate && n.Name == ""
+	})
+}
+
 // local lists Docker's networks as replication sees them, and learns the names of
 // the containers on them.
 func (r *replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Network, error) {
@@ -154,12 +196,16 @@ func (r *replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Networ
 	for _, rec := range r.a.driver.Networks() {
 		records[rec.Docker] = rec
 	}
+	view := r.a.gossip.View()
 	out := make([]dockerNet, 0, len(networks))
 	seen := map[string]dockerNet{}
 	containers := map[netmap.EndpointID]string{}
 	for _, n := range networks {
 		rec, ours := records[n.ID]
-		d := dockerNet{ID: n.ID, Name: n.Name, Ours: ours || n.Ours, Network: rec.Network.ID, Replica: n.Replica != 0}
+		d := dockerNet{ID: n.ID, Name: n.Name, Ours: ours || n.Ours, Network: rec.Network.ID, Replica: n.Replica != 0, Shown: n.Shown}
+		if known, ok := view.Network(d.Network); ok {
+			d.First = known.Creator == r.a.self && !d.Replica
+		}
 		if d.Network == 0 { // being removed: what it was counts
 			d.Network = r.a.removals.was(n.ID)
 		}
@@ -219,8 +265,6 @@ func (r *replicator) carryOut(ctx context.Context, s step, networks []dockerapi.
 		if spec.Driver == "" {
 			return errors.New("network " + s.Create.Name + " cannot appear here: Docker does not list the plugin yet")
 		}
-		r.a.copies(*s.Create)
-		defer r.a.copies(netmap.Network{})
 		_, err := r.a.cfg.Docker.CreateReplica(ctx, spec)
 		if errors.Is(err, dockerapi.ErrNameTaken) {
 			return nil // the next look finds out who has it
@@ -235,7 +279,7 @@ func (r *replicator) carryOut(ctx context.Context, s step, networks []dockerapi.
 		}
 		return err
 	default:
-		err := r.do(ctx, ledger.Command{Kind: ledger.KindNameNetwork, NameNetwork: &ledger.NameNetwork{ID: s.Name, Name: s.As}})
+		err := r.do(ctx, ledger.Command{Kind: ledger.KindNameNetwork, NameNetwork: &ledger.NameNetwork{ID: s.Name, Name: s.As, Docker: &s.Shown}})
 		if errors.Is(err, &netmap.Refusal{Kind: netmap.Conflict}) {
 			return nil // another host was first; its word arrives as a fact
 		}
@@ -243,27 +287,9 @@ func (r *replicator) carryOut(ctx context.Context, s step, networks []dockerapi.
 	}
 }
 
-// copies notes of which network a replica is being made; zero: of none.
-func (a *Agent) copies(n netmap.Network) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.replica = n
-}
-
 // spec is a network of the cluster in Docker's words.
 func (r *replicator) spec(n netmap.Network, networks []dockerapi.Network) dockerapi.ReplicaSpec {
-	view := r.a.gossip.View()
-	spec := dockerapi.ReplicaSpec{
-		Network: n.ID, Name: n.Name, Driver: r.driverName(networks), Internal: n.Internal, Options: n.DockerOptions,
-	}
-	for _, p := range n.Subnets {
-		pool := dockerapi.Pool{Subnet: p}
-		if s, ok := view.Subnet(p); ok {
-			pool.Range, pool.Gateway, pool.Aux = s.Range, s.Gateway, s.Reserved
-		}
-		spec.Pools = append(spec.Pools, pool)
-	}
-	return spec
+	return dockerapi.ReplicaSpec{Network: n.ID, Name: n.Name, Driver: r.driverName(networks), Internal: n.Internal, Shown: *n.Docker}
 }
 
 // driverName is the name under which this Docker knows the plugin.

@@ -1,7 +1,10 @@
 package plugin
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -16,18 +19,21 @@ type dockerNet struct {
 	Ours    bool             // made with Weft's driver
 	Network netmap.NetworkID // 0 where it is not ours or not known yet
 	Replica bool             // made by an agent, not by a user
-	InUse   bool             // containers are attached, stopped ones too
-	Running []string         // names of the containers that have an endpoint on it
+	First   bool             // made by the user who made the cluster's: replicas show what it does
+	Shown   netmap.DockerNetwork
+	InUse   bool     // containers are attached, stopped ones too
+	Running []string // names of the containers that have an endpoint on it
 }
 
 // step is one thing that replication has to do next. Exactly one group of fields
 // is set.
 type step struct {
-	Create  *netmap.Network  // make this network in the local Docker
-	Remove  *dockerNet       // drop this one from the local Docker
-	Name    netmap.NetworkID // record that this network…
-	As      string           // …has this name
-	Problem string           // tell the operator
+	Create  *netmap.Network      // make this network in the local Docker
+	Remove  *dockerNet           // drop this one from the local Docker
+	Name    netmap.NetworkID     // record that this network…
+	As      string               // …has this name
+	Shown   netmap.DockerNetwork // …and is shown like this by Docker
+	Problem string               // tell the operator
 }
 
 // String is the step in an operator's words.
@@ -61,7 +67,7 @@ func planReplicas(decided []netmap.Network, local []dockerNet) []step {
 		steps = append(steps, settle(decided, d)...)
 	}
 	for _, n := range decided {
-		if n.Name == "" || n.Retired || present[n.ID] {
+		if n.Name == "" || n.Docker == nil || n.Retired || present[n.ID] {
 			continue
 		}
 		d, taken := byName[n.Name]
@@ -75,13 +81,27 @@ func planReplicas(decided []netmap.Network, local []dockerNet) []step {
 	return steps
 }
 
-// name is the step that gives a network of the cluster the name that it has here.
-// Docker allows names that the ledger does not.
-func name(id netmap.NetworkID, as string) []step {
-	if refusal := ledger.CheckName("network name", as); refusal != nil {
+// name is the step that gives a network of the cluster the name that it has here, unless
+// it has one, and says how it looks. Docker allows what the ledger does not.
+func name(n netmap.Network, d dockerNet) []step {
+	as := cmp.Or(n.Name, d.Name)
+	refusal := ledger.CheckName("network name", as)
+	if refusal == nil {
+		refusal = ledger.CheckDocker(d.Name, d.Shown)
+	}
+	if refusal != nil {
 		return []step{{Problem: refusal.Error() + "; the network stays on this host"}}
 	}
-	return []step{{Name: id, As: as}}
+	return []step{{Name: n.ID, As: as, Shown: d.Shown}}
+}
+
+// staleReplica makes way for a replica with the labels that the network has now, since
+// its user made it anew. Nothing else is compared: releases of Docker differ in the rest.
+func staleReplica(n netmap.Network, d dockerNet) []step {
+	if n.Docker == nil || d.InUse || maps.Equal(n.Docker.Labels, d.Shown.Labels) {
+		return nil
+	}
+	return []step{{Remove: &d}}
 }
 
 // settle says what is to be done about one local network of ours.
@@ -99,8 +119,10 @@ func settle(decided []netmap.Network, d dockerNet) []step {
 		return []step{{Remove: &d}}
 	case n.Name != d.Name && winner >= 0:
 		return []step{{Problem: "network " + d.Name + " of this host is not the cluster's network of that name and has containers; disconnect them, and it is replaced by the cluster's"}}
-	case n.Name == "" && !n.Retired && !d.Replica:
-		return name(n.ID, d.Name)
+	case d.Replica:
+		return staleReplica(n, d)
+	case n.Name == "", n.Docker == nil, d.First && !reflect.DeepEqual(*n.Docker, d.Shown):
+		return name(n, d)
 	}
 	return nil
 }

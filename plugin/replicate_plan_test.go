@@ -20,8 +20,12 @@ func say(steps []step) string {
 	return strings.Join(out, ", ")
 }
 
+func labelled(value string) netmap.DockerNetwork {
+	return netmap.DockerNetwork{Labels: map[string]string{"k": value}}
+}
+
 func TestPlanReplicas(t *testing.T) {
-	overlay := netmap.Network{ID: 7, Name: "overlay"}
+	overlay := netmap.Network{ID: 7, Name: "overlay", Docker: &netmap.DockerNetwork{}}
 	for _, c := range []struct {
 		story   string
 		decided []netmap.Network
@@ -31,6 +35,13 @@ func TestPlanReplicas(t *testing.T) {
 		{"nothing anywhere", nil, nil, ""},
 		{"created here, unnamed yet", []netmap.Network{{ID: 7}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7}}, "name 7 overlay"},
 		{"named and here", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7}}, ""},
+		{"named elsewhere by weft.network, and not described yet", []netmap.Network{{ID: 7, Name: "overlay"}}, nil, ""},
+		{"named here by weft.network, and not described yet", []netmap.Network{{ID: 7, Name: "overlay"}}, []dockerNet{{ID: "a", Name: "web", Ours: true, Network: 7}}, "name 7 overlay"},
+		{"described by the first one", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Shown: labelled("v1")}}, ""},
+		{"made anew by its first user with other labels", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, First: true, Shown: labelled("v2")}}, "name 7 overlay"},
+		{"made anew elsewhere with other labels", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true, Shown: labelled("v1")}}, "remove a"},
+		{"made anew elsewhere with other labels, used here", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true, InUse: true, Shown: labelled("v1")}}, ""},
+		{"too many labels", []netmap.Network{{ID: 7}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Shown: labelled(strings.Repeat("v", 5000))}}, "problem"},
 		{"created elsewhere", []netmap.Network{overlay}, nil, "create overlay as 7"},
 		{"an unnamed one elsewhere stays there", []netmap.Network{{ID: 7}}, nil, ""},
 		{
@@ -61,7 +72,7 @@ func TestPlanReplicas(t *testing.T) {
 			[]dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, InUse: true, Running: []string{"web"}}},
 			"problem",
 		},
-		{"removed and made anew elsewhere", []netmap.Network{{ID: 7, Name: "overlay", Retired: true}, {ID: 11, Name: "overlay"}}, nil, "create overlay as 11"},
+		{"removed and made anew elsewhere", []netmap.Network{{ID: 7, Name: "overlay", Retired: true}, {ID: 11, Name: "overlay", Docker: overlay.Docker}}, nil, "create overlay as 11"},
 		{"same subnet under another name", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "other", Ours: true, Network: 7}}, ""},
 		{"a replica names nothing", []netmap.Network{{ID: 7}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true}}, ""},
 		{"a name that the ledger does not take", []netmap.Network{{ID: 7}}, []dockerNet{{ID: "a", Name: "two\nlines", Ours: true, Network: 7}}, "problem"},
@@ -124,7 +135,7 @@ func (w *world) carryOut(host int, s step) {
 		}
 		for i := range w.decided {
 			if w.decided[i].ID == s.Name {
-				w.decided[i].Name = s.As
+				w.decided[i].Name, w.decided[i].Docker = s.As, &s.Shown
 			}
 		}
 	}

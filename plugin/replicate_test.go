@@ -31,10 +31,7 @@ func TestANetworkAppearsEverywhereAndGoesEverywhere(t *testing.T) {
 		busy := hosts[1]
 		busy.run("shop", busy.lookup("web"), "")
 
-		// A user's rm on a replica's host counts as much as on the first one.
-		if err := hosts[2].docker.RemoveNetwork(t.Context(), hosts[2].lookup("web")); err != nil {
-			t.Fatal(err)
-		}
+		hosts[0].remove(id)
 		for _, h := range []*host{hosts[0], hosts[2], late} {
 			h.until("web is gone", soon, func() bool { return h.lookup("web") == "" })
 		}
@@ -168,9 +165,9 @@ func TestNamesSurviveARestartOfTheAgent(t *testing.T) {
 func TestARemovalDuringACutIsToldAfterIt(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3)
-		hosts[0].network("web", web)
 		cut := hosts[2]
-		cut.until("web", soon, func() bool { return cut.lookup("web") != "" })
+		cut.network("web", web)
+		hosts[0].until("web", soon, func() bool { return hosts[0].lookup("web") != "" })
 		c.net.Split(cut.addr)
 		time.Sleep(10 * time.Second)
 		if err := cut.docker.RemoveNetwork(t.Context(), cut.lookup("web")); err != nil {
@@ -215,9 +212,9 @@ func (c *cluster) stays(at *host, id string) {
 func TestCreatedAgainBeforeTheHostHasLeft(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3)
-		hosts[0].network("web", web)
 		busy, cut := hosts[1], hosts[2]
-		for _, h := range hosts[1:] {
+		cut.network("web", web)
+		for _, h := range hosts[:2] {
 			h.until("web", soon, func() bool { return h.lookup("web") != "" })
 		}
 		busy.run("shop", busy.lookup("web"), "")

@@ -64,7 +64,7 @@ func TestAnMTUThatShrankIsShown(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		h := up(c, 1)[0]
 		wide := named("wide", "10.50.0.0/24")
-		wide.Options = map[string]string{"weft.mtu": "9000"}
+		wide.Shown.Options = map[string]string{"weft.mtu": "9000"}
 		if _, err := h.docker.CreateNetwork(t.Context(), wide); err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin/plugintest"
 )
 
@@ -15,9 +16,9 @@ import (
 func TestARestartedContainerKeepsItsAddresses(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		h := up(c, 1)[0]
-		id, err := h.docker.CreateNetwork(t.Context(), dockerapi.ReplicaSpec{Name: "web", Driver: plugintest.Driver, Pools: []dockerapi.Pool{
+		id, err := h.docker.CreateNetwork(t.Context(), dockerapi.ReplicaSpec{Name: "web", Driver: plugintest.Driver, Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{
 			{Subnet: netip.MustParsePrefix("10.40.0.0/24")}, {Subnet: netip.MustParsePrefix("fd40::/64")},
-		}})
+		}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -104,9 +104,9 @@ func TestOverlappingSubnetsAtOnce(t *testing.T) {
 func TestOneFamilyIsUsedUp(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		h := up(c, 1, unreplicated)[0]
-		id, err := h.docker.CreateNetwork(t.Context(), dockerapi.ReplicaSpec{Name: "dual", Driver: plugintest.Driver, Pools: []dockerapi.Pool{
+		id, err := h.docker.CreateNetwork(t.Context(), dockerapi.ReplicaSpec{Name: "dual", Driver: plugintest.Driver, Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{
 			{Subnet: netip.MustParsePrefix("10.41.0.0/29")}, {Subnet: netip.MustParsePrefix("fd41::/64")},
-		}})
+		}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin/plugintest"
 	"github.com/weftnet/weft/status"
 )
@@ -17,9 +18,9 @@ import (
 func ranged(c *cluster) (hosts []*host, ids []string) {
 	hosts = up(c, 2, unreplicated)
 	for _, h := range hosts {
-		id, err := h.docker.CreateNetwork(c.t.Context(), dockerapi.ReplicaSpec{Name: "web", Driver: plugintest.Driver, Pools: []dockerapi.Pool{{
+		id, err := h.docker.CreateNetwork(c.t.Context(), dockerapi.ReplicaSpec{Name: "web", Driver: plugintest.Driver, Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{{
 			Subnet: netip.MustParsePrefix("10.40.0.0/24"), Range: netip.MustParsePrefix("10.40.0.64/26"),
-		}}})
+		}}}})
 		if err != nil {
 			c.t.Fatal(err)
 		}

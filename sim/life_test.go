@@ -12,13 +12,14 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin/plugintest"
 )
 
 // networks are created with these words on all hosts.
 var networks = []dockerapi.ReplicaSpec{
-	{Name: "web", Driver: plugintest.Driver, Pools: []dockerapi.Pool{{Subnet: netip.MustParsePrefix("10.40.0.0/24")}}},
-	{Name: "dual", Driver: plugintest.Driver, Pools: []dockerapi.Pool{{Subnet: netip.MustParsePrefix("10.41.0.0/26")}, {Subnet: netip.MustParsePrefix("fd41::/64")}}},
+	{Name: "web", Driver: plugintest.Driver, Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{{Subnet: netip.MustParsePrefix("10.40.0.0/24")}}}},
+	{Name: "dual", Driver: plugintest.Driver, Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{{Subnet: netip.MustParsePrefix("10.41.0.0/26")}, {Subnet: netip.MustParsePrefix("fd41::/64")}}}},
 }
 
 // maxContainers per host, so that addresses run short now and then.

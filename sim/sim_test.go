@@ -88,7 +88,7 @@ func (w *world) startOneEach() {
 // host: many hosts can fill a small one.
 func (w *world) makeRoom() {
 	for _, spec := range networks {
-		free := 1<<(32-spec.Pools[0].Subnet.Bits()) - 3 // less its edges and the gateway
+		free := 1<<(32-spec.Shown.Pools[0].Subnet.Bits()) - 3 // less its edges and the gateway
 		share := free/len(w.hosts) - 1
 		for _, h := range w.hosts {
 			n := 0

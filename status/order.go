@@ -39,6 +39,12 @@ type Range struct {
 	Prefix netip.Prefix `json:"prefix"`
 }
 
+// NetworkRemoval asks to remove a network from all hosts.
+type NetworkRemoval struct {
+	Network string `json:"network"`           // its name or its number
+	DryRun  bool   `json:"dry_run,omitempty"` // only say what would happen
+}
+
 // Recovery asks to go on without a majority of the ledger's keepers.
 type Recovery struct {
 	Off    []string `json:"off,omitempty"`     // keepers, by name or id, that are off for good: the operator's word
@@ -86,6 +92,12 @@ func NewIdentity(ctx context.Context, path string, r Renunciation) (string, erro
 // answers what to tell the operator. The error is the agent's own sentence.
 func AddRange(ctx context.Context, path string, r Range) (string, error) {
 	return send(ctx, path, "/ranges/add", r)
+}
+
+// RemoveNetwork asks the agent behind a unix socket to remove a network from all hosts,
+// and answers what to tell the operator. The error is the agent's own sentence.
+func RemoveNetwork(ctx context.Context, path string, r NetworkRemoval) (string, error) {
+	return send(ctx, path, "/networks/remove", r)
 }
 
 // Leave asks the agent behind a unix socket to take its host out of the cluster. The

@@ -63,6 +63,10 @@ func (a *agent) AddRange(_ context.Context, r status.Range) (string, error) {
 	return "added " + r.Prefix.String(), a.refusal
 }
 
+func (a *agent) RemoveNetwork(_ context.Context, r status.NetworkRemoval) (string, error) {
+	return fmt.Sprintf("removed %+v", r), a.refusal
+}
+
 // window serves an agent and answers where.
 func window(t *testing.T, a status.Agent) (socket string) {
 	t.Helper()
@@ -124,6 +128,14 @@ func TestRangesReachTheAgent(t *testing.T) {
 	socket = window(t, &agent{refusal: errors.New("overlaps")})
 	if _, err := status.AddRange(t.Context(), socket, status.Range{}); err == nil || err.Error() != "overlaps" {
 		t.Errorf("refused with %v", err)
+	}
+}
+
+func TestNetworkRemovalsReachTheAgent(t *testing.T) {
+	socket := window(t, &agent{})
+	got, err := status.RemoveNetwork(t.Context(), socket, status.NetworkRemoval{Network: "web", DryRun: true})
+	if err != nil || got != "removed {Network:web DryRun:true}" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

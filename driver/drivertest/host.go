@@ -187,7 +187,7 @@ func (h *Host) EnsureNetwork(ctx context.Context, r driver.NetworkRequest) (netm
 	h.next++
 	n := netmap.Network{
 		ID: h.next, Name: r.Name, VNI: r.VNI, Subnets: subnets, MTU: r.MTU,
-		Multicast: r.Multicast, Internal: r.Internal, DockerOptions: r.Options,
+		Multicast: r.Multicast, Internal: r.Internal,
 	}
 	h.networks[n.ID] = n
 	h.say("ledger: docker %.12s makes %s", r.Docker, network(n))

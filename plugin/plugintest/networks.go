@@ -22,17 +22,18 @@ func (e *Engine) CreateNetwork(ctx context.Context, spec dockerapi.ReplicaSpec) 
 		return "", fmt.Errorf("network with name %s already exists as %.12s: %w", spec.Name, id, dockerapi.ErrNameTaken)
 	}
 	n := &network{Network: dockerapi.Network{
-		ID: e.id(), Name: spec.Name, Driver: Driver, Ours: true, Internal: spec.Internal,
-		Options: spec.Options, Labels: spec.Labels, Pools: spec.Pools,
+		ID: e.id(), Name: spec.Name, Driver: Driver, Ours: true, Internal: spec.Internal, Shown: spec.Shown,
 	}}
-	if label, err := strconv.ParseUint(spec.Labels[dockerapi.ReplicaLabel], 10, 64); err == nil {
-		n.Replica = netmap.NetworkID(label)
+	if id, err := strconv.ParseUint(spec.Shown.Options[dockerapi.ReplicaOption], 10, 64); err == nil {
+		n.Replica = netmap.NetworkID(id)
 	}
-	if len(spec.Pools) == 0 {
-		spec.Pools = []dockerapi.Pool{{}}
+	pools := spec.Shown.Pools
+	if len(pools) == 0 {
+		pools = []netmap.DockerPool{{}}
 	}
-	err := e.requestPools(ctx, n, spec.Pools)
+	err := e.requestPools(ctx, n, pools)
 	if err == nil {
+		n.show()
 		err = e.call(ctx, "NetworkDriver.CreateNetwork", createBody(n, spec), nil)
 	}
 	if err != nil {
@@ -46,6 +47,23 @@ func (e *Engine) CreateNetwork(ctx context.Context, spec dockerapi.ReplicaSpec) 
 	return n.ID, nil
 }
 
+// show completes what Docker shows of a network that was given its pools: where the user
+// named none, those that he got.
+func (n *network) show() {
+	named := slices.ContainsFunc(n.Shown.Pools, func(p netmap.DockerPool) bool { return p.Subnet.IsValid() })
+	if !named {
+		n.Shown.Pools = nil
+	}
+	for _, p := range n.pools {
+		n.Shown.IPv6 = n.Shown.IPv6 || p.v6
+		if named {
+			continue
+		}
+		gateway, _ := netip.ParsePrefix(p.gateway) // the plugin's own tests know whether it is one
+		n.Shown.Pools = append(n.Shown.Pools, netmap.DockerPool{Subnet: p.subnet, Gateway: gateway.Addr()})
+	}
+}
+
 func (e *Engine) named(name string) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -57,7 +75,7 @@ func (e *Engine) named(name string) string {
 	return ""
 }
 
-func (e *Engine) requestPools(ctx context.Context, n *network, pools []dockerapi.Pool) error {
+func (e *Engine) requestPools(ctx context.Context, n *network, pools []netmap.DockerPool) error {
 	for _, p := range pools {
 		req := ipam.PoolRequest{AddressSpace: "weft", V6: p.Subnet.Addr().Is6()}
 		if p.Subnet.IsValid() {
@@ -84,7 +102,7 @@ func (e *Engine) requestPools(ctx context.Context, n *network, pools []dockerapi
 
 // requestFixed asks for the gateway, where the user or nobody named one, and for
 // the auxiliary addresses.
-func (e *Engine) requestFixed(ctx context.Context, p *poolOf, want dockerapi.Pool) error {
+func (e *Engine) requestFixed(ctx context.Context, p *poolOf, want netmap.DockerPool) error {
 	if want.Gateway.IsValid() || p.gateway == "" {
 		req := gatewayRequest(poolOf{id: p.id, gateway: ""})
 		if want.Gateway.IsValid() {
@@ -109,7 +127,7 @@ func createBody(n *network, spec dockerapi.ReplicaSpec) map[string]any {
 	for _, p := range n.pools {
 		data[p.v6] = append(data[p.v6], map[string]any{"AddressSpace": "weft", "Pool": p.subnet.String(), "Gateway": p.gateway})
 	}
-	options := map[string]any{"com.docker.network.generic": spec.Options}
+	options := map[string]any{"com.docker.network.generic": spec.Shown.Options}
 	if spec.Internal {
 		options["com.docker.network.internal"] = true
 	}
@@ -176,7 +194,7 @@ func (e *Engine) CreateGateway(_ context.Context, avoid []netip.Prefix) error {
 func (e *Engine) AddGateway(at netip.Prefix) {
 	id := e.id()
 	e.mu.Lock()
-	e.networks[id] = &network{Network: dockerapi.Network{ID: id, Name: dockerapi.GatewayNetwork, Driver: "bridge", Pools: []dockerapi.Pool{{Subnet: at}}}}
+	e.networks[id] = &network{Network: dockerapi.Network{ID: id, Name: dockerapi.GatewayNetwork, Driver: "bridge", Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{{Subnet: at}}}}}
 	e.mu.Unlock()
 	e.tell(dockerapi.Event{Kind: dockerapi.NetworkCreated, Network: id, Name: dockerapi.GatewayNetwork, Driver: "bridge"})
 }
@@ -296,16 +314,13 @@ func (e *Engine) CreateReplica(ctx context.Context, spec dockerapi.ReplicaSpec) 
 	}
 	if refused != nil {
 		n := &network{}
-		err := e.requestPools(ctx, n, spec.Pools)
+		err := e.requestPools(ctx, n, spec.Shown.Pools)
 		e.releasePools(ctx, n)
 		return "", errors.Join(refused, err)
 	}
-	labels := maps.Clone(spec.Labels)
-	if labels == nil {
-		labels = map[string]string{}
-	}
-	labels[dockerapi.ReplicaLabel] = strconv.FormatUint(uint64(spec.Network), 10)
-	spec.Labels = labels
+	marked := map[string]string{dockerapi.ReplicaOption: strconv.FormatUint(uint64(spec.Network), 10)}
+	maps.Copy(marked, spec.Shown.Options)
+	spec.Shown.Options = marked
 	return e.CreateNetwork(ctx, spec)
 }
 

@@ -18,8 +18,8 @@ import (
 // networks are created with these words on all hosts. The first is short of
 // addresses.
 var networks = []dockerapi.ReplicaSpec{
-	{Name: "web", Driver: plugintest.Driver, Pools: []dockerapi.Pool{{Subnet: netip.MustParsePrefix("10.40.0.0/27")}}},
-	{Name: "dual", Driver: plugintest.Driver, Pools: []dockerapi.Pool{{Subnet: netip.MustParsePrefix("10.41.0.0/25")}, {Subnet: netip.MustParsePrefix("fd41::/64")}}},
+	{Name: "web", Driver: plugintest.Driver, Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{{Subnet: netip.MustParsePrefix("10.40.0.0/27")}}}},
+	{Name: "dual", Driver: plugintest.Driver, Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{{Subnet: netip.MustParsePrefix("10.41.0.0/25")}, {Subnet: netip.MustParsePrefix("fd41::/64")}}}},
 	{Name: "any", Driver: plugintest.Driver},
 }
 

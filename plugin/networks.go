@@ -1,0 +1,68 @@
+package plugin
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/status"
+)
+
+// RemoveNetwork removes a network from all hosts, whoever created it. It implements
+// status.Agent.
+func (a *Agent) RemoveNetwork(ctx context.Context, r status.NetworkRemoval) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
+	defer cancel()
+	if r.Network == "" {
+		return "", netmap.Refuse(netmap.BadInput, "the request does not say which network to remove; give its name or its number")
+	}
+	view := a.gossip.View()
+	n, err := findNetwork(view, r.Network)
+	if err != nil {
+		return "", err
+	}
+	where := remains(view, n.ID)
+	if r.DryRun {
+		return fmt.Sprintf("network %s (%d, %s) would be removed: %s", cmp.Or(n.Name, "without a name"), n.ID, joined(n.Subnets), where), nil
+	}
+	if _, err := a.decide(ctx, ledger.Command{Kind: ledger.KindRetireNetwork, RetireNetwork: &ledger.RetireNetwork{ID: n.ID}}); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("network %s (%d, %s) is removed: %s", cmp.Or(n.Name, "without a name"), n.ID, joined(n.Subnets), where), nil
+}
+
+// findNetwork finds a network by its name or number. Of those with one name the one that
+// lives comes before those that were removed.
+func findNetwork(view *netmap.View, word string) (netmap.Network, error) {
+	named := func(n netmap.Network) bool {
+		return n.Name == word || strconv.FormatUint(uint64(n.ID), 10) == word
+	}
+	if i := slices.IndexFunc(view.Networks, func(n netmap.Network) bool { return named(n) && !n.Retired }); i >= 0 {
+		return view.Networks[i], nil
+	}
+	if i := slices.IndexFunc(view.Networks, named); i >= 0 {
+		n := view.Networks[i]
+		return netmap.Network{}, netmap.Refuse(netmap.Unknown, "network %s was removed already: %s", word, remains(view, n.ID))
+	}
+	return netmap.Network{}, netmap.Refuse(netmap.Unknown, "there is no network %s in this cluster; weft status lists them", word)
+}
+
+// remains says from where a network goes only later.
+func remains(view *netmap.View, id netmap.NetworkID) string {
+	var hosts []string
+	for _, e := range view.Endpoints {
+		if name := hostName(view, e.Host); e.Network == id && !slices.Contains(hosts, name) {
+			hosts = append(hosts, name)
+		}
+	}
+	if len(hosts) == 0 {
+		return "no container is on it, so it goes from all hosts at once"
+	}
+	slices.Sort(hosts)
+	return "it goes at once from hosts without containers on it, and with the last container from " + strings.Join(hosts, ", ")
+}
