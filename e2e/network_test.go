@@ -64,7 +64,7 @@ func TestIntegrationNetworkRemovedEverywhere(t *testing.T) {
 	name := s.network(one, "gone", "--subnet", "10.64.1.0/24")
 	last := s.run(three, name, "last")
 	other := s.run(three, name, "other")
-	s.docker(two, "network", "rm", name)
+	s.docker(one, "network", "rm", name)
 	eventually(t, spreadWithin, func(ctx context.Context) error {
 		for _, h := range []*lab.Host{one, two} {
 			if names, err := h.Docker(ctx, "network", "ls", "-q", "--filter", "name=^"+name+"$"); err != nil || names != "" {

@@ -95,7 +95,8 @@ func (s *scene) wipe(ctx context.Context, h *lab.Host) error {
 	const networks = "docker network ls -q --filter driver=" + lab.PluginName
 	for _, step := range []string{
 		"docker ps -aq | xargs -r docker rm -f",
-		// The other host's removal of a network removes it here too, at any moment.
+		// Else replicas of the other host's networks come back here.
+		"! docker plugin inspect " + lab.PluginName + " >/dev/null 2>&1 || { docker plugin disable -f " + lab.PluginName + "; docker plugin set " + lab.PluginName + " WEFT_REPLICATE=false && docker plugin enable " + lab.PluginName + "; } || true",
 		"while [ \"$(" + networks + ")\" ]; do " + networks + " | xargs -r docker network rm || true; done",
 		"docker plugin ls -q | xargs -r docker plugin rm -f",
 		"! mountpoint -q /var/lib/weft || umount /var/lib/weft", // see smallDisk
