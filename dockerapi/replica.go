@@ -64,8 +64,9 @@ func createOptions(spec ReplicaSpec) client.NetworkCreateOptions {
 			Subnet: p.Subnet, IPRange: p.Range, Gateway: p.Gateway, AuxAddress: p.Aux,
 		})
 	}
-	marked := map[string]string{ReplicaOption: strconv.FormatUint(uint64(spec.Network), 10)}
+	marked := map[string]string{}
 	maps.Copy(marked, shown.Options)
+	marked[ReplicaOption] = strconv.FormatUint(uint64(spec.Network), 10)
 	options := client.NetworkCreateOptions{
 		Driver: spec.Driver, IPAM: ipam, EnableIPv6: &shown.IPv6, Attachable: shown.Attachable,
 		Internal: spec.Internal, Options: marked, Labels: shown.Labels,

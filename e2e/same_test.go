@@ -1,0 +1,80 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/lab"
+)
+
+// TestIntegrationNetworksLookTheSame: what docker network inspect shows of a network is the
+// same on all hosts, whatever flags it was created with, but for what differs by its nature.
+func TestIntegrationNetworksLookTheSame(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	for own, args := range map[string][]string{
+		"plain": nil,
+		"flags": {
+			"--subnet", "10.64.32.0/22", "--ip-range", "10.64.33.0/24", "--gateway", "10.64.32.9", "--aux-address", "router=10.64.32.10",
+			"--aux-address", "printer=10.64.32.11", "--ipam-opt", "weft.block=/28", "-o", "weft.mtu=1380", "-o", "weft.multicast=false",
+			"--label", "com.docker.compose.network=default", "--label", "note=two words", "--label", "empty=", "--attachable",
+		},
+		"both": {"--ipv6", "--subnet", "10.64.36.0/24", "--subnet", "fd64:36::/64", "--gateway", "fd64:36::9", "--internal"},
+	} {
+		name := s.network(s.lab.Host(1), own, args...)
+		want := s.looks(s.lab.Host(1), name)
+		for _, h := range s.members() {
+			if diff := cmp.Diff(want, s.looks(h, name)); diff != "" {
+				t.Errorf("%s on %s differs from what was created (-want +got):\n%s", name, h.Name(), diff)
+			}
+		}
+	}
+}
+
+// looks is what Docker shows of a network, without what is a host's own: id, time, containers
+// and the mark of a replica.
+func (s *scene) looks(h *lab.Host, network string) map[string]any {
+	s.t.Helper()
+	var shown []map[string]any
+	if err := json.Unmarshal([]byte(s.docker(h, "network", "inspect", network)), &shown); err != nil || len(shown) != 1 {
+		s.t.Fatalf("network inspect on %s: %v, %d networks", h.Name(), err, len(shown))
+	}
+	for _, own := range []string{"Id", "Created", "Containers", "Status"} {
+		delete(shown[0], own)
+	}
+	if options, is := shown[0]["Options"].(map[string]any); is {
+		delete(options, dockerapi.ReplicaOption)
+		if len(options) == 0 {
+			shown[0]["Options"] = nil
+		}
+	}
+	return shown[0]
+}
+
+// TestIntegrationPruneOnAReplica takes the network from no other host, and the replica comes
+// back; weft network rm removes it from any host. The filter keeps other tests' networks.
+func TestIntegrationPruneOnAReplica(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	one, two, three := s.lab.Host(1), s.lab.Host(2), s.lab.Host(3)
+	label := s.name("prune")
+	name := s.network(one, "pruned", "--label", label)
+	first := s.idOf(two, name)
+	s.docker(two, "network", "prune", "-f", "--filter", "label="+label)
+	s.renewed(two, name, first)
+	for _, h := range []*lab.Host{one, three} {
+		s.idOf(h, name)
+	}
+	boxes := s.runOnAll(name, "box")
+	s.matrix(boxes...)
+	for _, b := range boxes {
+		s.docker(b.host, "rm", "-f", b.name)
+	}
+	s.weftDoes(two, []string{name}, "network", "rm", "--dry-run", name)
+	s.weftDoes(two, []string{name}, "network", "rm", name)
+	eventually(t, spreadWithin, func(ctx context.Context) error { return s.noneLeft(ctx, name) })
+}
