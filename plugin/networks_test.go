@@ -17,7 +17,7 @@ import (
 // TestAReplicaGoesOnlyHere: docker network rm, or prune, on a host that has a replica
 // takes the network from nobody, and the replica comes back.
 func TestAReplicaGoesOnlyHere(t *testing.T) {
-	bubble(t, func(t *testing.T, c *cluster) {
+	bubble(t, func(_ *testing.T, c *cluster) {
 		hosts := up(c, 3)
 		one, two := hosts[0], hosts[1]
 		id := one.network("web", web)
