@@ -62,6 +62,7 @@ var arrows = map[string][]string{
 	"lab/cmd/lab":   {"lab", "lab/demo", "lab/bench"},
 	"lab/cmd/probe": {"lab/probe"},
 	"lab/probe":     {},
+	"lab/attack":    {"netmap"},
 	"e2e":           {},
 	"sim":           {}, // its tests import what they like
 	"sim/exact":     {},

@@ -83,6 +83,7 @@ func (g *Gossip) Twin() (Member, bool) {
 func (g *Gossip) Refused() []Refused {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.refuse.expire(time.Now())
 	return g.refuse.list()
 }
 

@@ -87,6 +87,12 @@ func TestRefusalsNameTheCause(t *testing.T) {
 	if len(r) != maxRefused || len(r.list()) != maxRefused {
 		t.Errorf("%d are remembered", len(r))
 	}
+	if r.expire(at.Add(2*time.Hour + refusedFor/2)); len(r) != maxRefused {
+		t.Errorf("%d are remembered, some were forgotten too early", len(r))
+	}
+	if r.expire(at.Add(3 * time.Hour)); len(r) > 0 {
+		t.Errorf("%d are remembered for ever", len(r))
+	}
 }
 
 func FuzzDatagram(f *testing.F) {

@@ -3,6 +3,7 @@ package gossip
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -23,8 +24,12 @@ type Refused struct {
 	Count  uint64           `json:"count"`
 }
 
-// maxRefused bounds how many refused hosts are remembered.
-const maxRefused = 256
+// maxRefused bounds how many refused hosts are remembered, refusedFor how long after
+// their last try: a host that wants in tries several times a minute.
+const (
+	maxRefused = 256
+	refusedFor = 10 * time.Minute
+)
 
 // refusals remembers who was refused, by address.
 type refusals map[netip.AddrPort]Refused
@@ -64,6 +69,11 @@ func (r refusals) makeRoom() {
 	if len(r) >= maxRefused {
 		delete(r, slices.MinFunc(r.list(), func(a, b Refused) int { return a.Last.Compare(b.Last) }).Addr)
 	}
+}
+
+// expire drops those that try no more.
+func (r refusals) expire(now time.Time) {
+	maps.DeleteFunc(r, func(_ netip.AddrPort, v Refused) bool { return now.Sub(v.Last) > refusedFor })
 }
 
 func (r refusals) list() []Refused {

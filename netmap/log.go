@@ -20,6 +20,7 @@ type originLog struct {
 	floor   uint64
 	sum     uint64
 	tombs   int
+	bytes   int // that the entries take, about
 	entries map[Key]entry
 }
 
@@ -31,6 +32,9 @@ type entry struct {
 }
 
 func (e entry) record(k Key) Record { return Record{Seq: e.seq, Key: k, Tomb: e.tomb, Value: e.value} }
+
+// memory is about what a record takes as an entry, in bytes.
+func (r Record) memory() int { return 2*(len(r.Key.ID)+len(r.Value)) + entryBytes }
 
 func newLog(life uint64) *originLog { return &originLog{life: life, entries: map[Key]entry{}} }
 
@@ -52,12 +56,14 @@ func (l *originLog) put(r Record) (changed bool, err error) {
 		l.tombs++
 	}
 	l.entries[r.Key] = e
+	l.bytes += r.memory()
 	alive := had && !old.tomb
 	return alive == e.tomb || alive && !bytes.Equal(old.value, e.value), nil
 }
 
 // forget removes an entry and its part of the sums.
 func (l *originLog) forget(k Key, e entry) {
+	l.bytes -= e.record(k).memory()
 	if e.tomb {
 		l.tombs--
 	} else {

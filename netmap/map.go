@@ -8,6 +8,15 @@ import (
 // maxOrigins bounds how many logs a Map holds, whoever claims to be a host.
 const maxOrigins = 1 << 14
 
+// Bounds of the memory that logs of hosts take, in bytes: 60,000 endpoints and more of one
+// host. What the ledger does not know as a host may be anybody's: such logs share a limit,
+// which newcomers need for the moment until their admission is known here.
+const (
+	maxLogBytes     = 32 << 20
+	maxUnknownBytes = 16 << 20
+	entryBytes      = 200 // of an entry without its key and value
+)
+
 // Map is one host's copy of all facts: a log per origin. The origins are the
 // hosts, each the only writer of its own log, and the cluster itself, whose log
 // is the ledger's word and has raft indexes for sequence numbers.
@@ -53,6 +62,13 @@ type Effect struct {
 // fails for bytes that are no facts (ErrMalformed) and for more origins than a
 // cluster has; what was applied before the failure stays.
 func (m *Map) Apply(b Batch) (Effect, error) {
+	if err := m.room(b); err != nil {
+		return Effect{}, err
+	}
+	return m.apply(b)
+}
+
+func (m *Map) apply(b Batch) (Effect, error) {
 	if err := b.check(); err != nil {
 		return Effect{}, err
 	}
@@ -78,6 +94,42 @@ func (m *Map) Apply(b Batch) (Effect, error) {
 	}
 	l.life = b.Life
 	return m.settle(b, l, l.extend)
+}
+
+// room refuses a batch that would make a host's log too large. What it says again counts
+// twice for that, so a log of half the limit is always taken.
+func (m *Map) room(b Batch) error {
+	if b.Origin == m.cluster {
+		return nil
+	}
+	had, more := 0, 0
+	if l := m.logs[b.Origin]; l != nil && !b.Whole {
+		had = l.bytes
+	}
+	for _, r := range b.Records {
+		more += r.memory()
+	}
+	if had+more > maxLogBytes {
+		return malformed("the facts of host %s take more than %d MiB", b.Origin, maxLogBytes>>20)
+	}
+	if m.admitted(b.Origin) || m.cluster.IsZero() {
+		return nil
+	}
+	for id, other := range m.logs {
+		if id != m.cluster && !m.admitted(id) && (id != b.Origin || !b.Whole) {
+			more += other.bytes
+		}
+	}
+	if more > maxUnknownBytes {
+		return malformed("the facts of hosts that the ledger does not know, %s among them, take more than %d MiB", b.Origin, maxUnknownBytes>>20)
+	}
+	return nil
+}
+
+// admitted reports whether the ledger knows a host.
+func (m *Map) admitted(host ID) bool {
+	l := m.logs[m.cluster]
+	return l != nil && l.entries[HostEntryKey(host)].noun != nil
 }
 
 // settle applies a batch to a log and keeps what hangs on it true.
@@ -120,7 +172,7 @@ func (m *Map) Append(origin ID, life uint64, changes []Change) (Effect, error) {
 	if b.Whole && b.Seq == 0 {
 		b.Seq = 1 // having nothing to say is news as well
 	}
-	return m.Apply(b)
+	return m.apply(b) // its own host knows what it says
 }
 
 func (c Change) record(seq uint64) (Record, error) {

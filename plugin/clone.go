@@ -13,7 +13,17 @@ import (
 // last seen: the gossip repeats it every ten minutes while both are there.
 const cloneStays = 25 * time.Minute
 
+// maxClones bounds the other hosts' clones that are told of: anybody can invent some.
+const maxClones = 16
+
 func (a *Agent) foundClone(c gossip.Clone) {
+	a.mu.Lock()
+	_, told := a.clones[c.Host]
+	full := len(a.clones) >= maxClones && !told && c.Host != a.self
+	a.mu.Unlock()
+	if full {
+		return
+	}
 	a.problem(cloneTopic(c.Host), fmt.Sprintf("two agents use the identity of host %s: one at %s and one at %s; the one that hands out nothing says so, and weft host new-identity makes it a host of its own", c.Host.Short(), placeText(c.A.Addr), placeText(c.B.Addr)))
 	a.mu.Lock()
 	a.clones[c.Host] = time.Now() // after the problem, which ends with this

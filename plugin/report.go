@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/status"
 )
@@ -43,12 +44,26 @@ func (a *Agent) Report() *status.Report {
 	for _, p := range a.problems {
 		r.Problems = append(r.Problems, p)
 	}
-	for _, f := range a.gossip.Refused() {
-		r.Problems = append(r.Problems, f.Text)
-	}
+	r.Problems = append(r.Problems, refused(a.gossip.Refused())...)
 	r.Problems = append(r.Problems, a.lost()...)
 	slices.Sort(r.Problems)
 	return r
+}
+
+// maxRefused bounds the refused hosts that are told of: anybody can invent some.
+const maxRefused = 5
+
+// refused tells of the hosts that were kept out last.
+func refused(all []gossip.Refused) []string {
+	slices.SortFunc(all, func(x, y gossip.Refused) int { return y.Last.Compare(x.Last) })
+	var out []string
+	for _, f := range all[:min(len(all), maxRefused)] {
+		out = append(out, f.Text)
+	}
+	if more := len(all) - maxRefused; more > 0 {
+		out = append(out, fmt.Sprintf("%d hosts more were refused, of other clusters or releases; the log names some of them", more))
+	}
+	return out
 }
 
 func (a *Agent) state() string {
