@@ -41,7 +41,7 @@ func (a *Agent) keepKeepers(keepers []ledger.Peer) {
 
 const (
 	askRemovedWait = 3 * time.Second // of the five that Docker waits
-	askAgainAfter  = time.Second     // a keeper that lagged behind may confirm it then
+	deniedFor      = 5 * time.Second // that the keepers know of no removal
 )
 
 // asked is what the keepers said last to whether this host was removed. Safe for
@@ -55,11 +55,11 @@ type askedKeepers struct {
 }
 
 // askRemoved asks the keepers that this host knew before whether it was removed. What they
-// deny is not asked again at once, however often it is said.
+// deny is not asked again for some seconds, however often it is said.
 func (a *Agent) askRemoved(ctx context.Context) (ledger.Verdict, error) {
 	r := &a.asked
 	r.mu.Lock()
-	fresh := !r.denied.IsZero() && time.Since(r.denied) < askAgainAfter
+	fresh := !r.denied.IsZero() && time.Since(r.denied) < deniedFor
 	r.mu.Unlock()
 	if fresh {
 		return ledger.Denied, nil
@@ -73,22 +73,6 @@ func (a *Agent) askRemoved(ctx context.Context) (ledger.Verdict, error) {
 		r.denied = time.Now()
 	}
 	return verdict, err
-}
-
-// saidRemoved reports whether the facts say that this host was removed, and it has not
-// given up its identity yet.
-func (a *Agent) saidRemoved() bool {
-	_, renounced := a.lease.Renounced()
-	return a.gossip.Removed(a.self) && !renounced && !a.hasLeft()
-}
-
-// askAgain fires when it is time to ask the keepers once more, as long as the facts say
-// that this host was removed.
-func (a *Agent) askAgain() <-chan time.Time {
-	if !a.saidRemoved() {
-		return nil
-	}
-	return time.After(askAgainAfter)
 }
 
 // unconfirmed reports whether a removal is to be asked about again.

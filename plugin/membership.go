@@ -55,7 +55,6 @@ func (a *Agent) remain(ctx context.Context) {
 		case <-poll.C:
 			due = true
 		case <-changed:
-		case <-a.askAgain():
 		case <-a.lease.Wanted():
 			asked = true
 		}
@@ -228,7 +227,7 @@ func (a *Agent) unseenKeepers() string {
 // heedFacts asks the keepers if the facts say that this host was removed: facts can be
 // forged. The error says why it hands out nothing meanwhile.
 func (a *Agent) heedFacts(ctx context.Context) error {
-	if !a.saidRemoved() {
+	if _, renounced := a.lease.Renounced(); !a.gossip.Removed(a.self) || renounced || a.hasLeft() {
 		return nil
 	}
 	err := a.heedRemoval(ctx)
