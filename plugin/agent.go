@@ -97,7 +97,6 @@ type Agent struct {
 
 	together *ledger.Founding // with other newcomers
 	shown    showing          // to a recovered ledger
-	asked    askedKeepers     // about this host, by what is said
 	diary    *diary           // of this host's endpoints
 	removals *removals        // of networks, by users
 	leaving  leaving

@@ -1,15 +1,9 @@
 package plugin
 
 import (
-	"context"
 	"encoding/json"
-	"fmt"
-	"sync"
-	"time"
 
-	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
-	"github.com/weftnet/weft/netmap"
 )
 
 // keepersKey is where the keepers are on disk that this host believes.
@@ -37,71 +31,4 @@ func (a *Agent) keepKeepers(keepers []ledger.Peer) {
 	if err != nil {
 		a.log.Warn("who keeps the ledger cannot be written down", "err", err)
 	}
-}
-
-const (
-	askRemovedWait = 3 * time.Second // of the five that Docker waits
-	deniedFor      = 5 * time.Second // that the keepers know of no removal
-)
-
-// asked is what the keepers said last to whether this host was removed. Safe for
-// concurrent use.
-type askedKeepers struct {
-	mu     sync.Mutex
-	denied time.Time
-	// open: somebody said that this host was removed, and the keepers neither confirmed nor
-	// denied it.
-	open bool
-}
-
-// askRemoved asks the keepers that this host knew before whether it was removed. What they
-// deny is not asked again for some seconds, however often it is said.
-func (a *Agent) askRemoved(ctx context.Context) (ledger.Verdict, error) {
-	r := &a.asked
-	r.mu.Lock()
-	fresh := !r.denied.IsZero() && time.Since(r.denied) < deniedFor
-	r.mu.Unlock()
-	if fresh {
-		return ledger.Denied, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, askRemovedWait)
-	defer cancel()
-	verdict, err := a.ledger.AskRemoved(ctx)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.open = verdict == ledger.Unknown; verdict == ledger.Denied {
-		r.denied = time.Now()
-	}
-	return verdict, err
-}
-
-// unconfirmed reports whether a removal is to be asked about again.
-func (a *Agent) unconfirmed() bool {
-	a.asked.mu.Lock()
-	defer a.asked.mu.Unlock()
-	return a.asked.open
-}
-
-// heedRemoval gives up this identity if the keepers confirm that it was removed, on
-// whoever's word that was asked. The error says why it hands out nothing meanwhile.
-func (a *Agent) heedRemoval(ctx context.Context) error {
-	verdict, err := a.askRemoved(ctx)
-	switch verdict {
-	case ledger.Denied:
-		a.problem("removal", "")
-		return nil
-	case ledger.Unknown:
-		text := fmt.Sprintf("somebody says that host %s was removed from the cluster, and the keepers that it knows do not confirm that (%v): it keeps its identity and its disk, and hands out nothing new. "+
-			"Repair the network to the keepers, and the host goes on by itself; or if weft status on another host lists it as removed, make it a new one here: weft host new-identity --force", a.fact.Name, err)
-		a.problem("removal", text)
-		return netmap.Refuse(netmap.NoQuorum, "%s", text)
-	}
-	a.problem("removal", "")
-	refusal := removed(a.fact.Name)
-	if a.lease.Leaving() {
-		a.revoke(lease.Fence{Host: a.self, Why: a.departure(), Left: true})
-	} else {
-		a.revoke(lease.Fence{Host: a.self, Why: refusal.Text, Renounced: true})
-	}
-	return refusal
 }

@@ -27,12 +27,12 @@ func (a *Agent) decide(ctx context.Context, c ledger.Command) (ledger.Reply, err
 	}
 	generation := a.generation()
 	if err := a.heedGeneration(ctx); err != nil {
-		a.heedFence(ctx, err)
+		a.heedFence(err)
 		return ledger.Reply{}, err
 	}
 	r, err := a.ledger.Do(ctx, c)
 	if err != nil {
-		a.heedFence(ctx, err)
+		a.heedFence(err)
 		return r, err
 	}
 	if err := r.Err(); err != nil {

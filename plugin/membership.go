@@ -63,7 +63,7 @@ func (a *Agent) remain(ctx context.Context) {
 		if asked && !rest(ctx, joinPause) { // for each request that waits there was a try just now
 			return
 		}
-		_ = a.heedFacts(ctx) // a problem tells it
+		a.heedFacts()
 		was := alone
 		if alone = a.alone(); was && !alone { // it may have been removed meanwhile
 			a.lease.Question()
@@ -82,7 +82,7 @@ func (a *Agent) keepLease(ctx context.Context) {
 		a.log.Warn("lease", "err", err)
 	}
 	rivalled := a.rivalled()
-	if (a.lease.Due() || rivalled > 0 || a.unconfirmed()) && !a.leaving.now.Load() && a.try(ctx, a.renew) && rivalled > 0 {
+	if (a.lease.Due() || rivalled > 0) && !a.leaving.now.Load() && a.try(ctx, a.renew) && rivalled > 0 {
 		a.outgrow(rivalled)
 	}
 	a.tellLease()
@@ -102,7 +102,7 @@ func (a *Agent) follow(ctx context.Context) {
 	case err == nil:
 		a.problem("recovery", "")
 	case ctx.Err() == nil:
-		a.heedFence(ctx, err)
+		a.heedFence(err)
 		a.problem("recovery", "the ledger was recovered and has not seen yet what this host holds: "+err.Error())
 	}
 }
@@ -137,7 +137,7 @@ func (a *Agent) try(ctx context.Context, do func(context.Context) error) bool {
 		a.problem("membership", "")
 	case ctx.Err() != nil:
 	default:
-		a.heedFence(ctx, err) // before anybody hears why
+		a.heedFence(err) // before anybody hears why
 		if a.hasLeft() {
 			err = errors.New(a.departure())
 		}
@@ -147,22 +147,20 @@ func (a *Agent) try(ctx context.Context, do func(context.Context) error) bool {
 }
 
 // heedFence ends the lease if the ledger refuses this identity. One that was removed
-// from the cluster is given up, once the keepers that this host knew before confirm it:
-// anybody may have answered.
-func (a *Agent) heedFence(ctx context.Context, err error) {
+// from the cluster is given up.
+func (a *Agent) heedFence(err error) {
 	var refusal *netmap.Refusal
 	if !errors.As(err, &refusal) || refusal.Kind != netmap.Fenced && refusal.Kind != netmap.Removed {
 		return
 	}
-	if _, renounced := a.lease.Renounced(); renounced || a.hasLeft() {
+	switch {
+	case a.hasLeft():
+		return
+	case refusal.Kind == netmap.Removed && a.lease.Leaving():
+		a.revoke(lease.Fence{Host: a.self, Why: a.departure(), Left: true})
 		return
 	}
-	if refusal.Kind == netmap.Removed {
-		_ = a.heedRemoval(ctx) // a problem tells it
-	}
-	if _, renounced := a.lease.Renounced(); !renounced && !a.hasLeft() { // until a renewal is accepted
-		a.revoke(lease.Fence{Host: a.self, Why: refusal.Text})
-	}
+	a.revoke(lease.Fence{Host: a.self, Why: refusal.Text, Renounced: refusal.Kind == netmap.Removed})
 }
 
 // renew has the ledger note that this host is there. The lease counts from before
@@ -186,9 +184,7 @@ func (a *Agent) renew(ctx context.Context) error {
 // (invariant 4); last, that it may all the same hand out what its containers had
 // before. What the facts tell of a removal counts before the ledger's word.
 func (a *Agent) mayHandOut(ctx context.Context) (last bool, err error) {
-	if err := a.heedFacts(ctx); err != nil {
-		return false, err
-	}
+	a.heedFacts()
 	if a.leaving.now.Load() && !a.hasLeft() {
 		return false, netmap.Refuse(netmap.Held, "host %s is leaving the cluster (weft host leave) and hands out nothing new; start the container on another host", a.fact.Name)
 	}
@@ -224,23 +220,16 @@ func (a *Agent) unseenKeepers() string {
 	return "these keepers are not seen: " + strings.Join(unseen, ", ")
 }
 
-// heedFacts asks the keepers if the facts say that this host was removed: facts can be
-// forged. The error says why it hands out nothing meanwhile.
-func (a *Agent) heedFacts(ctx context.Context) error {
-	if _, renounced := a.lease.Renounced(); !a.gossip.Removed(a.self) || renounced || a.hasLeft() {
-		return nil
+func (a *Agent) heedFacts() {
+	if _, renounced := a.lease.Renounced(); a.gossip.Removed(a.self) && !renounced && !a.hasLeft() {
+		refusal := removed(a.fact.Name)
+		a.heedFence(refusal)
+		text := refusal.Text
+		if a.hasLeft() {
+			text = a.departure()
+		}
+		a.problem("membership", text)
 	}
-	err := a.heedRemoval(ctx)
-	_, renounced := a.lease.Renounced()
-	switch {
-	case a.hasLeft():
-		a.problem("membership", a.departure())
-	case renounced:
-		a.problem("membership", err.Error())
-	default:
-		return err
-	}
-	return nil // the lease says why
 }
 
 func removed(name string) *netmap.Refusal {
