@@ -18,6 +18,7 @@ import (
 // The types of memberlist's messages that are looked at here.
 const (
 	typePing     byte = 0
+	typeAck      byte = 2
 	typePushPull byte = 6
 	typeCompound byte = 7
 	typeUser     byte = 8
@@ -131,7 +132,7 @@ func readHead(r io.Reader) ([]byte, error) {
 		return nil, err
 	}
 	switch kind {
-	case typePing, typeError:
+	case typePing, typeAck, typeError: // an ack answers a ping whose datagrams were lost
 		return seen.Bytes(), nil
 	case typePushPull:
 		err = readPushPull(in)

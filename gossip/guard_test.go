@@ -65,6 +65,7 @@ func TestStreamsThatMemberlistDoesNotSee(t *testing.T) {
 		"a ping":                  {[]byte{typePing, 0x82}, true},
 		"an exchange":             {append(exchangeHead(maxNodes, 600), "more"...), true},
 		"an error":                {[]byte{typeError, 0x81}, true},
+		"an ack":                  {[]byte{typeAck, 0x82}, true},
 		"a million nodes":         {head, false},
 		"much state":              {exchangeHead(3, 20<<20), false},
 		"compressed":              {[]byte{typeCompress, 0x82, 0xa4, 'A', 'l', 'g', 'o'}, false},
