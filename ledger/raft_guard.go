@@ -88,7 +88,7 @@ func (g *guard) refused(rpc raft.RPC) bool {
 		return false
 	}
 	err = fmt.Errorf("ledger: a message of raft was refused: %w", err)
-	g.k.layer.log.Warn("message", "ledger: a message of raft was refused", "err", err)
+	g.l.log.Warn(err.Error())
 	rpc.Respond(nil, err)
 	return true
 }
@@ -171,7 +171,7 @@ func (g *guard) receive(rpc raft.RPC, r *raft.InstallSnapshotRequest) {
 		err = checkState(body, g.k.cluster, g.k.generation, r.LastLogIndex)
 	}
 	if err != nil {
-		g.k.layer.log.Warn("snapshot "+id.Short(), "ledger: a snapshot was refused", "host", id.Short(), "err", err)
+		g.l.log.Warn("ledger: a snapshot was refused", "host", id.Short(), "err", err)
 		rpc.Respond(nil, fmt.Errorf("ledger: a snapshot was refused: %w", err))
 		return
 	}
