@@ -24,11 +24,6 @@ type testimony struct {
 	Sees       []netmap.HostID `json:"sees,omitempty"` // alive, by its gossip
 	Decided    uint64          `json:"decided"`        // by its facts
 	Life       uint64          `json:"life"`           // generation of those
-	// Removed says that the ledger that is kept here removed the host that was asked about,
-	// Settled that everything counts which is in its log.
-	Removed bool   `json:"removed,omitempty"`
-	Settled bool   `json:"settled,omitempty"`
-	Trusted []Peer `json:"trusted,omitempty"` // the keepers that this host believes
 }
 
 // knows orders testimonies by how much is known. Of two logs the one that raft would
@@ -59,7 +54,6 @@ type inquiry struct {
 	names   map[netmap.HostID]Member
 	answers map[netmap.HostID]testimony
 	facts   Facts
-	known   uint64 // generation that this host believes
 	state   *State // of this keeper, nil if it keeps nothing
 }
 
@@ -67,11 +61,11 @@ func (l *Ledger) investigate(ctx context.Context) *inquiry {
 	ctx, cancel := context.WithTimeout(ctx, testifyWait)
 	defer cancel()
 	c := &inquiry{
-		self: l.cfg.Self, facts: l.cfg.Facts(), known: l.Generation(), answers: map[netmap.HostID]testimony{l.cfg.Self: l.testify(netmap.HostID{})},
+		self: l.cfg.Self, facts: l.cfg.Facts(), answers: map[netmap.HostID]testimony{l.cfg.Self: l.testify()},
 		names: map[netmap.HostID]Member{l.cfg.Self: {ID: l.cfg.Self, Name: l.cfg.Name, Addr: l.cfg.Addr}},
 	}
 	if k := l.kept(); k != nil {
-		c.state, c.known = k.everything(), max(c.known, k.generation)
+		c.state = k.everything()
 	}
 	for _, ch := range c.facts.Changes {
 		if h, is := ch.Value.(netmap.HostEntry); is && h.ID != l.cfg.Self {
@@ -110,7 +104,7 @@ func (c *inquiry) hearAll(ctx context.Context, u Underlay) {
 			continue
 		}
 		all.Go(func() {
-			b, err := u.Call(ctx, m.Addr, requestTestify, append(id[:], make([]byte, len(id))...))
+			b, err := u.Call(ctx, m.Addr, requestTestify, id[:])
 			if err != nil {
 				return
 			}
@@ -248,13 +242,9 @@ func (c *inquiry) contradicted(off, voters []netmap.HostID) *netmap.Refusal {
 func (c *inquiry) outcome(out Recovered) Recovered {
 	var nonce [4]byte
 	_, _ = rand.Read(nonce[:]) // never fails (crypto/rand)
-	last := c.known
+	last := c.facts.Generation
 	for _, t := range c.answers {
-		for _, g := range []uint64{t.Generation, t.Life, c.facts.Generation} {
-			if plausible(c.known, g) { // else it is nobody's: no cluster was recovered so often
-				last = max(last, g)
-			}
-		}
+		last = max(last, t.Generation, t.Life)
 	}
 	out.Generation = nextGeneration(last, binary.BigEndian.Uint32(nonce[:]))
 	s := c.rebuilt()

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -68,11 +67,6 @@ type Config struct {
 	// copy, lacks what that one acknowledged since, must not vote, and is forgotten.
 	// Nil: the log is this host's own.
 	Copied func(ctx context.Context) bool
-	// Trusted are the keepers that this host believed when it stopped, and OnTrusted is
-	// called with those that it believes from now on, to be written to disk. It must not
-	// call the Ledger. Nil: they are forgotten.
-	Trusted   []Peer
-	OnTrusted func([]Peer)
 	// Held are the addresses that a host's endpoints were last known to hold. Like
 	// Members. Nil: nobody knows.
 	Held func(netmap.HostID) []netip.Addr
@@ -102,11 +96,8 @@ type Ledger struct {
 	doubtful bool
 
 	opening sync.WaitGroup
-	trusted trusted
-	// dismissing: whether this keeper is one still is being asked.
-	dismissing atomic.Bool
-	asking     asking // requests under way
-	consent    consent
+	asking  asking // requests under way
+	consent consent
 }
 
 // Open starts the keeper if this host was one when it stopped, and serves the
@@ -116,7 +107,7 @@ func Open(cfg Config) (*Ledger, error) {
 	if cfg.Self.IsZero() || cfg.Dir == "" || cfg.Underlay == nil {
 		return nil, errors.New("ledger: Config needs Self, Dir and Underlay")
 	}
-	l := &Ledger{cfg: cfg, log: cfg.Log, cluster: cfg.Cluster, lifecycle: turn.New(), trusted: trusted{keepers: cfg.Trusted}}
+	l := &Ledger{cfg: cfg, log: cfg.Log, cluster: cfg.Cluster, lifecycle: turn.New()}
 	l.asking.init()
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	if cfg.Copied != nil && !cfg.Cluster.IsZero() && hasLog(cfg.Dir) {
@@ -143,7 +134,7 @@ func (l *Ledger) reopenOwn() {
 	var err error
 	if copied {
 		l.log.Error("ledger: another machine runs as this host: its log is left to that one")
-		_, err = Forget(l.cfg.Dir)
+		err = Forget(l.cfg.Dir)
 	} else {
 		err = l.reopen()
 	}
@@ -338,12 +329,12 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Forget sets aside the log of an identity that this host has given up. The ledger
+// Forget removes the log of an identity that this host has given up. The ledger
 // must not be open on the directory. Repeating it, also after a crash in the middle,
-// changes nothing. It returns where the log is kept, empty if there was none.
-func Forget(dir string) (kept string, err error) {
-	if hasLog(dir) {
-		kept = dir + oldDir
+// changes nothing.
+func Forget(dir string) error {
+	if err := wipe(dir); err != nil {
+		return fmt.Errorf("ledger: forget %s: %w", dir, err)
 	}
-	return kept, setAside(dir)
+	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -16,7 +15,7 @@ import (
 
 // Requests of a recovery.
 const (
-	requestTestify = "ledger.testify" // who is asked, and about whom -> testimony
+	requestTestify = "ledger.testify" // nothing -> testimony
 	requestConsent = "ledger.consent" // consentAsk -> nothing
 )
 
@@ -155,14 +154,13 @@ func (l *Ledger) handleConsent(_ context.Context, _ netip.AddrPort, body []byte)
 }
 
 func (l *Ledger) handleTestify(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
-	if len(body) != 2*len(l.cfg.Self) || !slices.Equal(body[:len(l.cfg.Self)], l.cfg.Self[:]) {
-		return nil, netmap.Refuse(netmap.Unknown, "another host is here, %s; try again", l.cfg.Self.Short())
+	if !slices.Equal(body, l.cfg.Self[:]) {
+		return nil, netmap.Refuse(netmap.Unknown, "host %s is not here any more; try again", l.cfg.Self.Short())
 	}
-	return encode(l.testify(netmap.HostID(body[len(l.cfg.Self):])))
+	return encode(l.testify())
 }
 
-// testify says what this host knows of the ledger and, if it keeps it, of a host.
-func (l *Ledger) testify(about netmap.HostID) testimony {
+func (l *Ledger) testify() testimony {
 	f := l.cfg.Facts()
 	l.mu.Lock()
 	t := testimony{Decided: f.Decided, Life: f.Generation, NoRoom: l.ailment != nil && isFull(l.ailment)}
@@ -175,9 +173,6 @@ func (l *Ledger) testify(about netmap.HostID) testimony {
 	if k := l.kept(); k != nil && k.machine.facts().halted == nil {
 		t.Keeps, t.Generation, t.Voters = true, k.generation, k.peers()
 		t.Term, t.Last = k.newest()
-		t.Removed, t.Settled = k.machine.removed(about)
-	} else {
-		t.Trusted = l.trusted.list()
 	}
 	return t
 }
@@ -186,9 +181,6 @@ func (l *Ledger) testify(about netmap.HostID) testimony {
 func (l *Ledger) recoverHere(c *inquiry, out Recovered) (Recovered, error) {
 	s := c.rebuilt()
 	term, last := l.reach()
-	if max(term, last, s.applied) > math.MaxUint64/2 {
-		return Recovered{}, netmap.Refuse(netmap.Conflict, "what is on this host's disk names term %d and decision %d, which no ledger ever reaches; run this on another host", term, max(last, s.applied))
-	}
 	s.cluster = l.Cluster()
 	s.recover(out.Generation, max(last, s.applied)+recoveryGap, time.Now().UnixMilli(), out.Lost)
 	if err := s.verify(); err != nil {

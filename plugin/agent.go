@@ -180,7 +180,7 @@ func (a *Agent) openPort() error {
 	if at.Addr.Is4() {
 		listen = netip.AddrPortFrom(netip.IPv4Unspecified(), a.cfg.Settings.Port)
 	}
-	a.port, err = a.cfg.Rooms.Port(underlay.Config{Listen: listen, Source: at.Addr, Network: a.cfg.Network, Log: a.log})
+	a.port, err = a.cfg.Rooms.Port(underlay.Config{Listen: listen, Network: a.cfg.Network, Log: a.log})
 	return err
 }
 
@@ -204,8 +204,7 @@ func (a *Agent) openLedger() (err error) {
 		Name: a.fact.Name, Addr: a.fact.Underlay, Cluster: a.store.Cluster(),
 		Dir:         a.ledgerDir(),
 		RemoveAfter: a.cfg.Settings.RemoveAfter,
-		Trusted:     a.loadKeepers(), OnTrusted: a.keepKeepers,
-		Underlay: a.port, Members: a.ledgerMembers, OnChange: a.publish, OnKeeper: a.keeps, Facts: a.ledgerFacts, Held: a.heldBy, Copied: copied, Log: a.log,
+		Underlay:    a.port, Members: a.ledgerMembers, OnChange: a.publish, OnKeeper: a.keeps, Facts: a.ledgerFacts, Held: a.heldBy, Copied: copied, Log: a.log,
 	})
 	return err
 }
