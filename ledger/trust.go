@@ -128,7 +128,9 @@ func (l *Ledger) askKeepers(ctx context.Context, about netmap.HostID) confirmati
 	next := l.trusted.list()
 	if k := l.kept(); k != nil {
 		c.answers[l.cfg.Self] = l.testify(about)
-		next = append(next, k.peers()...)
+		if next = append(next, k.peers()...); len(k.servers()) == 0 {
+			next = append(next, k.inviter())
+		}
 	} else if len(next) == 0 { // a newcomer
 		next = l.hearsay().Keepers
 	}
