@@ -89,7 +89,7 @@ func (l *Ledger) heardOfKeepers(keepers []Peer) {
 	news := slices.ContainsFunc(keepers, func(p Peer) bool {
 		return p.Voter && !slices.ContainsFunc(known, func(k Peer) bool { return k.ID == p.ID && k.Addr == p.Addr })
 	})
-	if news && l.kept() == nil && l.trusted.due() {
+	if k := l.kept(); news && (k == nil || len(k.servers()) == 0) && l.trusted.due() {
 		l.background(func(ctx context.Context) { l.refreshTrusted(ctx, keepers) })
 	}
 }
@@ -126,13 +126,14 @@ type confirmation struct {
 func (l *Ledger) askKeepers(ctx context.Context, about netmap.HostID) confirmation {
 	c := confirmation{answers: map[netmap.HostID]testimony{}}
 	next := l.trusted.list()
-	if k := l.kept(); k != nil {
-		c.answers[l.cfg.Self] = l.testify(about)
-		if next = append(next, k.peers()...); len(k.servers()) == 0 {
-			next = append(next, k.inviter())
-		}
-	} else if len(next) == 0 { // a newcomer
+	switch k := l.kept(); {
+	case k == nil && len(next) == 0: // a newcomer
 		next = l.hearsay().Keepers
+	case k != nil && len(k.servers()) == 0: // a keeper that was told nothing yet knows nothing
+		next = append(next, k.inviter())
+	case k != nil:
+		c.answers[l.cfg.Self] = l.testify(about)
+		next = append(next, k.peers()...)
 	}
 	for range confirmHops {
 		next = c.unasked(next, l.cfg.Self)
@@ -259,9 +260,7 @@ func (l *Ledger) AskGeneration(ctx context.Context, heard uint64) (uint64, error
 		return known, nil
 	}
 	c := l.askKeepers(ctx, netmap.HostID{})
-	if !c.best().Keeps { // of a ledger that was recovered where none of them was
-		maps.Copy(c.answers, l.hearPeers(ctx, c.unasked(l.hearsay().Keepers, l.cfg.Self), netmap.HostID{}))
-	}
+	l.askOthers(ctx, &c)
 	best := c.best().Generation
 	if best > known && plausible(known, best) && c.most(func(t testimony) bool { return t.Generation == best }) {
 		known = best
@@ -272,6 +271,14 @@ func (l *Ledger) AskGeneration(ctx context.Context, heard uint64) (uint64, error
 	return known, nil
 }
 
+// askOthers asks those who say that they keep the ledger, where none of the keepers that
+// this host knew does any more: they may all be gone, or the ledger was recovered elsewhere.
+func (l *Ledger) askOthers(ctx context.Context, c *confirmation) {
+	if !c.best().Keeps {
+		maps.Copy(c.answers, l.hearPeers(ctx, c.unasked(l.hearsay().Keepers, l.cfg.Self), netmap.HostID{}))
+	}
+}
+
 // vouch asks who the keepers are since a host that is none by this one's log wants a
 // stream: this log may be behind.
 func (l *Ledger) vouch(k *keeper, id netmap.HostID) {
@@ -280,6 +287,7 @@ func (l *Ledger) vouch(k *keeper, id netmap.HostID) {
 	}
 	l.background(func(ctx context.Context) {
 		c := l.askKeepers(ctx, netmap.HostID{})
+		l.askOthers(ctx, &c)
 		best := c.best()
 		for _, p := range best.Voters {
 			if p.ID == id && best.Generation == k.generation {
