@@ -48,11 +48,14 @@ func (c *openStreams) enter(g *guest) (goes *guest) {
 	return goes
 }
 
-// leave takes a stream out, if it is in.
-func (c *openStreams) leave(g *guest) {
+// leave takes a stream out, and reports whether it was in.
+func (c *openStreams) leave(g *guest) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if i := slices.Index(c.open, g); i >= 0 {
-		c.open = slices.Delete(c.open, i, i+1)
+	i := slices.Index(c.open, g)
+	if i < 0 {
+		return false
 	}
+	c.open = slices.Delete(c.open, i, i+1)
+	return true
 }

@@ -170,7 +170,9 @@ func (p *Port) handOver(g *guest, kind byte) error {
 		}
 	}
 	if !s.offer(g) {
-		p.stats.overflow.Add(1)
+		if s.open.leave(g) { // else it was closed, and counted, for a newer one
+			p.stats.overflow.Add(1)
+		}
 		return fmt.Errorf("its room did not accept it within %s, or has %d such waiting", roomWait, cap(s.queue))
 	}
 	return nil
