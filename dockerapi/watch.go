@@ -9,6 +9,8 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/client"
+
+	"github.com/weftnet/weft/turn"
 )
 
 // backlog is how many events may wait for their reader; beyond it they are
@@ -40,7 +42,7 @@ func (d *Docker) watch(ctx context.Context, out chan<- Event) {
 			pause = d.cfg.Retry
 		}
 		w.lost(err)
-		if !rest(ctx, pause) {
+		if !turn.Sleep(ctx, pause) {
 			return
 		}
 		pause = min(2*pause, 20*d.cfg.Retry)
@@ -135,17 +137,5 @@ func (w *watcher) deliver(m events.Message) {
 	case w.out <- e:
 	default:
 		w.resync = true
-	}
-}
-
-// rest reports false if ctx ended first.
-func rest(ctx context.Context, pause time.Duration) bool {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

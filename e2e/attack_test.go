@@ -18,6 +18,7 @@ import (
 	"github.com/weftnet/weft/lab/attack"
 	"github.com/weftnet/weft/lab/probe"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // Bounds of an agent under attack.
@@ -177,7 +178,7 @@ func (v *victim) watch(ctx context.Context, h *lab.Host, pid int) (most agent) {
 		if n, err := resident(h, pid); err == nil {
 			most.memory = max(most.memory, n)
 		}
-		_ = pause(ctx, 20*time.Millisecond) // ctx ends the loop
+		turn.Sleep(ctx, 20*time.Millisecond)
 	}
 	return most
 }

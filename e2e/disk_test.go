@@ -13,6 +13,7 @@ import (
 
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/lab"
+	"github.com/weftnet/weft/turn"
 )
 
 // tideTurns bounds how long a disk is full, and how long it has room.
@@ -129,9 +130,9 @@ func (m *storm) tide(h *lab.Host, during func() error) error {
 	for ctx.Err() == nil {
 		errs = errors.Join(errs, fill(m.t.Context(), h))
 		m.tally("a disk was filled")
-		_ = pause(ctx, rand.N(tideTurns)) // if it ends early, so does the tide
+		turn.Sleep(ctx, rand.N(tideTurns)) // if it ends early, so does the tide
 		errs = errors.Join(errs, drain(m.t.Context(), h))
-		_ = pause(ctx, rand.N(tideTurns))
+		turn.Sleep(ctx, rand.N(tideTurns))
 	}
 	return errors.Join(struck, errs)
 }

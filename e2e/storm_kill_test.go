@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/lab"
+	"github.com/weftnet/weft/turn"
 )
 
 // strike kills a host's agent again and again: at any instant, in the middle of a
@@ -28,19 +29,21 @@ func (m *storm) strike(h *lab.Host, times int) error {
 		case i%2 == 0:
 			what = "killed in the middle of a write"
 			err = h.KillAgentAt(m.t.Context(), func(ctx context.Context) error {
-				if err := pause(ctx, wait); err != nil {
-					return err
+				if !turn.Sleep(ctx, wait) {
+					return ctx.Err()
 				}
 				if err := written(root+"/var/lib/weft", 3*time.Second); err != nil {
 					return err
 				}
 				onFull = full(h)
-				return pause(ctx, rand.N(3*time.Millisecond))
+				turn.Sleep(ctx, rand.N(3*time.Millisecond))
+				return ctx.Err()
 			})
 		default:
 			err = h.KillAgentAt(m.t.Context(), func(ctx context.Context) error {
 				defer func() { onFull = full(h) }()
-				return pause(ctx, wait)
+				turn.Sleep(ctx, wait)
+				return ctx.Err()
 			})
 		}
 		if errors.Is(err, lab.ErrGivenUp) { // Docker was slower than KillAgentAt guesses
@@ -77,16 +80,4 @@ func written(dir string, within time.Duration) error {
 		return nil
 	}
 	return err
-}
-
-// pause lets time pass in a test that makes trouble at random instants.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/lab"
+	"github.com/weftnet/weft/turn"
 )
 
 const (
@@ -332,12 +333,12 @@ func (m *storm) watch() {
 		m.tally("looks at all Dockers")
 		two := doubles(list)
 		if len(two) == 0 {
-			if pause(m.t.Context(), 300*time.Millisecond) != nil {
+			if !turn.Sleep(m.t.Context(), 300*time.Millisecond) {
 				return
 			}
 			continue
 		}
-		if pause(m.t.Context(), 3*time.Second) != nil {
+		if !turn.Sleep(m.t.Context(), 3*time.Second) {
 			return
 		}
 		list, err = m.dockersSay(m.t.Context(), m.network)

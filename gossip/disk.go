@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // What is on disk: the addresses of peers, and one entry per log.
@@ -106,7 +107,7 @@ func (g *Gossip) loadLog(name string, raw []byte) bool {
 }
 
 func (g *Gossip) saveNowAndThen() {
-	for g.pause(saveEvery) {
+	for turn.Sleep(g.ctx, saveEvery) {
 		if err := g.save(); err != nil {
 			g.noise.Warn("save", "gossip: what is known cannot be saved; a restart without peers would know less", "err", err)
 		}

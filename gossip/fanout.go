@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // Figures of the fan-out.
@@ -76,7 +77,7 @@ func collect(facts *netmap.Map, origin netmap.ID, sent uint64, batches *[]netmap
 func (g *Gossip) fanOut() {
 	var last time.Time
 	for g.wait(g.unsent) {
-		if early := gather - time.Since(last); early > 0 && !g.pause(early) {
+		if early := gather - time.Since(last); early > 0 && !turn.Sleep(g.ctx, early) {
 			return
 		}
 		last = time.Now()
@@ -98,7 +99,7 @@ func (g *Gossip) fanOut() {
 // depend on the networks that it is about; now all do.
 func (g *Gossip) sendAll(targets []Member, datagram []byte) {
 	for _, m := range targets {
-		if wait := g.pace.take(time.Now()); wait > 0 && !g.pause(wait) {
+		if wait := g.pace.take(time.Now()); wait > 0 && !turn.Sleep(g.ctx, wait) {
 			return
 		}
 		g.send(m, datagram)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/weftnet/weft/loglimit"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // Gossip is one host's part in the conversation. All methods are safe for
@@ -158,18 +159,6 @@ func (g *Gossip) wait(c <-chan struct{}) bool {
 	}
 }
 
-// pause waits; false after Close.
-func (g *Gossip) pause(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return g.ctx.Err() == nil
-	case <-g.ctx.Done():
-		return false
-	}
-}
-
 // run starts a task that Close waits for, unless Close came first. Under g.mu.
 func (g *Gossip) run(task func()) bool {
 	if g.closed {
@@ -260,7 +249,7 @@ func (g *Gossip) readPackets() {
 			return
 		}
 		if err != nil {
-			if !g.pause(50 * time.Millisecond) {
+			if !turn.Sleep(g.ctx, 50*time.Millisecond) {
 				return
 			}
 			continue

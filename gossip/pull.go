@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // The requests that hosts ask each other.
@@ -75,7 +76,7 @@ func (g *Gossip) mayWant(origin netmap.ID) bool {
 func (g *Gossip) pullUntil(w *wanted, wait time.Duration) {
 	defer g.unwant(w)
 	for try := 0; try < maxTries; try++ {
-		if wait > 0 && !g.pause(jitter(wait)) {
+		if wait > 0 && !turn.Sleep(g.ctx, jitter(wait)) {
 			return
 		}
 		source, pull, ok := g.nextSource(w)
@@ -334,7 +335,7 @@ const syncEvery = 100 * time.Millisecond
 // synchronise asks live hosts for everything until one answered, at the start
 // and again after SetCluster.
 func (g *Gossip) synchronise() {
-	for g.pause(syncEvery) {
+	for turn.Sleep(g.ctx, syncEvery) {
 		g.mu.Lock()
 		cluster, done := g.facts.Cluster(), g.synced
 		live := some(g.roster.live(cluster), 1)

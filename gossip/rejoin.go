@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // Figures of finding peers.
@@ -54,7 +55,7 @@ func (g *Gossip) rejoin() {
 		} else if alone {
 			wait, lonely = 0, joinFirst
 		}
-		if !g.pause(jitter(wait + time.Millisecond)) {
+		if !turn.Sleep(g.ctx, jitter(wait+time.Millisecond)) {
 			return
 		}
 	}
@@ -67,7 +68,7 @@ func (g *Gossip) echo() {
 	g.run(func() {
 		last := time.Duration(0)
 		for _, at := range echoes {
-			if !g.pause(jitter(at - last)) {
+			if !turn.Sleep(g.ctx, jitter(at-last)) {
 				return
 			}
 			last = at
@@ -301,7 +302,7 @@ func (g *Gossip) reportClone(c Clone) {
 const tidyEvery = 20 * time.Second
 
 func (g *Gossip) tidy() {
-	for g.pause(jitter(tidyEvery)) {
+	for turn.Sleep(g.ctx, jitter(tidyEvery)) {
 		g.mu.Lock()
 		g.roster.prune(time.Now(), g.facts.Removed)
 		g.peers.drop(func(id netmap.HostID) bool { return g.facts.Removed(id) })

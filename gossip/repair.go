@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // Figures of the repair.
@@ -91,7 +92,7 @@ func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2) }
 // tellHeads says every second to a few others how far this host is, so that the
 // loss of a log's last datagram is noticed.
 func (g *Gossip) tellHeads() {
-	for g.pause(jitter(headsEvery)) {
+	for turn.Sleep(g.ctx, jitter(headsEvery)) {
 		g.mu.Lock()
 		cluster := g.facts.Cluster()
 		heads := g.repair.news(g.facts, g.cfg.Host, time.Now())
@@ -105,7 +106,7 @@ func (g *Gossip) tellHeads() {
 
 // tellDigest shows one other host a digest of everything every five seconds.
 func (g *Gossip) tellDigest() {
-	for g.pause(jitter(digestEvery)) {
+	for turn.Sleep(g.ctx, jitter(digestEvery)) {
 		g.mu.Lock()
 		targets := some(g.roster.live(g.facts.Cluster()), 1)
 		g.mu.Unlock()

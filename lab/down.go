@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/turn"
 )
 
 // downWithin is how long the kernel may take to clear away what was killed.
@@ -115,7 +117,7 @@ func awaitNothing(ctx context.Context, spaces pinned, dir string) error {
 		if len(left) == 0 {
 			return nil
 		}
-		if pause(ctx, pollEvery) != nil {
+		if !turn.Sleep(ctx, pollEvery) {
 			return fmt.Errorf("lab: after taking it down this is left:\n  %s", strings.Join(left, "\n  "))
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/turn"
 )
 
 const (
@@ -113,23 +115,11 @@ func (h *Host) await(ctx context.Context, name string, p Process, ready func() b
 		if !p.Alive() {
 			return fmt.Errorf("lab: %s on %s ended: %s", name, h.Name(), tail(logFile, 8))
 		}
-		if err := pause(ctx, pollEvery); err != nil {
-			return fmt.Errorf("lab: %s on %s does not answer: %w: %s", name, h.Name(), err, tail(logFile, 8))
+		if !turn.Sleep(ctx, pollEvery) {
+			return fmt.Errorf("lab: %s on %s does not answer: %w: %s", name, h.Name(), ctx.Err(), tail(logFile, 8))
 		}
 	}
 	return nil
-}
-
-// pause waits a little between two looks at something that reports no events.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
 
 // StopDocker stops dockerd as an orderly shutdown of the service does. containerd goes on,

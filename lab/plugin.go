@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/turn"
 )
 
 // PluginName is the name that InstallPlugin gives the plugin, as Docker stores it.
@@ -93,11 +95,14 @@ func (h *Host) KillAgentTwice(ctx context.Context, after time.Duration) error {
 	if err := h.awaitProcess(soon, id, old); err != nil {
 		return fmt.Errorf("lab: %s: %w: %w", h.Name(), ErrGivenUp, err)
 	}
-	if _, _, err := h.strike(ctx, func(ctx context.Context) error { return pause(ctx, after) }); err != nil {
+	if _, _, err := h.strike(ctx, func(ctx context.Context) error {
+		turn.Sleep(ctx, after)
+		return ctx.Err()
+	}); err != nil {
 		return err
 	}
-	if err := pause(ctx, dockerGivesUp); err != nil { // asked earlier, 20.10 loses track of what runs
-		return err
+	if !turn.Sleep(ctx, dockerGivesUp) { // asked earlier, 20.10 loses track of what runs
+		return ctx.Err()
 	}
 	return h.Reenable(ctx)
 }
@@ -142,7 +147,7 @@ func (h *Host) Reenable(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if pause(ctx, dockerFirstLook) != nil {
+		if !turn.Sleep(ctx, dockerFirstLook) {
 			return fmt.Errorf("lab: docker on %s does not enable the plugin again: %w", h.Name(), errors.Join(offErr, err))
 		}
 	}
@@ -170,18 +175,19 @@ func (h *Host) awaitAgent(ctx context.Context, id string, old int) error {
 		}
 	}
 	for !h.agentAccepts(id) {
-		if err := pause(ctx, pollEvery); err != nil {
-			return err
+		if !turn.Sleep(ctx, pollEvery) {
+			return ctx.Err()
 		}
 	}
-	return pause(ctx, untilDockerConnects(time.Since(started)))
+	turn.Sleep(ctx, untilDockerConnects(time.Since(started)))
+	return ctx.Err()
 }
 
 // awaitProcess waits for another process than old.
 func (h *Host) awaitProcess(ctx context.Context, id string, old int) error {
 	for pid, err := h.agentOf(id); err != nil || pid == old; pid, err = h.agentOf(id) {
-		if err := pause(ctx, pollEvery); err != nil {
-			return err
+		if !turn.Sleep(ctx, pollEvery) {
+			return ctx.Err()
 		}
 	}
 	return nil

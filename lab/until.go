@@ -3,6 +3,8 @@ package lab
 import (
 	"context"
 	"time"
+
+	"github.com/weftnet/weft/turn"
 )
 
 // Until repeats a check of something that reports no events until it succeeds, or
@@ -12,7 +14,7 @@ func Until(ctx context.Context, patience time.Duration, check func() error) erro
 	defer cancel()
 	for {
 		err := check()
-		if err == nil || pause(ctx, 4*pollEvery) != nil {
+		if err == nil || !turn.Sleep(ctx, 4*pollEvery) {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // Pace of a host that asks for a decision.
@@ -84,7 +85,7 @@ func (l *Ledger) decide(ctx context.Context, cmd Command) (Reply, error) {
 		if done || err != nil {
 			return r, err
 		}
-		if !pause(ctx, wait) || l.ctx.Err() != nil {
+		if !turn.Sleep(ctx, wait) || l.ctx.Err() != nil {
 			return Reply{}, l.noQuorum(failures)
 		}
 	}

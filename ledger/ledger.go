@@ -251,7 +251,7 @@ func (l *Ledger) decideHere(ctx context.Context, found Command) error {
 			return err
 		case o.Reply != nil:
 			return o.Reply.Err()
-		case !pause(ctx, firstPause) || l.ctx.Err() != nil:
+		case !turn.Sleep(ctx, firstPause) || l.ctx.Err() != nil:
 			return l.noQuorum(map[netmap.HostID]string{})
 		}
 	}
@@ -315,18 +315,6 @@ func (l *Ledger) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 		}
 	}
 	return "", fmt.Errorf("ledger: the address of host %s is not known", host.Short())
-}
-
-// pause waits, or ends early with ctx.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // Forget removes the log of an identity that this host has given up. The ledger

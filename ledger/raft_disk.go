@@ -19,6 +19,7 @@ import (
 	bberr "go.etcd.io/bbolt/errors"
 
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // raft v1.8 panics when it cannot write its term (raft.go, setCurrentTerm) or read an
@@ -199,7 +200,7 @@ func isFull(err error) bool {
 
 // comeBack keeps again what is in the log, once the disk has room.
 func (l *Ledger) comeBack(cause error) {
-	for pause(l.ctx, lookForRoomEvery) {
+	for turn.Sleep(l.ctx, lookForRoomEvery) {
 		l.mu.Lock()
 		over := l.ailment != cause || l.keeper != nil //nolint:errorlint // this one, or a later one
 		l.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // Pace of the leader's care for the set of keepers.
@@ -26,7 +27,7 @@ const (
 // manage keeps the set of keepers as seating says, while this keeper leads.
 func (l *Ledger) manage(ctx context.Context, k *keeper) {
 	watch := &watcher{dead: map[netmap.HostID]time.Time{}, refused: map[netmap.HostID]time.Time{}}
-	for round := 0; pause(ctx, manageEvery); round++ {
+	for round := 0; turn.Sleep(ctx, manageEvery); round++ {
 		if err := k.machine.facts().halted; err != nil {
 			k.raft.Shutdown() // a future; stop waits for it
 			return

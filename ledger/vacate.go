@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 const requestVacate = "ledger.vacate" // id of a host -> nothing: it is about to leave
@@ -39,7 +40,7 @@ func (l *Ledger) Vacate(ctx context.Context) error {
 		default:
 			l.askVacate(ctx, l.current(leader))
 		}
-		if pause(ctx, vacateEvery) {
+		if turn.Sleep(ctx, vacateEvery) {
 			continue
 		}
 		return netmap.Refuse(netmap.NoQuorum, "this host keeps the ledger, and no other host has taken its place in time; see weft status, and try again when the others are up")

@@ -296,15 +296,3 @@ func (a *Agent) problem(topic, sentence string) {
 	}
 	a.log.Log(context.Background(), level, sentence, "topic", topic)
 }
-
-// rest waits for d or until ctx ends; it reports whether to go on.
-func rest(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // The diary is what this host remembers of its endpoints: who had which address from
@@ -278,7 +279,7 @@ func (a *Agent) keepDiary(ctx context.Context) {
 	for {
 		select {
 		case <-a.diary.dirty:
-			rest(ctx, diaryEvery)
+			turn.Sleep(ctx, diaryEvery)
 		case <-ctx.Done():
 		}
 		sentence := ""

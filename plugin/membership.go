@@ -13,6 +13,7 @@ import (
 	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // How long one try to become a member may take, and the pause before the next.
@@ -33,7 +34,7 @@ func (a *Agent) belong(ctx context.Context) {
 		if a.lease.Fenced() { // only an operator changes that
 			pause = leasePoll
 		}
-		if !rest(ctx, pause) {
+		if !turn.Sleep(ctx, pause) {
 			return
 		}
 	}
@@ -60,7 +61,7 @@ func (a *Agent) remain(ctx context.Context) {
 		}
 		// What came at once is taken at once: which of them select saw means nothing.
 		due, asked = due || took(poll.C), asked || took(a.lease.Wanted())
-		if asked && !rest(ctx, joinPause) { // for each request that waits there was a try just now
+		if asked && !turn.Sleep(ctx, joinPause) { // for each request that waits there was a try just now
 			return
 		}
 		a.heedFacts()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // driftInterval is how often the kernel is read again without a reason.
@@ -138,7 +139,7 @@ func (a *Agent) Changed() { a.wake() }
 
 // settle tells the ledger again of what it could not be told at the time.
 func (a *Agent) settle(ctx context.Context) {
-	for rest(ctx, driftInterval) {
+	for turn.Sleep(ctx, driftInterval) {
 		try, cancel := context.WithTimeout(ctx, joinTimeout)
 		if err := a.driver.Settle(try); err != nil && ctx.Err() == nil {
 			a.log.Warn("networks that were removed here", "err", err)

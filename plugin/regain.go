@@ -12,6 +12,7 @@ import (
 	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // Pace of a new host that asks for what it had under its former identity.
@@ -33,7 +34,7 @@ func (a *Agent) regain(ctx context.Context) {
 			return
 		}
 		a.problem("return", left)
-		if left == "" || !rest(ctx, pause) {
+		if left == "" || !turn.Sleep(ctx, pause) {
 			return
 		}
 	}

@@ -1,9 +1,13 @@
 // Package turn has a lock for what takes its time: a disk is written, other hosts are
 // asked. Unlike a mutex it can be waited for until a context ends, and who waits for it
 // lets virtual time go on (testing/synctest), in which the one who has it waits himself.
+// Sleep is a pause that a context ends.
 package turn
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Turn is had by one at a time. It is safe for concurrent use; the zero Turn is nobody's
 // ever.
@@ -42,3 +46,14 @@ func (t Turn) Try() (end func(), ok bool) {
 }
 
 func (t Turn) end() { <-t }
+
+// Sleep waits for d, or until ctx ends. It reports whether ctx goes on.
+func Sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}

@@ -48,3 +48,20 @@ func TestOneAtATime(t *testing.T) {
 		}
 	})
 }
+
+// TestSleep: it takes its time, or ends with its context, also with one that has ended.
+func TestSleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 90*time.Minute)
+		defer cancel()
+		begin := time.Now()
+		for _, want := range []struct {
+			goesOn bool
+			after  time.Duration
+		}{{true, time.Hour}, {false, 90 * time.Minute}, {false, 90 * time.Minute}} {
+			if goesOn := turn.Sleep(ctx, time.Hour); goesOn != want.goesOn || time.Since(begin) != want.after {
+				t.Errorf("%t after %v, want %t after %v", goesOn, time.Since(begin), want.goesOn, want.after)
+			}
+		}
+	})
+}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/weftnet/weft/turn"
 )
 
 // Limits of the lobby.
@@ -48,8 +50,7 @@ func (l *lobby) enter(ctx context.Context, conn net.Conn) *guest {
 		if wait <= 0 {
 			return g
 		}
-		pause(ctx, min(wait, lookAgain)) // who speaks leaves at once
-		if ctx.Err() != nil {
+		if !turn.Sleep(ctx, min(wait, lookAgain)) { // who speaks leaves at once
 			return nil
 		}
 	}

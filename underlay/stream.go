@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/weftnet/weft/turn"
 )
 
 // Limits of the accept side.
@@ -83,7 +85,7 @@ func (p *Port) accept() {
 		}
 		if err != nil { // out of file descriptors, or the peer left already
 			p.noise.Warn("cannot accept a stream", "underlay: cannot accept a stream", "err", err)
-			pause(p.ctx, acceptPause)
+			turn.Sleep(p.ctx, acceptPause)
 			continue
 		}
 		g := p.lobby.enter(p.ctx, conn)
@@ -98,15 +100,6 @@ func (p *Port) accept() {
 func closeIf(conn net.Conn) {
 	if conn != nil {
 		_ = conn.Close()
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/weftnet/weft/turn"
 )
 
 const (
@@ -34,10 +36,7 @@ func WatchUnderlay(ctx context.Context, cfg Config, changed func(), failed func(
 		if err := watchOnce(ctx, cfg, changed); err != nil && ctx.Err() == nil {
 			failed(err)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(watchAgain):
-		}
+		turn.Sleep(ctx, watchAgain)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // Target is an agent as a stranger sees it.
@@ -48,7 +49,7 @@ func (t Target) datagrams(ctx context.Context, all [][]byte) error {
 		if _, err := conn.Write(b); err != nil {
 			return fmt.Errorf("%w: %w", errNoReach, err)
 		}
-		if i%20 == 19 && !pause(ctx, time.Millisecond) {
+		if i%20 == 19 && !turn.Sleep(ctx, time.Millisecond) {
 			return nil
 		}
 	}
@@ -103,16 +104,4 @@ func hold(ctx context.Context, conn net.Conn, say [][]byte) {
 		_, err = conn.Read(make([]byte, 4096))
 	}
 	<-ctx.Done()
-}
-
-// pause reports whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weftnet/weft/rpc"
 	"github.com/weftnet/weft/rpc/rpctest"
+	"github.com/weftnet/weft/turn"
 )
 
 // ErrDown is wrapped by what fails because no plugin answered: Docker dials again
@@ -86,7 +87,7 @@ func (e *Engine) call(ctx context.Context, method string, request, response any)
 			}
 			body = nil
 		}
-		if pause > 8*time.Second || !wait(ctx, pause) {
+		if pause > 8*time.Second || !turn.Sleep(ctx, pause) {
 			c.Err = fmt.Errorf("%s: %w", method, ErrDown)
 			break
 		}
@@ -131,15 +132,3 @@ type Refused struct{ Method, Text string }
 
 // Error implements error.
 func (r *Refused) Error() string { return r.Text }
-
-// wait reports whether d passed before ctx ended.
-func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

@@ -16,6 +16,7 @@ import (
 	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // Driver is the name under which the engine knows the plugin.
@@ -138,7 +139,7 @@ func (e *Engine) Run(ctx context.Context, name, networkID string, want netip.Add
 	}
 	if !existed {
 		e.tell(dockerapi.Event{Kind: dockerapi.ContainerCreated, Container: name, Name: name})
-		wait(ctx, betweenCalls)
+		turn.Sleep(ctx, betweenCalls)
 	}
 	if err := e.attach(of(ctx, name), n, c); err != nil {
 		e.put(&Container{Name: name, Network: networkID, Want: want})

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/weftnet/weft/turn"
 	"github.com/weftnet/weft/underlay"
 )
 
@@ -139,26 +140,15 @@ func (h *Host) Dial(ctx context.Context, _ netip.Addr, to netip.AddrPort) (net.C
 		if err != nil {
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: err}
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if !turn.Sleep(ctx, wait) {
 			if c != nil {
 				_ = c.Close()
 			}
-			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: err}
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: ctx.Err()}
 		}
 		if c != nil {
 			return c, nil
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 
