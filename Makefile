@@ -70,16 +70,31 @@ demo-down: ## take the demo down
 # cached: the seeds of the whole one are fresh ones.
 TALLY := $(CURDIR)/build/tally/$(shell date +%s)
 
+# go test starts packages in this order, so many at once: those that take longest first. The
+# end-to-end tests mostly wait, for Docker and for what Weft does after minutes, and leave the
+# processors to the others (scripts/run-test.sh).
+LONGEST := ./e2e ./sim/exact ./plugin ./sim ./ledger ./lab/...
+AT_ONCE := 3
+
 # lint goes first and go test last, so that the end of the output is the tests', and
 # what the simulations met. A second or so of fuzzing for each decoder: it finds what a
 # change broke, make fuzz what was always wrong. The seeds of the exact simulation derive
 # from the tree: each change meets others, and a run says what the next one of it will say.
 .PHONY: test
-test: deps plugin lab lint ## everything: lint, fuzz, unit, kernel, simulation, real Docker
+test: deps plugin lab lint ## everything, in 20 minutes on two cores: lint, fuzz, unit, kernel, simulation, real Docker
 	scripts/fuzz.sh 2000x
 	rm -rf build/tally && mkdir -p $(TALLY)
-	export WEFT_TREE=$$(scripts/tree.sh); WEFT_LAB_REQUIRED=1 WEFT_TALLY=$(TALLY) go test -p 2 -timeout 25m ./... || failed=1; \
+	export WEFT_TREE=$$(scripts/tree.sh); WEFT_LAB_REQUIRED=1 WEFT_TALLY=$(TALLY) go test -p $(AT_ONCE) -exec $(CURDIR)/scripts/run-test.sh -timeout 25m $(LONGEST) ./... || failed=1; \
 		cat $(TALLY)/* || true; exit $${failed:-0}
+
+# Longer storms and attacks on real hosts, more seeds, and the engines of later Debian
+# releases; all of it runs, whatever fails. Some 45 minutes on two cores.
+.PHONY: test-long
+test-long: deps plugin lab ## what takes longer than make test may, in an hour at most: more seeds, longer storms and attacks, the engines of ENGINES
+	$(MAKE) sim SEEDS=$(or $(SEEDS),300) SIM=$(or $(SIM),4m) || failed=1; \
+		WEFT_LAB_REQUIRED=1 WEFT_STORM_KILLS=306 WEFT_ATTACK_LASTS=15s go test ./e2e -count=1 -timeout 20m -v -run 'Storm|StrangerAttacks' || failed=1; \
+		$(MAKE) test-engines || failed=1; \
+		exit $${failed:-0}
 
 # What differs between engines: the plugin's life, both protocols, restarts, IPv6.
 ENGINE_TESTS ?= ContainersReachEachOther|DockerRestarts|AgentRestarts|DualStack|EgressAndPublished|Static|NetworkAppears
