@@ -130,6 +130,8 @@ func told(n status.Network) string {
 // that the agents share.
 func TestIntegrationGarbageChangesNothing(t *testing.T) {
 	s := stage(t)
+	t.Parallel()
+	s.alone()
 	name := s.network(s.lab.Host(1), "steady")
 	boxes := s.runOnAll(name, "box")
 	s.matrix(boxes...)
