@@ -190,7 +190,8 @@ func (h *host) ready() time.Duration {
 	return h.until("a member", 15*time.Second, func() bool { return h.Report().State == "ready" })
 }
 
-// until waits for a condition in virtual time and says how long it took.
+// until waits for a condition in virtual time and says how long it took, to a thousandth of
+// the limit: a look takes the real time of a processor.
 func (h *host) until(what string, limit time.Duration, ok func() bool) time.Duration {
 	h.c.t.Helper()
 	begin := time.Now()
@@ -198,7 +199,7 @@ func (h *host) until(what string, limit time.Duration, ok func() bool) time.Dura
 		if time.Since(begin) > limit {
 			h.c.t.Fatalf("%s: not within %v: %s", h.set.Name, limit, what)
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(max(10*time.Millisecond, limit/1000))
 	}
 	return time.Since(begin)
 }
