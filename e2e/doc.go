@@ -6,8 +6,8 @@
 // others are spares, lent by threes, on which a test installs what it needs. A test
 // that takes members, their agents or their links down has them alone; the others use
 // them side by side, each on networks of its own, and those on spares run beside all.
-// Where no lab can be, without root or Docker, they are skipped with the reason;
-// WEFT_LAB_REQUIRED makes that a failure.
+// All are parallel, and wait for hosts. Where no lab can be, without root or Docker, they
+// are skipped with the reason; WEFT_LAB_REQUIRED makes that a failure.
 //
 // The examples are run here too, so that they share the lab.
 package e2e
