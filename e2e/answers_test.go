@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"testing"
 	"time"
 )
 
@@ -49,7 +50,7 @@ var took = regexp.MustCompile(`msg=call .*method=(\S+) .*took=\\?"?([^\s"\\]+)`)
 
 // agentLine is a line that dockerd took from an agent. Its start is what logrus writes.
 var (
-	agentLine = regexp.MustCompile(`msg="(.*)" plugin=[0-9a-f]{64}`)
+	agentLine = regexp.MustCompile(`msg="((?:[^"\\]|\\.)*)" plugin=[0-9a-f]{64}`)
 	logrusOf  = regexp.MustCompile(`^time=\S+ level=(debug|info|warning|error) msg=`)
 )
 
@@ -82,4 +83,21 @@ func (r *rig) answers() error {
 	}
 	fmt.Fprintf(os.Stderr, "%d calls of Docker's were answered, the slowest after %v\n", calls, longest)
 	return errors.Join(errs...)
+}
+
+// TestAgentLine: dockerd names the plugin in lines of its own, too.
+func TestAgentLine(t *testing.T) {
+	plugin := " plugin=" + strings.Repeat("5e", 32)
+	for line, want := range map[string]string{
+		`time="2026-11-29T17:28:37Z" level=error msg="time=\"2026-11-29T17:28:37Z\" level=debug msg=call"` + plugin:                        `time=\"2026-11-29T17:28:37Z\" level=debug msg=call`,
+		`time="2026-11-29T17:28:37Z" level=error msg="Error cleaning up containerd container" error="cannot delete running task"` + plugin: "",
+	} {
+		var got string
+		if of := agentLine.FindStringSubmatch(line); of != nil {
+			got = of[1]
+		}
+		if got != want {
+			t.Errorf("%s: the agent's part is %q, want %q", line, got, want)
+		}
+	}
 }
