@@ -46,6 +46,7 @@ func TestIntegrationBadNetworksAreRefused(t *testing.T) {
 		{"multicast subnet", []string{"224.0.0.0/24"}, []string{"--subnet", "224.0.0.0/24"}},
 		{"two IPv4 subnets", []string{"one IPv4", "10.67.4.0/24", "10.67.5.0/24", "docker network connect"}, []string{"--subnet", "10.67.4.0/24", "--subnet", "10.67.5.0/24"}},
 		{"two IPv6 subnets", []string{"one IPv6", "fd67:67:1::/64", "fd67:67:2::/64"}, []string{"--ipv6", "--subnet", "10.67.6.0/24", "--subnet", "fd67:67:1::/64", "--subnet", "fd67:67:2::/64"}},
+		{"the mark of a replica", []string{"weft.replica=1", "set by the agent", "leave the option out"}, []string{"-o", "weft.replica=1"}},
 		{"unknown IPAM option", []string{"weft.colour"}, []string{"--ipam-opt", "weft.colour=blue"}},
 	} {
 		t.Run(c.story, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weftnet/weft/datapath"
@@ -100,6 +101,7 @@ type Agent struct {
 	diary    *diary           // of this host's endpoints
 	removals *removals        // of networks, by users
 	leaving  leaving
+	copying  atomic.Uint64 // the network of which this agent has Docker make a replica; kept if it fails, for Docker may be late
 
 	member   chan struct{} // closed once this host is a member
 	ended    chan struct{} // closed once this agent is to be followed by another one

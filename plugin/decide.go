@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/ipam/receipt"
@@ -207,8 +208,13 @@ func hostName(view *netmap.View, id netmap.HostID) string {
 }
 
 // EnsureNetwork implements driver.Networks. The ledger decides first; then the
-// pools stay until the network goes.
+// pools stay until the network goes. Only what this agent asked Docker for is a replica. An
+// agent that is started meanwhile refuses it, and asks for it anew: Docker repeats no call
+// for a network that it has.
 func (a *Agent) EnsureNetwork(ctx context.Context, r driver.NetworkRequest) (netmap.Network, error) {
+	if r.Replica != 0 && uint64(r.Replica) != a.copying.Load() {
+		return netmap.Network{}, netmap.Refuse(netmap.BadInput, "option %s=%d is set by the agent, on the replicas that it makes here of networks of other hosts, and this is none of them; leave the option out", dockerapi.ReplicaOption, r.Replica)
+	}
 	bits, err := blockBits(r.Block)
 	if err != nil {
 		return netmap.Network{}, err

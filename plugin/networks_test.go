@@ -2,6 +2,7 @@ package plugin_test
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -126,6 +127,38 @@ func TestReplicasShowWhatTheFirstNetworkShows(t *testing.T) {
 		}
 		one.docker.BreakAPI(nil)
 		two.until("the new labels", soon, func() bool { return two.lookup("web") != "" && same() })
+	})
+}
+
+// TestOnlyAgentsMakeReplicas: Docker cannot say who creates a network, a user with the mark
+// of a replica or the agent. What an agent asked for before it was started anew is refused
+// as a user's is, and asked for again.
+func TestOnlyAgentsMakeReplicas(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 2)
+		one, two := hosts[0], hosts[1]
+		two.docker.BreakAPI(errors.New("Docker is busy")) // so that it makes no replica itself
+		one.network("web", web)
+		two.until("the network's name is known", soon, func() bool { return two.reported(web).Name == "web" })
+		marked := func(at *host, name, subnet string) error {
+			spec := named(name, subnet)
+			spec.Shown.Options = map[string]string{dockerapi.ReplicaOption: fmt.Sprint(one.reported(web).ID)}
+			_, err := at.docker.CreateNetwork(t.Context(), spec)
+			return err
+		}
+		for _, err := range []error{marked(two, "web", web), marked(two, "shop", web), marked(two, "shop", "10.50.0.0/24"), marked(one, "shop", "10.50.0.0/24")} {
+			if err == nil || !holds(err.Error(), dockerapi.ReplicaOption, "set by the agent", "leave the option out") {
+				t.Errorf("marked by a user: %v", err)
+			}
+		}
+		two.restart()
+		two.ready()
+		two.docker.BreakAPI(nil)
+		two.until("the replica", soon, func() bool { return shownBy(two).Replica != 0 && len(two.Report().Problems) == 0 })
+		if err := marked(two, "shop", "10.50.0.0/24"); err == nil {
+			t.Error("marked by a user, after a replica was made")
+		}
+		two.network("shop", "10.50.0.0/24")
 	})
 }
 

@@ -265,7 +265,11 @@ func (r *replicator) carryOut(ctx context.Context, s step, networks []dockerapi.
 		if spec.Driver == "" {
 			return errors.New("network " + s.Create.Name + " cannot appear here: Docker does not list the plugin yet")
 		}
+		r.a.copying.Store(uint64(spec.Network))
 		_, err := r.a.cfg.Docker.CreateReplica(ctx, spec)
+		if err == nil {
+			r.a.copying.Store(0)
+		}
 		if errors.Is(err, dockerapi.ErrNameTaken) {
 			return nil // the next look finds out who has it
 		}
