@@ -266,10 +266,13 @@ const maxDocker = 16 << 10
 
 // CheckDocker refuses what Docker shows of a network if that is too much for the facts.
 func CheckDocker(name string, d netmap.DockerNetwork) *netmap.Refusal {
+	if err := d.Check(); err != nil {
+		return netmap.Refuse(netmap.BadInput, "network %s cannot be told to other hosts: %s; create it again without that", name, err)
+	}
 	value, err := netmap.Encode(netmap.NetworkKey(1), netmap.Network{ID: 1, Docker: &d})
 	switch {
 	case err != nil:
-		return netmap.Refuse(netmap.BadInput, "network %s has a label, an option or a name of an --aux-address that is too long, or too many of them, to be told to other hosts (%s); create it again with less", name, err)
+		return netmap.Refuse(netmap.BadInput, "network %s cannot be told to other hosts: %s", name, err)
 	case len(value) > maxDocker:
 		return netmap.Refuse(netmap.BadInput, "the labels, options and --aux-addresses of network %s have %d bytes, and other hosts are told of at most %d; create it again with fewer", name, len(value), maxDocker)
 	}

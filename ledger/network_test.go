@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -239,7 +240,17 @@ func TestWhatDockerShowsIsSaidByTheCreator(t *testing.T) {
 			t.Errorf("host %d says %v: labels %v, want those of %s; %d changes, want %d", step.host, step.says, got.Docker.Labels, step.want, len(c.last), step.announces)
 		}
 	}
-	c.refused(says(1, labelled("k", strings.Repeat("v", 4<<10+1))), netmap.BadInput, "overlay", "too long")
+	c.refused(says(1, labelled("k", strings.Repeat("v", 4<<10+1))), netmap.BadInput, "overlay", `label "k"`, "4097 bytes", "at most 4096")
+	c.refused(says(1, labelled(strings.Repeat("k", 4<<10+1), "v")), netmap.BadInput, "overlay", "name of label", "4097 bytes", "at most 4096")
+	c.refused(says(1, labelled("red\x1b[31m", "v")), netmap.BadInput, "overlay", `name of label "red\x1b[31m"`, "control characters")
+	c.refused(says(1, &netmap.DockerNetwork{IPAMOptions: map[string]string{"a\nb": ""}}), netmap.BadInput, `IPAM option "a\nb"`, "control characters")
+	c.refused(says(1, &netmap.DockerNetwork{Pools: []netmap.DockerPool{{Aux: map[string]netip.Addr{"a\tb": {}}}}}), netmap.BadInput, `--aux-address "a\tb"`, "control characters")
+	most := &netmap.DockerNetwork{Options: map[string]string{}}
+	for i := range 513 {
+		most.Options[strconv.Itoa(i)] = ""
+	}
+	c.refused(says(1, most), netmap.BadInput, "overlay", "513", "option", "at most 512")
+	c.ok(says(1, labelled("a", "red\x1b[31m")))
 	many := &netmap.DockerNetwork{Labels: map[string]string{}}
 	for i := range 17 {
 		many.Labels[strings.Repeat("k", i+1)] = strings.Repeat("v", 1<<10)

@@ -1,6 +1,8 @@
 package netmap
 
 import (
+	"cmp"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -24,6 +26,36 @@ type DockerPool struct {
 	Range   netip.Prefix          `json:"range,omitzero"` // --ip-range
 	Gateway netip.Addr            `json:"gateway,omitzero"`
 	Aux     map[string]netip.Addr `json:"aux,omitempty"` // --aux-address by name
+}
+
+// Check says what of it other hosts cannot be told, and is nil if that is nothing.
+func (d DockerNetwork) Check() error {
+	err := cmp.Or(checkStrings("label", d.Labels), checkStrings("option", d.Options), checkStrings("IPAM option", d.IPAMOptions))
+	for _, p := range d.Pools {
+		names := map[string]string{}
+		for name := range p.Aux {
+			names[name] = ""
+		}
+		err = cmp.Or(err, checkStrings("--aux-address", names))
+	}
+	return err
+}
+
+func checkStrings(what string, m map[string]string) error {
+	if len(m) > maxList {
+		return fmt.Errorf("it has %d of the kind %s, want at most %d", len(m), what, maxList)
+	}
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		switch {
+		case !printable(k):
+			return fmt.Errorf("the name of %s %.40q has control characters, want printable text", what, k)
+		case len(k) > maxString:
+			return fmt.Errorf("the name of %s %.40q... has %d bytes, want at most %d", what, k, len(k), maxString)
+		case len(m[k]) > maxString:
+			return fmt.Errorf("%s %.40q has a value of %d bytes, want at most %d", what, k, len(m[k]), maxString)
+		}
+	}
+	return nil
 }
 
 // appendDocker writes 0 where Docker has not been asked yet, else 1 and what it shows.

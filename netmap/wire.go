@@ -122,11 +122,15 @@ func (r *reader) string() string { return string(r.bytes(maxString)) }
 // name reads a string that people see: one that a terminal would carry out is refused.
 func (r *reader) name() string {
 	s := r.string()
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+	if !printable(s) {
 		r.fail("a name of %q", s)
 		return ""
 	}
 	return s
+}
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 func (r *reader) id() ID {

@@ -171,7 +171,7 @@ func TestTooManyLabelsStayAtHome(t *testing.T) {
 		if _, err := hosts[0].docker.CreateNetwork(t.Context(), spec); err != nil {
 			t.Fatal(err)
 		}
-		hosts[0].problem(soon, "network web", "too long", "stays on this host")
+		hosts[0].problem(soon, "network web", "5000 bytes", "at most 4096", "stays on this host")
 	})
 }
 
