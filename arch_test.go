@@ -137,6 +137,7 @@ var (
 		"plugin/majority_test.go":     "virtual time",
 		"plugin/return_test.go":       "virtual time",
 		"plugin/reuse_test.go":        "virtual time",
+		"plugin/swarm_test.go":        "virtual time",
 		"sim/":                        "virtual time",
 	}
 )

@@ -16,9 +16,10 @@ import (
 // Networks decides which network of the cluster a Docker network is. Refusals
 // are passed on to the user as they stand.
 type Networks interface {
-	// NameOf is what Docker called the network when it listed its networks last; empty if
-	// it did not list it. It does not ask Docker.
-	NameOf(docker string) string
+	// RefusedSwarm hears that a network of swarm scope is refused, and answers what Docker
+	// called it when it listed its networks last; empty if it did not list it. It does not
+	// ask Docker.
+	RefusedSwarm(docker string) (name string)
 	// EnsureNetwork finds or creates the network with these subnets.
 	EnsureNetwork(ctx context.Context, r NetworkRequest) (netmap.Network, error)
 	// Deleted hears that Docker removes a network, before anything of it is given up.
@@ -120,7 +121,7 @@ func gwAllocCheck(context.Context, rpc.Empty) (gwAllocCheckResponse, error) {
 
 // allocateNetwork is what a manager of a swarm asks for a driver of global scope.
 func (d *Driver) allocateNetwork(_ context.Context, req api.AllocateNetworkRequest) (rpc.Empty, error) {
-	return rpc.Empty{}, noSwarm(req.NetworkID, d.cfg.Networks.NameOf(req.NetworkID))
+	return rpc.Empty{}, d.refuseSwarm(req.NetworkID)
 }
 
 // nothing answers calls that have no meaning here: docker_gwbridge publishes

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,10 @@ import (
 // createNetwork makes a Docker network a part of the cluster's network that has
 // its subnets. Docker gives no name here; it is learned beside the protocol.
 func (d *Driver) createNetwork(ctx context.Context, req createNetworkRequest) (rpc.Empty, error) {
-	want, err := parseNetwork(req, d.cfg.Networks.NameOf(req.NetworkID))
+	if swarmID.MatchString(req.NetworkID) {
+		return rpc.Empty{}, d.refuseSwarm(req.NetworkID)
+	}
+	want, err := parseNetwork(req)
 	if err != nil {
 		return rpc.Empty{}, err
 	}
@@ -36,6 +40,13 @@ func (d *Driver) createNetwork(ctx context.Context, req createNetworkRequest) (r
 		return rpc.Empty{}, fmt.Errorf("driver: %w", err)
 	}
 	return rpc.Empty{}, d.keepNetwork(ctx, NetworkRecord{Docker: want.Docker, Network: network})
+}
+
+// refuseSwarm refuses a network of swarm scope. Docker asks nobody when such a network is
+// created: this is the error of each task on it. The name is known on managers only.
+func (d *Driver) refuseSwarm(id string) error {
+	name := cmp.Or(d.cfg.Networks.RefusedSwarm(id), id)
+	return bad("network %s: Weft does not support --scope swarm yet; remove the network, and create it without --scope swarm for containers of docker run and docker compose, where it spans all hosts of the Weft cluster; services of a swarm need Docker's own driver, -d overlay", name)
 }
 
 // holdNetwork makes calls about one Docker network, or about any of its subnets

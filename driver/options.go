@@ -118,24 +118,10 @@ var networkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
 // The id of a network that is no swarm's has 64 hexadecimal digits.
 var swarmID = regexp.MustCompile(`^[0-9a-z]{25}$`)
 
-// noSwarm refuses a network of swarm scope. Docker asks nobody when such a network is
-// created: this is the error of each task on it. The name is empty where only a manager
-// knows it.
-func noSwarm(id, name string) error {
-	if name == "" {
-		name = id
-	}
-	return bad("network %s: Weft does not support --scope swarm yet; remove the network, and create it without --scope swarm for containers of docker run and docker compose, where it spans all hosts of the Weft cluster; services of a swarm need Docker's own driver, -d overlay", name)
-}
-
-// parseNetwork reads a whole CreateNetwork request. The name is Docker's, empty if it is
-// not known.
-func parseNetwork(req createNetworkRequest, name string) (NetworkRequest, error) {
+// parseNetwork reads a whole CreateNetwork request.
+func parseNetwork(req createNetworkRequest) (NetworkRequest, error) {
 	if req.NetworkID == "" {
 		return NetworkRequest{}, bad("NetworkID is empty")
-	}
-	if swarmID.MatchString(req.NetworkID) {
-		return NetworkRequest{}, noSwarm(req.NetworkID, name)
 	}
 	out := NetworkRequest{Docker: req.NetworkID, Multicast: true}
 	if err := readOptions(&out, req.Options); err != nil {

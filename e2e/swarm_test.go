@@ -11,7 +11,7 @@ import (
 )
 
 // TestIntegrationSwarmScopeIsRefused: Docker creates such a network without a word to the
-// plugin. So the error of every task, on the manager and on a worker, and the manager's
+// plugin. So the error of every task, on the manager and on a worker, and their
 // status say what is wrong and what to do; when that is done, nothing is left of it.
 func TestIntegrationSwarmScopeIsRefused(t *testing.T) {
 	s := stage(t)
@@ -33,6 +33,7 @@ func TestIntegrationSwarmScopeIsRefused(t *testing.T) {
 		}
 		return err
 	})
+	eventually(t, spreadWithin, s.problem(worker, "no task can start on "+id, "--scope swarm", "on a manager"))
 	// What they say helps.
 	s.docker(manager, "service", "rm", service)
 	eventually(t, healWithin, func(ctx context.Context) error {
@@ -45,7 +46,7 @@ func TestIntegrationSwarmScopeIsRefused(t *testing.T) {
 		return err
 	})
 	s.matrix(s.run(manager, name, "one"), s.run(worker, name, "two"))
-	eventually(t, spreadWithin, func(ctx context.Context) error { return s.quiet(ctx, manager, worker) })
+	eventually(t, 7*healWithin, func(ctx context.Context) error { return s.quiet(ctx, manager, worker) }) // a worker remembers for a while
 }
 
 // quiet is nil when hosts have no problem.

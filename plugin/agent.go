@@ -101,6 +101,7 @@ type Agent struct {
 	diary    *diary           // of this host's endpoints
 	removals *removals        // of networks, by users
 	leaving  leaving
+	swarm    swarmNetworks
 	copying  atomic.Uint64 // the network of which this agent has Docker make a replica; kept if it fails, for Docker may be late
 
 	member   chan struct{} // closed once this host is a member

@@ -127,12 +127,6 @@ func (r *removals) was(id string) netmap.NetworkID {
 	return r.listed[id].Network
 }
 
-// NameOf implements driver.Networks.
-func (a *Agent) NameOf(docker string) string {
-	defer a.removals.writing.Wait()()
-	return a.removals.listed[docker].Name
-}
-
 // Deleted implements driver.Networks.
 func (a *Agent) Deleted(docker string) {
 	if err := a.removals.deleted(docker); err != nil {

@@ -2,24 +2,82 @@ package plugin
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/weftnet/weft/dockerapi"
 )
 
-// reportSwarmNetworks tells of networks of swarm scope with Weft's driver. Docker asks no
-// plugin when it creates them; each task on them is refused. Only managers list them
-// before a task runs.
+// swarmMemory is how long a network of swarm scope counts after a task on it was refused:
+// swarm tries again after five seconds unless a service says otherwise.
+const swarmMemory = 30 * time.Second
+
+// swarmNetworks are networks of swarm scope with Weft's driver. Docker asks no plugin when
+// it creates them; each task on them is refused. Managers list them, a worker's Docker
+// tells of them by the calls that are refused alone.
+type swarmNetworks struct {
+	mu      sync.Mutex
+	listed  map[string]string    // the name by Docker's id, as of the last look
+	refused map[string]time.Time // by Docker's id, when that was last
+}
+
+// reportSwarmNetworks takes in what Docker lists, and tells of it.
 func (a *Agent) reportSwarmNetworks(networks []dockerapi.Network) {
-	var names []string
-	for _, n := range networks { // sorted
+	listed := map[string]string{}
+	for _, n := range networks {
 		if n.Ours && n.Swarm {
-			names = append(names, n.Name)
+			listed[n.ID] = n.Name
 		}
 	}
+	a.swarm.mu.Lock()
+	for id := range a.swarm.listed {
+		if listed[id] == "" { // it was removed
+			delete(a.swarm.refused, id)
+		}
+	}
+	a.swarm.listed = listed
+	a.swarm.mu.Unlock()
+	a.tellSwarmNetworks()
+}
+
+// RefusedSwarm implements driver.Networks.
+func (a *Agent) RefusedSwarm(docker string) (name string) {
+	a.swarm.mu.Lock()
+	if a.swarm.refused == nil {
+		a.swarm.refused = map[string]time.Time{}
+	}
+	a.swarm.refused[docker] = time.Now()
+	name = a.swarm.listed[docker]
+	a.swarm.mu.Unlock()
+	a.tellSwarmNetworks()
+	return name
+}
+
+func (a *Agent) tellSwarmNetworks() {
+	names := a.swarm.names()
 	if len(names) == 0 {
 		a.problem("swarm", "")
 		return
 	}
-	a.problem("swarm", fmt.Sprintf("no task can start on %s: Weft does not support --scope swarm yet; remove what is named (docker network rm), and create it without --scope swarm for containers of docker run and docker compose; services of a swarm need Docker's own driver, -d overlay", strings.Join(names, ", ")))
+	a.problem("swarm", fmt.Sprintf("no task can start on %s: Weft does not support --scope swarm yet; remove what is named on a manager (docker network rm; docker network ls --no-trunc has the ids), and create it without --scope swarm for containers of docker run and docker compose; services of a swarm need Docker's own driver, -d overlay", strings.Join(names, ", ")))
+}
+
+// names are those that Docker lists, and the ids of others on which a task was refused
+// of late.
+func (s *swarmNetworks) names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	names := slices.Sorted(maps.Values(s.listed))
+	for _, id := range slices.Sorted(maps.Keys(s.refused)) {
+		switch _, listed := s.listed[id]; {
+		case time.Since(s.refused[id]) >= swarmMemory:
+			delete(s.refused, id)
+		case !listed:
+			names = append(names, id)
+		}
+	}
+	return names
 }

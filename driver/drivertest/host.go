@@ -158,9 +158,9 @@ func (h *Host) Attach(netip.Addr) error {
 	return h.begin(context.Background(), "Attach")
 }
 
-// NameOf implements driver.Networks: Docker has not listed anything yet, but for a
+// RefusedSwarm implements driver.Networks: Docker has not listed anything yet, but for a
 // swarm's network.
-func (h *Host) NameOf(docker string) string {
+func (h *Host) RefusedSwarm(docker string) (name string) {
 	if docker == SwarmNetwork {
 		return "swarmed"
 	}
