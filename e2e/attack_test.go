@@ -29,9 +29,9 @@ const (
 )
 
 // TestIntegrationAStrangerAttacks: a host that is no member does to one agent of a cluster
-// whatever floods it can think of, while containers talk. No agent grows without bound, and
-// no container notices. WEFT_ATTACK_REPORT makes it only report, to compare builds, and adds
-// what agents do not withstand yet: forged facts and messages of raft (docs/security.md).
+// whatever it can think of, while containers talk. No agent grows without bound or gives up
+// its identity or its ledger, and no container notices but of forged facts. WEFT_ATTACK_REPORT makes it only report, to
+// compare builds.
 func TestIntegrationAStrangerAttacks(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
@@ -46,16 +46,15 @@ func TestIntegrationAStrangerAttacks(t *testing.T) {
 	var table strings.Builder
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ATTACK\tMiB BEFORE\tPEAK\tRUNTIME\tAFTER\tGOROUTINES BEFORE\tPEAK\tAFTER\tPINGS LOST\tLOG LINES\tTHEN")
-	for _, what := range attack.Floods() {
+	for _, what := range append(attack.Floods(), attack.Raft()...) {
 		fmt.Fprintln(w, v.suffer(what, a, from, to.addr))
 	}
-	v.unchanged()
-	if reportsOnly() {
-		for _, what := range append(attack.Raft(), attack.Facts()...) {
-			fmt.Fprintln(w, v.suffer(what, a, from, to.addr))
-		}
-		v.unchanged()
+	v.unchanged(true)
+	v.deceived = true // no packet is promised while facts are believed: docs/security.md
+	for _, what := range attack.Facts() {
+		fmt.Fprintln(w, v.suffer(what, a, from, to.addr))
 	}
+	v.unchanged(false)
 	_ = w.Flush()
 	t.Logf("\n%s", table.String())
 }
@@ -86,6 +85,8 @@ type agent struct {
 type victim struct {
 	*scene
 	agents map[int]agent // before the first attack, by host
+	// deceived says that a stranger's word about who is in the cluster was taken.
+	deceived bool
 }
 
 func (v *victim) look(ctx context.Context, h *lab.Host) (agent, error) {
@@ -149,7 +150,7 @@ func (v *victim) suffer(what attack.Attack, h *lab.Host, from box, to netip.Addr
 	said := logLines(h) - lines
 	then := v.works(h, from.host, what.Name)
 	after, _ := v.look(v.t.Context(), h)
-	if max(peak.memory, peak.runtime) > mostMemory || peak.goroutines > mostGoroutines || lost != "0" || said > 200 {
+	if max(peak.memory, peak.runtime) > mostMemory || peak.goroutines > mostGoroutines || lost != "0" && !v.deceived || said > 200 {
 		v.wrong("%s: %d MiB, %d goroutines, pings lost: %s, %d lines in the log", what.Name, max(peak.memory, peak.runtime)>>20, peak.goroutines, lost, said)
 	}
 	return fmt.Sprintf("%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%d\t%s", what.Name, before.memory>>20, peak.memory>>20, peak.runtime>>20, after.memory>>20,
@@ -228,8 +229,9 @@ func (v *victim) works(h, other *lab.Host, what string) string {
 	return fmt.Sprintf("docker run in %.1f s", took.Seconds())
 }
 
-// unchanged waits until every agent is the one that it was and has no problem.
-func (v *victim) unchanged() {
+// unchanged waits until every agent is the one that it was, and if well is set has no
+// problem.
+func (v *victim) unchanged(well bool) {
 	v.t.Helper()
 	err := await(v.t.Context(), 2*healWithin, func(ctx context.Context) error {
 		return each(v.members(), func(h *lab.Host) error {
@@ -247,7 +249,7 @@ func (v *victim) unchanged() {
 			if now.role == "none" {
 				return fmt.Errorf("%s keeps the ledger no more", h.Name())
 			}
-			if len(now.problems) > 0 {
+			if well && len(now.problems) > 0 {
 				return fmt.Errorf("%s: %d problems: %.200q", h.Name(), len(now.problems), now.problems)
 			}
 			return nil

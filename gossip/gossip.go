@@ -276,7 +276,7 @@ func (g *Gossip) receive(buf []byte, from netip.AddrPort) {
 		return
 	default:
 		g.stats.received.Add(1)
-		err = g.receiveFacts(p)
+		err = g.receiveFacts(p, from)
 	}
 	if err != nil {
 		g.stats.malformed.Add(1)
@@ -290,12 +290,16 @@ func (g *Gossip) refuseStream(peer net.Addr, err error) {
 	g.noise.Warn("malformed stream", "gossip: a stream was refused", "peer", peer.String(), "err", err)
 }
 
-func (g *Gossip) receiveFacts(p packet) error {
+func (g *Gossip) receiveFacts(p packet, from netip.AddrPort) error {
 	switch p.Type {
 	case packetBatch:
 		b, err := netmap.DecodeBatch(p.Body)
 		if err != nil {
 			return err
+		}
+		if from := g.memberAt(from); !g.continues(b, from) {
+			g.hint(b, from)
+			return nil
 		}
 		return g.takeIn(b, true)
 	case packetHeads:

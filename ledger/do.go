@@ -227,6 +227,9 @@ func (l *Ledger) ask(ctx context.Context, to Peer, cmd Command) (outcome, error)
 
 // learn keeps what an answer says about keepers and cluster.
 func (l *Ledger) learn(o outcome) {
+	if o.Reply != nil && o.Reply.Refusal == nil {
+		l.heardOfKeepers(o.Keepers)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !o.Leader.ID.IsZero() {

@@ -1,6 +1,10 @@
 package ledger
 
-import "go.etcd.io/bbolt"
+import (
+	"go.etcd.io/bbolt"
+
+	"github.com/weftnet/weft/netmap"
+)
 
 // FailDisk has everything fail that this keeper asks of its disk from now on.
 func (l *Ledger) FailDisk(cause error) { l.kept().log.ailing.note(cause) }
@@ -12,4 +16,21 @@ func (l *Ledger) DiskWrites() (n int) {
 		return nil
 	})
 	return n
+}
+
+// GreetingFor is how a stream of the first generation begins.
+func GreetingFor(cluster netmap.ClusterID, from, to netmap.HostID, start, nonce uint64) []byte {
+	return greeting{cluster: strand(cluster, 1), from: from, birth: Birth{start, nonce}}.encode(to)
+}
+
+// GreetingBytes is how long one without earlier starts is.
+const GreetingBytes = greetingLen
+
+// ServerAddress is what raft is told of a keeper.
+var ServerAddress = serverAddress
+
+// Invitation is the body of a request to keep, or to keep no more.
+func Invitation(cluster netmap.ClusterID, leader, host netmap.HostID, generation uint64) []byte {
+	b, _ := encode(invitation{Cluster: cluster, Leader: leader, Host: host, Generation: generation}) // of plain fields
+	return b
 }

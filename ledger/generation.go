@@ -52,7 +52,7 @@ func (l *Ledger) Heed(generation uint64) error {
 // who wants to know what was in it.
 func (l *Ledger) supersede(generation uint64) error {
 	return l.cease(func(k *keeper) bool { return k.generation < generation }, func(k *keeper) error {
-		l.log.Warn("ledger: it was recovered elsewhere; this host keeps the older generation no more", "generation", k.generation, "newer", generation)
+		l.log.Warn("ledger: it was recovered elsewhere; this host keeps the older generation no more", "generation", k.generation, "newer", generation, "log", l.cfg.Dir+oldDir)
 		l.mu.Lock()
 		l.leader, l.known = Peer{}, nil
 		l.mu.Unlock()
@@ -67,17 +67,28 @@ var keyTerm = []byte("CurrentTerm")
 const (
 	halfDir  = ".making" // a recovered ledger while it is written
 	freshDir = ".new"    // the same, complete, until it takes the place of the other
-	oldDir   = ".old"    // the log before the last recovery
+	oldDir   = ".old"    // a log that this host keeps no more; twice, the one before it
 )
 
+// setAside keeps a log beside, and the one that was set aside before it. Repeating it
+// changes nothing.
 func setAside(dir string) error {
-	if err := os.RemoveAll(dir + oldDir); err != nil {
-		return fmt.Errorf("ledger: %w", err)
+	if !hasLog(dir) {
+		return nil
 	}
-	if err := os.Rename(dir, dir+oldDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	older := dir + oldDir + oldDir
+	err := errors.Join(os.RemoveAll(older), renameIfThere(dir+oldDir, older), renameIfThere(dir, dir+oldDir))
+	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
 	return syncDir(filepath.Dir(dir))
+}
+
+func renameIfThere(from, to string) error {
+	if err := os.Rename(from, to); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // replaceDir puts what was written beside the keeper's own directory, complete and on

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weftnet/weft/loglimit"
+	"github.com/weftnet/weft/netmap"
 )
 
 // greetingCases are greetings of host 2, which was seen with its start 1 of nonce 7,
@@ -79,6 +80,8 @@ func testLayer(t *testing.T, answer []byte) *layer {
 		self: greeting{cluster: clusterID, from: hostID(1), birth: Birth{1, 7}},
 	}
 	l.fenced = func(g greeting, dialled bool) error { return m.fenced(l.self, g, dialled) }
+	l.admits = func(netmap.HostID, netip.Addr) error { return nil }
+	l.places = func(netmap.HostID) []netip.AddrPort { return nil }
 	return l
 }
 

@@ -15,6 +15,7 @@ import (
 
 // testimony is what a host knows of the ledger and its keepers.
 type testimony struct {
+	ID         netmap.HostID   `json:"id"` // who answers
 	Keeps      bool            `json:"keeps"`
 	NoRoom     bool            `json:"no_room,omitempty"` // its log is there, and its disk is full
 	Generation uint64          `json:"generation"`
@@ -24,6 +25,13 @@ type testimony struct {
 	Sees       []netmap.HostID `json:"sees,omitempty"` // alive, by its gossip
 	Decided    uint64          `json:"decided"`        // by its facts
 	Life       uint64          `json:"life"`           // generation of those
+	// Fenced says that the ledger refuses this host: it was removed, or another one runs as it.
+	Fenced bool `json:"fenced,omitempty"`
+	// Removed says that the ledger that is kept here removed the host that was asked about,
+	// Settled that everything counts which is in its log.
+	Removed bool   `json:"removed,omitempty"`
+	Settled bool   `json:"settled,omitempty"`
+	Trusted []Peer `json:"trusted,omitempty"` // the keepers that this host believes
 }
 
 // knows orders testimonies by how much is known. Of two logs the one that raft would
@@ -54,6 +62,7 @@ type inquiry struct {
 	names   map[netmap.HostID]Member
 	answers map[netmap.HostID]testimony
 	facts   Facts
+	known   uint64 // generation that this host believes
 	state   *State // of this keeper, nil if it keeps nothing
 }
 
@@ -61,11 +70,11 @@ func (l *Ledger) investigate(ctx context.Context) *inquiry {
 	ctx, cancel := context.WithTimeout(ctx, testifyWait)
 	defer cancel()
 	c := &inquiry{
-		self: l.cfg.Self, facts: l.cfg.Facts(), answers: map[netmap.HostID]testimony{l.cfg.Self: l.testify()},
+		self: l.cfg.Self, facts: l.cfg.Facts(), known: l.Generation(), answers: map[netmap.HostID]testimony{l.cfg.Self: l.testify(netmap.HostID{})},
 		names: map[netmap.HostID]Member{l.cfg.Self: {ID: l.cfg.Self, Name: l.cfg.Name, Addr: l.cfg.Addr}},
 	}
 	if k := l.kept(); k != nil {
-		c.state = k.everything()
+		c.state, c.known = k.everything(), max(c.known, k.generation)
 	}
 	for _, ch := range c.facts.Changes {
 		if h, is := ch.Value.(netmap.HostEntry); is && h.ID != l.cfg.Self {
@@ -104,11 +113,7 @@ func (c *inquiry) hearAll(ctx context.Context, u Underlay) {
 			continue
 		}
 		all.Go(func() {
-			b, err := u.Call(ctx, m.Addr, requestTestify, id[:])
-			if err != nil {
-				return
-			}
-			if t, err := decode[testimony](b, maxReply); err == nil {
+			if t, err := askTestimony(ctx, u, m.Addr, netmap.HostID{}); err == nil && t.ID == id {
 				mu.Lock()
 				defer mu.Unlock()
 				c.answers[id] = t
@@ -242,9 +247,13 @@ func (c *inquiry) contradicted(off, voters []netmap.HostID) *netmap.Refusal {
 func (c *inquiry) outcome(out Recovered) Recovered {
 	var nonce [4]byte
 	_, _ = rand.Read(nonce[:]) // never fails (crypto/rand)
-	last := c.facts.Generation
+	last := c.known
 	for _, t := range c.answers {
-		last = max(last, t.Generation, t.Life)
+		for _, g := range []uint64{t.Generation, t.Life, c.facts.Generation} {
+			if plausible(c.known, g) { // else it is nobody's: no cluster was recovered so often
+				last = max(last, g)
+			}
+		}
 	}
 	out.Generation = nextGeneration(last, binary.BigEndian.Uint32(nonce[:]))
 	s := c.rebuilt()

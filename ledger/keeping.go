@@ -14,7 +14,7 @@ func (l *Ledger) reopen() error {
 	err := l.keep(l.cfg.Cluster, 0, nil)
 	switch {
 	case errors.Is(err, errEmptyLog):
-		return Forget(l.cfg.Dir)
+		return setAside(l.cfg.Dir)
 	case err == nil && l.cfg.Cluster.IsZero() && len(l.kept().servers()) == 0: // killed while founding, before raft's first entry
 		err, l.cluster = l.retire(), netmap.ClusterID{}
 	}
@@ -57,8 +57,8 @@ func (l *Ledger) keep(cluster netmap.ClusterID, generation uint64, first []Peer)
 // host has no vote any more.
 func (l *Ledger) retire() error {
 	return l.cease(anyKeeper, func(*keeper) error {
-		l.log.Info("ledger: this host keeps the ledger no more")
-		return wipe(l.cfg.Dir)
+		l.log.Info("ledger: this host keeps the ledger no more", "log", l.cfg.Dir+oldDir)
+		return setAside(l.cfg.Dir)
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -67,6 +68,16 @@ type Config struct {
 	// copy, lacks what that one acknowledged since, must not vote, and is forgotten.
 	// Nil: the log is this host's own.
 	Copied func(ctx context.Context) bool
+	// Trusted are the keepers that this host believed when it stopped, and OnTrusted is
+	// called with those that it believes from now on, to be written to disk. It must not
+	// call the Ledger. Nil: they are forgotten.
+	Trusted   []Peer
+	OnTrusted func([]Peer)
+	// Fenced reports whether the ledger refuses this host, which then says so to those that
+	// ask it. Named are the addresses that the operator named, asked where none of the
+	// trusted keepers keeps the ledger any more. Both like Members. Nil: no, and none.
+	Fenced func() bool
+	Named  func(context.Context) []netip.AddrPort
 	// Held are the addresses that a host's endpoints were last known to hold. Like
 	// Members. Nil: nobody knows.
 	Held func(netmap.HostID) []netip.Addr
@@ -96,8 +107,11 @@ type Ledger struct {
 	doubtful bool
 
 	opening sync.WaitGroup
-	asking  asking // requests under way
-	consent consent
+	trusted trusted
+	// dismissing: whether this keeper is one still is being asked.
+	dismissing atomic.Bool
+	asking     asking // requests under way
+	consent    consent
 }
 
 // Open starts the keeper if this host was one when it stopped, and serves the
@@ -107,7 +121,7 @@ func Open(cfg Config) (*Ledger, error) {
 	if cfg.Self.IsZero() || cfg.Dir == "" || cfg.Underlay == nil {
 		return nil, errors.New("ledger: Config needs Self, Dir and Underlay")
 	}
-	l := &Ledger{cfg: cfg, log: cfg.Log, cluster: cfg.Cluster, lifecycle: turn.New()}
+	l := &Ledger{cfg: cfg, log: cfg.Log, cluster: cfg.Cluster, lifecycle: turn.New(), trusted: trusted{keepers: cfg.Trusted}}
 	l.asking.init()
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	if cfg.Copied != nil && !cfg.Cluster.IsZero() && hasLog(cfg.Dir) {
@@ -134,7 +148,7 @@ func (l *Ledger) reopenOwn() {
 	var err error
 	if copied {
 		l.log.Error("ledger: another machine runs as this host: its log is left to that one")
-		err = Forget(l.cfg.Dir)
+		_, err = Forget(l.cfg.Dir)
 	} else {
 		err = l.reopen()
 	}
@@ -317,12 +331,12 @@ func (l *Ledger) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 	return "", fmt.Errorf("ledger: the address of host %s is not known", host.Short())
 }
 
-// Forget removes the log of an identity that this host has given up. The ledger
+// Forget sets aside the log of an identity that this host has given up. The ledger
 // must not be open on the directory. Repeating it, also after a crash in the middle,
-// changes nothing.
-func Forget(dir string) error {
-	if err := wipe(dir); err != nil {
-		return fmt.Errorf("ledger: forget %s: %w", dir, err)
+// changes nothing. It returns where the log is kept, empty if there was none.
+func Forget(dir string) (kept string, err error) {
+	if hasLog(dir) {
+		kept = dir + oldDir
 	}
-	return nil
+	return kept, setAside(dir)
 }

@@ -179,6 +179,28 @@ func (m *machine) addrOf(id netmap.HostID) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
+// addrsOf is where a host was when it was admitted last, as far as it is decided and by
+// the log on the disk.
+func (m *machine) addrsOf(id netmap.HostID) (out []netip.AddrPort) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range []*State{m.state, m.ahead} {
+		if s != nil && s.hosts[id] != nil && s.hosts[id].addr.IsValid() {
+			out = append(out, s.hosts[id].addr)
+		}
+	}
+	return out
+}
+
+// removed reports whether the ledger removed a host, and whether all counts that the
+// disk holds.
+func (m *machine) removed(id netmap.HostID) (removed, settled bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := m.state.hosts[id]
+	return h != nil && h.Removed, m.ahead == nil
+}
+
 // facts is what the management of keepers needs of the state.
 type stateFacts struct {
 	cluster    netmap.ClusterID

@@ -7,8 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -47,7 +47,8 @@ type keeper struct {
 	running    atomic.Pointer[raft.Raft] // the same, for raft's own goroutines while it starts
 	proposals  proposals
 	layer      *layer
-	trans      *raft.NetworkTransport
+	trans      *guard
+	vouched    peerSet // keepers by those that this host trusts, and not yet by its log
 	cancel     context.CancelFunc
 	done       chan struct{} // closed when manage has ended
 }
@@ -154,6 +155,8 @@ func (l *Ledger) newLayer(k *keeper, cluster netmap.ClusterID) *layer {
 		Listener: l.cfg.Underlay.Stream(StreamKind), underlay: l.cfg.Underlay, conns: map[net.Conn]*opened{},
 		addr: serverAddress(l.cfg.Self, l.cfg.Addr), log: loglimit.New(l.log), self: self,
 		fenced: func(g greeting, dialled bool) error { return k.machine.fenced(self, g, dialled) },
+		admits: func(id netmap.HostID, from netip.Addr) error { return l.admits(k, id, from) },
+		places: k.places,
 	}
 }
 
@@ -176,9 +179,9 @@ func (k *keeper) startRaft(l *Ledger, first []Peer) error {
 	if err := k.machine.foresee(snapshots, k.log); err != nil {
 		return err
 	}
-	k.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	k.trans = newGuard(l, k, raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: k.layer, MaxPool: 3, Timeout: rpcWait, Logger: logger, ServerAddressProvider: l,
-	})
+	}))
 	if len(first) > 0 {
 		if err := raft.BootstrapCluster(cfg, cache, k.log, snapshots, k.trans, configurationOf(first)); err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
 			return err
@@ -218,7 +221,11 @@ func (k *keeper) hurry() {
 
 // servers is the newest configuration known here, voters or not.
 func (k *keeper) servers() []raft.Server {
-	f := k.raft.GetConfiguration()
+	r := k.running.Load()
+	if r == nil {
+		return nil
+	}
+	f := r.GetConfiguration()
 	if f.Error() != nil {
 		return nil
 	}
@@ -264,11 +271,6 @@ func (k *keeper) stop() error {
 		return fmt.Errorf("ledger: stop keeping: %w", err)
 	}
 	return nil
-}
-
-// wipe removes a stopped keeper's files, as far as they are there.
-func wipe(dir string) error {
-	return errors.Join(os.RemoveAll(filepath.Join(dir, logFile)), os.RemoveAll(filepath.Join(dir, "snapshots")))
 }
 
 // lineLog passes raft's own lines on. What raft warns of, such as an election, is

@@ -57,7 +57,9 @@ type layer struct {
 	underlay Underlay
 	self     greeting // as sent; to is set per stream
 	addr     raft.ServerAddress
-	fenced   func(g greeting, dialled bool) error // is there no listening to that host?
+	fenced   func(g greeting, dialled bool) error            // is there no listening to that host?
+	admits   func(id netmap.HostID, from netip.Addr) error   // is it no keeper, or elsewhere?
+	places   func(id netmap.HostID) (known []netip.AddrPort) // where it is by the ledger
 	log      *loglimit.Limiter
 
 	mu     sync.Mutex
@@ -88,6 +90,18 @@ func (l *layer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Con
 	if err != nil {
 		return nil, err
 	}
+	for _, known := range l.places(to) { // by the ledger, before what somebody said
+		if known == addr {
+			break
+		}
+		if conn, err := l.dial(to, known, timeout/3); err == nil {
+			return conn, nil
+		}
+	}
+	return l.dial(to, addr, timeout)
+}
+
+func (l *layer) dial(to netmap.HostID, addr netip.AddrPort, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	conn, err := l.underlay.Dial(ctx, StreamKind, addr)
@@ -165,6 +179,38 @@ func (l *layer) Accept() (net.Conn, error) {
 	return l.track(&guarded{Conn: conn, layer: l})
 }
 
+// addrOfConn is the other end's address, without its port.
+func addrOfConn(conn net.Conn) netip.Addr {
+	at, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return at.Addr().Unmap()
+}
+
+// streamsFrom are the addresses of the streams that came in from a host.
+func (l *layer) streamsFrom(id netmap.HostID) (out []netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for conn, o := range l.conns {
+		if !o.dialled && o.hello.from == id {
+			out = append(out, addrOfConn(conn))
+		}
+	}
+	return out
+}
+
+// limit sets when reading from a host must have ended; zero: it need not.
+func (l *layer) limit(id netmap.HostID, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for conn, o := range l.conns {
+		if !o.dialled && o.hello.from == id {
+			_ = conn.SetReadDeadline(at)
+		}
+	}
+}
+
 // track makes Close close a stream: raft itself forgets those that came in.
 func (l *layer) track(conn net.Conn) (net.Conn, error) {
 	l.mu.Lock()
@@ -225,6 +271,9 @@ func (g *guarded) greet() {
 	}
 	if err == nil {
 		err = g.layer.check(g, hello, false)
+	}
+	if err == nil {
+		err = g.layer.admits(hello.from, addrOfConn(g.Conn))
 	}
 	if err == nil {
 		_, err = g.Write(g.layer.self.encode(hello.from))

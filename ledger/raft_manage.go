@@ -32,6 +32,7 @@ func (l *Ledger) manage(ctx context.Context, k *keeper) {
 			k.raft.Shutdown() // a future; stop waits for it
 			return
 		}
+		l.trust(k.peers())
 		if !k.leads() {
 			clear(watch.dead)
 			continue

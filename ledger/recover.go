@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -15,7 +15,7 @@ import (
 
 // Requests of a recovery.
 const (
-	requestTestify = "ledger.testify" // nothing -> testimony
+	requestTestify = "ledger.testify" // about whom -> testimony
 	requestConsent = "ledger.consent" // consentAsk -> nothing
 )
 
@@ -154,16 +154,17 @@ func (l *Ledger) handleConsent(_ context.Context, _ netip.AddrPort, body []byte)
 }
 
 func (l *Ledger) handleTestify(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
-	if !slices.Equal(body, l.cfg.Self[:]) {
-		return nil, netmap.Refuse(netmap.Unknown, "host %s is not here any more; try again", l.cfg.Self.Short())
+	if len(body) != len(netmap.HostID{}) {
+		return nil, netmap.Refuse(netmap.BadInput, "%d bytes are no host's id", len(body))
 	}
-	return encode(l.testify())
+	return encode(l.testify(netmap.HostID(body)))
 }
 
-func (l *Ledger) testify() testimony {
+// testify says what this host knows of the ledger and, if it keeps it, of a host.
+func (l *Ledger) testify(about netmap.HostID) testimony {
 	f := l.cfg.Facts()
 	l.mu.Lock()
-	t := testimony{Decided: f.Decided, Life: f.Generation, NoRoom: l.ailment != nil && isFull(l.ailment)}
+	t := testimony{ID: l.cfg.Self, Decided: f.Decided, Life: f.Generation, NoRoom: l.ailment != nil && isFull(l.ailment)}
 	l.mu.Unlock()
 	for _, m := range l.cfg.Members() {
 		if m.Alive && m.ID != l.cfg.Self {
@@ -173,6 +174,10 @@ func (l *Ledger) testify() testimony {
 	if k := l.kept(); k != nil && k.machine.facts().halted == nil {
 		t.Keeps, t.Generation, t.Voters = true, k.generation, k.peers()
 		t.Term, t.Last = k.newest()
+		t.Removed, t.Settled = k.machine.removed(about)
+	}
+	if t.Fenced = l.cfg.Fenced != nil && l.cfg.Fenced(); !t.keeps() {
+		t.Trusted = l.trusted.list()
 	}
 	return t
 }
@@ -181,6 +186,9 @@ func (l *Ledger) testify() testimony {
 func (l *Ledger) recoverHere(c *inquiry, out Recovered) (Recovered, error) {
 	s := c.rebuilt()
 	term, last := l.reach()
+	if max(term, last, s.applied) > math.MaxUint64/2 {
+		return Recovered{}, netmap.Refuse(netmap.Conflict, "what is on this host's disk names term %d and decision %d, which no ledger ever reaches; run this on another host", term, max(last, s.applied))
+	}
 	s.cluster = l.Cluster()
 	s.recover(out.Generation, max(last, s.applied)+recoveryGap, time.Now().UnixMilli(), out.Lost)
 	if err := s.verify(); err != nil {

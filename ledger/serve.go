@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -137,7 +136,7 @@ func (l *Ledger) handleStanding(context.Context, netip.AddrPort, []byte) ([]byte
 	return encode(standing{Keeps: true, Applied: k.machine.facts().applied, Last: k.raft.LastIndex()})
 }
 
-func (l *Ledger) handleJoin(_ context.Context, from netip.AddrPort, body []byte) ([]byte, error) {
+func (l *Ledger) handleJoin(ctx context.Context, from netip.AddrPort, body []byte) ([]byte, error) {
 	i, err := decode[invitation](body, MaxCommand)
 	if err != nil {
 		return nil, netmap.Refuse(netmap.BadInput, "%s", err)
@@ -151,6 +150,10 @@ func (l *Ledger) handleJoin(_ context.Context, from netip.AddrPort, body []byte)
 	case known != i.Cluster:
 		return nil, netmap.Refuse(netmap.Foreign, "this host belongs to cluster %s, not to %s; see weft status on both", known, i.Cluster)
 	}
+	inviter, err := l.inviter(ctx, i, from.Addr().Unmap())
+	if err != nil {
+		return nil, err
+	}
 	if k := l.kept(); k != nil && k.generation < max(i.Generation, 1) {
 		if err := l.supersede(i.Generation); err != nil {
 			return nil, err
@@ -162,13 +165,34 @@ func (l *Ledger) handleJoin(_ context.Context, from netip.AddrPort, body []byte)
 	if err := l.keep(i.Cluster, i.Generation, nil); err != nil {
 		return nil, err
 	}
+	if k := l.kept(); k != nil && len(k.servers()) == 0 {
+		if err := k.setInviter(inviter); err != nil {
+			return nil, err
+		}
+	}
 	l.log.Info("ledger: this host keeps the ledger from now on", "peer", from.Addr().String(), "host", i.Leader.Short())
 	return encode(standing{Keeps: true})
 }
 
-// handleDismiss believes the leader, not a stranger: it asks back who the keepers
-// are before it forgets a log.
-func (l *Ledger) handleDismiss(ctx context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
+// inviter is who asks this host to keep, from where it is known to be: a keeper that this
+// host trusts, and that says there that it keeps this generation.
+func (l *Ledger) inviter(ctx context.Context, i invitation, from netip.Addr) (Peer, error) {
+	for _, p := range l.trusted.list() {
+		if p.ID != i.Leader || p.Addr.Addr().Unmap() != from {
+			continue
+		}
+		t, err := askTestimony(ctx, l.cfg.Underlay, p.Addr, netmap.HostID{})
+		if err == nil && t.ID == p.ID && t.keeps() && t.Generation == max(i.Generation, 1) {
+			return p, nil
+		}
+	}
+	l.refreshTrusted()
+	return Peer{}, netmap.Refuse(netmap.Unknown, "host %s is none of the keepers that host %s knows; it asks those who the keepers are; try again", i.Leader.Short(), l.cfg.Self.Short())
+}
+
+// handleDismiss believes the keepers, not who says so: it asks them before it sets the
+// log aside.
+func (l *Ledger) handleDismiss(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
 	i, err := decode[invitation](body, MaxCommand)
 	k := l.kept()
 	switch {
@@ -182,15 +206,27 @@ func (l *Ledger) handleDismiss(ctx context.Context, _ netip.AddrPort, body []byt
 	if slices.Contains(i.Keepers, k.self) {
 		return nil, netmap.Refuse(netmap.Conflict, "host %s is among the keepers named, so it goes on; try again", k.self.Short())
 	}
-	leader := l.addrOf(i.Leader)
-	if !leader.IsValid() {
-		return nil, netmap.Refuse(netmap.Unknown, "host %s is not known here; see weft status on both", i.Leader.Short())
+	if l.dismissing.CompareAndSwap(false, true) {
+		l.background(func(ctx context.Context) {
+			defer l.dismissing.Store(false)
+			if l.isDismissed(ctx, k) {
+				if err := l.retire(); err != nil {
+					l.log.Warn("ledger: this host is no keeper any more, and could not stop in order", "err", err)
+				}
+			}
+		})
 	}
-	s, err := l.askStanding(ctx, leader)
-	if err != nil || !s.Keeps || s.Last < k.raft.LastIndex() {
-		return nil, fmt.Errorf("ledger: host %s does not confirm that it leads: %w", i.Leader.Short(), err)
-	}
-	return nil, l.retire()
+	return nil, nil
+}
+
+// isDismissed reports whether a majority of the present keepers knows that this one is
+// none of them.
+func (l *Ledger) isDismissed(ctx context.Context, k *keeper) bool {
+	c := l.askKeepers(ctx, netmap.HostID{})
+	best := c.best()
+	return best.Generation == k.generation && best.Last >= k.raft.LastIndex() && c.most(func(t testimony) bool {
+		return t.Generation == k.generation && !slices.ContainsFunc(t.Voters, func(p Peer) bool { return p.ID == k.self })
+	})
 }
 
 func (l *Ledger) askStanding(ctx context.Context, at netip.AddrPort) (standing, error) {

@@ -77,7 +77,7 @@ func (b Batch) check() error {
 }
 
 func (r *reader) batch() Batch {
-	b := Batch{Origin: r.id(), Life: r.uvarint(), Prev: r.uvarint(), Seq: r.uvarint(), Whole: r.bool()}
+	b := Batch{Origin: r.id(), Life: r.counter(), Prev: r.counter(), Seq: r.counter(), Whole: r.bool()}
 	if err := b.check(); err != nil && r.err == nil {
 		r.b, r.err = nil, err
 	}

@@ -85,7 +85,7 @@ func DecodeHeads(buf []byte) ([]Head, error) {
 	n := r.count(len(buf)/26 + 1) // a head takes at least 26 bytes
 	heads := make([]Head, 0, n)
 	for range n {
-		h := Head{Origin: r.id(), Life: r.uvarint(), Seq: r.uvarint()}
+		h := Head{Origin: r.id(), Life: r.counter(), Seq: r.counter()}
 		if sum := r.take(8); sum != nil {
 			h.Sum = binary.BigEndian.Uint64(sum)
 		}
@@ -106,7 +106,7 @@ func AppendPull(b []byte, p Pull) []byte {
 // DecodePull reads what AppendPull wrote; the error wraps ErrMalformed.
 func DecodePull(buf []byte) (Pull, error) {
 	r := reader{b: buf}
-	p := Pull{Origin: r.id(), Life: r.uvarint(), From: r.uvarint()}
+	p := Pull{Origin: r.id(), Life: r.counter(), From: r.counter()}
 	p.After = Key{Kind: Kind(r.byte()), ID: string(r.bytes(MaxKeyBytes))}
 	if r.err == nil && len(r.b) > 0 {
 		r.fail("%d bytes after a pull", len(r.b))

@@ -119,6 +119,12 @@ func (r *reader) bytes(limit int) []byte { return r.take(r.count(limit)) }
 
 func (r *reader) string() string { return string(r.bytes(maxString)) }
 
+// maxCounter bounds sequence numbers, start numbers and generations, so that one more
+// never overflows.
+const maxCounter = 1 << 63
+
+func (r *reader) counter() uint64 { return r.number(maxCounter) }
+
 // name reads a string that people see: one that a terminal would carry out is refused.
 func (r *reader) name() string {
 	s := r.string()

@@ -98,6 +98,7 @@ type Agent struct {
 
 	together *ledger.Founding // with other newcomers
 	shown    showing          // to a recovered ledger
+	asked    askedKeepers     // about this host, by what is said
 	diary    *diary           // of this host's endpoints
 	removals *removals        // of networks, by users
 	leaving  leaving
@@ -183,7 +184,7 @@ func (a *Agent) openPort() error {
 	if at.Addr.Is4() {
 		listen = netip.AddrPortFrom(netip.IPv4Unspecified(), a.cfg.Settings.Port)
 	}
-	a.port, err = a.cfg.Rooms.Port(underlay.Config{Listen: listen, Network: a.cfg.Network, Log: a.log})
+	a.port, err = a.cfg.Rooms.Port(underlay.Config{Listen: listen, Source: at.Addr, Network: a.cfg.Network, Log: a.log})
 	return err
 }
 
@@ -207,7 +208,8 @@ func (a *Agent) openLedger() (err error) {
 		Name: a.fact.Name, Addr: a.fact.Underlay, Cluster: a.store.Cluster(),
 		Dir:         a.ledgerDir(),
 		RemoveAfter: a.cfg.Settings.RemoveAfter,
-		Underlay:    a.port, Members: a.ledgerMembers, OnChange: a.publish, OnKeeper: a.keeps, Facts: a.ledgerFacts, Held: a.heldBy, Copied: copied, Log: a.log,
+		Trusted:     a.loadKeepers(), OnTrusted: a.keepKeepers, Fenced: a.lease.Fenced, Named: a.namedHosts,
+		Underlay: a.port, Members: a.ledgerMembers, OnChange: a.publish, OnKeeper: a.keeps, Facts: a.ledgerFacts, Held: a.heldBy, Copied: copied, Log: a.log,
 	})
 	return err
 }

@@ -28,12 +28,12 @@ func (a *Agent) decide(ctx context.Context, c ledger.Command) (ledger.Reply, err
 	}
 	generation := a.generation()
 	if err := a.heedGeneration(ctx); err != nil {
-		a.heedFence(err)
+		a.heedFence(ctx, err)
 		return ledger.Reply{}, err
 	}
 	r, err := a.ledger.Do(ctx, c)
 	if err != nil {
-		a.heedFence(err)
+		a.heedFence(ctx, err)
 		return r, err
 	}
 	if err := r.Err(); err != nil {

@@ -56,6 +56,7 @@ func (a *Agent) remain(ctx context.Context) {
 		case <-poll.C:
 			due = true
 		case <-changed:
+		case <-a.askAgain():
 		case <-a.lease.Wanted():
 			asked = true
 		}
@@ -64,7 +65,7 @@ func (a *Agent) remain(ctx context.Context) {
 		if asked && !turn.Sleep(ctx, joinPause) { // for each request that waits there was a try just now
 			return
 		}
-		a.heedFacts()
+		_ = a.heedFacts(ctx) // a problem tells it
 		was := alone
 		if alone = a.alone(); was && !alone { // it may have been removed meanwhile
 			a.lease.Question()
@@ -83,7 +84,7 @@ func (a *Agent) keepLease(ctx context.Context) {
 		a.log.Warn("lease", "err", err)
 	}
 	rivalled := a.rivalled()
-	if (a.lease.Due() || rivalled > 0) && !a.leaving.now.Load() && a.try(ctx, a.renew) && rivalled > 0 {
+	if (a.lease.Due() || rivalled > 0 || a.unconfirmed()) && !a.leaving.now.Load() && a.try(ctx, a.renew) && rivalled > 0 {
 		a.outgrow(rivalled)
 	}
 	a.tellLease()
@@ -103,7 +104,7 @@ func (a *Agent) follow(ctx context.Context) {
 	case err == nil:
 		a.problem("recovery", "")
 	case ctx.Err() == nil:
-		a.heedFence(err)
+		a.heedFence(ctx, err)
 		a.problem("recovery", "the ledger was recovered and has not seen yet what this host holds: "+err.Error())
 	}
 }
@@ -138,7 +139,7 @@ func (a *Agent) try(ctx context.Context, do func(context.Context) error) bool {
 		a.problem("membership", "")
 	case ctx.Err() != nil:
 	default:
-		a.heedFence(err) // before anybody hears why
+		a.heedFence(ctx, err) // before anybody hears why
 		if a.hasLeft() {
 			err = errors.New(a.departure())
 		}
@@ -148,20 +149,22 @@ func (a *Agent) try(ctx context.Context, do func(context.Context) error) bool {
 }
 
 // heedFence ends the lease if the ledger refuses this identity. One that was removed
-// from the cluster is given up.
-func (a *Agent) heedFence(err error) {
+// from the cluster is given up, once the keepers that this host knew before confirm it:
+// anybody may have answered.
+func (a *Agent) heedFence(ctx context.Context, err error) {
 	var refusal *netmap.Refusal
 	if !errors.As(err, &refusal) || refusal.Kind != netmap.Fenced && refusal.Kind != netmap.Removed {
 		return
 	}
-	switch {
-	case a.hasLeft():
-		return
-	case refusal.Kind == netmap.Removed && a.lease.Leaving():
-		a.revoke(lease.Fence{Host: a.self, Why: a.departure(), Left: true})
+	if _, renounced := a.lease.Renounced(); renounced || a.hasLeft() {
 		return
 	}
-	a.revoke(lease.Fence{Host: a.self, Why: refusal.Text, Renounced: refusal.Kind == netmap.Removed})
+	if refusal.Kind == netmap.Removed {
+		_ = a.heedRemoval(ctx) // a problem tells it
+	}
+	if _, renounced := a.lease.Renounced(); !renounced && !a.hasLeft() { // until a renewal is accepted
+		a.revoke(lease.Fence{Host: a.self, Why: refusal.Text})
+	}
 }
 
 // renew has the ledger note that this host is there. The lease counts from before
@@ -185,7 +188,9 @@ func (a *Agent) renew(ctx context.Context) error {
 // (invariant 4); last, that it may all the same hand out what its containers had
 // before. What the facts tell of a removal counts before the ledger's word.
 func (a *Agent) mayHandOut(ctx context.Context) (last bool, err error) {
-	a.heedFacts()
+	if err := a.heedFacts(ctx); err != nil {
+		return false, err
+	}
 	if a.leaving.now.Load() && !a.hasLeft() {
 		return false, netmap.Refuse(netmap.Held, "host %s is leaving the cluster (weft host leave) and hands out nothing new; start the container on another host", a.fact.Name)
 	}
@@ -221,16 +226,23 @@ func (a *Agent) unseenKeepers() string {
 	return "these keepers are not seen: " + strings.Join(unseen, ", ")
 }
 
-func (a *Agent) heedFacts() {
-	if _, renounced := a.lease.Renounced(); a.gossip.Removed(a.self) && !renounced && !a.hasLeft() {
-		refusal := removed(a.fact.Name)
-		a.heedFence(refusal)
-		text := refusal.Text
-		if a.hasLeft() {
-			text = a.departure()
-		}
-		a.problem("membership", text)
+// heedFacts asks the keepers if the facts say that this host was removed: facts can be
+// forged. The error says why it hands out nothing meanwhile.
+func (a *Agent) heedFacts(ctx context.Context) error {
+	if !a.saidRemoved() {
+		return nil
 	}
+	err := a.heedRemoval(ctx)
+	_, renounced := a.lease.Renounced()
+	switch {
+	case a.hasLeft():
+		a.problem("membership", a.departure())
+	case renounced:
+		a.problem("membership", err.Error())
+	default:
+		return err
+	}
+	return nil // the lease says why
 }
 
 func removed(name string) *netmap.Refusal {

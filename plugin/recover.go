@@ -72,7 +72,12 @@ type showing struct {
 // heedGeneration has a recovered ledger see what this host holds, before it is asked
 // for anything. In the first generation there is nothing to do.
 func (a *Agent) heedGeneration(ctx context.Context) error {
-	generation := a.gossip.View().Generation
+	heard := a.gossip.View().Generation
+	if heard <= 1 {
+		return nil
+	}
+	generation, err := a.ledger.AskGeneration(ctx, heard) // facts can be forged
+	a.problem("generation", unconfirmedGeneration(err))
 	if generation <= 1 {
 		return nil
 	}
@@ -93,6 +98,15 @@ func (a *Agent) heedGeneration(ctx context.Context) error {
 			return fmt.Errorf("plugin: what this host holds is being shown to the recovered ledger; try again: %w", ctx.Err())
 		}
 	}
+}
+
+// unconfirmedGeneration says what to do about a recovery that no keeper confirms; empty
+// without an error.
+func unconfirmedGeneration(err error) string {
+	if err == nil {
+		return ""
+	}
+	return fmt.Sprintf("whether the ledger was recovered is not known, and this host goes on as before: %v. If it was (weft ledger recover) and weft status on other hosts shows keepers that are not among these, make this host a new one: weft host new-identity --force", err)
 }
 
 // begin reports whether it was done, or who does it; else the caller has to.

@@ -104,9 +104,10 @@ func (a *Agent) becomeNew() error {
 	if !renounced {
 		return nil
 	}
+	kept := ""
 	for _, step := range []func() error{
-		func() error { return ledger.Forget(a.ledgerDir()) }, // what an old voter knows is nobody's any more
-		a.renounceAddresses, a.renounceNetworks,
+		func() (err error) { kept, err = ledger.Forget(a.ledgerDir()); return err }, // what an old voter knows is nobody's any more
+		a.forgetKeepers, a.renounceAddresses, a.renounceNetworks,
 		func() error { _, err := a.store.NewIdentity(); return err },
 		a.lease.Renounce,
 	} {
@@ -114,7 +115,7 @@ func (a *Agent) becomeNew() error {
 			return fmt.Errorf("plugin: this host is to become a new one: %w", err)
 		}
 	}
-	a.log.Warn("this host gave up its identity and is a new one", "host", a.store.Identity().Host, "former", f.Host, "why", f.Why)
+	a.log.Warn("this host gave up its identity and is a new one", "host", a.store.Identity().Host, "former", f.Host, "why", f.Why, "ledger_kept", kept)
 	return nil
 }
 

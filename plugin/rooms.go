@@ -61,6 +61,8 @@ type Ledger interface {
 	Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (ledger.Reply, error)
 	Recover(ctx context.Context, r ledger.Recovery) (ledger.Recovered, error)
 	Heed(generation uint64) error
+	AskRemoved(ctx context.Context) (ledger.Verdict, error)
+	AskGeneration(ctx context.Context, heard uint64) (uint64, error)
 	Vacate(ctx context.Context) error
 	History(ctx context.Context, q ledger.Query) (ledger.Past, error)
 	FoundTogether(ctx context.Context, p ledger.Plan) (ledger.Reply, error)

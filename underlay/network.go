@@ -16,8 +16,8 @@ type Network interface {
 	Listen(at netip.AddrPort) (net.Listener, error)
 	// ListenPacket receives datagrams at an address.
 	ListenPacket(at netip.AddrPort) (PacketConn, error)
-	// Dial opens a stream from an address of this host (unspecified: any) and
-	// gives up when ctx ends.
+	// Dial opens a stream from an address of this host (unspecified, or one that the host
+	// has no more: any) and gives up when ctx ends.
 	Dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (net.Conn, error)
 }
 
@@ -65,7 +65,11 @@ func (system) Dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (net
 	if from.IsValid() && !from.IsUnspecified() && from.Is4() == to.Addr().Is4() {
 		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
 	}
-	return dialer.DialContext(ctx, "tcp", to.String())
+	conn, err := dialer.DialContext(ctx, "tcp", to.String())
+	if errors.Is(err, syscall.EADDRNOTAVAIL) && dialer.LocalAddr != nil { // the host has that address no more
+		return new(net.Dialer).DialContext(ctx, "tcp", to.String())
+	}
+	return conn, err
 }
 
 // enlarge sets the receive buffer past net.core.rmem_max where we may

@@ -17,6 +17,7 @@ import (
 // Config says where a Port listens.
 type Config struct {
 	Listen  netip.AddrPort // unspecified address: all of them; port 0: any free one
+	Source  netip.Addr     // where streams come from, by which others know this host; zero: as Listen
 	Network Network        // nil: System
 	Log     *slog.Logger   // nil: silent
 }
@@ -28,6 +29,7 @@ const closeWait = 5 * time.Second
 type Port struct {
 	network  Network
 	addr     netip.AddrPort
+	source   netip.Addr
 	listener net.Listener
 	packets  *Packets
 	log      *slog.Logger
@@ -83,6 +85,10 @@ func Open(cfg Config) (*Port, error) {
 		streams: map[byte]*streamListener{}, handlers: map[string]Handler{}, open: map[net.Conn]struct{}{},
 		slots: newBudget(maxRequests, maxRequests/2), noise: loglimit.New(cfg.Log),
 		bodies: newBudget(maxBodies, maxBodiesFrom),
+		source: cfg.Source,
+	}
+	if !p.source.IsValid() {
+		p.source = cfg.Listen.Addr()
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.tasks.Go(p.accept)

@@ -73,7 +73,7 @@ func (p *Port) call(ctx context.Context, to netip.AddrPort, name string, body []
 	if err != nil {
 		return answer{}, err
 	}
-	conn, err := p.network.Dial(ctx, p.addr.Addr(), to)
+	conn, err := p.network.Dial(ctx, p.source, to)
 	if err != nil {
 		return answer{}, err
 	}

@@ -43,7 +43,7 @@ func (p *Port) Stream(kind byte) net.Listener {
 func (p *Port) Dial(ctx context.Context, kind byte, to netip.AddrPort) (net.Conn, error) {
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
-	conn, err := p.network.Dial(ctx, p.addr.Addr(), to)
+	conn, err := p.network.Dial(ctx, p.source, to)
 	if err != nil {
 		return nil, fmt.Errorf("underlay: no connection to %s: %w", to, err)
 	}

@@ -139,6 +139,42 @@ func (a *asker) ask(ctx context.Context, cmd ledger.Command) (ledger.Reply, erro
 	}
 }
 
+// AskRemoved implements plugin.Ledger: the keepers say what they have applied.
+func (a *asker) AskRemoved(ctx context.Context) (ledger.Verdict, error) {
+	w, m := a.life.m.w, a.life.m
+	heard := make(chan [2]int, len(w.machines))
+	keepers := make(chan int, 1)
+	w.arrive(m.n, "asks whether it was removed", func() {
+		keepers <- len(w.ledger.keepers)
+		for _, k := range w.ledger.keepers {
+			if k.serves() && k.keeps && w.both(m, k) && !w.chance(w.style.loss) {
+				w.after(w.latency(m, k)+w.latency(k, m), func() { heard <- w.ledger.says(k, a.cfg.Self) })
+			}
+		}
+	})
+	limit := time.NewTimer(1500 * time.Millisecond)
+	defer limit.Stop()
+	var count [2]int
+	for all := <-keepers; ; {
+		select {
+		case one := <-heard:
+			count[0], count[1] = count[0]+one[0], count[1]+one[1]
+		case <-limit.C:
+			return ledger.Unknown, errNobody
+		case <-ctx.Done():
+			return ledger.Unknown, errNobody
+		case <-a.life.off:
+			return ledger.Unknown, errNobody
+		}
+		switch {
+		case 2*count[0] > all:
+			return ledger.Confirmed, nil
+		case 2*count[1] > all:
+			return ledger.Denied, nil
+		}
+	}
+}
+
 func (a *asker) close(q *question) {
 	q.open = false
 	a.open = slices.DeleteFunc(a.open, func(r uint64) bool { return r == q.cmd.Request })

@@ -41,6 +41,18 @@ func (l *ledgerLog) follow(k *machine) {
 	}
 }
 
+// says is one vote of a keeper: that a host was removed, or that it was not.
+func (l *ledgerLog) says(k *machine, id netmap.HostID) (vote [2]int) {
+	if !k.serves() || k.life.ledger.keep < 0 {
+		return vote
+	}
+	r := l.removed[id]
+	if r.index > 0 && slices.ContainsFunc(l.log[:k.life.ledger.keep], func(d decision) bool { return d.index == r.index }) {
+		return [2]int{1, 0}
+	}
+	return [2]int{0, 1}
+}
+
 // quorum says whether a keeper reaches a majority of them.
 func (l *ledgerLog) quorum(at *machine) bool {
 	n := 0

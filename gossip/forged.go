@@ -1,0 +1,62 @@
+package gossip
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Anybody can send a datagram, and from any address. So a batch that comes in one is taken
+// in only if it adds a little to what is known. Any other one is a hint: the log is pulled
+// over a connection, from its origin or, for the ledger's word, from a keeper.
+
+// mostAhead bounds how far a datagram may carry a log. Whoever forges one cannot carry it
+// beyond what its origin soon reaches by itself.
+const mostAhead = 1 << 12
+
+// memberAt is the live host of this cluster at an address, zero if there is none.
+func (g *Gossip) memberAt(addr netip.AddrPort) Member {
+	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	live := g.roster.live(g.facts.Cluster())
+	if i := slices.IndexFunc(live, func(m Member) bool { return m.Addr == addr }); i >= 0 {
+		return live[i]
+	}
+	return Member{}
+}
+
+// continues reports whether a batch from a datagram may be taken in as it is: it goes on
+// with a log that is known, not far, and drops no log. The ledger's word comes from a
+// keeper, and that it removed a host is never believed from a datagram.
+func (g *Gossip) continues(b netmap.Batch, from Member) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	head, known := g.facts.Head(b.Origin)
+	switch {
+	case b.Origin == g.cfg.Host, b.Life < head.Life: // nothing is taken in
+		return true
+	case !known, b.Whole, b.Life != head.Life, b.Seq > head.Seq+mostAhead:
+		return false
+	case b.Origin != g.facts.Cluster():
+		return true
+	}
+	return from.Keeper && !slices.ContainsFunc(b.Records, removal)
+}
+
+// removal reports whether a record says that the ledger removed a host.
+func removal(r netmap.Record) bool {
+	noun, err := netmap.Decode(r.Key, r.Value)
+	entry, ok := noun.(netmap.HostEntry)
+	return err == nil && ok && entry.Removed
+}
+
+// hint has a log pulled of which a datagram says that it goes on.
+func (g *Gossip) hint(b netmap.Batch, from Member) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if head := (netmap.Head{Origin: b.Origin, Life: b.Life, Seq: b.Seq}); len(g.facts.Compare([]netmap.Head{head})) > 0 {
+		g.want(head, from.ID, 0)
+	}
+}

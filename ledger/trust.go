@@ -1,0 +1,333 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Nobody on the network proves who he is, so nothing that cannot be undone follows from
+// what somebody sends. A host remembers on its disk who keeps the ledger, and where. Only
+// these, dialled there, can tell it that it was removed, that the ledger was recovered, or
+// who keeps it now.
+
+const (
+	confirmWait = 1500 * time.Millisecond // for one round of questions
+	confirmHops = 4                       // from former keepers to the present ones
+	mostAsked   = 64                      // hosts in one confirmation
+	refreshWait = 5 * time.Second         // between two looks at who keeps the ledger now
+)
+
+// Verdict is what the keepers say to a question.
+type Verdict int
+
+// Verdicts. Unknown means that no majority of the keepers answered the same.
+const (
+	Unknown Verdict = iota
+	Denied
+	Confirmed
+)
+
+// trusted are the keepers that this host believes, as they are on its disk.
+type trusted struct {
+	mu      sync.Mutex
+	keepers []Peer
+	looked  time.Time // when somebody looked last who they are
+}
+
+func (t *trusted) list() []Peer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.keepers)
+}
+
+// due reports whether to look again who the keepers are, at most once in a while.
+func (t *trusted) due() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if time.Since(t.looked) < refreshWait {
+		return false
+	}
+	t.looked = time.Now()
+	return true
+}
+
+// trust replaces the trusted keepers by the voters among some.
+func (l *Ledger) trust(keepers []Peer) {
+	voters := slices.DeleteFunc(slices.Clone(keepers), func(p Peer) bool { return !p.Voter || !p.Addr.IsValid() })
+	slices.SortFunc(voters, func(a, b Peer) int { return compareID(a.ID, b.ID) })
+	l.trusted.mu.Lock()
+	changed := len(voters) > 0 && !slices.Equal(voters, l.trusted.keepers)
+	if changed {
+		l.trusted.keepers = voters
+	}
+	l.trusted.mu.Unlock()
+	if changed && l.cfg.OnTrusted != nil {
+		l.cfg.OnTrusted(voters)
+	}
+}
+
+// Trusted lists the keepers that this host believes.
+func (l *Ledger) Trusted() []Peer { return l.trusted.list() }
+
+// heardOfKeepers takes in who the keepers are by somebody's answer. A host that trusts
+// nobody yet believes it; any other asks those that it trusts.
+func (l *Ledger) heardOfKeepers(keepers []Peer) {
+	known := l.trusted.list()
+	if len(known) == 0 {
+		l.trust(keepers)
+		return
+	}
+	news := slices.ContainsFunc(keepers, func(p Peer) bool {
+		return p.Voter && !slices.ContainsFunc(known, func(k Peer) bool { return k.ID == p.ID && k.Addr == p.Addr })
+	})
+	if k := l.kept(); news && (k == nil || len(k.servers()) == 0) {
+		l.refreshTrusted()
+	}
+}
+
+// background runs a task that Close waits for.
+func (l *Ledger) background(task func(context.Context)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.opening.Go(func() { task(l.ctx) })
+	}
+}
+
+// refreshTrusted asks the trusted keepers who keeps the ledger now, unless that was done
+// a moment ago.
+func (l *Ledger) refreshTrusted() {
+	if l.trusted.due() {
+		l.background(func(ctx context.Context) { l.trust(l.askKeepers(ctx, netmap.HostID{}).voters()) })
+	}
+}
+
+// confirmation is what keepers and former keepers answer.
+type confirmation struct {
+	asked   []netip.AddrPort
+	answers map[netmap.HostID]testimony
+}
+
+// askKeepers asks the trusted keepers, and whom they name, about a host. If none of them
+// keeps the ledger any more, it asks from the hosts on that the operator named.
+func (l *Ledger) askKeepers(ctx context.Context, about netmap.HostID) *confirmation {
+	c := &confirmation{answers: map[netmap.HostID]testimony{}}
+	next := addrsOf(l.trusted.list())
+	switch k := l.kept(); {
+	case k == nil && len(next) == 0: // a newcomer
+		next = addrsOf(l.hearsay().Keepers)
+	case k != nil && len(k.servers()) == 0: // a keeper that was told nothing yet knows nothing
+		next = append(next, k.inviter().Addr)
+	case k != nil:
+		c.hear(l.testify(about))
+		next = append(next, addrsOf(k.peers())...)
+	}
+	l.askOn(ctx, c, next, about)
+	if !c.best().keeps() && l.cfg.Named != nil {
+		l.askOn(ctx, c, l.cfg.Named(ctx), about)
+	}
+	return c
+}
+
+// askOn asks hosts, and those that these name as keepers.
+func (l *Ledger) askOn(ctx context.Context, c *confirmation, next []netip.AddrPort, about netmap.HostID) {
+	for range confirmHops {
+		next = c.unasked(next, l.cfg.Addr)
+		if len(next) == 0 || ctx.Err() != nil {
+			return
+		}
+		c.asked = append(c.asked, next...)
+		heard := l.hearAt(ctx, next, about)
+		next = nil
+		for _, t := range heard {
+			c.hear(t)
+			next = append(next, addrsOf(append(t.Voters, t.Trusted...))...)
+		}
+	}
+}
+
+// hear takes in an answer. Where a copy of a host runs, the one of the two counts that the
+// ledger did not refuse.
+func (c *confirmation) hear(t testimony) {
+	if old, twice := c.answers[t.ID]; !twice || t.keeps() && !old.keeps() {
+		c.answers[t.ID] = t
+	}
+}
+
+// unasked are those that were not asked yet, a bounded number.
+func (c *confirmation) unasked(addrs []netip.AddrPort, self netip.AddrPort) (out []netip.AddrPort) {
+	for _, at := range addrs {
+		if at.IsValid() && at != self && !slices.Contains(c.asked, at) && !slices.Contains(out, at) && len(c.asked)+len(out) < mostAsked {
+			out = append(out, at)
+		}
+	}
+	return out
+}
+
+func addrsOf(peers []Peer) []netip.AddrPort {
+	out := make([]netip.AddrPort, len(peers))
+	for i, p := range peers {
+		out[i] = p.Addr
+	}
+	return out
+}
+
+// hearAt asks whoever is at some addresses, all at once. Who does not answer is left out.
+func (l *Ledger) hearAt(ctx context.Context, addrs []netip.AddrPort, about netmap.HostID) (out []testimony) {
+	ctx, cancel := context.WithTimeout(ctx, confirmWait)
+	defer cancel()
+	answers := make(chan testimony, len(addrs))
+	var all sync.WaitGroup
+	for _, at := range addrs {
+		all.Go(func() {
+			if t, err := askTestimony(ctx, l.cfg.Underlay, at, about); err == nil {
+				answers <- t
+			}
+		})
+	}
+	all.Wait()
+	close(answers)
+	for t := range answers {
+		out = append(out, t)
+	}
+	return out
+}
+
+func askTestimony(ctx context.Context, u Underlay, at netip.AddrPort, about netmap.HostID) (testimony, error) {
+	b, err := u.Call(ctx, at, requestTestify, about[:])
+	if err != nil {
+		return testimony{}, err
+	}
+	return decode[testimony](b, maxReply)
+}
+
+// keeps reports whether a keeper speaks for the ledger: the ledger did not refuse it.
+func (t testimony) keeps() bool { return t.Keeps && !t.Fenced }
+
+// best is the newest ledger that somebody keeps.
+func (c *confirmation) best() (best testimony) {
+	for _, id := range sortedKeys(c.answers) {
+		if t := c.answers[id]; t.keeps() && (!best.Keeps || t.knows(best) > 0) {
+			best = t
+		}
+	}
+	return best
+}
+
+// voters are the keepers that are to be a majority now.
+func (c *confirmation) voters() []Peer {
+	return slices.DeleteFunc(slices.Clone(c.best().Voters), func(p Peer) bool { return !p.Voter })
+}
+
+// most reports whether more than half of the voters of the newest ledger say so.
+func (c *confirmation) most(says func(testimony) bool) bool {
+	voters, n := c.voters(), 0
+	for _, p := range voters {
+		if t, answers := c.answers[p.ID]; answers && t.keeps() && says(t) {
+			n++
+		}
+	}
+	return 2*n > len(voters)
+}
+
+// whom lists who was asked, for people.
+func (c *confirmation) whom() string {
+	if len(c.asked) == 0 {
+		return "none"
+	}
+	out := make([]string, len(c.asked))
+	for i, at := range c.asked {
+		out[i] = at.String()
+	}
+	return strings.Join(out, ", ")
+}
+
+// AskRemoved asks the keepers whether this host was removed from the cluster. Unknown
+// comes with whom it asked.
+func (l *Ledger) AskRemoved(ctx context.Context) (Verdict, error) {
+	c := l.askKeepers(ctx, l.cfg.Self)
+	switch {
+	case c.most(func(t testimony) bool { return t.Removed }):
+		return Confirmed, nil
+	case c.most(func(t testimony) bool { return !t.Removed && t.Settled }):
+		return Denied, nil
+	}
+	return Unknown, fmt.Errorf("ledger: no majority of the keepers that this host knows answers; it asked %s", c.whom())
+}
+
+// generationStep is how many recoveries a host may have missed.
+const generationStep = 1 << 16
+
+// plausible reports whether a generation may follow another one by recoveries.
+func plausible(known, next uint64) bool { return next <= known || next>>32-known>>32 <= generationStep }
+
+// AskGeneration asks the keepers whether the ledger was recovered, since somebody says
+// that its generation is this one. It returns the newest one that is confirmed, and an
+// error if that is older.
+func (l *Ledger) AskGeneration(ctx context.Context, heard uint64) (uint64, error) {
+	known := max(l.Generation(), 1)
+	if heard <= known {
+		return known, nil
+	}
+	c := l.askKeepers(ctx, netmap.HostID{})
+	best := c.best().Generation
+	if best > known && plausible(known, best) && c.most(func(t testimony) bool { return t.Generation == best }) {
+		known = best
+	}
+	if known < heard {
+		return known, fmt.Errorf("ledger: somebody says that its generation is %d, and no keeper that this host knows confirms that; it asked %s", heard, c.whom())
+	}
+	return known, nil
+}
+
+// vouch asks who the keepers are since a host that is none by this one's log wants a
+// stream: this log may be behind.
+func (l *Ledger) vouch(k *keeper, id netmap.HostID) {
+	if !l.trusted.due() {
+		return
+	}
+	l.background(func(ctx context.Context) {
+		c := l.askKeepers(ctx, netmap.HostID{})
+			best := c.best()
+		for _, p := range best.Voters {
+			if p.ID == id && best.Generation == k.generation {
+				k.vouched.add(p)
+			}
+		}
+	})
+}
+
+// atHome reports whether a host answers at one of its addresses, and the ledger has not
+// refused it there.
+func (l *Ledger) atHome(id netmap.HostID, places []netip.AddrPort) bool {
+	return slices.ContainsFunc(l.hearAt(l.ctx, places, netmap.HostID{}), func(t testimony) bool { return t.ID == id && !t.Fenced })
+}
+
+// errStranger means that a host is no keeper.
+var errStranger = errors.New("it is none of the keepers")
+
+// peerSet is a small set of hosts and where they are.
+type peerSet struct {
+	mu    sync.Mutex
+	peers []Peer
+}
+
+func (s *peerSet) add(p Peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.peers = append(s.peers[max(0, len(s.peers)-mostKeepers):], p)
+}
+
+func (s *peerSet) list() []Peer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.peers)
+}
