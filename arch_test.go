@@ -124,6 +124,7 @@ var (
 		"ledger/truncation_test.go":   "virtual time",
 		"plugin/decide_test.go":       "virtual time",
 		"plugin/founding_test.go":     "virtual time",
+		"plugin/forged_test.go":       "virtual time",
 		"plugin/gateway_test.go":      "virtual time",
 		"plugin/history_test.go":      "virtual time",
 		"plugin/ipv6_test.go":         "virtual time",

@@ -34,3 +34,9 @@ func Invitation(cluster netmap.ClusterID, leader, host netmap.HostID, generation
 	b, _ := encode(invitation{Cluster: cluster, Leader: leader, Host: host, Generation: generation}) // of plain fields
 	return b
 }
+
+// Testimony is what a keeper answers that knows more than any other one.
+func Testimony(self Peer, fenced bool) []byte {
+	b, _ := encode(testimony{ID: self.ID, Keeps: true, Fenced: fenced, Generation: 1, Term: 1 << 20, Last: 1 << 20, Voters: []Peer{self}}) // of plain fields
+	return b
+}

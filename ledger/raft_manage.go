@@ -21,7 +21,8 @@ const (
 	removeEvery  = 120 // of those rounds: also look for hosts to remove
 	surveyWait   = time.Second
 	inviteAgain  = 30 * time.Second
-	lagTolerated = 8 // entries that a non-voter may be behind and vote
+	inviteSoon   = 2 * time.Second // a host that said no, but not for its disk
+	lagTolerated = 8               // entries that a non-voter may be behind and vote
 )
 
 // manage keeps the set of keepers as seating says, while this keeper leads.
@@ -76,8 +77,11 @@ func (l *Ledger) tend(ctx context.Context, k *keeper, watch *watcher, survey boo
 		watch.said = m
 	}
 	err := l.carryOut(ctx, k, m)
-	if m.Kind == moveInvite && errors.Is(err, &netmap.Refusal{Kind: netmap.Busy}) {
+	if m.Kind == moveInvite && err != nil { // meanwhile others are invited
 		watch.refused[m.ID] = time.Now()
+		if !errors.Is(err, &netmap.Refusal{Kind: netmap.Busy}) {
+			watch.refused[m.ID] = time.Now().Add(inviteSoon - inviteAgain)
+		}
 	}
 	return err
 }
@@ -117,8 +121,8 @@ func (l *Ledger) observe(k *keeper, watch *watcher) seating {
 	return s
 }
 
-// refusedLately reports whether a host with a full disk said no when it was invited
-// and is to be left alone.
+// refusedLately reports whether a host said no when it was invited, as one with a full
+// disk does, and is to be left alone.
 func (w *watcher) refusedLately(id netmap.HostID) bool {
 	at, ever := w.refused[id]
 	return ever && time.Since(at) < inviteAgain

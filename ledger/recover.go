@@ -155,7 +155,7 @@ func (l *Ledger) handleConsent(_ context.Context, _ netip.AddrPort, body []byte)
 
 func (l *Ledger) handleTestify(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
 	if len(body) != len(netmap.HostID{}) {
-		return nil, netmap.Refuse(netmap.BadInput, "%d bytes are no host's id", len(body))
+		return nil, netmap.Refuse(netmap.BadInput, "%d bytes are no id of a host; look at weft status on both", len(body))
 	}
 	return encode(l.testify(netmap.HostID(body)))
 }

@@ -57,6 +57,8 @@ type simHost struct {
 	at       netip.AddrPort
 	up       bool
 	downAt   time.Time
+	trusted  []ledger.Peer    // the keepers that it knows when it starts
+	named    []netip.AddrPort // by its operator
 	keeper   bool
 	index    uint64
 	facts    map[netmap.Key]any
@@ -160,7 +162,8 @@ func (h *simHost) start() {
 		Self: hostID(h.n), Start: h.starts, Nonce: h.nonce, Lineage: h.lineage, Name: fmt.Sprintf("host-%d", h.n), Addr: h.at,
 		Cluster: cluster, Dir: h.sim.dirOf(h.n), Underlay: p, Members: h.members, OnChange: h.onChange, Log: log,
 		RemoveAfter: h.sim.removeAfter,
-		OnKeeper:    h.onKeeper, Copied: h.copied,
+		OnKeeper:    h.onKeeper, Copied: h.copied, Trusted: h.trusted,
+		Named: func(context.Context) []netip.AddrPort { return h.named },
 	})
 	if err != nil {
 		t.Fatal(err)

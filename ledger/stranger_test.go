@@ -269,3 +269,37 @@ func TestAStrangerNeitherMakesNorEndsKeepers(t *testing.T) {
 		}
 	})
 }
+
+// TestAKeeperThatTheLedgerRefusesDoesNotCount: a copy of it runs elsewhere, and a host that
+// knows only the old one believes the keepers that its operator named. As long as the old
+// one is not refused, nobody else is believed.
+func TestAKeeperThatTheLedgerRefusesDoesNotCount(t *testing.T) {
+	for name, fenced := range map[string]bool{"refused": true, "not refused": false} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 5, lan, func(s *sim) {
+				elsewhere := netip.MustParseAddrPort("203.0.113.9:7950")
+				p, err := underlay.Open(underlay.Config{Listen: elsewhere, Network: s.net.Host(elsewhere.Addr())})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = p.Close() }()
+				old := ledger.Peer{ID: hostID(1), Addr: elsewhere, Voter: true}
+				p.Handle("ledger.testify", func(context.Context, netip.AddrPort, []byte) ([]byte, error) {
+					return ledger.Testimony(old, fenced), nil
+				})
+				s.hosts[4].trusted, s.hosts[4].named = []ledger.Peer{old}, []netip.AddrPort{netip.AddrPortFrom(s.hosts[2].addr, port)}
+				s.found()
+				if fenced {
+					s.grow(5)
+					return
+				}
+				s.grow(4)
+				s.hosts[5].start()
+				if _, err := s.hosts[5].ledger.Admit(s.t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				s.never("host-4 keeps the ledger with others", 40*time.Second, s.hosts[4].keeps)
+			})
+		})
+	}
+}

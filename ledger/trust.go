@@ -296,7 +296,7 @@ func (l *Ledger) vouch(k *keeper, id netmap.HostID) {
 	}
 	l.background(func(ctx context.Context) {
 		c := l.askKeepers(ctx, netmap.HostID{})
-			best := c.best()
+		best := c.best()
 		for _, p := range best.Voters {
 			if p.ID == id && best.Generation == k.generation {
 				k.vouched.add(p)

@@ -3,6 +3,7 @@ package attack
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"math"
 
 	"github.com/weftnet/weft/netmap"
@@ -33,8 +34,8 @@ func Facts() []Attack {
 		{"facts: every host was removed", func(ctx context.Context, t Target) error {
 			return t.decided(ctx, 1, append([]netmap.HostID{t.Host}, t.Others...)...)
 		}},
-		{"facts: a generation of 2^64-1", func(ctx context.Context, t Target) error {
-			return t.decided(ctx, math.MaxUint64)
+		{"facts: generations of 2^63-1 and 2^64-1", func(ctx context.Context, t Target) error {
+			return errors.Join(t.decided(ctx, math.MaxInt64), t.decided(ctx, math.MaxUint64))
 		}},
 	}
 }
