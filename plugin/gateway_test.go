@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/ipam"
 )
 
 // gateway is where a host's docker_gwbridge is; empty: it is not there.
@@ -58,6 +59,29 @@ func TestAUserMovesTheGateway(t *testing.T) {
 		networks, _ := h.docker.Networks(t.Context())
 		if len(networks) != 1 || h.gateway() != "192.168.80.0/24" {
 			t.Errorf("Docker has %v", networks)
+		}
+	})
+}
+
+// TestTheGatewayAvoidsTheHostsRoutes, but for the default one; and a network that is
+// internal needs no gateway.
+func TestTheGatewayAvoidsTheHostsRoutes(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		for _, r := range [][2]string{{"172.18.64.0/20", "172.19.0.0/16"}, {"0.0.0.0/0", "172.18.0.0/16"}} {
+			route, want := r[0], r[1]
+			h := c.host(c.hosts...)
+			h.kernel.Route(ipam.Route{Prefix: netip.MustParsePrefix(route), Name: "eth1"})
+			h.start().until("it is there", 20*time.Second, func() bool { return h.gateway() == want })
+			spec := named("inside "+route, want[:6]+".4.0/24")
+			spec.Internal = true
+			if _, err := h.docker.CreateNetwork(t.Context(), spec); err != nil {
+				t.Fatal(err)
+			}
+			h.until("the network has its name", soon, func() bool { return h.reported(want[:6]+".4.0/24").Name != "" })
+			time.Sleep(time.Minute)
+			if p := h.Report().Problems; len(p) > 0 {
+				t.Errorf("an internal network on docker_gwbridge's subnet: %q", p)
+			}
 		}
 	})
 }
