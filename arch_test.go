@@ -23,7 +23,7 @@ const module = "github.com/weftnet/weft"
 var arrows = map[string][]string{
 	".": {"plugin", "settings", "status", "netmap"},
 	"plugin": {
-		"driver", "ipam", "ipam/receipt", "gossip", "ledger", "dockerapi", "store", "status", "underlay", "settings",
+		"driver", "ipam", "ipam/receipt", "gossip", "ledger", "dockerapi", "store", "status", "underlay", "settings", "discover",
 		"datapath/linux", "datapath", "rpc", "netmap", "lease", "turn",
 	},
 	"driver":         {"datapath", "rpc", "netmap"},
@@ -39,7 +39,8 @@ var arrows = map[string][]string{
 	"datapath/linux": {"datapath", "netmap", "turn"},
 	"datapath":       {"netmap"},
 	"rpc":            {},
-	"settings":       {},
+	"settings":       {"discover"},
+	"discover":       {"turn"},
 	"netmap":         {},
 	"turn":           {},
 	"loglimit":       {},
@@ -85,6 +86,7 @@ var outside = map[string][]string{
 	"github.com/sirupsen/logrus":           {"."},
 	"github.com/spf13/cobra":               {".", "lab/cmd/lab"},
 	"github.com/spf13/pflag":               {".", "lab/cmd/lab"},
+	"github.com/miekg/dns":                 {"discover", "e2e"}, // the DNS server of the tests
 	// Marathon's schemas, in the tests of the examples.
 	"github.com/santhosh-tekuri/jsonschema": {"e2e"},
 	// The kernel: locks, credentials of sockets, namespaces, clocks.

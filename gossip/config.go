@@ -52,14 +52,16 @@ type Config struct {
 	Keeper  bool             // votes on the ledger
 
 	Advertise netip.AddrPort // where others reach this host's port
-	Join      []string       // peers, host[:port]; resolved again for each try
+	// Peers are where others may be; it is called for each try and may take some time.
+	// Nil: nowhere.
+	Peers func(ctx context.Context) []netip.AddrPort
+	// Lone says that no peer is named, so that there is nobody to be behind of.
+	Lone bool
 
 	Underlay Underlay
 	Packets  Packets
 	// Handle serves requests of a name on the port; a nil Handler withdraws it.
 	Handle func(name string, h Handler)
-	// Resolve finds the addresses of a host name. Nil: the system's resolver.
-	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 
 	Disk Disk // nil: nothing survives a restart
 	// OnClone hears that one host id is used by two agents. It may call back into
@@ -84,8 +86,8 @@ func (c Config) filled() Config {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.Resolve == nil {
-		c.Resolve = systemLookup
+	if c.Peers == nil {
+		c.Peers = func(context.Context) []netip.AddrPort { return nil }
 	}
 	if c.OnClone == nil {
 		c.OnClone = func(Clone) {}
@@ -95,10 +97,6 @@ func (c Config) filled() Config {
 	}
 	c.Advertise = netip.AddrPortFrom(c.Advertise.Addr().Unmap(), c.Advertise.Port())
 	return c
-}
-
-func systemLookup(ctx context.Context, host string) ([]netip.Addr, error) {
-	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
 type noDisk struct{}

@@ -44,6 +44,7 @@ type Gossip struct {
 	out    outbox
 	repair repairs
 	peers  peerBook
+	silent map[netip.AddrPort]bool // peers of whom it was told that they do not answer
 	refuse refusals
 	synced bool
 	subs   map[chan struct{}]struct{}
@@ -81,13 +82,13 @@ func Start(cfg Config) (*Gossip, error) {
 		cfg: cfg, inbox: newMailbox(), noise: loglimit.New(cfg.Log), facts: netmap.NewMap(cfg.Cluster),
 		renew: make(chan struct{}, 1), unsent: make(chan struct{}, 1), slots: make(chan struct{}, pullSlots),
 		roster: newRoster(Member{ID: cfg.Host, Name: cfg.Name, Addr: cfg.Advertise, Start: cfg.Start, Nonce: cfg.Nonce, Alive: true, Since: time.Now()}),
-		refuse: refusals{}, subs: map[chan struct{}]struct{}{}, dirty: map[netmap.ID]bool{}, repair: newRepairs(),
+		refuse: refusals{}, subs: map[chan struct{}]struct{}{}, silent: map[netip.AddrPort]bool{}, dirty: map[netmap.ID]bool{}, repair: newRepairs(),
 	}
 	g.identity.Store(&meta{Host: cfg.Host, Cluster: cfg.Cluster, Start: cfg.Start, Nonce: cfg.Nonce, Keeper: cfg.Keeper, Name: cfg.Name})
 	if err := g.load(); err != nil {
 		return nil, err
 	}
-	g.synced = len(g.cfg.Join) == 0 && len(g.peers.addrs) == 0
+	g.synced = g.cfg.Lone && len(g.peers.addrs) == 0
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.transport = newTransport(cfg, g.refuseStream)
 	list, err := memberlist.Create(g.memberlistConfig())
@@ -182,7 +183,7 @@ func (g *Gossip) SetCluster(id netmap.ClusterID) {
 	for _, origin := range g.facts.Origins() {
 		g.dirty[origin] = true
 	}
-	g.synced = len(g.cfg.Join) == 0 && len(g.roster.hosts()) == 0
+	g.synced = g.cfg.Lone && len(g.roster.hosts()) == 0
 	g.notify()
 	g.mu.Unlock()
 	poke(g.unsent)

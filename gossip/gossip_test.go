@@ -229,7 +229,7 @@ func TestARestartWithoutPeersKnowsWhatItKnew(t *testing.T) {
 		}
 		// The others come back at other times, the first without its join list.
 		hosts[0].restart(container(1, 1))
-		hosts[1].cfg.Join = nil
+		hosts[1].named()
 		hosts[1].restart()
 		w.settled(30*time.Second, hosts...)
 	})
@@ -265,8 +265,8 @@ func TestTwoClustersRefuseEachOther(t *testing.T) {
 func TestClustersDoNotMergeThroughANewcomer(t *testing.T) {
 	bubble(t, lan, func(t *testing.T, w *town) {
 		a, b, c := w.host(1, ours), w.host(2, theirs), w.host(3, netmap.ClusterID{})
-		b.cfg.Join = nil
-		c.cfg.Join = []string{addrOf(1).String() + ":7950", addrOf(2).String()}
+		b.named()
+		c.named(addrOf(1), addrOf(2))
 		for _, h := range []*host{a, b, c} {
 			h.start()
 		}

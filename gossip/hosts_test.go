@@ -1,6 +1,7 @@
 package gossip_test
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -104,11 +105,24 @@ func (w *town) host(n int, cluster netmap.ClusterID) *host {
 		OnClone: func(c gossip.Clone) { h.clones <- c },
 		Log:     slog.New(slog.NewTextHandler(h.log, nil)),
 	}
+	h.cfg.Lone = true
 	if n != 1 {
-		h.cfg.Join = []string{addrOf(1).String()}
+		h.named(addrOf(1))
 	}
 	w.hosts = append(w.hosts, h)
 	return h
+}
+
+// named has a host look for others at these addresses.
+func (h *host) named(addrs ...netip.Addr) {
+	h.cfg.Lone = len(addrs) == 0
+	h.cfg.Peers = func(context.Context) []netip.AddrPort {
+		var out []netip.AddrPort
+		for _, a := range addrs {
+			out = append(out, netip.AddrPortFrom(a, 7950))
+		}
+		return out
+	}
 }
 
 // start brings n hosts of our cluster up, each announcing one fact and waits

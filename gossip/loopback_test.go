@@ -1,6 +1,7 @@
 package gossip_test
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -33,13 +34,17 @@ func await(t *testing.T, what string, h *gossip.Gossip, ok func() bool) time.Dur
 // realHost starts an agent's gossip on a socket of this machine.
 func realHost(t *testing.T, n int, listen string, join ...string) *gossip.Gossip {
 	t.Helper()
+	var peers []netip.AddrPort
+	for _, a := range join {
+		peers = append(peers, netip.MustParseAddrPort(a))
+	}
 	port, err := underlay.Open(underlay.Config{Listen: netip.MustParseAddrPort(listen)})
 	if err != nil {
 		t.Skipf("%s: %v", listen, err)
 	}
 	g, err := gossip.Start(gossip.Config{
 		Host: id(n), Start: 1, Nonce: uint64(n) << 40, Cluster: ours, Name: fmt.Sprint("host-", n), Advertise: port.Addr(),
-		Join: join, Underlay: port, Packets: port.Packets(), Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Peers: func(context.Context) []netip.AddrPort { return peers }, Lone: len(peers) == 0, Underlay: port, Packets: port.Packets(), Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Handle: func(name string, h gossip.Handler) { port.Handle(name, h) },
 	})
 	if err != nil {

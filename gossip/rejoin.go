@@ -1,14 +1,12 @@
 package gossip
 
 import (
-	"context"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weftnet/weft/netmap"
@@ -21,7 +19,7 @@ const (
 	joinSlowest = 15 * time.Second
 	rejoinEvery = 4 * time.Second // for known hosts that are not alive
 	rejoinTo    = 3               // of them at once
-	resolveWait = 5 * time.Second
+	joinEnough  = 32              // answers of one round
 	answeredFor = 5 * time.Minute
 )
 
@@ -97,11 +95,11 @@ func (g *Gossip) alone() bool {
 
 // everyone lists all addresses where a host may be, configured or known.
 func (g *Gossip) everyone() []netip.AddrPort {
-	configured := g.resolveAll()
+	configured := g.cfg.Peers(g.ctx)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	absent, _ := g.absent()
-	return unique(append(configured, absent...), g.cfg.Advertise)
+	return shuffled(unique(append(configured, absent...), g.cfg.Advertise))
 }
 
 // missingHosts lists a few addresses of hosts that are known and not alive, and
@@ -110,7 +108,7 @@ func (g *Gossip) everyone() []netip.AddrPort {
 // that answered lately is left alone: under another name it is a member already,
 // and each join costs an exchange of all members.
 func (g *Gossip) missingHosts(answered map[netip.AddrPort]time.Time) []netip.AddrPort {
-	configured := g.resolveAll()
+	configured := g.cfg.Peers(g.ctx)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	absent, alive := g.absent()
@@ -151,73 +149,50 @@ func shuffled(a []netip.AddrPort) []netip.AddrPort {
 	return a
 }
 
-// resolveAll looks up all configured peers anew.
-func (g *Gossip) resolveAll() []netip.AddrPort {
-	var out []netip.AddrPort
-	for _, peer := range g.cfg.Join {
-		addrs, err := g.resolve(peer)
-		if err != nil {
-			g.noise.Warn("resolve "+peer, "gossip: a peer in WEFT_JOIN cannot be found; trying on", "peer", peer, "err", err)
-		}
-		out = append(out, addrs...)
-	}
-	return out
-}
-
-func (g *Gossip) resolve(peer string) ([]netip.AddrPort, error) {
-	ctx, cancel := context.WithTimeout(g.ctx, resolveWait)
-	defer cancel()
-	return Resolve(ctx, g.cfg.Resolve, peer, g.cfg.Advertise.Port())
-}
-
-// Resolve finds the addresses of a peer in WEFT_JOIN, host[:port]; the port is this
-// host's own unless given. lookup nil: the system's resolver.
-func Resolve(ctx context.Context, lookup func(ctx context.Context, host string) ([]netip.Addr, error), peer string, own uint16) ([]netip.AddrPort, error) {
-	if lookup == nil {
-		lookup = systemLookup
-	}
-	if a, err := netip.ParseAddrPort(peer); err == nil {
-		return []netip.AddrPort{netip.AddrPortFrom(a.Addr().Unmap(), a.Port())}, nil
-	}
-	if a, err := netip.ParseAddr(peer); err == nil {
-		return []netip.AddrPort{netip.AddrPortFrom(a.Unmap(), own)}, nil
-	}
-	host, port := peer, own
-	if h, p, err := net.SplitHostPort(peer); err == nil {
-		n, err := strconv.ParseUint(p, 10, 16)
-		if err != nil {
-			return nil, err
-		}
-		host, port = h, uint16(n)
-	}
-	found, err := lookup(ctx, host)
-	var out []netip.AddrPort
-	for _, a := range found {
-		out = append(out, netip.AddrPortFrom(a.Unmap(), port))
-	}
-	return out, err
-}
-
-// joinAll joins addresses, all at once: one that does not answer takes as long as
-// a connection takes to fail. It notes who answered.
+// joinAll joins addresses, many at once: one that does not answer takes as long as
+// a connection takes to fail. It notes who answered, and ends when many have: each
+// tells of all hosts that it knows.
 func (g *Gossip) joinAll(addrs []netip.AddrPort, answered map[netip.AddrPort]time.Time) {
 	slots := make(chan struct{}, pullSlots)
 	var mu sync.Mutex
 	var all sync.WaitGroup
+	var came atomic.Int32
 	for _, a := range addrs {
 		slots <- struct{}{}
+		if came.Load() >= joinEnough {
+			break
+		}
 		all.Go(func() {
 			defer func() { <-slots }()
-			if _, err := g.list.Join([]string{a.String()}); err != nil {
-				g.noise.Warn("join "+a.String(), "gossip: a peer does not answer; trying on", "peer", a.String(), "err", err)
+			_, err := g.list.Join([]string{a.String()})
+			g.tellSilent(a, err)
+			if err != nil {
 				return
 			}
+			came.Add(1)
 			mu.Lock()
 			defer mu.Unlock()
 			answered[a] = time.Now()
 		})
 	}
 	all.Wait()
+}
+
+// tellSilent tells that a peer does not answer, once until it does.
+func (g *Gossip) tellSilent(peer netip.AddrPort, err error) {
+	g.mu.Lock()
+	told := g.silent[peer]
+	delete(g.silent, peer)
+	if err != nil {
+		if len(g.silent) >= maxPeers { // there may be any number in the course of time
+			clear(g.silent)
+		}
+		g.silent[peer] = true
+	}
+	g.mu.Unlock()
+	if err != nil && !told {
+		g.noise.Warn("join "+peer.String(), "gossip: a peer does not answer; trying on", "peer", peer.String(), "err", err)
+	}
 }
 
 // readInbox carries out what memberlist told.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/discover"
 	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/gossip"
@@ -88,6 +89,7 @@ type Agent struct {
 
 	store  Store
 	port   Port
+	peers  *discover.Peers
 	gossip Gossip
 	ledger Ledger
 	ipam   *ipam.IPAM
@@ -189,9 +191,15 @@ func (a *Agent) openPort() error {
 }
 
 func (a *Agent) openGossip() (err error) {
+	a.peers, err = discover.Open(discover.Config{
+		Join: a.cfg.Settings.Join, Self: a.fact.Underlay, Root: a.cfg.Settings.Root, Disk: a.store.Bucket("peers"), Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
 	a.gossip, err = a.cfg.Rooms.Gossip(gossip.Config{
 		Host: a.self, Start: a.identity.Start, Nonce: a.identity.Nonce,
-		Cluster: a.store.Cluster(), Name: a.cfg.Settings.Name, Advertise: a.fact.Underlay, Join: a.cfg.Settings.Join,
+		Cluster: a.store.Cluster(), Name: a.cfg.Settings.Name, Advertise: a.fact.Underlay, Peers: a.peers.Addrs, Lone: a.peers.None(),
 		Underlay: a.port, Packets: a.port.Packets(), Handle: func(name string, h gossip.Handler) { a.port.Handle(name, h) },
 		Disk: a.store.Bucket("gossip"), OnClone: a.foundClone, Log: a.log,
 	})

@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
@@ -48,10 +48,10 @@ func (a *Agent) forgetKeepers() error {
 
 // namedHosts are the addresses in WEFT_JOIN.
 func (a *Agent) namedHosts(ctx context.Context) (out []netip.AddrPort) {
-	for _, peer := range a.cfg.Settings.Join {
-		found, _ := gossip.Resolve(ctx, nil, peer, a.cfg.Settings.Port) // gossip tells of names that are not found
+	for _, found := range a.peers.Seeds(ctx) {
 		out = append(out, found...)
 	}
+	slices.SortFunc(out, netip.AddrPort.Compare)
 	return out
 }
 

@@ -2,11 +2,7 @@ package plugin
 
 import (
 	"context"
-	"net/netip"
-	"sync"
-	"time"
 
-	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 )
@@ -14,10 +10,9 @@ import (
 // openFounding lets this host take part in founding a cluster together with others
 // (WEFT_EXPECT). It answers them as long as this host is in no cluster.
 func (a *Agent) openFounding() (err error) {
-	seeds := &seeds{join: a.cfg.Settings.Join, port: a.cfg.Settings.Port}
 	a.together, err = ledger.OpenFounding(ledger.FoundingConfig{
 		Self: a.self, Name: a.fact.Name, Addr: a.fact.Underlay, Expect: a.cfg.Settings.Expect, Ranges: a.cfg.Settings.Ranges,
-		Seeds: seeds.resolve, Newcomers: a.newcomers, Cluster: a.clusterSoFar,
+		Seeds: a.peers.Seeds, Newcomers: a.newcomers, Cluster: a.clusterSoFar,
 		Underlay: a.port, Disk: a.store.Bucket("founding"), Log: a.log,
 	})
 	return err
@@ -94,36 +89,4 @@ func (a *Agent) anyMember() bool {
 		}
 	}
 	return false
-}
-
-// seedsKept is how long the addresses of WEFT_JOIN are believed.
-const seedsKept = 15 * time.Second
-
-// seeds resolves WEFT_JOIN, not with every attempt. Safe for concurrent use.
-type seeds struct {
-	join []string
-	port uint16
-
-	mu    sync.Mutex
-	found map[string][]netip.AddrPort
-	at    time.Time
-}
-
-func (s *seeds) resolve(ctx context.Context) map[string][]netip.AddrPort {
-	s.mu.Lock()
-	found, at := s.found, s.at
-	s.mu.Unlock()
-	if found != nil && time.Since(at) < seedsKept {
-		return found
-	}
-	ctx, cancel := context.WithTimeout(ctx, firstMeeting)
-	defer cancel()
-	found = map[string][]netip.AddrPort{}
-	for _, peer := range s.join {
-		found[peer], _ = gossip.Resolve(ctx, nil, peer, s.port) // gossip tells of names that are not found
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.found, s.at = found, time.Now()
-	return found
 }

@@ -50,6 +50,12 @@ func TestLoad(t *testing.T) {
 				s.Join = []string{"web-1:8000", "10.0.0.2:7000", "[fd00::1]:8000", "[fd00::2]:1"}
 			}),
 		},
+		{
+			name: "peers by other ways", flags: map[string]string{"join": "dns+a, dns+b:1,dnssrv+_weft._tcp.c,mesos+http://m:5050,marathon+http://m:8080/prod/weft,exec: cat /peers"},
+			want: from(func(s *Settings) {
+				s.Join = []string{"dns+a", "dns+b:1", "dnssrv+_weft._tcp.c", "mesos+http://m:5050", "marathon+http://m:8080/prod/weft", "exec: cat /peers"}
+			}),
+		},
 		{name: "a fully qualified peer", env: "WEFT_JOIN=a.b-c.example.", want: from(func(s *Settings) { s.Join = []string{"a.b-c.example.:7950"} })},
 		{name: "empty peers", env: "WEFT_JOIN=", want: defaults()},
 		{
@@ -135,9 +141,15 @@ func TestLoadRefuses(t *testing.T) {
 		{"WEFT_ADVERTISE=10.0.0.256", "WEFT_ADVERTISE=10.0.0.256: want an address like"},
 		{"WEFT_ADVERTISE=a-name-too-long-for-linux", "want an address like"},
 
-		{"WEFT_JOIN=dns+peers.example", "peers of the form dns+… are not in this version, which understands host and host:port only; want host or"},
-		{"WEFT_JOIN=a,mesos+http://m:5050", "peers of the form mesos+…"},
-		{"WEFT_JOIN=exec:cat /peers", "peers of the form exec:…"},
+		{"WEFT_JOIN=a,zk://m:2181/mesos", `"zk://" is not a form of peers; want host or`},
+		{"WEFT_JOIN=dns+192.0.2.1", "192.0.2.1 is an address, dns+ takes a name"},
+		{"WEFT_JOIN=dns+a:0", `"a:0": "0" is not a port number`},
+		{"WEFT_JOIN=dnssrv+a:80", `"a:80" is neither a host name nor an address`},
+		{"WEFT_JOIN=mesos+https://m:5050", "is not of the form mesos+http://HOST:PORT"},
+		{"WEFT_JOIN=mesos+m:5050", "is not of the form mesos+http://HOST:PORT"},
+		{"WEFT_JOIN=mesos+http://u:p@m:5050", "neither a password nor a query may be in the URL"},
+		{"WEFT_JOIN=marathon+http://m:8080/", "names no app"},
+		{"WEFT_JOIN=exec:", "exec: without a command"},
 		{"WEFT_JOIN=fd00::1", "fd00::1 needs brackets, as in [fd00::1]"},
 		{"WEFT_JOIN=a:b:c", `"a:b:c" is not a peer`},
 		{"WEFT_JOIN=[a]:1", "brackets are for IPv6 addresses"},
@@ -224,7 +236,7 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("%s=%q gave %+v", name, value, s)
 		}
 		for _, peer := range s.Join {
-			if strings.HasSuffix(peer, ":") {
+			if strings.HasSuffix(peer, ":") && !strings.HasPrefix(peer, "exec:") {
 				t.Errorf("%s=%q: peer %q has no port", name, value, peer)
 			}
 		}

@@ -2,17 +2,17 @@ package settings
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"path/filepath"
-	"strconv"
 	"time"
+
+	"github.com/weftnet/weft/discover"
 )
 
 // Settings is what one agent was told, checked and in the types the rooms use.
 // It is a value: nobody changes it after Load.
 type Settings struct {
-	Join        []string       // peers as host:port, the port filled in; empty = found a cluster
+	Join        []string       // entries of discover, the port filled in where one is; empty = found a cluster
 	Expect      int            // hosts that found together; 0 = found alone or join
 	Ranges      []netip.Prefix // never empty, masked, not overlapping
 	Advertise   Advertise      // zero = source address of the default route
@@ -59,10 +59,12 @@ func (s Settings) HostPath(p string) string {
 
 // finish fills what depends on more than one setting and checks that they agree.
 func (s *Settings) finish() error {
-	for i, peer := range s.Join {
-		if host, port, err := net.SplitHostPort(peer); err == nil && port == "" {
-			s.Join[i] = net.JoinHostPort(host, strconv.Itoa(int(s.Port)))
+	for i, word := range s.Join {
+		peer, err := discover.Parse(word, s.Port)
+		if err != nil {
+			return err // it was read before
 		}
+		s.Join[i] = peer.String()
 	}
 	if s.Port == s.VXLANPort {
 		return fmt.Errorf("WEFT_PORT=%d and WEFT_VXLAN_PORT=%d: both use udp, want two different ports", s.Port, s.VXLANPort)

@@ -3,6 +3,8 @@ package settings
 import (
 	"slices"
 	"strings"
+
+	"github.com/weftnet/weft/discover"
 )
 
 // Prefix starts the name of every setting in the environment.
@@ -42,7 +44,7 @@ var table = []Setting{
 	{
 		Env:     "WEFT_JOIN",
 		Meaning: "peers to join, comma separated; re-resolved for ever; empty = found a cluster",
-		Wants:   "host or host:port, comma separated, an IPv6 address in brackets",
+		Wants:   discover.Wants + ", comma separated",
 		parse:   parseJoin,
 	},
 	{

@@ -39,7 +39,7 @@ type facts struct {
 func newFacts(l *life, cfg gossip.Config) *facts {
 	return &facts{
 		life: l, cfg: cfg, m: netmap.NewMap(cfg.Cluster), subs: map[chan struct{}]struct{}{}, waits: map[chan struct{}]struct{}{}, members: map[*machine]gossip.Member{},
-		failed: map[*machine]int{}, twins: map[uint64]time.Duration{}, synced: len(cfg.Join) == 0 && cfg.Cluster.IsZero(),
+		failed: map[*machine]int{}, twins: map[uint64]time.Duration{}, synced: cfg.Lone && cfg.Cluster.IsZero(),
 	}
 }
 
@@ -145,7 +145,7 @@ func (f *facts) SetCluster(id netmap.ClusterID) {
 		return
 	}
 	f.m.SetCluster(id)
-	f.synced = len(f.cfg.Join) == 0 && len(f.members) == 0
+	f.synced = f.cfg.Lone && len(f.members) == 0
 	f.notify()
 }
 
