@@ -39,11 +39,10 @@ var arrows = map[string][]string{
 	"datapath/linux": {"datapath", "netmap", "turn"},
 	"datapath":       {"netmap"},
 	"rpc":            {},
-	"settings":       {"discover"},
-	"discover":       {"turn"},
-	"netmap":         {},
-	"turn":           {},
-	"loglimit":       {},
+	"settings":       {"discover"}, "discover": {"turn"},
+	"netmap":   {},
+	"turn":     {},
+	"loglimit": {},
 
 	// Fakes beside the seams that they stand in for.
 	"underlay/lossy":        {"underlay", "turn"},

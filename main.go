@@ -45,7 +45,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(agentCommand(), statusCommand(), hostCommand(), rangeCommand(), networkCommand(), ledgerCommand(), cleanupCommand())
+	cmd.AddCommand(agentCommand(), statusCommand(), connectCommand(), forgetCommand(), hostCommand(), rangeCommand(), networkCommand(), ledgerCommand(), cleanupCommand())
 	return cmd
 }
 

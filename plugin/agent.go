@@ -141,7 +141,7 @@ func Open(cfg Config) (a *Agent, err error) {
 			err = errors.Join(err, opened.Close())
 		}
 	}()
-	for _, open := range []func() error{a.openStore, a.openPort, a.openGossip, a.openDocker, a.openLedger, a.openFounding} {
+	for _, open := range []func() error{a.openStore, a.openPort, a.openPeers, a.openGossip, a.openDocker, a.openLedger, a.openFounding} {
 		if err := open(); err != nil {
 			return nil, err
 		}
@@ -191,12 +191,6 @@ func (a *Agent) openPort() error {
 }
 
 func (a *Agent) openGossip() (err error) {
-	a.peers, err = discover.Open(discover.Config{
-		Join: a.cfg.Settings.Join, Self: a.fact.Underlay, Root: a.cfg.Settings.Root, Disk: a.store.Bucket("peers"), Log: a.log,
-	})
-	if err != nil {
-		return err
-	}
 	a.gossip, err = a.cfg.Rooms.Gossip(gossip.Config{
 		Host: a.self, Start: a.identity.Start, Nonce: a.identity.Nonce,
 		Cluster: a.store.Cluster(), Name: a.cfg.Settings.Name, Advertise: a.fact.Underlay, Peers: a.peers.Addrs, Lone: a.peers.None(),

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/status"
 )
 
 // expecting makes hosts that are all told the same: to join each other and how many
@@ -257,5 +258,28 @@ func TestNewcomersJoinAClusterThatIsThere(t *testing.T) {
 		time.Sleep(time.Minute)
 		c.hosts[0].start().ready()
 		one(c.hosts...)
+	})
+}
+
+// TestAConnectedPeerDoesNotCountForFounding: only what all hosts were told does.
+func TestAConnectedPeerDoesNotCountForFounding(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		expecting(c, 4, 2)
+		a, b := c.hosts[0].start(), c.hosts[1].start()
+		for _, dead := range a.set.Join[2:] {
+			if _, err := a.Forget(t.Context(), status.PeerChange{Peer: dead}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := a.Connect(t.Context(), status.PeerChange{Peer: "192.0.2.9"}); err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range []*host{a, b} {
+			h.problem(30*time.Second, "only 2 of the 4 hosts in WEFT_JOIN", "more than half")
+		}
+		time.Sleep(10 * time.Minute)
+		if got := outcomes(c); len(got) != 0 {
+			t.Errorf("two of the four that are named founded %v", got)
+		}
 	})
 }

@@ -1,11 +1,14 @@
 package plugin_test
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/weftnet/weft/plugin"
+	"github.com/weftnet/weft/status"
 )
 
 func TestOneHostFoundsWithinASecond(t *testing.T) {
@@ -198,5 +201,44 @@ func TestOpenLeavesNothingBehindWhenItFails(t *testing.T) {
 			t.Errorf("it took %v", took)
 		}
 		twin.start().ready()
+	})
+}
+
+// peers are the entries of a host in the words of its status.
+func (h *host) peers() string {
+	var out []string
+	for _, p := range h.Report().Peers {
+		out = append(out, fmt.Sprintf("%s from %s, %d alive of %d, forgotten %t", p.Peer, p.From, p.Alive, len(p.Addrs), p.Forgotten))
+	}
+	return strings.Join(out, "\n")
+}
+
+// TestAPeerIsConnectedWhileTheAgentRuns: a host whose WEFT_JOIN leads nowhere becomes a
+// member through a peer that it is given later, and keeps what was changed.
+func TestAPeerIsConnectedWhileTheAgentRuns(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		first, second := c.host().start(), c.host()
+		second.set.Join = []string{"192.0.2.77:7950"}
+		second.start()
+		first.ready()
+		time.Sleep(10 * time.Minute)
+		if got := second.Report().State; got != "joining" {
+			t.Fatalf("without a peer that is there it is %s", got)
+		}
+		if text, err := second.Connect(t.Context(), status.PeerChange{Peer: "192.0.2.1"}); err != nil || !strings.Contains(text, "192.0.2.1:7950 is a peer now") {
+			t.Errorf("%q, %v", text, err)
+		}
+		second.until("a member", 30*time.Second, func() bool { return second.Report().State == "ready" && alive(second) == 2 })
+		if _, err := second.Forget(t.Context(), status.PeerChange{Peer: "192.0.2.77"}); err != nil {
+			t.Error(err)
+		}
+		want := "192.0.2.77:7950 from WEFT_JOIN, 0 alive of 1, forgotten true\n192.0.2.1:7950 from weft connect, 1 alive of 1, forgotten false"
+		for _, when := range []string{"at once", "after a restart"} {
+			second.until("the other host", 30*time.Second, func() bool { return alive(second) == 2 })
+			if got := second.peers(); got != want {
+				t.Errorf("%s its peers are\n%s\nwant\n%s", when, got, want)
+			}
+			second.restart()
+		}
 	})
 }

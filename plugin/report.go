@@ -20,7 +20,7 @@ func (a *Agent) Report() *status.Report {
 	a.endClones(view)
 	r := &status.Report{
 		Version: a.cfg.Version, Cluster: a.store.Cluster(), Self: a.self, Name: a.fact.Name, State: a.state(),
-		Hosts: a.hosts(view), Ranges: rangesInUse(view), Networks: a.networks(view), At: time.Now(), Process: status.ThisProcess(),
+		Hosts: a.hosts(view), Peers: a.peersNow(), Ranges: rangesInUse(view), Networks: a.networks(view), At: time.Now(), Process: status.ThisProcess(),
 	}
 	l := a.ledger.Status()
 	r.Ledger = status.Ledger{Role: l.Role, Leader: l.Leader, Decided: view.Decided}

@@ -22,6 +22,11 @@ type Removal struct {
 	IsOff bool   `json:"is_off,omitempty"` // the operator's word that the machine is off: its lease need not run out
 }
 
+// PeerChange names a peer to connect to or to forget.
+type PeerChange struct {
+	Peer string `json:"peer"` // in any form that WEFT_JOIN takes
+}
+
 // Renunciation asks that the agent's own host gives up its identity and becomes a new
 // host.
 type Renunciation struct {
@@ -80,6 +85,18 @@ func order[T any](carryOut func(context.Context, T) (string, error)) http.Handle
 // to tell the operator. The error is the agent's own sentence.
 func RemoveHost(ctx context.Context, path string, r Removal) (string, error) {
 	return send(ctx, path, "/hosts/remove", r)
+}
+
+// Connect asks the agent behind a unix socket to look for hosts at a peer too, and
+// answers what to tell the operator. The error is the agent's own sentence.
+func Connect(ctx context.Context, path string, p PeerChange) (string, error) {
+	return send(ctx, path, "/peers/connect", p)
+}
+
+// Forget asks the agent behind a unix socket to look for hosts at a peer no more, and
+// answers what to tell the operator. The error is the agent's own sentence.
+func Forget(ctx context.Context, path string, p PeerChange) (string, error) {
+	return send(ctx, path, "/peers/forget", p)
 }
 
 // NewIdentity asks the agent behind a unix socket to make its host a new one, and

@@ -59,6 +59,14 @@ func (a *agent) History(_ context.Context, q status.HistoryQuery) (*status.Histo
 	return &status.History{Lines: []status.HistoryLine{{What: "granted", Space: q.Space, Host: q.Host, At: q.Since, Ended: q.Until}}, Missing: []string{"host-9"}}, a.refusal
 }
 
+func (a *agent) Connect(_ context.Context, p status.PeerChange) (string, error) {
+	return "connected to " + p.Peer, a.refusal
+}
+
+func (a *agent) Forget(_ context.Context, p status.PeerChange) (string, error) {
+	return "forgot " + p.Peer, a.refusal
+}
+
 func (a *agent) AddRange(_ context.Context, r status.Range) (string, error) {
 	return "added " + r.Prefix.String(), a.refusal
 }
@@ -116,6 +124,17 @@ func TestAnOrderThatEndsTheAgentIsAnswered(t *testing.T) {
 		if _, err := os.Stat(socket); err == nil {
 			t.Error("the socket is left")
 		}
+	}
+}
+
+func TestPeersReachTheAgent(t *testing.T) {
+	socket := window(t, &agent{})
+	peer := status.PeerChange{Peer: "exec:cat /etc/peers"}
+	if got, err := status.Connect(t.Context(), socket, peer); err != nil || got != "connected to exec:cat /etc/peers" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got, err := status.Forget(t.Context(), socket, peer); err != nil || got != "forgot exec:cat /etc/peers" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

@@ -22,6 +22,7 @@ type Report struct {
 	State    string           `json:"state"`    // founding, joining, ready or left
 	Problems []string         `json:"problems"` // what needs the operator, one sentence each
 	Hosts    []Host           `json:"hosts"`
+	Peers    []Peer           `json:"peers"`
 	Ledger   Ledger           `json:"ledger"`
 	Ranges   []RangeUse       `json:"ranges"` // in the order in which they are used
 	Networks []Network        `json:"networks"`
@@ -60,6 +61,17 @@ func ThisProcess() Process {
 	sample := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(sample)
 	return Process{Goroutines: runtime.NumGoroutine(), Memory: sample[0].Value.Uint64() - sample[1].Value.Uint64()}
+}
+
+// Peer is an entry that says where other hosts may be.
+type Peer struct {
+	Peer      string           `json:"peer"`
+	From      string           `json:"from"`                // WEFT_JOIN or weft connect
+	Forgotten bool             `json:"forgotten,omitempty"` // by weft forget: not tried
+	Addrs     []netip.AddrPort `json:"addrs"`               // what it gave last
+	At        time.Time        `json:"at,omitzero"`         // and when; zero: never
+	Alive     int              `json:"alive"`               // of Addrs, where a live host is, this one included
+	Error     string           `json:"error,omitempty"`     // of the last look-up
 }
 
 // RangeUse is a range that networks without --subnet come from.

@@ -30,6 +30,8 @@ type Agent interface {
 	Report() *Report
 	// Orders answer a sentence for the operator.
 	RemoveHost(ctx context.Context, r Removal) (string, error)
+	Connect(ctx context.Context, p PeerChange) (string, error)
+	Forget(ctx context.Context, p PeerChange) (string, error)
 	NewIdentity(ctx context.Context, r Renunciation) (string, error)
 	AddRange(ctx context.Context, r Range) (string, error)
 	RemoveNetwork(ctx context.Context, r NetworkRemoval) (string, error)
@@ -47,6 +49,8 @@ func Handler(a Agent) http.Handler {
 		_ = json.NewEncoder(w).Encode(a.Report()) // the client has gone: nothing to do
 	})
 	mux.HandleFunc("POST /hosts/remove", order(a.RemoveHost))
+	mux.HandleFunc("POST /peers/connect", order(a.Connect))
+	mux.HandleFunc("POST /peers/forget", order(a.Forget))
 	mux.HandleFunc("POST /host/new-identity", order(a.NewIdentity))
 	mux.HandleFunc("POST /ranges/add", order(a.AddRange))
 	mux.HandleFunc("POST /networks/remove", order(a.RemoveNetwork))

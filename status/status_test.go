@@ -27,6 +27,14 @@ func sample() *status.Report {
 		},
 		Ledger: status.Ledger{Role: "leader", Leader: a, Keepers: []netmap.HostID{a}, Decided: 12},
 		Ranges: []status.RangeUse{{Prefix: netip.MustParsePrefix("10.32.0.0/12"), Subnets: 1}, {Prefix: netip.MustParsePrefix("fd00:1::/48")}},
+		Peers: []status.Peer{
+			{Peer: "mesos+http://leader.mesos:5050", From: "WEFT_JOIN", Alive: 2, Error: "connection refused", Addrs: []netip.AddrPort{
+				netip.MustParseAddrPort("10.99.0.1:7950"), netip.MustParseAddrPort("10.99.0.2:7950"), netip.MustParseAddrPort("10.99.0.3:7950"),
+				netip.MustParseAddrPort("10.99.0.4:7950"), netip.MustParseAddrPort("10.99.0.5:7950"),
+			}},
+			{Peer: "web-1:7950", From: "WEFT_JOIN", Forgotten: true},
+			{Peer: "gone:7950", From: "weft connect"},
+		},
 		Networks: []status.Network{{
 			ID: 7, Name: "overlay", VNI: netmap.FirstVNI, MTU: 1450, Retired: true,
 			Subnets: []status.Subnet{{
@@ -49,6 +57,11 @@ PROBLEM  keeper host2 does not answer
 HOST   ID        UNDERLAY        STATE        KEEPER  VERSION
 host1  a1000000  10.99.0.1:7950  alive        yes     0.1.0
 host2  b2000000  [fd99::2]:7950  unreachable          
+
+PEER                            FROM          ALIVE   ADDRESSES
+mesos+http://leader.mesos:5050  WEFT_JOIN     2 of 5  10.99.0.1:7950 10.99.0.2:7950 10.99.0.3:7950 10.99.0.4:7950 … (connection refused)
+web-1:7950                      WEFT_JOIN     0 of 0  forgotten
+gone:7950                       weft connect  0 of 0  none
 
 NETWORK overlay        vni 1048576  id 7  removed by a user, goes with its last container
   subnet 10.32.0.0/20  gateway 10.32.0.1

@@ -13,6 +13,7 @@ func Text(w io.Writer, r *Report) error {
 	p := &printer{w: tabwriter.NewWriter(w, 2, 8, 2, ' ', 0), r: r}
 	p.head()
 	p.hosts()
+	p.peers()
 	for _, n := range r.Networks {
 		p.network(n)
 	}
@@ -65,6 +66,36 @@ func (p *printer) hosts() {
 	for _, h := range p.r.Hosts {
 		p.f("%s\t%s\t%s\t%s\t%s\t%s\n", h.Name, h.ID.Short(), h.Underlay, h.State, yesNo(h.Keeper), h.Version)
 	}
+}
+
+func (p *printer) peers() {
+	if len(p.r.Peers) == 0 {
+		return
+	}
+	p.f("\nPEER\tFROM\tALIVE\tADDRESSES\n")
+	for _, e := range p.r.Peers {
+		p.f("%s\t%s\t%d of %d\t%s\n", e.Peer, e.From, e.Alive, len(e.Addrs), e.words())
+	}
+}
+
+// mostAddrs of a peer are shown.
+const mostAddrs = 4
+
+func (e Peer) words() string {
+	var out []string
+	for _, a := range e.Addrs[:min(len(e.Addrs), mostAddrs)] {
+		out = append(out, a.String())
+	}
+	if len(e.Addrs) > mostAddrs {
+		out = append(out, "…")
+	}
+	if e.Error != "" {
+		out = append(out, "("+e.Error+")")
+	}
+	if e.Forgotten {
+		out = append(out, "forgotten")
+	}
+	return orNone(out)
 }
 
 func (p *printer) network(n Network) {

@@ -1,0 +1,52 @@
+package plugin
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/weftnet/weft/discover"
+	"github.com/weftnet/weft/status"
+)
+
+// openPeers reads where the other hosts may be.
+func (a *Agent) openPeers() (err error) {
+	a.peers, err = discover.Open(discover.Config{
+		Join: a.cfg.Settings.Join, Self: a.fact.Underlay, Root: a.cfg.Settings.Root, Disk: a.store.Bucket("peers"), Log: a.log,
+	})
+	return err
+}
+
+// peersNow are the entries, and at how many of their addresses a host lives.
+func (a *Agent) peersNow() []status.Peer {
+	alive := map[netip.AddrPort]bool{a.fact.Underlay: true}
+	for _, m := range a.gossip.Members() {
+		alive[m.Addr] = m.Alive
+	}
+	out := []status.Peer{}
+	for _, f := range a.peers.Report() {
+		s := status.Peer{Peer: f.Entry, From: "WEFT_JOIN", Forgotten: f.Forgotten, Addrs: append([]netip.AddrPort{}, f.Addrs...), At: f.At}
+		if f.Connected {
+			s.From = "weft connect"
+		}
+		if f.Err != nil {
+			s.Error = f.Err.Error()
+		}
+		for _, addr := range f.Addrs {
+			if alive[addr] {
+				s.Alive++
+			}
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// Connect implements status.Agent.
+func (a *Agent) Connect(ctx context.Context, p status.PeerChange) (string, error) {
+	return a.peers.Connect(ctx, p.Peer)
+}
+
+// Forget implements status.Agent.
+func (a *Agent) Forget(ctx context.Context, p status.PeerChange) (string, error) {
+	return a.peers.Forget(ctx, p.Peer)
+}
