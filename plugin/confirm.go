@@ -46,7 +46,7 @@ func (a *Agent) forgetKeepers() error {
 	return a.store.Bucket("keepers").Commit(nil, keepersKey)
 }
 
-// namedHosts are the addresses in WEFT_JOIN.
+// namedHosts are the addresses that WEFT_JOIN and weft connect name.
 func (a *Agent) namedHosts(ctx context.Context) (out []netip.AddrPort) {
 	for _, found := range a.peers.Seeds(ctx) {
 		out = append(out, found...)

@@ -118,9 +118,11 @@ func TestIntegrationTheKernelTellsOfTheUnderlay(t *testing.T) {
 		soon(what)
 	}
 	for range 20 {
-		check(t, h.ns.LinkAdd(foreign("docker0")))
-		h.ns.up(t, "docker0")
-		check(t, h.ns.remove("docker0"))
+		for _, name := range []string{"docker0", "veth0123456"} {
+			check(t, h.ns.LinkAdd(foreign(name)))
+			h.ns.up(t, name)
+			check(t, h.ns.remove(name))
+		}
 	}
 	select {
 	case <-told:
