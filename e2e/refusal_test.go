@@ -51,6 +51,7 @@ func TestIntegrationBadNetworksAreRefused(t *testing.T) {
 	} {
 		t.Run(c.story, func(t *testing.T) {
 			sub := &scene{rig: s.rig, t: t, prefix: s.prefix, boxes: s.boxes, networks: map[int][]string{}}
+			sub.entry.Do(func() {}) // the whole test has the members
 			sub.refused(two, c.words, sub.create(two, "bad", c.args...)...)
 		})
 	}
