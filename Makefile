@@ -87,14 +87,9 @@ test: deps plugin lab lint ## everything, in 20 minutes on two cores: lint, fuzz
 	export WEFT_TREE=$$(scripts/tree.sh); WEFT_LAB_REQUIRED=1 WEFT_TALLY=$(TALLY) go test -p $(AT_ONCE) -exec $(CURDIR)/scripts/run-test.sh -timeout 25m $(LONGEST) ./... || failed=1; \
 		cat $(TALLY)/* || true; exit $${failed:-0}
 
-# Longer storms and attacks on real hosts, more seeds, and the engines of later Debian
-# releases; all of it runs, whatever fails. Some 45 minutes on two cores.
 .PHONY: test-long
-test-long: deps plugin lab ## what takes longer than make test may, in an hour at most: more seeds, longer storms and attacks, the engines of ENGINES
-	$(MAKE) sim SEEDS=$(or $(SEEDS),300) SIM=$(or $(SIM),4m) || failed=1; \
-		WEFT_LAB_REQUIRED=1 WEFT_STORM_KILLS=306 WEFT_ATTACK_LASTS=15s go test ./e2e -count=1 -timeout 20m -v -run 'Storm|StrangerAttacks' || failed=1; \
-		$(MAKE) test-engines || failed=1; \
-		exit $${failed:-0}
+test-long: deps plugin lab ## what takes longer than make test may, in an hour at most: more seeds, longer storms and attacks, later engines
+	scripts/test-long.sh $(or $(SEEDS),300) $(or $(SIM),4m)
 
 # What differs between engines: the plugin's life, both protocols, restarts, IPv6.
 ENGINE_TESTS ?= ContainersReachEachOther|DockerRestarts|AgentRestarts|DualStack|EgressAndPublished|Static|NetworkAppears
