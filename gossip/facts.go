@@ -239,7 +239,7 @@ func (g *Gossip) takeIn(b netmap.Batch, hold bool) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if b.Origin == g.cfg.Host {
-		g.heardOfMyself(netmap.Head{Origin: b.Origin, Life: b.Life, Seq: b.Seq})
+		g.hintOfMyself(netmap.Head{Origin: b.Origin, Life: b.Life, Seq: b.Seq})
 		return nil
 	}
 	effect, err := g.facts.Apply(b)
@@ -271,6 +271,18 @@ func (g *Gossip) takeHeld(origin netmap.ID) {
 		if effect.Gap != nil {
 			g.repair.hold(b)
 		}
+	}
+}
+
+// hintOfMyself has a datagram say that somebody else uses this host's id. Another host
+// is asked over a connection what it knows: datagrams can be forged. Under g.mu.
+func (g *Gossip) hintOfMyself(h netmap.Head) {
+	mine, _ := g.facts.Head(g.cfg.Host)
+	if mine.Life = g.cfg.Start; mine.Covers(h) {
+		return
+	}
+	for _, m := range some(g.roster.live(g.facts.Cluster()), 1) {
+		g.talkTo(m)
 	}
 }
 

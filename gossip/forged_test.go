@@ -64,6 +64,12 @@ func TestAForgedDatagramRemovesNobody(t *testing.T) {
 		"the last start of a host": func(*testing.T, *town) netmap.Batch {
 			return netmap.Batch{Origin: id(1), Life: far, Seq: 1, Whole: true}
 		},
+		"a later start of the host that gets it": func(*testing.T, *town) netmap.Batch {
+			return netmap.Batch{Origin: id(3), Life: 7, Seq: 1, Whole: true}
+		},
+		"its last start": func(*testing.T, *town) netmap.Batch {
+			return netmap.Batch{Origin: id(3), Life: far / 2, Seq: 1, Whole: true}
+		},
 		"the last fact of a host": func(*testing.T, *town) netmap.Batch {
 			return netmap.Batch{Origin: id(1), Life: 1, Prev: 1, Seq: far}
 		},
@@ -106,6 +112,9 @@ func forgedAndThen(t *testing.T, w *town, sender int, forged func(*testing.T, *t
 	w.pass(time.Second)
 	if v := w.hosts[2].View(); len(v.Hosts) != 3 || v.Decided != 3 || v.Generation != 1 || w.hosts[2].Removed(w.hosts[2].cfg.Host) {
 		t.Errorf("afterwards there are %d hosts, decided %d in generation %d", len(v.Hosts), v.Decided, v.Generation)
+	}
+	if n := len(w.hosts[2].clones); n > 0 {
+		t.Errorf("it believes %d clones", n)
 	}
 	decide(4)
 	w.hosts[0].say(container(1, 1))

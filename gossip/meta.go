@@ -51,8 +51,8 @@ func decodeMeta(b []byte) (meta, error) {
 	}
 	m := meta{Keeper: b[1] == 1, Host: netmap.HostID(b[2:18]), Cluster: netmap.ClusterID(b[18:34])}
 	m.Start, m.Nonce, m.Name = binary.BigEndian.Uint64(b[34:]), binary.BigEndian.Uint64(b[42:]), printable(b[metaHead:])
-	if m.Host.IsZero() || m.Start == 0 {
-		return meta{}, fmt.Errorf("gossip: an identity of zeros: %w", netmap.ErrMalformed)
+	if m.Host.IsZero() || m.Start == 0 || m.Start > netmap.MaxCounter {
+		return meta{}, fmt.Errorf("gossip: an identity of zeros, or of start %d: %w", m.Start, netmap.ErrMalformed)
 	}
 	return m, nil
 }

@@ -175,7 +175,7 @@ func (g *Gossip) compare(from netmap.HostID, heads []netmap.Head) {
 	defer g.mu.Unlock()
 	for _, h := range heads {
 		if h.Origin == g.cfg.Host {
-			g.heardOfMyself(h)
+			g.hintOfMyself(h)
 		} else if len(g.facts.Compare([]netmap.Head{h})) > 0 {
 			g.want(h, from, 0)
 		} else if h.Origin == from && len(g.facts.Diverged([]netmap.Head{h})) > 0 {

@@ -91,6 +91,8 @@ func (c Command) check() error {
 		return fmt.Errorf("ledger: command %q: %w", c.Kind, ErrNewer)
 	case !present:
 		return netmap.Refuse(netmap.BadInput, "command %s comes without its arguments", c.Kind)
+	case max(c.Start, c.Known) > netmap.MaxCounter:
+		return netmap.Refuse(netmap.BadInput, "command %s is of start %d and generation %d, which no host reaches; look at who sends it", c.Kind, c.Start, c.Known)
 	case c.Host.IsZero():
 		return netmap.Refuse(netmap.BadInput, "command %s does not say which host asks", c.Kind)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -32,6 +33,8 @@ type testimony struct {
 	Removed bool   `json:"removed,omitempty"`
 	Settled bool   `json:"settled,omitempty"`
 	Trusted []Peer `json:"trusted,omitempty"` // the keepers that this host believes
+
+	at netip.AddrPort // where this was answered; zero: here
 }
 
 // knows orders testimonies by how much is known. Of two logs the one that raft would

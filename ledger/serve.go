@@ -155,6 +155,9 @@ func (l *Ledger) handleJoin(ctx context.Context, from netip.AddrPort, body []byt
 		return nil, err
 	}
 	if k := l.kept(); k != nil && k.generation < max(i.Generation, 1) {
+		if _, err := l.AskGeneration(ctx, i.Generation); err != nil {
+			return nil, netmap.Refuse(netmap.NoQuorum, "%s; try again", err)
+		}
 		if err := l.supersede(i.Generation); err != nil {
 			return nil, err
 		}

@@ -33,6 +33,11 @@ func (l *Ledger) Status() Status {
 	if s.Problem == "" {
 		s.Problem = l.trouble(s)
 	}
+	if s.Problem == "" {
+		if s.Problem = l.trusted.problem(); s.Problem != "" {
+			l.refreshTrusted()
+		}
+	}
 	return s
 }
 

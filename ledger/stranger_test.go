@@ -285,7 +285,7 @@ func TestAKeeperThatTheLedgerRefusesDoesNotCount(t *testing.T) {
 				defer func() { _ = p.Close() }()
 				old := ledger.Peer{ID: hostID(1), Addr: elsewhere, Voter: true}
 				p.Handle("ledger.testify", func(context.Context, netip.AddrPort, []byte) ([]byte, error) {
-					return ledger.Testimony(old, fenced), nil
+					return ledger.Testimony(old, fenced, false), nil
 				})
 				s.hosts[4].trusted, s.hosts[4].named = []ledger.Peer{old}, []netip.AddrPort{netip.AddrPortFrom(s.hosts[2].addr, port)}
 				s.found()
@@ -302,4 +302,33 @@ func TestAKeeperThatTheLedgerRefusesDoesNotCount(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOneLiarIsNoMajority: it knows more than the others, and says that it is the only
+// keeper.
+func TestOneLiarIsNoMajority(t *testing.T) {
+	bubble(t, 4, lan, func(s *sim) {
+		s.found()
+		s.grow(4)
+		s.eventually("host-4 knows the keepers", 20*time.Second, func() bool {
+			s.hosts[4].do(ensure())
+			return len(s.hosts[4].ledger.Trusted()) == 3
+		})
+		liar := s.hosts[3]
+		if liar == s.leader() {
+			liar = s.hosts[2]
+		}
+		liar.stop()
+		p, err := underlay.Open(underlay.Config{Listen: liar.at, Network: s.net.Host(liar.addr)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = p.Close() }()
+		p.Handle("ledger.testify", func(context.Context, netip.AddrPort, []byte) ([]byte, error) {
+			return ledger.Testimony(ledger.Peer{ID: hostID(liar.n), Addr: liar.at, Voter: true}, false, true), nil
+		})
+		if verdict, err := s.hosts[4].ledger.AskRemoved(s.t.Context()); verdict != ledger.Unknown || err == nil {
+			t.Errorf("it says %v, %v", verdict, err)
+		}
+	})
 }

@@ -40,6 +40,29 @@ type trusted struct {
 	mu      sync.Mutex
 	keepers []Peer
 	looked  time.Time // when somebody looked last who they are
+	gone    bool      // none of them was where it was known to be, when they were asked last
+}
+
+// note takes in whether one of the keepers that were asked keeps the ledger.
+func (t *trusted) note(found bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.gone = !found
+}
+
+// problem says what to do where no trusted keeper is found; empty if one is.
+func (t *trusted) problem() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.gone {
+		return ""
+	}
+	at := make([]string, len(t.keepers))
+	for i, p := range t.keepers {
+		at[i] = p.Addr.String()
+	}
+	return fmt.Sprintf("the keepers of the ledger that this host knows are not where they were: %s; until one is, it neither keeps the ledger nor believes that anybody was removed; "+
+		"if they moved, name one where it is now (weft connect HOST)", strings.Join(at, ", "))
 }
 
 func (t *trusted) list() []Peer {
@@ -88,6 +111,9 @@ func (l *Ledger) heardOfKeepers(keepers []Peer) {
 	news := slices.ContainsFunc(keepers, func(p Peer) bool {
 		return p.Voter && !slices.ContainsFunc(known, func(k Peer) bool { return k.ID == p.ID && k.Addr == p.Addr })
 	})
+	if !news {
+		l.trusted.note(true)
+	}
 	if k := l.kept(); news && (k == nil || len(k.servers()) == 0) {
 		l.refreshTrusted()
 	}
@@ -114,16 +140,15 @@ func (l *Ledger) refreshTrusted() {
 type confirmation struct {
 	asked   []netip.AddrPort
 	answers map[netmap.HostID]testimony
+	trusted []Peer
 }
 
 // askKeepers asks the trusted keepers, and whom they name, about a host. If none of them
 // keeps the ledger any more, it asks from the hosts on that the operator named.
 func (l *Ledger) askKeepers(ctx context.Context, about netmap.HostID) *confirmation {
-	c := &confirmation{answers: map[netmap.HostID]testimony{}}
-	next := addrsOf(l.trusted.list())
+	c := &confirmation{answers: map[netmap.HostID]testimony{}, trusted: l.trusted.list()}
+	next := addrsOf(c.trusted)
 	switch k := l.kept(); {
-	case k == nil && len(next) == 0: // a newcomer
-		next = addrsOf(l.hearsay().Keepers)
 	case k != nil && len(k.servers()) == 0: // a keeper that was told nothing yet knows nothing
 		next = append(next, k.inviter().Addr)
 	case k != nil:
@@ -131,6 +156,7 @@ func (l *Ledger) askKeepers(ctx context.Context, about netmap.HostID) *confirmat
 		next = append(next, addrsOf(k.peers())...)
 	}
 	l.askOn(ctx, c, next, about)
+	l.trusted.note(c.best().keeps() || len(c.trusted) == 0)
 	if !c.best().keeps() && l.cfg.Named != nil {
 		l.askOn(ctx, c, l.cfg.Named(ctx), about)
 	}
@@ -157,9 +183,26 @@ func (l *Ledger) askOn(ctx context.Context, c *confirmation, next []netip.AddrPo
 // hear takes in an answer. Where a copy of a host runs, the one of the two counts that the
 // ledger did not refuse.
 func (c *confirmation) hear(t testimony) {
-	if old, twice := c.answers[t.ID]; !twice || t.keeps() && !old.keeps() {
+	if old, twice := c.answers[t.ID]; !twice || t.keeps() && (!old.keeps() || c.trusts(t) && !c.trusts(old)) {
 		c.answers[t.ID] = t
 	}
+}
+
+// trusts reports whether an answer is from where a trusted keeper is on the disk.
+func (c *confirmation) trusts(t testimony) bool {
+	return slices.ContainsFunc(c.trusted, func(p Peer) bool { return p.ID == t.ID && p.Addr == t.at })
+}
+
+// denied reports whether a trusted keeper, of the newest ledger, says that a host was not
+// removed: then one that says otherwise is alone, or this one is behind and is asked again.
+func (c *confirmation) denied() bool {
+	generation := c.best().Generation
+	for _, t := range c.answers {
+		if c.trusts(t) && t.keeps() && t.Generation >= generation && t.Settled && !t.Removed {
+			return true
+		}
+	}
+	return false
 }
 
 // unasked are those that were not asked yet, a bounded number.
@@ -189,6 +232,7 @@ func (l *Ledger) hearAt(ctx context.Context, addrs []netip.AddrPort, about netma
 	for _, at := range addrs {
 		all.Go(func() {
 			if t, err := askTestimony(ctx, l.cfg.Underlay, at, about); err == nil {
+				t.at = at
 				answers <- t
 			}
 		})
@@ -255,7 +299,7 @@ func (c *confirmation) whom() string {
 func (l *Ledger) AskRemoved(ctx context.Context) (Verdict, error) {
 	c := l.askKeepers(ctx, l.cfg.Self)
 	switch {
-	case c.most(func(t testimony) bool { return t.Removed }):
+	case !c.denied() && c.most(func(t testimony) bool { return t.Removed }):
 		return Confirmed, nil
 	case c.most(func(t testimony) bool { return !t.Removed && t.Settled }):
 		return Denied, nil

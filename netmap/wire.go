@@ -119,11 +119,11 @@ func (r *reader) bytes(limit int) []byte { return r.take(r.count(limit)) }
 
 func (r *reader) string() string { return string(r.bytes(maxString)) }
 
-// maxCounter bounds sequence numbers, start numbers and generations, so that one more
-// never overflows.
-const maxCounter = 1 << 63
+// MaxCounter bounds sequence numbers, start numbers and generations of other hosts, so
+// that one more never overflows nor exceeds it for good.
+const MaxCounter = 1 << 62
 
-func (r *reader) counter() uint64 { return r.number(maxCounter) }
+func (r *reader) counter() uint64 { return r.number(MaxCounter) }
 
 // name reads a string that people see: one that a terminal would carry out is refused.
 func (r *reader) name() string {

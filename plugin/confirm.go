@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -47,12 +46,8 @@ func (a *Agent) forgetKeepers() error {
 }
 
 // namedHosts are the addresses that WEFT_JOIN and weft connect name.
-func (a *Agent) namedHosts(ctx context.Context) (out []netip.AddrPort) {
-	for _, found := range a.peers.Seeds(ctx) {
-		out = append(out, found...)
-	}
-	slices.SortFunc(out, netip.AddrPort.Compare)
-	return out
+func (a *Agent) namedHosts(ctx context.Context) []netip.AddrPort {
+	return a.peers.Addrs(ctx)
 }
 
 const (
@@ -105,6 +100,14 @@ func (a *Agent) askAgain() <-chan time.Time {
 		return nil
 	}
 	return time.After(askAgainAfter)
+}
+
+// notRemoved takes in that the ledger goes on with this host.
+func (a *Agent) notRemoved() {
+	a.asked.mu.Lock()
+	a.asked.open = false
+	a.asked.mu.Unlock()
+	a.problem("removal", "")
 }
 
 // unconfirmed reports whether a removal is to be asked about again.

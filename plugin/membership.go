@@ -181,6 +181,7 @@ func (a *Agent) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.notRemoved()
 	return a.lease.Grant(sent)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/datapath/linux"
+	"github.com/weftnet/weft/status"
 )
 
 // ends reports whether the agent is to be followed by another one.
@@ -63,6 +64,31 @@ func TestAHostGetsAnotherUnderlayAddress(t *testing.T) {
 		for _, h := range hosts {
 			h.until("all is well", 30*time.Second, func() bool { return alive(h) == 4 && len(h.Report().Problems) == 0 })
 		}
+	})
+}
+
+// TestTheOnlyKeeperMoves: the other host knows no keeper any more whom it may believe, says
+// so, and believes the one that its operator names.
+func TestTheOnlyKeeperMoves(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 2)
+		one, two := hosts[0], hosts[1]
+		two.network("web", "10.40.0.0/24")
+		one.moveTo(netip.AddrFrom4([4]byte{192, 0, 2, 100}))
+		one.ready()
+		two.until("a decision is made", time.Minute, func() bool {
+			_, err := two.docker.CreateNetwork(t.Context(), named("two", "10.41.0.0/24"))
+			return err == nil
+		})
+		two.problem(time.Minute, "are not where they were: 192.0.2.1:7950", "weft connect HOST")
+		if _, err := two.Connect(t.Context(), status.PeerChange{Peer: "192.0.2.100"}); err != nil {
+			t.Fatal(err)
+		}
+		two.until("no problem is left", time.Minute, func() bool { return len(two.Report().Problems) == 0 })
+		if _, err := one.RemoveHost(t.Context(), status.Removal{Host: two.Report().Self.Short(), IsOff: true}); err != nil {
+			t.Fatal(err)
+		}
+		two.reborn()
 	})
 }
 

@@ -140,9 +140,15 @@ func (s *Store) NewIdentity() (Identity, error) {
 	return s.Identity(), err
 }
 
+// mostStarts is how many starts an identity may skip at once.
+const mostStarts = 1 << 20
+
 // Outgrow has the next life of this identity begin above a number that others know as
 // one of its starts, and that it never had. The lineage goes on.
 func (s *Store) Outgrow(start uint64) error {
+	if now := s.Identity().Start; start > now && start-now > mostStarts {
+		return fmt.Errorf("store: start %d cannot follow start %d of this host; somebody made it up", start, now)
+	}
 	return s.change(func(id Identity) Identity {
 		if start <= id.Start {
 			return id

@@ -37,6 +37,15 @@ func Facts() []Attack {
 		{"facts: generations of 2^63-1 and 2^64-1", func(ctx context.Context, t Target) error {
 			return errors.Join(t.decided(ctx, math.MaxInt64), t.decided(ctx, math.MaxUint64))
 		}},
+		{"facts: every host has started again, and later", func(ctx context.Context, t Target) error {
+			for _, id := range append([]netmap.HostID{t.Host}, t.Others...) {
+				b := netmap.Batch{Origin: id, Life: netmap.MaxCounter, Seq: 1, Whole: true}
+				if err := t.datagrams(ctx, [][]byte{t.packet('b', netmap.AppendBatch(nil, b)...)}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
 	}
 }
 
