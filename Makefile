@@ -74,14 +74,14 @@ TALLY := $(CURDIR)/build/tally/$(shell date +%s)
 # end-to-end tests mostly wait, for Docker and for what Weft does after minutes, and leave the
 # processors to the others (scripts/run-test.sh).
 LONGEST := ./e2e ./sim/exact ./plugin ./sim ./ledger ./lab/...
-AT_ONCE := 3
+AT_ONCE := 2
 
 # lint goes first and go test last, so that the end of the output is the tests', and
 # what the simulations met. A second or so of fuzzing for each decoder: it finds what a
 # change broke, make fuzz what was always wrong. The seeds of the exact simulation derive
 # from the tree: each change meets others, and a run says what the next one of it will say.
 .PHONY: test
-test: deps plugin lab lint ## everything, in 20 minutes on two cores: lint, fuzz, unit, kernel, simulation, real Docker
+test: deps plugin lab lint ## everything: lint, fuzz, unit, kernel, simulation, real Docker
 	scripts/fuzz.sh 2000x
 	rm -rf build/tally && mkdir -p $(TALLY)
 	export WEFT_TREE=$$(scripts/tree.sh); WEFT_LAB_REQUIRED=1 WEFT_TALLY=$(TALLY) go test -p $(AT_ONCE) -exec $(CURDIR)/scripts/run-test.sh -timeout 25m $(LONGEST) ./... || failed=1; \

@@ -13,8 +13,6 @@ import (
 // containers meanwhile: with several that may be meant, nobody is.
 func TestIntegrationARestartedContainerKeepsItsAddress(t *testing.T) {
 	s := stage(t)
-	t.Parallel()
-	s.alone()
 	one := s.lab.Host(1)
 	name := s.network(one, "again", "--subnet", "10.65.48.0/24")
 	other, web := s.run(one, name, "other"), s.run(one, name, "web")

@@ -21,8 +21,8 @@ type lastLook struct {
 	look func(context.Context) error
 }
 
-// inTheEnd has something looked at after all tests. Only a test that has the members alone
-// may call it.
+// inTheEnd has something looked at after all tests. Only a test that is not parallel may
+// call it.
 func inTheEnd(test string, look func(context.Context) error) {
 	lastLooks = append(lastLooks, lastLook{test, look})
 }

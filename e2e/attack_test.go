@@ -34,7 +34,6 @@ const (
 // report, to compare builds.
 func TestIntegrationAStrangerAttacks(t *testing.T) {
 	s := stage(t)
-	t.Parallel()
 	a, b, c := s.trio()
 	name := s.network(a, "calm")
 	from, to := s.run(b, name, "from"), s.run(a, name, "to")

@@ -26,8 +26,8 @@ const tideTurns = 4 * time.Second
 // lost.
 func TestIntegrationStormOnFullDisks(t *testing.T) {
 	s := stage(t)
-	lent := s.lend(members) // before the others start: no test takes longer
 	t.Parallel()
+	lent := s.lend(members)
 	must(t, each(lent, s.smallDisk))
 	s.found(lent, "WEFT_LOG_LEVEL=debug")
 	m := s.storm("10.73.0.0/25", "/28")

@@ -18,7 +18,6 @@ import (
 // network of both families on top: agents, ledger and VXLAN.
 func TestIntegrationIPv6Underlay(t *testing.T) {
 	s := stage(t)
-	t.Parallel()
 	a, b := s.borrow()
 	const advertise = "WEFT_ADVERTISE=fd99::/64"
 	must(t, a.InstallPlugin(t.Context(), s.plugin, advertise))

@@ -104,9 +104,7 @@ func TestIntegrationMarathonParametersNeedMesos112(t *testing.T) {
 	argv, err := mesosStock.dockerRun(a, exampleTask(a, "192.0.2.1", 99))
 	must(t, err)
 	const want = "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
-	one := s.lab.Host(1)
-	s.touch(one)
-	if out, err := one.Exec(t.Context(), argv...); err == nil || !strings.Contains(err.Error(), want) {
+	if out, err := s.lab.Host(1).Exec(t.Context(), argv...); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("want %q: %s %v", want, out, err)
 	}
 }

@@ -51,7 +51,6 @@ func TestIntegrationBadNetworksAreRefused(t *testing.T) {
 	} {
 		t.Run(c.story, func(t *testing.T) {
 			sub := &scene{rig: s.rig, t: t, prefix: s.prefix, boxes: s.boxes, networks: map[int][]string{}}
-			sub.entry.Do(func() {}) // the whole test has the members
 			sub.refused(two, c.words, sub.create(two, "bad", c.args...)...)
 		})
 	}
@@ -132,8 +131,6 @@ func told(n status.Network) string {
 // that the agents share.
 func TestIntegrationGarbageChangesNothing(t *testing.T) {
 	s := stage(t)
-	t.Parallel()
-	s.alone()
 	name := s.network(s.lab.Host(1), "steady")
 	boxes := s.runOnAll(name, "box")
 	s.matrix(boxes...)

@@ -126,7 +126,6 @@ networks: {default: {driver: %q, ipam: {driver: %q}}}
 			t.Fatalf("compose %q: %v: %s", args, err, said.String())
 		}
 	}
-	s.touch(one)
 	run("up", "-d")
 	s.everywhere(network)
 	old := s.idOf(two, network)

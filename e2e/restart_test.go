@@ -47,8 +47,6 @@ func (m stream) unbroken(what string) {
 
 func TestIntegrationAgentRestartsLoseNoPacket(t *testing.T) {
 	s := stage(t)
-	t.Parallel()
-	s.alone()
 	name := s.network(s.lab.Host(1), "overlay")
 	boxes := s.runOnAll(name, "box")
 	s.matrix(boxes...)
@@ -88,8 +86,6 @@ func TestIntegrationAgentRestartsLoseNoPacket(t *testing.T) {
 // addresses that work and that nobody else has.
 func TestIntegrationDockerRestarts(t *testing.T) {
 	s := stage(t)
-	t.Parallel()
-	s.alone()
 	two := s.lab.Host(2)
 	name := s.network(s.lab.Host(1), "overlay")
 	boxes := s.runOnAll(name, "box", "--restart", "always")
@@ -147,8 +143,6 @@ func (s *scene) back(h *lab.Host, name string) {
 // TestIntegrationRestartedContainersKeepTheirAddresses, where those are still free.
 func TestIntegrationRestartedContainersKeepTheirAddresses(t *testing.T) {
 	s := stage(t)
-	t.Parallel()
-	s.alone()
 	one, two := s.lab.Host(1), s.lab.Host(2)
 	name := s.network(one, "again", "--subnet", "10.72.64.0/24")
 	b := s.run(one, name, "box")

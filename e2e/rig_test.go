@@ -38,9 +38,6 @@ type rig struct {
 	plugin string           // directory, as `docker plugin create` wants it
 	weft   string           // the binary
 	spare  chan []*lab.Host // the hosts that are no members and that no test has, by threes
-
-	alone  sync.RWMutex  // locked by the test that has the members alone
-	beside chan struct{} // has an element for each test that uses the members beside others
 }
 
 var shared struct {
@@ -50,12 +47,16 @@ var shared struct {
 	err  error
 }
 
-// membersAtOnce is how many tests use the members at once, unless one has them alone.
-const membersAtOnce = 3
+// atOnce is how many parallel tests run at once. They mostly wait, some for spare hosts.
+const atOnce = "5"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	_ = flag.Set("test.parallel", "1000") // it exists; the hosts that tests wait for are the limit
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if !asked {
+		_ = flag.Set("test.parallel", atOnce) // it exists
+	}
 	code := m.Run()
 	if code == 0 {
 		if err := atLast(); err != nil {
@@ -101,7 +102,7 @@ func engine() lab.Engine {
 func bringUp() (*rig, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
-	r := &rig{beside: make(chan struct{}, membersAtOnce)}
+	r := &rig{}
 	var err error
 	if r.plugin, err = pluginDir(ctx); err != nil {
 		return nil, err

@@ -33,9 +33,6 @@ type scene struct {
 
 	hosts []*lab.Host // its cluster, if that is not the members'
 
-	entry sync.Once // see touch and alone
-	leave func()    // lets other tests have the members; nil while this one does not use them
-
 	mu       sync.Mutex
 	boxes    map[int][]string // containers by host
 	networks map[int][]string // created by hand, by host
@@ -53,17 +50,12 @@ func stage(t *testing.T) *scene {
 	t.Helper()
 	s := &scene{rig: up(t), t: t, boxes: map[int][]string{}, networks: map[int][]string{}}
 	s.prefix = fmt.Sprintf("t%d-", scenes.Add(1))
-	t.Cleanup(func() {
-		if s.leave != nil {
-			s.leave()
-		}
-	})
 	t.Cleanup(s.clear)
 	return s
 }
 
-// clear removes what the test made. After a test on the members that went well, its
-// networks must be gone from every one of them soon.
+// clear removes what the test made. After a test that went well, its networks must
+// be gone from every member soon.
 func (s *scene) clear() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), time.Minute)
 	defer cancel()
@@ -85,7 +77,7 @@ func (s *scene) clear() {
 			}
 		}
 	}
-	if err != nil || s.t.Failed() || s.leave == nil {
+	if err != nil || s.t.Failed() {
 		return
 	}
 	s.hosts = nil // they have been wiped
@@ -99,7 +91,6 @@ func (s *scene) members() []*lab.Host {
 	if s.hosts != nil {
 		return s.hosts
 	}
-	s.touch(s.lab.Host(1))
 	return s.rig.members()
 }
 
@@ -138,7 +129,6 @@ func (s *scene) name(name string) string { return s.prefix + name }
 // docker runs a docker command that must work.
 func (s *scene) docker(h *lab.Host, args ...string) string {
 	s.t.Helper()
-	s.touch(h)
 	out, err := h.Docker(s.t.Context(), args...)
 	must(s.t, err)
 	return out
@@ -148,7 +138,6 @@ func (s *scene) docker(h *lab.Host, args ...string) string {
 // has all these words in it.
 func (s *scene) refused(h *lab.Host, words []string, args ...string) {
 	s.t.Helper()
-	s.touch(h)
 	began := time.Now()
 	out, err := h.Docker(s.t.Context(), args...)
 	took := time.Since(began)
@@ -170,7 +159,6 @@ func (s *scene) refused(h *lab.Host, words []string, args ...string) {
 
 // create are the arguments that create a network of this test's.
 func (s *scene) create(h *lab.Host, name string, args ...string) []string {
-	s.touch(h)
 	s.mu.Lock()
 	s.networks[h.Number()] = append(s.networks[h.Number()], s.name(name))
 	s.mu.Unlock()
@@ -219,7 +207,6 @@ func subnetsOf(ctx context.Context, h *lab.Host, network string) ([]string, erro
 
 // command are the arguments that start a container of this test's.
 func (s *scene) command(h *lab.Host, network, name string, args ...string) []string {
-	s.touch(h)
 	s.mu.Lock()
 	s.boxes[h.Number()] = append(s.boxes[h.Number()], s.name(name))
 	s.mu.Unlock()

@@ -47,8 +47,6 @@ type storm struct {
 // answer is one of ours or of Docker about the agent it misses, and none is late.
 func TestIntegrationStorm(t *testing.T) {
 	s := stage(t)
-	s.alone() // before the others start: what it leaves takes minutes to go
-	t.Parallel()
 	m := s.storm("10.71.0.0/25", "/28")
 	m.twice = s.engineMajor() < 23 // later ones start such a plugin again for ever (README, Troubleshooting)
 	s.leader()                     // when all members keep the ledger
