@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -23,13 +24,15 @@ func TestIntegrationIPv6Underlay(t *testing.T) {
 	must(t, a.InstallPlugin(t.Context(), s.plugin, advertise))
 	must(t, b.InstallPlugin(t.Context(), s.plugin, advertise, fmt.Sprintf("WEFT_JOIN=[%s]", a.Addr6())))
 	eventually(t, spreadWithin, func(ctx context.Context) error { return s.ready(ctx, 2, a, b) })
-	report, err := s.report(t.Context(), a)
-	must(t, err)
-	for _, h := range report.Hosts {
-		if !h.Underlay.Addr().Is6() {
-			t.Errorf("host %s is reached at %s", h.Name, h.Underlay)
+	eventually(t, spreadWithin, func(ctx context.Context) error { // its facts come a moment after the host
+		report, err := s.report(ctx, a)
+		for _, h := range report.Hosts {
+			if !h.Underlay.Addr().Is6() {
+				err = errors.Join(err, fmt.Errorf("host %s is reached at %s", h.Name, h.Underlay))
+			}
 		}
-	}
+		return err
+	})
 
 	s.docker(a, s.create(a, "six", "--ipv6", "--subnet", "10.76.0.0/24", "--subnet", "fd76::/64")...)
 	name := s.name("six")

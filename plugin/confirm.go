@@ -51,8 +51,9 @@ func (a *Agent) namedHosts(ctx context.Context) []netip.AddrPort {
 }
 
 const (
-	askRemovedWait = 3 * time.Second // of the five that Docker waits
-	askAgainAfter  = time.Second     // a keeper that lagged behind may confirm it then
+	askRemovedWait   = 3 * time.Second // of the five that Docker waits
+	askRemovedAtOnce = 500 * time.Millisecond
+	askAgainAfter    = time.Second // a keeper that lagged behind may confirm it then
 )
 
 // asked is what the keepers said last to whether this host was removed. Safe for
@@ -75,7 +76,11 @@ func (a *Agent) askRemoved(ctx context.Context) (ledger.Verdict, error) {
 	if fresh {
 		return ledger.Denied, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, askRemovedWait)
+	wait := askRemovedWait
+	if ctx.Err() != nil { // the caller waits for nothing but this
+		wait = askRemovedAtOnce
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
 	defer cancel()
 	verdict, err := a.ledger.AskRemoved(ctx)
 	r.mu.Lock()
@@ -121,6 +126,9 @@ func (a *Agent) unconfirmed() bool {
 // whoever's word that was asked. The error says why it hands out nothing meanwhile.
 func (a *Agent) heedRemoval(ctx context.Context) error {
 	verdict, err := a.askRemoved(ctx)
+	if _, renounced := a.lease.Renounced(); renounced { // meanwhile, on another question
+		return removed(a.fact.Name)
+	}
 	switch verdict {
 	case ledger.Denied:
 		a.problem("removal", "")

@@ -32,36 +32,42 @@ func Raft() []Attack {
 func Facts() []Attack {
 	return []Attack{
 		{"facts: every host was removed", func(ctx context.Context, t Target) error {
-			return t.decided(ctx, 1, append([]netmap.HostID{t.Host}, t.Others...)...)
+			b, err := t.decided(1, append([]netmap.HostID{t.Host}, t.Others...)...)
+			return errors.Join(err, t.forge(ctx, b))
 		}},
 		{"facts: generations of 2^63-1 and 2^64-1", func(ctx context.Context, t Target) error {
-			return errors.Join(t.decided(ctx, math.MaxInt64), t.decided(ctx, math.MaxUint64))
+			far, err := t.decided(math.MaxInt64)
+			last, err2 := t.decided(math.MaxUint64)
+			return errors.Join(err, err2, t.forge(ctx, far, last))
 		}},
 		{"facts: every host has started again, and later", func(ctx context.Context, t Target) error {
+			var all []netmap.Batch
 			for _, id := range append([]netmap.HostID{t.Host}, t.Others...) {
-				b := netmap.Batch{Origin: id, Life: netmap.MaxCounter, Seq: 1, Whole: true}
-				if err := t.datagrams(ctx, [][]byte{t.packet('b', netmap.AppendBatch(nil, b)...)}); err != nil {
-					return err
-				}
+				all = append(all, netmap.Batch{Origin: id, Life: netmap.MaxCounter, Seq: 1, Whole: true})
 			}
-			return nil
+			return t.forge(ctx, all...)
 		}},
 	}
 }
 
-// decided tells in the ledger's name that hosts were removed.
-func (t Target) decided(ctx context.Context, generation uint64, removed ...netmap.HostID) error {
+// forge sends batches of facts, a datagram each.
+func (t Target) forge(ctx context.Context, batches ...netmap.Batch) error {
+	var all [][]byte
+	for _, b := range batches {
+		all = append(all, t.packet('b', netmap.AppendBatch(nil, b)...))
+	}
+	return t.datagrams(ctx, all)
+}
+
+// decided says in the ledger's name that hosts were removed.
+func (t Target) decided(generation uint64, removed ...netmap.HostID) (netmap.Batch, error) {
 	const seq = 1 << 40
 	var changes []netmap.Change
 	for i, id := range removed {
 		changes = append(changes, netmap.Change{Key: netmap.HostEntryKey(id), Value: netmap.HostEntry{ID: id, Index: uint32(i + 1), Removed: true}})
 	}
 	records, err := netmap.RecordsOf(seq, changes)
-	if err != nil {
-		return err
-	}
-	b := netmap.Batch{Origin: t.Cluster, Life: generation, Seq: seq, Whole: true, Records: records}
-	return t.datagrams(ctx, [][]byte{t.packet('b', netmap.AppendBatch(nil, b)...)})
+	return netmap.Batch{Origin: t.Cluster, Life: generation, Seq: seq, Whole: true, Records: records}, err
 }
 
 // greeting is how a stream of raft's begins.

@@ -45,10 +45,19 @@ func Serve(addr string) (*Server, error) {
 		tcp.Close()
 		return nil, fmt.Errorf("probe: %w", err)
 	}
+	hold(udp)
 	s := &Server{tcp: tcp, udp: udp, conns: map[net.Conn]struct{}{}}
 	s.all.Go(s.accept)
 	s.all.Go(s.echo)
 	return s, nil
+}
+
+// hold has a socket keep as many packets as the kernel lets it while this program waits for
+// a processor: what is lost there was not lost by the network.
+func hold(conn any) {
+	if c, ok := conn.(*net.UDPConn); ok {
+		_ = c.SetReadBuffer(4 << 20) // net.core.rmem_max bounds it
+	}
 }
 
 // Addr is the address the server listens on.

@@ -64,6 +64,7 @@ func exchange(ctx context.Context, addr string, every time.Duration, count, size
 	if err != nil {
 		return Loss{}, fmt.Errorf("probe: %w", err)
 	}
+	hold(conn)
 	began := time.Now()
 	var seen trace
 	var reader sync.WaitGroup
