@@ -11,6 +11,7 @@ import (
 
 	"github.com/weftnet/weft/lab"
 	"github.com/weftnet/weft/lab/labtest"
+	"github.com/weftnet/weft/turn"
 )
 
 func TestIntegrationTwoHosts(t *testing.T) {
@@ -55,6 +56,9 @@ func containersRun(t *testing.T, l *lab.Lab) {
 	must(t)(two.Docker(ctx, "run", "-d", "--name", "web", "-p", "8080:80", "--hostname", "page-of-web", lab.WebImage))
 	client := http.Client{Transport: &http.Transport{DialContext: one.Dial, DisableKeepAlives: true}, Timeout: 10 * time.Second}
 	resp, err := client.Get(fmt.Sprintf("http://%s:8080/", two.Addr4()))
+	for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end) && turn.Sleep(ctx, 50*time.Millisecond); { // the container listens a moment after it was started
+		resp, err = client.Get(fmt.Sprintf("http://%s:8080/", two.Addr4()))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

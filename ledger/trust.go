@@ -132,7 +132,13 @@ func (l *Ledger) background(task func(context.Context)) {
 // a moment ago.
 func (l *Ledger) refreshTrusted() {
 	if l.trusted.due() {
-		l.background(func(ctx context.Context) { l.trust(l.askKeepers(ctx, netmap.HostID{}).voters()) })
+		l.background(func(ctx context.Context) {
+			c := l.askKeepers(ctx, netmap.HostID{})
+			if len(c.trusted) == 0 { // nobody is known: whom the gossip names is the first to be believed
+				l.askOn(ctx, c, addrsOf(l.hearsay().Keepers), netmap.HostID{})
+			}
+			l.trust(c.voters())
+		})
 	}
 }
 
