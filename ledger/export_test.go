@@ -36,7 +36,7 @@ func Invitation(cluster netmap.ClusterID, leader, host netmap.HostID, generation
 }
 
 // Testimony is what a keeper answers that knows more than any other one.
-func Testimony(self Peer, fenced, removed bool) []byte {
-	b, _ := encode(testimony{ID: self.ID, Keeps: true, Fenced: fenced, Generation: 1, Removed: removed, Settled: true, Term: 1 << 20, Last: 1 << 20, Voters: []Peer{self}}) // of plain fields
+func Testimony(self Peer, generation uint64, fenced, removed bool) []byte {
+	b, _ := encode(testimony{ID: self.ID, Keeps: true, Fenced: fenced, Generation: generation, Removed: removed, Settled: true, Term: 1 << 20, Last: 1 << 20, Voters: []Peer{self}}) // of plain fields
 	return b
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -285,7 +286,7 @@ func TestAKeeperThatTheLedgerRefusesDoesNotCount(t *testing.T) {
 				defer func() { _ = p.Close() }()
 				old := ledger.Peer{ID: hostID(1), Addr: elsewhere, Voter: true}
 				p.Handle("ledger.testify", func(context.Context, netip.AddrPort, []byte) ([]byte, error) {
-					return ledger.Testimony(old, fenced, false), nil
+					return ledger.Testimony(old, 1, fenced, false), nil
 				})
 				s.hosts[4].trusted, s.hosts[4].named = []ledger.Peer{old}, []netip.AddrPort{netip.AddrPortFrom(s.hosts[2].addr, port)}
 				s.found()
@@ -324,11 +325,15 @@ func TestOneLiarIsNoMajority(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = p.Close() }()
+		var generation atomic.Uint64
 		p.Handle("ledger.testify", func(context.Context, netip.AddrPort, []byte) ([]byte, error) {
-			return ledger.Testimony(ledger.Peer{ID: hostID(liar.n), Addr: liar.at, Voter: true}, false, true), nil
+			return ledger.Testimony(ledger.Peer{ID: hostID(liar.n), Addr: liar.at, Voter: true}, generation.Load(), false, true), nil
 		})
-		if verdict, err := s.hosts[4].ledger.AskRemoved(s.t.Context()); verdict != ledger.Unknown || err == nil {
-			t.Errorf("it says %v, %v", verdict, err)
+		for _, g := range []uint64{1, 1 << 33} {
+			generation.Store(g)
+			if verdict, err := s.hosts[4].ledger.AskRemoved(s.t.Context()); verdict != ledger.Unknown || err == nil {
+				t.Errorf("of generation %d: it says %v, %v", g, verdict, err)
+			}
 		}
 	})
 }

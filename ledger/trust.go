@@ -199,12 +199,11 @@ func (c *confirmation) trusts(t testimony) bool {
 	return slices.ContainsFunc(c.trusted, func(p Peer) bool { return p.ID == t.ID && p.Addr == t.at })
 }
 
-// denied reports whether a trusted keeper, of the newest ledger, says that a host was not
-// removed: then one that says otherwise is alone, or this one is behind and is asked again.
+// denied reports whether a trusted keeper says that a host was not removed: then one that
+// says otherwise is alone, or this one is behind, perhaps by a recovery, and is asked again.
 func (c *confirmation) denied() bool {
-	generation := c.best().Generation
 	for _, t := range c.answers {
-		if c.trusts(t) && t.keeps() && t.Generation >= generation && t.Settled && !t.Removed {
+		if c.trusts(t) && t.keeps() && t.Settled && !t.Removed {
 			return true
 		}
 	}
