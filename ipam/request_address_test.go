@@ -253,7 +253,9 @@ func TestOfTwoRequestsForOneStaticAddressOneWins(t *testing.T) {
 	}
 }
 
-func TestCede(t *testing.T) {
+func TestCede(t *testing.T) { synctest.Test(t, testCede) }
+
+func testCede(t *testing.T) {
 	l := ipamtest.NewLedger()
 	r := start(t, l, "host-a")
 	id := r.network("10.40.0.0/24", "")
@@ -273,6 +275,7 @@ func TestCede(t *testing.T) {
 			t.Error("a ceded address was handed out")
 		}
 	}
+	synctest.Wait() // the next block is here: while it comes, what lies outside may lie in it
 	for _, c := range []struct {
 		kind   netmap.RefusalKind
 		subnet netip.Prefix
