@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"errors"
+
 	"go.etcd.io/bbolt"
 
 	"github.com/weftnet/weft/netmap"
@@ -39,4 +41,13 @@ func Invitation(cluster netmap.ClusterID, leader, host netmap.HostID, generation
 func Testimony(self Peer, generation uint64, fenced, removed bool) []byte {
 	b, _ := encode(testimony{ID: self.ID, Keeps: true, Fenced: fenced, Generation: generation, Removed: removed, Settled: true, Term: 1 << 20, Last: 1 << 20, Voters: []Peer{self}}) // of plain fields
 	return b
+}
+
+// GiveLog makes the log in a directory that of another host.
+func GiveLog(dir string, to netmap.HostID) error {
+	l, err := openLog(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(l.Set(keySelf, to[:]), l.close())
 }

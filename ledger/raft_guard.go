@@ -260,7 +260,7 @@ func (p *guardedPipeline) check(g *guard) {
 }
 
 // admits says why there is no stream from a host at an address: raft answers the keepers
-// of its configuration and, while it has none, the one that asked this host to keep.
+// of its configuration and, until that names this host, the one that asked it to keep.
 func (l *Ledger) admits(k *keeper, id netmap.HostID, from netip.Addr) error {
 	places := k.places(id)
 	if len(places) == 0 {
@@ -278,12 +278,11 @@ func (l *Ledger) admits(k *keeper, id netmap.HostID, from netip.Addr) error {
 
 // places are where the ledger knows a keeper to be; none if it is no keeper by this log.
 func (k *keeper) places(id netmap.HostID) (out []netip.AddrPort) {
-	servers := k.servers()
 	known := k.vouched.list()
-	if len(servers) == 0 {
+	if !k.member() {
 		known = append(known, k.inviter())
 	}
-	for _, s := range servers {
+	for _, s := range k.servers() {
 		if of, at, err := parseServer(s.Address); err == nil {
 			known = append(known, Peer{ID: of, Addr: at})
 		}
@@ -299,12 +298,20 @@ func (k *keeper) places(id netmap.HostID) (out []netip.AddrPort) {
 	return out
 }
 
-// keyInviter is who asked this host to keep, until raft has a configuration.
+// keyInviter is who asked this host to keep, until raft's configuration names it.
 var keyInviter = []byte("weft-inviter")
 
 // setInviter notes who may bring this host up to date.
 func (k *keeper) setInviter(p Peer) error {
 	return k.log.within(func() error { return k.log.Set(keyInviter, []byte(serverAddress(p.ID, p.Addr))) })
+}
+
+// forgetInviter ends what the inviter may once the log shows that this host keeps it.
+func (k *keeper) forgetInviter() error {
+	if k.inviter().ID.IsZero() {
+		return nil
+	}
+	return k.log.within(func() error { return k.log.Set(keyInviter, nil) })
 }
 
 func (k *keeper) inviter() (p Peer) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -230,6 +231,12 @@ func (k *keeper) servers() []raft.Server {
 		return nil
 	}
 	return f.Configuration().Servers
+}
+
+// member reports whether this keeper's newest configuration names it. Until it does, the log
+// is older than the invitation to keep it, and who keeps the ledger by it may be long gone.
+func (k *keeper) member() bool {
+	return slices.ContainsFunc(k.servers(), func(s raft.Server) bool { return s.ID == raft.ServerID(k.self.String()) })
 }
 
 // configured is what raft is told of where a keeper is. It stays what it was first told,

@@ -33,7 +33,7 @@ func (l *Ledger) manage(ctx context.Context, k *keeper) {
 			k.raft.Shutdown() // a future; stop waits for it
 			return
 		}
-		l.trust(k.peers())
+		l.trustLog(k)
 		if !k.leads() {
 			clear(watch.dead)
 			continue

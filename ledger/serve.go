@@ -168,7 +168,7 @@ func (l *Ledger) handleJoin(ctx context.Context, from netip.AddrPort, body []byt
 	if err := l.keep(i.Cluster, i.Generation, nil); err != nil {
 		return nil, err
 	}
-	if k := l.kept(); k != nil && len(k.servers()) == 0 {
+	if k := l.kept(); k != nil && !k.member() {
 		if err := k.setInviter(inviter); err != nil {
 			return nil, err
 		}

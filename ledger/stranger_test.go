@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -335,5 +336,34 @@ func TestOneLiarIsNoMajority(t *testing.T) {
 				t.Errorf("of generation %d: it says %v, %v", g, verdict, err)
 			}
 		}
+	})
+}
+
+// TestAKeeperWhoseLogEndsInThePast: it was cut off while it was brought up to date, at a
+// place where somebody kept the ledger who is gone. Who asked it to keep goes on.
+func TestAKeeperWhoseLogEndsInThePast(t *testing.T) {
+	bubble(t, 4, lan, func(s *sim) {
+		s.found()
+		s.hosts[1].stop()
+		if err := os.CopyFS(s.dirOf(4), os.DirFS(s.dirOf(1))); err != nil {
+			t.Fatal(err)
+		}
+		if err := ledger.GiveLog(s.dirOf(4), hostID(4)); err != nil {
+			t.Fatal(err)
+		}
+		s.hosts[1].start()
+		s.grow(3)
+		s.hosts[1].stop()
+		s.hosts[2].do(ledger.Command{Kind: ledger.KindRemove, Remove: &ledger.Remove{Target: hostID(1), IsOff: true}})
+		s.hosts[4].starts = 1 // it knows its cluster
+		for n := 2; n <= 3; n++ {
+			h := s.hosts[n]
+			s.hosts[4].trusted = append(s.hosts[4].trusted, ledger.Peer{ID: hostID(n), Addr: h.at, Voter: true})
+		}
+		s.hosts[4].start()
+		if _, err := s.hosts[4].ledger.Admit(s.t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually("host-4 votes", time.Minute, func() bool { return slices.Contains(s.voters(), hostID(4)) })
 	})
 }

@@ -97,6 +97,17 @@ func (l *Ledger) trust(keepers []Peer) {
 	}
 }
 
+// trustLog trusts the keepers by this one's log, once that has come to where it is one.
+func (l *Ledger) trustLog(k *keeper) {
+	if !k.member() {
+		return
+	}
+	l.trust(k.peers())
+	if err := k.forgetInviter(); err != nil {
+		l.log.Warn("ledger: who invited this keeper could not be forgotten; trying again", "err", err)
+	}
+}
+
 // Trusted lists the keepers that this host believes.
 func (l *Ledger) Trusted() []Peer { return l.trusted.list() }
 
@@ -114,7 +125,7 @@ func (l *Ledger) heardOfKeepers(keepers []Peer) {
 	if !news {
 		l.trusted.note(true)
 	}
-	if k := l.kept(); news && (k == nil || len(k.servers()) == 0) {
+	if k := l.kept(); news && (k == nil || !k.member()) {
 		l.refreshTrusted()
 	}
 }
@@ -155,7 +166,7 @@ func (l *Ledger) askKeepers(ctx context.Context, about netmap.HostID) *confirmat
 	c := &confirmation{answers: map[netmap.HostID]testimony{}, trusted: l.trusted.list()}
 	next := addrsOf(c.trusted)
 	switch k := l.kept(); {
-	case k != nil && len(k.servers()) == 0: // a keeper that was told nothing yet knows nothing
+	case k != nil && !k.member(): // the log of a new keeper ends in the past
 		next = append(next, k.inviter().Addr)
 	case k != nil:
 		c.hear(l.testify(about))
