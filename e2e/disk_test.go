@@ -37,11 +37,11 @@ func TestIntegrationStormOnFullDisks(t *testing.T) {
 
 	m.begin(stormWorkers)
 	must(t, each(lent, func(h *lab.Host) error {
-		return m.tide(h, func() error { return m.strike(h, kills()/members) })
+		return m.tide(h, func() error { return m.strike(h, kills()/fullDiskShare/members) })
 	}))
 	m.end()
-	m.met("docker run", kills()/4)
-	m.met("killed on a full disk", kills()/4)
+	m.met("docker run", kills()/fullDiskShare/4)
+	m.met("killed on a full disk", kills()/fullDiskShare/4)
 
 	m.fullAlone(lent[2], lent[0])
 	eventually(t, 3*healWithin, func(ctx context.Context) error { return s.ready(ctx, members, lent...) })
