@@ -9,7 +9,7 @@ trap 'rm -rf "$dir"' EXIT
 # The repository may belong to another user, as in CI; one further up is another project's.
 git() { command git -c safe.directory="$PWD" "$@"; }
 staged() {
-	[[ $(git rev-parse --show-toplevel) == "$(pwd -P)" ]] && cp "$(git rev-parse --git-path index)" "$dir/index" &&
+	[[ $(git rev-parse --show-toplevel) == "$(pwd -P)" ]] && cp -p "$(git rev-parse --git-path index)" "$dir/index" &&
 		GIT_INDEX_FILE="$dir/index" git add -u && GIT_INDEX_FILE="$dir/index" git write-tree
 }
 staged 2>/dev/null && exit
