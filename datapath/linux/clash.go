@@ -59,11 +59,7 @@ func (s *space) vxlans(match func(*netlink.Vxlan) bool, where string) (found []s
 }
 
 func elsewhere(path, name string, match func(*netlink.Vxlan) bool) []string {
-	f, err := openNS(path)
-	if err != nil {
-		return nil
-	}
-	s, err := openSpace(f)
+	s, err := openPath(path)
 	if err != nil {
 		return nil
 	}

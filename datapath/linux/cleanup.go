@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/netns"
 )
 
 // Cleanup removes everything that this package ever leaves in a kernel, whichever
@@ -29,7 +30,7 @@ func (k *Kernel) Cleanup(ctx context.Context) (removed []string, err error) {
 	defer k.turn.leave()
 	var errs []error
 	if k.overlay == nil {
-		if err := k.find(); err != nil && !errors.Is(err, errNoPin) {
+		if err := k.find(); err != nil && !errors.Is(err, netns.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}

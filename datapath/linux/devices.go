@@ -149,7 +149,7 @@ func (k *Kernel) addVXLAN(d datapath.Device) error {
 
 func (k *Kernel) makeVXLAN(d datapath.Device) error {
 	a := attrs(d.VXLAN, d.MTU)
-	a.Namespace = netlink.NsFd(k.overlay.file.Fd())
+	a.Namespace = netlink.NsFd(k.overlay.ns.Fd())
 	v := &netlink.Vxlan{LinkAttrs: a, VxlanId: int(d.VNI), Port: int(d.UDPPort), SrcAddr: net.IP(d.Source.AsSlice()), NoAge: true}
 	err := k.host.LinkAdd(v)
 	if errors.Is(err, unix.EEXIST) {

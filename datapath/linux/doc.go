@@ -1,5 +1,5 @@
-// Package linux carries out what datapath wants, by netlink and namespaces. It is
-// the only room that talks to the kernel's network.
+// Package linux carries out what datapath wants, by netlink. It is the only package of
+// the agent that talks netlink; netns opens and pins the namespaces for it.
 //
 // All bridges and VXLAN devices live in one network namespace, the overlay
 // namespace, out of reach of the host's firewall, sysctls and network managers.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/netns"
 )
 
 // DefaultPin is where the overlay namespace is pinned, in the host's mount
@@ -60,7 +61,7 @@ func Open(cfg Config) (*Kernel, error) {
 		return nil, fmt.Errorf("linux: the host's network namespace: %w", err)
 	}
 	k := &Kernel{cfg: cfg, setting: newGate(), turn: newGate(), host: host, ports: newPorts()}
-	if err := k.find(); err != nil && !errors.Is(err, errNoPin) {
+	if err := k.find(); err != nil && !errors.Is(err, netns.ErrNotExist) {
 		return nil, errors.Join(err, k.Close())
 	}
 	return k, nil

@@ -20,6 +20,7 @@ import (
 
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/netns"
 )
 
 // rig is a few hosts on one wire: network namespaces, each with its own Kernel.
@@ -61,15 +62,9 @@ const busybox = "/bin/busybox"
 
 func newSpace(t testing.TB) *space {
 	t.Helper()
-	var f *os.File
-	check(t, onThread(func() (err error) {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return err
-		}
-		f, err = os.Open("/proc/thread-self/ns/net")
-		return err
-	}))
-	s, err := openSpace(f)
+	ns, err := netns.New()
+	check(t, err)
+	s, err := openSpace(ns)
 	check(t, err)
 	t.Cleanup(func() { check(t, s.close()) })
 	s.up(t, "lo")
@@ -110,7 +105,7 @@ func newRig(t testing.TB, n, mtu int) *rig {
 	for i := 1; i <= n; i++ {
 		h := &labHost{rig: r, id: netmap.HostID{byte(i)}, ns: newSpace(t)}
 		end := netlink.NewVeth(attrs("eth0", mtu))
-		end.PeerName, end.PeerNamespace = fmt.Sprint("host", i), netlink.NsFd(r.wire.file.Fd())
+		end.PeerName, end.PeerNamespace = fmt.Sprint("host", i), netlink.NsFd(r.wire.ns.Fd())
 		check(t, h.ns.LinkAdd(end))
 		bridge, err := r.wire.LinkByName("wire")
 		check(t, err)
@@ -118,7 +113,7 @@ func newRig(t testing.TB, n, mtu int) *rig {
 		h.ns.address(t, "eth0", fmt.Sprintf("192.0.2.%d/24", i))
 		h.ns.address(t, "eth0", fmt.Sprintf("2001:db8::%d/64", i))
 		h.local = datapath.Local{Source: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), UnderlayMTU: mtu, Synced: true}
-		h.cfg = Config{HostNS: fmt.Sprintf("/proc/self/fd/%d", h.ns.file.Fd()), Pin: filepath.Join(t.TempDir(), "run/weft/netns/overlay")}
+		h.cfg = Config{HostNS: fmt.Sprintf("/proc/self/fd/%d", h.ns.ns.Fd()), Pin: filepath.Join(t.TempDir(), "run/weft/netns/overlay")}
 		h.open()
 		t.Cleanup(func() {
 			_, err := h.k.Cleanup(context.Background())
@@ -237,10 +232,7 @@ func (h *labHost) read() datapath.State {
 // run runs a busybox applet in the box.
 func (b *box) run(args ...string) (string, error) {
 	var out bytes.Buffer
-	err := onThread(func() error {
-		if err := unix.Setns(int(b.ns.file.Fd()), unix.CLONE_NEWNET); err != nil {
-			return err
-		}
+	err := b.ns.ns.Do(func() error {
 		ctx, cancel := context.WithTimeout(b.Context(), 10*time.Second)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, busybox, args...) // forked from this thread, so in its namespace
@@ -273,10 +265,7 @@ func (b *box) doesNotReach(addrs ...netip.Addr) {
 func (b *box) socket(addr string) net.PacketConn {
 	b.Helper()
 	var c net.PacketConn
-	check(b, onThread(func() (err error) {
-		if err := unix.Setns(int(b.ns.file.Fd()), unix.CLONE_NEWNET); err != nil {
-			return err
-		}
+	check(b, b.ns.ns.Do(func() (err error) {
 		var lc net.ListenConfig
 		c, err = lc.ListenPacket(b.Context(), "udp4", addr)
 		return err
@@ -293,10 +282,7 @@ func (s *space) tap(t testing.TB, device string) (seen func() []string) {
 	l, err := s.LinkByName(device)
 	check(t, err)
 	fd := -1
-	check(t, onThread(func() (err error) {
-		if err := unix.Setns(int(s.file.Fd()), unix.CLONE_NEWNET); err != nil {
-			return err
-		}
+	check(t, s.ns.Do(func() (err error) {
 		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -82,40 +81,6 @@ func TestIntegrationThePinIsInTheHostsMountNamespace(t *testing.T) {
 	}
 }
 
-// No thread of the process may stay in another namespace: Go would run anything
-// on it.
-func TestIntegrationThreadsComeBack(t *testing.T) {
-	needRoot(t)
-	pid := otherMounts(t)
-	r := newRig(t, 1, 1500)
-	r.network(1, true)
-	h := r.hosts[0]
-	h.cfg.HostPID = func() (int, error) { return pid, nil }
-	check(t, h.k.Close())
-	h.open()
-	h.start(1, 1).stop()
-	h.set()
-	astray := func() (out []string) {
-		for _, kind := range []string{"net", "mnt"} {
-			want, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", os.Getppid(), kind))
-			check(t, err)
-			tasks, err := filepath.Glob("/proc/self/task/*/ns/" + kind)
-			check(t, err)
-			for _, task := range tasks {
-				if got, err := os.Readlink(task); err == nil && got != want {
-					out = append(out, task+" "+got)
-				}
-			}
-		}
-		return out
-	}
-	for deadline := time.Now().Add(10 * time.Second); len(astray()) > 0; {
-		if time.Now().After(deadline) {
-			t.Fatalf("threads that stay elsewhere: %v", astray())
-		}
-	}
-}
-
 func TestIntegrationAFileWhereThePinShouldBe(t *testing.T) {
 	r := newRig(t, 1, 1500)
 	r.network(1, true)
@@ -155,10 +120,7 @@ func TestIntegrationDevicesHaveNoAddresses(t *testing.T) {
 		t.Errorf("addresses in the overlay namespace: %v", addrs)
 	}
 	for _, name := range []string{datapath.BridgeName(h.device(1).VNI), h.device(1).VXLAN} {
-		check(t, onThread(func() error {
-			if err := unix.Setns(int(h.k.overlay.file.Fd()), unix.CLONE_NEWNET); err != nil {
-				return err
-			}
+		check(t, h.k.overlay.ns.Do(func() error {
 			b, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + name + "/accept_ra")
 			if err == nil && string(b) != "0\n" {
 				t.Errorf("%s accepts router advertisements", name)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/netns"
 )
 
 // Plug gives an endpoint its port and answers with the name of the end that waits
@@ -122,7 +123,7 @@ func (k *Kernel) pair(p datapath.Plugged) (fresh bool, err error) {
 	}
 	v := netlink.NewVeth(attrs(innerName, p.Device.PortMTU))
 	v.HardwareAddr = mac(p.Port)
-	v.PeerName, v.PeerMTU, v.PeerNamespace = outerName, uint32(p.Device.MTU), netlink.NsFd(k.overlay.file.Fd())
+	v.PeerName, v.PeerMTU, v.PeerNamespace = outerName, uint32(p.Device.MTU), netlink.NsFd(k.overlay.ns.Fd())
 	if err := k.host.LinkAdd(v); err != nil {
 		return false, fmt.Errorf("veth pair %s and %s: %w", innerName, outerName, err)
 	}
@@ -208,7 +209,7 @@ func (k *Kernel) Unplug(ctx context.Context, id netmap.EndpointID) error {
 
 func (k *Kernel) unplug(id netmap.EndpointID, was datapath.Plugged, known bool) error {
 	if k.overlay == nil {
-		if err := k.find(); err != nil && !errors.Is(err, errNoPin) {
+		if err := k.find(); err != nil && !errors.Is(err, netns.ErrNotExist) {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/netns"
 )
 
 // Read is what the overlay namespace holds. Devices that are not what we would
@@ -25,7 +26,7 @@ func (k *Kernel) Read(ctx context.Context) (datapath.State, error) {
 	}
 	defer k.setting.leave()
 	reader, err := k.look(ctx)
-	if errors.Is(err, errNoPin) {
+	if errors.Is(err, netns.ErrNotExist) {
 		return datapath.State{}, nil
 	}
 	if err != nil {

@@ -184,12 +184,7 @@ func BenchmarkPlugAndUnplug(b *testing.B) {
 func stream(b *testing.B, from, to *space, addr netip.Addr) {
 	b.Helper()
 	in := func(s *space, fn func() error) {
-		check(b, onThread(func() error {
-			if err := unix.Setns(int(s.file.Fd()), unix.CLONE_NEWNET); err != nil {
-				return err
-			}
-			return fn()
-		}))
+		check(b, s.ns.Do(fn))
 	}
 	var l net.Listener
 	in(to, func() (err error) {

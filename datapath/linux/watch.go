@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 
+	"github.com/weftnet/weft/netns"
 	"github.com/weftnet/weft/turn"
 )
 
@@ -41,15 +41,15 @@ func WatchUnderlay(ctx context.Context, cfg Config, changed func(), failed func(
 }
 
 func watchOnce(ctx context.Context, cfg Config, changed func()) error {
-	s, err := openPath(cfg.withDefaults().HostNS)
+	ns, err := netns.Open(cfg.withDefaults().HostNS)
 	if err != nil {
 		return fmt.Errorf("linux: the host's network namespace: %w", err)
 	}
-	defer func() { _ = s.close() }() // only read from
+	defer func() { _ = ns.Close() }() // read-only
 	done := make(chan struct{})
 	defer close(done)
 	n := notices{relevant: make(chan struct{}, 1), lost: make(chan error, 1)}
-	if err := n.subscribe(netns.NsHandle(s.file.Fd()), done); err != nil {
+	if err := ns.Do(func() error { return n.subscribe(done) }); err != nil {
 		return fmt.Errorf("linux: subscribe to the host's addresses, devices and routes: %w", err)
 	}
 	for {
@@ -71,18 +71,19 @@ type notices struct {
 	lost     chan error
 }
 
-// subscribe asks the kernel of a namespace for notices until done is closed.
-func (n notices) subscribe(at netns.NsHandle, done <-chan struct{}) error {
+// subscribe asks the kernel for notices of the calling thread's namespace until done is
+// closed.
+func (n notices) subscribe(done <-chan struct{}) error {
 	addrs, links, routes := make(chan netlink.AddrUpdate), make(chan netlink.LinkUpdate), make(chan netlink.RouteUpdate)
-	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{Namespace: &at, ErrorCallback: n.end, ReceiveBufferSize: watchBuffer, ReceiveBufferForceSize: true}); err != nil {
+	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{ErrorCallback: n.end, ReceiveBufferSize: watchBuffer, ReceiveBufferForceSize: true}); err != nil {
 		return err
 	}
 	go sift(n, addrs, func(u netlink.AddrUpdate) bool { return !u.LinkAddress.IP.IsLinkLocalUnicast() })
-	if err := netlink.LinkSubscribeWithOptions(links, done, netlink.LinkSubscribeOptions{Namespace: &at, ErrorCallback: n.end, ReceiveBufferSize: watchBuffer, ReceiveBufferForceSize: true}); err != nil {
+	if err := netlink.LinkSubscribeWithOptions(links, done, netlink.LinkSubscribeOptions{ErrorCallback: n.end, ReceiveBufferSize: watchBuffer, ReceiveBufferForceSize: true}); err != nil {
 		return err
 	}
 	go sift(n, links, func(u netlink.LinkUpdate) bool { return !ofContainer(u.Attrs().Name) })
-	if err := netlink.RouteSubscribeWithOptions(routes, done, netlink.RouteSubscribeOptions{Namespace: &at, ErrorCallback: n.end, ReceiveBufferSize: watchBuffer, ReceiveBufferForceSize: true}); err != nil {
+	if err := netlink.RouteSubscribeWithOptions(routes, done, netlink.RouteSubscribeOptions{ErrorCallback: n.end, ReceiveBufferSize: watchBuffer, ReceiveBufferForceSize: true}); err != nil {
 		return err
 	}
 	go sift(n, routes, func(u netlink.RouteUpdate) bool { return leadsFar(u.Dst) })
