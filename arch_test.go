@@ -23,10 +23,11 @@ const module = "github.com/weftnet/weft"
 var arrows = map[string][]string{
 	".": {"plugin", "settings", "status", "netmap"},
 	"plugin": {
-		"driver", "ipam", "ipam/receipt", "gossip", "ledger", "dockerapi", "store", "status", "underlay", "settings", "discover",
+		"driver", "ipam", "ipam/receipt", "gossip", "ledger", "history", "dockerapi", "store", "status", "underlay", "settings", "discover",
 		"datapath/linux", "datapath", "rpc", "netmap", "lease", "turn",
 	},
 	"driver":         {"datapath", "rpc", "netmap"},
+	"history":        {"ledger", "netmap", "status", "turn"},
 	"ipam":           {"ipam/receipt", "rpc", "netmap", "turn"},
 	"ipam/receipt":   {},
 	"gossip":         {"netmap", "loglimit", "turn"},
@@ -41,9 +42,8 @@ var arrows = map[string][]string{
 	"datapath":       {"netmap"},
 	"rpc":            {},
 	"settings":       {"discover"}, "discover": {"turn"},
-	"netmap":   {},
-	"turn":     {},
-	"loglimit": {},
+	"netmap": {},
+	"turn":   {}, "loglimit": {},
 
 	// Fakes beside the seams that they stand in for.
 	"underlay/lossy":        {"underlay", "turn"},

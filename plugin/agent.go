@@ -16,6 +16,7 @@ import (
 	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/gossip"
+	"github.com/weftnet/weft/history"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
@@ -101,8 +102,8 @@ type Agent struct {
 	together *ledger.Founding // with other newcomers
 	shown    showing          // to a recovered ledger
 	asked    askedKeepers     // about this host, by what is said
-	diary    *diary           // of this host's endpoints
-	removals *removals        // of networks, by users
+	history  *history.History
+	removals *removals // of networks, by users
 	leaving  leaving
 	swarm    swarmNetworks
 	copying  atomic.Uint64 // the network of which this agent has Docker make a replica; kept if it fails, for Docker may be late
@@ -149,7 +150,7 @@ func Open(cfg Config) (a *Agent, err error) {
 	if err := a.announceSelf(); err != nil {
 		return nil, err
 	}
-	for _, task := range []func(context.Context){a.watchUnderlay, a.belong, a.reconcile, a.settle, a.keepDiary, a.replicate, a.recollect, a.regain} {
+	for _, task := range []func(context.Context){a.watchUnderlay, a.belong, a.reconcile, a.settle, a.history.Run, a.replicate, a.recollect, a.regain} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil
@@ -232,17 +233,12 @@ func (a *Agent) openDocker() (err error) {
 	}
 	a.port.Handle(cedeRequest, a.serveCede)
 	a.port.Handle(whoRequest, a.serveWho)
-	a.diary, err = openDiary(a.store.Bucket("diary"), func(id netmap.EndpointID) bool {
-		r, ok := a.driver.Endpoint(id)
-		return ok && r.Joined
-	})
-	if err != nil {
+	if err := a.openHistory(); err != nil {
 		return err
 	}
 	if a.removals, err = openRemovals(a.store.Bucket("removals")); err != nil {
 		return err
 	}
-	a.port.Handle(diaryRequest, a.serveDiary)
 	a.port.Handle(yieldRequest, a.serveYield)
 	return nil
 }

@@ -37,13 +37,13 @@ func (a *Agent) askOwner(ctx context.Context, id netmap.HostID, q cedeQuestion) 
 	var refusal *netmap.Refusal
 	switch {
 	case errors.As(err, &refusal):
-		return netmap.Claim{}, a.nameHolder(q.Addr, netmap.Refuse(refusal.Kind, "host %s keeps the address: %s", hostName(view, id), refusal.Text))
+		return netmap.Claim{}, a.nameHolder(q.Addr, netmap.Refuse(refusal.Kind, "host %s keeps the address: %s", view.HostName(id), refusal.Text))
 	case err != nil:
 		return netmap.Claim{}, a.ownerIsAway(view, id, q.Addr, fmt.Sprintf("does not answer (%v)", err))
 	}
 	var c netmap.Claim
 	if err := json.Unmarshal(answer, &c); err != nil {
-		return netmap.Claim{}, fmt.Errorf("plugin: host %s ceded %s unreadably: %w", hostName(view, id), q.Addr, err)
+		return netmap.Claim{}, fmt.Errorf("plugin: host %s ceded %s unreadably: %w", view.HostName(id), q.Addr, err)
 	}
 	return c, nil
 }
@@ -55,7 +55,7 @@ func (a *Agent) ownerIsAway(view *netmap.View, id netmap.HostID, addr netip.Addr
 	if e, ok := a.heldElsewhere(view, addr); ok {
 		owner = fmt.Sprintf("is held by %s on", endpointName(e.Endpoint))
 	}
-	name := hostName(view, id)
+	name := view.HostName(id)
 	return netmap.Refuse(netmap.Busy, "address %s %s host %s, which %s; wait until it is back or choose another --ip; if the host is gone for good, remove it (weft host rm %s)", addr, owner, name, how, name)
 }
 

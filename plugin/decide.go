@@ -174,7 +174,7 @@ func (a *Agent) nameHolder(addr netip.Addr, err error) error {
 	if !held || !ok {
 		return err
 	}
-	return netmap.Refuse(refusal.Kind, "address %s is held by %s on host %s; choose another --ip, or stop that container", addr, endpointName(e.Endpoint), hostName(view, e.Host))
+	return netmap.Refuse(refusal.Kind, "address %s is held by %s on host %s; choose another --ip, or stop that container", addr, endpointName(e.Endpoint), view.HostName(e.Host))
 }
 
 // heldElsewhere is the endpoint that holds an address by the facts. An endpoint of
@@ -194,17 +194,6 @@ func endpointName(e netmap.Endpoint) string {
 		return "container " + e.Name
 	}
 	return "endpoint " + string(e.ID[:min(12, len(e.ID))])
-}
-
-func hostName(view *netmap.View, id netmap.HostID) string {
-	h, _ := view.Host(id)
-	if h.Fact.Name != "" {
-		return h.Fact.Name
-	}
-	if h.Entry.Name != "" {
-		return h.Entry.Name
-	}
-	return id.Short()
 }
 
 // EnsureNetwork implements driver.Networks. The ledger decides first; then the

@@ -21,7 +21,7 @@ func (a *Agent) announceSelf() error {
 	for _, r := range a.driver.Endpoints() {
 		if r.Joined && a.rightful(r.Endpoint) {
 			facts[netmap.EndpointKey(r.Endpoint.ID)] = r.Endpoint
-			a.diary.began(r.Endpoint)
+			a.history.Began(r.Endpoint)
 		}
 	}
 	return a.gossip.Announce(facts, nil)
@@ -71,7 +71,7 @@ func (a *Agent) Announce(e netmap.Endpoint) {
 	a.mu.Lock()
 	e.Name = a.names[e.ID]
 	a.mu.Unlock()
-	a.diary.began(e)
+	a.history.Began(e)
 	a.announce(map[netmap.Key]any{netmap.EndpointKey(e.ID): e})
 }
 
@@ -82,7 +82,7 @@ func (a *Agent) Withdraw(id netmap.EndpointID) {
 	delete(a.names, id)
 	a.mu.Unlock()
 	a.recall.leaves(name, time.Now())
-	a.diary.ended(id)
+	a.history.Ended(id)
 	a.announce(nil, netmap.EndpointKey(id))
 }
 

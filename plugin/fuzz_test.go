@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/history"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/ipam/ipamtest"
 	"github.com/weftnet/weft/ledger"
-	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
 )
 
@@ -85,12 +85,12 @@ func FuzzRequests(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer a.ipam.Close()
-		if a.diary, err = openDiary(bucket{ipamtest.NewDisk()}, func(netmap.EndpointID) bool { return true }); err != nil {
+		if a.history, err = history.Open(history.Config{Self: a.self, Disk: bucket{ipamtest.NewDisk()}}); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		serve := []func(context.Context, netip.AddrPort, []byte) ([]byte, error){a.serveCede, a.serveYield, a.serveDiary, a.serveWho}
+		serve := []func(context.Context, netip.AddrPort, []byte) ([]byte, error){a.serveCede, a.serveYield, a.history.Serve, a.serveWho}
 		answer, err := serve[int(which)%len(serve)](ctx, netip.AddrPort{}, body)
 		if err == nil && !json.Valid(answer) || err != nil && err.Error() == "" {
 			t.Errorf("%d %q: %q, %v", which, body, answer, err)
@@ -100,28 +100,5 @@ func FuzzRequests(f *testing.F) {
 			t.Fatalf("%d %q: then the disk cannot be opened: %v", which, body, err)
 		}
 		again.Close()
-	})
-}
-
-// FuzzRecords: what is on disk of the history and cannot be read is left out, and the
-// rest can be asked for.
-func FuzzRecords(f *testing.F) {
-	f.Add(openKey("e"), []byte(`{"id":"e","network":7,"v4":"10.40.0.5","from":5}`))
-	f.Add(pageKey(3), []byte(`[{"id":"e","network":7,"v6":"fd00::5","from":5,"to":7}]`))
-	f.Fuzz(func(t *testing.T, key string, value []byte) {
-		disk := bucket{ipamtest.NewDisk()}
-		if err := disk.Commit(map[string][]byte{key: value}); err != nil {
-			t.Fatal(err)
-		}
-		d, err := openDiary(disk, func(netmap.EndpointID) bool { return false })
-		if err != nil {
-			t.Fatalf("%q %q: %v", key, value, err)
-		}
-		if _, err := d.find(ledger.Query{}); err != nil {
-			t.Errorf("%q %q: %v", key, value, err)
-		}
-		if err := d.write(); err != nil {
-			t.Errorf("%q %q: %v", key, value, err)
-		}
 	})
 }

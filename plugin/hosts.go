@@ -3,7 +3,6 @@ package plugin
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/weftnet/weft/ledger"
@@ -22,7 +21,7 @@ func (a *Agent) RemoveHost(ctx context.Context, r status.Removal) (string, error
 	if r.Host == "" {
 		return "", netmap.Refuse(netmap.BadInput, "the request does not say which host to remove; give its name or id")
 	}
-	id, err := findHost(a.gossip.View(), r.Host)
+	id, err := a.gossip.View().FindHost(r.Host)
 	if err != nil {
 		return "", err
 	}
@@ -50,34 +49,4 @@ func (a *Agent) AddRange(ctx context.Context, r status.Range) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("range %s is added: networks without --subnet come from it when the others are full", r.Prefix), nil
-}
-
-// findHost finds a host by its name, its id or the beginning of that. Of hosts with
-// one name the members come before those that were removed.
-func findHost(view *netmap.View, word string) (netmap.HostID, error) {
-	var members, removed []netmap.HostID
-	for _, h := range view.Hosts {
-		switch {
-		case hostName(view, h.ID) != word && h.Entry.Name != word && (len(word) < 4 || !strings.HasPrefix(h.ID.String(), word)):
-		case h.Entry.Removed:
-			removed = append(removed, h.ID)
-		default:
-			members = append(members, h.ID)
-		}
-	}
-	found := members
-	if len(members) == 0 {
-		found = removed
-	}
-	switch len(found) {
-	case 0:
-		return netmap.HostID{}, netmap.Refuse(netmap.Unknown, "there is no host %q in this cluster; weft status lists them", word)
-	case 1:
-		return found[0], nil
-	}
-	ids := make([]string, 0, len(found))
-	for _, id := range found {
-		ids = append(ids, id.String())
-	}
-	return netmap.HostID{}, netmap.Refuse(netmap.BadInput, "%q is more than one host: %s; give the id of one", word, strings.Join(ids, ", "))
 }

@@ -218,7 +218,7 @@ func (a *Agent) unseenKeepers() string {
 	view := a.gossip.View()
 	for _, h := range view.Hosts {
 		if h.Fact.Keeper && !h.Entry.Removed && h.ID != a.self && !a.alive(h.ID) {
-			unseen = append(unseen, fmt.Sprintf("%s (%s)", hostName(view, h.ID), h.Fact.Underlay))
+			unseen = append(unseen, fmt.Sprintf("%s (%s)", view.HostName(h.ID), h.Fact.Underlay))
 		}
 	}
 	if len(unseen) == 0 {

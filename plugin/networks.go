@@ -56,7 +56,7 @@ func findNetwork(view *netmap.View, word string) (netmap.Network, error) {
 func remains(view *netmap.View, id netmap.NetworkID) string {
 	var hosts []string
 	for _, e := range view.Endpoints {
-		if name := hostName(view, e.Host); e.Network == id && !slices.Contains(hosts, name) {
+		if name := view.HostName(e.Host); e.Network == id && !slices.Contains(hosts, name) {
 			hosts = append(hosts, name)
 		}
 	}

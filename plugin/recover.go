@@ -201,9 +201,9 @@ func (a *Agent) RecoverLedger(ctx context.Context, r status.Recovery) (string, e
 		keepers[id] = true
 	}
 	for _, word := range r.Off {
-		id, err := findHost(only(view, keepers), word)
+		id, err := only(view, keepers).FindHost(word)
 		if err != nil {
-			id, err = findHost(view, word)
+			id, err = view.FindHost(word)
 		}
 		if err != nil {
 			return "", err
@@ -232,7 +232,7 @@ func (a *Agent) recovered(view *netmap.View, out ledger.Recovered, dryRun bool) 
 	names := func(ids []netmap.HostID) string {
 		words := make([]string, 0, len(ids))
 		for _, id := range ids {
-			words = append(words, hostName(view, id)+" ("+id.Short()+")")
+			words = append(words, view.HostName(id)+" ("+id.Short()+")")
 		}
 		if len(words) == 0 {
 			return "none"

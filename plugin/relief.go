@@ -92,7 +92,7 @@ func (a *Agent) askYield(ctx context.Context, view *netmap.View, id netmap.HostI
 	}
 	var r ipam.Relief
 	if err := json.Unmarshal(answer, &r); err != nil {
-		return r, fmt.Errorf("plugin: host %s yielded something unreadable: %w", hostName(view, id), err)
+		return r, fmt.Errorf("plugin: host %s yielded something unreadable: %w", view.HostName(id), err)
 	}
 	return r, nil
 }
@@ -118,7 +118,7 @@ func scarce(view *netmap.View, all []share, answers map[netmap.HostID]string) *n
 			words = append(words, fmt.Sprintf("%d further hosts the rest", len(all)-i))
 			break
 		}
-		name := hostName(view, s.Host)
+		name := view.HostName(s.Host)
 		why, asked := answers[s.Host]
 		if !asked {
 			why = "was not asked in time"

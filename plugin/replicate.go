@@ -122,7 +122,7 @@ func (r *replicator) creator(id netmap.NetworkID) string {
 	if !known || !member || h.Entry.Removed || n.Creator == r.a.self {
 		return ""
 	}
-	return hostName(view, n.Creator)
+	return view.HostName(n.Creator)
 }
 
 // back reports whether the user created a network again that he removed: that is his

@@ -89,7 +89,7 @@ func (a *Agent) hosts(view *netmap.View) []status.Host {
 	out := make([]status.Host, 0, len(view.Hosts))
 	for _, h := range view.Hosts {
 		s := status.Host{
-			ID: h.ID, Name: hostName(view, h.ID), Underlay: h.Fact.Underlay, State: "unreachable",
+			ID: h.ID, Name: view.HostName(h.ID), Underlay: h.Fact.Underlay, State: "unreachable",
 			Keeper: h.Fact.Keeper, Version: h.Fact.Version, MTU: h.Fact.MTU,
 		}
 		switch {
@@ -150,7 +150,7 @@ func shrunk(view *netmap.View, self netmap.HostID, l datapath.Local) []string {
 		}
 		if got := datapath.DeviceOf(view, self, n, l).PortMTU; got < want && got == least {
 			out = append(out, fmt.Sprintf("network %s: containers get an MTU of %d, not %d: the underlay of host %s carries no more; raise its MTU, or set weft.mtu=%d to agree",
-				cmp.Or(n.Name, strconv.FormatUint(uint64(n.ID), 10)), got, want, hostName(view, tightest), got))
+				cmp.Or(n.Name, strconv.FormatUint(uint64(n.ID), 10)), got, want, view.HostName(tightest), got))
 		}
 	}
 	return out

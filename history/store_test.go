@@ -1,4 +1,4 @@
-package plugin
+package history
 
 import (
 	"fmt"
@@ -14,12 +14,12 @@ import (
 
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/store"
+	disk "github.com/weftnet/weft/store"
 )
 
-func diaryIn(t *testing.T, s *store.Store, there ...netmap.EndpointID) *diary {
+func storeIn(t *testing.T, s *disk.Store, there ...netmap.EndpointID) *store {
 	t.Helper()
-	d, err := openDiary(s.Bucket("diary"), func(id netmap.EndpointID) bool { return slices.Contains(there, id) })
+	d, err := open(s.Bucket("history"), func(id netmap.EndpointID) bool { return slices.Contains(there, id) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,8 +33,8 @@ func endpointOf(n int) netmap.Endpoint {
 	}
 }
 
-// asked are the names that a diary answers, and until when it forgot.
-func (d *diary) asked(t *testing.T, q ledger.Query) (names []string, forgot time.Time) {
+// asked are the names that a store answers, and until when it forgot.
+func (d *store) asked(t *testing.T, q ledger.Query) (names []string, forgot time.Time) {
 	t.Helper()
 	got, err := d.find(q)
 	if err != nil {
@@ -46,23 +46,20 @@ func (d *diary) asked(t *testing.T, q ledger.Query) (names []string, forgot time
 	return names, clock(got.Forgot)
 }
 
-// TestTheDiaryDropsTheOldestEnds and says so; what is there stays whatever its age, and a
+// TestTheStoreDropsTheOldestEnds and says so; what is there stays whatever its age, and a
 // restart changes nothing.
-func TestTheDiaryDropsTheOldestEnds(t *testing.T) {
+func TestTheStoreDropsTheOldestEnds(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		s, err := store.Open(dir)
+		s, err := disk.Open(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Bucket("diary").Commit(map[string][]byte{"0000000000000007": []byte("{}")}); err != nil {
-			t.Fatal(err)
-		}
-		d := diaryIn(t, s)
+		d := storeIn(t, s)
 		d.most = 3
 		d.began(endpointOf(0))
 		ends, want := []time.Time{{}}, []string{"c0"}
-		const oldest, newest = 2*diaryPage + 1, 4*diaryPage + 9 // in pages 3 to 5
+		const oldest, newest = 2*pageEntries + 1, 4*pageEntries + 9 // in pages 3 to 5
 		for n := 1; n <= newest; n++ {
 			d.began(endpointOf(n))
 			time.Sleep(time.Hour)
@@ -99,16 +96,13 @@ func TestTheDiaryDropsTheOldestEnds(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if s, err = store.Open(dir); err != nil {
+		if s, err = disk.Open(dir); err != nil {
 			t.Fatal(err)
 		}
-		d = diaryIn(t, s, endpointOf(0).ID)
+		d = storeIn(t, s, endpointOf(0).ID)
 		d.most = 3
 		check("after a restart")
-		if kept, err := s.Bucket("diary").Load(); err != nil || len(kept["0000000000000007"]) > 0 {
-			t.Errorf("an entry of an earlier build is still there (%v)", err)
-		}
-		d = diaryIn(t, s) // it ended while no agent ran
+		d = storeIn(t, s) // it ended while no agent ran
 		if _, there := d.open[endpointOf(0).ID]; there {
 			t.Error("what is gone counts as there")
 		}
@@ -118,20 +112,20 @@ func TestTheDiaryDropsTheOldestEnds(t *testing.T) {
 	})
 }
 
-// TestTheDiaryOfTwoBusyDays: a host that starts a hundred containers a minute answers for
+// TestTheStoreOfTwoBusyDays: a host that starts a hundred containers a minute answers for
 // yesterday, in time and within its bound on disk.
-func TestTheDiaryOfTwoBusyDays(t *testing.T) {
+func TestTheStoreOfTwoBusyDays(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes 300,000 entries")
 	}
 	dir := t.TempDir()
-	s, err := store.Open(dir)
+	s, err := disk.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close() }()
-	d := diaryIn(t, s)
-	const starts = diaryPages*diaryPage + 1000
+	d := storeIn(t, s)
+	const starts = mostPages*pageEntries + 1000
 	for n := range starts {
 		e := endpointOf(n % 50000)
 		e.ID, e.Name = netmap.EndpointID(fmt.Sprintf("%064x", n)), fmt.Sprintf("service-web-%d", n)
@@ -152,9 +146,9 @@ func TestTheDiaryOfTwoBusyDays(t *testing.T) {
 	if took > askHosts {
 		t.Errorf("the answer took %v, who asks waits %v", took, askHosts)
 	}
-	info, err := os.Stat(filepath.Join(dir, store.FileName))
+	info, err := os.Stat(filepath.Join(dir, disk.FileName))
 	if err != nil || info.Size() > 100<<20 {
 		t.Errorf("the state file has %d bytes (%v)", info.Size(), err)
 	}
-	t.Logf("%d ends and more in %d MB; an answer takes %v", (d.last-d.first)*diaryPage, info.Size()>>20, took)
+	t.Logf("%d ends and more in %d MB; an answer takes %v", (d.last-d.first)*pageEntries, info.Size()>>20, took)
 }
