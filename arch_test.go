@@ -36,7 +36,7 @@ var arrows = map[string][]string{
 	"underlay":       {"netmap", "loglimit", "turn"},
 	"store":          {"netmap"},
 	"dockerapi":      {"netmap", "turn"},
-	"status":         {"netmap"},
+	"status":         {"netmap", "turn"},
 	"datapath/linux": {"datapath", "netns", "netmap", "turn"},
 	"netns":          {},
 	"datapath":       {"netmap"},
@@ -86,6 +86,7 @@ var outside = map[string][]string{
 	"github.com/sirupsen/logrus":           {"."},
 	"github.com/spf13/cobra":               {".", "lab/cmd/lab"},
 	"github.com/spf13/pflag":               {".", "lab/cmd/lab"},
+	"golang.org/x/net":                     {"status"},
 	"github.com/miekg/dns":                 {"discover", "e2e"}, // the DNS server of the tests
 	// Marathon's schemas, in the tests of the examples.
 	"github.com/santhosh-tekuri/jsonschema": {"e2e"},

@@ -87,10 +87,34 @@ func TestIntegrationStatusCommand(t *testing.T) {
 			}
 		}
 	}
+	s.health(s.lab.Host(1), name)
 	if _, err := s.lend(1)[0].Exec(t.Context(), s.weft, "status"); err == nil || !strings.Contains(err.Error(), "no agent answers") {
 		t.Errorf("weft status where no agent is: %v", err)
 	}
 	if got := s.docker(s.lab.Host(1), "plugin", "ls", "--format", "{{.Name}} {{.Enabled}}"); got != lab.PluginName+" true" {
 		t.Errorf("docker plugin ls says %q", got)
+	}
+}
+
+// health checks what a program reads over HTTP inside a host.
+func (s *scene) health(h *lab.Host, network string) {
+	s.t.Helper()
+	get := func(path string, header ...string) (string, error) {
+		return h.Exec(s.t.Context(), append([]string{"busybox", "wget", "-qO-"}, append(header, "http://127.0.0.1:7951"+path)...)...)
+	}
+	if got, err := get("/health"); err != nil || got != "ready" {
+		s.t.Errorf("GET /health: %q, %v", got, err)
+	}
+	out, err := get("/status")
+	must(s.t, err)
+	var report status.Report
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		s.t.Fatalf("%v: %s", err, out)
+	}
+	if _, ok := find(&report, network); !ok || report.NotReady != "" {
+		s.t.Errorf("GET /status has no %s, or is not ready: %s", network, out)
+	}
+	if got, err := get("/status", "--header", "Host: evil.example"); err == nil {
+		s.t.Errorf("GET /status of another name: %s", got)
 	}
 }

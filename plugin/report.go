@@ -19,7 +19,7 @@ func (a *Agent) Report() *status.Report {
 	view := a.gossip.View()
 	a.endClones(view)
 	r := &status.Report{
-		Version: a.cfg.Version, Cluster: a.store.Cluster(), Self: a.self, Name: a.fact.Name, State: a.state(),
+		Version: a.cfg.Version, Cluster: a.store.Cluster(), Self: a.self, Name: a.fact.Name, State: a.state(), NotReady: a.NotReady(),
 		Hosts: a.hosts(view), Peers: a.peersNow(), Ranges: rangesInUse(view), Networks: a.networks(view), At: time.Now(), Process: status.ThisProcess(),
 	}
 	l := a.ledger.Status()

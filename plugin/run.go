@@ -85,22 +85,24 @@ func (f *front) live(ctx context.Context, cfg Config, a *Agent) (*Agent, error) 
 	}
 }
 
-// show serves the agent's own window until ctx ends or the agent is to be followed by
-// another one.
+// show serves the agent's own socket and, over HTTP, who may only read, until ctx ends or
+// the agent is to be followed by another one.
 func (a *Agent) show(ctx context.Context) (again bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	shown := make(chan struct{})
-	go func() {
-		defer close(shown)
-		cancel(status.Serve(ctx, a.cfg.Settings.HostPath(status.SocketPath), a))
-	}()
+	var shown sync.WaitGroup
+	shown.Go(func() { cancel(status.Serve(ctx, a.cfg.Settings.HostPath(status.SocketPath), a)) })
+	if addr := a.cfg.Settings.Status; addr.IsValid() {
+		shown.Go(func() {
+			status.ServeLoopback(ctx, addr, a, func(sentence string) { a.problem("status", sentence) })
+		})
+	}
 	select {
 	case <-ctx.Done():
 	case <-a.Ended():
 		again = true
 		cancel(nil)
 	}
-	<-shown // its socket is removed
+	shown.Wait() // its socket is removed
 	if err = context.Cause(ctx); errors.Is(err, context.Canceled) {
 		err = nil
 	}

@@ -56,7 +56,7 @@ func (s Setting) load(out *Settings, env map[string]string, src Source) error {
 	if err := s.parse(out, value); err != nil {
 		return fmt.Errorf("%s=%s: %s", said, shown, s.explain(err))
 	}
-	if s.later && value != s.Default && !slices.Contains(s.honours, value) {
+	if s.later && value != s.Default {
 		return fmt.Errorf("%s=%s: not in this version (%s), want %s", said, shown, src.Version, s.accepted())
 	}
 	return nil
@@ -69,16 +69,12 @@ func (s Setting) explain(err error) string {
 	return err.Error() + "; want " + s.Wants
 }
 
-// accepted names the values that a setting of a later version takes now.
+// accepted names the value that a setting of a later version takes now.
 func (s Setting) accepted() string {
-	values := []string{"the default"}
-	if s.Default != "" {
-		values[0] = fmt.Sprintf("the default %q", s.Default)
+	if s.Default == "" {
+		return "the default"
 	}
-	for _, v := range s.honours {
-		values = append(values, fmt.Sprintf("%q", v))
-	}
-	return strings.Join(values, " or ")
+	return fmt.Sprintf("the default %q", s.Default)
 }
 
 // environ picks our variables and refuses those that no setting has.

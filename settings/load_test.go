@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-var byValue = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
+var byValue = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{}, netip.AddrPort{})
 
 func defaults() Settings {
 	return Settings{
@@ -20,7 +20,7 @@ func defaults() Settings {
 		Replicate:   true,
 		Domain:      "weft.local",
 		RemoveAfter: 72 * time.Hour,
-		Status:      "127.0.0.1:7951",
+		Status:      netip.MustParseAddrPort("127.0.0.1:7951"),
 		State:       "/var/lib/weft",
 		LogLevel:    "info",
 		LogFormat:   "text",
@@ -89,7 +89,9 @@ func TestLoad(t *testing.T) {
 				s.Name, s.Replicate, s.MTU, s.State, s.Root = "web_1.a-b", false, 8950, "/srv/weft", "/host"
 			}),
 		},
-		{name: "what this version does anyway: status off", env: "WEFT_STATUS=", want: from(func(s *Settings) { s.Status = "" })},
+		{name: "no HTTP server", env: "WEFT_STATUS=", want: from(func(s *Settings) { s.Status = netip.AddrPort{} })},
+		{name: "an HTTP server at IPv6", env: "WEFT_STATUS=[::1]:80", want: from(func(s *Settings) { s.Status = netip.MustParseAddrPort("[::1]:80") })},
+		{name: "the whole of 127.0.0.0/8 is loopback", env: "WEFT_STATUS=127.1.2.3:80", want: from(func(s *Settings) { s.Status = netip.MustParseAddrPort("127.1.2.3:80") })},
 		{name: "removal within a day", env: "WEFT_REMOVE_AFTER=20h30m", want: from(func(s *Settings) { s.RemoveAfter = 20*time.Hour + 30*time.Minute })},
 		{name: "no removal", env: "WEFT_REMOVE_AFTER=0", want: from(func(s *Settings) { s.RemoveAfter = 0 })},
 		{name: "a default said aloud", env: "WEFT_EXPECT=0 WEFT_SECRET= WEFT_DOMAIN=weft.local", want: defaults()},
@@ -165,7 +167,13 @@ func TestLoadRefuses(t *testing.T) {
 		{"WEFT_EXPECT=x", "WEFT_EXPECT=x: want a number of hosts"},
 		{"WEFT_SECRET=hunter2", "WEFT_SECRET=(hidden): not in this version (1.2.3), want the default"},
 		{"WEFT_DOMAIN=corp", `WEFT_DOMAIN=corp: not in this version (1.2.3), want the default "weft.local"`},
-		{"WEFT_STATUS=:80", `WEFT_STATUS=:80: not in this version (1.2.3), want the default "127.0.0.1:7951" or ""`},
+		{"WEFT_STATUS=:80", "WEFT_STATUS=:80: want a loopback address with a port like 127.0.0.1:7951"},
+		{"WEFT_STATUS=localhost:80", "WEFT_STATUS=localhost:80: want a loopback address with a port"},
+		{"WEFT_STATUS=127.0.0.1:0", "WEFT_STATUS=127.0.0.1:0: want a loopback address with a port"},
+		{"WEFT_STATUS=0.0.0.0:7951", "other hosts could reach 0.0.0.0 and read everything about the cluster: there is no password"},
+		{"WEFT_STATUS=192.0.2.7:7951", "other hosts could reach 192.0.2.7"},
+		{"WEFT_STATUS=[fd00::7]:7951", "other hosts could reach fd00::7"},
+		{"WEFT_STATUS=127.0.0.1:7950", "WEFT_PORT=7950 and WEFT_STATUS=127.0.0.1:7950: both use tcp, want two different ports"},
 		{"WEFT_REMOVE_AFTER=-1h", "WEFT_REMOVE_AFTER=-1h: want 0 or a time like 72h"},
 	} {
 		t.Run(tc.env, func(t *testing.T) {

@@ -113,6 +113,24 @@ func parseRemoveAfter(s *Settings, v string) error {
 	return nil
 }
 
+// parseStatus takes a loopback address: whoever reaches it reads everything about the
+// cluster.
+func parseStatus(s *Settings, v string) error {
+	s.Status = netip.AddrPort{}
+	if v == "" {
+		return nil
+	}
+	at, err := netip.ParseAddrPort(v)
+	switch {
+	case err != nil || at.Port() == 0 || at.Addr().Zone() != "":
+		return errWants
+	case !at.Addr().Unmap().IsLoopback():
+		return fmt.Errorf("other hosts could reach %s and read everything about the cluster: there is no password; put a proxy that asks for one in front", at.Addr())
+	}
+	s.Status = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	return nil
+}
+
 // parseAdvertise tells addresses, prefixes and interfaces apart. A name made of
 // digits and dots is taken for a mistyped address.
 func parseAdvertise(s *Settings, v string) error {

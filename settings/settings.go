@@ -23,12 +23,12 @@ type Settings struct {
 	Replicate   bool
 	MTU         int // bytes, for containers; 0 = from the underlay
 	Domain      string
-	RemoveAfter time.Duration // 0 = never by itself
-	Status      string        // host:port; empty = off
-	State       string        // absolute path on the host, see HostPath
-	LogLevel    string        // debug, info, warn or error
-	LogFormat   string        // text or json
-	Root        string        // where the host's root directory is seen; empty = /
+	RemoveAfter time.Duration  // 0 = never by itself
+	Status      netip.AddrPort // loopback, tcp; the zero value = off
+	State       string         // absolute path on the host, see HostPath
+	LogLevel    string         // debug, info, warn or error
+	LogFormat   string         // text or json
+	Root        string         // where the host's root directory is seen; empty = /
 }
 
 // Advertise says which of the host's addresses the other hosts shall use. At
@@ -68,6 +68,9 @@ func (s *Settings) finish() error {
 	}
 	if s.Port == s.VXLANPort {
 		return fmt.Errorf("WEFT_PORT=%d and WEFT_VXLAN_PORT=%d: both use udp, want two different ports", s.Port, s.VXLANPort)
+	}
+	if s.Port == s.Status.Port() {
+		return fmt.Errorf("WEFT_PORT=%d and WEFT_STATUS=%s: both use tcp, want two different ports", s.Port, s.Status)
 	}
 	if s.Expect > 1 && len(s.Join) == 0 {
 		return fmt.Errorf("WEFT_EXPECT=%d without WEFT_JOIN: hosts that found together have to find each other, want the same list of them on all", s.Expect)

@@ -20,11 +20,9 @@ type Setting struct {
 	Secret bool // its value appears in no message
 	Hidden bool // set by packaging, not by operators
 
-	// later marks a setting whose behaviour is not built yet: only its default
-	// and the values in honours (what this version does anyway) are accepted. To
-	// build one, delete its later and honours.
-	later   bool
-	honours []string
+	// later marks a setting whose behaviour is not built yet: only its default is
+	// accepted. To build one, delete its later.
+	later bool
 
 	parse func(*Settings, string) error
 }
@@ -118,11 +116,9 @@ var table = []Setting{
 	},
 	{
 		Env: "WEFT_STATUS", Default: "127.0.0.1:7951",
-		Meaning: "address of status, metrics and web page; empty = off",
-		Wants:   "address:port, or empty",
-		later:   true,
-		honours: []string{""},
-		parse:   text(func(s *Settings, v string) { s.Status = v }),
+		Meaning: "loopback address of the HTTP server that has GET /status and GET /health; empty = off",
+		Wants:   "a loopback address with a port like 127.0.0.1:7951 or [::1]:7951, or empty",
+		parse:   parseStatus,
 	},
 	{
 		Env: "WEFT_STATE", Default: "/var/lib/weft",

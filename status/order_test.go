@@ -26,6 +26,13 @@ type agent struct {
 
 func (*agent) Report() *status.Report { return sample() }
 
+func (a *agent) NotReady() string {
+	if a.refusal != nil {
+		return a.refusal.Error()
+	}
+	return ""
+}
+
 func (a *agent) RemoveHost(_ context.Context, r status.Removal) (string, error) {
 	word := " if its lease ran out"
 	if r.IsOff {

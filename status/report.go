@@ -19,8 +19,9 @@ type Report struct {
 	Cluster  netmap.ClusterID `json:"cluster"`
 	Self     netmap.HostID    `json:"self"`
 	Name     string           `json:"name"`
-	State    string           `json:"state"`    // founding, joining, ready or left
-	Problems []string         `json:"problems"` // what needs the operator, one sentence each
+	State    string           `json:"state"`     // founding, joining, ready or left
+	NotReady string           `json:"not_ready"` // why this host cannot serve containers; empty: it can
+	Problems []string         `json:"problems"`  // what needs the operator, one sentence each
 	Hosts    []Host           `json:"hosts"`
 	Peers    []Peer           `json:"peers"`
 	Ledger   Ledger           `json:"ledger"`

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -27,7 +29,7 @@ var ErrNoAgent = errors.New("no agent answers")
 
 // Agent is what is seen through the window. Its methods may be called concurrently.
 type Agent interface {
-	Report() *Report
+	Reporter
 	// Orders answer a sentence for the operator.
 	RemoveHost(ctx context.Context, r Removal) (string, error)
 	Connect(ctx context.Context, p PeerChange) (string, error)
@@ -40,14 +42,10 @@ type Agent interface {
 	History(ctx context.Context, q HistoryQuery) (*History, error)
 }
 
-// Handler answers GET /status and operators' orders. The report is made anew for each
-// request.
+// Handler answers GET /status, GET /health and operators' orders. The report is made
+// anew for each request.
 func Handler(a Agent) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(a.Report()) // the client has gone: nothing to do
-	})
+	mux := readOnly(a)
 	mux.HandleFunc("POST /hosts/remove", order(a.RemoveHost))
 	mux.HandleFunc("POST /peers/connect", order(a.Connect))
 	mux.HandleFunc("POST /peers/forget", order(a.Forget))
@@ -60,7 +58,7 @@ func Handler(a Agent) http.Handler {
 	return mux
 }
 
-// Serve answers GET /status and operators' orders on a unix socket of mode 0600
+// Serve answers GET /status, GET /health and operators' orders on a unix socket of mode 0600
 // until ctx ends. It replaces a socket that an earlier agent left behind.
 func Serve(ctx context.Context, path string, a Agent) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -118,6 +116,30 @@ func Fetch(ctx context.Context, path string) (*Report, error) {
 		return nil, fmt.Errorf("status: the agent's answer cannot be read: %w", err)
 	}
 	return &r, nil
+}
+
+// NotReady asks the agent behind a unix socket why its host cannot serve containers. The
+// sentence is empty if it can.
+func NotReady(ctx context.Context, path string) (sentence string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://weft/health", http.NoBody)
+	if err != nil {
+		return "", fmt.Errorf("status: %w", err)
+	}
+	resp, err := do(path, req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(http.MaxBytesReader(nil, resp.Body, maxAnswer))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("status: the agent's answer cannot be read: %w", err)
+	case resp.StatusCode == http.StatusOK:
+		return "", nil
+	case resp.StatusCode == http.StatusServiceUnavailable:
+		return strings.TrimSpace(string(text)), nil
+	}
+	return "", fmt.Errorf("status: the agent answers %s; is it of another release?", resp.Status)
 }
 
 // do sends a request to the agent behind a unix socket.

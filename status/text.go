@@ -53,6 +53,9 @@ func (p *printer) head() {
 	if len(r.Ranges) > 0 {
 		p.f("ranges\t%s\n", strings.Join(rangeWords(r.Ranges), ", then "))
 	}
+	if r.NotReady != "" {
+		p.f("not ready\t%s\n", r.NotReady)
+	}
 	if r.Datapath.Error != "" {
 		p.f("datapath\tfailing\t%s\n", r.Datapath.Error)
 	}
