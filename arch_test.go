@@ -23,11 +23,12 @@ const module = "github.com/weftnet/weft"
 var arrows = map[string][]string{
 	".": {"plugin", "settings", "status", "netmap"},
 	"plugin": {
-		"driver", "ipam", "ipam/receipt", "gossip", "ledger", "history", "dockerapi", "store", "status", "underlay", "settings", "discover",
+		"driver", "ipam", "ipam/receipt", "gossip", "ledger", "history", "replicate", "dockerapi", "store", "status", "underlay", "settings", "discover",
 		"datapath/linux", "datapath", "rpc", "netmap", "lease", "turn",
 	},
 	"driver":         {"datapath", "rpc", "netmap"},
 	"history":        {"ledger", "netmap", "status", "turn"},
+	"replicate":      {"driver", "dockerapi", "ledger", "netmap", "turn"},
 	"ipam":           {"ipam/receipt", "rpc", "netmap", "turn"},
 	"ipam/receipt":   {},
 	"gossip":         {"netmap", "loglimit", "turn"},

@@ -8,12 +8,10 @@ import (
 	"maps"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/discover"
-	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/history"
@@ -21,6 +19,7 @@ import (
 	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/replicate"
 	"github.com/weftnet/weft/rpc"
 	"github.com/weftnet/weft/settings"
 	"github.com/weftnet/weft/store"
@@ -48,25 +47,13 @@ type Kernel interface {
 	Unplug(ctx context.Context, id netmap.EndpointID) error
 }
 
-// Docker is the local engine beside the plugin protocol.
-type Docker interface {
-	Watch(ctx context.Context) <-chan dockerapi.Event
-	Networks(ctx context.Context) ([]dockerapi.Network, error)
-	Attachments(ctx context.Context, id, name string) ([]dockerapi.Attachment, error)
-	Endpoints(ctx context.Context, id string) ([]netmap.EndpointID, error)
-	CreateReplica(ctx context.Context, spec dockerapi.ReplicaSpec) (string, error)
-	RemoveNetwork(ctx context.Context, id string) error
-	CreateGateway(ctx context.Context, avoid []netip.Prefix) error
-	Drivers(ctx context.Context) ([]string, error)
-}
-
 // Config says what an agent is made of. The simulation gives it a kernel, a
 // network and no Docker.
 type Config struct {
 	Settings settings.Settings
 	Version  string
 	Kernel   Kernel
-	Docker   Docker           // nil: names and replicas are not kept
+	Docker   replicate.Docker // nil: names and replicas are not kept
 	Network  underlay.Network // nil: the system's
 	OnCall   func(pid int32)  // hears of every call's process, which is dockerd; may be nil
 	OnReturn func()           // hears that the host goes on as another one, between two agents; may be nil
@@ -97,16 +84,14 @@ type Agent struct {
 	driver *driver.Driver
 	clocks *lease.Clocks
 	lease  *lease.Lease
-	recall *recall
 
 	together *ledger.Founding // with other newcomers
 	shown    showing          // to a recovered ledger
 	asked    askedKeepers     // about this host, by what is said
 	history  *history.History
-	removals *removals // of networks, by users
+	replicas *replicate.Replicator
+	restarts *replicate.Restarts // of containers
 	leaving  leaving
-	swarm    swarmNetworks
-	copying  atomic.Uint64 // the network of which this agent has Docker make a replica; kept if it fails, for Docker may be late
 
 	member   chan struct{} // closed once this host is a member
 	ended    chan struct{} // closed once this agent is to be followed by another one
@@ -132,7 +117,7 @@ type Agent struct {
 // here is told at once, because nothing would work without it.
 func Open(cfg Config) (a *Agent, err error) {
 	cfg.Rooms = cfg.Rooms.filled()
-	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), leaving: leaving{busy: turn.New()}, member: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), look: make(chan struct{}, 1), problems: map[string]string{}, clones: map[netmap.HostID]time.Time{}, names: map[netmap.EndpointID]string{}, recall: newRecall()}
+	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), leaving: leaving{busy: turn.New()}, member: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), look: make(chan struct{}, 1), problems: map[string]string{}, clones: map[netmap.HostID]time.Time{}, names: map[netmap.EndpointID]string{}, restarts: replicate.NewRestarts()}
 	_, _ = rand.Read(a.founding[:]) // never fails (crypto/rand)
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop
@@ -150,7 +135,7 @@ func Open(cfg Config) (a *Agent, err error) {
 	if err := a.announceSelf(); err != nil {
 		return nil, err
 	}
-	for _, task := range []func(context.Context){a.watchUnderlay, a.belong, a.reconcile, a.settle, a.history.Run, a.replicate, a.recollect, a.regain} {
+	for _, task := range []func(context.Context){a.watchUnderlay, a.belong, a.reconcile, a.settle, a.history.Run, a.replicas.Run, a.followRestarts, a.regain} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil
@@ -224,7 +209,7 @@ func (a *Agent) openDocker() (err error) {
 	}
 	a.ipam, err = ipam.New(ipam.Config{
 		Decisions: a, Disk: a.store.Bucket("ipam"), Holder: a.holder, Released: a.driver.Released, Routes: a.cfg.Kernel.Routes, Allowed: a.mayHandOut, Facts: a.word,
-		Returning: func() []string { return a.recall.returning(time.Now()) },
+		Returning: func() []string { return a.restarts.Returning(time.Now()) },
 		Networks:  a.dockerNetworks,
 		Problem:   func(err error) { a.log.Warn("addresses", "err", err) },
 	})
@@ -236,11 +221,8 @@ func (a *Agent) openDocker() (err error) {
 	if err := a.openHistory(); err != nil {
 		return err
 	}
-	if a.removals, err = openRemovals(a.store.Bucket("removals")); err != nil {
-		return err
-	}
 	a.port.Handle(yieldRequest, a.serveYield)
-	return nil
+	return a.openReplicas()
 }
 
 // Routes are the methods of both plugin protocols.

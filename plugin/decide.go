@@ -15,6 +15,7 @@ import (
 	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/replicate"
 )
 
 // decide asks the ledger and waits until this host's own facts have reached the
@@ -201,7 +202,7 @@ func endpointName(e netmap.Endpoint) string {
 // agent that is started meanwhile refuses it, and asks for it anew: Docker repeats no call
 // for a network that it has.
 func (a *Agent) EnsureNetwork(ctx context.Context, r driver.NetworkRequest) (netmap.Network, error) {
-	if r.Replica != 0 && uint64(r.Replica) != a.copying.Load() {
+	if r.Replica != 0 && !a.replicas.Creating(r.Replica) {
 		return netmap.Network{}, netmap.Refuse(netmap.BadInput, "option %s=%d is set by the agent, on the replicas that it makes here of networks of other hosts, and this is none of them; leave the option out", dockerapi.ReplicaOption, r.Replica)
 	}
 	bits, err := blockBits(r.Block)
@@ -248,7 +249,7 @@ func (a *Agent) Joinable(id netmap.NetworkID) error {
 		return nil
 	}
 	replaced := slices.ContainsFunc(view.Networks, func(o netmap.Network) bool { return o.Name == n.Name && !o.Retired })
-	return netmap.Refuse(netmap.Held, "network %s%s; then start this container again", cmp.Or(n.Name, fmt.Sprint(id)), removedElsewhere(a.running(id), replaced))
+	return netmap.Refuse(netmap.Held, "network %s%s; then start this container again", cmp.Or(n.Name, fmt.Sprint(id)), replicate.RemovedElsewhere(a.running(id), replaced))
 }
 
 // running are the containers of this host that run on a network, by name.

@@ -81,7 +81,7 @@ func (a *Agent) Withdraw(id netmap.EndpointID) {
 	name := a.names[id]
 	delete(a.names, id)
 	a.mu.Unlock()
-	a.recall.leaves(name, time.Now())
+	a.restarts.Left(name, time.Now())
 	a.history.Ended(id)
 	a.announce(nil, netmap.EndpointKey(id))
 }

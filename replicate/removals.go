@@ -1,4 +1,4 @@
-package plugin
+package replicate
 
 import (
 	"encoding/json"
@@ -7,17 +7,23 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/turn"
 )
+
+// Disk keeps records by key. Commit returns when they are synced; a failed one has changed
+// nothing.
+type Disk interface {
+	Load() (map[string][]byte, error)
+	Commit(set map[string][]byte, del ...string) error
+}
 
 // removals are the networks that a user removed from the local Docker and of which the
 // ledger is still to hear: else they would be made anew as replicas. They are on disk
 // before Docker is answered, as an agent that is started again cannot tell one from a
 // network that was never here. Safe for concurrent use.
 type removals struct {
-	disk ipam.Disk
+	disk Disk
 
 	writing turn.Turn            // held while the disk is written
 	listed  map[string]dockerNet // by Docker's id, as of the last look
@@ -32,7 +38,7 @@ type removal struct {
 	Replica bool             `json:"replica,omitempty"`
 }
 
-func openRemovals(disk ipam.Disk) (*removals, error) {
+func openRemovals(disk Disk) (*removals, error) {
 	r := &removals{disk: disk, writing: turn.New(), listed: map[string]dockerNet{}, own: map[string]bool{}, gone: map[string]removal{}}
 	kept, err := disk.Load()
 	if err != nil {
@@ -41,7 +47,7 @@ func openRemovals(disk ipam.Disk) (*removals, error) {
 	for id, raw := range kept {
 		var one removal
 		if err := json.Unmarshal(raw, &one); err != nil {
-			return nil, fmt.Errorf("plugin: the removal of network %.12s on disk is damaged: %w; restore the state directory or run weft cleanup", id, err)
+			return nil, fmt.Errorf("replicate: the removal of network %.12s on disk is damaged: %w; restore the state directory or run weft cleanup", id, err)
 		}
 		r.gone[id] = one
 	}
@@ -86,7 +92,7 @@ func (r *removals) miss(id string) error {
 		err = r.disk.Commit(map[string][]byte{id: raw})
 	}
 	if err != nil {
-		return fmt.Errorf("plugin: the removal of network %s is not on disk, and is forgotten if the agent ends before the cluster has heard of it: %w", d.Name, err)
+		return fmt.Errorf("replicate: the removal of network %s is not on disk, and is forgotten if the agent ends before the cluster has heard of it: %w", d.Name, err)
 	}
 	return nil
 }
@@ -95,7 +101,7 @@ func (r *removals) miss(id string) error {
 func (r *removals) strike(id string) error {
 	delete(r.gone, id)
 	if err := r.disk.Commit(nil, id); err != nil {
-		return fmt.Errorf("plugin: the removal of network %.12s is not struck off the disk: %w", id, err)
+		return fmt.Errorf("replicate: the removal of network %.12s is not struck off the disk: %w", id, err)
 	}
 	return nil
 }
@@ -125,11 +131,4 @@ func (r *removals) pending() map[string]removal {
 func (r *removals) was(id string) netmap.NetworkID {
 	defer r.writing.Wait()()
 	return r.listed[id].Network
-}
-
-// Deleted implements driver.Networks.
-func (a *Agent) Deleted(docker string) {
-	if err := a.removals.deleted(docker); err != nil {
-		a.log.Warn("a removed network", "err", err)
-	}
 }

@@ -1,4 +1,4 @@
-package plugin
+package replicate
 
 import (
 	"context"
@@ -21,14 +21,14 @@ const (
 	heardIn = 2 * time.Second
 )
 
-// recall knows from Docker's events which containers ended and exist, so that one
+// Restarts knows from Docker's events which containers ended and exist, so that one
 // that is started again can get its address back. Engines before 29 do not say on
 // whose behalf they ask for an address; but a container that starts was either
 // created before, of which an event tells, or has run before. So as long as no
 // container waits for its first start, and only one ended lately, it is that one. A
 // wrong guess costs a container its old address and nothing else
 // (docs/decisions/0011). Safe for concurrent use.
-type recall struct {
+type Restarts struct {
 	mu    sync.Mutex
 	live  bool                 // events arrive
 	fresh map[string]time.Time // when it was created, of those never started; by Docker's id
@@ -39,24 +39,24 @@ type recall struct {
 	left map[string]time.Time
 }
 
-// newRecall knows nothing yet.
-func newRecall() *recall {
-	return &recall{fresh: map[string]time.Time{}, ended: map[string]time.Time{}, left: map[string]time.Time{}}
+// NewRestarts knows nothing yet.
+func NewRestarts() *Restarts {
+	return &Restarts{fresh: map[string]time.Time{}, ended: map[string]time.Time{}, left: map[string]time.Time{}}
 }
 
-// recollect follows Docker's events, on a stream of its own: they must not wait for
-// what is done about others.
-func (a *Agent) recollect(ctx context.Context) {
-	if a.cfg.Docker == nil {
+// Follow takes in Docker's events until ctx ends, on a stream of its own: they must not wait
+// for what is done about others. Without a Docker it returns at once.
+func (r *Restarts) Follow(ctx context.Context, d Docker) {
+	if d == nil {
 		return
 	}
-	for e := range a.cfg.Docker.Watch(ctx) {
-		a.recall.hear(e, time.Now())
+	for e := range d.Watch(ctx) {
+		r.hear(e, time.Now())
 	}
 }
 
 // hear takes in an event.
-func (r *recall) hear(e dockerapi.Event, now time.Time) {
+func (r *Restarts) hear(e dockerapi.Event, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch e.Kind {
@@ -85,8 +85,8 @@ func (r *recall) hear(e dockerapi.Event, now time.Time) {
 	}
 }
 
-// leaves takes in that a container leaves a network: it ends, most likely.
-func (r *recall) leaves(name string, now time.Time) {
+// Left is told that a container left a network: most likely it ends.
+func (r *Restarts) Left(name string, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, heard := r.ended[name]; name != "" && !heard {
@@ -100,9 +100,9 @@ func forget(when map[string]time.Time, than time.Duration, now time.Time) {
 	maps.DeleteFunc(when, func(_ string, at time.Time) bool { return now.Sub(at) > than })
 }
 
-// returning are the names of the containers of which one may be starting again,
-// sorted; none where another may start as well.
-func (r *recall) returning(now time.Time) []string {
+// Returning returns the names of the containers of which one may be starting again,
+// sorted; none where another container may start as well.
+func (r *Restarts) Returning(now time.Time) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	forget(r.fresh, startsIn, now)

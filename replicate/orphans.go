@@ -1,4 +1,4 @@
-package plugin
+package replicate
 
 import (
 	"context"
@@ -48,7 +48,7 @@ func (a absence) overdue(now time.Time, wanted []string, present map[string]bool
 // forgetOrphans removes endpoints and networks that Docker deleted while the agent
 // did not answer: Docker logs that error and never asks again. What the driver has is
 // in use until Docker, asked twice without a failure in between, says otherwise.
-func (r *replicator) forgetOrphans(ctx context.Context, networks []dockerapi.Network, attached map[netmap.EndpointID]string) error {
+func (r *Replicator) forgetOrphans(ctx context.Context, networks []dockerapi.Network, attached map[netmap.EndpointID]string) error {
 	present := map[string]bool{}
 	for _, n := range networks {
 		present[n.ID] = true
@@ -66,11 +66,11 @@ func (r *replicator) forgetOrphans(ctx context.Context, networks []dockerapi.Net
 		r.missing[id] = time.Now()
 		var err error
 		if slices.Contains(wantNetworks, id) {
-			err = r.a.driver.ForgetNetwork(ctx, id)
+			err = r.cfg.Driver.ForgetNetwork(ctx, id)
 		} else {
-			err = r.a.driver.ForgetEndpoint(ctx, netmap.EndpointID(id))
+			err = r.cfg.Driver.ForgetEndpoint(ctx, netmap.EndpointID(id))
 		}
-		r.a.log.Info("forgotten, because Docker does not have it any more", "id", id, "err", err)
+		r.cfg.Log.Info("forgotten, because Docker does not have it any more", "id", id, "err", err)
 	}
 	return nil
 }
@@ -78,19 +78,19 @@ func (r *replicator) forgetOrphans(ctx context.Context, networks []dockerapi.Net
 // expected is what the driver has. Of endpoints that no running container has it asks
 // Docker's networks: a container may take minutes to start, with its endpoint made
 // at the beginning. Those that Docker has are put to what is present.
-func (r *replicator) expected(ctx context.Context, present map[string]bool) (networks, endpoints []string, err error) {
-	for _, rec := range r.a.driver.Networks() {
+func (r *Replicator) expected(ctx context.Context, present map[string]bool) (networks, endpoints []string, err error) {
+	for _, rec := range r.cfg.Driver.Networks() {
 		networks = append(networks, rec.Docker)
 	}
 	asked := map[string]bool{}
-	for _, rec := range r.a.driver.Endpoints() {
+	for _, rec := range r.cfg.Driver.Endpoints() {
 		id := string(rec.Endpoint.ID)
 		endpoints = append(endpoints, id)
 		if present[id] || !present[rec.Docker] || asked[rec.Docker] {
 			continue
 		}
 		asked[rec.Docker] = true
-		listed, err := r.a.cfg.Docker.Endpoints(ctx, rec.Docker)
+		listed, err := r.cfg.Docker.Endpoints(ctx, rec.Docker)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -101,12 +101,12 @@ func (r *replicator) expected(ctx context.Context, present map[string]bool) (net
 	return networks, endpoints, nil
 }
 
-// nameStrangers tells of containers that Docker has on our networks and whose
+// nameUnknown tells of containers that Docker has on our networks and whose
 // endpoints this host's disk does not know: it is an older copy, or it was lost. They
 // are off the network.
-func (r *replicator) nameStrangers(attached map[netmap.EndpointID]string) {
+func (r *Replicator) nameUnknown(attached map[netmap.EndpointID]string) {
 	known := map[string]bool{}
-	for _, rec := range r.a.driver.Endpoints() {
+	for _, rec := range r.cfg.Driver.Endpoints() {
 		known[string(rec.Endpoint.ID)] = true
 	}
 	var ids []string
@@ -114,13 +114,13 @@ func (r *replicator) nameStrangers(attached map[netmap.EndpointID]string) {
 		ids = append(ids, string(id))
 	}
 	var names []string
-	for _, id := range r.strange.overdue(time.Now(), ids, known) {
+	for _, id := range r.unknown.overdue(time.Now(), ids, known) {
 		names = append(names, attached[netmap.EndpointID(id)])
 	}
 	if len(names) == 0 {
-		r.a.problem("strangers", "")
+		r.cfg.Problem("strangers", "")
 		return
 	}
 	slices.Sort(names)
-	r.a.problem("strangers", fmt.Sprintf("containers that this host's state directory does not know are off the network: %s; it is an older copy, or was lost; start them again (docker restart)", strings.Join(names, ", ")))
+	r.cfg.Problem("strangers", fmt.Sprintf("containers that this host's state directory does not know are off the network: %s; it is an older copy, or was lost; start them again (docker restart)", strings.Join(names, ", ")))
 }

@@ -1,4 +1,4 @@
-package plugin
+package replicate
 
 import (
 	"cmp"
@@ -64,7 +64,7 @@ func planReplicas(decided []netmap.Network, local []dockerNet) []step {
 	for _, d := range local {
 		byName[d.Name] = d
 		present[d.Network] = true
-		steps = append(steps, settle(decided, d)...)
+		steps = append(steps, stepsFor(decided, d)...)
 	}
 	for _, n := range decided {
 		if n.Name == "" || n.Docker == nil || n.Retired || present[n.ID] {
@@ -104,8 +104,8 @@ func staleReplica(n netmap.Network, d dockerNet) []step {
 	return []step{{Remove: &d}}
 }
 
-// settle says what is to be done about one local network of ours.
-func settle(decided []netmap.Network, d dockerNet) []step {
+// stepsFor says what is to be done about one local network of ours.
+func stepsFor(decided []netmap.Network, d dockerNet) []step {
 	i := slices.IndexFunc(decided, func(n netmap.Network) bool { return n.ID == d.Network })
 	if !d.Ours || i < 0 {
 		return nil
@@ -114,7 +114,7 @@ func settle(decided []netmap.Network, d dockerNet) []step {
 	winner := slices.IndexFunc(decided, func(o netmap.Network) bool { return o.Name == d.Name && o.ID != n.ID && !o.Retired })
 	switch {
 	case n.Retired && len(d.Running) > 0:
-		return []step{{Problem: "network " + d.Name + removedElsewhere(d.Running, winner >= 0)}}
+		return []step{{Problem: "network " + d.Name + RemovedElsewhere(d.Running, winner >= 0)}}
 	case n.Retired, n.Name != d.Name && winner >= 0 && !d.InUse:
 		return []step{{Remove: &d}}
 	case n.Name != d.Name && winner >= 0:
@@ -127,10 +127,10 @@ func settle(decided []netmap.Network, d dockerNet) []step {
 	return nil
 }
 
-// removedElsewhere continues a sentence about a network that a user removed on another
+// RemovedElsewhere continues a sentence about a network that a user removed on another
 // host, while these containers of this host run on it. Replaced says that another
 // network has its name now.
-func removedElsewhere(running []string, replaced bool) string {
+func RemovedElsewhere(running []string, replaced bool) string {
 	text := " was removed on another host (docker network rm) and takes no new containers; it goes from this host with its last one"
 	if len(running) > 0 {
 		text += ", these run on it: " + strings.Join(running, ", ") + "; stop them, or take them off it (docker network disconnect)"

@@ -1,4 +1,4 @@
-package plugin
+package replicate
 
 import (
 	"cmp"
@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/netmap"
 )
 
 // gatewayGrace is how long docker_gwbridge may be missing before it is created again:
 // a user who moves it removes it first.
-const gatewayGrace = replicaLook
+const gatewayGrace = lookEvery
 
 // gatewayKeeper remembers docker_gwbridge between two looks at Docker's networks.
 type gatewayKeeper struct {
@@ -40,39 +41,39 @@ func (k *gatewayKeeper) due(now time.Time, present bool) bool {
 // that overlaps it is refused then: otherwise Docker would put it on that subnet when
 // the first container starts, and no container could. Where that has happened, as to
 // one that came back while no agent ran, it tells.
-func (r *replicator) keepGateway(ctx context.Context, networks []dockerapi.Network) {
+func (r *Replicator) keepGateway(ctx context.Context, networks []dockerapi.Network) {
 	i := slices.IndexFunc(networks, func(n dockerapi.Network) bool { return n.Name == dockerapi.GatewayNetwork })
 	if i >= 0 {
 		r.gateway.due(time.Now(), true)
-		r.a.problem("gateway", r.a.gatewayOverlap(networks[i]))
+		r.cfg.Problem("gateway", r.gatewayOverlap(networks[i]))
 		return
 	}
 	if !r.gateway.due(time.Now(), false) {
 		return
 	}
 	var avoid []netip.Prefix
-	for _, s := range r.a.gossip.View().Subnets {
+	for _, s := range r.cfg.Facts.View().Subnets {
 		avoid = append(avoid, s.Prefix)
 	}
-	for _, route := range r.a.cfg.Kernel.Routes() {
-		if route.Prefix.Bits() > 0 {
-			avoid = append(avoid, route.Prefix)
+	for _, p := range r.cfg.Routes() {
+		if p.Bits() > 0 {
+			avoid = append(avoid, p)
 		}
 	}
-	if err := r.a.cfg.Docker.CreateGateway(ctx, avoid); err != nil {
-		r.a.problem("gateway", fmt.Sprintf("no container can start on a network that is not --internal: %v", err))
+	if err := r.cfg.Docker.CreateGateway(ctx, avoid); err != nil {
+		r.cfg.Problem("gateway", fmt.Sprintf("no container can start on a network that is not --internal: %v", err))
 		return
 	}
 	r.gateway.due(time.Now(), true)
-	r.a.problem("gateway", "")
-	r.a.log.Info("docker_gwbridge was created before a container needs it")
+	r.cfg.Problem("gateway", "")
+	r.cfg.Log.Info("docker_gwbridge was created before a container needs it")
 }
 
 // gatewayOverlap is the problem of networks whose subnet docker_gwbridge has on this
 // host; empty: there are none.
-func (a *Agent) gatewayOverlap(gateway dockerapi.Network) string {
-	for _, n := range a.gossip.View().Networks {
-		if n.Retired || n.Internal || !a.cfg.Settings.Replicate && !a.has(n.ID) {
+func (r *Replicator) gatewayOverlap(gateway dockerapi.Network) string {
+	for _, n := range r.cfg.Facts.View().Networks {
+		if n.Retired || n.Internal || !r.cfg.Replicate && !r.has(n.ID) {
 			continue
 		}
 		for _, p := range gateway.Shown.Pools {
@@ -85,6 +86,6 @@ func (a *Agent) gatewayOverlap(gateway dockerapi.Network) string {
 }
 
 // has reports whether a network of the cluster is one of this host's Docker.
-func (a *Agent) has(id netmap.NetworkID) bool {
-	return slices.ContainsFunc(a.local().Networks, func(n netmap.Network) bool { return n.ID == id })
+func (r *Replicator) has(id netmap.NetworkID) bool {
+	return slices.ContainsFunc(r.cfg.Driver.Networks(), func(n driver.NetworkRecord) bool { return !n.Leaving && n.Network.ID == id })
 }

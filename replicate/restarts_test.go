@@ -1,4 +1,4 @@
-package plugin
+package replicate
 
 import (
 	"slices"
@@ -49,7 +49,7 @@ func TestWhoMayBeComingBack(t *testing.T) {
 		"it has no name yet":            {[]say{{0, left, ""}}, time.Second, nil},
 		"ended before the oldest there": {[]say{{0, died, "old"}, {time.Hour, died, "web"}}, time.Hour + time.Minute, []string{"web"}},
 	} {
-		r := newRecall()
+		r := NewRestarts()
 		r.hear(dockerapi.Event{Kind: dockerapi.Resync}, begin)
 		for _, s := range c.said {
 			e := dockerapi.Event{Kind: s.kind, Container: s.id, Name: s.id}
@@ -57,16 +57,16 @@ func TestWhoMayBeComingBack(t *testing.T) {
 				e.Name, e.OldName = "new name", s.id
 			}
 			if s.kind == left {
-				r.leaves(s.id, begin.Add(s.after))
+				r.Left(s.id, begin.Add(s.after))
 				continue
 			}
 			r.hear(e, begin.Add(s.after))
 		}
-		if got := r.returning(begin.Add(c.after)); !slices.Equal(got, c.want) {
+		if got := r.Returning(begin.Add(c.after)); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
-	if r := newRecall(); r.returning(begin) != nil {
+	if r := NewRestarts(); r.Returning(begin) != nil {
 		t.Error("something is known before Docker said anything")
 	}
 }

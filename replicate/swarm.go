@@ -1,4 +1,4 @@
-package plugin
+package replicate
 
 import (
 	"fmt"
@@ -24,45 +24,46 @@ type swarmNetworks struct {
 	refused map[string]time.Time // by Docker's id, when that was last
 }
 
-// reportSwarmNetworks takes in what Docker lists, and tells of it.
-func (a *Agent) reportSwarmNetworks(networks []dockerapi.Network) {
+// listSwarmNetworks takes in what Docker lists, and tells of it.
+func (r *Replicator) listSwarmNetworks(networks []dockerapi.Network) {
 	listed := map[string]string{}
 	for _, n := range networks {
 		if n.Ours && n.Swarm {
 			listed[n.ID] = n.Name
 		}
 	}
-	a.swarm.mu.Lock()
-	for id := range a.swarm.listed {
+	r.swarm.mu.Lock()
+	for id := range r.swarm.listed {
 		if listed[id] == "" { // it was removed
-			delete(a.swarm.refused, id)
+			delete(r.swarm.refused, id)
 		}
 	}
-	a.swarm.listed = listed
-	a.swarm.mu.Unlock()
-	a.tellSwarmNetworks()
+	r.swarm.listed = listed
+	r.swarm.mu.Unlock()
+	r.tellSwarmNetworks()
 }
 
-// RefusedSwarm implements driver.Networks.
-func (a *Agent) RefusedSwarm(docker string) (name string) {
-	a.swarm.mu.Lock()
-	if a.swarm.refused == nil {
-		a.swarm.refused = map[string]time.Time{}
+// RefusedSwarm is told that a task on a network of swarm scope was refused, and returns the
+// network's name; empty if this host's Docker does not list it.
+func (r *Replicator) RefusedSwarm(docker string) (name string) {
+	r.swarm.mu.Lock()
+	if r.swarm.refused == nil {
+		r.swarm.refused = map[string]time.Time{}
 	}
-	a.swarm.refused[docker] = time.Now()
-	name = a.swarm.listed[docker]
-	a.swarm.mu.Unlock()
-	a.tellSwarmNetworks()
+	r.swarm.refused[docker] = time.Now()
+	name = r.swarm.listed[docker]
+	r.swarm.mu.Unlock()
+	r.tellSwarmNetworks()
 	return name
 }
 
-func (a *Agent) tellSwarmNetworks() {
-	names := a.swarm.names()
+func (r *Replicator) tellSwarmNetworks() {
+	names := r.swarm.names()
 	if len(names) == 0 {
-		a.problem("swarm", "")
+		r.cfg.Problem("swarm", "")
 		return
 	}
-	a.problem("swarm", fmt.Sprintf("no task can start on %s: Weft does not support --scope swarm yet; remove what is named on a manager (docker network rm; docker network ls --no-trunc has the ids), and create it without --scope swarm for containers of docker run and docker compose; services of a swarm need Docker's own driver, -d overlay", strings.Join(names, ", ")))
+	r.cfg.Problem("swarm", fmt.Sprintf("no task can start on %s: Weft does not support --scope swarm yet; remove what is named on a manager (docker network rm; docker network ls --no-trunc has the ids), and create it without --scope swarm for containers of docker run and docker compose; services of a swarm need Docker's own driver, -d overlay", strings.Join(names, ", ")))
 }
 
 // names are those that Docker lists, and the ids of others on which a task was refused

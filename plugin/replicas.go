@@ -1,0 +1,41 @@
+package plugin
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/replicate"
+)
+
+func (a *Agent) openReplicas() (err error) {
+	a.replicas, err = replicate.Open(replicate.Config{
+		Self: a.self, Replicate: a.cfg.Settings.Replicate, Docker: a.cfg.Docker, Driver: a.driver, Facts: a.gossip,
+		Disk: a.store.Bucket("removals"), Name: a.nameEndpoint, Problem: a.problem, Log: a.log,
+		Routes: func() (out []netip.Prefix) {
+			for _, r := range a.cfg.Kernel.Routes() {
+				out = append(out, r.Prefix)
+			}
+			return out
+		},
+		Decide: func(ctx context.Context, c ledger.Command) error {
+			_, err := a.decide(ctx, c)
+			return err
+		},
+		Named: func(id netmap.EndpointID) bool {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			return a.names[id] != ""
+		},
+	})
+	return err
+}
+
+func (a *Agent) followRestarts(ctx context.Context) { a.restarts.Follow(ctx, a.cfg.Docker) }
+
+// Deleted implements driver.Networks.
+func (a *Agent) Deleted(docker string) { a.replicas.Deleted(docker) }
+
+// RefusedSwarm implements driver.Networks.
+func (a *Agent) RefusedSwarm(docker string) string { return a.replicas.RefusedSwarm(docker) }

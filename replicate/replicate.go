@@ -1,0 +1,392 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/driver"
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+)
+
+// Pace of the Replicator.
+const (
+	retryAfter   = 2 * time.Second  // a step that failed
+	lookEvery    = 30 * time.Second // at the latest
+	lookBudget   = 90 * time.Second // for one look and its steps
+	decideBudget = 10 * time.Second // for one decision of the ledger
+)
+
+// Docker is the engine of this host. All methods are safe for concurrent use.
+type Docker interface {
+	Watch(ctx context.Context) <-chan dockerapi.Event
+	Networks(ctx context.Context) ([]dockerapi.Network, error)
+	Attachments(ctx context.Context, id, name string) ([]dockerapi.Attachment, error)
+	Endpoints(ctx context.Context, id string) ([]netmap.EndpointID, error)
+	CreateReplica(ctx context.Context, spec dockerapi.ReplicaSpec) (string, error)
+	RemoveNetwork(ctx context.Context, id string) error
+	CreateGateway(ctx context.Context, avoid []netip.Prefix) error
+	Drivers(ctx context.Context) ([]string, error)
+}
+
+// Driver is what Docker's network protocol made on this host.
+type Driver interface {
+	Networks() []driver.NetworkRecord
+	Endpoints() []driver.EndpointRecord
+	Endpoint(id netmap.EndpointID) (driver.EndpointRecord, bool)
+	ForgetNetwork(ctx context.Context, docker string) error
+	ForgetEndpoint(ctx context.Context, id netmap.EndpointID) error
+}
+
+// Facts are what the cluster knows.
+type Facts interface {
+	View() *netmap.View
+	Synced() bool
+	Subscribe() (changed <-chan struct{}, cancel func())
+}
+
+// Config is what a Replicator is made of. All functions are called concurrently.
+type Config struct {
+	Self      netmap.HostID
+	Replicate bool // false: names are learnt, and no replica is made or removed
+	Docker    Docker
+	Driver    Driver
+	Facts     Facts
+	Disk      Disk
+	Routes    func() []netip.Prefix // that this host routes already
+	// Decide has the ledger carry a command out. The error is a *netmap.Refusal where the
+	// ledger refuses it.
+	Decide func(ctx context.Context, c ledger.Command) error
+	Named  func(netmap.EndpointID) bool              // whether the name of an endpoint's container is known
+	Name   func(e netmap.Endpoint, container string) // is told that name, whenever it is seen
+	// Problem is told what is wrong, by topic, and "" when it is over.
+	Problem func(topic, sentence string)
+	Log     *slog.Logger
+}
+
+// Replicator keeps the networks of this host's Docker equal to those of the cluster. Its
+// exported methods are safe for concurrent use.
+type Replicator struct {
+	cfg      Config
+	removals *removals
+	swarm    swarmNetworks
+	// creating is the network of which this host's Docker is asked to make a replica. It is
+	// kept if that fails, since Docker may be late.
+	creating atomic.Uint64
+
+	// Run alone uses these.
+	missing absence // what the driver has and Docker does not
+	unknown absence // endpoints that Docker has and the driver does not
+	failed  bool    // a step of the last look
+	gateway gatewayKeeper
+}
+
+// Open reads what is on disk.
+func Open(cfg Config) (*Replicator, error) {
+	removals, err := openRemovals(cfg.Disk)
+	if err != nil {
+		return nil, err
+	}
+	return &Replicator{cfg: cfg, removals: removals, missing: absence{}, unknown: absence{}}, nil
+}
+
+// Creating reports whether this host's Docker was asked to make a replica of a network.
+func (r *Replicator) Creating(id netmap.NetworkID) bool { return r.creating.Load() == uint64(id) }
+
+// Deleted is told that Docker deletes a network, before Docker is answered.
+func (r *Replicator) Deleted(docker string) {
+	if err := r.removals.deleted(docker); err != nil {
+		r.cfg.Log.Warn("a removed network", "err", err)
+	}
+}
+
+// Run follows Docker's events and the facts until ctx ends. Without a Docker it returns at
+// once.
+func (r *Replicator) Run(ctx context.Context) {
+	if r.cfg.Docker == nil {
+		return
+	}
+	events := r.cfg.Docker.Watch(ctx)
+	changed, unsubscribe := r.cfg.Facts.Subscribe()
+	defer unsubscribe()
+	again := time.NewTimer(lookEvery)
+	defer again.Stop()
+	for {
+		heard, learnt := events, changed
+		if r.failed {
+			// Its own attempt, decisions of it included, is no reason to try again at once.
+			heard, learnt = nil, nil
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case e, open := <-heard:
+			if !open {
+				return
+			}
+			if e.Kind == dockerapi.ContainerCreated {
+				continue // it has no endpoint yet
+			}
+		case <-learnt:
+		case <-again.C:
+		}
+		for range len(events) {
+			<-events // a look sees what all that wait are about
+		}
+		pause := lookEvery
+		if !r.look(ctx) {
+			pause = retryAfter
+		}
+		again.Reset(pause)
+	}
+}
+
+// retire passes a user's `network rm` on: the network goes everywhere, or comes back
+// here where it is a replica. Until the ledger has heard of it nothing is made anew here.
+func (r *Replicator) retire(ctx context.Context) error {
+	pending := r.removals.pending()
+	for _, id := range slices.Sorted(maps.Keys(pending)) {
+		gone := pending[id]
+		if gone.Replica && !r.cfg.Facts.Synced() {
+			continue // who created it is not known yet
+		}
+		if r.cfg.Replicate && !r.back(id, gone.Network) {
+			if err := r.tell(ctx, gone); err != nil {
+				return err
+			}
+		}
+		if err := r.removals.done(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tell has the ledger retire a network that was removed here, if that is for a removal
+// on this host to do.
+func (r *Replicator) tell(ctx context.Context, gone removal) error {
+	if gone.Replica {
+		if creator := r.creator(gone.Network); creator != "" {
+			r.cfg.Log.Info("a replica was removed from this host only, and is made again: to remove the network from the cluster, remove it on the host that created it, or use weft network rm on any",
+				"network", gone.Name, "id", gone.Network, "created_on", creator)
+			return nil
+		}
+	}
+	err := r.do(ctx, ledger.Command{Kind: ledger.KindRetireNetwork, RetireNetwork: &ledger.RetireNetwork{ID: gone.Network}})
+	if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) {
+		return fmt.Errorf("network %s was removed here, and the other hosts cannot be told yet: %w", gone.Name, err)
+	}
+	r.cfg.Log.Info("network was removed here, so it goes everywhere", "network", gone.Name, "id", gone.Network)
+	return nil
+}
+
+// creator is the name of the other host that created a network, empty where that is no
+// member of the cluster any more: then a removal on any host counts.
+func (r *Replicator) creator(id netmap.NetworkID) string {
+	view := r.cfg.Facts.View()
+	n, known := view.Network(id)
+	h, member := view.Host(n.Creator)
+	if !known || !member || h.Entry.Removed || n.Creator == r.cfg.Self {
+		return ""
+	}
+	return view.HostName(n.Creator)
+}
+
+// back reports whether the user created a network again that he removed: that is his
+// last word, whatever the ledger has not heard of the removal. Docker gave it another id
+// then: the old one may be here still, as Docker tells the driver last of a removal.
+func (r *Replicator) back(docker string, id netmap.NetworkID) bool {
+	return slices.ContainsFunc(r.cfg.Driver.Networks(), func(rec driver.NetworkRecord) bool {
+		return !rec.Leaving && rec.Network.ID == id && rec.Docker != docker
+	})
+}
+
+// look compares once and carries the steps out; false asks for another look soon.
+func (r *Replicator) look(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, lookBudget)
+	defer cancel()
+	r.failed = false
+	local, networks, err := r.local(ctx)
+	if err != nil {
+		clear(r.missing) // what it had meanwhile is not known
+		return false     // Docker is down or restarting; its events tell when it is back
+	}
+	r.listSwarmNetworks(networks)
+	if err := r.retire(ctx); err != nil {
+		r.cfg.Problem("replicas", err.Error())
+		return false
+	}
+	ok := !r.nameless()
+	if !r.cfg.Facts.Synced() {
+		return ok
+	}
+	r.keepGateway(ctx, networks)
+	var problems []string
+	for _, s := range r.wanted(planReplicas(r.cfg.Facts.View().Networks, local)) {
+		if s.Problem != "" {
+			problems = append(problems, s.Problem)
+			continue
+		}
+		r.cfg.Log.Info("keeping Docker's networks equal", "step", s.String())
+		if err := r.carryOut(ctx, s, networks); err != nil {
+			// Docker tells when what uses a network ends.
+			r.failed = r.failed || !errors.Is(err, dockerapi.ErrInUse)
+			problems = append(problems, err.Error())
+		}
+	}
+	r.cfg.Problem("replicas", strings.Join(problems, "; "))
+	return ok && !r.failed
+}
+
+// wanted are the steps that this host takes. Without replication it says how the networks
+// look that users named with weft.network, for hosts that make replicas of them; and
+// where the driver has a network still, Docker is about to say that it removed it.
+func (r *Replicator) wanted(steps []step) []step {
+	view := r.cfg.Facts.View()
+	return slices.DeleteFunc(steps, func(s step) bool {
+		if s.Create != nil && r.back("", s.Create.ID) {
+			return true
+		}
+		n, _ := view.Network(s.Name)
+		return !r.cfg.Replicate && n.Name == ""
+	})
+}
+
+// local lists Docker's networks as replication sees them, and learns the names of
+// the containers on them.
+func (r *Replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Network, error) {
+	networks, err := r.cfg.Docker.Networks(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	records := map[string]driver.NetworkRecord{}
+	for _, rec := range r.cfg.Driver.Networks() {
+		records[rec.Docker] = rec
+	}
+	view := r.cfg.Facts.View()
+	out := make([]dockerNet, 0, len(networks))
+	seen := map[string]dockerNet{}
+	containers := map[netmap.EndpointID]string{}
+	for _, n := range networks {
+		rec, ours := records[n.ID]
+		d := dockerNet{ID: n.ID, Name: n.Name, Ours: ours || n.Ours, Network: rec.Network.ID, Replica: n.Replica != 0, Shown: n.Shown}
+		if known, ok := view.Network(d.Network); ok {
+			d.First = known.Creator == r.cfg.Self && !d.Replica
+		}
+		if d.Network == 0 { // being removed: what it was counts
+			d.Network = r.removals.was(n.ID)
+		}
+		if ours {
+			attached, err := r.cfg.Docker.Attachments(ctx, n.ID, n.Name)
+			if err != nil {
+				return nil, nil, err
+			}
+			d.InUse = len(attached) > 0
+			for _, at := range attached {
+				if at.Endpoint != "" {
+					containers[at.Endpoint] = at.Name
+				}
+				// Docker lists a container as running until after it has told that its endpoint is gone.
+				if _, has := r.cfg.Driver.Endpoint(at.Endpoint); has {
+					d.Running = append(d.Running, at.Name)
+				}
+			}
+		}
+		out = append(out, d)
+		seen[d.ID] = d
+	}
+	r.nameEndpoints(containers)
+	if err := r.forgetOrphans(ctx, networks, containers); err != nil {
+		return nil, nil, err
+	}
+	r.nameUnknown(containers)
+	if err := r.removals.looked(seen); err != nil {
+		r.cfg.Log.Warn("removed networks", "err", err)
+	}
+	return out, networks, nil
+}
+
+func (r *Replicator) nameEndpoints(containers map[netmap.EndpointID]string) {
+	for _, rec := range r.cfg.Driver.Endpoints() {
+		if name, ok := containers[rec.Endpoint.ID]; ok && rec.Joined {
+			r.cfg.Name(rec.Endpoint, name)
+		}
+	}
+}
+
+// nameless reports whether an endpoint of a container has no name yet: Docker tells
+// of a `network connect` before it lists the container on the network.
+func (r *Replicator) nameless() bool {
+	return slices.ContainsFunc(r.cfg.Driver.Endpoints(), func(e driver.EndpointRecord) bool {
+		return e.Joined && !r.cfg.Named(e.Endpoint.ID)
+	})
+}
+
+func (r *Replicator) carryOut(ctx context.Context, s step, networks []dockerapi.Network) error {
+	switch {
+	case s.Create != nil:
+		spec := r.spec(*s.Create, networks)
+		if spec.Driver == "" {
+			return errors.New("network " + s.Create.Name + " cannot appear here: Docker does not list the plugin yet")
+		}
+		r.creating.Store(uint64(spec.Network))
+		_, err := r.cfg.Docker.CreateReplica(ctx, spec)
+		if err == nil {
+			r.creating.Store(0)
+		}
+		if errors.Is(err, dockerapi.ErrNameTaken) {
+			return nil // the next look finds out who has it
+		}
+		return err
+	case s.Remove != nil:
+		r.removals.byAgent(s.Remove.ID, true)
+		err := r.cfg.Docker.RemoveNetwork(ctx, s.Remove.ID)
+		if errors.Is(err, dockerapi.ErrInUse) {
+			r.removals.byAgent(s.Remove.ID, false)
+			return fmt.Errorf("network %s was removed on another host, or lost its name to another network, and cannot go from this one yet: %w; stop what uses it (docker network inspect %s lists that), or take it off (docker network disconnect -f)", s.Remove.Name, err, s.Remove.Name)
+		}
+		return err
+	default:
+		err := r.do(ctx, ledger.Command{Kind: ledger.KindNameNetwork, NameNetwork: &ledger.NameNetwork{ID: s.Name, Name: s.As, Docker: &s.Shown}})
+		if errors.Is(err, &netmap.Refusal{Kind: netmap.Conflict}) {
+			return nil // another host was first; its word arrives as a fact
+		}
+		return err
+	}
+}
+
+// spec is a network of the cluster in Docker's words.
+func (r *Replicator) spec(n netmap.Network, networks []dockerapi.Network) dockerapi.ReplicaSpec {
+	return dockerapi.ReplicaSpec{Network: n.ID, Name: n.Name, Driver: r.driverName(networks), Internal: n.Internal, Shown: *n.Docker}
+}
+
+// driverName is the name under which this Docker knows the plugin.
+func (r *Replicator) driverName(networks []dockerapi.Network) string {
+	for _, n := range networks {
+		if n.Ours {
+			return n.Driver
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), retryAfter)
+	defer cancel()
+	names, err := r.cfg.Docker.Drivers(ctx)
+	if err != nil || len(names) == 0 {
+		return ""
+	}
+	return names[0]
+}
+
+func (r *Replicator) do(ctx context.Context, c ledger.Command) error {
+	ctx, cancel := context.WithTimeout(ctx, decideBudget)
+	defer cancel()
+	return r.cfg.Decide(ctx, c)
+}
