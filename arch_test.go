@@ -21,7 +21,8 @@ const module = "github.com/weftnet/weft"
 // each other; what one needs of another it declares as an interface, and plugin
 // puts them together. A room that is not here must not exist.
 var arrows = map[string][]string{
-	".": {"plugin", "settings", "status", "netmap"},
+	".":   {"cli"},
+	"cli": {"plugin", "settings", "status", "turn"},
 	"plugin": {
 		"driver", "ipam", "ipam/receipt", "gossip", "ledger", "history", "replicate", "dockerapi", "store", "status", "underlay", "settings", "discover",
 		"datapath/linux", "datapath", "rpc", "netmap", "lease", "turn",
@@ -84,15 +85,15 @@ var outside = map[string][]string{
 	"github.com/containerd/errdefs":    {"dockerapi"},
 	// The messages of one protocol each, and what serves them.
 	"github.com/docker/go-plugins-helpers": {"driver", "ipam", "rpc"},
-	"github.com/sirupsen/logrus":           {"."},
-	"github.com/spf13/cobra":               {".", "lab/cmd/lab"},
-	"github.com/spf13/pflag":               {".", "lab/cmd/lab"},
+	"github.com/sirupsen/logrus":           {"cli"},
+	"github.com/spf13/cobra":               {"cli", "lab/cmd/lab"},
+	"github.com/spf13/pflag":               {"cli", "lab/cmd/lab"},
 	"golang.org/x/net":                     {"status"},
 	"github.com/miekg/dns":                 {"discover", "e2e"}, // the DNS server of the tests
 	// Marathon's schemas, in the tests of the examples.
 	"github.com/santhosh-tekuri/jsonschema": {"e2e"},
 	// The kernel: locks, credentials of sockets, namespaces, clocks.
-	"golang.org/x/sys": {".", "datapath/linux", "netns", "store", "rpc", "plugin", "underlay", "lab", "lab/probe", "lab/bench", "lab/cmd/lab"},
+	"golang.org/x/sys": {"datapath/linux", "netns", "store", "rpc", "plugin", "underlay", "lab", "lab/probe", "lab/bench", "lab/cmd/lab"},
 }
 
 // inTests may be imported by any test.

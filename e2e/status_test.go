@@ -102,6 +102,8 @@ func (s *scene) health(h *lab.Host, network string) {
 	get := func(path string, header ...string) (string, error) {
 		return h.Exec(s.t.Context(), append([]string{"busybox", "wget", "-qO-"}, append(header, "http://127.0.0.1:7951"+path)...)...)
 	}
+	_, err := h.Exec(s.t.Context(), s.weft, "status", "--wait", "ready", "--timeout", "20s")
+	must(s.t, err)
 	if got, err := get("/health"); err != nil || got != "ready" {
 		s.t.Errorf("GET /health: %q, %v", got, err)
 	}

@@ -31,7 +31,7 @@ func TestDocsAreCurrent(t *testing.T) {
 func TestRowsAreComplete(t *testing.T) {
 	seen := map[string]bool{}
 	for _, s := range Table() {
-		if !strings.HasPrefix(s.Env, Prefix) || s.Meaning == "" || s.Wants == "" || s.parse == nil || seen[s.Env] {
+		if !strings.HasPrefix(s.Env, Prefix) || s.Meaning == "" || s.Wants == "" || s.Type == "" || s.parse == nil || seen[s.Env] {
 			t.Errorf("row %q lacks something or comes twice", s.Env)
 		}
 		seen[s.Env] = true

@@ -90,14 +90,14 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("pipe clos
 
 func TestRangesAreListedInTheirOrder(t *testing.T) {
 	var b strings.Builder
-	if err := status.Ranges(&b, sample()); err != nil {
+	if err := status.Ranges(&b, sample().Ranges); err != nil {
 		t.Fatal(err)
 	}
 	want := "RANGE         SUBNETS\n10.32.0.0/12  1\nfd00:1::/48   0\n"
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Errorf("text (-want +got):\n%s", diff)
 	}
-	if err := status.Ranges(brokenWriter{}, sample()); err == nil {
+	if err := status.Ranges(brokenWriter{}, sample().Ranges); err == nil {
 		t.Error("no error from a writer that fails")
 	}
 }

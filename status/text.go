@@ -141,10 +141,10 @@ func rangeWords(ranges []RangeUse) []string {
 }
 
 // Ranges writes the ranges for people, in the order in which they are used.
-func Ranges(w io.Writer, r *Report) error {
-	p := &printer{w: tabwriter.NewWriter(w, 2, 8, 2, ' ', 0), r: r}
+func Ranges(w io.Writer, ranges []RangeUse) error {
+	p := &printer{w: tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)}
 	p.f("RANGE\tSUBNETS\n")
-	for _, u := range r.Ranges {
+	for _, u := range ranges {
 		p.f("%s\t%d\n", u.Prefix, u.Subnets)
 	}
 	if p.err != nil {

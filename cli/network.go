@@ -1,9 +1,7 @@
-package main
+package cli
 
 import (
 	"context"
-	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -11,13 +9,10 @@ import (
 )
 
 func networkCommand() *cobra.Command {
-	cmd := group("network", "manage the cluster's networks beside docker network")
-	cmd.AddCommand(networkRemoveCommand())
-	return cmd
+	return group("network", "manage the cluster's networks beside docker network", networkRemoveCommand())
 }
 
 func networkRemoveCommand() *cobra.Command {
-	var socket string
 	var r status.NetworkRemoval
 	cmd := &cobra.Command{
 		Use:   "rm NETWORK",
@@ -28,18 +23,10 @@ container is on it, elsewhere with its last container.
 docker network rm does the same on the host that created the network. On another host
 it removes the replica there, which the agent makes again.`,
 		Args: one("network (its name or number)", "weft status lists the networks"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
-			defer cancel()
-			r.Network = args[0]
-			text, err := status.RemoveNetwork(ctx, socket, r)
-			if err == nil {
-				fmt.Fprintln(cmd.OutOrStdout(), text)
-			}
-			return err
-		},
 	}
-	cmd.Flags().BoolVar(&r.DryRun, "dry-run", false, "say what would happen")
-	cmd.Flags().StringVar(&socket, "socket", status.SocketPath, "the agent's own socket")
-	return cmd
+	cmd.Flags().BoolVar(&r.DryRun, "dry-run", false, dryRunUsage)
+	return order(cmd, soon, func(ctx context.Context, socket string, args []string) (string, error) {
+		r.Network = args[0]
+		return status.RemoveNetwork(ctx, socket, r)
+	})
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 func weft(t *testing.T, line string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	cmd := root()
+	cmd := root("test")
 	cmd.SetOut(&out)
 	cmd.SetErr(&out)
 	cmd.SetArgs(strings.Fields(line))
@@ -58,6 +58,8 @@ func TestCommandLinesThatMakeNoSense(t *testing.T) {
 		"cleanup everything":                `unknown command "everything"`,
 		"agent --prot 1":                    "unknown flag: --prot",
 		"agent --port none":                 "--port=none: want a port number",
+		"agent --replicate --port none":     "--port=none: want a port number",
+		"agent --replicate=maybe":           "--replicate=maybe: want true or false",
 		"status --socket " + nobody:         "no agent answers at " + nobody,
 		"host rm web-1 --socket " + nobody:  "no agent answers at " + nobody,
 	} {
@@ -91,5 +93,21 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 			visit(sub)
 		}
 	}
-	visit(root())
+	visit(root("test"))
+}
+
+// TestHelpShowsTypes of the flags that settings have.
+func TestHelpShowsTypes(t *testing.T) {
+	out, err := weft(t, "agent --help")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, flag := range []string{"--port port ", "--remove-after duration ", "--replicate  ", "--status address:port ", "--state directory ", "(default 72h)"} {
+		if !strings.Contains(out, flag) {
+			t.Errorf("no %q in\n%s", flag, out)
+		}
+	}
+	if strings.Contains(out, "--root") {
+		t.Errorf("a hidden flag is shown:\n%s", out)
+	}
 }

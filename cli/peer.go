@@ -1,9 +1,8 @@
-package main
+package cli
 
 import (
 	"context"
-	"fmt"
-	"time"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -35,29 +34,30 @@ entries of WEFT_JOIN count, forgotten or not.`,
 	})
 }
 
+// changed is what the agent answers to a change of its peers.
+type changed struct {
+	sentence string
+	peers    []status.Peer // with --json
+}
+
 // peerCommand gives a command what both have.
 func peerCommand(change func(ctx context.Context, path string, p status.PeerChange) (string, error), cmd *cobra.Command) *cobra.Command {
-	var asJSON bool
-	var socket string
+	asJSON := cmd.Flags().Bool("json", false, "print all peers as JSON")
 	cmd.Args = one("peer, as in WEFT_JOIN", "weft status lists those that are there")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
-		defer cancel()
-		text, err := change(ctx, socket, status.PeerChange{Peer: args[0]})
-		if err != nil {
-			return err
-		}
-		if !asJSON {
-			fmt.Fprintln(cmd.OutOrStdout(), status.Printable(text))
-			return nil
+	return ask(cmd, soon, func(ctx context.Context, socket string, args []string) (changed, error) {
+		sentence, err := change(ctx, socket, status.PeerChange{Peer: args[0]})
+		if err != nil || !*asJSON {
+			return changed{sentence: sentence}, err
 		}
 		r, err := status.Fetch(ctx, socket)
 		if err != nil {
-			return err
+			return changed{}, err
 		}
-		return writeJSON(cmd, r.Peers)
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print all peers as JSON")
-	cmd.Flags().StringVar(&socket, "socket", status.SocketPath, "the agent's own socket")
-	return cmd
+		return changed{peers: r.Peers}, nil
+	}, func(w io.Writer, c changed) error {
+		if *asJSON {
+			return writeJSON(w, c.peers)
+		}
+		return writeSentence(w, c.sentence)
+	})
 }

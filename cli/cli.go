@@ -1,0 +1,108 @@
+// Package cli is the command line of weft: one file for each command.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weftnet/weft/status"
+)
+
+// Run carries out the command line of this process. It has printed an error that it
+// returns.
+func Run(ctx context.Context, version string) error {
+	err := root(version).ExecuteContext(ctx)
+	if _, logged := errors.AsType[*loggedError](err); err != nil && !logged {
+		fmt.Fprintln(os.Stderr, "weft:", status.Printable(err.Error()))
+	}
+	return err
+}
+
+func root(version string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:           "weft",
+		Short:         "one network for the containers of many hosts",
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	cmd.AddCommand(agentCommand(version), statusCommand(), connectCommand(), forgetCommand(), hostCommand(), rangeCommand(), networkCommand(), ledgerCommand(), cleanupCommand())
+	return cmd
+}
+
+// group is a command that only has others. By itself cobra shows its help and succeeds
+// also when the other one does not exist: a script would take that for done.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// one asks for exactly one argument, and says what it is and how to find it.
+func one(what, find string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%s wants one %s, and was given %d; %s", cmd.CommandPath(), what, len(args), find)
+		}
+		return nil
+	}
+}
+
+// soon is within what time the agent answers most requests.
+const soon = 10 * time.Second
+
+// ask makes cmd send a request to the agent of this host and print the answer.
+func ask[A any](cmd *cobra.Command, limit time.Duration, send func(ctx context.Context, socket string, args []string) (A, error), show func(io.Writer, A) error) *cobra.Command {
+	socket := cmd.Flags().String("socket", status.SocketPath, "`path` of the agent's own socket")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx, cancel := context.WithTimeout(cmd.Context(), limit)
+		defer cancel()
+		answer, err := send(ctx, *socket, args)
+		if err != nil {
+			return err
+		}
+		return show(cmd.OutOrStdout(), answer)
+	}
+	return cmd
+}
+
+// order makes cmd send an order to the agent of this host and print the sentence that it
+// answers.
+func order(cmd *cobra.Command, limit time.Duration, send func(ctx context.Context, socket string, args []string) (string, error)) *cobra.Command {
+	return ask(cmd, limit, send, writeSentence)
+}
+
+// query makes cmd ask the agent of this host for data, which it prints for people, or as
+// JSON.
+func query[A any](cmd *cobra.Command, send func(ctx context.Context, socket string, args []string) (A, error), people func(io.Writer, A) error) *cobra.Command {
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
+	return ask(cmd, soon, send, func(w io.Writer, answer A) error {
+		if *asJSON {
+			return writeJSON(w, answer)
+		}
+		return people(w, answer)
+	})
+}
+
+func writeSentence(w io.Writer, sentence string) error {
+	_, err := fmt.Fprintln(w, status.Printable(sentence))
+	return err
+}
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+const dryRunUsage = "change nothing, only say what would happen"
