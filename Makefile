@@ -41,6 +41,26 @@ plugin: build ## build/plugin, for docker plugin create
 	cp config.json build/plugin/
 	cp build/weft build/plugin/rootfs/
 
+# What a release is built for, and where it lies.
+ARCHES  ?= amd64 arm64
+RELEASE ?= build/release/$(VERSION)
+
+# The same source gives the same bytes, whoever packs it, where and when.
+PACK := tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 --mode=u=rwX,go=rX
+
+.PHONY: release
+release: ## static binaries and managed plugins for ARCHES with checksums, in build/release/VERSION
+	rm -rf $(RELEASE)
+	mkdir -p $(RELEASE)/weft-plugin/rootfs
+	cp config.json $(RELEASE)/weft-plugin/
+	for arch in $(ARCHES); do \
+		GOOS=linux GOARCH=$$arch $(GO_BUILD) -o $(RELEASE)/weft-$(VERSION)-linux-$$arch .; \
+		cp $(RELEASE)/weft-$(VERSION)-linux-$$arch $(RELEASE)/weft-plugin/rootfs/weft; \
+		$(PACK) -C $(RELEASE) -c weft-plugin | gzip -n >$(RELEASE)/weft-plugin-$(VERSION)-linux-$$arch.tar.gz; \
+	done
+	rm -r $(RELEASE)/weft-plugin
+	cd $(RELEASE) && sha256sum -- * >SHA256SUMS
+
 .PHONY: install
 install: plugin ## create and enable the plugin here; PLUGIN_SETTINGS="WEFT_JOIN=192.0.2.1"
 	scripts/install-plugin.sh $(PLUGIN) build/plugin $(PLUGIN_SETTINGS)
