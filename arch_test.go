@@ -24,14 +24,14 @@ var arrows = map[string][]string{
 	".":   {"cli"},
 	"cli": {"plugin", "settings", "status", "turn"},
 	"plugin": {
-		"driver", "ipam", "ipam/receipt", "gossip", "ledger", "history", "replicate", "dockerapi", "store", "status", "underlay", "settings", "discover",
+		"driver", "ipam", "store/synced", "gossip", "ledger", "history", "replicate", "dockerapi", "store", "status", "underlay", "settings", "discover",
 		"datapath/linux", "datapath", "rpc", "netmap", "lease", "turn",
 	},
 	"driver":         {"datapath", "rpc", "netmap"},
 	"history":        {"ledger", "netmap", "status", "turn"},
 	"replicate":      {"driver", "dockerapi", "ledger", "netmap", "turn"},
-	"ipam":           {"ipam/receipt", "rpc", "netmap", "turn"},
-	"ipam/receipt":   {},
+	"ipam":           {"store/synced", "rpc", "netmap", "turn"},
+	"store/synced":   {},
 	"gossip":         {"netmap", "loglimit", "turn"},
 	"ledger":         {"netmap", "lease", "turn", "loglimit"},
 	"lease":          {"netmap", "turn"},
@@ -50,7 +50,7 @@ var arrows = map[string][]string{
 	// Fakes beside the seams that they stand in for.
 	"underlay/lossy":        {"underlay", "turn"},
 	"store/storetest":       {},
-	"ipam/ipamtest":         {"ipam/receipt", "ipam", "netmap"},
+	"ipam/ipamtest":         {"store/synced", "ipam", "netmap"},
 	"datapath/datapathtest": {"datapath", "netmap"},
 	"plugin/plugintest":     {"datapath/datapathtest", "datapath", "dockerapi", "ipam", "rpc/rpctest", "rpc", "netmap", "turn"},
 	"driver/drivertest":     {"driver", "netmap"},
@@ -102,7 +102,7 @@ var inTests = []string{"github.com/google/go-cmp", "pgregory.net/rapid"}
 // pure rooms and files compute values and touch nothing; a pattern is of
 // path.Match.
 var pure = []string{
-	"netmap/*.go", "datapath/*.go", "ipam/receipt/*.go", "ledger/command.go", "ledger/state.go", "ledger/apply_*.go", "ledger/founding.go", "ledger/history.go",
+	"netmap/*.go", "datapath/*.go", "store/synced/*.go", "ledger/command.go", "ledger/state.go", "ledger/apply_*.go", "ledger/founding.go", "ledger/history.go",
 }
 
 // impure is what they do without: the network, the disk, the clock, the log,

@@ -7,8 +7,8 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/store/synced"
 )
 
 // freshFor is how long a block that came because a container waited for it is not
@@ -72,7 +72,7 @@ func (i *IPAM) cede(ctx context.Context, p *pool, a netip.Addr, to netmap.HostID
 	before := p.given[single(a)]
 	p.give(single(a), math.MaxUint64) // this host may own it by an answer that is still on its way
 	i.mu.Unlock()
-	given, err := receipt.Commit(i.cfg.Disk, Cession{Addr: a, To: to}, set, del...)
+	given, err := synced.Commit(i.cfg.Disk, Cession{Addr: a, To: to}, set, del...)
 	i.mu.Lock()
 	if err != nil {
 		delete(p.forsook, a)

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/store/synced"
 )
 
 // What is not needed goes back to the ledger. First it is out of this host's reach
@@ -70,7 +70,7 @@ func (i *IPAM) giveBack(ctx context.Context, p *pool, b netmap.Block) error {
 	del := p.records(b.Prefix)
 	back := Returned{Block: b, Late: p.latest(b.Prefix, maxLate)}
 	i.mu.Unlock()
-	given, err := receipt.Commit(i.cfg.Disk, back, map[string][]byte{key(kindReturn, b.Prefix): encode(back)}, del...)
+	given, err := synced.Commit(i.cfg.Disk, back, map[string][]byte{key(kindReturn, b.Prefix): encode(back)}, del...)
 	i.mu.Lock()
 	close(p.leaving[b.Prefix].done)
 	delete(p.leaving, b.Prefix)
@@ -89,7 +89,7 @@ func (i *IPAM) giveBack(ctx context.Context, p *pool, b netmap.Block) error {
 
 // oweReturn has the ledger hear that a block is returned which is out of reach already.
 func (i *IPAM) oweReturn(ctx context.Context, p *pool, b Returned) error {
-	given, err := receipt.Commit(i.cfg.Disk, b, map[string][]byte{key(kindReturn, b.Prefix): encode(b)})
+	given, err := synced.Commit(i.cfg.Disk, b, map[string][]byte{key(kindReturn, b.Prefix): encode(b)})
 	if err != nil {
 		return fmt.Errorf("ipam: block %s was not returned: %w", b.Prefix, err)
 	}
@@ -100,8 +100,8 @@ func (i *IPAM) oweReturn(ctx context.Context, p *pool, b Returned) error {
 }
 
 // tellReturn tells the ledger; the sweep repeats it when that fails.
-func (i *IPAM) tellReturn(ctx context.Context, p *pool, given receipt.Receipt[Returned]) error {
-	b := given.Of()
+func (i *IPAM) tellReturn(ctx context.Context, p *pool, given synced.Value[Returned]) error {
+	b := given.Get()
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
 	defer cancel()
 	err := i.cfg.Decisions.ReturnBlock(ctx, given)
@@ -129,7 +129,7 @@ func (i *IPAM) giveUp(ctx context.Context, p *pool, c netmap.Claim) error {
 		del = append(del, key(kindAddr, c.Addr))
 	}
 	i.mu.Unlock()
-	given, err := receipt.Commit(i.cfg.Disk, c, map[string][]byte{key(kindUnclaim, c.Addr): encode(c)}, del...)
+	given, err := synced.Commit(i.cfg.Disk, c, map[string][]byte{key(kindUnclaim, c.Addr): encode(c)}, del...)
 	if err != nil {
 		return fmt.Errorf("ipam: address %s was not returned: %w", c.Addr, err)
 	}
@@ -144,7 +144,7 @@ func (i *IPAM) giveUp(ctx context.Context, p *pool, c netmap.Claim) error {
 // oweUnclaim has the ledger hear of an address that is returned and out of reach
 // already; begun.
 func (i *IPAM) oweUnclaim(ctx context.Context, p *pool, c netmap.Claim) error {
-	given, err := receipt.Commit(i.cfg.Disk, c, map[string][]byte{key(kindUnclaim, c.Addr): encode(c)})
+	given, err := synced.Commit(i.cfg.Disk, c, map[string][]byte{key(kindUnclaim, c.Addr): encode(c)})
 	if err != nil {
 		return fmt.Errorf("ipam: address %s was not returned: %w", c.Addr, err)
 	}
@@ -156,8 +156,8 @@ func (i *IPAM) oweUnclaim(ctx context.Context, p *pool, c netmap.Claim) error {
 
 // tellUnclaim tells the ledger; the sweep repeats it when that fails. The address
 // is begun.
-func (i *IPAM) tellUnclaim(ctx context.Context, p *pool, given receipt.Receipt[netmap.Claim]) error {
-	c := given.Of()
+func (i *IPAM) tellUnclaim(ctx context.Context, p *pool, given synced.Value[netmap.Claim]) error {
+	c := given.Get()
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
 	defer cancel()
 	err := i.cfg.Decisions.Unclaim(ctx, given)

@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
+	"github.com/weftnet/weft/store/synced"
 	"github.com/weftnet/weft/turn"
 )
 
@@ -52,12 +52,13 @@ const GatewayName = "gateway"
 
 // Decisions are the questions that the ledger answers. Each ends with its context,
 // with an error that says why; a *netmap.Refusal is told to the user as it stands.
-// What gives a right away asks for the receipt of the disk that this host has it no more.
+// What gives a right away takes a synced.Value: the proof that on this host's disk it is
+// given up already.
 type Decisions interface {
 	EnsureSubnet(ctx context.Context, r SubnetRequest) (netmap.Subnet, error)
 	// UseSubnets says which subnets this host uses: the ledger takes from it what it has
 	// of others, and others may get that.
-	UseSubnets(ctx context.Context, subnets receipt.Receipt[[]netip.Prefix]) error
+	UseSubnets(ctx context.Context, subnets synced.Value[[]netip.Prefix]) error
 	Reserve(ctx context.Context, subnet netip.Prefix, name string, addr netip.Addr) (netmap.Subnet, error)
 	// GrantBlock also answers the claims inside the blocks that other hosts hold.
 	GrantBlock(ctx context.Context, r BlockRequest) ([]netmap.Block, []netmap.Claim, error)
@@ -65,11 +66,11 @@ type Decisions interface {
 	// is another host's claim, that host to cede it.
 	Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr) (netmap.Claim, error)
 	// Cede writes an address over to another host that this one has given up on disk.
-	Cede(ctx context.Context, c receipt.Receipt[Cession]) (netmap.Claim, error)
+	Cede(ctx context.Context, c synced.Value[Cession]) (netmap.Claim, error)
 	// ReturnBlock and Unclaim give back what this host has; under another epoch
 	// nothing happens.
-	ReturnBlock(ctx context.Context, b receipt.Receipt[Returned]) error
-	Unclaim(ctx context.Context, c receipt.Receipt[netmap.Claim]) error
+	ReturnBlock(ctx context.Context, b synced.Value[Returned]) error
+	Unclaim(ctx context.Context, c synced.Value[netmap.Claim]) error
 	// AskOthers asks the hosts that own something of the area, those with most free
 	// first, to give up what IPAM.Yield does.
 	AskOthers(ctx context.Context, r BlockRequest) (Relief, error)

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
+	"github.com/weftnet/weft/store/synced"
 )
 
 // ReleasePool gives up a pool that became no network. One that did is given up by
@@ -96,7 +96,7 @@ func (i *IPAM) tellUsed(ctx context.Context) error {
 	i.mu.Lock()
 	used := sortedPrefixes(i.pools)
 	i.mu.Unlock()
-	given, err := receipt.Commit(i.cfg.Disk, used, nil)
+	given, err := synced.Commit(i.cfg.Disk, used, nil)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, grantTimeout)
 		defer cancel()

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
+	"github.com/weftnet/weft/store/synced"
 )
 
 // RequestAddress hands out an address: the gateway, one that was asked for, or the
@@ -31,7 +31,7 @@ func (i *IPAM) RequestAddress(ctx context.Context, req AddressRequest) (AddressR
 	}
 	peer, _ := rpc.PeerOf(ctx)
 	use := Use{Name: req.Options[optEndpointName], Caller: peer.Instance, Asked: want.IsValid()}
-	var held receipt.Receipt[netip.Addr]
+	var held synced.Value[netip.Addr]
 	switch {
 	case req.Options[optAddressType] == dataGateway:
 		gateway, err := i.gateway(ctx, p, want)
@@ -53,7 +53,7 @@ func (i *IPAM) RequestAddress(ctx context.Context, req AddressRequest) (AddressR
 	if err != nil {
 		return AddressResponse{}, err
 	}
-	return answer(held.Of(), id.Subnet, nil)
+	return answer(held.Get(), id.Subnet, nil)
 }
 
 // inNetwork refuses a container's address of a pool that became no network of Weft's:
@@ -68,7 +68,7 @@ func (i *IPAM) inNetwork(p *pool) error {
 	return netmap.Refuse(netmap.Unknown, "ipam: no network of Weft's on this host has subnet %s: a network needs both -d and --ipam-driver with Weft's name; if it had both, this host's state directory was lost: remove the network and create it again", p.prefix)
 }
 
-// answer is an address in Docker's words. One of a container comes from a receipt;
+// answer is an address in Docker's words. One of a container is synced;
 // a gateway and an --aux-address are nobody's.
 func answer(a netip.Addr, subnet netip.Prefix, err error) (AddressResponse, error) {
 	if err != nil {
@@ -134,7 +134,7 @@ func (i *IPAM) reserve(ctx context.Context, p *pool, name string, a netip.Addr) 
 
 // handOut writes down that a begun address is held, and asks once more whether it
 // may be handed out: the machine may have slept since it was asked before.
-func (i *IPAM) handOut(ctx context.Context, p *pool, a netip.Addr, use Use, c *netmap.Claim) (receipt.Receipt[netip.Addr], error) {
+func (i *IPAM) handOut(ctx context.Context, p *pool, a netip.Addr, use Use, c *netmap.Claim) (synced.Value[netip.Addr], error) {
 	held, err := i.hold(p, a, use, c)
 	if err != nil {
 		return held, err
@@ -149,7 +149,7 @@ func (i *IPAM) handOut(ctx context.Context, p *pool, a netip.Addr, use Use, c *n
 
 // hold writes down that a begun address is held, with the claim that makes it ours
 // if there is one. If that fails nothing is held.
-func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) (receipt.Receipt[netip.Addr], error) {
+func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) (synced.Value[netip.Addr], error) {
 	use.Held = true
 	i.mu.Lock()
 	was, _ := p.Used(a)
@@ -163,7 +163,7 @@ func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) (receipt.Re
 		rec[key(kindClaim, a)] = encode(Single{Claim: *c})
 		del = append(del, key(kindForeign, a))
 	}
-	held, err := receipt.Commit(i.cfg.Disk, a, rec, del...)
+	held, err := synced.Commit(i.cfg.Disk, a, rec, del...)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	p.End(a)
@@ -185,7 +185,7 @@ func (i *IPAM) end(p *pool, a netip.Addr) {
 }
 
 // dynamic hands out the next address of an area, waiting for a block if need be.
-func (i *IPAM) dynamic(ctx context.Context, p *pool, within netip.Prefix, use Use) (none receipt.Receipt[netip.Addr], err error) {
+func (i *IPAM) dynamic(ctx context.Context, p *pool, within netip.Prefix, use Use) (none synced.Value[netip.Addr], err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var why error // no block came, by the last that was heard

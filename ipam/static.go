@@ -6,13 +6,13 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/store/synced"
 )
 
 // static hands out the address that was asked for. Reserved says that it is one that
 // no container gets.
-func (i *IPAM) static(ctx context.Context, p *pool, a netip.Addr, use Use) (held receipt.Receipt[netip.Addr], reserved bool, err error) {
+func (i *IPAM) static(ctx context.Context, p *pool, a netip.Addr, use Use) (held synced.Value[netip.Addr], reserved bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := i.settle(ctx, p, a); err != nil {
@@ -33,7 +33,7 @@ func (i *IPAM) static(ctx context.Context, p *pool, a netip.Addr, use Use) (held
 }
 
 // begun hands a begun address out, after the ledger's word if that is needed.
-func (i *IPAM) begun(ctx context.Context, p *pool, a netip.Addr, use Use, step next) (none receipt.Receipt[netip.Addr], err error) {
+func (i *IPAM) begun(ctx context.Context, p *pool, a netip.Addr, use Use, step next) (none synced.Value[netip.Addr], err error) {
 	if err := i.mayHandOut(ctx, p, a); err != nil {
 		i.end(p, a)
 		return none, err

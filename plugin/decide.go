@@ -12,10 +12,10 @@ import (
 	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/ipam"
-	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/replicate"
+	"github.com/weftnet/weft/store/synced"
 )
 
 // decide asks the ledger and waits until this host's own facts have reached the
@@ -76,8 +76,8 @@ func (a *Agent) EnsureSubnet(ctx context.Context, r ipam.SubnetRequest) (netmap.
 }
 
 // UseSubnets implements ipam.Decisions.
-func (a *Agent) UseSubnets(ctx context.Context, used receipt.Receipt[[]netip.Prefix]) error {
-	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindUseSubnets, UseSubnets: &ledger.UseSubnets{Prefixes: used.Of()}})
+func (a *Agent) UseSubnets(ctx context.Context, used synced.Value[[]netip.Prefix]) error {
+	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindUseSubnets, UseSubnets: &ledger.UseSubnets{Prefixes: used.Get()}})
 	return err
 }
 
@@ -143,8 +143,8 @@ func (a *Agent) Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr)
 }
 
 // Cede implements ipam.Decisions.
-func (a *Agent) Cede(ctx context.Context, c receipt.Receipt[ipam.Cession]) (netmap.Claim, error) {
-	given := c.Of()
+func (a *Agent) Cede(ctx context.Context, c synced.Value[ipam.Cession]) (netmap.Claim, error) {
+	given := c.Get()
 	r, err := a.decide(ctx, ledger.Command{Kind: ledger.KindCede, Cede: &ledger.Cede{Addr: given.Addr, To: given.To}})
 	if err != nil {
 		return netmap.Claim{}, err
@@ -153,15 +153,15 @@ func (a *Agent) Cede(ctx context.Context, c receipt.Receipt[ipam.Cession]) (netm
 }
 
 // ReturnBlock implements ipam.Decisions.
-func (a *Agent) ReturnBlock(ctx context.Context, r receipt.Receipt[ipam.Returned]) error {
-	b := r.Of()
+func (a *Agent) ReturnBlock(ctx context.Context, r synced.Value[ipam.Returned]) error {
+	b := r.Get()
 	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindReturnBlock, ReturnBlock: &ledger.ReturnBlock{Block: b.Prefix, Epoch: b.Epoch, Late: b.Late}})
 	return err
 }
 
 // Unclaim implements ipam.Decisions.
-func (a *Agent) Unclaim(ctx context.Context, r receipt.Receipt[netmap.Claim]) error {
-	c := r.Of()
+func (a *Agent) Unclaim(ctx context.Context, r synced.Value[netmap.Claim]) error {
+	c := r.Get()
 	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindUnclaim, Unclaim: &ledger.Unclaim{Addr: c.Addr, Epoch: c.Epoch}})
 	return err
 }

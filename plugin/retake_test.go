@@ -7,7 +7,7 @@ import (
 
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/ipam/ipamtest"
-	"github.com/weftnet/weft/ipam/receipt"
+	"github.com/weftnet/weft/store/synced"
 )
 
 // TestASubnetThatOnlyTheDiskHasIsTakenIntoUseAgain: the ledger heard that this host
@@ -18,7 +18,7 @@ func TestASubnetThatOnlyTheDiskHasIsTakenIntoUseAgain(t *testing.T) {
 			bubble(t, func(t *testing.T, c *cluster) {
 				h := up(c, 1)[0]
 				id := h.network("web", "10.40.0.0/24")
-				none, err := receipt.Commit(ipamtest.NewDisk(), []netip.Prefix{}, nil)
+				none, err := synced.Commit(ipamtest.NewDisk(), []netip.Prefix{}, nil)
 				if err == nil {
 					err = h.UseSubnets(t.Context(), none)
 				}

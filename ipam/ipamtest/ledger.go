@@ -13,8 +13,8 @@ import (
 	"sync"
 
 	"github.com/weftnet/weft/ipam"
-	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/store/synced"
 )
 
 // Ledger decides for all hosts at once. It is safe for concurrent use.
@@ -200,8 +200,8 @@ func (h *Host) Claim(ctx context.Context, subnet netip.Prefix, a netip.Addr) (ne
 }
 
 // Cede implements ipam.Decisions.
-func (h *Host) Cede(ctx context.Context, c receipt.Receipt[ipam.Cession]) (netmap.Claim, error) {
-	a, to := c.Of().Addr, c.Of().To
+func (h *Host) Cede(ctx context.Context, c synced.Value[ipam.Cession]) (netmap.Claim, error) {
+	a, to := c.Get().Addr, c.Get().To
 	h.l.mu.Lock()
 	heir, subnet := h.l.hosts[to], netip.Prefix{}
 	for p := range h.l.subnets {
@@ -245,8 +245,8 @@ func (l *Ledger) owner(a netip.Addr) *Host {
 }
 
 // ReturnBlock implements ipam.Decisions.
-func (h *Host) ReturnBlock(ctx context.Context, r receipt.Receipt[ipam.Returned]) error {
-	b := r.Of()
+func (h *Host) ReturnBlock(ctx context.Context, r synced.Value[ipam.Returned]) error {
+	b := r.Get()
 	return h.decide(ctx, "returns block "+b.Prefix.String(), func() error {
 		if h.l.blocks[b.Prefix] == b.Block {
 			h.l.late[b.Prefix] = b.Late
@@ -257,8 +257,8 @@ func (h *Host) ReturnBlock(ctx context.Context, r receipt.Receipt[ipam.Returned]
 }
 
 // Unclaim implements ipam.Decisions.
-func (h *Host) Unclaim(ctx context.Context, r receipt.Receipt[netmap.Claim]) error {
-	c := r.Of()
+func (h *Host) Unclaim(ctx context.Context, r synced.Value[netmap.Claim]) error {
+	c := r.Get()
 	return h.decide(ctx, "returns "+c.Addr.String(), func() error {
 		if h.l.claims[c.Addr] == c {
 			delete(h.l.claims, c.Addr)

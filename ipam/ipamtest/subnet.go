@@ -8,8 +8,8 @@ import (
 	"slices"
 
 	"github.com/weftnet/weft/ipam"
-	"github.com/weftnet/weft/ipam/receipt"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/store/synced"
 )
 
 // EnsureSubnet implements ipam.Decisions.
@@ -75,10 +75,10 @@ func blockBits(p netip.Prefix) int {
 }
 
 // UseSubnets implements ipam.Decisions. What changes nothing is not told.
-func (h *Host) UseSubnets(ctx context.Context, r receipt.Receipt[[]netip.Prefix]) error {
+func (h *Host) UseSubnets(ctx context.Context, r synced.Value[[]netip.Prefix]) error {
 	return h.decide(ctx, "", func() error {
 		for _, p := range slices.SortedFunc(maps.Keys(h.l.users), netip.Prefix.Compare) {
-			if slices.Contains(r.Of(), p) || !h.l.users[p][h.id] {
+			if slices.Contains(r.Get(), p) || !h.l.users[p][h.id] {
 				continue
 			}
 			delete(h.l.users[p], h.id)

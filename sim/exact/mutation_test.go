@@ -51,8 +51,8 @@ const (
 
 var mutations = []mutation{
 	{
-		"answer before the disk write", notOnDisk, "ipam/receipt/receipt.go",
-		"if err := d.Commit(set, del...); err != nil {\n\t\treturn Receipt[T]{}, err\n\t}", "go func() { _ = d.Commit(set, del...) }()",
+		"answer before the disk write", notOnDisk, "store/synced/synced.go",
+		"if err := d.Commit(set, del...); err != nil {\n\t\treturn Value[T]{}, err\n\t}", "go func() { _ = d.Commit(set, del...) }()",
 	},
 	{
 		"skip the removal check", heeded, "ledger/apply_host.go",
