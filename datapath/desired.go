@@ -20,7 +20,7 @@ func Desired(view *netmap.View, self netmap.HostID, local Local) State {
 	remote := remotes(view, self, local)
 	s := State{Keep: !local.Synced}
 	for _, n := range networks(view, local) {
-		b := builder{view: view, net: Network{Device: DeviceOf(view, self, n, local)}}
+		b := builder{net: Network{Device: DeviceOf(view, self, n, local)}}
 		b.addLocal(local.Ports)
 		b.addRemote(remote[n.ID], n.Multicast)
 		s.Networks = append(s.Networks, b.build())
@@ -90,7 +90,6 @@ func remotes(view *netmap.View, self netmap.HostID, local Local) map[netmap.Netw
 // builder collects one network. The first claim on an address or a MAC stands:
 // local ports come first, since they are plugged here whatever others say.
 type builder struct {
-	view  *netmap.View
 	net   Network
 	addrs map[netip.Addr]bool
 	macs  map[netmap.MAC]bool
@@ -111,20 +110,13 @@ func (b *builder) addLocal(ports []Port) {
 	}
 }
 
-// addRemote lets the owner of an address go first where two hosts announce it:
-// the ledger decides, and all hosts see it alike.
+// addRemote adds the endpoints of other hosts. No two of one network have the same
+// address: a View leaves the losers of a dispute out.
 func (b *builder) addRemote(remotes []remote, multicast bool) {
-	var rest []remote
-	contested := contested(remotes)
 	for _, r := range remotes {
-		if addr := cmp.Or(r.V4, r.V6); contested[addr] && b.view.Owner(addr) != r.Host {
-			rest = append(rest, r)
-			continue
+		if b.entry(r.MAC, b.net.VXLAN, r.V4, r.V6) {
+			b.net.FDB = append(b.net.FDB, Tunnel{r.MAC, r.vtep})
 		}
-		b.tunnel(r)
-	}
-	for _, r := range rest {
-		b.tunnel(r)
 	}
 	if multicast {
 		for _, r := range remotes {
@@ -132,22 +124,6 @@ func (b *builder) addRemote(remotes []remote, multicast bool) {
 		}
 		slices.SortFunc(b.net.Flood, netip.Addr.Compare)
 		b.net.Flood = slices.Compact(b.net.Flood)
-	}
-}
-
-func contested(remotes []remote) map[netip.Addr]bool {
-	seen := make(map[netip.Addr]bool, len(remotes))
-	for _, r := range remotes {
-		addr := cmp.Or(r.V4, r.V6)
-		_, again := seen[addr]
-		seen[addr] = again
-	}
-	return seen
-}
-
-func (b *builder) tunnel(r remote) {
-	if b.entry(r.MAC, b.net.VXLAN, r.V4, r.V6) {
-		b.net.FDB = append(b.net.FDB, Tunnel{r.MAC, r.vtep})
 	}
 }
 

@@ -119,12 +119,31 @@ func tables(s datapath.State) map[string]string {
 	return out
 }
 
-func TestWhereAddressesLead(t *testing.T) {
-	owner := func(p string, id netmap.HostID) func(*netmap.View) {
-		return func(v *netmap.View) {
-			v.Blocks = append(v.Blocks, netmap.Block{Prefix: prefix(p), Subnet: network.Subnets[0], Owner: id})
+// disputed is what a host sees whose facts have one address of hosts B and C, with its
+// block granted to owner.
+func disputed(t *testing.T, owner netmap.HostID) *netmap.View {
+	t.Helper()
+	cluster := netmap.ClusterID{9}
+	m := netmap.NewMap(cluster)
+	block := netmap.Block{Prefix: prefix("10.32.1.0/24"), Subnet: network.Subnets[0], Owner: owner, Epoch: 1}
+	decided, err := netmap.RecordsOf(1, []netmap.Change{{Key: netmap.BlockKey(block.Prefix), Value: block}, {Key: netmap.NetworkKey(network.ID), Value: network}})
+	if err == nil {
+		_, err = m.Apply(netmap.Batch{Origin: cluster, Life: 1, Seq: 1, Records: decided})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []netmap.EndpointView{endpoint(idA, hostB, "10.32.1.2"), endpoint(idB, hostC, "10.32.1.2")} {
+		fact := host(e.Host, fmt.Sprintf("192.0.2.%d", e.Host[0]), 1500).Fact
+		_, err := m.Append(e.Host, 1, []netmap.Change{{Key: netmap.HostFactKey(e.Host), Value: fact}, {Key: netmap.EndpointKey(e.ID), Value: e.Endpoint}})
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
+	return m.View()
+}
+
+func TestWhereAddressesLead(t *testing.T) {
 	removed := func(v *netmap.View) { v.Hosts[1].Entry.Removed = true }
 	cases := []struct {
 		name  string
@@ -146,11 +165,8 @@ func TestWhereAddressesLead(t *testing.T) {
 		{"a host of the other family", view(with(endpoint(idB, hostB, "10.32.1.2")), func(v *netmap.View) { v.Hosts[1] = host(hostB, "2001:db8::2", 1500) }), local(), map[string]string{}},
 		{"a host that shows our own address", view(with(endpoint(idB, hostB, "10.32.1.2")), func(v *netmap.View) { v.Hosts[1] = host(hostB, "192.0.2.1", 1500) }), local(), map[string]string{}},
 		{"what is plugged here is here", view(with(endpoint(idB, hostB, "10.32.0.2"))), local(port(idA, "10.32.0.2")), map[string]string{"10.32.0.2": "wfpaaaaaaaaaaaa"}},
-		{
-			"two hosts announce one address: the owner of the block has it",
-			view(with(endpoint(idA, hostB, "10.32.1.2"), endpoint(idB, hostC, "10.32.1.2")), owner("10.32.1.0/24", hostC)), local(),
-			map[string]string{"10.32.1.2": "192.0.2.3"},
-		},
+		{"two hosts announce one address: the owner of the block has it", disputed(t, hostC), local(), map[string]string{"10.32.1.2": "192.0.2.3"}},
+		{"and if that is the other host", disputed(t, hostB), local(), map[string]string{"10.32.1.2": "192.0.2.2"}},
 		{
 			"a group MAC is not forwarded to",
 			view(with(func() netmap.EndpointView {

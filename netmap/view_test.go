@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
 // TestDisputes is the rule on Dispute: two endpoints, one address.
@@ -116,4 +117,36 @@ func TestASubnetsBlocksAndClaims(t *testing.T) {
 			t.Errorf("claims of %s (-want +got):\n%s", subnet, diff)
 		}
 	}
+}
+
+// TestNoTwoEndpointsOfAViewHaveOneAddress: whoever reads a View need not ask who owns an
+// address. Whatever hosts announce and the ledger decides, in any order.
+func TestNoTwoEndpointsOfAViewHaveOneAddress(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		m := NewMap(cluster)
+		number := func(name string, most byte) byte { return rapid.ByteRange(1, most).Draw(rt, name) }
+		address := func(name string, of ...netip.Addr) netip.Addr { return rapid.SampledFrom(of).Draw(rt, name) }
+		none, seven := netip.Addr{}, addr("10.32.0.7")
+		var decided uint64
+		for range rapid.IntRange(1, 30).Draw(rt, "changes") {
+			if rapid.Bool().Draw(rt, "by the ledger") {
+				c := Claim{Addr: seven, Subnet: prefix("10.32.0.0/20"), Owner: hostID(number("owner", 3)), Epoch: decided + 1}
+				decide(t, m, decided, decided+1, Change{ClaimKey(seven), c})
+				decided++
+			} else {
+				e := Endpoint{ID: dockerID(number("endpoint", 5)), Network: NetworkID(number("network", 2))}
+				e.V4, e.V6 = address("v4", none, seven, addr("10.32.0.8")), address("v6", none, addr("fd00::7"))
+				say(t, m, hostID(number("host", 3)), 1, Change{EndpointKey(e.ID), e})
+			}
+			seen := map[place]EndpointID{}
+			for _, e := range m.View().Endpoints {
+				for _, p := range (claimant{EndpointView: e}).places() {
+					if other, taken := seen[p]; taken {
+						rt.Fatalf("%s and %s have %s of network %d", other, e.ID, p.addr, p.network)
+					}
+					seen[p] = e.ID
+				}
+			}
+		}
+	})
 }
