@@ -21,7 +21,7 @@ func (m memory) Commit(set map[string][]byte, del ...string) error {
 	return nil
 }
 
-func (m memory) Backward(prefix string, visit func(key string, value []byte) bool) error {
+func (m memory) ScanReverse(prefix string, visit func(key string, value []byte) bool) error {
 	for _, key := range slices.Backward(slices.Sorted(maps.Keys(m))) {
 		if strings.HasPrefix(key, prefix) && !visit(key, m[key]) {
 			break

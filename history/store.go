@@ -47,9 +47,9 @@ func pageKey(n uint64) string             { return fmt.Sprintf("%s%016x", pagePr
 // Disk keeps records by key, such as a bucket of the store.
 type Disk interface {
 	Commit(set map[string][]byte, del ...string) error
-	// Backward visits the records whose keys begin with a prefix, in descending order of
+	// ScanReverse visits the records whose keys begin with a prefix, in descending order of
 	// their keys, until visit returns false.
-	Backward(prefix string, visit func(key string, value []byte) bool) error
+	ScanReverse(prefix string, visit func(key string, value []byte) bool) error
 }
 
 // store remembers the endpoints of this host. The ledger knows blocks, not addresses.
@@ -75,7 +75,7 @@ func open(disk Disk, exists func(netmap.EndpointID) bool) (*store, error) {
 	if err := d.readPages(); err != nil {
 		return nil, err
 	}
-	err := disk.Backward(openPrefix, func(key string, value []byte) bool {
+	err := disk.ScanReverse(openPrefix, func(key string, value []byte) bool {
 		var e entry
 		if json.Unmarshal(value, &e) != nil || openKey(e.ID) != key {
 			d.changed[key] = nil // it cannot be read, and nothing depends on it
@@ -98,7 +98,7 @@ func open(disk Disk, exists func(netmap.EndpointID) bool) (*store, error) {
 // readPages finds out which pages are on disk, and reads the one that is being filled.
 func (s *store) readPages() error {
 	newest := true
-	return s.disk.Backward(pagePrefix, func(key string, value []byte) bool {
+	return s.disk.ScanReverse(pagePrefix, func(key string, value []byte) bool {
 		n, err := strconv.ParseUint(key[len(pagePrefix):], 16, 64)
 		if err != nil {
 			return true
@@ -192,7 +192,7 @@ func (s *store) find(q ledger.Query) (out answer, err error) {
 	}
 	s.mu.Unlock()
 	needle, oldest, most := needle(q.Space), pageKey(first), len(out.Entries)+ledger.MaxEvents
-	err = s.disk.Backward(pagePrefix, func(key string, value []byte) bool {
+	err = s.disk.ScanReverse(pagePrefix, func(key string, value []byte) bool {
 		var page []entry
 		if key < oldest {
 			return false

@@ -84,7 +84,7 @@ func (c Cleanup) check(ctx context.Context) error {
 	if _, err := status.Fetch(ctx, c.Socket); err == nil {
 		return errors.New("the agent runs on this host: first remove Weft's networks (docker network rm), then disable the plugin (docker plugin ls, docker plugin disable)")
 	}
-	switch err := store.Peek(c.State); {
+	switch err := store.Check(c.State); {
 	case errors.Is(err, store.ErrInUse): // of an agent that does not answer yet
 		return err
 	case errors.Is(err, store.ErrNewerFormat): // this release does not know all that is to go

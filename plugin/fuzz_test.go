@@ -22,7 +22,7 @@ import (
 // bucket is a part of a store in memory.
 type bucket struct{ *ipamtest.Disk }
 
-func (b bucket) Backward(prefix string, visit func(key string, value []byte) bool) error {
+func (b bucket) ScanReverse(prefix string, visit func(key string, value []byte) bool) error {
 	all, err := b.Load()
 	for _, key := range slices.Backward(slices.Sorted(maps.Keys(all))) {
 		if strings.HasPrefix(key, prefix) && !visit(key, all[key]) {

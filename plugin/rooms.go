@@ -31,9 +31,9 @@ type Store interface {
 // Bucket is one room's part of the store.
 type Bucket interface {
 	ipam.Disk
-	// Backward visits the entries whose keys begin with a prefix, the last first, until
-	// visit says that it has enough.
-	Backward(prefix string, visit func(key string, value []byte) bool) error
+	// ScanReverse visits the entries whose keys begin with a prefix, the last first, until
+	// visit returns false.
+	ScanReverse(prefix string, visit func(key string, value []byte) bool) error
 }
 
 // Gossip is what the hosts tell each other.

@@ -38,7 +38,7 @@ func (b *Bucket) Load() (map[string][]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: read %s: %w", b.name, err)
 	}
-	b.s.unfolded.over(string(b.name), got)
+	b.s.journaled.over(string(b.name), got)
 	return got, nil
 }
 

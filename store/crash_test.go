@@ -63,7 +63,7 @@ func storm(dir string) {
 
 // TestKilledInTheMiddle kills the process at random moments: whatever was answered
 // is there afterwards, nothing is there by half, and each start is a new birth. With
-// four pages nearly every second commit is a folding.
+// four pages nearly every second commit makes a checkpoint.
 func TestKilledInTheMiddle(t *testing.T) {
 	for _, pages := range []int{4, 1024} {
 		t.Run(fmt.Sprintf("pages=%d", pages), func(t *testing.T) { killAgainAndAgain(t, pages) })

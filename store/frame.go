@@ -179,11 +179,11 @@ func (c change) ops() []op {
 	return out
 }
 
-// unfolded are the changes in the journal that the state file does not have yet, by
+// journaled are the changes in the journal that the state file does not have yet, by
 // bucket and key; nil values are deletions.
-type unfolded map[string]map[string][]byte
+type journaled map[string]map[string][]byte
 
-func (u unfolded) take(ops []op) {
+func (u journaled) take(ops []op) {
 	for _, o := range ops {
 		if u[o.bucket] == nil {
 			u[o.bucket] = map[string][]byte{}
@@ -193,7 +193,7 @@ func (u unfolded) take(ops []op) {
 }
 
 // over lays them over what the state file holds of a bucket.
-func (u unfolded) over(bucket string, got map[string][]byte) {
+func (u journaled) over(bucket string, got map[string][]byte) {
 	for k, v := range u[bucket] {
 		if v == nil {
 			delete(got, k)

@@ -13,8 +13,8 @@ import (
 // JournalName is the file that commits are written to first.
 const JournalName = "weft.journal"
 
-// journalPages are 4 MiB: a thousand commits of a lone caller before they are folded
-// into the state file. They are written once, so that no commit needs new space.
+// journalPages are 4 MiB: a thousand commits of a lone caller before a checkpoint
+// moves them into the state file. They are written once, so that no commit needs new space.
 const journalPages = 1024
 
 // errJournalFull means that a frame does not fit any more; nothing was written.

@@ -19,7 +19,7 @@ import (
 	"github.com/weftnet/weft/store"
 )
 
-// small opens a store whose journal is folded every few commits.
+// small opens a store that makes a checkpoint every few commits.
 func small(t testing.TB, dir string) *store.Store {
 	t.Helper()
 	s, err := store.OpenSmall(dir, 4)
@@ -47,7 +47,7 @@ func copyOf(t testing.TB, dir string) string {
 	return to
 }
 
-// TestWhatIsAnsweredIsThereAtEveryMoment: after each commit, over many foldings, a
+// TestWhatIsAnsweredIsThereAtEveryMoment: after each commit, over many checkpoints, a
 // Load and a crash both show all of them, and what was deleted is gone.
 func TestWhatIsAnsweredIsThereAtEveryMoment(t *testing.T) {
 	dir := t.TempDir()
@@ -335,7 +335,7 @@ func TestAJournalThatDoesNotFitIsRefused(t *testing.T) {
 	}
 }
 
-// TestAStateFileThatIsSpoiltUnderTheAgent: the commit that has to fold says so, and so
+// TestAStateFileThatIsSpoiltUnderTheAgent: the commit that makes the checkpoint says so, and so
 // do all after it, what the journal holds stays, and the agent can still end.
 func TestAStateFileThatIsSpoiltUnderTheAgent(t *testing.T) {
 	for story, spoil := range map[string]func(dir string) error{

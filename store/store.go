@@ -38,9 +38,9 @@ type Store struct {
 	commit  *grouper
 	ident   identityCell
 
-	mu       sync.RWMutex // makes db and unfolded one picture
-	unfolded unfolded     // what the journal holds
-	stuck    bool         // the database panicked; set by the commit that is under way
+	mu        sync.RWMutex // lets readers see db and journaled as of one moment
+	journaled journaled    // what the journal holds
+	poisoned  bool         // the database panicked; set by the commit that is under way
 }
 
 // Open locks dir, creating it if needed, checks its format and begins a new life
@@ -78,7 +78,7 @@ func openLocked(dir string, pages int) (s *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s = &Store{db: db, path: path, unfolded: unfolded{}}
+	s = &Store{db: db, path: path, journaled: journaled{}}
 	s.commit = newGrouper(s.write)
 	if err := s.begin(pages); err != nil {
 		return nil, errors.Join(err, s.closeFiles())
@@ -104,12 +104,12 @@ func (s *Store) begin(pages int) error {
 		return err
 	}
 	s.journal = journal
-	s.unfolded.take(ops)
+	s.journaled.take(ops)
 	birth, err := s.birth()
 	if err != nil {
 		return err
 	}
-	return explain(s.settle(birth.ops()))
+	return explain(s.firstCommit(birth.ops()))
 }
 
 // damaged turns a panic of the database library on bad pages, and its own errors
@@ -138,7 +138,7 @@ func (s *Store) Problem() string { return s.commit.problem() }
 func (s *Store) Close() error {
 	var err error
 	if s.commit.close() {
-		err = s.fold(nil)
+		err = s.checkpoint(nil)
 	}
 	if noRoom(err) {
 		err = nil // the journal has it
@@ -153,7 +153,7 @@ func (s *Store) closeFiles() error {
 	if s.journal != nil {
 		err = s.journal.close()
 	}
-	if !s.stuck {
+	if !s.poisoned {
 		err = errors.Join(s.db.Close(), err)
 	}
 	return err

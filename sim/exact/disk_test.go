@@ -231,8 +231,8 @@ func (b bucket) Load() (map[string][]byte, error) {
 	return out, nil
 }
 
-// Backward implements plugin.Bucket.
-func (b bucket) Backward(prefix string, visit func(key string, value []byte) bool) error {
+// ScanReverse implements plugin.Bucket.
+func (b bucket) ScanReverse(prefix string, visit func(key string, value []byte) bool) error {
 	all, err := b.Load()
 	for _, key := range slices.Backward(slices.Sorted(maps.Keys(all))) {
 		if strings.HasPrefix(key, prefix) && !visit(key, all[key]) {

@@ -17,7 +17,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func TestPeekSaysWhatOpenWould(t *testing.T) {
+func TestCheckSaysWhatOpenWould(t *testing.T) {
 	for _, c := range []struct {
 		story string
 		make  func(t *testing.T, dir string)
@@ -43,12 +43,12 @@ func TestPeekSaysWhatOpenWould(t *testing.T) {
 			must(t, os.Mkdir(dir, 0o700))
 			c.make(t, dir)
 			before, _ := os.ReadDir(dir)
-			err := store.Peek(dir)
+			err := store.Check(dir)
 			if !errors.Is(err, c.want) || err != nil && !strings.Contains(err.Error(), c.says) {
-				t.Errorf("peek: %v\nwant %v, saying %q", err, c.want, c.says)
+				t.Errorf("check: %v\nwant %v, saying %q", err, c.want, c.says)
 			}
 			if after, _ := os.ReadDir(dir); len(after) != len(before) {
-				t.Errorf("peeking left %v, there was %v", after, before)
+				t.Errorf("checking left %v, there was %v", after, before)
 			}
 		})
 	}

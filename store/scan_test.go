@@ -13,9 +13,9 @@ import (
 	"github.com/weftnet/weft/store"
 )
 
-// TestBackwardIsLoadInOrder, wherever the entries are: in the state file, in the journal, or
+// TestScanReverseIsLoadInOrder, wherever the entries are: in the state file, in the journal, or
 // deleted in one and there in the other.
-func TestBackwardIsLoadInOrder(t *testing.T) {
+func TestScanReverseIsLoadInOrder(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	t.Cleanup(func() { _ = s.Close() })
@@ -37,7 +37,7 @@ func TestBackwardIsLoadInOrder(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			"fold": func(t *rapid.T) {
+			"checkpoint": func(t *rapid.T) {
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
 				}
@@ -59,7 +59,7 @@ func TestBackwardIsLoadInOrder(t *testing.T) {
 							want = append(want, k+"="+string(all[k]))
 						}
 					}
-					err = b.Backward(prefix, func(k string, v []byte) bool {
+					err = b.ScanReverse(prefix, func(k string, v []byte) bool {
 						got = append(got, k+"="+string(v))
 						return true
 					})
@@ -72,14 +72,14 @@ func TestBackwardIsLoadInOrder(t *testing.T) {
 	})
 }
 
-// TestBackwardEnds where it is told to.
-func TestBackwardEnds(t *testing.T) {
+// TestScanReverseEnds where it is told to.
+func TestScanReverseEnds(t *testing.T) {
 	b := open(t, t.TempDir()).Bucket("x")
 	if err := b.Commit(map[string][]byte{"1": {1}, "2": {2}, "3": {3}}); err != nil {
 		t.Fatal(err)
 	}
 	var got []string
-	err := b.Backward("", func(k string, _ []byte) bool {
+	err := b.ScanReverse("", func(k string, _ []byte) bool {
 		got = append(got, k)
 		return len(got) < 2
 	})

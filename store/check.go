@@ -12,22 +12,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Peek says why Open would refuse a directory at this moment, and changes nothing:
+// Check says why Open would refuse a directory at this moment, and changes nothing:
 // the error wraps ErrInUse, ErrNewerFormat or ErrDamaged. A directory that does not
 // exist, or has no state in it, is no error. It does not look into the journal.
-func Peek(dir string) error {
-	if err := peekLock(filepath.Join(dir, "lock")); err != nil {
+func Check(dir string) error {
+	if err := checkLock(filepath.Join(dir, "lock")); err != nil {
 		return fmt.Errorf("store: %s: %w by the agent with process id %s; stop that one first", dir, err, holder(filepath.Join(dir, "lock")))
 	}
 	path := filepath.Join(dir, FileName)
 	if info, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
 		return nil
 	}
-	return peekFormat(path)
+	return checkFormat(path)
 }
 
 // Read is one room's part of a directory that no agent has open, as it is on disk. It
-// changes nothing; the error is like Peek's. Where nothing is it is empty.
+// changes nothing; the error is like Check's. Where nothing is it is empty.
 func Read(dir, bucket string) (got map[string][]byte, err error) {
 	path := filepath.Join(dir, FileName)
 	defer func() { err = damaged(path, err, recover()) }()
@@ -40,7 +40,7 @@ func Read(dir, bucket string) (got map[string][]byte, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	s := &Store{db: db, path: path, unfolded: unfolded{}}
+	s := &Store{db: db, path: path, journaled: journaled{}}
 	state, err := s.journalState()
 	if err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func Read(dir, bucket string) (got map[string][]byte, err error) {
 		if err != nil {
 			return nil, err
 		}
-		s.unfolded.take(ops)
+		s.journaled.take(ops)
 		if err := j.close(); err != nil {
 			return nil, err
 		}
@@ -58,8 +58,8 @@ func Read(dir, bucket string) (got map[string][]byte, err error) {
 	return s.Bucket(bucket).Load()
 }
 
-// peekLock is ErrInUse while an agent holds the lock, also one that is starting.
-func peekLock(path string) error {
+// checkLock is ErrInUse while an agent holds the lock, also one that is starting.
+func checkLock(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil // nobody ever locked it, or it cannot be told
@@ -71,7 +71,7 @@ func peekLock(path string) error {
 	return nil
 }
 
-func peekFormat(path string) (err error) {
+func checkFormat(path string) (err error) {
 	defer func() { err = damaged(path, err, recover()) }()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, ReadOnly: true})

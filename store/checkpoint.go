@@ -89,7 +89,7 @@ func (s *Store) upgrade(path string, pages int) (journalState, error) {
 func (s *Store) write(group []change) (err error) {
 	defer func() {
 		panicked := recover()
-		s.stuck = s.stuck || panicked != nil
+		s.poisoned = s.poisoned || panicked != nil
 		err = damaged(s.path, err, panicked)
 	}()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
@@ -102,7 +102,7 @@ func (s *Store) write(group []change) (err error) {
 	}
 	err = s.append(ops, s.journal.reserve())
 	if errors.Is(err, errJournalFull) {
-		err = s.fold(ops)
+		err = s.checkpoint(ops)
 	}
 	return err
 }
@@ -113,16 +113,16 @@ func (s *Store) append(ops []op, free int) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.unfolded.take(ops)
+	s.journaled.take(ops)
 	return nil
 }
 
-// settle writes the first changes of a life. It folds, so that what was read from
-// the journal is written anew: the last life may have ended with a failed sync, and
+// firstCommit writes the first changes of a life with a checkpoint, so that what was
+// read from the journal is written anew: the last life may have ended with a failed sync, and
 // then the kernel shows what the disk has not got. A full disk is no reason not to
 // start as long as the journal has room.
-func (s *Store) settle(ops []op) error {
-	err := s.fold(ops)
+func (s *Store) firstCommit(ops []op) error {
+	err := s.checkpoint(ops)
 	if !noRoom(err) {
 		return err
 	}
@@ -138,18 +138,18 @@ func (s *Store) settle(ops []op) error {
 // errBroken means that nobody knows what is on disk.
 var errBroken = errors.New("a write ended halfway")
 
-// fold moves what the journal holds, and further changes, into the state file, and
+// checkpoint moves what the journal holds, and further changes, into the state file, and
 // begins the journal's next generation, all in one transaction. It is called by the
 // one commit that is under way.
-func (s *Store) fold(ops []op) error {
+func (s *Store) checkpoint(ops []op) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.unfolded)+len(ops) == 0 {
+	if len(s.journaled)+len(ops) == 0 {
 		return nil
 	}
 	state := journalState{Generation: s.journal.generation + 1, Pages: s.journal.pages}
 	err := s.db.Update(func(tx *bbolt.Tx) error {
-		if err := s.unfolded.put(tx); err != nil {
+		if err := s.journaled.put(tx); err != nil {
 			return err
 		}
 		for _, o := range ops {
@@ -167,12 +167,12 @@ func (s *Store) fold(ops []op) error {
 		}
 		return err
 	}
-	clear(s.unfolded)
+	clear(s.journaled)
 	s.journal.restart(state.Generation)
 	return nil
 }
 
-func (u unfolded) put(tx *bbolt.Tx) error {
+func (u journaled) put(tx *bbolt.Tx) error {
 	for bucket, keys := range u {
 		for key, value := range keys {
 			if err := (op{bucket, key, value}).put(tx); err != nil {

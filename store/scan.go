@@ -8,10 +8,10 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Backward visits the entries whose keys begin with a prefix, the last first, as they are
-// when it is called, until visit says that it has enough. The value is valid until visit
+// ScanReverse visits the entries whose keys begin with a prefix, the last first, as they are
+// when it is called, until visit returns false. The value is valid until visit
 // returns. Commits go on meanwhile.
-func (b *Bucket) Backward(prefix string, visit func(key string, value []byte) bool) error {
+func (b *Bucket) ScanReverse(prefix string, visit func(key string, value []byte) bool) error {
 	tx, newer, err := b.picture(prefix)
 	if err != nil {
 		return fmt.Errorf("store: read %s: %w", b.name, err)
@@ -48,7 +48,7 @@ func (b *Bucket) picture(prefix string) (*bbolt.Tx, []op, error) {
 		return nil, nil, err
 	}
 	var newer []op
-	for k, v := range b.s.unfolded[string(b.name)] {
+	for k, v := range b.s.journaled[string(b.name)] {
 		if strings.HasPrefix(k, prefix) {
 			newer = append(newer, op{key: k, value: v})
 		}
