@@ -30,7 +30,7 @@ func FuzzRecords(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if may, _, err := l.Standing(); may == Anything && err != nil || may != Anything && err == nil {
+		if may, _, err := l.State(); may == Anything && err != nil || may != Anything && err == nil {
 			t.Errorf("%q %q: %v, %v", key, value, may, err)
 		}
 		if now, err := l.clocks.Sending(); err != nil || l.Grant(now) != nil {

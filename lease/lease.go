@@ -246,13 +246,13 @@ func (l *Lease) tell() {
 	l.changed = make(chan struct{})
 }
 
-// Distrust forgets, for this start, until when the lease lasts: only the ledger's word
+// Invalidate forgets, for this start, until when the lease lasts: only the ledger's word
 // counts.
-func (l *Lease) Distrust() {
+func (l *Lease) Invalidate() {
 	l.mu.Lock()
 	l.sent = Moment{}
 	l.mu.Unlock()
-	l.Question()
+	l.RequestRenewal()
 }
 
 // left is how long the lease lasts; not above zero: no more.
@@ -295,9 +295,9 @@ const (
 	Anything
 )
 
-// Standing is what may be handed out now, and why not more. Pending means that a
+// State is what may be handed out now, and why not more. Pending means that a
 // renewal would change that.
-func (l *Lease) Standing() (may Right, pending bool, err error) {
+func (l *Lease) State() (may Right, pending bool, err error) {
 	now, err := l.clocks.Now()
 	if err != nil {
 		return Nothing, false, err
@@ -324,8 +324,8 @@ func (l *Lease) Standing() (may Right, pending bool, err error) {
 	return Anything, false, nil
 }
 
-// Question makes a renewal due at once.
-func (l *Lease) Question() {
+// RequestRenewal makes a renewal due at once.
+func (l *Lease) RequestRenewal() {
 	l.mu.Lock()
 	l.confirmed = false
 	l.mu.Unlock()
@@ -345,7 +345,7 @@ func (l *Lease) want() {
 // Allowed says what may be handed out, and why not more. Where a renewal would change
 // the answer it asks for one and waits a little.
 func (l *Lease) Allowed(ctx context.Context) (Right, error) {
-	if may, pending, err := l.Standing(); !pending {
+	if may, pending, err := l.State(); !pending {
 		return may, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaseWait)
@@ -354,7 +354,7 @@ func (l *Lease) Allowed(ctx context.Context) (Right, error) {
 		l.mu.Lock()
 		changed := l.changed
 		l.mu.Unlock()
-		may, pending, err := l.Standing()
+		may, pending, err := l.State()
 		if !pending {
 			return may, err
 		}
@@ -362,7 +362,7 @@ func (l *Lease) Allowed(ctx context.Context) (Right, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			may, _, err := l.Standing() // time has passed, perhaps days
+			may, _, err := l.State() // time has passed, perhaps days
 			return may, err
 		}
 	}

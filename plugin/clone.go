@@ -36,14 +36,14 @@ func (a *Agent) foundClone(c gossip.Clone) {
 		other = c.B
 	}
 	if other.Start >= a.identity.Start { // this disk may be the older one
-		a.lease.Distrust()
+		a.lease.Invalidate()
 		a.mu.Lock()
 		if other.Start > a.rival.start {
 			a.rival = rival{other.Start, time.Now()}
 		}
 		a.mu.Unlock()
 	}
-	a.lease.Question() // the ledger knows which of the two may go on
+	a.lease.RequestRenewal() // the ledger knows which of the two may go on
 }
 
 // rival is a start of this identity that others heard of, which is not this agent's and

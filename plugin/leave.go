@@ -75,7 +75,7 @@ func (a *Agent) leave(ctx context.Context, force bool) error {
 		if errors.As(err, &refusal) && refusal.Kind != netmap.NoQuorum {
 			return errors.Join(err, a.lease.Stay())
 		}
-		a.lease.Question() // a renewal that is accepted says that it has not left
+		a.lease.RequestRenewal() // a renewal that is accepted says that it has not left
 		return fmt.Errorf("%w; when the keepers are back this may still be decided: look at weft status then", err)
 	}
 	a.depart()

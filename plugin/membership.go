@@ -68,7 +68,7 @@ func (a *Agent) remain(ctx context.Context) {
 		_ = a.heedFacts(ctx) // a problem tells it
 		was := alone
 		if alone = a.alone(); was && !alone { // it may have been removed meanwhile
-			a.lease.Question()
+			a.lease.RequestRenewal()
 		}
 		a.follow(ctx)
 		if !due && !asked {
@@ -121,7 +121,7 @@ func took[T any](c <-chan T) bool {
 
 // tellLease shows a lease that has run out.
 func (a *Agent) tellLease() {
-	_, _, err := a.lease.Standing()
+	_, _, err := a.lease.State()
 	if err == nil || a.lease.Fenced() { // that is told already
 		a.problem("lease", "")
 		return

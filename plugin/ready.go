@@ -17,7 +17,7 @@ func (a *Agent) NotReady() string {
 		return a.departure()
 	}
 	state := a.state()
-	_, _, right := a.lease.Standing()
+	_, _, right := a.lease.State()
 	disk := a.store.Problem()
 	a.mu.Lock()
 	defer a.mu.Unlock()
