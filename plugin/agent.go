@@ -64,6 +64,8 @@ type Config struct {
 	Volatile string
 	Rooms    Rooms // nil ones: the real ones
 	Log      *slog.Logger
+
+	calls func() rpc.Counters // of Docker's calls; nil: nobody counts them
 }
 
 // Agent is the one process per host. All methods are safe for concurrent use.

@@ -20,7 +20,7 @@ func (a *Agent) Report() *status.Report {
 	a.endClones(view)
 	r := &status.Report{
 		Version: a.cfg.Version, Cluster: a.store.Cluster(), Self: a.self, Name: a.fact.Name, State: a.state(), NotReady: a.NotReady(),
-		Hosts: a.hosts(view), Peers: a.peersNow(), Ranges: rangesInUse(view), Networks: a.networks(view), At: time.Now(), Process: status.ThisProcess(),
+		Hosts: a.hosts(view), Peers: a.peersNow(), Ranges: rangesInUse(view), Networks: a.networks(view), At: time.Now(), Process: status.ThisProcess(), Counters: a.counters(),
 	}
 	l := a.ledger.Status()
 	r.Ledger = status.Ledger{Role: l.Role, Leader: l.Leader, Decided: view.Decided}
@@ -120,10 +120,31 @@ func (a *Agent) networks(view *netmap.View) []status.Network {
 		}
 		for _, e := range view.Endpoints {
 			if e.Network == n.ID {
-				s.Endpoints = append(s.Endpoints, status.Endpoint{ID: e.ID, Name: e.Name, Host: e.Host, V4: e.V4, V6: e.V6, MAC: e.MAC})
+				s.Endpoints = append(s.Endpoints, reported(e))
+			}
+		}
+		for _, d := range view.Disputes {
+			if d.Network == n.ID && len(s.Disputes) < maxDisputes {
+				s.Disputes = append(s.Disputes, status.Dispute{Addr: d.Addr, Winner: reported(d.Winner), Loser: reported(d.Loser)})
 			}
 		}
 		out = append(out, s)
+	}
+	return out
+}
+
+// maxDisputes bounds what is told of each network: a host that lies can cause many.
+const maxDisputes = 100
+
+func reported(e netmap.EndpointView) status.Endpoint {
+	return status.Endpoint{ID: e.ID, Name: e.Name, Host: e.Host, V4: e.V4, V6: e.V6, MAC: e.MAC}
+}
+
+// counters are what the packages that hear strangers and Docker have counted.
+func (a *Agent) counters() map[string]any {
+	out := map[string]any{"gossip": a.gossip.Stats(), "underlay": a.port.Stats()}
+	if a.cfg.calls != nil {
+		out["docker"] = a.cfg.calls()
 	}
 	return out
 }

@@ -44,6 +44,7 @@ type Gossip interface {
 	Synced() bool
 	Members() []gossip.Member
 	Refused() []gossip.Refused
+	Stats() gossip.Stats
 	Twin() (gossip.Member, bool)
 	Announce(set map[netmap.Key]any, del []netmap.Key) error
 	PublishDecisions(d gossip.Decisions) error
@@ -75,6 +76,7 @@ type Ledger interface {
 type Port interface {
 	ledger.Underlay
 	Packets() *underlay.Packets
+	Stats() underlay.Stats
 	Close() error
 }
 

@@ -44,6 +44,7 @@ func Run(ctx context.Context, cfg Config, socket string) error {
 	}
 	f := newFront()
 	srv := rpc.New(rpc.Config{Routes: f.handlers(a), Observe: cfg.observe})
+	cfg.calls, a.cfg.calls = srv.Counters, srv.Counters
 	ctx, cancel := context.WithCancelCause(ctx)
 	var serving sync.WaitGroup
 	serving.Go(func() { cancel(srv.Serve(ln)) })

@@ -116,6 +116,13 @@ func TestRunServesDockerUntilItIsTold(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- plugin.Run(ctx, cfg, socket) }()
 		awaitReady(t, root, socket)
+		r, err := status.Fetch(ctx, filepath.Join(root, status.SocketPath))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if counted, _ := r.Counters["docker"].(map[string]any); counted["calls"] != float64(3) { // Docker's library answers Plugin.Activate
+			t.Errorf("counters: %v", r.Counters)
+		}
 		if pid := <-heard; int(pid) != os.Getpid() {
 			t.Errorf("called by process %d, this is %d", pid, os.Getpid())
 		}

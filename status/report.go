@@ -29,6 +29,7 @@ type Report struct {
 	Networks []Network        `json:"networks"`
 	Datapath Datapath         `json:"datapath"`
 	Process  Process          `json:"process"`
+	Counters map[string]any   `json:"counters"` // of docker, gossip and underlay, since the agent started
 	At       time.Time        `json:"at"`
 }
 
@@ -90,6 +91,15 @@ type Network struct {
 	Retired   bool             `json:"retired,omitempty"` // removed by a user; goes with its last container
 	Subnets   []Subnet         `json:"subnets"`
 	Endpoints []Endpoint       `json:"endpoints"`
+	Disputes  []Dispute        `json:"disputes,omitempty"`
+}
+
+// Dispute is an address that two containers were announced with. The loser is off the
+// network on every host until one of the two goes.
+type Dispute struct {
+	Addr   netip.Addr `json:"addr"`
+	Winner Endpoint   `json:"winner"`
+	Loser  Endpoint   `json:"loser"`
 }
 
 // Subnet is a subnet, its blocks by owner, and the addresses granted one by one.

@@ -44,6 +44,10 @@ func sample() *status.Report {
 				Claims: []status.Claim{{Addr: netip.MustParseAddr("10.32.3.3"), Owner: b}},
 			}},
 			Endpoints: []status.Endpoint{{ID: "0123456789abcdef", Name: "web", Host: b, V4: netip.MustParseAddr("10.32.0.66"), MAC: netmap.MACOf(netip.MustParseAddr("10.32.0.66"))}},
+			Disputes: []status.Dispute{{
+				Addr:   netip.MustParseAddr("10.32.0.66"),
+				Winner: status.Endpoint{ID: "0123456789abcdef", Name: "web", Host: b}, Loser: status.Endpoint{ID: "fedcba9876543210", Host: a},
+			}},
 		}},
 	}
 }
@@ -70,6 +74,7 @@ NETWORK overlay        vni 1048576  id 7  removed by a user, goes with its last 
   block 10.32.0.0/26   host1  1 used
   block 10.32.0.64/26  host2  
   address 10.32.3.3    host2
+  DISPUTE 10.32.0.66   host2  web has it, fedcba987654 on host1 is off the network until one of them is stopped
   ADDRESS              HOST   CONTAINER  MAC
   10.32.0.66           host2  web        02:57:0a:20:00:42
 `

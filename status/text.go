@@ -123,6 +123,10 @@ func (p *printer) network(n Network) {
 			p.f("  address %s\t%s\n", c.Addr, p.r.HostName(c.Owner))
 		}
 	}
+	for _, d := range n.Disputes {
+		p.f("  DISPUTE %s\t%s\t%s has it, %s on %s is off the network until one of them is stopped\n",
+			d.Addr, p.r.HostName(d.Winner.Host), endpointName(d.Winner), endpointName(d.Loser), p.r.HostName(d.Loser.Host))
+	}
 	if len(n.Endpoints) == 0 {
 		return
 	}

@@ -135,6 +135,7 @@ func (f *facts) sees(id netmap.HostID) bool {
 
 // Refused implements plugin.Gossip.
 func (f *facts) Refused() []gossip.Refused   { return nil }
+func (f *facts) Stats() gossip.Stats         { return gossip.Stats{} }
 func (f *facts) Twin() (gossip.Member, bool) { return gossip.Member{}, false }
 
 // SetCluster implements plugin.Gossip.

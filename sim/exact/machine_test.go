@@ -298,6 +298,8 @@ func (p *port) Handle(name string, h handler) { p.handlers[name] = h }
 // Packets implements plugin.Port.
 func (p *port) Packets() *underlay.Packets { return nil }
 
+func (p *port) Stats() underlay.Stats { return underlay.Stats{} }
+
 // Close implements plugin.Port.
 func (p *port) Close() error { return nil }
 
