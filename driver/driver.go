@@ -80,9 +80,9 @@ type Config struct {
 // concurrent use.
 type Driver struct {
 	cfg Config
-	// held makes calls about one endpoint, one Docker network or one subnet take
+	// locks makes calls about one endpoint, one Docker network or one subnet take
 	// turns. Whatever is written to disk is written by the holder of its key.
-	held holds
+	locks keyedLock
 
 	mu        sync.Mutex
 	networks  map[string]NetworkRecord // by Docker's id
@@ -148,7 +148,7 @@ func (d *Driver) Endpoints() []EndpointRecord {
 }
 
 // Holder is the endpoint of this host that holds an address, also while it is
-// leaving: its port is still there. One that lost its address counts if there is no
+// deleted: its port is still there. An evicted one counts if there is no
 // other: its container still believes that it has it.
 func (d *Driver) Holder(a netip.Addr) (EndpointRecord, bool) {
 	d.mu.Lock()

@@ -36,7 +36,7 @@ func (d *Driver) createEndpoint(ctx context.Context, req createEndpointRequest) 
 	for _, a := range addrsOf(e) {
 		keys = append(keys, addressPrefix+a.String())
 	}
-	release, err := d.held.take(ctx, keys...)
+	release, err := d.locks.lock(ctx, keys...)
 	if err != nil {
 		return api.CreateEndpointResponse{}, fmt.Errorf("driver: %w", err)
 	}
@@ -68,16 +68,16 @@ func unknownNetwork(id string) error {
 
 // keepEndpoint writes an endpoint down, once. When a CreateEndpoint fails, Docker
 // sends no DeleteEndpoint and releases the addresses: what came too late to be
-// believed is doomed, and Settle removes it.
+// believed is marked as deleted, and Settle removes it.
 func (d *Driver) keepEndpoint(ctx context.Context, r EndpointRecord) error {
 	id := r.Endpoint.ID
 	d.mu.Lock()
 	have, ok := d.endpoints.byID[id]
 	d.mu.Unlock()
 	switch {
-	case have.Leaving:
+	case have.Deleted:
 		return fmt.Errorf("driver: endpoint %s is being deleted; start the container again", short(string(id)))
-	case have.Lost != "":
+	case have.Evicted != "":
 		return offMesh(have)
 	case ok:
 		return sameEndpoint(have, r)
@@ -92,7 +92,7 @@ func (d *Driver) keepEndpoint(ctx context.Context, r EndpointRecord) error {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
-		d.doomEndpoint(id)
+		d.markEndpointDeleted(id)
 		return fmt.Errorf("driver: endpoint %s was written down too late; start the container again: %w", short(string(id)), err)
 	}
 	return nil
@@ -140,7 +140,7 @@ func addresses(e netmap.Endpoint) string {
 }
 
 func (d *Driver) holdEndpoint(ctx context.Context, id netmap.EndpointID) (release func(), err error) {
-	release, err = d.held.take(ctx, endpointPrefix+string(id))
+	release, err = d.locks.lock(ctx, endpointPrefix+string(id))
 	if err != nil {
 		return nil, fmt.Errorf("driver: %w", err)
 	}
@@ -157,7 +157,7 @@ func (d *Driver) deleteEndpoint(ctx context.Context, req api.DeleteEndpointReque
 // it says so, or because it deleted it while no agent answered. An unknown one is
 // no error. What fails is tried again by Settle.
 func (d *Driver) ForgetEndpoint(ctx context.Context, id netmap.EndpointID) error {
-	if !d.doomEndpoint(id) {
+	if !d.markEndpointDeleted(id) {
 		return nil
 	}
 	return d.drop(ctx, id)
@@ -168,13 +168,13 @@ func (d *Driver) ForgetEndpoint(ctx context.Context, id netmap.EndpointID) error
 // agent answered: it does not repeat a DeleteEndpoint.
 func (d *Driver) Released(ctx context.Context, a netip.Addr) error {
 	r, ok := d.Holder(a)
-	if !ok || !r.Left {
+	if !ok || !r.Detached {
 		return nil
 	}
 	return d.ForgetEndpoint(ctx, r.Endpoint.ID)
 }
 
-// drop removes the port of a doomed endpoint, then its record, so that a crash in
+// drop removes the port of a deleted endpoint, then its record, so that a crash in
 // between is mended by whoever comes next; only then are its addresses free.
 func (d *Driver) drop(ctx context.Context, id netmap.EndpointID) error {
 	release, err := d.holdEndpoint(ctx, id)
@@ -185,7 +185,7 @@ func (d *Driver) drop(ctx context.Context, id netmap.EndpointID) error {
 	d.mu.Lock()
 	r := d.endpoints.byID[id]
 	d.mu.Unlock()
-	if !r.Leaving {
+	if !r.Deleted {
 		return nil // another call was faster, or Docker created it anew
 	}
 	d.cfg.Facts.Withdraw(id)
@@ -215,7 +215,7 @@ func (d *Driver) join(ctx context.Context, req joinRequest) (api.JoinResponse, e
 	if !ok {
 		return api.JoinResponse{}, fmt.Errorf("endpoint %s is not known to Weft on this host; stop the container and start it again", short(req.EndpointID))
 	}
-	if r.Lost != "" {
+	if r.Evicted != "" {
 		return api.JoinResponse{}, offMesh(r)
 	}
 	name, err := d.cfg.Ports.Plug(ctx, r.Endpoint)
@@ -225,7 +225,7 @@ func (d *Driver) join(ctx context.Context, req joinRequest) (api.JoinResponse, e
 	if err != nil {
 		return api.JoinResponse{}, fmt.Errorf("driver: %w", err)
 	}
-	r.Joined, r.Left = true, false
+	r.Joined, r.Detached = true, false
 	if err := d.saveEndpoint(r); err != nil {
 		return api.JoinResponse{}, err
 	}
@@ -247,7 +247,7 @@ func (d *Driver) leave(ctx context.Context, req api.LeaveRequest) (rpc.Empty, er
 		return rpc.Empty{}, nil
 	}
 	d.cfg.Facts.Withdraw(id)
-	r.Joined, r.Left = false, true
+	r.Joined, r.Detached = false, true
 	return rpc.Empty{}, d.saveEndpoint(r)
 }
 

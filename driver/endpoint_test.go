@@ -281,7 +281,7 @@ func TestAPortThatCannotBeRemoved(t *testing.T) {
 	d.story("facts: no endpoint 111111111111\nfacts: no endpoint 111111111111")
 
 	d = overSocket(t, d.host) // a restart remembers
-	if e := d.driver.Endpoints(); len(e) != 1 || !e[0].Leaving || e[0].Joined {
+	if e := d.driver.Endpoints(); len(e) != 1 || !e[0].Deleted || e[0].Joined {
 		t.Errorf("endpoints %+v", e)
 	}
 	if _, ok := d.driver.Holder(d.driver.Endpoints()[0].Endpoint.V4); !ok {

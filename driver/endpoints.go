@@ -12,7 +12,7 @@ import (
 // asked for every one that is handed out or released. Not safe for concurrent use.
 type endpoints struct {
 	byID map[netmap.EndpointID]EndpointRecord
-	at   map[netip.Addr][]netmap.EndpointID // sorted; several only while all but one are leaving or lost
+	at   map[netip.Addr][]netmap.EndpointID // sorted; several only while all but one are deleted or evicted
 }
 
 func newEndpoints() endpoints {
@@ -40,10 +40,10 @@ func (e endpoints) drop(id netmap.EndpointID) {
 	delete(e.byID, id)
 }
 
-// holder is the endpoint that has an address. One that lost it counts if there is no other.
+// holder is the endpoint that has an address. An evicted one counts if there is no other.
 func (e endpoints) holder(a netip.Addr) (found EndpointRecord, ok bool) {
 	for _, id := range e.at[a] {
-		if found, ok = e.byID[id], true; found.Lost == "" {
+		if found, ok = e.byID[id], true; found.Evicted == "" {
 			break
 		}
 	}

@@ -16,7 +16,7 @@ func naiveHolder(all []EndpointRecord, a netip.Addr) (found EndpointRecord, ok b
 	for _, r := range all {
 		if a.IsValid() && slices.Contains(addrsOf(r.Endpoint), a) {
 			found, ok = r, true
-			if r.Lost == "" {
+			if r.Evicted == "" {
 				break
 			}
 		}
@@ -39,7 +39,7 @@ func TestHolders(t *testing.T) {
 			"put": func(t *rapid.T) {
 				e.put(EndpointRecord{
 					Endpoint: netmap.Endpoint{ID: id.Draw(t, "id"), V4: addr.Draw(t, "v4"), V6: addr.Draw(t, "v6")},
-					Lost:     rapid.SampledFrom([]string{"", "to host-b"}).Draw(t, "lost"),
+					Evicted:  rapid.SampledFrom([]string{"", "to host-b"}).Draw(t, "evicted"),
 				})
 			},
 			"drop": func(t *rapid.T) { e.drop(id.Draw(t, "id")) },

@@ -116,7 +116,7 @@ func FuzzRecords(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add("n", kept["network/n"], "e", kept["endpoint/e"])
-	f.Add("n", []byte(`{"docker":"n","leaving":true}`), "e", []byte(`{"endpoint":{"id":"e"},"lost":"x"}`))
+	f.Add("n", []byte(`{"docker":"n","deleted":true}`), "e", []byte(`{"endpoint":{"id":"e"},"evicted":"x"}`))
 	f.Add("", []byte(`null`), "", []byte(`{}`))
 	f.Fuzz(func(t *testing.T, network string, n []byte, endpoint string, e []byte) {
 		host := drivertest.New()

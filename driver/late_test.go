@@ -60,7 +60,7 @@ func TestADecisionThatComesTooLate(t *testing.T) {
 		d.ok("CreateNetwork", createNetwork(id("c"), "10.50.0.0/20"))
 		close(stubborn)
 		synctest.Wait()
-		if r := d.driver.Networks(); len(r) != 2 || !r[0].Leaving || r[1].Leaving {
+		if r := d.driver.Networks(); len(r) != 2 || !r[0].Deleted || r[1].Deleted {
 			t.Errorf("networks %+v", r)
 		}
 		d.ok("CreateNetwork", createNetwork(netB, "10.32.0.0/20"))
@@ -143,7 +143,7 @@ func TestADiskThatHangsInJoin(t *testing.T) {
 		_ = d.host.Story()
 		close(slow)
 		synctest.Wait()
-		if e := d.driver.Endpoints(); len(e) != 1 || !e[0].Leaving || e[0].Joined {
+		if e := d.driver.Endpoints(); len(e) != 1 || !e[0].Deleted || e[0].Joined {
 			t.Errorf("endpoints %+v", e)
 		}
 		settle(t, d)

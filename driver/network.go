@@ -57,7 +57,7 @@ func (d *Driver) holdNetwork(ctx context.Context, docker string, subnets []netip
 	for _, s := range subnets {
 		keys = append(keys, subnetPrefix+s.String())
 	}
-	release, err = d.held.take(ctx, keys...)
+	release, err = d.locks.lock(ctx, keys...)
 	if err != nil {
 		return nil, fmt.Errorf("driver: %w", err)
 	}
@@ -82,7 +82,7 @@ func sorted(ps []netip.Prefix) []netip.Prefix {
 func (d *Driver) refuseTwin(want NetworkRequest) error {
 	for _, r := range d.Networks() {
 		for _, s := range want.Subnets {
-			if !r.Leaving && slices.Contains(r.Network.Subnets, s) {
+			if !r.Deleted && slices.Contains(r.Network.Subnets, s) {
 				return bad("subnet %s is in use on this host by Docker network %s; use that one, or another --subnet; if Docker does not list it, because it ended while it made that network, try again in two minutes", s, short(r.Docker))
 			}
 		}
@@ -92,7 +92,7 @@ func (d *Driver) refuseTwin(want NetworkRequest) error {
 
 // keepNetwork writes a network down. When a CreateNetwork fails, Docker sends no
 // DeleteNetwork; so what the disk refused, or what came too late to be believed,
-// is doomed, and Settle gives it up again.
+// is marked as deleted, and Settle gives it up again.
 func (d *Driver) keepNetwork(ctx context.Context, r NetworkRecord) error {
 	err := d.saveNetwork(r)
 	if err == nil && ctx.Err() != nil {
@@ -101,7 +101,7 @@ func (d *Driver) keepNetwork(ctx context.Context, r NetworkRecord) error {
 	if err != nil {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		r.Leaving = true
+		r.Deleted = true
 		d.networks[r.Docker] = r
 	}
 	return err
@@ -118,7 +118,7 @@ func (d *Driver) deleteNetwork(ctx context.Context, req api.DeleteNetworkRequest
 // says so, or because it removed it while no agent answered. An unknown one is no
 // error. What fails is tried again by Settle.
 func (d *Driver) ForgetNetwork(ctx context.Context, docker string) error {
-	r, ok := d.doomNetwork(docker)
+	r, ok := d.markNetworkDeleted(docker)
 	if !ok {
 		return nil
 	}
@@ -131,19 +131,19 @@ func (d *Driver) ForgetNetwork(ctx context.Context, docker string) error {
 func (d *Driver) Settle(ctx context.Context) error {
 	var errs []error
 	for _, r := range d.Endpoints() {
-		if r.Leaving {
+		if r.Deleted {
 			errs = append(errs, d.drop(ctx, r.Endpoint.ID))
 		}
 	}
 	for _, r := range d.Networks() {
-		if r.Leaving {
+		if r.Deleted {
 			errs = append(errs, d.settle(ctx, r))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// settle gives up a doomed network. On disk it is doomed first, so that a restart
+// settle gives up a network that is marked as deleted. It is marked on disk first, so that a restart
 // does not take it for Docker's; endpoints that Docker left in it go with it.
 func (d *Driver) settle(ctx context.Context, r NetworkRecord) error {
 	release, err := d.holdNetwork(ctx, r.Docker, r.Network.Subnets)
@@ -154,7 +154,7 @@ func (d *Driver) settle(ctx context.Context, r NetworkRecord) error {
 	d.mu.Lock()
 	r = d.networks[r.Docker]
 	d.mu.Unlock()
-	if !r.Leaving {
+	if !r.Deleted {
 		return nil // another call was faster, or Docker created it anew
 	}
 	if err := d.saveNetwork(r); err != nil {
@@ -182,6 +182,6 @@ func (d *Driver) dropAll(ctx context.Context, docker string) error {
 // ledger heard that it was removed.
 func (d *Driver) shared(id netmap.NetworkID) bool {
 	return slices.ContainsFunc(d.Networks(), func(r NetworkRecord) bool {
-		return !r.Leaving && r.Network.ID == id
+		return !r.Deleted && r.Network.ID == id
 	})
 }

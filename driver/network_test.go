@@ -52,13 +52,13 @@ func TestTheKernelHearsOfNetworksWhenTheyAreKept(t *testing.T) {
 	d.host.After("Changed", func() {
 		line := ""
 		for _, r := range d.driver.Networks() {
-			line += fmt.Sprintf("%.1s leaving %t;", r.Docker, r.Leaving)
+			line += fmt.Sprintf("%.1s deleted %t;", r.Docker, r.Deleted)
 		}
 		said = append(said, line)
 	})
 	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
 	d.ok("DeleteNetwork", object{"NetworkID": netA})
-	if got, want := strings.Join(said, "\n"), "a leaving false;\na leaving true;"; got != want {
+	if got, want := strings.Join(said, "\n"), "a deleted false;\na deleted true;"; got != want {
 		t.Errorf("heard:\n%s\nwant:\n%s", got, want)
 	}
 }
@@ -183,7 +183,7 @@ func TestADiskThatIsFullKeepsNoNetwork(t *testing.T) {
 	d := overSocket(t, drivertest.New())
 	d.host.Before("Commit", failing(errDiskFull))
 	d.refused(500, "driver: keep network aaaaaaaaaaaa on disk: no space left on device", "CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
-	if r := d.driver.Networks(); len(r) != 1 || !r[0].Leaving {
+	if r := d.driver.Networks(); len(r) != 1 || !r[0].Deleted {
 		t.Errorf("networks %+v", r)
 	}
 	if err := d.driver.Settle(t.Context()); !errors.Is(err, errDiskFull) {

@@ -13,9 +13,9 @@ import (
 type NetworkRecord struct {
 	Docker  string         `json:"docker"` // Docker's network id
 	Network netmap.Network `json:"network"`
-	// Leaving is set when Docker removed the network and the ledger has not heard
+	// Deleted is set when Docker removed the network and the ledger has not heard
 	// of it yet.
-	Leaving bool `json:"leaving,omitempty"`
+	Deleted bool `json:"deleted,omitempty"`
 	// Stray is set when this host took another identity, under which it is no member
 	// of the network yet: see Driver.Rejoin.
 	Stray bool `json:"stray,omitempty"`
@@ -25,15 +25,15 @@ type NetworkRecord struct {
 type EndpointRecord struct {
 	Endpoint netmap.Endpoint `json:"endpoint"`
 	Docker   string          `json:"docker"` // Docker's network id
-	Joined   bool            `json:"joined"` // a container has it; never while Leaving
-	// Left is set when Docker took the endpoint out of its container. It deletes it next.
-	Left bool `json:"left,omitempty"`
-	// Leaving is set when Docker deleted the endpoint and its port or its record
+	Joined   bool            `json:"joined"` // a container has it; never while Deleted
+	// Detached is set when Docker took the endpoint out of its container. It deletes it next.
+	Detached bool `json:"detached,omitempty"`
+	// Deleted is set when Docker deleted the endpoint and its port or its record
 	// could not be removed yet.
-	Leaving bool `json:"leaving,omitempty"`
-	// Lost says why the endpoint was taken off the mesh although Docker still has it,
-	// empty if it was not: see Driver.Lose.
-	Lost string `json:"lost,omitempty"`
+	Deleted bool `json:"deleted,omitempty"`
+	// Evicted says why the endpoint was taken off the mesh although Docker still has it,
+	// empty if it was not: see Driver.Evict.
+	Evicted string `json:"evicted,omitempty"`
 }
 
 // Keys on disk, and of what calls take turns for.
@@ -47,7 +47,7 @@ const (
 // New reads what an earlier agent left on disk.
 func New(cfg Config) (*Driver, error) {
 	d := &Driver{
-		cfg: cfg, held: holds{taken: map[string]chan struct{}{}},
+		cfg: cfg, locks: keyedLock{taken: map[string]chan struct{}{}},
 		networks: map[string]NetworkRecord{}, endpoints: newEndpoints(),
 	}
 	kept, err := cfg.Disk.Load()
@@ -94,7 +94,7 @@ func (d *Driver) network(id string) (NetworkRecord, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r, ok := d.networks[id]
-	return r, ok && !r.Leaving
+	return r, ok && !r.Deleted
 }
 
 // Endpoint is an endpoint that Docker has.
@@ -102,29 +102,29 @@ func (d *Driver) Endpoint(id netmap.EndpointID) (EndpointRecord, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r, ok := d.endpoints.byID[id]
-	return r, ok && !r.Leaving
+	return r, ok && !r.Deleted
 }
 
-// doomNetwork marks a network in memory: from now on it is not Docker's, whatever
+// markNetworkDeleted marks a network in memory: from now on it is not Docker's, whatever
 // happens to disk and ledger. It reports whether there is one.
-func (d *Driver) doomNetwork(id string) (NetworkRecord, bool) {
+func (d *Driver) markNetworkDeleted(id string) (NetworkRecord, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r, ok := d.networks[id]
 	if ok {
-		r.Leaving = true
+		r.Deleted = true
 		d.networks[id] = r
 	}
 	return r, ok
 }
 
-// doomEndpoint is the same for an endpoint.
-func (d *Driver) doomEndpoint(id netmap.EndpointID) bool {
+// markEndpointDeleted is the same for an endpoint.
+func (d *Driver) markEndpointDeleted(id netmap.EndpointID) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r, ok := d.endpoints.byID[id]
 	if ok {
-		r.Leaving, r.Joined = true, false
+		r.Deleted, r.Joined = true, false
 		d.endpoints.put(r)
 	}
 	return ok
@@ -155,7 +155,7 @@ func (d *Driver) forgetNetwork(id string) error {
 	return nil
 }
 
-// saveEndpoint writes an endpoint to disk, and to memory unless it was doomed
+// saveEndpoint writes an endpoint to disk, and to memory unless it was deleted
 // meanwhile: what Docker deleted does not come back.
 func (d *Driver) saveEndpoint(r EndpointRecord) error {
 	b, err := json.Marshal(r)
@@ -168,7 +168,7 @@ func (d *Driver) saveEndpoint(r EndpointRecord) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.endpoints.byID[id].Leaving && !r.Leaving {
+	if d.endpoints.byID[id].Deleted && !r.Deleted {
 		return fmt.Errorf("driver: endpoint %s was deleted meanwhile; start the container again", short(string(id)))
 	}
 	d.endpoints.put(r)

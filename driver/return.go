@@ -96,13 +96,13 @@ func (d *Driver) move(ctx context.Context, id netmap.EndpointID, to netmap.Netwo
 	return d.changeEndpoint(ctx, id, func(r *EndpointRecord) { r.Endpoint.Network = to })
 }
 
-// Lose takes an endpoint off the mesh, although Docker still has it, and says why: on
+// Evict takes an endpoint off the mesh, although Docker still has it, and says why: on
 // disk, then for the other hosts, then in the kernel. Name is that of its container, if
 // it is known. What fails in the kernel is mended by its next Set, which does not know
 // the port any more.
-func (d *Driver) Lose(ctx context.Context, id netmap.EndpointID, name, why string) error {
+func (d *Driver) Evict(ctx context.Context, id netmap.EndpointID, name, why string) error {
 	err := d.changeEndpoint(ctx, id, func(r *EndpointRecord) {
-		r.Lost, r.Joined = why, false
+		r.Evicted, r.Joined = why, false
 		r.Endpoint.Name = cmp.Or(name, r.Endpoint.Name)
 	})
 	if err != nil {
@@ -132,5 +132,5 @@ func (d *Driver) changeEndpoint(ctx context.Context, id netmap.EndpointID, chang
 }
 
 func offMesh(r EndpointRecord) error {
-	return fmt.Errorf("driver: endpoint %s was taken off the mesh: %s; start its container again, it gets another address", short(string(r.Endpoint.ID)), r.Lost)
+	return fmt.Errorf("driver: endpoint %s was taken off the mesh: %s; start its container again, it gets another address", short(string(r.Endpoint.ID)), r.Evicted)
 }

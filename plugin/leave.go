@@ -108,7 +108,7 @@ func (a *Agent) vacant(force bool) error {
 	var held []string
 	a.mu.Lock()
 	for _, r := range a.driver.Endpoints() {
-		if r.Leaving {
+		if r.Deleted {
 			continue
 		}
 		e := r.Endpoint

@@ -92,7 +92,7 @@ func (a *Agent) local() datapath.Local {
 		UDPPort: a.cfg.Settings.VXLANPort, Synced: a.gossip.Synced(),
 	}
 	for _, r := range a.driver.Networks() {
-		if !r.Leaving {
+		if !r.Deleted {
 			l.Networks = append(l.Networks, r.Network)
 		}
 	}

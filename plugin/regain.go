@@ -57,7 +57,7 @@ func (a *Agent) regainRound(ctx context.Context) string {
 		return ""
 	}
 	for _, r := range a.driver.Networks() {
-		if r.Stray && !r.Leaving {
+		if r.Stray && !r.Deleted {
 			note(a.rejoin(ctx, r))
 		}
 	}
@@ -104,7 +104,7 @@ func (a *Agent) rejoin(ctx context.Context, r driver.NetworkRecord) error {
 		return err
 	}
 	for _, e := range a.driver.Endpoints() {
-		if e.Docker == r.Docker && e.Lost == "" {
+		if e.Docker == r.Docker && e.Evicted == "" {
 			err = errors.Join(err, a.lose(ctx, e, err))
 		}
 	}
@@ -146,7 +146,7 @@ func (a *Agent) regainAddress(ctx context.Context, addr netip.Addr) error {
 	case !final(err):
 		return fmt.Errorf("%s: %w", addr, err)
 	}
-	if e, ok := a.driver.Holder(addr); ok && e.Lost == "" {
+	if e, ok := a.driver.Holder(addr); ok && e.Evicted == "" {
 		if lost := a.lose(ctx, e, err); lost != nil {
 			return lost
 		}
@@ -170,10 +170,10 @@ func final(err error) bool {
 // lose takes an endpoint off the mesh and tells the operator.
 func (a *Agent) lose(ctx context.Context, e driver.EndpointRecord, why error) error {
 	e.Endpoint.Name = a.containerName(ctx, e)
-	if err := a.driver.Lose(ctx, e.Endpoint.ID, e.Endpoint.Name, why.Error()); err != nil {
+	if err := a.driver.Evict(ctx, e.Endpoint.ID, e.Endpoint.Name, why.Error()); err != nil {
 		return err
 	}
-	e.Lost = why.Error()
+	e.Evicted = why.Error()
 	a.log.Error(lostText(e), "endpoint", e.Endpoint.ID)
 	a.wake()
 	return nil
@@ -196,7 +196,7 @@ func (a *Agent) containerName(ctx context.Context, e driver.EndpointRecord) stri
 // lostText is what the operator is told of a lost endpoint, until Docker deletes it.
 func lostText(e driver.EndpointRecord) string {
 	return fmt.Sprintf("%s is off the network: it had %s from before this host took another identity, and %s; stop it and start it again, it gets another address (with --ip: remove it, and choose another)",
-		endpointName(e.Endpoint), addressText(e.Endpoint), e.Lost)
+		endpointName(e.Endpoint), addressText(e.Endpoint), e.Evicted)
 }
 
 func addressText(e netmap.Endpoint) string {
@@ -213,7 +213,7 @@ func addressText(e netmap.Endpoint) string {
 func (a *Agent) lost() []string {
 	var out []string
 	for _, e := range a.driver.Endpoints() {
-		if e.Lost != "" && !e.Leaving {
+		if e.Evicted != "" && !e.Deleted {
 			out = append(out, lostText(e))
 		}
 	}

@@ -206,7 +206,7 @@ func (r *Replicator) creator(id netmap.NetworkID) string {
 // then: the old one may be here still, as Docker tells the driver last of a removal.
 func (r *Replicator) back(docker string, id netmap.NetworkID) bool {
 	return slices.ContainsFunc(r.cfg.Driver.Networks(), func(rec driver.NetworkRecord) bool {
-		return !rec.Leaving && rec.Network.ID == id && rec.Docker != docker
+		return !rec.Deleted && rec.Network.ID == id && rec.Docker != docker
 	})
 }
 

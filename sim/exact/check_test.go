@@ -302,7 +302,7 @@ func (w *world) checkHolders() {
 // away while its host was removed.
 func (m *machine) lost(id netmap.EndpointID) bool {
 	var r driver.EndpointRecord
-	return json.Unmarshal(m.disk.data["driver endpoint/"+string(id)], &r) == nil && r.Lost != ""
+	return json.Unmarshal(m.disk.data["driver endpoint/"+string(id)], &r) == nil && r.Evicted != ""
 }
 
 // oneMore is liveness: once everything healed every host can start a container on

@@ -14,25 +14,25 @@ import (
 
 func TestHoldsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := holds{taken: map[string]chan struct{}{}}
-		release, err := h.take(t.Context(), "b", "a", "b")
+		l := keyedLock{taken: map[string]chan struct{}{}}
+		release, err := l.lock(t.Context(), "b", "a", "b")
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err = h.take(ctx, "0", "b")
+		_, err = l.lock(ctx, "0", "b")
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "call for b") {
 			t.Errorf("took b twice: %v", err)
 		}
-		other, err := h.take(t.Context(), "0") // given back by the call that gave up
+		other, err := l.lock(t.Context(), "0") // given back by the call that gave up
 		if err != nil {
 			t.Fatal(err)
 		}
 		other()
 		release()
-		if len(h.taken) != 0 {
-			t.Errorf("left: %v", h.taken)
+		if len(l.taken) != 0 {
+			t.Errorf("left: %v", l.taken)
 		}
 	})
 }
@@ -41,7 +41,7 @@ func TestHoldsTakeTurns(t *testing.T) {
 // a bubble a circle of waiters would be found as a deadlock.
 func TestHoldsNeverWaitInACircle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := holds{taken: map[string]chan struct{}{}}
+		l := keyedLock{taken: map[string]chan struct{}{}}
 		keys := []string{"a", "b", "c", "d"}
 		inside := map[string]*atomic.Int32{}
 		for _, k := range keys {
@@ -53,7 +53,7 @@ func TestHoldsNeverWaitInACircle(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, 1))
 				for range 20 {
 					want := []string{keys[r.IntN(4)], keys[r.IntN(4)], keys[r.IntN(4)]}
-					release, err := h.take(t.Context(), want...)
+					release, err := l.lock(t.Context(), want...)
 					if err != nil {
 						t.Error(err)
 						return
@@ -73,8 +73,8 @@ func TestHoldsNeverWaitInACircle(t *testing.T) {
 			})
 		}
 		callers.Wait()
-		if len(h.taken) != 0 {
-			t.Errorf("left: %v", h.taken)
+		if len(l.taken) != 0 {
+			t.Errorf("left: %v", l.taken)
 		}
 	})
 }
