@@ -214,7 +214,7 @@ func (h *History) Serve(_ context.Context, _ netip.AddrPort, body []byte) ([]byt
 
 func endpointLine(view *netmap.View, host netmap.HostID, e entry) status.HistoryLine {
 	l := status.HistoryLine{
-		At: clock(e.From), Ended: clock(e.To), What: "endpoint", Space: addrSpace(e.V4), V6: addrSpace(e.V6),
+		At: clock(e.From), Ended: clock(e.To), What: "endpoint", Space: netmap.Single(e.V4), V6: netmap.Single(e.V6),
 		HostID: host, Host: view.HostName(host), Container: cmp.Or(e.Name, string(shortID(e.ID))), Network: fmt.Sprintf("network %d", e.Network),
 	}
 	if n, ok := view.Network(e.Network); ok && n.Name != "" {

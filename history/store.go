@@ -218,7 +218,7 @@ func (s *store) find(q ledger.Query) (out answer, err error) {
 // wanted reports whether a query is about an entry.
 func (e entry) wanted(q ledger.Query) bool {
 	to := cmp.Or(e.To, time.Now().UnixMilli())
-	return q.Wants(addrSpace(e.V4), e.From, to) || q.Space.IsValid() && q.Wants(addrSpace(e.V6), e.From, to)
+	return q.Wants(netmap.Single(e.V4), e.From, to) || q.Space.IsValid() && q.Wants(netmap.Single(e.V6), e.From, to)
 }
 
 // needle is part of every entry on disk that has the address which a query is about; nil
@@ -228,13 +228,6 @@ func needle(space netip.Prefix) []byte {
 		return nil
 	}
 	return strconv.AppendQuote(nil, space.Addr().String())
-}
-
-func addrSpace(a netip.Addr) netip.Prefix {
-	if !a.IsValid() {
-		return netip.Prefix{}
-	}
-	return netip.PrefixFrom(a, a.BitLen())
 }
 
 // write writes what changed.

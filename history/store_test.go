@@ -84,7 +84,7 @@ func TestTheStoreDropsTheOldestEnds(t *testing.T) {
 		check("at first")
 		for n, want := range map[int][]string{0: {"c0"}, oldest - 1: nil, oldest: {endpointOf(oldest).Name}, newest: {endpointOf(newest).Name}} {
 			for _, a := range []netip.Addr{endpointOf(n).V4, endpointOf(n).V6} {
-				if names, _ := d.asked(t, ledger.Query{Space: addrSpace(a)}); !cmp.Equal(want, names) {
+				if names, _ := d.asked(t, ledger.Query{Space: netmap.Single(a)}); !cmp.Equal(want, names) {
 					t.Errorf("%s was of %q, want %q", a, names, want)
 				}
 			}
@@ -138,7 +138,7 @@ func TestTheStoreOfTwoBusyDays(t *testing.T) {
 		}
 	}
 	began := time.Now()
-	names, _ := d.asked(t, ledger.Query{Space: addrSpace(endpointOf(77).V4)})
+	names, _ := d.asked(t, ledger.Query{Space: netmap.Single(endpointOf(77).V4)})
 	took := time.Since(began)
 	if len(names) != 6 || names[0] != "service-web-50077" {
 		t.Errorf("of six that had the address and are not forgotten it knows %q", names)

@@ -69,14 +69,14 @@ func (i *IPAM) cede(ctx context.Context, p *pool, a netip.Addr, to netmap.HostID
 		del = append(del, key(kindForeign, a), key(kindAddr, a))
 		p.forsook[a] = to // already: a block with it may come while this is written
 	}
-	before := p.given[single(a)]
-	p.give(single(a), math.MaxUint64) // this host may own it by an answer that is still on its way
+	before := p.given[netmap.Single(a)]
+	p.give(netmap.Single(a), math.MaxUint64) // this host may own it by an answer that is still on its way
 	i.mu.Unlock()
 	given, err := synced.Commit(i.cfg.Disk, Cession{Addr: a, To: to}, set, del...)
 	i.mu.Lock()
 	if err != nil {
 		delete(p.forsook, a)
-		p.given[single(a)] = before
+		p.given[netmap.Single(a)] = before
 		i.mu.Unlock()
 		return netmap.Claim{}, fmt.Errorf("ipam: %s was not ceded: %w", a, err)
 	}
@@ -85,7 +85,7 @@ func (i *IPAM) cede(ctx context.Context, p *pool, a netip.Addr, to netmap.HostID
 	c, err := i.cfg.Decisions.Cede(ctx, given)
 	if err == nil { // what is this host's by a later decision may come
 		i.mu.Lock()
-		p.give(single(a), c.Epoch)
+		p.give(netmap.Single(a), c.Epoch)
 		i.mu.Unlock()
 	}
 	return c, err
@@ -185,7 +185,7 @@ func (i *IPAM) borrow(p *pool, c netmap.Claim) error {
 		return fmt.Errorf("another host ceded %s of %s, which is no address of %s; run the same release of weft on all hosts", c.Addr, c.Subnet, p.prefix)
 	}
 	i.mu.Lock()
-	elsewhere := p.Busy(c.Addr) || p.stale(single(c.Addr), c.Epoch)
+	elsewhere := p.Busy(c.Addr) || p.stale(netmap.Single(c.Addr), c.Epoch)
 	if !elsewhere {
 		p.Begin(c.Addr)
 	}

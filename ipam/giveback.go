@@ -47,9 +47,6 @@ type givenUp struct {
 	at    time.Time
 }
 
-// single is an address as a prefix.
-func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
-
 // stale reports whether a block or claim was given up under this epoch. The caller
 // holds mu.
 func (p *pool) stale(what netip.Prefix, epoch uint64) bool { return epoch <= p.given[what].epoch }
@@ -136,7 +133,7 @@ func (i *IPAM) giveUp(ctx context.Context, p *pool, c netmap.Claim) error {
 	i.mu.Lock()
 	p.DropClaim(c.Addr)
 	p.unclaims[c.Addr] = c
-	p.give(single(c.Addr), c.Epoch)
+	p.give(netmap.Single(c.Addr), c.Epoch)
 	i.mu.Unlock()
 	return i.tellUnclaim(ctx, p, given)
 }
@@ -189,7 +186,7 @@ func (i *IPAM) beforeClaim(ctx context.Context, p *pool, a netip.Addr) error {
 // this pool has not needed for a while.
 func (i *IPAM) tidy(ctx context.Context, p *pool) {
 	i.mu.Lock()
-	blocks, claims := sortedPrefixes(p.returns), sortedAddrs(p.unclaims)
+	blocks, claims := netmap.SortedPrefixes(p.returns), netmap.SortedAddrs(p.unclaims)
 	i.mu.Unlock()
 	for _, b := range blocks {
 		i.problem(i.retellReturn(ctx, p, b))
@@ -304,7 +301,7 @@ func (p *pool) spared(block netip.Prefix) bool {
 
 // idleClaim finds a claim that nobody has had for idleFor. The caller holds mu.
 func (p *pool) idleClaim(now time.Time) (netmap.Claim, bool) {
-	for _, a := range sortedAddrs(p.claims) {
+	for _, a := range netmap.SortedAddrs(p.claims) {
 		since, known := p.unused[a]
 		switch {
 		case p.held(a) || p.Busy(a) || p.gone:

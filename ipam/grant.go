@@ -51,7 +51,7 @@ func (i *IPAM) prefetch(p *pool, within netip.Prefix) {
 	if err != nil || p.flight != nil || time.Now().Before(p.retryAt) {
 		return
 	}
-	if block := size(first); block >= smallBlock && inside(first, within) && p.Scarce(within, block/4) {
+	if block := size(first); block >= smallBlock && netmap.Within(first, within) && p.Scarce(within, block/4) {
 		i.grow(p, within, false)
 	}
 }
@@ -169,7 +169,7 @@ func (i *IPAM) adopt(p *pool, blocks []netmap.Block, claims []netmap.Claim) erro
 	})
 	set := map[string][]byte{}
 	for _, b := range blocks {
-		if b.Subnet != p.prefix || b.Prefix.Bits() != bits || !inside(b.Prefix, b.Subnet) {
+		if b.Subnet != p.prefix || b.Prefix.Bits() != bits || !netmap.Within(b.Prefix, b.Subnet) {
 			return fmt.Errorf("the ledger granted %s of %s, which is no block of %s; run the same release of weft on all hosts", b.Prefix, b.Subnet, p.prefix)
 		}
 		set[key(kindBlock, b.Prefix)] = encode(b)
@@ -228,7 +228,7 @@ func (p *pool) settleForsook() {
 // cededClaims is what was ceded, or is at this moment, and is not claimed here again,
 // sorted.
 func (p *pool) cededClaims() (out []netmap.Claim) {
-	for _, a := range sortedAddrs(p.forsook) {
+	for _, a := range netmap.SortedAddrs(p.forsook) {
 		if !p.Mine(a) || p.Busy(a) {
 			out = append(out, netmap.Claim{Addr: a, Subnet: p.prefix, Owner: p.forsook[a]})
 		}

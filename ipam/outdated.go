@@ -103,7 +103,7 @@ func (p *pool) lastOnes(within netip.Prefix, name string) (out []netip.Addr) {
 func (i *IPAM) Outdated(facts func(subnet netip.Prefix) (Word, bool)) (how string, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for _, subnet := range sortedPrefixes(i.pools) {
+	for _, subnet := range netmap.SortedPrefixes(i.pools) {
 		p := i.pools[subnet]
 		word, ok := facts(subnet)
 		if !ok {
@@ -114,7 +114,7 @@ func (i *IPAM) Outdated(facts func(subnet netip.Prefix) (Word, bool)) (how strin
 				return how, nil
 			}
 		}
-		for _, a := range append(sortedAddrs(p.claims), addrsOf(word.Others)...) {
+		for _, a := range append(netmap.SortedAddrs(p.claims), addrsOf(word.Others)...) {
 			if how := p.astray(word, a); how != "" {
 				return how, nil
 			}

@@ -3,6 +3,8 @@ package ipam
 import (
 	"container/list"
 	"net/netip"
+
+	"github.com/weftnet/weft/netmap"
 )
 
 // markOf is the mark in an element of the list of released addresses.
@@ -177,7 +179,7 @@ func (p *Pool) takenIn(b *share, area netip.Prefix) (n uint64) {
 func (p *Pool) withheld(area netip.Prefix) (n uint64) {
 	set := map[netip.Addr]struct{}{p.subnet.Prefix.Addr(): {}, p.subnet.Gateway: {}}
 	if p.subnet.Prefix.Addr().Is4() {
-		set[lastAddr(p.subnet.Prefix)] = struct{}{}
+		set[netmap.LastAddr(p.subnet.Prefix)] = struct{}{}
 	}
 	for _, a := range p.subnet.Reserved {
 		set[a] = struct{}{}

@@ -186,7 +186,7 @@ func (p *Pool) Reserved(a netip.Addr) bool {
 
 // Never reports whether no container may have the address.
 func (p *Pool) Never(a netip.Addr) bool {
-	return a == p.subnet.Gateway || edge(a, p.subnet.Prefix) || p.Reserved(a)
+	return a == p.subnet.Gateway || netmap.IsEdge(a, p.subnet.Prefix) || p.Reserved(a)
 }
 
 // Used is what is remembered of an address; false if it was never touched.

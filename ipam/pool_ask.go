@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
 )
 
@@ -43,7 +44,7 @@ func parsePool(r PoolRequest) (poolAsk, error) {
 		if ask.area, err = parsePrefix("ip-range", r.SubPool); err != nil {
 			return ask, err
 		}
-		if !ask.want.IsValid() || !inside(ask.area, ask.want) {
+		if !ask.want.IsValid() || !netmap.Within(ask.area, ask.want) {
 			return ask, bad("ip-range %s is not inside subnet %q; give a --subnet that contains it", ask.area, r.Pool)
 		}
 	}

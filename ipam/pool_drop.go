@@ -92,12 +92,12 @@ func (p *Pool) latest(block netip.Prefix, n int) (out []netip.Addr) {
 // records are the keys on disk of what DropBlock forgets.
 func (p *Pool) records(block netip.Prefix) []string {
 	out := []string{key(kindBlock, block)}
-	for _, a := range sortedAddrs(p.foreign) {
+	for _, a := range netmap.SortedAddrs(p.foreign) {
 		if block.Contains(a) {
 			out = append(out, key(kindForeign, a))
 		}
 	}
-	for _, a := range sortedAddrs(p.marks) {
+	for _, a := range netmap.SortedAddrs(p.marks) {
 		if _, own := p.claims[a]; block.Contains(a) && !own {
 			out = append(out, key(kindAddr, a))
 		}
@@ -108,13 +108,5 @@ func (p *Pool) records(block netip.Prefix) []string {
 // ceded are the addresses of own blocks that are other hosts', sorted. Reserved
 // ones are nobody's.
 func (p *Pool) ceded() []netip.Addr {
-	return slices.DeleteFunc(sortedAddrs(p.foreign), func(a netip.Addr) bool { return p.foreign[a] == netmap.HostID{} })
-}
-
-func sortedPrefixes[V any](m map[netip.Prefix]V) []netip.Prefix {
-	return slices.SortedFunc(maps.Keys(m), netip.Prefix.Compare)
-}
-
-func sortedAddrs[V any](m map[netip.Addr]V) []netip.Addr {
-	return slices.SortedFunc(maps.Keys(m), netip.Addr.Compare)
+	return slices.DeleteFunc(netmap.SortedAddrs(p.foreign), func(a netip.Addr) bool { return p.foreign[a] == netmap.HostID{} })
 }

@@ -51,7 +51,7 @@ func (n *naive) dynamic(a netip.Addr, within netip.Prefix) bool {
 // possible is whether a container may have an address of this host's.
 func (n *naive) possible(a netip.Addr, within netip.Prefix) bool {
 	return within.Contains(a) && !n.held[a] &&
-		a != n.subnet.Gateway && a != n.subnet.Prefix.Addr() && !(a.Is4() && a == lastAddr(n.subnet.Prefix)) &&
+		a != n.subnet.Gateway && a != n.subnet.Prefix.Addr() && !(a.Is4() && a == netmap.LastAddr(n.subnet.Prefix)) &&
 		!slices.Contains(n.reserved(), a)
 }
 

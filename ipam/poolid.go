@@ -43,7 +43,7 @@ func ParsePoolID(s string) (PoolID, error) {
 		ok = false
 	}
 	if ranged {
-		if id.Range, err = netip.ParsePrefix(area); err != nil || id.Range != id.Range.Masked() || !inside(id.Range, id.Subnet) {
+		if id.Range, err = netip.ParsePrefix(area); err != nil || id.Range != id.Range.Masked() || !netmap.Within(id.Range, id.Subnet) {
 			ok = false
 		}
 	}

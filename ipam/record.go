@@ -106,7 +106,7 @@ func (r *restored) read(kind, id string, raw []byte) error {
 	case kindUnclaim:
 		var c netmap.Claim
 		return r.within(&c, kind, id, raw, func() (netip.Prefix, func(*pool)) {
-			return c.Subnet, func(p *pool) { p.unclaims[c.Addr] = c; p.give(single(c.Addr), c.Epoch) }
+			return c.Subnet, func(p *pool) { p.unclaims[c.Addr] = c; p.give(netmap.Single(c.Addr), c.Epoch) }
 		})
 	}
 	return r.readAddr(kind, id, raw)

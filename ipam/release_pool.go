@@ -78,7 +78,7 @@ func (p *pool) underWay() <-chan struct{} {
 	if p.flight != nil {
 		return p.flight.done
 	}
-	for _, b := range sortedPrefixes(p.leaving) {
+	for _, b := range netmap.SortedPrefixes(p.leaving) {
 		return p.leaving[b].done
 	}
 	return nil
@@ -94,7 +94,7 @@ func (i *IPAM) tellUsed(ctx context.Context) error {
 		return nil
 	}
 	i.mu.Lock()
-	used := sortedPrefixes(i.pools)
+	used := netmap.SortedPrefixes(i.pools)
 	i.mu.Unlock()
 	given, err := synced.Commit(i.cfg.Disk, used, nil)
 	if err == nil {

@@ -150,7 +150,7 @@ func (i *IPAM) unheardOf(p *pool, word Word) (blocks []netmap.Block, claims []ne
 	}
 	for _, c := range word.Claims {
 		_, known := p.claims[c.Addr]
-		if !known && !p.Busy(c.Addr) && !p.pending(single(c.Addr)) && p.overdue(missing, single(c.Addr), c.Epoch) {
+		if !known && !p.Busy(c.Addr) && !p.pending(netmap.Single(c.Addr)) && p.overdue(missing, netmap.Single(c.Addr), c.Epoch) {
 			p.Begin(c.Addr)
 			claims = append(claims, c)
 		}

@@ -62,7 +62,7 @@ func (i *IPAM) claim(ctx context.Context, p *pool, a netip.Addr) (netmap.Claim, 
 	i.expect(p, c)
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if p.stale(single(a), c.Epoch) {
+	if p.stale(netmap.Single(a), c.Epoch) {
 		return c, busy(a)
 	}
 	return c, nil
@@ -185,7 +185,7 @@ func impossible(a netip.Addr, s netmap.Subnet) error {
 	switch {
 	case !s.Prefix.Contains(a):
 		return netmap.Refuse(netmap.Outside, "ipam: %s is not inside subnet %s; choose an --ip inside it", a, s.Prefix)
-	case edge(a, s.Prefix):
+	case netmap.IsEdge(a, s.Prefix):
 		return netmap.Refuse(netmap.BadInput, "ipam: %s is the network or broadcast address of subnet %s, which no container can have; choose another --ip", a, s.Prefix)
 	case a == s.Gateway:
 		return netmap.Refuse(netmap.Held, "ipam: %s is the gateway of subnet %s; choose another address", a, s.Prefix)

@@ -56,7 +56,7 @@ func (i *IPAM) sweep(ctx context.Context) {
 func (i *IPAM) sorted() (out []*pool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for _, subnet := range sortedPrefixes(i.pools) {
+	for _, subnet := range netmap.SortedPrefixes(i.pools) {
 		if p := i.pools[subnet]; !p.gone && !p.stray {
 			out = append(out, p)
 		}

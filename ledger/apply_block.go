@@ -29,7 +29,7 @@ func (t *step) grantBlock(g *GrantBlock) *netmap.Refusal {
 	if !area.IsValid() {
 		area = s.Prefix
 	}
-	if area.Masked() != area || !within(area, s.Prefix) {
+	if area.Masked() != area || !netmap.Within(area, s.Prefix) {
 		return netmap.Refuse(netmap.Outside, "the ip-range %s is not inside subnet %s; choose an --ip-range inside it", area, s.Prefix)
 	}
 	if g.Count < 0 || g.Count > maxGrant {
@@ -74,7 +74,7 @@ func (t *step) answerBlocks(s *subnet, blocks []netmap.Block) {
 			t.reply.Claims = append(t.reply.Claims, netmap.Claim{Addr: a, Subnet: s.Prefix})
 		}
 	}
-	for _, a := range sortedAddrs(s.late) {
+	for _, a := range netmap.SortedAddrs(s.late) {
 		if inside(a) {
 			t.reply.Late = append(t.reply.Late, a)
 		}
@@ -84,7 +84,7 @@ func (t *step) answerBlocks(s *subnet, blocks []netmap.Block) {
 // owned are the asking host's blocks in an area.
 func (t *step) owned(s *subnet, area netip.Prefix) []netmap.Block {
 	var out []netmap.Block
-	for _, p := range sortedPrefixes(s.blocks) {
+	for _, p := range netmap.SortedPrefixes(s.blocks) {
 		if b := s.blocks[p]; b.Owner == t.cmd.Host && p.Overlaps(area) {
 			out = append(out, b)
 		}
@@ -124,7 +124,7 @@ func (t *step) fullBlocks(s *subnet) map[netip.Prefix]bool {
 	}
 	spoken := map[netip.Addr]bool{s.Prefix.Addr(): true, s.Gateway: true}
 	if s.Prefix.Addr().Is4() {
-		spoken[lastAddr(s.Prefix)] = true
+		spoken[netmap.LastAddr(s.Prefix)] = true
 	}
 	for _, a := range s.Reserved {
 		spoken[a] = true
@@ -177,7 +177,7 @@ func (t *step) exhausted(s *subnet, area netip.Prefix) *netmap.Refusal {
 }
 
 func (t *step) returnBlock(r *ReturnBlock) *netmap.Refusal {
-	for _, p := range sortedPrefixes(t.subnets) {
+	for _, p := range netmap.SortedPrefixes(t.subnets) {
 		s := t.subnets[p]
 		if b, ok := s.blocks[r.Block]; ok && b.Owner == t.cmd.Host && b.Epoch == r.Epoch {
 			t.free(s, r.Block)

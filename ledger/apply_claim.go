@@ -18,7 +18,7 @@ func (t *step) claim(c *Claim) *netmap.Refusal {
 	switch {
 	case !c.Addr.IsValid() || !s.Prefix.Contains(c.Addr):
 		return netmap.Refuse(netmap.Outside, "%s is not inside %s; choose an --ip inside it", c.Addr, t.subnetName(s.Prefix))
-	case edge(c.Addr, s.Prefix):
+	case netmap.IsEdge(c.Addr, s.Prefix):
 		return netmap.Refuse(netmap.BadInput, "%s is the network or broadcast address of subnet %s, which no container can have; choose another --ip", c.Addr, s.Prefix)
 	case s.reserves(c.Addr):
 		return netmap.Refuse(netmap.Held, "%s is reserved in %s (gateway or --aux-address); choose another --ip", c.Addr, t.subnetName(s.Prefix))
@@ -69,7 +69,7 @@ func (t *step) cede(c *Cede) *netmap.Refusal {
 	if heir == nil || heir.Removed {
 		return netmap.Refuse(netmap.Unknown, "%s cannot be ceded to host %s, which is not in the cluster; see weft status there", c.Addr, c.To.Short())
 	}
-	for _, p := range sortedPrefixes(t.subnets) {
+	for _, p := range netmap.SortedPrefixes(t.subnets) {
 		if c.Addr.IsValid() && p.Contains(c.Addr) {
 			return t.cedeIn(t.subnets[p], c)
 		}
@@ -89,7 +89,7 @@ func (t *step) cedeIn(s *subnet, c *Cede) *netmap.Refusal {
 		return netmap.Refuse(netmap.Busy, "%s was ceded to %s already; choose another --ip", c.Addr, t.hostName(old.Owner))
 	case !taken && (!owned || b.Owner != t.cmd.Host):
 		return netmap.Refuse(netmap.Busy, "%s is not %s's to cede; try again, its owner may have changed", c.Addr, t.hostName(t.cmd.Host))
-	case edge(c.Addr, s.Prefix) || s.reserves(c.Addr):
+	case netmap.IsEdge(c.Addr, s.Prefix) || s.reserves(c.Addr):
 		return netmap.Refuse(netmap.Held, "%s is reserved in %s; choose another --ip", c.Addr, t.subnetName(s.Prefix))
 	case !uses:
 		return t.notUsed(c.To, s.Prefix)

@@ -185,7 +185,7 @@ const maxLate = 4096
 // postpone notes what a removed host's endpoints held, or was in use in a returned
 // block until lately, for whoever is granted the blocks. What lies in another host's block was that host's to give, and is.
 func (t *step) postpone(held []netip.Addr) {
-	for _, p := range sortedPrefixes(t.subnets) {
+	for _, p := range netmap.SortedPrefixes(t.subnets) {
 		s := t.subnets[p]
 		for _, a := range held {
 			if _, owned := s.blockAt(a); owned || !p.Contains(a) || len(s.late) >= maxLate {
@@ -239,7 +239,7 @@ func (t *step) strip(id netmap.HostID) {
 			t.dropMember(n, id)
 		}
 	}
-	for _, p := range sortedPrefixes(t.subnets) {
+	for _, p := range netmap.SortedPrefixes(t.subnets) {
 		t.dropHolder(t.subnets[p], id)
 	}
 }

@@ -15,7 +15,7 @@ const maxVNI netmap.VNI = 1<<24 - 1
 
 func (t *step) ensureNetwork(e *EnsureNetwork) *netmap.Refusal {
 	subnets := slices.Clone(e.Subnets)
-	slices.SortFunc(subnets, comparePrefix)
+	slices.SortFunc(subnets, netip.Prefix.Compare)
 	subnets = slices.Compact(subnets)
 	if refusal := t.checkNetwork(e, subnets); refusal != nil {
 		return refusal

@@ -109,7 +109,7 @@ func (t *step) conflicts(c *Show) bool {
 }
 
 func (t *step) blockTaken(s *subnet, b netmap.Block) bool {
-	if b.Prefix.Masked() != b.Prefix || b.Prefix.Bits() != s.BlockBits || !within(b.Prefix, s.Prefix) || b.Subnet != s.Prefix {
+	if b.Prefix.Masked() != b.Prefix || b.Prefix.Bits() != s.BlockBits || !netmap.Within(b.Prefix, s.Prefix) || b.Subnet != s.Prefix {
 		return true
 	}
 	if old, owned := s.blocks[b.Prefix]; owned {
@@ -124,7 +124,7 @@ func (t *step) blockTaken(s *subnet, b netmap.Block) bool {
 }
 
 func (t *step) claimTaken(s *subnet, c netmap.Claim) bool {
-	if !c.Addr.IsValid() || c.Subnet != s.Prefix || !s.Prefix.Contains(c.Addr) || edge(c.Addr, s.Prefix) || s.reserves(c.Addr) {
+	if !c.Addr.IsValid() || c.Subnet != s.Prefix || !s.Prefix.Contains(c.Addr) || netmap.IsEdge(c.Addr, s.Prefix) || s.reserves(c.Addr) {
 		return true
 	}
 	if old, taken := t.claims[c.Addr]; taken {
@@ -145,7 +145,7 @@ func (t *step) outdated(owner netmap.HostID, known, later uint64) bool {
 // inPlace is an empty subnet in the place of those that it overlaps, nil if one of
 // them is in use: a later one means that the earlier ones were gone.
 func (t *step) inPlace(n netmap.Subnet) *subnet {
-	for _, p := range sortedPrefixes(t.subnets) {
+	for _, p := range netmap.SortedPrefixes(t.subnets) {
 		if p.Overlaps(n.Prefix) && t.inUse(t.subnets[p].holders, t.networkOf(p)) {
 			return nil
 		}
@@ -212,7 +212,7 @@ func (t *step) holds(w Holding) {
 	s := t.subnets[w.Subnet.Prefix]
 	if s == nil || s.BlockBits != w.Subnet.BlockBits {
 		s = t.inPlace(w.Subnet) // which conflicts found possible
-		for _, p := range sortedPrefixes(t.subnets) {
+		for _, p := range netmap.SortedPrefixes(t.subnets) {
 			if p.Overlaps(s.Prefix) {
 				t.vacate(p)
 			}
@@ -265,14 +265,14 @@ func (t *step) dropUnnamed(c *Show) {
 			t.dropMember(n, t.cmd.Host)
 		}
 	}
-	for _, p := range sortedPrefixes(t.subnets) {
+	for _, p := range netmap.SortedPrefixes(t.subnets) {
 		named := slices.ContainsFunc(c.Holdings, func(w Holding) bool { return w.Subnet.Prefix == p })
 		s := t.subnets[p]
 		if _, uses := s.holders[t.cmd.Host]; uses && !named {
 			t.dropHolder(s, t.cmd.Host)
 			continue
 		}
-		for _, b := range sortedPrefixes(s.blocks) {
+		for _, b := range netmap.SortedPrefixes(s.blocks) {
 			if s.blocks[b].Owner == t.cmd.Host && !c.names(b) {
 				t.free(s, b)
 			}

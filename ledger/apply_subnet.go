@@ -27,7 +27,7 @@ func (t *step) ensureSubnet(e *EnsureSubnet) *netmap.Refusal {
 			return refusal
 		}
 		s = made
-		if e.Range.IsValid() && !within(e.Range, p) {
+		if e.Range.IsValid() && !netmap.Within(e.Range, p) {
 			return netmap.Refuse(netmap.Outside, "the ip-range %s is not inside subnet %s; choose an --ip-range inside it", e.Range, p)
 		}
 		s.Range = e.Range
@@ -80,7 +80,7 @@ func (t *step) makeSubnet(p netip.Prefix, bits int) (*subnet, *netmap.Refusal) {
 	if refusal := checkSubnet(p, "subnet"); refusal != nil {
 		return nil, refusal
 	}
-	for _, other := range sortedPrefixes(t.subnets) {
+	for _, other := range netmap.SortedPrefixes(t.subnets) {
 		if other.Overlaps(p) {
 			return nil, netmap.Refuse(netmap.Overlaps, "subnet %s overlaps %s, used by %s; choose another --subnet", p, t.subnetName(other), t.names(t.subnets[other].holders))
 		}
@@ -99,7 +99,7 @@ func (t *step) makeSubnet(p netip.Prefix, bits int) (*subnet, *netmap.Refusal) {
 
 // autoSubnet picks the lowest free piece of the first range that has one.
 func (t *step) autoSubnet(e *EnsureSubnet) (netip.Prefix, *netmap.Refusal) {
-	taken := append(sortedPrefixes(t.subnets), e.Avoid...)
+	taken := append(netmap.SortedPrefixes(t.subnets), e.Avoid...)
 	found := false
 	for _, r := range t.ranges {
 		if r.Addr().Is6() != e.V6 {
@@ -145,7 +145,7 @@ func (t *step) useSubnets(u *UseSubnets) *netmap.Refusal {
 			t.dropMember(n, t.cmd.Host)
 		}
 	}
-	for _, p := range sortedPrefixes(t.subnets) {
+	for _, p := range netmap.SortedPrefixes(t.subnets) {
 		s := t.subnets[p]
 		if _, uses := s.holders[t.cmd.Host]; uses && unused(p) {
 			t.dropHolder(s, t.cmd.Host)
@@ -163,7 +163,7 @@ func (t *step) releaseSubnet(r *ReleaseSubnet) *netmap.Refusal {
 
 // dropHolder takes a subnet's blocks and claims from a host and ends its use.
 func (t *step) dropHolder(s *subnet, id netmap.HostID) {
-	for _, p := range sortedPrefixes(s.blocks) {
+	for _, p := range netmap.SortedPrefixes(s.blocks) {
 		if s.blocks[p].Owner == id {
 			t.free(s, p)
 		}
@@ -190,7 +190,7 @@ func (t *step) sweep(s *subnet) {
 	if len(s.holders) > 0 || t.networkOf(s.Prefix) != nil {
 		return
 	}
-	for _, p := range sortedPrefixes(s.blocks) {
+	for _, p := range netmap.SortedPrefixes(s.blocks) {
 		t.gone(s.blocks[p])
 	}
 	for _, c := range t.claimsThat(func(c netmap.Claim) bool { return c.Subnet == s.Prefix }) {
@@ -299,7 +299,7 @@ func (t *step) reservable(s *subnet, a netip.Addr) *netmap.Refusal {
 	switch {
 	case !a.IsValid() || !s.Prefix.Contains(a):
 		return netmap.Refuse(netmap.Outside, "%s is not inside subnet %s; choose an address inside it", a, s.Prefix)
-	case edge(a, s.Prefix):
+	case netmap.IsEdge(a, s.Prefix):
 		return netmap.Refuse(netmap.BadInput, "%s is the network or broadcast address of subnet %s, which nobody can have; choose another address", a, s.Prefix)
 	}
 	if c, ok := t.claims[a]; ok {

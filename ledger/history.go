@@ -122,7 +122,7 @@ func (t *step) noteSet(noun any) {
 		if n.Owner != t.cmd.Host {
 			what = EventCeded
 		}
-		t.note(Event{What: what, Host: n.Owner, Space: single(n.Addr), Label: t.labelOf(n.Subnet)})
+		t.note(Event{What: what, Host: n.Owner, Space: netmap.Single(n.Addr), Label: t.labelOf(n.Subnet)})
 	}
 }
 
@@ -149,7 +149,7 @@ func (t *step) noteGone(noun any) {
 	case netmap.Block:
 		t.note(Event{What: ended(n.Owner), Host: n.Owner, Space: n.Prefix, Label: t.labelOf(n.Subnet)})
 	case netmap.Claim:
-		t.note(Event{What: ended(n.Owner), Host: n.Owner, Space: single(n.Addr), Label: t.labelOf(n.Subnet)})
+		t.note(Event{What: ended(n.Owner), Host: n.Owner, Space: netmap.Single(n.Addr), Label: t.labelOf(n.Subnet)})
 	case netmap.Subnet:
 		t.note(Event{What: EventSubnetGone, Host: t.cmd.Host, Space: n.Prefix})
 	case netmap.Network:
@@ -163,8 +163,6 @@ func (t *step) labelOf(p netip.Prefix) string {
 	}
 	return ""
 }
-
-func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 func firstOf(ps []netip.Prefix) netip.Prefix {
 	if len(ps) == 0 {

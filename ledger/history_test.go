@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/weftnet/weft/netmap"
 )
 
 // TestHistoryTellsWhoWasGivenWhat in the words that people and scripts read.
@@ -124,7 +126,7 @@ func checkHistory(c *cluster) string {
 		}
 	}
 	for a, claim := range c.state.claims {
-		p := single(a)
+		p := netmap.Single(a)
 		owned[p] = true
 		if e := last[p]; e.Host != claim.Owner && !e.Host.IsZero() {
 			return "address " + a.String() + " is claimed, and the history says " + e.What

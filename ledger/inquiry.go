@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -146,21 +147,12 @@ func (c *inquiry) list(ids []netmap.HostID) string {
 // best is the answer that knows most, this host's own among equals.
 func (c *inquiry) best() netmap.HostID {
 	best := c.self
-	for _, id := range sortedKeys(c.answers) {
+	for _, id := range slices.SortedFunc(maps.Keys(c.answers), compareID) {
 		if c.answers[id].knows(c.answers[best]) > 0 {
 			best = id
 		}
 	}
 	return best
-}
-
-func sortedKeys(m map[netmap.HostID]testimony) []netmap.HostID {
-	out := make([]netmap.HostID, 0, len(m))
-	for id := range m {
-		out = append(out, id)
-	}
-	slices.SortFunc(out, compareID)
-	return out
 }
 
 // voters are the keepers that are to be a majority, by whoever knows most.
@@ -237,7 +229,7 @@ func (c *inquiry) contradicted(off, voters []netmap.HostID) *netmap.Refusal {
 		if _, answers := c.answers[id]; answers {
 			return netmap.Refuse(netmap.Conflict, "%s is not off: it answers; look at weft status there", c.list([]netmap.HostID{id}))
 		}
-		for _, by := range sortedKeys(c.answers) {
+		for _, by := range slices.SortedFunc(maps.Keys(c.answers), compareID) {
 			if slices.Contains(c.answers[by].Sees, id) {
 				return netmap.Refuse(netmap.Conflict, "%s is not off, or was there a moment ago: %s sees it; look at it there, or wait until its end is noticed (half a minute)", c.list([]netmap.HostID{id}), c.list([]netmap.HostID{by}))
 			}

@@ -122,7 +122,7 @@ func (m *naive) draw(rt *rapid.T) (Command, int) {
 	case KindGrantBlock:
 		return Command{Kind: KindGrantBlock, GrantBlock: &GrantBlock{Subnet: subnet, Count: rapid.IntRange(0, 3).Draw(rt, "count")}}, host
 	case KindReturnBlock:
-		for _, p := range sortedPrefixes(m.blocks) {
+		for _, p := range netmap.SortedPrefixes(m.blocks) {
 			if b := m.blocks[p]; p.Contains(addr) {
 				return Command{Kind: KindReturnBlock, ReturnBlock: &ReturnBlock{Block: p, Epoch: b.Epoch}}, host
 			}

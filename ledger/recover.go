@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -117,7 +119,7 @@ func (l *Ledger) askConsent(ctx context.Context, c *inquiry, generation uint64) 
 	if err != nil {
 		return err
 	}
-	for _, id := range sortedKeys(c.answers) {
+	for _, id := range slices.SortedFunc(maps.Keys(c.answers), compareID) {
 		if id == l.cfg.Self {
 			err = l.giveConsent(q)
 		} else {

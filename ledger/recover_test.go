@@ -14,7 +14,7 @@ import (
 // holdings is what a host has on its disk when it was told of every decision.
 func holdings(s *State, id netmap.HostID) *Show {
 	out := &Show{}
-	for _, p := range sortedPrefixes(s.subnets) {
+	for _, p := range netmap.SortedPrefixes(s.subnets) {
 		sub := s.subnets[p]
 		_, uses := sub.holders[id]
 		if n := s.networkOf(p); n != nil && !uses { // an agent keeps the subnets of its networks
@@ -24,12 +24,12 @@ func holdings(s *State, id netmap.HostID) *Show {
 			continue
 		}
 		h := Holding{Subnet: sub.Subnet}
-		for _, b := range sortedPrefixes(sub.blocks) {
+		for _, b := range netmap.SortedPrefixes(sub.blocks) {
 			if sub.blocks[b].Owner == id {
 				h.Blocks = append(h.Blocks, sub.blocks[b])
 			}
 		}
-		for _, a := range sortedAddrs(s.claims) {
+		for _, a := range netmap.SortedAddrs(s.claims) {
 			if c := s.claims[a]; c.Owner == id && c.Subnet == p {
 				h.Claims = append(h.Claims, c)
 			}

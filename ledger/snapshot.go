@@ -67,22 +67,22 @@ func (s *State) snapshot() snapshot {
 	for _, h := range s.sortedHosts() {
 		out.Hosts = append(out.Hosts, h.snapshot())
 	}
-	for _, p := range sortedPrefixes(s.subnets) {
+	for _, p := range netmap.SortedPrefixes(s.subnets) {
 		sub := s.subnets[p]
 		snap := subnetSnap{Subnet: sub.Subnet, Holders: sortedHosts(sub.holders)}
-		for _, b := range sortedPrefixes(sub.blocks) {
+		for _, b := range netmap.SortedPrefixes(sub.blocks) {
 			snap.Blocks = append(snap.Blocks, sub.blocks[b])
 		}
-		for _, b := range sortedPrefixes(sub.freed) {
+		for _, b := range netmap.SortedPrefixes(sub.freed) {
 			snap.Freed = append(snap.Freed, freedSnap{b, sub.freed[b]})
 		}
-		snap.Late = sortedAddrs(sub.late)
+		snap.Late = netmap.SortedAddrs(sub.late)
 		out.Subnets = append(out.Subnets, snap)
 	}
 	for _, n := range s.sortedNetworks() {
 		out.Networks = append(out.Networks, networkSnap{n.Network, sortedHosts(n.members)})
 	}
-	for _, a := range sortedAddrs(s.claims) {
+	for _, a := range netmap.SortedAddrs(s.claims) {
 		out.Claims = append(out.Claims, s.claims[a])
 	}
 	return out
@@ -124,14 +124,14 @@ func (s *State) Changes() []netmap.Change {
 	for _, n := range s.sortedNetworks() {
 		add(n.Network)
 	}
-	for _, p := range sortedPrefixes(s.subnets) {
+	for _, p := range netmap.SortedPrefixes(s.subnets) {
 		sub := s.subnets[p]
 		add(sub.Subnet)
-		for _, b := range sortedPrefixes(sub.blocks) {
+		for _, b := range netmap.SortedPrefixes(sub.blocks) {
 			add(sub.blocks[b])
 		}
 	}
-	for _, a := range sortedAddrs(s.claims) {
+	for _, a := range netmap.SortedAddrs(s.claims) {
 		add(s.claims[a])
 	}
 	return t.changes
@@ -203,7 +203,7 @@ func (s *State) verify() error {
 		}
 		indexes[h.Index] = true
 	}
-	prefixes := sortedPrefixes(s.subnets)
+	prefixes := netmap.SortedPrefixes(s.subnets)
 	for i, p := range prefixes {
 		if refusal := checkSubnet(p, "subnet"); refusal != nil {
 			return refusal
@@ -233,10 +233,10 @@ func (s *State) verifySubnet(sub *subnet) error {
 			return fmt.Errorf("subnet %s is used by %s, which is no member", sub.Prefix, id)
 		}
 	}
-	for _, p := range sortedPrefixes(sub.blocks) {
+	for _, p := range netmap.SortedPrefixes(sub.blocks) {
 		b := sub.blocks[p]
 		_, holds := sub.holders[b.Owner]
-		if b.Prefix.Masked() != b.Prefix || b.Prefix.Bits() != sub.BlockBits || !within(b.Prefix, sub.Prefix) || b.Subnet != sub.Prefix || !holds {
+		if b.Prefix.Masked() != b.Prefix || b.Prefix.Bits() != sub.BlockBits || !netmap.Within(b.Prefix, sub.Prefix) || b.Subnet != sub.Prefix || !holds {
 			return fmt.Errorf("block %s of %s in subnet %s", b.Prefix, b.Owner, sub.Prefix)
 		}
 	}
@@ -266,7 +266,7 @@ func (s *State) verifyNetworks() error {
 }
 
 func (s *State) verifyClaims() error {
-	for _, a := range sortedAddrs(s.claims) {
+	for _, a := range netmap.SortedAddrs(s.claims) {
 		c := s.claims[a]
 		sub := s.subnets[c.Subnet]
 		if sub == nil || !c.Addr.IsValid() || !c.Subnet.Contains(c.Addr) {

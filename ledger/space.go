@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"cmp"
 	"net/netip"
 
 	"github.com/weftnet/weft/netmap"
@@ -46,31 +45,10 @@ func defaultV6Range(cluster netmap.ClusterID) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16(a), 48)
 }
 
-// comparePrefix orders IPv4 before IPv6, then by address, then shorter first.
-func comparePrefix(a, b netip.Prefix) int {
-	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-}
-
-// lastAddr is the greatest address of a prefix.
-func lastAddr(p netip.Prefix) netip.Addr {
-	b := p.Masked().Addr().AsSlice()
-	for i := range b {
-		host := min(max(p.Bits()-8*i, 0), 8) // network bits in this byte
-		b[i] |= byte(0xff >> host)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
-}
-
 // nextPrefix is the piece of the same size after p; false at the end of space.
 func nextPrefix(p netip.Prefix) (netip.Prefix, bool) {
-	a := lastAddr(p).Next()
+	a := netmap.LastAddr(p).Next()
 	return netip.PrefixFrom(a, p.Bits()), a.IsValid()
-}
-
-// within reports whether inner is part of outer.
-func within(inner, outer netip.Prefix) bool {
-	return inner.Bits() >= outer.Bits() && outer.Contains(inner.Addr())
 }
 
 // firstFree is the lowest piece of r of a size that overlaps none of taken. It
@@ -78,14 +56,14 @@ func within(inner, outer netip.Prefix) bool {
 // the size of r.
 func firstFree(r netip.Prefix, bits int, taken []netip.Prefix) (netip.Prefix, bool) {
 	p := netip.PrefixFrom(r.Addr(), bits)
-	for within(p, r) {
+	for netmap.Within(p, r) {
 		blocker, ok := overlapping(p, taken)
 		if !ok {
 			return p, true
 		}
-		after := lastAddr(p)
+		after := netmap.LastAddr(p)
 		if blocker.Bits() < bits {
-			after = lastAddr(blocker)
+			after = netmap.LastAddr(blocker)
 		}
 		next := after.Next()
 		if !next.IsValid() {
@@ -105,12 +83,6 @@ func overlapping(p netip.Prefix, taken []netip.Prefix) (netip.Prefix, bool) {
 		}
 	}
 	return found, found.IsValid()
-}
-
-// edge reports whether an address of a subnet is never a host's: the network and
-// broadcast address of IPv4, the subnet-router anycast address of IPv6.
-func edge(a netip.Addr, subnet netip.Prefix) bool {
-	return a == subnet.Addr() || a.Is4() && a == lastAddr(subnet)
 }
 
 // checkSubnet says why a prefix cannot be a subnet, or a range, of containers.

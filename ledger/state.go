@@ -206,14 +206,6 @@ func compareID(a, b netmap.ID) int { return bytes.Compare(a[:], b[:]) }
 // sortedHosts is a set in a fixed order.
 func sortedHosts(set hostSet) []netmap.HostID { return slices.SortedFunc(maps.Keys(set), compareID) }
 
-func sortedPrefixes[V any](m map[netip.Prefix]V) []netip.Prefix {
-	return slices.SortedFunc(maps.Keys(m), comparePrefix)
-}
-
-func sortedAddrs[V any](m map[netip.Addr]V) []netip.Addr {
-	return slices.SortedFunc(maps.Keys(m), netip.Addr.Compare)
-}
-
 func (s *State) sortedNetworks() []*network {
 	return slices.SortedFunc(maps.Values(s.networks), func(a, b *network) int { return cmp.Compare(a.ID, b.ID) })
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -274,7 +275,7 @@ func (t testimony) keeps() bool { return t.Keeps && !t.Fenced }
 
 // best is the newest ledger that somebody keeps.
 func (c *confirmation) best() (best testimony) {
-	for _, id := range sortedKeys(c.answers) {
+	for _, id := range slices.SortedFunc(maps.Keys(c.answers), compareID) {
 		if t := c.answers[id]; t.keeps() && (!best.Keeps || t.knows(best) > 0) {
 			best = t
 		}

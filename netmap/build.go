@@ -65,19 +65,12 @@ func (v *View) addDecided(l *originLog, hosts map[HostID]HostView) {
 func (v *View) sortDecided() {
 	slices.SortFunc(v.Hosts, func(a, b HostView) int { return compareID(a.ID, b.ID) })
 	slices.SortFunc(v.Networks, func(a, b Network) int { return cmp.Compare(a.ID, b.ID) })
-	slices.SortFunc(v.Subnets, func(a, b Subnet) int { return comparePrefix(a.Prefix, b.Prefix) })
-	slices.SortFunc(v.Blocks, func(a, b Block) int { return comparePrefix(a.Prefix, b.Prefix) })
+	slices.SortFunc(v.Subnets, func(a, b Subnet) int { return netip.Prefix.Compare(a.Prefix, b.Prefix) })
+	slices.SortFunc(v.Blocks, func(a, b Block) int { return netip.Prefix.Compare(a.Prefix, b.Prefix) })
 	slices.SortFunc(v.Claims, func(a, b Claim) int { return a.Addr.Compare(b.Addr) })
 	slices.SortFunc(v.Ranges, func(a, b Range) int {
-		return cmp.Or(cmp.Compare(a.Order, b.Order), comparePrefix(a.Prefix, b.Prefix))
+		return cmp.Or(cmp.Compare(a.Order, b.Order), netip.Prefix.Compare(a.Prefix, b.Prefix))
 	})
-}
-
-func comparePrefix(a, b netip.Prefix) int {
-	if c := a.Addr().Compare(b.Addr()); c != 0 {
-		return c
-	}
-	return cmp.Compare(a.Bits(), b.Bits())
 }
 
 // claimant is an announced endpoint and when its host announced it.
