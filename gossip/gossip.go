@@ -37,18 +37,19 @@ type Gossip struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
-	mu     sync.Mutex
-	closed bool
-	facts  *netmap.Map
-	roster *roster
-	out    outbox
-	repair repairs
-	peers  peerBook
-	silent map[netip.AddrPort]bool // peers of whom it was told that they do not answer
-	refuse refusals
-	synced bool
-	subs   map[chan struct{}]struct{}
-	dirty  map[netmap.ID]bool // logs to be written to disk
+	mu        sync.Mutex
+	closed    bool
+	facts     *netmap.Map
+	roster    *roster
+	strangers strangers // has a lock of its own, which is taken last
+	out       outbox
+	repair    repairs
+	peers     peerBook
+	silent    map[netip.AddrPort]bool // peers of whom it was told that they do not answer
+	refuse    refusals
+	synced    bool
+	subs      map[chan struct{}]struct{}
+	dirty     map[netmap.ID]bool // logs to be written to disk
 }
 
 type counters struct {

@@ -19,6 +19,8 @@ import (
 const (
 	typePing     byte = 0
 	typeAck      byte = 2
+	typeSuspect  byte = 3
+	typeDead     byte = 5
 	typePushPull byte = 6
 	typeCompound byte = 7
 	typeUser     byte = 8
@@ -76,9 +78,48 @@ func checkType(b []byte) error {
 	switch b[0] {
 	case typePushPull, typeCompound, typeUser, typeCompress, typeEncrypt, typeCRC:
 		return fmt.Errorf("gossip: memberlist's message of type %d: %w", b[0], errUnsent)
+	case typeSuspect, typeDead:
+		if n, _, found := incarnation(b); found && n > maxAccused {
+			return fmt.Errorf("gossip: a host is said to be dead in its incarnation %d: %w", n, errUnsent)
+		}
 	}
 	return nil
 }
+
+// maxAccused is the highest incarnation that a host may be called suspect or dead in. A host
+// that is takes the next one and says so; of 32 bits, the next of the last is 0, which nobody
+// would believe.
+const maxAccused = 1 << 31
+
+// incarnation finds the next incarnation in a message of memberlist's, and what follows it.
+func incarnation(b []byte) (n uint64, rest []byte, found bool) {
+	const key = "\xabIncarnation" // a string of MessagePack
+	_, rest, found = bytes.Cut(b, []byte(key))
+	if !found {
+		return 0, nil, false
+	}
+	in := bytes.NewReader(rest)
+	n, err := readNumber(in)
+	return n, rest[len(rest)-in.Len():], err == nil
+}
+
+// accuses reports whether a part of an exchange calls a host suspect or dead in an
+// incarnation above maxAccused: memberlist's encoder writes the state of a node next.
+func accuses(b []byte) bool {
+	for {
+		n, rest, found := incarnation(b)
+		if !found {
+			return false
+		}
+		b = rest
+		if state, is := bytes.CutPrefix(rest, []byte("\xa5State")); is && len(state) > 0 && state[0] != 0 && n > maxAccused {
+			return true
+		}
+	}
+}
+
+// nodeBytes is the most that an incarnation and the state after it take in an exchange.
+const nodeBytes = len("\xabIncarnation") + 9 + len("\xa5State") + 1
 
 // checkedConn is a stream of memberlist's whose first bytes are looked at before
 // memberlist reads them, and which ends after maxStreamBytes.
@@ -87,7 +128,8 @@ type checkedConn struct {
 	head    []byte // read here, not by memberlist yet
 	left    int    // bytes until the limit
 	checked bool
-	err     error // why it is refused
+	err     error  // why it is refused
+	tail    []byte // the last bytes that were read, for what lies on both sides of a border
 	refused func(error)
 }
 
@@ -119,6 +161,13 @@ func (c *checkedConn) Read(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(b)
 	c.left -= n
+	c.tail = append(c.tail, b[:n]...)
+	if accuses(c.tail) {
+		c.err = fmt.Errorf("gossip: an exchange that calls a host dead in an incarnation above %d: %w", maxAccused, errUnsent)
+		c.refused(c.err)
+		return 0, c.err
+	}
+	c.tail = append(c.tail[:0], c.tail[max(0, len(c.tail)-nodeBytes):]...)
 	return n, err
 }
 

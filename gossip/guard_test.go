@@ -100,6 +100,40 @@ func TestStreamsThatMemberlistDoesNotSee(t *testing.T) {
 	}
 }
 
+// inIncarnation is what memberlist's encoder writes of a host's incarnation.
+func inIncarnation(n uint32) string {
+	return "\xabIncarnation\xce" + string(binary.BigEndian.AppendUint32(nil, n))
+}
+
+// TestNobodyIsAccusedInTheLastIncarnations: he could not take a later one to deny it.
+func TestNobodyIsAccusedInTheLastIncarnations(t *testing.T) {
+	for message, fine := range map[string]bool{
+		"\x03\x83" + inIncarnation(7): true, "\x05\x83" + inIncarnation(maxAccused): true, "\x04\x86" + inIncarnation(1<<32-1): true,
+		"\x03\x83" + inIncarnation(1<<32-1): false, "\x05\x83" + inIncarnation(maxAccused+1): false,
+	} {
+		if err := checkMessage(compound("\x00ping", message)); (err == nil) != fine {
+			t.Errorf("%q: %v", message, err)
+		}
+	}
+	for node, fine := range map[string]bool{
+		inIncarnation(1<<32-1) + "\xa5State\x00": true, inIncarnation(9) + "\xa5State\x02": true,
+		inIncarnation(1<<32-1) + "\xa5State\x02": false, inIncarnation(9) + "\xa5State\x00" + inIncarnation(1<<31+1) + "\xa5State\x01": false,
+	} {
+		ours, theirs := net.Pipe()
+		go func() {
+			for _, b := range append(exchangeHead(2, 0), node...) { // each byte by itself
+				_, _ = theirs.Write([]byte{b})
+			}
+			_ = theirs.Close()
+		}()
+		told := 0
+		if _, err := io.ReadAll(newCheckedConn(ours, func(error) { told++ })); (err == nil) != fine || (told == 0) != fine {
+			t.Errorf("%q: %v, told %d times", node, err, told)
+		}
+		_ = ours.Close()
+	}
+}
+
 // endless is a stream that begins like an exchange and never ends.
 type endless struct {
 	net.Conn

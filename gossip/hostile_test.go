@@ -1,6 +1,7 @@
 package gossip_test
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -160,6 +161,50 @@ func TestInventedClustersDoNotFloodTheLog(t *testing.T) {
 		w.until("the refusals", 10*time.Second, func() bool { return len(hosts[0].Refused()) > 200 })
 		if n := strings.Count(hosts[0].log.String(), "\n"); n == 0 || n > 70 {
 			t.Errorf("%d lines for 2000 strangers", n)
+		}
+	})
+}
+
+// TestInventedMembersAreFew: more of them than an exchange may name keep nobody out that the
+// ledger knows.
+func TestInventedMembersAreFew(t *testing.T) {
+	bubble(t, lan, func(t *testing.T, w *town) {
+		hosts := w.start(3)
+		stranger := w.stranger(66)
+		defer func() { _ = stranger.Close() }()
+		d := gossip.Decisions{Cluster: ours, Generation: 1, Index: 1, Whole: true}
+		for n := 1; n <= 4; n++ {
+			d.Changes = append(d.Changes, netmap.Change{Key: netmap.HostEntryKey(id(n)), Value: netmap.HostEntry{Name: fmt.Sprintf("host-%d", n)}})
+		}
+		if err := hosts[0].PublishDecisions(d); err != nil {
+			t.Fatal(err)
+		}
+		w.until("the decisions", 10*time.Second, func() bool { return hosts[2].View().Decided == 1 })
+		w.pass(time.Minute) // by then they have looked whom the ledger knows
+		for i := range 10_000 {
+			for _, h := range hosts {
+				b := alive(i)
+				copy(b[bytes.Index(b, []byte("Meta"))+7+18:], ours[:]) // of this cluster
+				if _, err := stranger.Packets().WriteTo(append([]byte{0xf7, 1, 'm'}, b...), h.cfg.Advertise); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.pass(time.Millisecond)
+		}
+		for _, h := range hosts {
+			if n := len(h.Members()); n < 500 || n > 600 {
+				t.Errorf("%s has %d members", h.cfg.Name, n)
+			}
+		}
+		late := w.host(4, ours)
+		late.named(hosts[0].cfg.Advertise.Addr())
+		late.start()
+		w.until("the fourth host and the first see each other, and it knows the ledger", 30*time.Second, func() bool {
+			first := slices.ContainsFunc(late.Members(), func(m gossip.Member) bool { return m.ID == id(1) && m.Alive })
+			return first && slices.ContainsFunc(hosts[0].Members(), func(m gossip.Member) bool { return m.ID == id(4) && m.Alive }) && late.View().Decided == 1
+		})
+		if refused := hosts[0].Refused(); len(refused) == 0 || !strings.Contains(refused[0].Text, "hosts that the ledger does not know") {
+			t.Errorf("it does not say why it refuses: %v", refused)
 		}
 	})
 }

@@ -54,6 +54,9 @@ func refusalOf(e event, own meta) Refused {
 		out.Text = fmt.Sprintf("the host at %s %s", e.addr, version)
 	case err != nil:
 		out.Text = fmt.Sprintf("the host at %s cannot be understood: %v", e.addr, err)
+	case errors.Is(e.why, errCrowded):
+		out.Host, out.Name, out.Theirs = theirs.Host, theirs.Name, theirs.Cluster
+		out.Text = fmt.Sprintf("host %s (%s) at %s %v", theirs.Name, theirs.Host.Short(), e.addr, errCrowded)
 	default:
 		out.Host, out.Name, out.Theirs = theirs.Host, theirs.Name, theirs.Cluster
 		out.Text = fmt.Sprintf("host %s (%s) at %s belongs to cluster %s, this host (%s) to cluster %s; clusters that were "+

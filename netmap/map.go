@@ -112,11 +112,11 @@ func (m *Map) room(b Batch) error {
 	if had+more > maxLogBytes {
 		return malformed("the facts of host %s take more than %d MiB", b.Origin, maxLogBytes>>20)
 	}
-	if m.admitted(b.Origin) || m.cluster.IsZero() {
+	if m.Admitted(b.Origin) || m.cluster.IsZero() {
 		return nil
 	}
 	for id, other := range m.logs {
-		if id != m.cluster && !m.admitted(id) && (id != b.Origin || !b.Whole) {
+		if id != m.cluster && !m.Admitted(id) && (id != b.Origin || !b.Whole) {
 			more += other.bytes
 		}
 	}
@@ -126,8 +126,8 @@ func (m *Map) room(b Batch) error {
 	return nil
 }
 
-// admitted reports whether the ledger knows a host.
-func (m *Map) admitted(host ID) bool {
+// Admitted reports whether the ledger knows a host.
+func (m *Map) Admitted(host ID) bool {
 	l := m.logs[m.cluster]
 	return l != nil && l.entries[HostEntryKey(host)].noun != nil
 }

@@ -1,0 +1,73 @@
+package gossip
+
+import (
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// How many members the ledger may not know. Anybody can invent members, and an exchange of
+// memberlist's, which names them all, has a limit (maxNodes). A host that has heard nothing
+// of the ledger yet knows none of them.
+const (
+	maxStrangers = 512
+	maxAtFirst   = maxNodes / 2
+)
+
+// strangers are the members that were let in and that the ledger did not know when it was
+// looked last. The zero strangers are none. Safe for concurrent use.
+type strangers struct {
+	mu     sync.Mutex
+	names  map[string]stranger // by memberlist's name
+	ledger bool                // something is known of it
+}
+
+type stranger struct {
+	host  netmap.HostID
+	since time.Time
+}
+
+// admits reports whether memberlist may take a node in. memberlist holds its locks, for
+// which somebody may wait under g.mu: where that is held, a node is not let in this time.
+func (g *Gossip) admits(n *memberlist.Node) bool {
+	m, err := decodeMeta(n.Meta)
+	if err != nil {
+		return false
+	}
+	s := &g.strangers
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, in := s.names[n.Name]; in {
+		return true
+	}
+	if len(s.names) < maxStrangers || !s.ledger && len(s.names) < maxAtFirst {
+		if s.names == nil {
+			s.names = map[string]stranger{}
+		}
+		s.names[n.Name] = stranger{m.Host, time.Now()}
+		return true
+	}
+	if m.Host == g.cfg.Host {
+		return true
+	}
+	if !g.mu.TryLock() {
+		return false
+	}
+	defer g.mu.Unlock()
+	return g.facts.Admitted(m.Host)
+}
+
+// prune leaves out who is known to the ledger by now, and who is gone.
+func (s *strangers) prune(now time.Time, ledger bool, admitted func(netmap.HostID) bool, alive func(name string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ledger = ledger
+	for name, one := range s.names {
+		if admitted(one.host) || now.Sub(one.since) > ghostTime && !alive(name) {
+			delete(s.names, name)
+		}
+	}
+}
