@@ -95,13 +95,24 @@ func name(n netmap.Network, d dockerNet) []step {
 	return []step{{Name: n.ID, As: as, Shown: d.Shown}}
 }
 
-// staleReplica makes way for a replica with the labels that the network has now, since
-// its user made it anew. Nothing else is compared: releases of Docker differ in the rest.
+// staleReplica makes way for a replica that looks as the network does now, since its user
+// removed it and made it anew with the same subnets. As with a network that was removed,
+// containers that run keep it and stopped ones do not.
 func staleReplica(n netmap.Network, d dockerNet) []step {
-	if n.Docker == nil || d.InUse || maps.Equal(n.Docker.Labels, d.Shown.Labels) {
+	switch {
+	case n.Docker == nil || alike(*n.Docker, d.Shown):
 		return nil
+	case len(d.Running) > 0:
+		return []step{{Problem: "network " + d.Name + " was made anew on another host with other labels, --attachable or names of --aux-address, and this host shows the former ones until the last of these stops: " +
+			strings.Join(d.Running, ", ") + "; stop them, or take them off it (docker network disconnect)"}}
 	}
 	return []step{{Remove: &d}}
+}
+
+// alike compares what every release of Docker shows as it was given; in the rest they differ.
+func alike(a, b netmap.DockerNetwork) bool {
+	return maps.Equal(a.Labels, b.Labels) && a.Attachable == b.Attachable &&
+		slices.EqualFunc(a.Pools, b.Pools, func(x, y netmap.DockerPool) bool { return maps.Equal(x.Aux, y.Aux) })
 }
 
 // stepsFor says what is to be done about one local network of ours.

@@ -8,6 +8,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 failed=0
 make sim SEEDS="$1" SIM="$2" || failed=1
 WEFT_LAB_REQUIRED=1 WEFT_STORM_KILLS=306 WEFT_ATTACK_LASTS=15s \
-	go test ./e2e -count=1 -timeout 20m -v -run 'Storm|StrangerAttacks' || failed=1
+	go test ./e2e -count=1 -timeout 45m -v -run 'Storm|StrangerAttacks' || failed=1
 make test-engines || failed=1
 exit "$failed"

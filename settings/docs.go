@@ -70,7 +70,7 @@ const markdownHead = `<!-- Generated from settings/table.go by "go generate ./se
 Settings are environment variables. They are the same
 
 - for the managed plugin, while it is disabled: ` + "`docker plugin set weftnet/weft:latest WEFT_JOIN=192.0.2.1`" + `,
-- for a systemd service: lines of ` + "`/etc/weft/weft.env`" + `,
+- for an agent that runs outside of Docker: its environment,
 - as flags of ` + "`weft agent`" + `, which win over the environment.
 
 An unknown ` + "`WEFT_…`" + ` variable, a value that cannot be read and a value that this version does not act on are errors: the agent
