@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"encoding/json"
 	"errors"
 
 	"go.etcd.io/bbolt"
@@ -41,6 +42,17 @@ func Invitation(cluster netmap.ClusterID, leader, host netmap.HostID, generation
 func Testimony(self Peer, generation uint64, fenced, removed bool) []byte {
 	b, _ := encode(testimony{ID: self.ID, Keeps: true, Fenced: fenced, Generation: generation, Removed: removed, Settled: true, Term: 1 << 20, Last: 1 << 20, Voters: []Peer{self}}) // of plain fields
 	return b
+}
+
+// Invite makes the keeper of a directory one that was asked to keep the ledger by somebody
+// whose log had so many entries, and lost its own log since.
+func Invite(dir string, by Peer, after uint64) error {
+	l, err := openLog(dir)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(invite{By: by, After: after})
+	return errors.Join(err, l.Set(keyInvite, b), l.close())
 }
 
 // GiveLog makes the log in a directory that of another host.

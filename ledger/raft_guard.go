@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -110,13 +111,13 @@ func (g *guard) verify(command any) error {
 	case *raft.AppendEntriesRequest:
 		return errors.Join(checkTerm(m.Term, term), checkEntries(m))
 	case *raft.RequestVoteRequest:
-		return checkTerm(m.Term, term)
+		return errors.Join(checkTerm(m.Term, term), g.k.mayVote())
 	case *raft.RequestPreVoteRequest:
-		return checkTerm(m.Term, term)
+		return errors.Join(checkTerm(m.Term, term), g.k.mayVote())
 	case *raft.InstallSnapshotRequest:
 		return errors.Join(checkTerm(m.Term, term), checkSnapshot(m, r.LastIndex()))
-	case *raft.TimeoutNowRequest:
-		return nil
+	case *raft.TimeoutNowRequest: // the leader would have this one elected
+		return g.k.mayVote()
 	}
 	return fmt.Errorf("%T: %w", command, errMalformed)
 }
@@ -279,8 +280,8 @@ func (l *Ledger) admits(k *keeper, id netmap.HostID, from netip.Addr) error {
 // places are where the ledger knows a keeper to be; none if it is no keeper by this log.
 func (k *keeper) places(id netmap.HostID) (out []netip.AddrPort) {
 	known := k.vouched.list()
-	if !k.member() {
-		known = append(known, k.inviter())
+	if i := k.invited.Load(); i != nil && !k.current() {
+		known = append(known, i.By)
 	}
 	for _, s := range k.servers() {
 		if of, at, err := parseServer(s.Address); err == nil {
@@ -298,31 +299,60 @@ func (k *keeper) places(id netmap.HostID) (out []netip.AddrPort) {
 	return out
 }
 
-// keyInviter is who asked this host to keep, until raft's configuration names it.
-var keyInviter = []byte("weft-inviter")
-
-// setInviter notes who may bring this host up to date.
-func (k *keeper) setInviter(p Peer) error {
-	return k.log.within(func() error { return k.log.Set(keyInviter, []byte(serverAddress(p.ID, p.Addr))) })
+// mayVote refuses for a keeper that is behind: what it once knew, and lost, may have been
+// decided, and who asks may know as little.
+func (k *keeper) mayVote() error {
+	if k.behind() {
+		return errors.New("this keeper is brought up to date, and votes when it is")
+	}
+	return nil
 }
 
-// forgetInviter ends what the inviter may once the log shows that this host keeps it.
-func (k *keeper) forgetInviter() error {
-	if k.inviter().ID.IsZero() {
+// keyInvite is the invite on disk, until the log has come to where this host keeps it.
+var keyInvite = []byte("weft-invite")
+
+// invitedBy notes who may bring this host up to date.
+func (k *keeper) invitedBy(i invite) error {
+	b, err := json.Marshal(i)
+	if err != nil {
+		return err
+	}
+	if err := k.log.within(func() error { return k.log.Set(keyInvite, b) }); err != nil {
+		return err
+	}
+	k.invited.Store(&i)
+	k.pace(patience)
+	return nil
+}
+
+// arrived ends what the inviter may.
+func (k *keeper) arrived() error {
+	if k.invited.Load() == nil || k.behind() {
 		return nil
 	}
-	return k.log.within(func() error { return k.log.Set(keyInviter, nil) })
+	if err := k.log.within(func() error { return k.log.Set(keyInvite, nil) }); err != nil {
+		return err
+	}
+	k.invited.Store(nil)
+	k.pace(electionWait)
+	return nil
 }
 
-func (k *keeper) inviter() (p Peer) {
-	_ = k.log.within(func() error { // nobody, if it cannot be read
-		b, err := k.log.Get(keyInviter)
-		if err == nil {
-			p.ID, p.Addr, err = parseServer(raft.ServerAddress(b))
-		}
-		return err
-	})
-	return p
+// loadInvite reads it when a keeper starts.
+func (k *keeper) loadInvite() error {
+	b, err := k.log.Get(keyInvite)
+	if errors.Is(err, errNotFound) || err == nil && len(b) == 0 {
+		return nil
+	}
+	var i invite
+	if err == nil {
+		err = json.Unmarshal(b, &i)
+	}
+	if err != nil {
+		return fmt.Errorf("ledger: who asked this host to keep cannot be read: %w", err)
+	}
+	k.invited.Store(&i)
+	return nil
 }
 
 // readable reports whether a command is one of this release.

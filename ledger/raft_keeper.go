@@ -49,7 +49,8 @@ type keeper struct {
 	proposals  proposals
 	layer      *layer
 	trans      *guard
-	vouched    peerSet // keepers by those that this host trusts, and not yet by its log
+	invited    atomic.Pointer[invite] // nil once the log has come to where this host keeps it
+	vouched    peerSet                // keepers by those that this host trusts, and not yet by its log
 	cancel     context.CancelFunc
 	done       chan struct{} // closed when manage has ended
 }
@@ -73,6 +74,9 @@ func (l *Ledger) startKeeper(cluster netmap.ClusterID, generation uint64, first 
 			return err
 		}
 		k.cluster = cluster
+		if err := k.loadInvite(); err != nil {
+			return err
+		}
 		k.machine = &machine{state: NewState(), publish: func(d Decision) { k.layer.recheck(); l.publish(d) }, leads: k.leads, held: l.cfg.Held, log: l.log}
 		k.layer = l.newLayer(k, cluster)
 		if err := k.startRaft(l, first); err != nil {
@@ -177,6 +181,9 @@ func (k *keeper) startRaft(l *Ledger, first []Peer) error {
 	cfg.SnapshotThreshold, cfg.TrailingLogs = snapshotEvery, trailing
 	cfg.BatchApplyCh = false // entries that wait together share a sync all the same, and none is queued where nobody answers it
 	cfg.NoLegacyTelemetry = true
+	if k.invited.Load() != nil {
+		cfg.HeartbeatTimeout, cfg.ElectionTimeout = patience, patience
+	}
 	if err := k.machine.foresee(snapshots, k.log); err != nil {
 		return err
 	}
@@ -212,12 +219,9 @@ func configurationOf(voters []Peer) raft.Configuration {
 // heartbeat could come.
 func (k *keeper) hurry() {
 	servers := k.servers()
-	if len(servers) != 1 || servers[0].ID != raft.ServerID(k.self.String()) {
-		return
+	if k.invited.Load() == nil && len(servers) == 1 && servers[0].ID == raft.ServerID(k.self.String()) {
+		k.pace(electionWait) // else it takes a second longer
 	}
-	pace := k.raft.ReloadableConfig()
-	pace.HeartbeatTimeout, pace.ElectionTimeout = electionWait, electionWait
-	_ = k.raft.ReloadConfig(pace) // else it takes a second longer
 }
 
 // servers is the newest configuration known here, voters or not.
@@ -233,10 +237,40 @@ func (k *keeper) servers() []raft.Server {
 	return f.Configuration().Servers
 }
 
-// member reports whether this keeper's newest configuration names it. Until it does, the log
-// is older than the invitation to keep it, and who keeps the ledger by it may be long gone.
-func (k *keeper) member() bool {
+// invite is who asked a host to keep the ledger, and when by the ledger's count.
+type invite struct {
+	By    Peer   `json:"by"`
+	After uint64 `json:"after"` // the last entry of the inviter's log; the host is a keeper later
+}
+
+// behind reports whether this keeper's log ends before it was asked to keep it. It names the
+// keepers of some time ago then: they may be gone, and this host may have been one of them,
+// even the only one, before it lost its log.
+func (k *keeper) behind() bool {
+	i, r := k.invited.Load(), k.running.Load()
+	if i == nil || r == nil {
+		return i != nil
+	}
+	return r.AppliedIndex() <= i.After || !k.named() // it is named by an entry after that one
+}
+
+// named reports whether this keeper's newest configuration names it.
+func (k *keeper) named() bool {
 	return slices.ContainsFunc(k.servers(), func(s raft.Server) bool { return s.ID == raft.ServerID(k.self.String()) })
+}
+
+// current reports whether the log tells who keeps the ledger now.
+func (k *keeper) current() bool { return k.named() && !k.behind() }
+
+// patience is how long a keeper that is behind waits for a leader: by its log it may be the
+// only keeper, and would elect itself.
+const patience = 10 * 365 * 24 * time.Hour
+
+// pace sets when raft looks for another leader.
+func (k *keeper) pace(wait time.Duration) {
+	p := k.raft.ReloadableConfig()
+	p.HeartbeatTimeout, p.ElectionTimeout = wait, wait
+	_ = k.raft.ReloadConfig(p) // it is valid
 }
 
 // configured is what raft is told of where a keeper is. It stays what it was first told,

@@ -173,7 +173,7 @@ func (l *Ledger) testify(about netmap.HostID) testimony {
 			t.Sees = append(t.Sees, m.ID)
 		}
 	}
-	if k := l.kept(); k != nil && k.machine.facts().halted == nil {
+	if k := l.kept(); k != nil && k.machine.facts().halted == nil && !k.behind() {
 		t.Keeps, t.Generation, t.Voters = true, k.generation, k.peers()
 		t.Term, t.Last = k.newest()
 		t.Removed, t.Settled = k.machine.removed(about)

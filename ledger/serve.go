@@ -44,6 +44,8 @@ type invitation struct {
 	Keepers []netmap.HostID  `json:"keepers"`
 	// Generation of the leader's log, if it is not the first.
 	Generation uint64 `json:"generation,omitempty"`
+	// After is the last entry of the leader's log.
+	After uint64 `json:"after,omitempty"`
 }
 
 // serve answers the requests of other hosts, or stops to.
@@ -168,8 +170,8 @@ func (l *Ledger) handleJoin(ctx context.Context, from netip.AddrPort, body []byt
 	if err := l.keep(i.Cluster, i.Generation, nil); err != nil {
 		return nil, err
 	}
-	if k := l.kept(); k != nil && !k.member() {
-		if err := k.setInviter(inviter); err != nil {
+	if k := l.kept(); k != nil && !k.current() {
+		if err := k.invitedBy(invite{By: inviter, After: i.After}); err != nil {
 			return nil, err
 		}
 	}
@@ -257,7 +259,7 @@ func (l *Ledger) dismiss(ctx context.Context, at netip.AddrPort) {
 }
 
 func (l *Ledger) tell(ctx context.Context, at netip.AddrPort, request string, host netmap.HostID, k *keeper) error {
-	i := invitation{Cluster: k.cluster, Leader: k.self, Host: host}
+	i := invitation{Cluster: k.cluster, Leader: k.self, Host: host, After: k.raft.LastIndex()}
 	if k.generation > 1 {
 		i.Generation = k.generation
 	}

@@ -100,12 +100,12 @@ func (l *Ledger) trust(keepers []Peer) {
 
 // trustLog trusts the keepers by this one's log, once that has come to where it is one.
 func (l *Ledger) trustLog(k *keeper) {
-	if !k.member() {
+	if !k.current() {
 		return
 	}
 	l.trust(k.peers())
-	if err := k.forgetInviter(); err != nil {
-		l.log.Warn("ledger: who invited this keeper could not be forgotten; trying again", "err", err)
+	if err := k.arrived(); err != nil {
+		l.log.Warn("ledger: this keeper is up to date, and could not write that down; trying again", "err", err)
 	}
 }
 
@@ -126,7 +126,7 @@ func (l *Ledger) heardOfKeepers(keepers []Peer) {
 	if !news {
 		l.trusted.note(true)
 	}
-	if k := l.kept(); news && (k == nil || !k.member()) {
+	if k := l.kept(); news && (k == nil || !k.current()) {
 		l.refreshTrusted()
 	}
 }
@@ -167,8 +167,10 @@ func (l *Ledger) askKeepers(ctx context.Context, about netmap.HostID) *confirmat
 	c := &confirmation{answers: map[netmap.HostID]testimony{}, trusted: l.trusted.list()}
 	next := addrsOf(c.trusted)
 	switch k := l.kept(); {
-	case k != nil && !k.member(): // the log of a new keeper ends in the past
-		next = append(next, k.inviter().Addr)
+	case k != nil && !k.current(): // the log ends in the past
+		if i := k.invited.Load(); i != nil {
+			next = append(next, i.By.Addr)
+		}
 	case k != nil:
 		c.hear(l.testify(about))
 		next = append(next, addrsOf(k.peers())...)
