@@ -61,6 +61,10 @@ func TestAnEndpointThatWasDeletedUnheard(t *testing.T) {
 				h.start().ready()
 				id := h.network("web", "10.40.0.0/28")
 				h.run("first", id, "10.40.0.7")
+				h.until("named", time.Minute, func() bool {
+					e := h.reported("10.40.0.0/28").Endpoints
+					return len(e) == 1 && e[0].Name == "first"
+				})
 				cut.Store(true)
 				if err := h.docker.Remove(t.Context(), "first"); err == nil {
 					t.Error("no call was lost")
@@ -72,7 +76,7 @@ func TestAnEndpointThatWasDeletedUnheard(t *testing.T) {
 				}
 				begin := time.Now()
 				_, err := h.docker.Run(t.Context(), "second", id, addr("10.40.0.7"))
-				fails(t, begin, err, "10.40.0.7 is held by endpoint", "Docker released it", "within three minutes")
+				fails(t, begin, err, "10.40.0.7 is held by container first", "Docker released it", "within three minutes")
 				time.Sleep(3 * time.Minute)
 				h.run("second", id, "10.40.0.7")
 			})
