@@ -280,8 +280,7 @@ func (g *Gossip) tidy() {
 	for turn.Sleep(g.ctx, jitter(tidyEvery)) {
 		g.mu.Lock()
 		g.roster.prune(time.Now(), g.facts.Removed)
-		ledger, _ := g.facts.Head(g.facts.Cluster())
-		g.strangers.prune(time.Now(), ledger.Seq > 0, g.facts.Admitted, func(name string) bool { return g.roster.nodes[name].Alive })
+		g.strangers.prune(time.Now(), g.facts.AdmittedHosts(), func(name string) bool { return g.roster.nodes[name].Alive })
 		g.peers.drop(func(id netmap.HostID) bool { return g.facts.Removed(id) })
 		g.reportClones(func(netmap.HostID) bool { return true })
 		g.mu.Unlock()

@@ -20,9 +20,10 @@ const (
 // strangers are the members that were let in and that the ledger did not know when it was
 // looked last. The zero strangers are none. Safe for concurrent use.
 type strangers struct {
-	mu     sync.Mutex
-	names  map[string]stranger // by memberlist's name
-	ledger bool                // something is known of it
+	mu    sync.Mutex
+	names map[string]stranger // by memberlist's name
+	// admitted are the hosts that the ledger knew then; nil: nothing was heard of it.
+	admitted map[netmap.HostID]struct{}
 }
 
 type stranger struct {
@@ -30,8 +31,8 @@ type stranger struct {
 	since time.Time
 }
 
-// admits reports whether memberlist may take a node in. memberlist holds its locks, for
-// which somebody may wait under g.mu: where that is held, a node is not let in this time.
+// admits reports whether memberlist may take a node in. memberlist holds its locks, for which
+// somebody may wait under g.mu: so it looks at what the ledger knew a while ago.
 func (g *Gossip) admits(n *memberlist.Node) bool {
 	m, err := decodeMeta(n.Meta)
 	if err != nil {
@@ -43,30 +44,26 @@ func (g *Gossip) admits(n *memberlist.Node) bool {
 	if _, in := s.names[n.Name]; in {
 		return true
 	}
-	if len(s.names) < maxStrangers || !s.ledger && len(s.names) < maxAtFirst {
+	if _, known := s.admitted[m.Host]; known || m.Host == g.cfg.Host {
+		return true
+	}
+	if len(s.names) < maxStrangers || s.admitted == nil && len(s.names) < maxAtFirst {
 		if s.names == nil {
 			s.names = map[string]stranger{}
 		}
 		s.names[n.Name] = stranger{m.Host, time.Now()}
 		return true
 	}
-	if m.Host == g.cfg.Host {
-		return true
-	}
-	if !g.mu.TryLock() {
-		return false
-	}
-	defer g.mu.Unlock()
-	return g.facts.Admitted(m.Host)
+	return false
 }
 
 // prune leaves out who is known to the ledger by now, and who is gone.
-func (s *strangers) prune(now time.Time, ledger bool, admitted func(netmap.HostID) bool, alive func(name string) bool) {
+func (s *strangers) prune(now time.Time, admitted map[netmap.HostID]struct{}, alive func(name string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ledger = ledger
+	s.admitted = admitted
 	for name, one := range s.names {
-		if admitted(one.host) || now.Sub(one.since) > ghostTime && !alive(name) {
+		if _, known := admitted[one.host]; known || now.Sub(one.since) > ghostTime && !alive(name) {
 			delete(s.names, name)
 		}
 	}

@@ -112,11 +112,11 @@ func (m *Map) room(b Batch) error {
 	if had+more > maxLogBytes {
 		return malformed("the facts of host %s take more than %d MiB", b.Origin, maxLogBytes>>20)
 	}
-	if m.Admitted(b.Origin) || m.cluster.IsZero() {
+	if m.admitted(b.Origin) || m.cluster.IsZero() {
 		return nil
 	}
 	for id, other := range m.logs {
-		if id != m.cluster && !m.Admitted(id) && (id != b.Origin || !b.Whole) {
+		if id != m.cluster && !m.admitted(id) && (id != b.Origin || !b.Whole) {
 			more += other.bytes
 		}
 	}
@@ -126,8 +126,23 @@ func (m *Map) room(b Batch) error {
 	return nil
 }
 
-// Admitted reports whether the ledger knows a host.
-func (m *Map) Admitted(host ID) bool {
+// AdmittedHosts are the hosts that the ledger knows; nil if nothing was heard of it.
+func (m *Map) AdmittedHosts() map[HostID]struct{} {
+	l := m.logs[m.cluster]
+	if l == nil {
+		return nil
+	}
+	out := map[HostID]struct{}{}
+	for _, e := range l.entries {
+		if h, is := e.noun.(HostEntry); is && !h.Removed {
+			out[h.ID] = struct{}{}
+		}
+	}
+	return out
+}
+
+// admitted reports whether the ledger knows a host.
+func (m *Map) admitted(host ID) bool {
 	l := m.logs[m.cluster]
 	return l != nil && l.entries[HostEntryKey(host)].noun != nil
 }
