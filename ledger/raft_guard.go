@@ -280,7 +280,7 @@ func (l *Ledger) admits(k *keeper, id netmap.HostID, from netip.Addr) error {
 // places are where the ledger knows a keeper to be; none if it is no keeper by this log.
 func (k *keeper) places(id netmap.HostID) (out []netip.AddrPort) {
 	known := k.vouched.list()
-	if i := k.invited.Load(); i != nil && !k.current() {
+	if i := k.invited.Load(); i != nil && k.behind() {
 		known = append(known, i.By)
 	}
 	for _, s := range k.servers() {
