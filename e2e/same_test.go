@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -23,27 +24,52 @@ func TestIntegrationNetworksLookTheSame(t *testing.T) {
 			"--aux-address", "printer=10.64.32.11", "--ipam-opt", "weft.block=/28", "-o", "weft.mtu=1380", "-o", "weft.multicast=false",
 			"--label", "com.docker.compose.network=default", "--label", "note=two words", "--label", "empty=", "--attachable",
 		},
-		"both": {"--ipv6", "--subnet", "10.64.36.0/24", "--subnet", "fd64:36::/64", "--gateway", "fd64:36::9", "--internal"},
+		"both": {
+			"--ipv6", "--subnet", "10.64.36.0/24", "--subnet", "fd64:36::/64", "--gateway", "fd64:36::9", "--ip-range", "fd64:36::1:0/112",
+			"--aux-address", "six=fd64:36::10", "-o", "com.example.note=not Weft's", "--internal",
+		},
 	} {
-		name := s.network(s.lab.Host(1), own, args...)
-		want := s.looks(s.lab.Host(1), name)
-		for _, h := range s.members() {
-			if diff := cmp.Diff(want, s.looks(h, name)); diff != "" {
-				t.Errorf("%s on %s differs from what was created (-want +got):\n%s", name, h.Name(), diff)
-			}
+		s.looksTheSame(s.network(s.lab.Host(1), own, args...))
+	}
+}
+
+// TestIntegrationConfigFrom: the values of a --config-only network are on every host; that they
+// came from one is seen where it is.
+func TestIntegrationConfigFrom(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	one := s.lab.Host(1)
+	name, conf := s.of(one, "from"), s.of(one, "conf") // and are removed in this order
+	s.docker(one, "network", "create", "--config-only", "--ipam-driver", lab.PluginName, "--subnet", "10.64.40.0/24", "--gateway", "10.64.40.9", "--label", "note=conf", conf)
+	s.docker(one, "network", "create", "-d", lab.PluginName, "--config-from", conf, name)
+	if got := s.everywhere(name); !slices.Equal(got, []string{"10.64.40.0/24"}) {
+		t.Errorf("the network has subnets %q", got)
+	}
+	s.looksTheSame(name)
+	s.matrix(s.runOnAll(name, "box")...)
+}
+
+// looksTheSame compares what every member shows of a network with what the first host does,
+// which created it.
+func (s *scene) looksTheSame(name string) {
+	s.t.Helper()
+	want := s.looks(s.lab.Host(1), name)
+	for _, h := range s.members() {
+		if diff := cmp.Diff(want, s.looks(h, name)); diff != "" {
+			s.t.Errorf("%s on %s differs from what was created (-want +got):\n%s", name, h.Name(), diff)
 		}
 	}
 }
 
-// looks is what Docker shows of a network, without what is a host's own: id, time, containers
-// and the mark of a replica.
+// looks is what Docker shows of a network, without what is a host's own: id, time, containers,
+// the mark of a replica and the --config-only network.
 func (s *scene) looks(h *lab.Host, network string) map[string]any {
 	s.t.Helper()
 	var shown []map[string]any
 	if err := json.Unmarshal([]byte(s.docker(h, "network", "inspect", network)), &shown); err != nil || len(shown) != 1 {
 		s.t.Fatalf("network inspect on %s: %v, %d networks", h.Name(), err, len(shown))
 	}
-	for _, own := range []string{"Id", "Created", "Containers", "Status"} {
+	for _, own := range []string{"Id", "Created", "Containers", "Status", "ConfigFrom"} {
 		delete(shown[0], own)
 	}
 	if options, is := shown[0]["Options"].(map[string]any); is {

@@ -159,11 +159,16 @@ func (s *scene) refused(h *lab.Host, words []string, args ...string) {
 
 // create are the arguments that create a network of this test's.
 func (s *scene) create(h *lab.Host, name string, args ...string) []string {
-	s.mu.Lock()
-	s.networks[h.Number()] = append(s.networks[h.Number()], s.name(name))
-	s.mu.Unlock()
 	out := []string{"network", "create", "-d", lab.PluginName, "--ipam-driver", lab.PluginName}
-	return append(append(out, args...), s.name(name))
+	return append(append(out, args...), s.of(h, name))
+}
+
+// of is the name of a network that the test makes on a host, where it is removed at the end.
+func (s *scene) of(h *lab.Host, name string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.networks[h.Number()] = append(s.networks[h.Number()], s.name(name))
+	return s.name(name)
 }
 
 // network creates a network on a host and waits until every member has it. It

@@ -207,6 +207,7 @@ func TestIntegrationIPv6Only(t *testing.T) {
 	if got := s.everywhere(name); !slices.Equal(got, []string{"fd64:7::/64"}) {
 		t.Errorf("the network has subnets %q", got)
 	}
+	s.looksTheSame(name)
 	var boxes []box
 	for _, h := range s.members() {
 		s.docker(h, s.command(h, name, "box"+strconv.Itoa(h.Number()))...)

@@ -31,6 +31,13 @@ func (w *world) fault(format string, args ...any) {
 	w.faults = append(w.faults, text)
 }
 
+// noticed reports whether what the world's mutation must show was found.
+func (w *world) noticed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mutated.noticed != "" && slices.ContainsFunc(w.faults, func(f string) bool { return strings.HasPrefix(f, w.mutated.noticed) })
+}
+
 // answerLimit is invariant 10.
 const answerLimit = 5 * time.Second
 

@@ -72,7 +72,7 @@ func (w *world) quality(q lossy.Link) {
 // suffer lets one trouble after the other happen, with some peace in between.
 func (w *world) suffer(until time.Time) {
 	dice := rand.New(rand.NewPCG(w.seed, 0))
-	for time.Now().Before(until) {
+	for time.Now().Before(until) && !w.noticed() {
 		time.Sleep(time.Duration(1+dice.IntN(15)) * time.Second)
 		h, t := w.hosts[dice.IntN(len(w.hosts))], troubles[dice.IntN(len(troubles))]
 		d := time.Duration(1+dice.IntN(12)) * time.Second

@@ -55,7 +55,7 @@ func (h *host) live(until time.Time) {
 	for _, a := range actions {
 		total += a.weight
 	}
-	for time.Now().Before(until) {
+	for time.Now().Before(until) && !h.w.noticed() {
 		time.Sleep(time.Duration(h.dice.Float64() * float64(1500*time.Millisecond)))
 		a := choose(actions, h.dice.IntN(total))
 		if next := h.next.Swap(nil); next != nil {

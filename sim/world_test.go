@@ -38,6 +38,7 @@ type mutation struct {
 	disk    func(h *host, dir string) // after a crash, before the next start
 	rooms   func(h *host) plugin.Rooms
 	clocks  func(h *host) func() (lease.Moment, error)
+	noticed string // how a fault begins that shows it; the seed ends then
 }
 
 // world is a cluster in a bubble.
