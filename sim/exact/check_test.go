@@ -82,7 +82,7 @@ func (w *world) granted(m *machine, container string, addr netip.Addr) {
 	case before.neverCame():
 		w.meet("taken back from a container that never came")
 	case before.identity == now.identity && before.m != m:
-		w.meet("a clone doubled an address") // docs/addresses.md, what is not covered
+		w.meet("a clone doubled an address") // docs/addresses/arguments.md, what is not covered
 	case before.m.copied && w.ledger.birth[before.identity] != (ledger.Birth{Start: before.m.disk.identity.Start, Nonce: before.m.disk.identity.Nonce}):
 		w.meet("a clone gave away what its original had handed out") // the same
 	default:
@@ -111,7 +111,7 @@ func (m *machine) hasEndpoint(addr netip.Addr) bool {
 
 // checkRight is invariant 4, at the moment of the answer. An identity that was
 // removed by an operator's word, and an old disk, may be wrong until they hear of
-// it (docs/addresses.md, what is not covered).
+// it (docs/addresses/arguments.md, what is not covered).
 func (w *world) checkRight(m *machine, addr netip.Addr) (excuse string) {
 	id := m.identity()
 	gone := w.ledger.removed[id]
