@@ -24,12 +24,13 @@ var arrows = map[string][]string{
 	".":   {"cli"},
 	"cli": {"plugin", "settings", "status", "turn"},
 	"plugin": {
-		"driver", "ipam", "store/synced", "gossip", "ledger", "history", "replicate", "dockerapi", "store", "status", "underlay", "settings", "discover",
+		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "history", "replicate", "dockerapi", "store", "status", "underlay", "settings", "discover",
 		"datapath/linux", "datapath", "rpc", "netmap", "lease", "turn",
 	},
-	"driver":         {"datapath", "rpc", "netmap"},
+	"driver":         {"attach", "rpc", "netmap"},
+	"attach":         {"netmap", "turn"},
 	"history":        {"ledger", "netmap", "status", "turn"},
-	"replicate":      {"driver", "dockerapi", "ledger", "netmap", "turn"},
+	"replicate":      {"attach", "dockerapi", "ledger", "netmap", "turn"},
 	"ipam":           {"store/synced", "rpc", "netmap", "turn"},
 	"store/synced":   {},
 	"gossip":         {"netmap", "loglimit", "turn"},
@@ -53,7 +54,7 @@ var arrows = map[string][]string{
 	"ipam/ipamtest":         {"store/synced", "ipam", "netmap"},
 	"datapath/datapathtest": {"datapath", "netmap"},
 	"plugin/plugintest":     {"datapath/datapathtest", "datapath", "dockerapi", "ipam", "rpc/rpctest", "rpc", "netmap", "turn"},
-	"driver/drivertest":     {"driver", "netmap"},
+	"attach/attachtest":     {"attach", "netmap"},
 	"rpc/rpctest":           {},
 
 	// Beside the agent, not part of it.

@@ -26,8 +26,8 @@ var inner = []string{
 	"ledger: a plan of founding with the keeper %s at %s",
 	"ledger: the command %s has %d bytes, the limit is %d",
 	"ledger: %s does not fit into a record: %s",
-	"driver: it is the record of something else",
-	"driver: its kind is not known",
+	"attach: it is the record of something else",
+	"attach: its kind is not known",
 	"ipam: it is about %s",
 	"plugin: docker has not called yet",
 	"rpc: %s takes POST, not %s",
@@ -81,7 +81,7 @@ func sentence(room string, call *ast.CallExpr) (text, kind string, ok bool) {
 		_, kind, _ = strings.Cut(selector(call.Args[0]), ".")
 		at = 1
 	case "fmt.Errorf", "errors.New":
-		if !slices.Contains([]string{".", "ipam", "driver", "plugin", "rpc"}, room) {
+		if !slices.Contains([]string{".", "ipam", "driver", "attach", "plugin", "rpc"}, room) {
 			return "", "", false
 		}
 	default:

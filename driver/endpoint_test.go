@@ -8,13 +8,14 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/weftnet/weft/driver/drivertest"
+	"github.com/weftnet/weft/attach/attachtest"
+	"github.com/weftnet/weft/netmap"
 )
 
 // onNetwork is a host with one network, its story told.
 func onNetwork(t testing.TB, subnets ...string) *docker {
 	t.Helper()
-	d := overSocket(t, drivertest.New())
+	d := overSocket(t, attachtest.New())
 	if len(subnets) == 0 {
 		subnets = []string{"10.32.0.0/20"}
 	}
@@ -65,11 +66,11 @@ func TestANetworkThatTakesNoNewEndpoints(t *testing.T) {
 	d.ok("Join", about(netA, end1))
 	_ = d.host.Story()
 	d.host.Before("Joinable", func(context.Context) error { return errors.New("network web was removed") })
-	d.refused(500, "driver: network web was removed", "CreateEndpoint", createEndpoint(netA, end2, "10.32.0.3/20"))
+	d.refused(500, "attach: network web was removed", "CreateEndpoint", createEndpoint(netA, end2, "10.32.0.3/20"))
 	d.story("")
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
 	d.story("facts: " + one)
-	if got := d.driver.Endpoints(); len(got) != 1 {
+	if got := d.attach.Endpoints(); len(got) != 1 {
 		t.Errorf("%d endpoints, want the one from before", len(got))
 	}
 }
@@ -84,7 +85,7 @@ func TestAnEndpointThatWasDeletedUnheard(t *testing.T) {
 	released := func() {
 		t.Helper()
 		for _, a := range []string{"10.32.0.2", "10.32.0.3"} {
-			if err := d.driver.Released(t.Context(), netip.MustParseAddr(a)); err != nil {
+			if err := d.attach.Of(netmap.OwnerDocker).Released(t.Context(), netip.MustParseAddr(a)); err != nil {
 				t.Error(err)
 			}
 		}
@@ -123,11 +124,11 @@ func TestARepeatedCreateThatWantsSomethingElse(t *testing.T) {
 	d.ok("CreateNetwork", createNetwork(netB, "10.50.0.0/20"))
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
 	_ = d.host.Story()
-	const says = "endpoint 111111111111 exists on network aaaaaaaaaaaa with 10.32.0.2 and MAC 02:57:0a:20:00:02; delete it first"
+	const says = "endpoint 111111111111 exists on network aaaaaaaaaaaa with 10.32.0.2 and MAC 02:57:0a:20:00:02; remove it first"
 	withMAC := createEndpoint(netA, end1, "10.32.0.2/20")
 	withMAC["Interface"].(object)["MacAddress"] = "02:42:00:00:00:09"
 	for _, body := range []object{createEndpoint(netA, end1, "10.32.0.3/20"), createEndpoint(netB, end1, "10.50.0.2/20"), withMAC} {
-		d.refused(400, says, "CreateEndpoint", body)
+		d.refused(500, says, "CreateEndpoint", body)
 	}
 	d.story("")
 	withMAC["Interface"].(object)["MacAddress"] = "02:57:0A:20:00:02" // the same in other letters
@@ -139,16 +140,16 @@ func TestARepeatedCreateThatWantsSomethingElse(t *testing.T) {
 // TestTheNameOfAContainerIsNotPartOfACall: an older agent may have kept the name,
 // which Docker's API tells later than the call.
 func TestTheNameOfAContainerIsNotPartOfACall(t *testing.T) {
-	host := drivertest.New()
+	host := attachtest.New()
 	d := overSocket(t, host)
 	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
-	err := host.Commit(map[string][]byte{"endpoint/" + end1: fmt.Appendf(nil, `{"endpoint":{"id":%q,"network":1,"v4":"10.32.0.2","mac":"02:57:0a:20:00:02","name":"web"},"docker":%q,"joined":true}`, end1, netA)})
+	err := host.Commit(map[string][]byte{"endpoint/" + end1: fmt.Appendf(nil, `{"owner":"docker","endpoint":{"id":%q,"network":1,"v4":"10.32.0.2","mac":"02:57:0a:20:00:02","name":"web"},"local_network":%q,"joined":true}`, end1, netA)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d = overSocket(t, host)
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
-	if e := d.driver.Endpoints(); len(e) != 1 || e[0].Endpoint.Name != "web" || !e[0].Joined {
+	if e := d.attach.Endpoints(); len(e) != 1 || e[0].Endpoint.Name != "web" || !e[0].Joined {
 		t.Errorf("endpoints %+v", e)
 	}
 }
@@ -206,7 +207,7 @@ func TestEndpointsThatMakeNoSense(t *testing.T) {
 	}
 	d.refused(400, "NetworkID is missing", "Join", about("", end1))
 	d.refused(400, "EndpointID is missing", "Join", about(netA, ""))
-	d.refused(500, "network bbbbbbbbbbbb is not known to Weft on this host, though Docker has it: its state directory was lost; remove the network and create it again", "CreateEndpoint", createEndpoint(netB, end1, "10.32.0.2/20"))
+	d.refused(500, "network bbbbbbbbbbbb is not known to Weft on this host, though its owner has it: its state directory was lost; remove the network and create it again", "CreateEndpoint", createEndpoint(netB, end1, "10.32.0.2/20"))
 	d.story("")
 	d.holds(before)
 }
@@ -223,7 +224,7 @@ func TestAnEndpointThatComesTooLate(t *testing.T) {
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20")) // again: it is there
 	d.host.Before("Attach", nil)
 	d.story("facts: endpoint 111111111111 at 10.32.0.2 02:57:0a:20:00:02 in network 1")
-	if e := d.driver.Endpoints(); len(e) != 1 {
+	if e := d.attach.Endpoints(); len(e) != 1 {
 		t.Errorf("endpoints %+v", e)
 	}
 }
@@ -231,17 +232,17 @@ func TestAnEndpointThatComesTooLate(t *testing.T) {
 func TestADiskThatIsFullKeepsNoEndpoint(t *testing.T) {
 	d := onNetwork(t)
 	d.host.Before("Commit", failing(errDiskFull))
-	d.refused(500, "driver: keep endpoint 111111111111 on disk: no space left on device", "CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
+	d.refused(500, "attach: keep endpoint 111111111111 on disk: no space left on device", "CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
 	d.story("")
 	d.holds(idle)
-	if e := d.driver.Endpoints(); len(e) != 0 {
+	if e := d.attach.Endpoints(); len(e) != 0 {
 		t.Errorf("endpoints %+v", e)
 	}
 	d.host.Before("Commit", nil)
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
 	d.host.Before("Commit", failing(errDiskFull))
 	d.refused(500, "no space left on device", "Join", about(netA, end1))
-	if e := d.driver.Endpoints(); len(e) != 1 || e[0].Joined {
+	if e := d.attach.Endpoints(); len(e) != 1 || e[0].Joined {
 		t.Errorf("endpoints %+v", e)
 	}
 	// Docker now deletes the endpoint; the port goes, the record waits for the disk.
@@ -258,8 +259,8 @@ func TestAPortThatCannotBeMade(t *testing.T) {
 	d := onNetwork(t)
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
 	d.host.Before("Plug", failing(errors.New("linux: bridge wfb10: no buffer space available")))
-	d.refused(500, "driver: linux: bridge wfb10: no buffer space available", "Join", about(netA, end1))
-	if e := d.driver.Endpoints(); e[0].Joined {
+	d.refused(500, "attach: linux: bridge wfb10: no buffer space available", "Join", about(netA, end1))
+	if e := d.attach.Endpoints(); e[0].Joined {
 		t.Errorf("endpoints %+v", e)
 	}
 	d.ok("DeleteEndpoint", about(netA, end1))
@@ -274,17 +275,17 @@ func TestAPortThatCannotBeRemoved(t *testing.T) {
 	d.ok("Join", about(netA, end1))
 	_ = d.host.Story()
 	d.host.Before("Unplug", failing(errors.New("linux: device busy")))
-	d.refused(500, "driver: linux: device busy", "DeleteEndpoint", about(netA, end1))
+	d.refused(500, "attach: linux: device busy", "DeleteEndpoint", about(netA, end1))
 	d.refused(500, "device busy", "DeleteEndpoint", about(netA, end1))
 	d.refused(500, "endpoint 111111111111 is being deleted", "CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
 	d.refused(500, "is not known", "Join", about(netA, end1))
 	d.story("facts: no endpoint 111111111111\nfacts: no endpoint 111111111111")
 
 	d = overSocket(t, d.host) // a restart remembers
-	if e := d.driver.Endpoints(); len(e) != 1 || !e[0].Deleted || e[0].Joined {
+	if e := d.attach.Endpoints(); len(e) != 1 || !e[0].Deleted || e[0].Joined {
 		t.Errorf("endpoints %+v", e)
 	}
-	if _, ok := d.driver.Holder(d.driver.Endpoints()[0].Endpoint.V4); !ok {
+	if _, ok := d.attach.Holder(d.attach.Endpoints()[0].Endpoint.V4); !ok {
 		t.Error("nobody holds the address whose port is still there")
 	}
 	d.host.Before("Unplug", nil)
@@ -314,7 +315,7 @@ func TestALateJoinDoesNotBringAnEndpointBack(t *testing.T) {
 			close(goOn)
 			calls.Wait()
 			d.holds(idle)
-			if e := d.driver.Endpoints(); len(e) != 0 {
+			if e := d.attach.Endpoints(); len(e) != 0 {
 				t.Errorf("endpoints %+v", e)
 			}
 		})
@@ -359,10 +360,10 @@ func TestContainersStartAtOnce(t *testing.T) {
 		starts.Wait()
 	}
 	all("CreateEndpoint", "Join", "EndpointOperInfo")
-	if e := d.driver.Endpoints(); len(e) != containers {
+	if e := d.attach.Endpoints(); len(e) != containers {
 		t.Fatalf("%d endpoints", len(e))
 	}
-	for _, e := range d.driver.Endpoints() {
+	for _, e := range d.attach.Endpoints() {
 		if !e.Joined {
 			t.Errorf("%+v is not joined", e)
 		}

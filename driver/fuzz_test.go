@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/weftnet/weft/driver"
-	"github.com/weftnet/weft/driver/drivertest"
+	"github.com/weftnet/weft/attach"
+	"github.com/weftnet/weft/attach/attachtest"
 )
 
 // seeds adds all bodies of a method that are in testdata, and some nonsense.
@@ -47,7 +47,7 @@ func sane(t *testing.T, body string, status int, answer string) {
 func FuzzCreateNetwork(f *testing.F) {
 	seeds(f, "CreateNetwork")
 	f.Fuzz(func(t *testing.T, body string) {
-		d := inMemory(t, drivertest.New())
+		d := inMemory(t, attachtest.New())
 		status, answer := d.say("CreateNetwork", body)
 		sane(t, body, status, answer)
 		if status != http.StatusOK {
@@ -57,13 +57,13 @@ func FuzzCreateNetwork(f *testing.F) {
 		d.ok("CreateNetwork", body)
 		d = inMemory(t, d.host)
 		d.ok("CreateNetwork", body)
-		for _, n := range d.driver.Networks() {
+		for _, n := range d.attach.Networks() {
 			for i, s := range n.Network.Subnets {
 				if !s.IsValid() || s != s.Masked() || i > 0 && n.Network.Subnets[i-1].Addr().Is6() && s.Addr().Is4() {
 					t.Errorf("%q: subnets %v", body, n.Network.Subnets)
 				}
 			}
-			d.ok("DeleteNetwork", object{"NetworkID": n.Docker})
+			d.ok("DeleteNetwork", object{"NetworkID": n.ID})
 		}
 		d.holds("")
 	})
@@ -75,7 +75,7 @@ func FuzzCreateEndpoint(f *testing.F) {
 	f.Add(`{"NetworkID":"n","EndpointID":"e","Interface":{"Address":"10.40.0.9/24","AddressIPv6":"fd00:40::9/64","MacAddress":""}}`)
 	f.Add(`{"NetworkID":"n","EndpointID":"e","Interface":{"Address":"10.40.0.9/24","MacAddress":"02:42:00:00:00:01"}}`)
 	f.Fuzz(func(t *testing.T, body string) {
-		d := inMemory(t, drivertest.New())
+		d := inMemory(t, attachtest.New())
 		d.ok("CreateNetwork", createNetwork("n", "10.40.0.0/24", "fd00:40::/64"))
 		before := d.host.String()
 		status, answer := d.say("CreateEndpoint", body)
@@ -87,8 +87,8 @@ func FuzzCreateEndpoint(f *testing.F) {
 		d.ok("CreateEndpoint", body)
 		d = inMemory(t, d.host)
 		d.ok("CreateEndpoint", body)
-		for _, e := range d.driver.Endpoints() {
-			n := d.driver.Networks()[0].Network
+		for _, e := range d.attach.Endpoints() {
+			n := d.attach.Networks()[0].Network
 			for i, a := range []bool{!e.Endpoint.V4.IsValid() || n.Subnets[0].Contains(e.Endpoint.V4), !e.Endpoint.V6.IsValid() || n.Subnets[1].Contains(e.Endpoint.V6)} {
 				if !a {
 					t.Errorf("%q: address %d of %+v", body, i, e.Endpoint)
@@ -107,7 +107,7 @@ func FuzzCreateEndpoint(f *testing.F) {
 // FuzzRecords: what is on disk is read or refused, and what is read can be deleted, as
 // Docker does after a restart.
 func FuzzRecords(f *testing.F) {
-	host := drivertest.New()
+	host := attachtest.New()
 	d := inMemory(f, host)
 	d.ok("CreateNetwork", createNetwork("n", "10.40.0.0/24", "fd00:40::/64"))
 	d.ok("CreateEndpoint", `{"NetworkID":"n","EndpointID":"e","Interface":{"Address":"10.40.0.9/24","AddressIPv6":"fd00:40::9/64"}}`)
@@ -116,25 +116,25 @@ func FuzzRecords(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add("n", kept["network/n"], "e", kept["endpoint/e"])
-	f.Add("n", []byte(`{"docker":"n","deleted":true}`), "e", []byte(`{"endpoint":{"id":"e"},"evicted":"x"}`))
+	f.Add("n", []byte(`{"owner":"docker","id":"n","deleted":true}`), "e", []byte(`{"owner":"docker","endpoint":{"id":"e"},"evicted":"x"}`))
 	f.Add("", []byte(`null`), "", []byte(`{}`))
 	f.Fuzz(func(t *testing.T, network string, n []byte, endpoint string, e []byte) {
-		host := drivertest.New()
+		host := attachtest.New()
 		if err := host.Commit(map[string][]byte{"network/" + network: n, "endpoint/" + endpoint: e}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := driver.New(host.Config()); err != nil {
+		if _, err := attach.New(host.Config()); err != nil {
 			return
 		}
 		d := inMemory(t, host)
-		for _, e := range d.driver.Endpoints() {
-			d.driver.Holder(e.Endpoint.V4)
-			status, answer := d.say("DeleteEndpoint", object{"NetworkID": e.Docker, "EndpointID": e.Endpoint.ID})
+		for _, e := range d.attach.Endpoints() {
+			d.attach.Holder(e.Endpoint.V4)
+			status, answer := d.say("DeleteEndpoint", object{"NetworkID": e.LocalNetwork, "EndpointID": e.Endpoint.ID})
 			sane(t, string(n)+string(e.Endpoint.ID), status, answer)
 		}
-		for _, n := range d.driver.Networks() {
-			status, answer := d.say("DeleteNetwork", object{"NetworkID": n.Docker})
-			sane(t, n.Docker, status, answer)
+		for _, n := range d.attach.Networks() {
+			status, answer := d.say("DeleteNetwork", object{"NetworkID": n.ID})
+			sane(t, n.ID, status, answer)
 		}
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/weftnet/weft/driver/drivertest"
+	"github.com/weftnet/weft/attach/attachtest"
 )
 
 // limit is how long Docker may have to wait for any answer.
@@ -32,7 +32,7 @@ func polite(ctx context.Context) error {
 
 func TestALedgerThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := inMemory(t, drivertest.New())
+		d := inMemory(t, attachtest.New())
 		d.host.Before("EnsureNetwork", polite)
 		d.late("CreateNetwork was not done in time", "CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
 		d.holds("")
@@ -51,7 +51,7 @@ func TestALedgerThatHangs(t *testing.T) {
 // vain, others do not.
 func TestADecisionThatComesTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := inMemory(t, drivertest.New())
+		d := inMemory(t, attachtest.New())
 		stubborn := make(chan struct{})
 		d.host.Before("EnsureNetwork", func(context.Context) error { <-stubborn; return nil })
 		d.late("CreateNetwork had no answer within", "CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
@@ -60,7 +60,7 @@ func TestADecisionThatComesTooLate(t *testing.T) {
 		d.ok("CreateNetwork", createNetwork(id("c"), "10.50.0.0/20"))
 		close(stubborn)
 		synctest.Wait()
-		if r := d.driver.Networks(); len(r) != 2 || !r[0].Deleted || r[1].Deleted {
+		if r := d.attach.Networks(); len(r) != 2 || !r[0].Deleted || r[1].Deleted {
 			t.Errorf("networks %+v", r)
 		}
 		d.ok("CreateNetwork", createNetwork(netB, "10.32.0.0/20"))
@@ -76,7 +76,7 @@ func TestADecisionThatComesTooLate(t *testing.T) {
 // sends no DeleteEndpoint; the endpoint must not be announced.
 func TestADiskThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := inMemory(t, drivertest.New())
+		d := inMemory(t, attachtest.New())
 		d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
 		_ = d.host.Story()
 		slow := make(chan struct{})
@@ -95,7 +95,7 @@ func TestADiskThatHangs(t *testing.T) {
 // is still being made. In the end there is no port.
 func TestAKernelThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := inMemory(t, drivertest.New())
+		d := inMemory(t, attachtest.New())
 		d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
 		d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
 		_ = d.host.Story()
@@ -104,7 +104,7 @@ func TestAKernelThatHangs(t *testing.T) {
 		d.late("Join had no answer within", "Join", about(netA, end1))
 		d.late("an earlier call for endpoint/111", "Leave", about(netA, end1))
 		d.late("an earlier call for endpoint/111", "DeleteEndpoint", about(netA, end1))
-		if _, ok := d.driver.Holder(netip.MustParseAddr("10.32.0.2")); !ok {
+		if _, ok := d.attach.Holder(netip.MustParseAddr("10.32.0.2")); !ok {
 			t.Error("nobody holds an address whose port may be there")
 		}
 		close(stuck)
@@ -119,12 +119,12 @@ func TestAKernelThatHangs(t *testing.T) {
 // come true.
 func TestAPortThatIsMadeTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := inMemory(t, drivertest.New())
+		d := inMemory(t, attachtest.New())
 		d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
 		d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
 		d.host.Before("Plug", func(ctx context.Context) error { <-ctx.Done(); return nil })
 		d.late("Join was not done in time", "Join", about(netA, end1))
-		if e := d.driver.Endpoints(); len(e) != 1 || e[0].Joined {
+		if e := d.attach.Endpoints(); len(e) != 1 || e[0].Joined {
 			t.Errorf("endpoints %+v", e)
 		}
 	})
@@ -133,7 +133,7 @@ func TestAPortThatIsMadeTooLate(t *testing.T) {
 // TestADiskThatHangsInJoin: the endpoint is deleted meanwhile and stays so.
 func TestADiskThatHangsInJoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := inMemory(t, drivertest.New())
+		d := inMemory(t, attachtest.New())
 		d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
 		d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
 		slow := make(chan struct{})
@@ -143,7 +143,7 @@ func TestADiskThatHangsInJoin(t *testing.T) {
 		_ = d.host.Story()
 		close(slow)
 		synctest.Wait()
-		if e := d.driver.Endpoints(); len(e) != 1 || !e[0].Deleted || e[0].Joined {
+		if e := d.attach.Endpoints(); len(e) != 1 || !e[0].Deleted || e[0].Joined {
 			t.Errorf("endpoints %+v", e)
 		}
 		settle(t, d)
@@ -154,14 +154,14 @@ func TestADiskThatHangsInJoin(t *testing.T) {
 
 func TestAKernelThatHangsAtUnplug(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := inMemory(t, drivertest.New())
+		d := inMemory(t, attachtest.New())
 		d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
 		d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
 		d.host.Before("Unplug", polite)
 		d.late("DeleteEndpoint was not done in time", "DeleteEndpoint", about(netA, end1))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := d.driver.Settle(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if err := d.attach.Settle(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("settle: %v", err)
 		}
 		d.host.Before("Unplug", nil)

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/weftnet/weft/driver/drivertest"
+	"github.com/weftnet/weft/attach/attachtest"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -21,19 +21,19 @@ func failing(err error) func(context.Context) error {
 
 func settle(t *testing.T, d *docker) {
 	t.Helper()
-	if err := d.driver.Settle(t.Context()); err != nil {
+	if err := d.attach.Settle(t.Context()); err != nil {
 		t.Errorf("settle: %v", err)
 	}
 }
 
 func TestCreateAndDeleteNetworkAgain(t *testing.T) {
-	d := overSocket(t, drivertest.New())
+	d := overSocket(t, attachtest.New())
 	d.ok("DeleteNetwork", object{"NetworkID": netA})
 	for range 2 {
 		d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
 	}
 	d.story(made)
-	d.refused(400, "network aaaaaaaaaaaa exists with subnets [10.32.0.0/20], not [10.33.0.0/20]", "CreateNetwork", createNetwork(netA, "10.33.0.0/20"))
+	d.refused(500, "network aaaaaaaaaaaa exists with subnets [10.32.0.0/20], not [10.33.0.0/20]", "CreateNetwork", createNetwork(netA, "10.33.0.0/20"))
 	d.holds(`ledger: network 1 10.32.0.0/20
 		disk: network aaaaaaaaaaaa`)
 	for range 2 {
@@ -47,12 +47,12 @@ func TestCreateAndDeleteNetworkAgain(t *testing.T) {
 
 // Whoever hears that the networks changed reads them at once.
 func TestTheKernelHearsOfNetworksWhenTheyAreKept(t *testing.T) {
-	d := overSocket(t, drivertest.New())
+	d := overSocket(t, attachtest.New())
 	var said []string
 	d.host.After("Changed", func() {
 		line := ""
-		for _, r := range d.driver.Networks() {
-			line += fmt.Sprintf("%.1s deleted %t;", r.Docker, r.Deleted)
+		for _, r := range d.attach.Networks() {
+			line += fmt.Sprintf("%.1s deleted %t;", r.ID, r.Deleted)
 		}
 		said = append(said, line)
 	})
@@ -64,19 +64,19 @@ func TestTheKernelHearsOfNetworksWhenTheyAreKept(t *testing.T) {
 }
 
 func TestTwinsOnOneHostAreRefused(t *testing.T) {
-	d := overSocket(t, drivertest.New())
+	d := overSocket(t, attachtest.New())
 	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20", "fd00::/64"))
 	_ = d.host.Story()
 	const says = "is in use on this host by Docker network aaaaaaaaaaaa; use that one, or another --subnet"
-	d.refused(400, "subnet 10.32.0.0/20 "+says, "CreateNetwork", createNetwork(netB, "10.32.0.0/20"))
-	d.refused(400, "subnet fd00::/64 "+says, "CreateNetwork", createNetwork(netB, "10.40.0.0/20", "fd00::/64"))
+	d.refused(500, "subnet 10.32.0.0/20 "+says, "CreateNetwork", createNetwork(netB, "10.32.0.0/20"))
+	d.refused(500, "subnet fd00::/64 "+says, "CreateNetwork", createNetwork(netB, "10.40.0.0/20", "fd00::/64"))
 	d.story("")
 	d.ok("DeleteNetwork", object{"NetworkID": netA})
 	d.ok("CreateNetwork", createNetwork(netB, "10.32.0.0/20"))
 }
 
 func TestOfParallelTwinsOneWins(t *testing.T) {
-	d := overSocket(t, drivertest.New())
+	d := overSocket(t, attachtest.New())
 	var ok, refused int
 	var mu sync.Mutex
 	var calls sync.WaitGroup
@@ -88,34 +88,34 @@ func TestOfParallelTwinsOneWins(t *testing.T) {
 			switch status {
 			case 200:
 				ok++
-			case 400:
+			case 500:
 				refused++
 			}
 		})
 	}
 	calls.Wait()
-	if ok != 1 || refused != 15 || len(d.driver.Networks()) != 1 {
-		t.Errorf("%d made, %d refused: %v", ok, refused, d.driver.Networks())
+	if ok != 1 || refused != 15 || len(d.attach.Networks()) != 1 {
+		t.Errorf("%d made, %d refused: %v", ok, refused, d.attach.Networks())
 	}
 }
 
 func TestRefusalsOfTheLedgerReachTheUser(t *testing.T) {
-	d := overSocket(t, drivertest.New())
+	d := overSocket(t, attachtest.New())
 	d.host.Before("EnsureNetwork", failing(netmap.Refuse(netmap.Conflict, "network shop exists with MTU 1400, not 1300; use the same options on every host")))
-	d.refused(500, "driver: network shop exists with MTU 1400, not 1300; use the same options on every host", "CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+	d.refused(500, "attach: network shop exists with MTU 1400, not 1300; use the same options on every host", "CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
 	d.story("")
 	d.holds("")
 	d.refused(500, "network aaaaaaaaaaaa is not known to Weft on this host", "CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
 }
 
 func TestALedgerThatCannotBeReachedHearsLater(t *testing.T) {
-	d := overSocket(t, drivertest.New())
+	d := overSocket(t, attachtest.New())
 	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
 	d.host.Before("LeaveNetwork", failing(netmap.Refuse(netmap.NoQuorum, "keepers b and c do not answer")))
 	d.refused(500, "network aaaaaaaaaaaa is removed here, the cluster will be told again: keepers b and c do not answer", "DeleteNetwork", object{"NetworkID": netA})
 	d.holds(`ledger: network 1 10.32.0.0/20
 		disk: network aaaaaaaaaaaa`)
-	if err := d.driver.Settle(t.Context()); !errors.Is(err, &netmap.Refusal{Kind: netmap.NoQuorum}) {
+	if err := d.attach.Settle(t.Context()); !errors.Is(err, &netmap.Refusal{Kind: netmap.NoQuorum}) {
 		t.Errorf("settle: %v", err)
 	}
 	d.refused(500, "is not known to Weft", "CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
@@ -136,7 +136,7 @@ func TestALedgerThatCannotBeReachedHearsLater(t *testing.T) {
 func TestANetworkThatCameBackIsNotLeft(t *testing.T) {
 	for name, again := range map[string]string{"another id": netB, "the same id": netA} {
 		t.Run(name, func(t *testing.T) {
-			d := overSocket(t, drivertest.New())
+			d := overSocket(t, attachtest.New())
 			d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
 			d.host.Before("LeaveNetwork", failing(errors.New("no majority")))
 			d.say("DeleteNetwork", object{"NetworkID": netA})
@@ -158,7 +158,7 @@ func TestANetworkThatCameBackIsNotLeft(t *testing.T) {
 // TestCreateWaitsForLeave: the ledger is being told that a network went while it
 // is created anew; the new one must come after, not lose its part.
 func TestCreateWaitsForLeave(t *testing.T) {
-	d := overSocket(t, drivertest.New())
+	d := overSocket(t, attachtest.New())
 	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
 	_ = d.host.Story()
 	leaving, goOn := make(chan struct{}), make(chan struct{})
@@ -180,13 +180,13 @@ func TestCreateWaitsForLeave(t *testing.T) {
 }
 
 func TestADiskThatIsFullKeepsNoNetwork(t *testing.T) {
-	d := overSocket(t, drivertest.New())
+	d := overSocket(t, attachtest.New())
 	d.host.Before("Commit", failing(errDiskFull))
-	d.refused(500, "driver: keep network aaaaaaaaaaaa on disk: no space left on device", "CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
-	if r := d.driver.Networks(); len(r) != 1 || !r[0].Deleted {
+	d.refused(500, "attach: keep network aaaaaaaaaaaa on disk: no space left on device", "CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
+	if r := d.attach.Networks(); len(r) != 1 || !r[0].Deleted {
 		t.Errorf("networks %+v", r)
 	}
-	if err := d.driver.Settle(t.Context()); !errors.Is(err, errDiskFull) {
+	if err := d.attach.Settle(t.Context()); !errors.Is(err, errDiskFull) {
 		t.Errorf("settle: %v", err)
 	}
 	d.holds("ledger: network 1 10.32.0.0/20")
@@ -198,7 +198,7 @@ func TestADiskThatIsFullKeepsNoNetwork(t *testing.T) {
 }
 
 func TestADiskThatIsFullAtDelete(t *testing.T) {
-	d := overSocket(t, drivertest.New())
+	d := overSocket(t, attachtest.New())
 	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
 	d.host.Before("Commit", failing(errDiskFull))
 	d.refused(500, "on disk: no space left on device", "DeleteNetwork", object{"NetworkID": netA})
@@ -210,7 +210,7 @@ func TestADiskThatIsFullAtDelete(t *testing.T) {
 }
 
 func TestEndpointsThatDockerLeftGoWithTheNetwork(t *testing.T) {
-	d := overSocket(t, drivertest.New())
+	d := overSocket(t, attachtest.New())
 	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
 	d.ok("CreateNetwork", createNetwork(netB, "10.50.0.0/20"))
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
@@ -229,23 +229,23 @@ func TestEndpointsThatDockerLeftGoWithTheNetwork(t *testing.T) {
 }
 
 func TestWhatTheHostHolds(t *testing.T) {
-	d := overSocket(t, drivertest.New())
+	d := overSocket(t, attachtest.New())
 	for _, n := range []string{netB, netA} {
 		d.ok("CreateNetwork", createNetwork(n, "10."+map[string]string{netA: "32", netB: "50"}[n]+".0.0/20"))
 	}
 	d.ok("CreateEndpoint", createEndpoint(netB, end2, "10.50.0.2/20"))
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
-	if n := d.driver.Networks(); len(n) != 2 || n[0].Docker != netA || n[1].Docker != netB {
+	if n := d.attach.Networks(); len(n) != 2 || n[0].ID != netA || n[1].ID != netB {
 		t.Errorf("networks %+v", n)
 	}
-	if e := d.driver.Endpoints(); len(e) != 2 || string(e[0].Endpoint.ID) != end1 || e[0].Docker != netA {
+	if e := d.attach.Endpoints(); len(e) != 2 || string(e[0].Endpoint.ID) != end1 || e[0].LocalNetwork != netA {
 		t.Errorf("endpoints %+v", e)
 	}
-	if r, ok := d.driver.Holder(netip.MustParseAddr("10.50.0.2")); !ok || string(r.Endpoint.ID) != end2 {
+	if r, ok := d.attach.Holder(netip.MustParseAddr("10.50.0.2")); !ok || string(r.Endpoint.ID) != end2 {
 		t.Errorf("holder %+v %v", r, ok)
 	}
 	for _, a := range []netip.Addr{{}, netip.MustParseAddr("10.50.0.3")} {
-		if r, ok := d.driver.Holder(a); ok {
+		if r, ok := d.attach.Holder(a); ok {
 			t.Errorf("holder of %v: %+v", a, r)
 		}
 	}

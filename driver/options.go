@@ -13,6 +13,7 @@ import (
 
 	api "github.com/docker/go-plugins-helpers/network"
 
+	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
 )
@@ -32,36 +33,23 @@ const optionPrefix = "weft."
 // replicaOption is given by agents to networks that they make in their Docker: a NetworkID.
 const replicaOption = optionPrefix + "replica"
 
-// NetworkRequest is what a user asked for with `docker network create`.
-type NetworkRequest struct {
-	Docker    string         // Docker's id
-	Subnets   []netip.Prefix // v4 first
-	Name      string         // weft.network; empty = the subnets name the network
-	Block     string         // weft.block as given, such as /24; empty = whatever the subnet has
-	VNI       netmap.VNI     // weft.vni; 0 = the ledger chooses
-	MTU       int            // weft.mtu, bytes; 0 = from the underlay
-	Multicast bool
-	Internal  bool
-	Replica   netmap.NetworkID // weft.replica, which agents give; 0: made by a user
-}
-
 // knownOptions maps every option of ours to the code that reads it.
-var knownOptions = map[string]func(*NetworkRequest, string) error{
-	"weft.network": func(r *NetworkRequest, v string) error {
+var knownOptions = map[string]func(*attach.NetworkRequest, string) error{
+	"weft.network": func(r *attach.NetworkRequest, v string) error {
 		if !networkName.MatchString(v) {
 			return errors.New("want a name of at most 63 letters, digits, - and _ that begins with a letter or digit")
 		}
 		r.Name = v
 		return nil
 	},
-	"weft.block": func(r *NetworkRequest, v string) error {
+	"weft.block": func(r *attach.NetworkRequest, v string) error {
 		if !strings.HasPrefix(v, "/") {
 			return errors.New("want a prefix length such as /24")
 		}
-		r.Block = v // the room that cuts blocks reads the rest
+		r.Block = v // the package that cuts blocks reads the rest
 		return nil
 	},
-	"weft.vni": func(r *NetworkRequest, v string) error {
+	"weft.vni": func(r *attach.NetworkRequest, v string) error {
 		vni, err := strconv.ParseUint(v, 10, 24)
 		if err != nil || vni == 0 {
 			return fmt.Errorf("want a number from 1 to %d", 1<<24-1)
@@ -71,10 +59,10 @@ var knownOptions = map[string]func(*NetworkRequest, string) error{
 	},
 	"weft.mtu":   readMTU,
 	driverMTUKey: readMTU,
-	encryptedKey: func(*NetworkRequest, string) error { // of Docker's overlay
+	encryptedKey: func(*attach.NetworkRequest, string) error { // of Docker's overlay
 		return errors.New("payload is not encrypted in this version; leave it out")
 	},
-	"weft.multicast": func(r *NetworkRequest, v string) error {
+	"weft.multicast": func(r *attach.NetworkRequest, v string) error {
 		on, err := strconv.ParseBool(v)
 		if err != nil {
 			return errors.New("want true or false")
@@ -82,7 +70,7 @@ var knownOptions = map[string]func(*NetworkRequest, string) error{
 		r.Multicast = on
 		return nil
 	},
-	replicaOption: func(r *NetworkRequest, v string) error {
+	replicaOption: func(r *attach.NetworkRequest, v string) error {
 		id, err := strconv.ParseUint(v, 10, 64)
 		if err != nil || id == 0 {
 			return errors.New("want the number of a network; agents give it to networks that they make, leave it out")
@@ -90,7 +78,7 @@ var knownOptions = map[string]func(*NetworkRequest, string) error{
 		r.Replica = netmap.NetworkID(id)
 		return nil
 	},
-	"weft.host": func(_ *NetworkRequest, v string) error {
+	"weft.host": func(_ *attach.NetworkRequest, v string) error {
 		if on, err := strconv.ParseBool(v); err != nil || on {
 			return errors.New("hosts have no address on networks in this version, want false")
 		}
@@ -98,7 +86,7 @@ var knownOptions = map[string]func(*NetworkRequest, string) error{
 	},
 }
 
-func readMTU(r *NetworkRequest, v string) error {
+func readMTU(r *attach.NetworkRequest, v string) error {
 	mtu, err := strconv.Atoi(v)
 	switch {
 	case err != nil || mtu < 576 || mtu > 65535:
@@ -119,31 +107,31 @@ var networkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
 var swarmID = regexp.MustCompile(`^[0-9a-z]{25}$`)
 
 // parseNetwork reads a whole CreateNetwork request.
-func parseNetwork(req createNetworkRequest) (NetworkRequest, error) {
+func parseNetwork(req createNetworkRequest) (attach.NetworkRequest, error) {
 	if req.NetworkID == "" {
-		return NetworkRequest{}, bad("NetworkID is empty")
+		return attach.NetworkRequest{}, bad("NetworkID is empty")
 	}
-	out := NetworkRequest{Docker: req.NetworkID, Multicast: true}
+	out := attach.NetworkRequest{ID: req.NetworkID, Multicast: true}
 	if err := readOptions(&out, req.Options); err != nil {
-		return NetworkRequest{}, err
+		return attach.NetworkRequest{}, err
 	}
 	for _, d := range req.IPv4Data {
 		if err := readPool(&out, d, netip.Addr.Is4); err != nil {
-			return NetworkRequest{}, err
+			return attach.NetworkRequest{}, err
 		}
 	}
 	for _, d := range req.IPv6Data {
 		if err := readPool(&out, d, isSix); err != nil {
-			return NetworkRequest{}, err
+			return attach.NetworkRequest{}, err
 		}
 	}
 	if len(out.Subnets) == 0 {
-		return NetworkRequest{}, bad("network %s has no subnet of Weft's: create it with --ipam-driver weftnet/weft:latest", short(req.NetworkID))
+		return attach.NetworkRequest{}, bad("network %s has no subnet of Weft's: create it with --ipam-driver weftnet/weft:latest", short(req.NetworkID))
 	}
 	return out, nil
 }
 
-func readOptions(out *NetworkRequest, options map[string]json.RawMessage) error {
+func readOptions(out *attach.NetworkRequest, options map[string]json.RawMessage) error {
 	if raw, ok := options[internalKey]; ok {
 		if err := json.Unmarshal(raw, &out.Internal); err != nil || string(raw) == "null" {
 			return bad("option %s is %.80s, want true or false", internalKey, raw)
@@ -178,7 +166,7 @@ func ownOptions() []string {
 	return slices.DeleteFunc(own, func(k string) bool { return !strings.HasPrefix(k, optionPrefix) || k == replicaOption })
 }
 
-func readPool(out *NetworkRequest, d *api.IPAMData, family func(netip.Addr) bool) error {
+func readPool(out *attach.NetworkRequest, d *api.IPAMData, family func(netip.Addr) bool) error {
 	if d == nil {
 		return bad("a pool is null")
 	}
@@ -209,3 +197,6 @@ func readPool(out *NetworkRequest, d *api.IPAMData, family func(netip.Addr) bool
 func bad(format string, args ...any) error {
 	return &rpc.BadRequest{Text: fmt.Sprintf(format, args...)}
 }
+
+// short is an id as Docker's tables show it.
+func short(id string) string { return id[:min(12, len(id))] }

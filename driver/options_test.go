@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/weftnet/weft/driver/drivertest"
+	"github.com/weftnet/weft/attach/attachtest"
 )
 
 // withOptions is a CreateNetwork with -o options.
@@ -42,7 +42,7 @@ func TestOptionsThatMakeSense(t *testing.T) {
 		{"", "", ""},
 	} {
 		t.Run(c.option+"="+c.value, func(t *testing.T) {
-			d := inMemory(t, drivertest.New())
+			d := inMemory(t, attachtest.New())
 			d.ok("CreateNetwork", withOptions(object{c.option: c.value}))
 			d.story(made + c.story)
 			d.ok("DeleteNetwork", object{"NetworkID": netA})
@@ -89,7 +89,7 @@ func TestOptionsThatDoNot(t *testing.T) {
 		{"weft.mtu", nil, "from 576 to 65535"},
 	} {
 		t.Run(c.option, func(t *testing.T) {
-			d := inMemory(t, drivertest.New())
+			d := inMemory(t, attachtest.New())
 			d.refused(400, c.says, "CreateNetwork", withOptions(object{c.option: c.value}))
 			d.story("")
 			d.holds("")
@@ -98,7 +98,7 @@ func TestOptionsThatDoNot(t *testing.T) {
 }
 
 func TestTwoNamesOfOneOption(t *testing.T) {
-	d := inMemory(t, drivertest.New())
+	d := inMemory(t, attachtest.New())
 	both := object{"weft.mtu": "1400", "com.docker.network.driver.mtu": "1300"}
 	d.refused(400, "weft.mtu=1400: another option says 1300; give one of them", "CreateNetwork", withOptions(both))
 	both["com.docker.network.driver.mtu"] = "1400"
@@ -108,12 +108,12 @@ func TestTwoNamesOfOneOption(t *testing.T) {
 
 func TestGenericOptionsOfOddShape(t *testing.T) {
 	for _, generic := range []any{"text", 7, []string{"a"}, true} {
-		d := inMemory(t, drivertest.New())
+		d := inMemory(t, attachtest.New())
 		d.refused(400, "com.docker.network.generic is", "CreateNetwork", withOptions(generic))
 		d.holds("")
 	}
 	for _, generic := range []any{nil, object{}} {
-		d := inMemory(t, drivertest.New())
+		d := inMemory(t, attachtest.New())
 		d.ok("CreateNetwork", withOptions(generic))
 	}
 }
@@ -123,7 +123,7 @@ func TestInternal(t *testing.T) {
 		value any
 		story string
 	}{{true, " internal"}, {false, ""}, {"yes", "?"}, {nil, "?"}, {1, "?"}} {
-		d := inMemory(t, drivertest.New())
+		d := inMemory(t, attachtest.New())
 		body := createNetwork(netA, "10.32.0.0/20")
 		body["Options"] = object{"com.docker.network.internal": c.value}
 		if c.story == "?" {
@@ -158,11 +158,11 @@ func TestPools(t *testing.T) {
 		"at most one IPv4 and one IPv6 subnet, and this one asks for fd00::/64 and fd01::/64, ": createNetwork(netA, "10.32.0.0/20", "fd00::/64", "fd01::/64"),
 		`pool "` + strings.Repeat("1", 79): createNetwork(netA, strings.Repeat("1", 5000)),
 	} {
-		d := inMemory(t, drivertest.New())
+		d := inMemory(t, attachtest.New())
 		d.refused(400, says, "CreateNetwork", body)
 		d.story("")
 	}
-	d := inMemory(t, drivertest.New())
+	d := inMemory(t, attachtest.New())
 	d.ok("CreateNetwork", createNetwork(netA, "10.40.7.9/16", "fd00::/64"))
 	d.story("ledger: docker aaaaaaaaaaaa makes network 1 10.40.0.0/16 fd00::/64")
 	d.ok("CreateNetwork", createNetwork(netA, "10.40.0.0/16", "fd00::/64"))

@@ -17,8 +17,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weftnet/weft/attach"
+	"github.com/weftnet/weft/attach/attachtest"
 	"github.com/weftnet/weft/driver"
-	"github.com/weftnet/weft/driver/drivertest"
+	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
 	"github.com/weftnet/weft/rpc/rpctest"
 )
@@ -28,25 +30,25 @@ var update = flag.Bool("update", false, "rewrite the stories in testdata")
 // docker is a dockerd that calls the driver of a host.
 type docker struct {
 	t      testing.TB
-	host   *drivertest.Host
-	driver *driver.Driver
+	host   *attachtest.Host
+	attach *attach.Attachments
 	call   func(*http.Request) (int, string)
 }
 
-// agent makes the driver of a host and the server before it.
-func agent(t testing.TB, host *drivertest.Host) (*driver.Driver, *rpc.Server) {
+// agent makes the attachments of a host and the server of Docker's protocol before them.
+func agent(t testing.TB, host *attachtest.Host) (*attach.Attachments, *rpc.Server) {
 	t.Helper()
-	d, err := driver.New(host.Config())
+	a, err := attach.New(host.Config())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d, rpc.New(rpc.Config{Routes: d.Routes()})
+	return a, rpc.New(rpc.Config{Routes: driver.New(a.Of(netmap.OwnerDocker), host).Routes()})
 }
 
 // overSocket is a dockerd at a real unix socket.
-func overSocket(t testing.TB, host *drivertest.Host) *docker {
+func overSocket(t testing.TB, host *attachtest.Host) *docker {
 	t.Helper()
-	d, server := agent(t, host)
+	a, server := agent(t, host)
 	path := filepath.Join(t.TempDir(), "weft.sock")
 	l, err := rpc.Listen(path)
 	if err != nil {
@@ -68,7 +70,7 @@ func overSocket(t testing.TB, host *drivertest.Host) *docker {
 			t.Errorf("serve: %v", err)
 		}
 	})
-	return &docker{t: t, host: host, driver: d, call: func(r *http.Request) (int, string) {
+	return &docker{t: t, host: host, attach: a, call: func(r *http.Request) (int, string) {
 		resp, err := client.Do(r)
 		if err != nil {
 			t.Error(err)
@@ -84,10 +86,10 @@ func overSocket(t testing.TB, host *drivertest.Host) *docker {
 }
 
 // inMemory is a dockerd without a socket, for bubbles of virtual time and fuzzing.
-func inMemory(t testing.TB, host *drivertest.Host) *docker {
+func inMemory(t testing.TB, host *attachtest.Host) *docker {
 	t.Helper()
-	d, server := agent(t, host)
-	return &docker{t: t, host: host, driver: d, call: func(r *http.Request) (int, string) {
+	a, server := agent(t, host)
+	return &docker{t: t, host: host, attach: a, call: func(r *http.Request) (int, string) {
 		w := rpctest.Call(server, r)
 		return w.Code, w.Body.String()
 	}}
@@ -195,7 +197,7 @@ func about(network, id string) object { return object{"NetworkID": network, "End
 func TestLivesAsDockersSendThem(t *testing.T) {
 	for _, version := range []string{"20.10", "28", "29"} {
 		t.Run(version, func(t *testing.T) {
-			d := overSocket(t, drivertest.New())
+			d := overSocket(t, attachtest.New())
 			bodies, err := filepath.Glob(filepath.Join("testdata", version, "*.json"))
 			if err != nil || len(bodies) == 0 {
 				t.Fatal("no bodies", err)
@@ -246,7 +248,7 @@ var methods = []string{
 }
 
 func TestARepeatedCallWithoutItsBodyChangesNothing(t *testing.T) {
-	d := overSocket(t, drivertest.New())
+	d := overSocket(t, attachtest.New())
 	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
 	before := d.host.String()
@@ -267,25 +269,25 @@ func TestARepeatedCallWithoutItsBodyChangesNothing(t *testing.T) {
 // TestSwarmScopeIsRefusedByName: swarm gives a network its own id and, in place of Weft's
 // subnet, one of Docker's; the name is known where Docker has listed the network.
 func TestSwarmScopeIsRefusedByName(t *testing.T) {
-	d := overSocket(t, drivertest.New())
+	d := overSocket(t, attachtest.New())
 	const elsewhere = "21fqaltzo6x2790lrmd78eaal"
 	body := func(id string) object {
 		body := createNetwork(id)
 		body["IPv4Data"] = []object{{"AddressSpace": "LocalDefault", "Pool": "172.20.0.0/16"}}
 		return body
 	}
-	d.refused(400, "network swarmed: Weft does not support --scope swarm yet; remove the network", "CreateNetwork", body(drivertest.SwarmNetwork))
+	d.refused(400, "network swarmed: Weft does not support --scope swarm yet; remove the network", "CreateNetwork", body(attachtest.SwarmNetwork))
 	d.refused(400, "network "+elsewhere+": Weft does not support --scope swarm", "CreateNetwork", body(elsewhere))
 	d.refused(400, "network "+elsewhere+": Weft does not support --scope swarm", "CreateNetwork", createNetwork(elsewhere, "10.32.0.0/20"))
-	d.refused(400, "network swarmed: Weft does not support --scope swarm", "AllocateNetwork", object{"NetworkID": drivertest.SwarmNetwork, "Options": nil, "IPv4Data": []object{}, "IPv6Data": nil})
-	d.ok("FreeNetwork", object{"NetworkID": drivertest.SwarmNetwork})
+	d.refused(400, "network swarmed: Weft does not support --scope swarm", "AllocateNetwork", object{"NetworkID": attachtest.SwarmNetwork, "Options": nil, "IPv4Data": []object{}, "IPv6Data": nil})
+	d.ok("FreeNetwork", object{"NetworkID": attachtest.SwarmNetwork})
 	d.story("")
 }
 
 // TestPublishedPortsAreNotDecoded: docker_gwbridge publishes them. A container may have
 // all 65,535, each of which would be a map here.
 func TestPublishedPortsAreNotDecoded(t *testing.T) {
-	d := inMemory(t, drivertest.New())
+	d := inMemory(t, attachtest.New())
 	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
 	port := object{"Proto": 6, "IP": "", "Port": 80, "HostIP": "0.0.0.0", "HostPort": 80, "HostPortEnd": 80}
 	ports := object{"com.docker.network.portmap": slices.Repeat([]object{port}, 1<<16-1)}
@@ -308,7 +310,7 @@ func TestPublishedPortsAreNotDecoded(t *testing.T) {
 }
 
 func TestFieldsOfNewerDockers(t *testing.T) {
-	d := overSocket(t, drivertest.New())
+	d := overSocket(t, attachtest.New())
 	body := createNetwork(netA, "10.32.0.0/20")
 	body["Labels"] = object{"a": []int{1, 2}}
 	body["Options"] = object{"com.docker.network.generic": nil, "com.docker.network.new": object{"deep": true}}

@@ -8,25 +8,25 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/weftnet/weft/driver"
-	"github.com/weftnet/weft/driver/drivertest"
+	"github.com/weftnet/weft/attach"
+	"github.com/weftnet/weft/attach/attachtest"
 	"github.com/weftnet/weft/netmap"
 )
 
 func TestARestartRemembersWhatDockerDoesNotRepeat(t *testing.T) {
-	d := overSocket(t, drivertest.New())
+	d := overSocket(t, attachtest.New())
 	body := withOptions(object{"weft.network": "shop", "weft.mtu": "1400", "weft.multicast": "false"}, "10.32.0.0/20", "fd00::/64")
 	d.ok("CreateNetwork", body)
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
 	d.ok("Join", about(netA, end1))
 	d.ok("CreateEndpoint", createEndpoint(netA, end2, "10.32.0.3/20"))
-	networks, endpoints := d.driver.Networks(), d.driver.Endpoints()
+	networks, endpoints := d.attach.Networks(), d.attach.Endpoints()
 
 	again := overSocket(t, d.host)
-	if diff := cmp.Diff(networks, again.driver.Networks(), cmp.Comparer(samePrefix), cmp.Comparer(sameAddr)); diff != "" {
+	if diff := cmp.Diff(networks, again.attach.Networks(), cmp.Comparer(samePrefix), cmp.Comparer(sameAddr)); diff != "" {
 		t.Errorf("networks (-before +after):\n%s", diff)
 	}
-	if diff := cmp.Diff(endpoints, again.driver.Endpoints(), cmp.Comparer(samePrefix), cmp.Comparer(sameAddr)); diff != "" {
+	if diff := cmp.Diff(endpoints, again.attach.Endpoints(), cmp.Comparer(samePrefix), cmp.Comparer(sameAddr)); diff != "" {
 		t.Errorf("endpoints (-before +after):\n%s", diff)
 	}
 	_ = again.host.Story()
@@ -68,13 +68,13 @@ func TestWhatDockerDeletedWhileNobodyAnswered(t *testing.T) {
 	_ = d.host.Story()
 	d = overSocket(t, d.host)
 	for range 2 {
-		if err := d.driver.ForgetEndpoint(t.Context(), netmap.EndpointID(end1)); err != nil {
+		if err := d.attach.Of(netmap.OwnerDocker).ForgetEndpoint(t.Context(), netmap.EndpointID(end1)); err != nil {
 			t.Error(err)
 		}
 	}
 	d.story(gone)
 	for range 2 {
-		if err := d.driver.ForgetNetwork(t.Context(), netA); err != nil {
+		if err := d.attach.Of(netmap.OwnerDocker).ForgetNetwork(t.Context(), netA); err != nil {
 			t.Error(err)
 		}
 	}
@@ -84,26 +84,26 @@ func TestWhatDockerDeletedWhileNobodyAnswered(t *testing.T) {
 
 func TestADamagedDiskIsNamed(t *testing.T) {
 	for key, value := range map[string]string{
-		"network/n1":  `{"docker":`,
-		"network/n2":  `{"docker":"n3"}`,
+		"network/n1":  `{"id":`,
+		"network/n2":  `{"owner":"docker","id":"n3"}`,
 		"network/n4":  `null`,
 		"endpoint/e1": `{"endpoint":{"mac":"x"}}`,
 		"endpoint/e2": `{}`,
 		"other/o1":    `{}`,
 	} {
-		host := drivertest.New()
+		host := attachtest.New()
 		if err := host.Commit(map[string][]byte{key: []byte(value)}); err != nil {
 			t.Fatal(err)
 		}
-		_, err := driver.New(host.Config())
+		_, err := attach.New(host.Config())
 		if err == nil || !strings.Contains(err.Error(), "the record "+key+" on disk is damaged") || !strings.Contains(err.Error(), "weft cleanup") {
 			t.Errorf("%s: %v", key, err)
 		}
 	}
-	host := drivertest.New()
+	host := attachtest.New()
 	unreadable := errors.New("input/output error")
 	host.Before("Load", failing(unreadable))
-	if _, err := driver.New(host.Config()); !errors.Is(err, unreadable) {
+	if _, err := attach.New(host.Config()); !errors.Is(err, unreadable) {
 		t.Errorf("unreadable: %v", err)
 	}
 }

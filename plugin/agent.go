@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/discover"
 	"github.com/weftnet/weft/driver"
@@ -83,6 +84,7 @@ type Agent struct {
 	gossip Gossip
 	ledger Ledger
 	ipam   *ipam.IPAM
+	attach *attach.Attachments
 	driver *driver.Driver
 	clocks *lease.Clocks
 	lease  *lease.Lease
@@ -205,14 +207,15 @@ func (a *Agent) openLedger() (err error) {
 }
 
 func (a *Agent) openDocker() (err error) {
-	a.driver, err = driver.New(driver.Config{Networks: a, Addresses: a, Facts: a, Ports: a, Disk: a.store.Bucket("driver")})
+	a.attach, err = attach.New(attach.Config{Networks: a, Addresses: a, Facts: a, Ports: a, Disk: a.store.Bucket("attach")})
 	if err != nil {
 		return err
 	}
+	a.driver = driver.New(a.attach.Of(netmap.OwnerDocker), a)
 	a.ipam, err = ipam.New(ipam.Config{
-		Decisions: a, Disk: a.store.Bucket("ipam"), Holder: a.holder, Released: a.driver.Released, Routes: a.cfg.Kernel.Routes, Allowed: a.mayHandOut, Facts: a.word,
+		Decisions: a, Disk: a.store.Bucket("ipam"), Holder: a.holder, Released: a.attach.Of(netmap.OwnerDocker).Released, Routes: a.cfg.Kernel.Routes, Allowed: a.mayHandOut, Facts: a.word,
 		Returning: func() []string { return a.restarts.Returning(time.Now()) },
-		Networks:  a.dockerNetworks,
+		Networks:  a.networkIDs,
 		Problem:   func(err error) { a.log.Warn("addresses", "err", err) },
 	})
 	if err != nil {

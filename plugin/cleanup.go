@@ -11,9 +11,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/datapath/linux"
 	"github.com/weftnet/weft/dockerapi"
-	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/status"
 	"github.com/weftnet/weft/store"
 )
@@ -109,8 +109,8 @@ func (c Cleanup) unused(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("docker does not say whether it has networks of Weft's: start it, or remove %s if it is gone for good: %w", c.Docker, err)
 	}
-	records, _ := store.Read(c.State, "driver")
-	ours := driver.Docker(records)
+	records, _ := store.Read(c.State, "attach")
+	ours := attach.DockerNetworks(records)
 	for _, n := range networks {
 		if n.Ours || n.Replica != 0 || slices.Contains(ours, n.ID) {
 			return fmt.Errorf("docker has network %s of Weft's: enable the plugin %s, docker network rm %s, and disable it again", n.Name, n.Driver, n.Name)

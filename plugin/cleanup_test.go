@@ -46,7 +46,7 @@ func TestCleanupKnowsNetworksByEveryName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Bucket("driver").Commit(map[string][]byte{"network/n4": []byte("{}"), "endpoint/n5": []byte("{}")}); err != nil {
+	if err := s.Bucket("attach").Commit(map[string][]byte{"network/n4": []byte(`{"owner":"docker"}`), "endpoint/n5": []byte("{}")}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/dockerapi"
-	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
@@ -183,7 +183,7 @@ func (a *Agent) nameHolder(addr netip.Addr, err error) error {
 // before, or has a copy.
 func (a *Agent) heldElsewhere(view *netmap.View, addr netip.Addr) (netmap.EndpointView, bool) {
 	for _, e := range view.Endpoints {
-		if _, mine := a.driver.Endpoint(e.ID); !mine && (e.V4 == addr || e.V6 == addr) {
+		if _, mine := a.attach.Endpoint(e.ID); !mine && (e.V4 == addr || e.V6 == addr) {
 			return e, true
 		}
 	}
@@ -197,26 +197,26 @@ func endpointName(e netmap.Endpoint) string {
 	return "endpoint " + string(e.ID[:min(12, len(e.ID))])
 }
 
-// EnsureNetwork implements driver.Networks. The ledger decides first; then the
+// EnsureNetwork implements attach.Networks. The ledger decides first; then the
 // pools stay until the network goes. Only what this agent asked Docker for is a replica. An
 // agent that is started meanwhile refuses it, and asks for it anew: Docker repeats no call
 // for a network that it has.
-func (a *Agent) EnsureNetwork(ctx context.Context, r driver.NetworkRequest) (netmap.Network, error) {
-	if r.Replica != 0 && !a.replicas.Creating(r.Replica) {
+func (a *Agent) EnsureNetwork(ctx context.Context, r attach.NetworkRequest) (netmap.Network, error) {
+	if r.Owner == netmap.OwnerDocker && r.Replica != 0 && !a.replicas.Creating(r.Replica) {
 		return netmap.Network{}, netmap.Refuse(netmap.BadInput, "option %s=%d is set by the agent, on the replicas that it makes here of networks of other hosts, and this is none of them; leave the option out", dockerapi.ReplicaOption, r.Replica)
 	}
 	bits, err := blockBits(r.Block)
 	if err != nil {
 		return netmap.Network{}, err
 	}
-	if err := a.ipam.NetworkCreated(ctx, r.Docker, r.Subnets, bits); err != nil {
+	if err := a.ipam.NetworkCreated(ctx, r.ID, r.Subnets, bits); err != nil {
 		return netmap.Network{}, err
 	}
 	reply, err := a.decide(ctx, ledger.Command{Kind: ledger.KindEnsureNetwork, EnsureNetwork: &ledger.EnsureNetwork{
 		Subnets: r.Subnets, Name: r.Name, MTU: r.MTU, VNI: r.VNI, Multicast: r.Multicast, Internal: r.Internal, Replica: r.Replica,
 	}})
 	if err != nil {
-		return netmap.Network{}, errors.Join(err, a.undo(ctx, r.Docker))
+		return netmap.Network{}, errors.Join(err, a.undo(ctx, r.ID))
 	}
 	return *reply.Network, nil
 }
@@ -239,7 +239,7 @@ func blockBits(option string) (ipam.BlockBits, error) {
 	return ipam.ParseBlockBits(option)
 }
 
-// Joinable implements driver.Networks. A network that a user removed on another host
+// Joinable implements attach.Networks. A network that a user removed on another host
 // goes from this one with its last container: new ones would keep it for ever, and
 // would not reach those on the network that has its name now.
 func (a *Agent) Joinable(id netmap.NetworkID) error {
@@ -254,7 +254,7 @@ func (a *Agent) Joinable(id netmap.NetworkID) error {
 
 // running are the containers of this host that run on a network, by name.
 func (a *Agent) running(id netmap.NetworkID) []string {
-	endpoints := a.driver.Endpoints()
+	endpoints := a.attach.Endpoints()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var out []string
@@ -267,12 +267,12 @@ func (a *Agent) running(id netmap.NetworkID) []string {
 	return out
 }
 
-// LeaveNetwork implements driver.Networks: first the network, then its subnets.
-func (a *Agent) LeaveNetwork(ctx context.Context, r driver.NetworkRecord, last bool) error {
+// LeaveNetwork implements attach.Networks: first the network, then its subnets.
+func (a *Agent) LeaveNetwork(ctx context.Context, r attach.NetworkRecord, last bool) error {
 	if last {
 		if _, err := a.decide(ctx, ledger.Command{Kind: ledger.KindLeaveNetwork, LeaveNetwork: &ledger.LeaveNetwork{ID: r.Network.ID}}); err != nil {
 			return err
 		}
 	}
-	return a.ipam.NetworkDeleted(ctx, r.Docker)
+	return a.ipam.NetworkDeleted(ctx, r.ID)
 }

@@ -18,7 +18,7 @@ func (a *Agent) announceSelf() error {
 	facts := map[netmap.Key]any{netmap.HostFactKey(a.self): a.fact}
 	a.told = true
 	a.mu.Unlock()
-	for _, r := range a.driver.Endpoints() {
+	for _, r := range a.attach.Endpoints() {
 		if r.Joined && a.rightful(r.Endpoint) {
 			facts[netmap.EndpointKey(r.Endpoint.ID)] = r.Endpoint
 			a.history.Began(r.Endpoint)
@@ -62,7 +62,7 @@ func (a *Agent) announce(set map[netmap.Key]any, del ...netmap.Key) {
 	a.wake()
 }
 
-// Announce implements driver.Facts. What this host is still to ask for is not told.
+// Announce implements attach.Facts. What this host is still to ask for is not told.
 func (a *Agent) Announce(e netmap.Endpoint) {
 	if !a.rightful(e) {
 		a.wake()
@@ -75,7 +75,7 @@ func (a *Agent) Announce(e netmap.Endpoint) {
 	a.announce(map[netmap.Key]any{netmap.EndpointKey(e.ID): e})
 }
 
-// Withdraw implements driver.Facts.
+// Withdraw implements attach.Facts.
 func (a *Agent) Withdraw(id netmap.EndpointID) {
 	a.mu.Lock()
 	name := a.names[id]
@@ -86,10 +86,10 @@ func (a *Agent) Withdraw(id netmap.EndpointID) {
 	a.announce(nil, netmap.EndpointKey(id))
 }
 
-// Attach implements driver.Addresses.
-func (a *Agent) Attach(addr netip.Addr) error { return a.ipam.Attach(addr) }
+// Attach implements attach.Addresses.
+func (a *Agent) Attach(addr netip.Addr, _ netmap.Owner) error { return a.ipam.Attach(addr) }
 
-// Gone implements driver.Facts.
+// Gone implements attach.Facts.
 func (a *Agent) Gone(e netmap.Endpoint) {
 	if err := a.ipam.EndpointGone(e.V4, e.V6); err != nil {
 		a.log.Warn("addresses of a deleted endpoint", "endpoint", e.ID, "err", err)
@@ -98,7 +98,7 @@ func (a *Agent) Gone(e netmap.Endpoint) {
 
 // holder names the endpoint of this host that has an address, for ipam.
 func (a *Agent) holder(addr netip.Addr) string {
-	r, ok := a.driver.Holder(addr)
+	r, ok := a.attach.Holder(addr)
 	if !ok {
 		return ""
 	}
@@ -124,7 +124,7 @@ func (a *Agent) nameEndpoint(e netmap.Endpoint, name string) {
 	}
 	a.Announce(e)
 	// It may have left while its name was being asked for; then it stays withdrawn.
-	if r, ok := a.driver.Endpoint(e.ID); !ok || !r.Joined {
+	if r, ok := a.attach.Endpoint(e.ID); !ok || !r.Joined {
 		a.Withdraw(e.ID)
 	}
 }

@@ -13,7 +13,7 @@ func (a *Agent) openHistory() (err error) {
 	a.history, err = history.Open(history.Config{
 		Self: a.self, Disk: a.store.Bucket("history"), View: a.gossip.View, Call: a.callHost,
 		Exists: func(id netmap.EndpointID) bool {
-			r, ok := a.driver.Endpoint(id)
+			r, ok := a.attach.Endpoint(id)
 			return ok && r.Joined
 		},
 		Decided: func(ctx context.Context, q ledger.Query) (ledger.Past, error) { return a.ledger.History(ctx, q) },

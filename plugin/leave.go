@@ -107,7 +107,7 @@ func (a *Agent) vacant(force bool) error {
 	}
 	var held []string
 	a.mu.Lock()
-	for _, r := range a.driver.Endpoints() {
+	for _, r := range a.attach.Endpoints() {
 		if r.Deleted {
 			continue
 		}

@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/weftnet/weft/datapath"
@@ -91,12 +92,13 @@ func (a *Agent) local() datapath.Local {
 		Source: at.Addr, UnderlayMTU: at.MTU, MTU: a.cfg.Settings.MTU,
 		UDPPort: a.cfg.Settings.VXLANPort, Synced: a.gossip.Synced(),
 	}
-	for _, r := range a.driver.Networks() {
-		if !r.Deleted {
+	for _, r := range a.attach.Networks() {
+		twin := slices.ContainsFunc(l.Networks, func(n netmap.Network) bool { return n.ID == r.Network.ID }) // of another owner
+		if !r.Deleted && !twin {
 			l.Networks = append(l.Networks, r.Network)
 		}
 	}
-	for _, r := range a.driver.Endpoints() {
+	for _, r := range a.attach.Endpoints() {
 		if r.Joined {
 			l.Ports = append(l.Ports, portOf(r.Endpoint))
 		}
@@ -104,11 +106,11 @@ func (a *Agent) local() datapath.Local {
 	return l
 }
 
-// dockerNetworks are those that the driver has, by Docker's ids.
-func (a *Agent) dockerNetworks() []string {
+// networkIDs are the networks of this host, by their owners' ids.
+func (a *Agent) networkIDs() []string {
 	var out []string
-	for _, r := range a.driver.Networks() {
-		out = append(out, r.Docker)
+	for _, r := range a.attach.Networks() {
+		out = append(out, r.ID)
 	}
 	return out
 }
@@ -117,7 +119,7 @@ func portOf(e netmap.Endpoint) datapath.Port {
 	return datapath.Port{Endpoint: e.ID, Network: e.Network, V4: e.V4, V6: e.V6, MAC: e.MAC}
 }
 
-// Plug implements driver.Ports.
+// Plug implements attach.Ports.
 func (a *Agent) Plug(ctx context.Context, e netmap.Endpoint) (string, error) {
 	view := a.gossip.View()
 	local := a.local()
@@ -129,19 +131,19 @@ func (a *Agent) Plug(ctx context.Context, e netmap.Endpoint) (string, error) {
 	return "", netmap.Refuse(netmap.Unknown, "network %d of endpoint %.12s is not one of this host; start its container again", e.Network, e.ID)
 }
 
-// Unplug implements driver.Ports.
+// Unplug implements attach.Ports.
 func (a *Agent) Unplug(ctx context.Context, id netmap.EndpointID) error {
 	return a.cfg.Kernel.Unplug(ctx, id)
 }
 
-// Changed implements driver.Ports.
+// Changed implements attach.Ports.
 func (a *Agent) Changed() { a.wake() }
 
 // settle tells the ledger again of what it could not be told at the time.
 func (a *Agent) settle(ctx context.Context) {
 	for turn.Sleep(ctx, driftInterval) {
 		try, cancel := context.WithTimeout(ctx, joinTimeout)
-		if err := a.driver.Settle(try); err != nil && ctx.Err() == nil {
+		if err := a.attach.Settle(try); err != nil && ctx.Err() == nil {
 			a.log.Warn("networks that were removed here", "err", err)
 		}
 		cancel()

@@ -170,7 +170,7 @@ func (a *Agent) showAll(ctx context.Context, generation uint64) (err error) {
 		}
 		show.Holdings = append(show.Holdings, h)
 	}
-	for _, r := range a.driver.Networks() {
+	for _, r := range a.attach.Networks() {
 		if !r.Deleted && !r.Stray {
 			show.Networks = append(show.Networks, r.Network)
 		}

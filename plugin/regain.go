@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weftnet/weft/driver"
+	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/turn"
@@ -56,7 +56,7 @@ func (a *Agent) regainRound(ctx context.Context) string {
 	case <-ctx.Done():
 		return ""
 	}
-	for _, r := range a.driver.Networks() {
+	for _, r := range a.attach.Networks() {
 		if r.Stray && !r.Deleted {
 			note(a.rejoin(ctx, r))
 		}
@@ -90,30 +90,30 @@ func (a *Agent) formerHint() string {
 
 // newcomer reports whether there is anything to ask for.
 func (a *Agent) newcomer() bool {
-	stray := func(r driver.NetworkRecord) bool { return r.Stray }
-	return len(a.ipam.Strays())+len(a.ipam.Unproven()) > 0 || slices.ContainsFunc(a.driver.Networks(), stray)
+	stray := func(r attach.NetworkRecord) bool { return r.Stray }
+	return len(a.ipam.Strays())+len(a.ipam.Unproven()) > 0 || slices.ContainsFunc(a.attach.Networks(), stray)
 }
 
 // rejoin makes this host a member of a network again. If that cannot be, since its
 // subnet or its options belong to another one by now, the network's endpoints are lost.
-func (a *Agent) rejoin(ctx context.Context, r driver.NetworkRecord) error {
+func (a *Agent) rejoin(ctx context.Context, r attach.NetworkRecord) error {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	err := a.driver.Rejoin(ctx, r.Docker)
+	err := a.attach.Rejoin(ctx, r.ID)
 	if err == nil || !final(err) {
 		return err
 	}
-	for _, e := range a.driver.Endpoints() {
-		if e.Docker == r.Docker && e.Evicted == "" {
+	for _, e := range a.attach.Endpoints() {
+		if e.LocalNetwork == r.ID && e.Evicted == "" {
 			err = errors.Join(err, a.lose(ctx, e, err))
 		}
 	}
-	return fmt.Errorf("docker network %.12s cannot be taken into use again, remove it: %w", r.Docker, err)
+	return fmt.Errorf("docker network %.12s cannot be taken into use again, remove it: %w", r.ID, err)
 }
 
-// RejoinNetwork implements driver.Networks. The network may have gone with its last
+// RejoinNetwork implements attach.Networks. The network may have gone with its last
 // member; then it is made as it was, under its old VNI if that is free.
-func (a *Agent) RejoinNetwork(ctx context.Context, r driver.NetworkRecord) (netmap.Network, error) {
+func (a *Agent) RejoinNetwork(ctx context.Context, r attach.NetworkRecord) (netmap.Network, error) {
 	for _, subnet := range r.Network.Subnets {
 		if err := a.ipam.Retake(ctx, subnet); err != nil {
 			return netmap.Network{}, err
@@ -146,7 +146,7 @@ func (a *Agent) regainAddress(ctx context.Context, addr netip.Addr) error {
 	case !final(err):
 		return fmt.Errorf("%s: %w", addr, err)
 	}
-	if e, ok := a.driver.Holder(addr); ok && e.Evicted == "" {
+	if e, ok := a.attach.Holder(addr); ok && e.Evicted == "" {
 		if lost := a.lose(ctx, e, err); lost != nil {
 			return lost
 		}
@@ -168,9 +168,9 @@ func final(err error) bool {
 }
 
 // lose takes an endpoint off the mesh and tells the operator.
-func (a *Agent) lose(ctx context.Context, e driver.EndpointRecord, why error) error {
+func (a *Agent) lose(ctx context.Context, e attach.EndpointRecord, why error) error {
 	e.Endpoint.Name = a.containerName(ctx, e)
-	if err := a.driver.Evict(ctx, e.Endpoint.ID, e.Endpoint.Name, why.Error()); err != nil {
+	if err := a.attach.Evict(ctx, e.Endpoint.ID, e.Endpoint.Name, why.Error()); err != nil {
 		return err
 	}
 	e.Evicted = why.Error()
@@ -180,11 +180,11 @@ func (a *Agent) lose(ctx context.Context, e driver.EndpointRecord, why error) er
 }
 
 // containerName asks Docker who has an endpoint; empty if it does not say.
-func (a *Agent) containerName(ctx context.Context, e driver.EndpointRecord) string {
-	if a.cfg.Docker == nil {
+func (a *Agent) containerName(ctx context.Context, e attach.EndpointRecord) string {
+	if a.cfg.Docker == nil || e.Owner != netmap.OwnerDocker {
 		return ""
 	}
-	attached, _ := a.cfg.Docker.Attachments(ctx, e.Docker, "") // a name is a help, not a need
+	attached, _ := a.cfg.Docker.Attachments(ctx, e.LocalNetwork, "") // a name is a help, not a need
 	for _, at := range attached {
 		if at.Endpoint == e.Endpoint.ID {
 			return at.Name
@@ -194,7 +194,7 @@ func (a *Agent) containerName(ctx context.Context, e driver.EndpointRecord) stri
 }
 
 // lostText is what the operator is told of a lost endpoint, until Docker deletes it.
-func lostText(e driver.EndpointRecord) string {
+func lostText(e attach.EndpointRecord) string {
 	return fmt.Sprintf("%s is off the network: it had %s from before this host took another identity, and %s; stop it and start it again, it gets another address (with --ip: remove it, and choose another)",
 		endpointName(e.Endpoint), addressText(e.Endpoint), e.Evicted)
 }
@@ -212,7 +212,7 @@ func addressText(e netmap.Endpoint) string {
 // lost are the endpoints off the mesh, in words.
 func (a *Agent) lost() []string {
 	var out []string
-	for _, e := range a.driver.Endpoints() {
+	for _, e := range a.attach.Endpoints() {
 		if e.Evicted != "" && !e.Deleted {
 			out = append(out, lostText(e))
 		}
@@ -234,7 +234,7 @@ func (a *Agent) rightful(e netmap.Endpoint) bool {
 // announceRightful tells of the endpoints that run; what is told already is not told
 // again.
 func (a *Agent) announceRightful() {
-	for _, e := range a.driver.Endpoints() {
+	for _, e := range a.attach.Endpoints() {
 		if e.Joined {
 			a.Announce(e.Endpoint)
 		}

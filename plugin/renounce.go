@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/weftnet/weft/driver"
+	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
@@ -72,12 +72,12 @@ func (a *Agent) renounceable(force bool) error {
 func (a *Agent) renunciation() string {
 	var networks, containers []string
 	view := a.gossip.View()
-	for _, r := range a.driver.Networks() {
+	for _, r := range a.attach.Networks() {
 		n, _ := view.Network(r.Network.ID)
-		networks = append(networks, cmp.Or(n.Name, r.Network.Name, fmt.Sprintf("%.12s", r.Docker)))
+		networks = append(networks, cmp.Or(n.Name, r.Network.Name, fmt.Sprintf("%.12s", r.ID)))
 	}
 	a.mu.Lock()
-	for _, r := range a.driver.Endpoints() {
+	for _, r := range a.attach.Endpoints() {
 		e := r.Endpoint
 		e.Name = cmp.Or(a.names[e.ID], e.Name)
 		containers = append(containers, fmt.Sprintf("%s (%s)", addressText(e), endpointName(e)))
@@ -133,12 +133,12 @@ func (a *Agent) renounceAddresses() error {
 }
 
 func (a *Agent) renounceNetworks() error {
-	disk := a.store.Bucket("driver")
+	disk := a.store.Bucket("attach")
 	records, err := disk.Load()
 	if err != nil {
 		return err
 	}
-	set, err := driver.Renounce(records)
+	set, err := attach.Renounce(records)
 	if err != nil {
 		return err
 	}

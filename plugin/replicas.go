@@ -11,7 +11,7 @@ import (
 
 func (a *Agent) openReplicas() (err error) {
 	a.replicas, err = replicate.Open(replicate.Config{
-		Self: a.self, Replicate: a.cfg.Settings.Replicate, Docker: a.cfg.Docker, Driver: a.driver, Facts: a.gossip,
+		Self: a.self, Replicate: a.cfg.Settings.Replicate, Docker: a.cfg.Docker, Driver: a.attach.Of(netmap.OwnerDocker), Facts: a.gossip,
 		Disk: a.store.Bucket("removals"), Name: a.nameEndpoint, Problem: a.problem, Log: a.log,
 		Routes: func() (out []netip.Prefix) {
 			for _, r := range a.cfg.Kernel.Routes() {
@@ -34,8 +34,8 @@ func (a *Agent) openReplicas() (err error) {
 
 func (a *Agent) followRestarts(ctx context.Context) { a.restarts.Follow(ctx, a.cfg.Docker) }
 
-// Deleted implements driver.Networks.
+// Deleted implements driver.Docker.
 func (a *Agent) Deleted(docker string) { a.replicas.Deleted(docker) }
 
-// RefusedSwarm implements driver.Networks.
+// RefusedSwarm implements driver.Docker.
 func (a *Agent) RefusedSwarm(docker string) string { return a.replicas.RefusedSwarm(docker) }

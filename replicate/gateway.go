@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/dockerapi"
-	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -87,5 +87,5 @@ func (r *Replicator) gatewayOverlap(gateway dockerapi.Network) string {
 
 // has reports whether a network of the cluster is one of this host's Docker.
 func (r *Replicator) has(id netmap.NetworkID) bool {
-	return slices.ContainsFunc(r.cfg.Driver.Networks(), func(n driver.NetworkRecord) bool { return !n.Deleted && n.Network.ID == id })
+	return slices.ContainsFunc(r.cfg.Driver.Networks(), func(n attach.NetworkRecord) bool { return !n.Deleted && n.Network.ID == id })
 }

@@ -80,17 +80,17 @@ func (r *Replicator) forgetOrphans(ctx context.Context, networks []dockerapi.Net
 // at the beginning. Those that Docker has are put to what is present.
 func (r *Replicator) expected(ctx context.Context, present map[string]bool) (networks, endpoints []string, err error) {
 	for _, rec := range r.cfg.Driver.Networks() {
-		networks = append(networks, rec.Docker)
+		networks = append(networks, rec.ID)
 	}
 	asked := map[string]bool{}
 	for _, rec := range r.cfg.Driver.Endpoints() {
 		id := string(rec.Endpoint.ID)
 		endpoints = append(endpoints, id)
-		if present[id] || !present[rec.Docker] || asked[rec.Docker] {
+		if present[id] || !present[rec.LocalNetwork] || asked[rec.LocalNetwork] {
 			continue
 		}
-		asked[rec.Docker] = true
-		listed, err := r.cfg.Docker.Endpoints(ctx, rec.Docker)
+		asked[rec.LocalNetwork] = true
+		listed, err := r.cfg.Docker.Endpoints(ctx, rec.LocalNetwork)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -12,8 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/dockerapi"
-	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 )
@@ -38,11 +38,12 @@ type Docker interface {
 	Drivers(ctx context.Context) ([]string, error)
 }
 
-// Driver is what Docker's network protocol made on this host.
+// Driver is what Docker has on this host, over its network protocol. What others have is none
+// of it: Docker cannot say that it is gone.
 type Driver interface {
-	Networks() []driver.NetworkRecord
-	Endpoints() []driver.EndpointRecord
-	Endpoint(id netmap.EndpointID) (driver.EndpointRecord, bool)
+	Networks() []attach.NetworkRecord
+	Endpoints() []attach.EndpointRecord
+	Endpoint(id netmap.EndpointID) (attach.EndpointRecord, bool)
 	ForgetNetwork(ctx context.Context, docker string) error
 	ForgetEndpoint(ctx context.Context, id netmap.EndpointID) error
 }
@@ -205,8 +206,8 @@ func (r *Replicator) creator(id netmap.NetworkID) string {
 // last word, whatever the ledger has not heard of the removal. Docker gave it another id
 // then: the old one may be here still, as Docker tells the driver last of a removal.
 func (r *Replicator) back(docker string, id netmap.NetworkID) bool {
-	return slices.ContainsFunc(r.cfg.Driver.Networks(), func(rec driver.NetworkRecord) bool {
-		return !rec.Deleted && rec.Network.ID == id && rec.Docker != docker
+	return slices.ContainsFunc(r.cfg.Driver.Networks(), func(rec attach.NetworkRecord) bool {
+		return !rec.Deleted && rec.Network.ID == id && rec.ID != docker
 	})
 }
 
@@ -268,9 +269,9 @@ func (r *Replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Networ
 	if err != nil {
 		return nil, nil, err
 	}
-	records := map[string]driver.NetworkRecord{}
+	records := map[string]attach.NetworkRecord{}
 	for _, rec := range r.cfg.Driver.Networks() {
-		records[rec.Docker] = rec
+		records[rec.ID] = rec
 	}
 	view := r.cfg.Facts.View()
 	out := make([]dockerNet, 0, len(networks))
@@ -326,7 +327,7 @@ func (r *Replicator) nameEndpoints(containers map[netmap.EndpointID]string) {
 // nameless reports whether an endpoint of a container has no name yet: Docker tells
 // of a `network connect` before it lists the container on the network.
 func (r *Replicator) nameless() bool {
-	return slices.ContainsFunc(r.cfg.Driver.Endpoints(), func(e driver.EndpointRecord) bool {
+	return slices.ContainsFunc(r.cfg.Driver.Endpoints(), func(e attach.EndpointRecord) bool {
 		return e.Joined && !r.cfg.Named(e.Endpoint.ID)
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/weftnet/weft/driver"
+	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
@@ -101,8 +101,8 @@ func (m *machine) hasOnDisk(addr netip.Addr) bool {
 // wrote it down.
 func (m *machine) hasEndpoint(addr netip.Addr) bool {
 	for key, raw := range m.disk.data {
-		var r driver.EndpointRecord
-		if strings.HasPrefix(key, "driver endpoint/") && json.Unmarshal(raw, &r) == nil && (r.Endpoint.V4 == addr || r.Endpoint.V6 == addr) {
+		var r attach.EndpointRecord
+		if strings.HasPrefix(key, "attach endpoint/") && json.Unmarshal(raw, &r) == nil && (r.Endpoint.V4 == addr || r.Endpoint.V6 == addr) {
 			return true
 		}
 	}
@@ -301,8 +301,8 @@ func (w *world) checkHolders() {
 // lost says whether an endpoint was taken off the mesh because its address was given
 // away while its host was removed.
 func (m *machine) lost(id netmap.EndpointID) bool {
-	var r driver.EndpointRecord
-	return json.Unmarshal(m.disk.data["driver endpoint/"+string(id)], &r) == nil && r.Evicted != ""
+	var r attach.EndpointRecord
+	return json.Unmarshal(m.disk.data["attach endpoint/"+string(id)], &r) == nil && r.Evicted != ""
 }
 
 // oneMore is liveness: once everything healed every host can start a container on

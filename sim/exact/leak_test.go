@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weftnet/weft/driver"
+	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/status"
@@ -76,7 +76,7 @@ func (w *world) remains() string {
 	}
 	for _, m := range w.machines {
 		for _, key := range slices.Sorted(maps.Keys(m.disk.data)) {
-			if !m.buried && (strings.HasPrefix(key, "ipam ") || strings.HasPrefix(key, "driver ")) {
+			if !m.buried && (strings.HasPrefix(key, "ipam ") || strings.HasPrefix(key, "attach ")) {
 				return fmt.Sprintf("%s has on its disk %s", m, key)
 			}
 		}
@@ -185,8 +185,8 @@ func (w *world) miscounted() string {
 // inNetwork says whether a machine is in a network by its disk.
 func (m *machine) inNetwork(id netmap.NetworkID) bool {
 	for key, raw := range m.disk.data {
-		var r driver.NetworkRecord
-		if strings.HasPrefix(key, "driver network/") && json.Unmarshal(raw, &r) == nil && r.Network.ID == id {
+		var r attach.NetworkRecord
+		if strings.HasPrefix(key, "attach network/") && json.Unmarshal(raw, &r) == nil && r.Network.ID == id {
 			return true
 		}
 	}

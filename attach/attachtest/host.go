@@ -1,7 +1,7 @@
-// Package drivertest has a host that only remembers: the ledger, the facts, the
-// kernel's ports and the disk that package driver needs, as one thing that tells
+// Package attachtest has a host that only remembers: the ledger, the facts, the
+// kernel's ports and the disk that package attach needs, as one thing that tells
 // in an operator's words what was asked of it and what it holds.
-package drivertest
+package attachtest
 
 import (
 	"bytes"
@@ -13,11 +13,11 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/weftnet/weft/driver"
+	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/netmap"
 )
 
-// Host implements all interfaces of driver.Config. Make it with New. Safe for
+// Host implements all interfaces of attach.Config. Make it with New. Safe for
 // concurrent use.
 type Host struct {
 	mu       sync.Mutex
@@ -43,9 +43,9 @@ func New() *Host {
 	}
 }
 
-// Config makes a driver work on this host.
-func (h *Host) Config() driver.Config {
-	return driver.Config{Networks: h, Addresses: h, Facts: h, Ports: h, Disk: h}
+// Config makes attachments of this host.
+func (h *Host) Config() attach.Config {
+	return attach.Config{Networks: h, Addresses: h, Facts: h, Ports: h, Disk: h}
 }
 
 // Before runs f at the beginning of every call of a method, such as "Plug": f may
@@ -152,13 +152,13 @@ func endpoint(e netmap.Endpoint) string {
 	return strings.Join(append(words, e.MAC.String(), fmt.Sprintf("in network %d", e.Network)), " ")
 }
 
-// Attach implements driver.Addresses: every address is Docker's.
-func (h *Host) Attach(netip.Addr) error {
+// Attach implements attach.Addresses: every address was handed out.
+func (h *Host) Attach(netip.Addr, netmap.Owner) error {
 	defer h.end("Attach")
 	return h.begin(context.Background(), "Attach")
 }
 
-// RefusedSwarm implements driver.Networks: Docker has not listed anything yet, but for a
+// RefusedSwarm implements driver.Docker: Docker has not listed anything yet, but for a
 // swarm's network.
 func (h *Host) RefusedSwarm(docker string) (name string) {
 	if docker == SwarmNetwork {
@@ -167,9 +167,9 @@ func (h *Host) RefusedSwarm(docker string) (name string) {
 	return ""
 }
 
-// EnsureNetwork implements driver.Networks: the network with these subnets, made
+// EnsureNetwork implements attach.Networks: the network with these subnets, made
 // if there is none.
-func (h *Host) EnsureNetwork(ctx context.Context, r driver.NetworkRequest) (netmap.Network, error) {
+func (h *Host) EnsureNetwork(ctx context.Context, r attach.NetworkRequest) (netmap.Network, error) {
 	if err := h.begin(ctx, "EnsureNetwork"); err != nil {
 		return netmap.Network{}, err
 	}
@@ -180,7 +180,7 @@ func (h *Host) EnsureNetwork(ctx context.Context, r driver.NetworkRequest) (netm
 	subnets := slices.SortedFunc(slices.Values(r.Subnets), netip.Prefix.Compare)
 	for _, n := range h.networks {
 		if slices.Equal(n.Subnets, subnets) {
-			h.say("ledger: docker %.12s joins %s", r.Docker, network(n))
+			h.say("ledger: %s %.12s joins %s", r.Owner, r.ID, network(n))
 			return n, nil
 		}
 	}
@@ -190,12 +190,12 @@ func (h *Host) EnsureNetwork(ctx context.Context, r driver.NetworkRequest) (netm
 		Multicast: r.Multicast, Internal: r.Internal,
 	}
 	h.networks[n.ID] = n
-	h.say("ledger: docker %.12s makes %s", r.Docker, network(n))
+	h.say("ledger: %s %.12s makes %s", r.Owner, r.ID, network(n))
 	return n, nil
 }
 
-// RejoinNetwork implements driver.Networks. A network that is gone is made anew.
-func (h *Host) RejoinNetwork(ctx context.Context, r driver.NetworkRecord) (netmap.Network, error) {
+// RejoinNetwork implements attach.Networks. A network that is gone is made anew.
+func (h *Host) RejoinNetwork(ctx context.Context, r attach.NetworkRecord) (netmap.Network, error) {
 	if err := h.begin(ctx, "RejoinNetwork"); err != nil {
 		return netmap.Network{}, err
 	}
@@ -209,21 +209,21 @@ func (h *Host) RejoinNetwork(ctx context.Context, r driver.NetworkRecord) (netma
 		n.ID = h.next
 		h.networks[n.ID] = n
 	}
-	h.say("ledger: docker %.12s is in %s again", r.Docker, network(n))
+	h.say("ledger: %s %.12s is in %s again", r.Owner, r.ID, network(n))
 	return n, nil
 }
 
-// Deleted implements driver.Networks.
+// Deleted implements driver.Docker.
 func (h *Host) Deleted(string) {}
 
-// Joinable implements driver.Networks: every network takes new endpoints.
+// Joinable implements attach.Networks: every network takes new endpoints.
 func (h *Host) Joinable(netmap.NetworkID) error {
 	defer h.end("Joinable")
 	return h.begin(context.Background(), "Joinable")
 }
 
-// LeaveNetwork implements driver.Networks.
-func (h *Host) LeaveNetwork(ctx context.Context, r driver.NetworkRecord, last bool) error {
+// LeaveNetwork implements attach.Networks.
+func (h *Host) LeaveNetwork(ctx context.Context, r attach.NetworkRecord, last bool) error {
 	if err := h.begin(ctx, "LeaveNetwork"); err != nil {
 		return err
 	}
@@ -231,15 +231,15 @@ func (h *Host) LeaveNetwork(ctx context.Context, r driver.NetworkRecord, last bo
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !last {
-		h.say("ledger: docker %.12s goes, another stays in network %d", r.Docker, r.Network.ID)
+		h.say("ledger: %s %.12s goes, another stays in network %d", r.Owner, r.ID, r.Network.ID)
 		return nil
 	}
-	h.say("ledger: docker %.12s leaves network %d", r.Docker, r.Network.ID)
+	h.say("ledger: %s %.12s leaves network %d", r.Owner, r.ID, r.Network.ID)
 	delete(h.networks, r.Network.ID)
 	return nil
 }
 
-// Announce implements driver.Facts.
+// Announce implements attach.Facts.
 func (h *Host) Announce(e netmap.Endpoint) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -247,7 +247,7 @@ func (h *Host) Announce(e netmap.Endpoint) {
 	h.say("facts: %s", endpoint(e))
 }
 
-// Withdraw implements driver.Facts.
+// Withdraw implements attach.Facts.
 func (h *Host) Withdraw(id netmap.EndpointID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -255,14 +255,14 @@ func (h *Host) Withdraw(id netmap.EndpointID) {
 	h.say("facts: no endpoint %.12s", id)
 }
 
-// Gone implements driver.Facts.
+// Gone implements attach.Facts.
 func (h *Host) Gone(e netmap.Endpoint) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.say("addresses: free are those of %s", endpoint(e))
 }
 
-// Plug implements driver.Ports.
+// Plug implements attach.Ports.
 func (h *Host) Plug(ctx context.Context, e netmap.Endpoint) (string, error) {
 	if err := h.begin(ctx, "Plug"); err != nil {
 		return "", err
@@ -275,7 +275,7 @@ func (h *Host) Plug(ctx context.Context, e netmap.Endpoint) (string, error) {
 	return fmt.Sprintf("wfc%.8s", e.ID), nil
 }
 
-// Unplug implements driver.Ports.
+// Unplug implements attach.Ports.
 func (h *Host) Unplug(ctx context.Context, id netmap.EndpointID) error {
 	if err := h.begin(ctx, "Unplug"); err != nil {
 		return err
@@ -288,7 +288,7 @@ func (h *Host) Unplug(ctx context.Context, id netmap.EndpointID) error {
 	return nil
 }
 
-// Changed implements driver.Ports.
+// Changed implements attach.Ports.
 func (h *Host) Changed() { h.end("Changed") }
 
 // Reboot makes the kernel's ports and the announced facts go, and the story; disk
@@ -301,7 +301,7 @@ func (h *Host) Reboot() {
 	h.lines = nil
 }
 
-// Load implements driver.Disk.
+// Load implements attach.Disk.
 func (h *Host) Load() (map[string][]byte, error) {
 	if err := h.begin(context.Background(), "Load"); err != nil {
 		return nil, err
@@ -315,7 +315,7 @@ func (h *Host) Load() (map[string][]byte, error) {
 	return out, nil
 }
 
-// Commit implements driver.Disk.
+// Commit implements attach.Disk.
 func (h *Host) Commit(set map[string][]byte, del ...string) error {
 	if err := h.begin(context.Background(), "Commit"); err != nil {
 		return err

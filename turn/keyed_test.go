@@ -1,4 +1,4 @@
-package driver
+package turn
 
 import (
 	"context"
@@ -12,20 +12,20 @@ import (
 	"time"
 )
 
-func TestHoldsTakeTurns(t *testing.T) {
+func TestKeysTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := keyedLock{taken: map[string]chan struct{}{}}
-		release, err := l.lock(t.Context(), "b", "a", "b")
+		l := NewKeyed()
+		release, err := l.Lock(t.Context(), "b", "a", "b")
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err = l.lock(ctx, "0", "b")
+		_, err = l.Lock(ctx, "0", "b")
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "call for b") {
 			t.Errorf("took b twice: %v", err)
 		}
-		other, err := l.lock(t.Context(), "0") // given back by the call that gave up
+		other, err := l.Lock(t.Context(), "0") // given back by the call that gave up
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,11 +37,11 @@ func TestHoldsTakeTurns(t *testing.T) {
 	})
 }
 
-// TestHoldsNeverWaitInACircle: many callers take several keys in any order; inside
+// TestKeysNeverWaitInACircle: many callers take several keys in any order; inside
 // a bubble a circle of waiters would be found as a deadlock.
-func TestHoldsNeverWaitInACircle(t *testing.T) {
+func TestKeysNeverWaitInACircle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := keyedLock{taken: map[string]chan struct{}{}}
+		l := NewKeyed()
 		keys := []string{"a", "b", "c", "d"}
 		inside := map[string]*atomic.Int32{}
 		for _, k := range keys {
@@ -53,7 +53,7 @@ func TestHoldsNeverWaitInACircle(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, 1))
 				for range 20 {
 					want := []string{keys[r.IntN(4)], keys[r.IntN(4)], keys[r.IntN(4)]}
-					release, err := l.lock(t.Context(), want...)
+					release, err := l.Lock(t.Context(), want...)
 					if err != nil {
 						t.Error(err)
 						return

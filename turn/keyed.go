@@ -1,4 +1,4 @@
-package driver
+package turn
 
 import (
 	"context"
@@ -7,17 +7,21 @@ import (
 	"sync"
 )
 
-// keyedLock lets calls about the same thing happen one after the other, those about
+// Keyed lets calls about the same thing happen one after the other, those about
 // different things at once. A call that waits gives up when its context ends, so
-// one hanging call makes the others late, never silent. Safe for concurrent use.
-type keyedLock struct {
+// one hanging call makes the others late, never silent. Make it with NewKeyed. Safe for
+// concurrent use.
+type Keyed struct {
 	mu    sync.Mutex
 	taken map[string]chan struct{} // closed when the key is free again
 }
 
-// lock waits for all keys and answers with the way to give them back. Keys are
-// locked in sorted order, so two callers never wait for each other.
-func (l *keyedLock) lock(ctx context.Context, keys ...string) (release func(), err error) {
+// NewKeyed is a Keyed of which nobody holds a key.
+func NewKeyed() *Keyed { return &Keyed{taken: map[string]chan struct{}{}} }
+
+// Lock waits for all keys and returns the function that releases them. It locks keys in
+// sorted order, so two callers never wait for each other. The error names the key.
+func (l *Keyed) Lock(ctx context.Context, keys ...string) (release func(), err error) {
 	keys = slices.Compact(slices.Sorted(slices.Values(keys)))
 	for i, key := range keys {
 		if err := l.lockOne(ctx, key); err != nil {
@@ -28,7 +32,7 @@ func (l *keyedLock) lock(ctx context.Context, keys ...string) (release func(), e
 	return func() { l.release(keys) }, nil
 }
 
-func (l *keyedLock) lockOne(ctx context.Context, key string) error {
+func (l *Keyed) lockOne(ctx context.Context, key string) error {
 	for {
 		l.mu.Lock()
 		free, busy := l.taken[key]
@@ -46,7 +50,7 @@ func (l *keyedLock) lockOne(ctx context.Context, key string) error {
 	}
 }
 
-func (l *keyedLock) release(keys []string) {
+func (l *Keyed) release(keys []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, key := range keys {

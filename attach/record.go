@@ -1,0 +1,194 @@
+package attach
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
+)
+
+// NetworkRecord is a network of this host: one of its Docker, or another owner's part in
+// a network of the cluster. Several owners may have a part in the same one.
+type NetworkRecord struct {
+	Owner netmap.Owner `json:"owner"`
+	// ID is Docker's id of the network, without a slash. That of another owner begins with the owner and a
+	// slash, such as cni/overlay, so that ids of different owners never meet.
+	ID      string         `json:"id"`
+	Network netmap.Network `json:"network"`
+	// Deleted is set when the owner removed the network and the ledger has not heard
+	// of it yet.
+	Deleted bool `json:"deleted,omitempty"`
+	// Stray is set when this host took another identity, under which it is no member
+	// of the network yet: see Attachments.Rejoin.
+	Stray bool `json:"stray,omitempty"`
+}
+
+// EndpointRecord is one endpoint of this host.
+type EndpointRecord struct {
+	Owner    netmap.Owner    `json:"owner"`
+	Endpoint netmap.Endpoint `json:"endpoint"`
+	// LocalNetwork is the ID of the NetworkRecord that the endpoint was made in.
+	LocalNetwork string `json:"local_network"`
+	Joined       bool   `json:"joined"` // a container has it; never while Deleted
+	// Detached is set when the owner took the endpoint out of its container. It deletes it next.
+	Detached bool `json:"detached,omitempty"`
+	// Deleted is set when the owner deleted the endpoint and its port or its record
+	// could not be removed yet.
+	Deleted bool `json:"deleted,omitempty"`
+	// Evicted says why the endpoint was taken off the mesh although its owner still has it,
+	// empty if it was not: see Attachments.Evict.
+	Evicted string `json:"evicted,omitempty"`
+}
+
+// Keys on disk, and of what calls take turns for.
+const (
+	networkPrefix  = "network/"
+	endpointPrefix = "endpoint/"
+	subnetPrefix   = "subnet/"
+	addressPrefix  = "address/"
+)
+
+// New reads what an earlier agent left on disk.
+func New(cfg Config) (*Attachments, error) {
+	a := &Attachments{
+		cfg: cfg, locks: turn.NewKeyed(),
+		networks: map[string]NetworkRecord{}, endpoints: newEndpoints(),
+	}
+	kept, err := cfg.Disk.Load()
+	if err != nil {
+		return nil, fmt.Errorf("attach: read networks and endpoints: %w", err)
+	}
+	for key, value := range kept {
+		if err := a.restore(key, value); err != nil {
+			return nil, fmt.Errorf("attach: the record %s on disk is damaged: %w; restore the state directory or run weft cleanup", key, err)
+		}
+	}
+	return a, nil
+}
+
+var errOtherRecord = errors.New("it is the record of something else")
+
+func (a *Attachments) restore(key string, value []byte) error {
+	if id, ok := strings.CutPrefix(key, networkPrefix); ok {
+		r, err := decode[NetworkRecord](value)
+		if err == nil {
+			err = r.check(id)
+		}
+		a.networks[id] = r
+		return err
+	}
+	if id, ok := strings.CutPrefix(key, endpointPrefix); ok {
+		r, err := decode[EndpointRecord](value)
+		if err == nil && (string(r.Endpoint.ID) != id || r.Owner == "") {
+			err = errOtherRecord
+		}
+		a.endpoints.put(r)
+		return err
+	}
+	return errors.New("its kind is not known")
+}
+
+// check says why this cannot be the record of the network with an id.
+func (r NetworkRecord) check(id string) error {
+	prefix, _, slash := strings.Cut(id, "/")
+	if r.ID != id || r.Owner == "" || slash == (r.Owner == netmap.OwnerDocker) || slash && prefix != string(r.Owner) {
+		return errOtherRecord
+	}
+	return nil
+}
+
+func decode[T any](value []byte) (r T, err error) {
+	err = json.Unmarshal(value, &r)
+	return r, err
+}
+
+// network is a network that its owner has.
+func (a *Attachments) network(id string) (NetworkRecord, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r, ok := a.networks[id]
+	return r, ok && !r.Deleted
+}
+
+// markNetworkDeleted marks a network in memory: from now on it is not its owner's, whatever
+// happens to disk and ledger. It reports whether there is one.
+func (a *Attachments) markNetworkDeleted(id string) (NetworkRecord, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r, ok := a.networks[id]
+	if ok {
+		r.Deleted = true
+		a.networks[id] = r
+	}
+	return r, ok
+}
+
+// markEndpointDeleted is the same for an endpoint.
+func (a *Attachments) markEndpointDeleted(id netmap.EndpointID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r, ok := a.endpoints.byID[id]
+	if ok {
+		r.Deleted, r.Joined = true, false
+		a.endpoints.put(r)
+	}
+	return ok
+}
+
+func (a *Attachments) saveNetwork(r NetworkRecord) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("attach: %w", err)
+	}
+	if err := a.cfg.Disk.Commit(map[string][]byte{networkPrefix + r.ID: b}); err != nil {
+		return fmt.Errorf("attach: keep network %s on disk: %w", short(r.ID), err)
+	}
+	a.mu.Lock()
+	a.networks[r.ID] = r
+	a.mu.Unlock()
+	a.cfg.Ports.Changed()
+	return nil
+}
+
+func (a *Attachments) forgetNetwork(id string) error {
+	if err := a.cfg.Disk.Commit(nil, networkPrefix+id); err != nil {
+		return fmt.Errorf("attach: forget network %s on disk: %w", short(id), err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.networks, id)
+	return nil
+}
+
+// saveEndpoint writes an endpoint to disk, and to memory unless it was deleted
+// meanwhile: what its owner deleted does not come back.
+func (a *Attachments) saveEndpoint(r EndpointRecord) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("attach: %w", err)
+	}
+	id := r.Endpoint.ID
+	if err := a.cfg.Disk.Commit(map[string][]byte{endpointPrefix + string(id): b}); err != nil {
+		return fmt.Errorf("attach: keep endpoint %s on disk: %w", short(string(id)), err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.endpoints.byID[id].Deleted && !r.Deleted {
+		return fmt.Errorf("attach: endpoint %s was deleted meanwhile; start the container again", short(string(id)))
+	}
+	a.endpoints.put(r)
+	return nil
+}
+
+func (a *Attachments) forgetEndpoint(id netmap.EndpointID) error {
+	if err := a.cfg.Disk.Commit(nil, endpointPrefix+string(id)); err != nil {
+		return fmt.Errorf("attach: forget endpoint %s on disk: %w", short(string(id)), err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.endpoints.drop(id)
+	return nil
+}

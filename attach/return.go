@@ -1,0 +1,138 @@
+package attach
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Renounce is what becomes of this room's records when the host gives its identity
+// up: of no network is it a member any more. It is pure, and applying it twice
+// changes nothing more.
+func Renounce(records map[string][]byte) (set map[string][]byte, err error) {
+	set = map[string][]byte{}
+	for key, raw := range records {
+		if !strings.HasPrefix(key, networkPrefix) {
+			continue
+		}
+		r, err := decode[NetworkRecord](raw)
+		if err != nil {
+			return nil, fmt.Errorf("attach: the record %s on disk is damaged: %w", key, err)
+		}
+		r.Stray = true
+		if set[key], err = json.Marshal(r); err != nil {
+			return nil, fmt.Errorf("attach: %w", err)
+		}
+	}
+	return set, nil
+}
+
+// DockerNetworks are the networks of Docker, by its ids, that records tell of. One that
+// cannot be read counts.
+func DockerNetworks(records map[string][]byte) []string {
+	var out []string
+	for key, raw := range records {
+		id, ok := strings.CutPrefix(key, networkPrefix)
+		if r, err := decode[NetworkRecord](raw); ok && (err != nil || r.Owner == netmap.OwnerDocker) {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// Rejoin makes this host a member again of what a stray network, by its owner's id, is a
+// part of. If that is another network by now, its endpoints are in that one from then on.
+// Of a network that is not stray it changes nothing.
+func (a *Attachments) Rejoin(ctx context.Context, id string) error {
+	r, ok := a.network(id)
+	if !ok || !r.Stray {
+		return nil
+	}
+	release, err := a.holdNetwork(ctx, id, r.Network.Subnets)
+	if err != nil {
+		return err
+	}
+	defer release()
+	r, ok = a.network(id)
+	if !ok || !r.Stray {
+		return nil // another call was faster
+	}
+	network, err := a.cfg.Networks.RejoinNetwork(ctx, r)
+	if err != nil {
+		return fmt.Errorf("attach: %w", err)
+	}
+	if network.ID != r.Network.ID {
+		for _, e := range a.Endpoints() {
+			if e.LocalNetwork == id {
+				err = errors.Join(err, a.move(ctx, e.Endpoint.ID, network.ID))
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	r.Network, r.Stray = network, false
+	return a.saveNetwork(r)
+}
+
+// rejoined is the network of a record, of which this host is a member.
+func (a *Attachments) rejoined(ctx context.Context, r NetworkRecord) (netmap.Network, error) {
+	if !r.Stray {
+		return r.Network, nil
+	}
+	err := a.Rejoin(ctx, r.ID)
+	now, ok := a.network(r.ID)
+	if err == nil && !ok {
+		err = unknownNetwork(r.ID)
+	}
+	return now.Network, err
+}
+
+// move notes that an endpoint is in another network than it was made in.
+func (a *Attachments) move(ctx context.Context, id netmap.EndpointID, to netmap.NetworkID) error {
+	return a.changeEndpoint(ctx, id, func(r *EndpointRecord) { r.Endpoint.Network = to })
+}
+
+// Evict takes an endpoint off the mesh, although its owner still has it, and says why: on
+// disk, then for the other hosts, then in the kernel. Name is that of its container, if
+// it is known. What fails in the kernel is mended by its next Set, which does not know
+// the port any more.
+func (a *Attachments) Evict(ctx context.Context, id netmap.EndpointID, name, why string) error {
+	err := a.changeEndpoint(ctx, id, func(r *EndpointRecord) {
+		r.Evicted, r.Joined = why, false
+		r.Endpoint.Name = cmp.Or(name, r.Endpoint.Name)
+	})
+	if err != nil {
+		return err
+	}
+	a.cfg.Facts.Withdraw(id)
+	if err := a.cfg.Ports.Unplug(ctx, id); err != nil {
+		return fmt.Errorf("attach: %w", err)
+	}
+	return nil
+}
+
+// changeEndpoint changes the record of an endpoint that its owner has; of another one
+// nothing.
+func (a *Attachments) changeEndpoint(ctx context.Context, id netmap.EndpointID, change func(*EndpointRecord)) error {
+	release, err := a.holdEndpoint(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer release()
+	r, ok := a.Endpoint(id)
+	if !ok {
+		return nil
+	}
+	change(&r)
+	return a.saveEndpoint(r)
+}
+
+func offMesh(r EndpointRecord) error {
+	return fmt.Errorf("attach: endpoint %s was taken off the mesh: %s; start its container again, it gets another address", short(string(r.Endpoint.ID)), r.Evicted)
+}
