@@ -14,8 +14,7 @@ import (
 // a network of the cluster. Several owners may have a part in the same one.
 type NetworkRecord struct {
 	Owner netmap.Owner `json:"owner"`
-	// ID is Docker's id of the network, without a slash. That of another owner begins with the owner and a
-	// slash, such as cni/overlay, so that ids of different owners never meet.
+	// ID is the owner's id of the network: see netmap.OwnerOf.
 	ID      string         `json:"id"`
 	Network netmap.Network `json:"network"`
 	// Deleted is set when the owner removed the network and the ledger has not heard
@@ -93,8 +92,7 @@ func (a *Attachments) restore(key string, value []byte) error {
 
 // check says why this cannot be the record of the network with an id.
 func (r NetworkRecord) check(id string) error {
-	prefix, _, slash := strings.Cut(id, "/")
-	if r.ID != id || r.Owner == "" || slash == (r.Owner == netmap.OwnerDocker) || slash && prefix != string(r.Owner) {
+	if r.ID != id || r.Owner == "" || r.Owner != netmap.OwnerOf(id) {
 		return errOtherRecord
 	}
 	return nil

@@ -232,7 +232,7 @@ func TestAReleaseThatTheDiskRefusedIsRepeated(t *testing.T) {
 		if _, err := r.ReleaseAddress(docker, ipam.AddressRelease{PoolID: id, Address: a.String()}); err == nil {
 			t.Error("released without the disk")
 		}
-		r.refuses(netmap.Unknown, r.Attach(a), a.String())
+		r.refuses(netmap.Unknown, r.Attach(a, netmap.OwnerDocker), a.String())
 		r.disk.Fail(nil)
 		time.Sleep(time.Minute + time.Second)
 		synctest.Wait()
@@ -252,7 +252,7 @@ func TestAnAddressIsTakenBackOnlyFromWhoNeverCame(t *testing.T) {
 		came := netip.MustParsePrefix(r.get(id, "")).Addr()
 		late := netip.MustParsePrefix(r.get(id, "")).Addr()
 		time.Sleep(80 * time.Second)
-		if err := r.Attach(came); err != nil {
+		if err := r.Attach(came, netmap.OwnerDocker); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(80 * time.Second) // a sweep takes back what was asked for 90 s ago
@@ -261,9 +261,9 @@ func TestAnAddressIsTakenBackOnlyFromWhoNeverCame(t *testing.T) {
 		if held := r.Inventory()[0].Held; !slices.Equal(held, []netip.Addr{came}) {
 			t.Errorf("held: %v, want %s", held, came)
 		}
-		r.refuses(netmap.Unknown, r.Attach(late), late.String(), "start the container again")
-		r.refuses(netmap.Unknown, r.Attach(netip.MustParseAddr("10.40.0.77")), "10.40.0.77")
-		r.refuses(netmap.Unknown, r.Attach(netip.MustParseAddr("192.0.2.1")), "192.0.2.1")
+		r.refuses(netmap.Unknown, r.Attach(late, netmap.OwnerDocker), late.String(), "start the container again")
+		r.refuses(netmap.Unknown, r.Attach(netip.MustParseAddr("10.40.0.77"), netmap.OwnerDocker), "10.40.0.77")
+		r.refuses(netmap.Unknown, r.Attach(netip.MustParseAddr("192.0.2.1"), netmap.OwnerDocker), "192.0.2.1")
 		r.Close()
 	})
 }

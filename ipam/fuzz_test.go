@@ -28,11 +28,11 @@ func FuzzPoolRequest(f *testing.F) {
 	f.Add("", "::ffff:1.2.3.4/120", "1/2", "weft.x", "", true)
 	f.Fuzz(func(t *testing.T, space, pool, sub, opt, value string, v6 bool) {
 		ask, err := parsePool(PoolRequest{AddressSpace: space, Pool: pool, SubPool: sub, Options: map[string]string{opt: value}, V6: v6})
-		if err == nil && ask.area.IsValid() && !netmap.Within(ask.area, ask.want) {
-			t.Errorf("range %s outside %s was taken", ask.area, ask.want)
+		if err == nil && ask.Range.IsValid() && !netmap.Within(ask.Range, ask.Want) {
+			t.Errorf("range %s outside %s was taken", ask.Range, ask.Want)
 		}
-		if err == nil && ask.want != ask.want.Masked() {
-			t.Errorf("subnet %s has host bits", ask.want)
+		if err == nil && ask.Want != ask.Want.Masked() {
+			t.Errorf("subnet %s has host bits", ask.Want)
 		}
 	})
 }

@@ -260,7 +260,7 @@ func TestAReleaseOfTheSubnetWaitsForAReturn(t *testing.T) {
 		resume := r.disk.Stall()
 		time.Sleep(2 * time.Minute)
 		gone := make(chan error, 1)
-		go func() { gone <- r.NetworkDeleted(docker, "net-10.40.0.0/24") }()
+		go func() { gone <- r.NetworkDeleted(docker, "net-10.40.0.0-24") }()
 		synctest.Wait()
 		resume()
 		if err := <-gone; err != nil {

@@ -111,8 +111,8 @@ type Config struct {
 	// Facts are what the facts tell of a subnet; false: they are not known yet. Nil:
 	// they never are. It must not call back.
 	Facts func(subnet netip.Prefix) (Word, bool)
-	// Networks are those of Docker, by its ids, that this host has made or is about to
-	// give up. Nil: nobody knows. It must not call back.
+	// Networks are those that this host has made or is about to give up, by their
+	// owners' ids. Nil: nobody knows. It must not call back.
 	Networks func() []string
 	// Routes are this host's own, without Weft's. Nil: none.
 	Routes func() []Route
@@ -120,7 +120,7 @@ type Config struct {
 	Problem func(error)
 }
 
-// IPAM answers Docker's IPAM protocol. All methods are safe for concurrent use.
+// IPAM hands out addresses to all owners, and answers Docker's IPAM protocol. All methods are safe for concurrent use.
 type IPAM struct {
 	cfg  Config
 	stop context.CancelFunc
@@ -147,7 +147,7 @@ type pool struct {
 	gone     bool                // is being released: nothing may begin
 	said     BlockBits           // --ipam-opt of the last RequestPool
 	stray    bool                // the ledger does not know this host as a holder: see Retake
-	networks map[string]struct{} // Docker's ids
+	networks map[string]struct{} // by their owners' ids
 	opened   time.Time           // of the last RequestPool, while it may be followed by requests for reservations
 	asked    map[netip.Addr]bool // reservations that were asked for since then
 	since    map[netip.Addr]time.Time

@@ -11,8 +11,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// NetworkCreated says that Docker's network of this id uses these subnets; the
-// driver calls it before it answers CreateNetwork. From then on an explicit address
+// NetworkCreated says that the network of this id, its owner's, uses these subnets; package
+// attach has it called before Docker is answered. From then on an explicit address
 // is a container's --ip, no longer an --aux-address, and the pools stay until
 // NetworkDeleted. bits are those of -o weft.block: a subnet that exists with others
 // and cannot change any more is refused. Repeating it changes nothing.
@@ -98,8 +98,8 @@ func (i *IPAM) saveSubnet(s netmap.Subnet, networks map[string]struct{}, stray b
 	return nil
 }
 
-// NetworkDeleted says that Docker's network of this id is gone. Subnets that no
-// other network of this Docker uses are given up.
+// NetworkDeleted says that the network of this id is gone. Subnets that no
+// other network of this host uses are given up.
 func (i *IPAM) NetworkDeleted(ctx context.Context, id string) error {
 	unused, err := i.forgetNetwork(ctx, id)
 	for _, subnet := range unused {
@@ -145,6 +145,16 @@ func (i *IPAM) poolsOf(id string) (out []*pool) {
 		}
 	}
 	return out
+}
+
+// serves reports whether a network of an owner uses the pool. The caller holds mu.
+func (p *pool) serves(owner netmap.Owner) bool {
+	for id := range p.networks {
+		if netmap.OwnerOf(id) == owner {
+			return true
+		}
+	}
+	return false
 }
 
 func contains(set map[string]struct{}, id string) bool {

@@ -46,7 +46,7 @@ func TestAnOlderCopyIsTold(t *testing.T) {
 			time.Sleep(time.Hour)
 		}, "10.40.0.200 went back"},
 		"the subnet was released": {func(t *testing.T, r, _ *rig, _ string) {
-			if err := r.NetworkDeleted(t.Context(), "net-10.40.0.0/24"); err != nil {
+			if err := r.NetworkDeleted(t.Context(), "net-10.40.0.0-24"); err != nil {
 				t.Fatal(err)
 			}
 		}, "block 10.40.0.0/28 went back"},

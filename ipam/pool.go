@@ -19,9 +19,9 @@ type Use struct {
 	Seq     uint64 `json:"seq,omitempty"`     // order of release; greater is later
 	At      int64  `json:"at,omitempty"`      // of the release, by the wall clock in Unix seconds: see noteLast
 	Name    string `json:"name,omitempty"`    // of the container, where it is known
-	Caller  string `json:"caller,omitempty"`  // the dockerd that asked for it last
+	Caller  Caller `json:"caller,omitzero"`   // who asked for it last
 	Asked   bool   `json:"asked,omitempty"`   // by --ip
-	Leaving bool   `json:"leaving,omitempty"` // released by Docker while its endpoint still was there
+	Leaving bool   `json:"leaving,omitempty"` // released while its endpoint still was there
 	Lost    bool   `json:"lost,omitempty"`    // held by a container, but another host's: see IPAM.Lose
 }
 

@@ -14,10 +14,8 @@ import (
 
 // poolAsk is a PoolRequest that makes sense.
 type poolAsk struct {
-	want, area netip.Prefix
-	v6         bool
-	bits       int
-	said       BlockBits // of both families, as --ipam-opt says it to the pool of each
+	SubnetRequest
+	said BlockBits // of both families, as --ipam-opt says it to the pool of each
 }
 
 func bad(format string, args ...any) error {
@@ -26,30 +24,30 @@ func bad(format string, args ...any) error {
 
 // parsePool refuses what cannot be meant.
 func parsePool(r PoolRequest) (poolAsk, error) {
-	ask := poolAsk{v6: r.V6}
+	ask := poolAsk{SubnetRequest: SubnetRequest{V6: r.V6}}
 	if r.AddressSpace != rpc.AddressSpace {
 		return ask, bad("AddressSpace is %.50q, want %q, the only one that Weft offers", r.AddressSpace, rpc.AddressSpace)
 	}
 	var err error
 	if r.Pool != "" {
-		if ask.want, err = parsePrefix("subnet", r.Pool); err != nil {
+		if ask.Want, err = parsePrefix("subnet", r.Pool); err != nil {
 			return ask, err
 		}
-		if r.V6 && ask.want.Addr().Is4() {
-			return ask, bad("subnet %s is IPv4, want IPv6", ask.want)
+		if r.V6 && ask.Want.Addr().Is4() {
+			return ask, bad("subnet %s is IPv4, want IPv6", ask.Want)
 		}
-		ask.v6 = ask.want.Addr().Is6()
+		ask.V6 = ask.Want.Addr().Is6()
 	}
 	if r.SubPool != "" {
-		if ask.area, err = parsePrefix("ip-range", r.SubPool); err != nil {
+		if ask.Range, err = parsePrefix("ip-range", r.SubPool); err != nil {
 			return ask, err
 		}
-		if !ask.want.IsValid() || !netmap.Within(ask.area, ask.want) {
-			return ask, bad("ip-range %s is not inside subnet %q; give a --subnet that contains it", ask.area, r.Pool)
+		if !ask.Want.IsValid() || !netmap.Within(ask.Range, ask.Want) {
+			return ask, bad("ip-range %s is not inside subnet %q; give a --subnet that contains it", ask.Range, r.Pool)
 		}
 	}
 	bits, err := parseOptions(r.Options)
-	ask.said, ask.bits = bits, bits.of(ask.v6)
+	ask.said, ask.BlockBits = bits, bits.of(ask.V6)
 	return ask, err
 }
 

@@ -117,7 +117,7 @@ func (w *withDriver) Routes() map[string]rpc.Handler {
 		if err != nil {
 			return rpc.Empty{}, err
 		}
-		return rpc.Empty{}, w.NetworkCreated(ctx, req.Pool, []netip.Prefix{id.Subnet}, ipam.BlockBits{})
+		return rpc.Empty{}, w.NetworkCreated(ctx, strings.ReplaceAll(req.Pool, "/", "-"), []netip.Prefix{id.Subnet}, ipam.BlockBits{})
 	})
 	return routes
 }

@@ -28,7 +28,7 @@ const (
 // subnetRecord is a pool on disk.
 type subnetRecord struct {
 	Subnet   netmap.Subnet `json:"subnet"`
-	Networks []string      `json:"networks,omitempty"` // Docker's ids of the networks on it, sorted
+	Networks []string      `json:"networks,omitempty"` // their owners' ids of the networks on it, sorted
 	Stray    bool          `json:"stray,omitempty"`    // used under an earlier identity: see IPAM.Retake
 }
 

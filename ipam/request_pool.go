@@ -18,25 +18,17 @@ func (i *IPAM) RequestPool(ctx context.Context, req PoolRequest) (PoolResponse, 
 	if err != nil {
 		return PoolResponse{}, err
 	}
-	p := i.lookup(ask.want)
-	if p == nil {
-		if p, err = i.makePool(ctx, ask); err != nil {
-			return PoolResponse{}, err
-		}
+	p, err := i.register(ctx, ask.SubnetRequest)
+	if err != nil {
+		return PoolResponse{}, err
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	s := p.Subnet()
-	if ask.bits != 0 && ask.bits != s.BlockBits {
-		return PoolResponse{}, netmap.Refuse(netmap.Conflict, "ipam: %s has blocks of /%d, not of /%d; leave weft.block out or give the same", s.Prefix, s.BlockBits, ask.bits)
-	}
-	if p.gone {
-		return PoolResponse{}, released(s.Prefix)
-	}
 	p.said = ask.said
 	clear(p.asked)
 	p.opened = time.Now()
-	resp := PoolResponse{PoolID: PoolID{s.Prefix, ask.area}.String(), Pool: s.Prefix.String()}
+	resp := PoolResponse{PoolID: PoolID{s.Prefix, ask.Range}.String(), Pool: s.Prefix.String()}
 	if s.Gateway.IsValid() {
 		// Docker need not ask for it: the same one on every host.
 		resp.Data = map[string]string{dataGateway: cidr(s.Gateway, s.Prefix)}
@@ -49,30 +41,31 @@ func cidr(a netip.Addr, subnet netip.Prefix) string {
 }
 
 // makePool asks the ledger for a subnet and writes it down.
-func (i *IPAM) makePool(ctx context.Context, ask poolAsk) (*pool, error) {
+func (i *IPAM) makePool(ctx context.Context, ask SubnetRequest) (*pool, error) {
 	leave, err := i.decide(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	if p := i.lookup(ask.want); p != nil {
+	if p := i.lookup(ask.Want); p != nil {
 		return p, nil // made while we waited
 	}
 	routes := i.routes()
 	for _, r := range routes {
-		if ask.want.IsValid() && r.Prefix.Overlaps(ask.want) {
-			return nil, netmap.Refuse(netmap.Overlaps, "ipam: subnet %s overlaps %s (%s) of this host; choose another --subnet", ask.want, r.Prefix, r.Name)
+		if ask.Want.IsValid() && r.Prefix.Overlaps(ask.Want) {
+			return nil, netmap.Refuse(netmap.Overlaps, "ipam: subnet %s overlaps %s (%s) of this host; choose another --subnet", ask.Want, r.Prefix, r.Name)
 		}
 	}
+	ask.Avoid = prefixes(routes)
 	before := i.untold.Swap(true) // until it is here, whatever the ledger decides
-	s, err := i.cfg.Decisions.EnsureSubnet(ctx, SubnetRequest{Want: ask.want, V6: ask.v6, BlockBits: ask.bits, Range: ask.area, Avoid: prefixes(routes)})
+	s, err := i.cfg.Decisions.EnsureSubnet(ctx, ask)
 	if err != nil {
 		return nil, fmt.Errorf("ipam: %w", err)
 	}
-	if !s.Prefix.IsValid() || ask.want.IsValid() && s.Prefix != ask.want {
-		return nil, fmt.Errorf("ipam: the ledger answered subnet %s when asked for %s; run the same release of weft on all hosts", s.Prefix, ask.want)
+	if !s.Prefix.IsValid() || ask.Want.IsValid() && s.Prefix != ask.Want {
+		return nil, fmt.Errorf("ipam: the ledger answered subnet %s when asked for %s; run the same release of weft on all hosts", s.Prefix, ask.Want)
 	}
-	if !ask.want.IsValid() && i.lookup(s.Prefix) != nil {
+	if !ask.Want.IsValid() && i.lookup(s.Prefix) != nil {
 		return nil, fmt.Errorf("ipam: the ledger offered %s, which this host has already; give a --subnet", s.Prefix)
 	}
 	p, err := i.savePool(s)

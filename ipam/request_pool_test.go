@@ -185,7 +185,7 @@ func TestNetworkRemovalGivesEverythingBack(t *testing.T) {
 	if len(r.Inventory()) != 1 {
 		t.Error("the pool went before its network")
 	}
-	if err := r.NetworkDeleted(docker, "net-10.40.0.0/24"); err != nil {
+	if err := r.NetworkDeleted(docker, "net-10.40.0.0-24"); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.Inventory(); len(got) != 0 || !strings.Contains(l.Story(), "host-a releases subnet 10.40.0.0/24") {
@@ -194,7 +194,7 @@ func TestNetworkRemovalGivesEverythingBack(t *testing.T) {
 	if keys := r.disk.Keys(""); len(keys) != 0 {
 		t.Errorf("left on disk: %v", keys)
 	}
-	if err := r.NetworkDeleted(docker, "net-10.40.0.0/24"); err != nil {
+	if err := r.NetworkDeleted(docker, "net-10.40.0.0-24"); err != nil {
 		t.Error(err)
 	}
 }
@@ -205,7 +205,7 @@ func TestReleaseOfASubnetReachesTheLedgerLater(t *testing.T) {
 		r := start(t, l, "host-a")
 		r.get(r.network("10.40.0.0/24", ""), "10.40.0.9")
 		r.host.Cut()
-		if err := r.NetworkDeleted(docker, "net-10.40.0.0/24"); err != nil {
+		if err := r.NetworkDeleted(docker, "net-10.40.0.0-24"); err != nil {
 			t.Fatal(err)
 		}
 		r = r.restart()

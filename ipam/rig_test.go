@@ -113,7 +113,7 @@ func (r *rig) network(subnet, area string) string {
 	r.t.Helper()
 	id := r.pool(subnet, area)
 	r.gateway(id, "")
-	if err := r.NetworkCreated(docker, "net-"+subnet, []netip.Prefix{netip.MustParsePrefix(subnet)}, ipam.BlockBits{}); err != nil {
+	if err := r.NetworkCreated(docker, "net-"+strings.ReplaceAll(subnet, "/", "-"), []netip.Prefix{netip.MustParsePrefix(subnet)}, ipam.BlockBits{}); err != nil {
 		r.t.Fatal(err)
 	}
 	return id

@@ -137,7 +137,7 @@ func (i *IPAM) standing(p *pool, a netip.Addr, use Use) (next, error) {
 		return claim, nil
 	case used.Held:
 		// The same right once more: only who asked is new.
-	case len(p.networks) == 0:
+	case !p.serves(use.Caller.Owner):
 		return reserve, nil
 	case !p.Mine(a):
 		p.opened = time.Time{}
@@ -158,7 +158,7 @@ func (i *IPAM) refusal(p *pool, a netip.Addr, used, use Use) error {
 		return err
 	case p.gone:
 		return released(s.Prefix)
-	case p.Reserved(a) && !p.replaysAux(a):
+	case p.Reserved(a) && !(use.Caller.Owner == netmap.OwnerDocker && p.replaysAux(a)):
 		return netmap.Refuse(netmap.Held, "ipam: %s is reserved in subnet %s (--aux-address); choose another address", a, s.Prefix)
 	case p.Reserved(a):
 		return nil
@@ -176,7 +176,7 @@ func (i *IPAM) refusal(p *pool, a netip.Addr, used, use Use) error {
 // --aux-address: once, right after RequestPool, before any container's. The network's
 // other requests for it are those of a container.
 func (p *pool) replaysAux(a netip.Addr) bool {
-	expected := len(p.networks) == 0 || time.Since(p.opened) < auxWithin
+	expected := !p.serves(netmap.OwnerDocker) || time.Since(p.opened) < auxWithin
 	return expected && !p.asked[a]
 }
 
@@ -197,15 +197,15 @@ func busy(a netip.Addr) error {
 	return netmap.Refuse(netmap.Busy, "ipam: %s is being handed out or taken back at this moment; try again", a)
 }
 
-// again reports whether a request for a held address repeats what another dockerd
-// was given before: after a start, dockerd asks once more for the addresses of its
-// containers. The same dockerd never asks twice for an address in use, except for
-// one that it never heard of because the answer was lost.
+// again reports whether a request for a held address repeats an earlier one. Another
+// dockerd does: after a start, it asks once more for the addresses of its containers. The
+// same dockerd never asks twice for an address in use, except for one that it never heard
+// of because the answer was lost.
 func (i *IPAM) again(p *pool, a netip.Addr, used, use Use) bool {
-	if used.Caller != use.Caller {
+	if use.Caller.repeats(used.Caller) {
 		return true
 	}
-	orphan := i.cfg.Holder != nil && i.holder(a) == ""
+	orphan := used.Caller == use.Caller && i.cfg.Holder != nil && i.holder(a) == ""
 	since, ok := p.since[a]
 	if !ok {
 		since = p.made // held since before this start

@@ -88,16 +88,20 @@ func (i *IPAM) isStranded(p *pool, a netip.Addr, u Use) bool {
 }
 
 // Attach says that an endpoint is about to be written down with an address, which it
-// keeps from being taken for abandoned. It is refused if Docker comes with an
-// address that it was not given, or so late that it was taken back.
-func (i *IPAM) Attach(a netip.Addr) error {
+// keeps from being taken for abandoned. It is refused if an owner comes with
+// an address that it was not given, or so late that it was taken back.
+func (i *IPAM) Attach(a netip.Addr, owner netmap.Owner) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for subnet, p := range i.pools {
 		if !subnet.Contains(a) {
 			continue
 		}
-		if u, _ := p.Used(a); u.Held && !u.Leaving && !u.Lost && p.Mine(a) && !p.Busy(a) && !p.gone {
+		u, _ := p.Used(a)
+		if u.Held && u.Caller.Owner != owner {
+			return netmap.Refuse(netmap.Held, "ipam: %s was not handed out to %s on this host; start the container again", a, owner)
+		}
+		if u.Held && !u.Leaving && !u.Lost && p.Mine(a) && !p.Busy(a) && !p.gone {
 			p.since[a] = time.Now()
 			return nil
 		}

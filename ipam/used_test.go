@@ -132,7 +132,7 @@ func TestAReleaseIsToldUntilItIsHeard(t *testing.T) {
 		r.network("10.41.0.0/24", "")
 		r.uses("10.40.0.0/24", "10.41.0.0/24")
 		r.host.Cut()
-		if err := r.NetworkDeleted(docker, "net-10.40.0.0/24"); err != nil {
+		if err := r.NetworkDeleted(docker, "net-10.40.0.0-24"); err != nil {
 			t.Fatal(err)
 		}
 		r.uses("10.40.0.0/24", "10.41.0.0/24")
@@ -151,7 +151,7 @@ func TestANetworkThatNeverCameToBeKeepsNoPool(t *testing.T) {
 		r.network("10.41.0.0/24", "")
 		r.uses("10.40.0.0/24", "10.41.0.0/24")
 		r.Close()
-		r = &rig{t: t, host: r.host, disk: r.disk.Copy(), networks: []string{"net-10.41.0.0/24"}}
+		r = &rig{t: t, host: r.host, disk: r.disk.Copy(), networks: []string{"net-10.41.0.0-24"}}
 		boot(t, r)
 		time.Sleep(90 * time.Second) // it may be on its way as long as this
 		if got := r.host.Uses(); len(got) != 2 {

@@ -87,7 +87,7 @@ func (a *Agent) Withdraw(id netmap.EndpointID) {
 }
 
 // Attach implements attach.Addresses.
-func (a *Agent) Attach(addr netip.Addr, _ netmap.Owner) error { return a.ipam.Attach(addr) }
+func (a *Agent) Attach(addr netip.Addr, owner netmap.Owner) error { return a.ipam.Attach(addr, owner) }
 
 // Gone implements attach.Facts.
 func (a *Agent) Gone(e netmap.Endpoint) {

@@ -120,7 +120,7 @@ var mutations = []mutation{
 		"\tfor _, c := range slices.DeleteFunc(claims, p.overtook) {\n\t\tp.Forsake(c.Addr, c.Owner)\n\t}\n", "",
 	},
 	{
-		"ask for the lease only before the write", afterAll, "ipam/request_address.go",
+		"ask for the lease only before the write", afterAll, "ipam/allocate.go",
 		"31: all machines sleep for longer than the lease",
 		"if err := i.mayHandOut(now, p, a); err != nil {", "if err := i.mayHandOut(now, p, a); err != nil && ctx.Err() != nil {",
 	},

@@ -1,0 +1,312 @@
+package ipam
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/store/synced"
+)
+
+// Caller is on whose behalf an address is asked for.
+type Caller struct {
+	Owner netmap.Owner `json:"owner,omitempty"`
+	// ID is what a caller that repeats itself is known by. Docker's is one life of dockerd:
+	// it asks anew for the address of each container once after a start, and never twice
+	// in one life. That of others is the container or the endpoint that the address is for:
+	// whoever asks again under it gets the same address.
+	ID string `json:"id,omitempty"`
+}
+
+// repeats reports whether a request repeats one of before, by which an address is held.
+func (c Caller) repeats(before Caller) bool {
+	if c.Owner == netmap.OwnerDocker {
+		return before.Owner == c.Owner && before.ID != c.ID
+	}
+	return before == c
+}
+
+// mayRelease reports whether an address that was handed out to another caller is this one's to release.
+func (c Caller) mayRelease(holder Caller) bool {
+	return c == holder || c.Owner == netmap.OwnerDocker && holder.Owner == c.Owner
+}
+
+// Ask asks for an address.
+type Ask struct {
+	Subnet netip.Prefix
+	Within netip.Prefix // the area of an address that is not named; zero: the subnet
+	Want   netip.Addr   // zero: any
+	Name   string       // of the container, empty if it is not known
+	Caller Caller
+}
+
+// Register makes a subnet one that a network of this host uses, by the id that the owner of
+// the network gave it. The subnet stays until NetworkDeleted. Repeating it changes nothing.
+func (i *IPAM) Register(ctx context.Context, r SubnetRequest, network string) (netmap.Subnet, error) {
+	p, err := i.register(ctx, r)
+	if err != nil {
+		return netmap.Subnet{}, err
+	}
+	if err := i.NetworkCreated(ctx, network, []netip.Prefix{p.prefix}, BlockBits{}); err != nil {
+		return netmap.Subnet{}, err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return p.Subnet(), nil
+}
+
+// register finds the pool of a subnet, at once if this host knows it, or has the ledger
+// decide the subnet. Without a subnet it makes another one each time.
+func (i *IPAM) register(ctx context.Context, r SubnetRequest) (*pool, error) {
+	p := i.lookup(r.Want)
+	if p == nil {
+		var err error
+		if p, err = i.makePool(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	s := p.Subnet()
+	if r.BlockBits != 0 && r.BlockBits != s.BlockBits {
+		return nil, netmap.Refuse(netmap.Conflict, "ipam: %s has blocks of /%d, not of /%d; leave weft.block out or give the same", s.Prefix, s.BlockBits, r.BlockBits)
+	}
+	if p.gone {
+		return nil, released(s.Prefix)
+	}
+	return p, nil
+}
+
+// Allocate hands out an address of a subnet, the one that is wanted or the next. It is on
+// disk when this returns. Whoever repeats itself, one call after the other, gets the same
+// one. An address for which no endpoint comes (Attach) is taken back after abandonedAfter.
+func (i *IPAM) Allocate(ctx context.Context, ask Ask) (netip.Addr, error) {
+	p, err := i.poolFor(ctx, ask)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	within := ask.Within
+	if !within.IsValid() {
+		within = ask.Subnet
+	}
+	use := Use{Name: ask.Name, Caller: ask.Caller, Asked: ask.Want.IsValid()}
+	want := ask.Want
+	if a, ok := i.before(p, within, ask.Caller); ok && !want.IsValid() {
+		want, use.Asked = a, false
+	}
+	var held synced.Value[netip.Addr]
+	if want.IsValid() {
+		var reserved bool
+		if held, reserved, err = i.static(ctx, p, want, use); reserved {
+			return want, err
+		}
+	} else {
+		if err := i.inNetwork(p, ask.Caller.Owner); err != nil {
+			return netip.Addr{}, err
+		}
+		if use.Name == "" && ask.Caller.Owner == netmap.OwnerDocker {
+			use.Name = i.returning(p, within)
+		}
+		held, err = i.dynamic(ctx, p, within, use)
+	}
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return held.Get(), nil
+}
+
+// poolFor is the pool that an address is asked of. Docker asks for the gateway and for
+// --aux-addresses before the network is there, and of a subnet that this host's disk may
+// have lost; others register theirs first.
+func (i *IPAM) poolFor(ctx context.Context, ask Ask) (*pool, error) {
+	if ask.Caller.Owner == netmap.OwnerDocker {
+		return i.pool(ctx, ask.Subnet)
+	}
+	p := i.lookup(ask.Subnet)
+	if p == nil {
+		return nil, netmap.Refuse(netmap.Unknown, "ipam: this host is on no network with subnet %s; join the network first", ask.Subnet)
+	}
+	if err := i.inNetwork(p, ask.Caller.Owner); err != nil {
+		return nil, err
+	}
+	return p, i.Retake(ctx, ask.Subnet)
+}
+
+// before is the address of an area that a caller was given before, so that a repeated request
+// is answered the same. Docker's are not told apart by the caller.
+func (i *IPAM) before(p *pool, within netip.Prefix, c Caller) (netip.Addr, bool) {
+	if c.Owner == netmap.OwnerDocker {
+		return netip.Addr{}, false
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for a, m := range p.marks {
+		if m.Held && !m.Leaving && !m.Lost && m.Caller == c && within.Contains(a) {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// Release takes an address back. Releasing what is not held, or was handed out to another
+// caller, changes nothing.
+func (i *IPAM) Release(ctx context.Context, subnet netip.Prefix, a netip.Addr, c Caller) error {
+	p := i.lookup(subnet)
+	if p == nil {
+		return nil
+	}
+	if err := i.settle(ctx, p, a); err != nil {
+		return err
+	}
+	if i.cfg.Released != nil && c.Owner == netmap.OwnerDocker {
+		i.problem(i.cfg.Released(ctx, a)) // the endpoint that stays keeps the address
+	}
+	return i.freeIf(p, a, func(u Use) bool { return c.mayRelease(u.Caller) })
+}
+
+// pool finds a pool, or takes the subnet into use again if this host's disk was
+// lost meanwhile: the id that Docker stored says which it is.
+func (i *IPAM) pool(ctx context.Context, subnet netip.Prefix) (*pool, error) {
+	if p := i.lookup(subnet); p != nil {
+		return p, i.Retake(ctx, subnet)
+	}
+	return i.makePool(ctx, SubnetRequest{Want: subnet, V6: subnet.Addr().Is6()})
+}
+
+// inNetwork refuses a container's address of a pool that became no network of Weft's of the
+// same owner: Docker lends a pool to a network of any driver, and no endpoint would tell
+// that the address is in use.
+func (i *IPAM) inNetwork(p *pool, owner netmap.Owner) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if p.serves(owner) {
+		return nil
+	}
+	if owner != netmap.OwnerDocker {
+		return netmap.Refuse(netmap.Unknown, "ipam: no network of %s on this host has subnet %s; join the network first", owner, p.prefix)
+	}
+	return netmap.Refuse(netmap.Unknown, "ipam: no network of Weft's on this host has subnet %s: a network needs both -d and --ipam-driver with Weft's name; if it had both, this host's state directory was lost: remove the network and create it again", p.prefix)
+}
+
+// handOut writes down that a begun address is held, and asks once more whether it
+// may be handed out: the machine may have slept since it was asked before.
+func (i *IPAM) handOut(ctx context.Context, p *pool, a netip.Addr, use Use, c *netmap.Claim) (synced.Value[netip.Addr], error) {
+	held, err := i.hold(p, a, use, c)
+	if err != nil {
+		return held, err
+	}
+	now, cancel := context.WithCancel(ctx)
+	cancel() // who was to be waited for was waited for
+	if err := i.mayHandOut(now, p, a); err != nil {
+		return held, errors.Join(err, i.free(p, a))
+	}
+	return held, nil
+}
+
+// hold writes down that a begun address is held, with the claim that makes it ours
+// if there is one. If that fails nothing is held.
+func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) (synced.Value[netip.Addr], error) {
+	use.Held = true
+	i.mu.Lock()
+	was, _ := p.Used(a)
+	i.mu.Unlock()
+	if was.Held { // a request that is repeated asks for the address, and does not say the name
+		use.Name, use.Asked = cmp.Or(use.Name, was.Name), was.Asked
+	}
+	rec := map[string][]byte{key(kindAddr, a): encode(use)}
+	var del []string
+	if c != nil {
+		rec[key(kindClaim, a)] = encode(Single{Claim: *c})
+		del = append(del, key(kindForeign, a))
+	}
+	held, err := synced.Commit(i.cfg.Disk, a, rec, del...)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	p.End(a)
+	if err != nil {
+		return held, fmt.Errorf("ipam: %s was not handed out: %w", a, err)
+	}
+	if c != nil {
+		p.AddClaim(Single{Claim: *c})
+	}
+	p.Hold(a, use)
+	p.since[a] = time.Now()
+	return held, nil
+}
+
+func (i *IPAM) end(p *pool, a netip.Addr) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	p.End(a)
+}
+
+// dynamic hands out the next address of an area, waiting for a block if need be.
+func (i *IPAM) dynamic(ctx context.Context, p *pool, within netip.Prefix, use Use) (none synced.Value[netip.Addr], err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var why error // no block came, by the last that was heard
+	for {
+		last, err := i.allowed(ctx)
+		if err != nil && !last {
+			return none, err
+		}
+		if err != nil {
+			if a, ok := i.pickLast(p, within, use.Name); ok {
+				return i.handOut(ctx, p, a, use, nil)
+			}
+			return none, err
+		}
+		a, f, err := i.pick(p, within, use.Name)
+		switch {
+		case err != nil:
+			return none, err
+		case f == nil:
+			return i.handOut(ctx, p, a, use, nil)
+		}
+		select {
+		case <-f.done:
+			if f.final(within) {
+				if a, ok := i.lastResort(p, within); ok {
+					return i.handOut(ctx, p, a, use, nil)
+				}
+				return none, fmt.Errorf("ipam: no address is free in %s: %w", within, f.err)
+			}
+			why = cmp.Or(f.err, why)
+		case <-ctx.Done():
+			return none, fmt.Errorf("ipam: no address is free in %s in this host's blocks, and no further block came within %v; weft status shows who holds the blocks and which keepers answer: %w", within, patience, cmp.Or(why, ctx.Err()))
+		}
+	}
+}
+
+// lastResort begins an address that Pool.LastResort finds.
+func (i *IPAM) lastResort(p *pool, within netip.Prefix) (netip.Addr, bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	a, ok := p.LastResort(within)
+	if ok = ok && !p.gone; ok {
+		p.Begin(a)
+	}
+	return a, ok
+}
+
+// pick begins the next address, or finds out what to wait for. Before the last
+// quarter of a block is used up it asks for another one.
+func (i *IPAM) pick(p *pool, within netip.Prefix, name string) (netip.Addr, *flight, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if p.gone {
+		return netip.Addr{}, nil, released(p.prefix)
+	}
+	a, ok := p.Pick(within, name)
+	if !ok {
+		return a, i.grow(p, within, true), nil
+	}
+	p.opened = time.Time{}
+	p.Begin(a)
+	i.prefetch(p, within)
+	return a, nil, nil
+}

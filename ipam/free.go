@@ -1,0 +1,56 @@
+package ipam
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// free releases a held address. As long as an endpoint has it, it is only noted
+// that Docker has released it: Docker does so for the IPv6 address of a container
+// without IPv6, and when a second container was refused the address.
+func (i *IPAM) free(p *pool, a netip.Addr) error {
+	return i.freeIf(p, a, func(Use) bool { return true })
+}
+
+// freeIf frees a held address if that is still right at the moment it begins; it asks
+// with mu held.
+func (i *IPAM) freeIf(p *pool, a netip.Addr, right func(Use) bool) error {
+	i.mu.Lock()
+	use, _ := p.Used(a)
+	leaving := i.holder(a) != ""
+	switch {
+	case !use.Held || p.gone || leaving && use.Leaving && !use.Lost || !right(use):
+		i.mu.Unlock()
+		return nil
+	case p.Busy(a):
+		i.mu.Unlock()
+		return busy(a)
+	}
+	p.Begin(a)
+	if use.Lost || !leaving && !p.Mine(a) {
+		i.mu.Unlock()
+		return i.forgetLost(p, a)
+	}
+	was := use
+	use.Held, use.Leaving = leaving, leaving
+	if !leaving {
+		use.Seq, use.At, use.Caller = p.NextSeq(), time.Now().Unix(), Caller{}
+	}
+	i.mu.Unlock()
+
+	err := i.cfg.Disk.Commit(map[string][]byte{key(kindAddr, a): encode(use)})
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	p.End(a)
+	if err != nil { // nobody repeats this but the sweep
+		was.Leaving = true
+		p.put(a, was)
+		return fmt.Errorf("ipam: %s is still held: %w", a, err)
+	}
+	p.put(a, use)
+	if !leaving {
+		delete(p.since, a)
+	}
+	return nil
+}
