@@ -22,14 +22,14 @@ const module = "github.com/weftnet/weft"
 // puts them together. A room that is not here must not exist.
 var arrows = map[string][]string{
 	".":   {"cli"},
-	"cli": {"plugin", "settings", "status", "turn"},
+	"cli": {"api", "plugin", "settings", "turn"},
 	"plugin": {
-		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "history", "replicate", "dockerapi", "store", "status", "underlay", "settings", "discover",
+		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "history", "replicate", "dockerapi", "store", "api", "underlay", "settings", "discover",
 		"datapath/linux", "datapath", "rpc", "netmap", "lease", "turn",
 	},
 	"driver":         {"attach", "rpc", "netmap"},
 	"attach":         {"netmap", "turn"},
-	"history":        {"ledger", "netmap", "status", "turn"},
+	"history":        {"api", "ledger", "netmap", "turn"},
 	"replicate":      {"attach", "dockerapi", "ledger", "netmap", "turn"},
 	"ipam":           {"store/synced", "rpc", "netmap", "turn"},
 	"store/synced":   {},
@@ -39,7 +39,7 @@ var arrows = map[string][]string{
 	"underlay":       {"netmap", "loglimit", "turn"},
 	"store":          {"netmap"},
 	"dockerapi":      {"netmap", "turn"},
-	"status":         {"netmap", "turn"},
+	"api":            {"netmap", "turn"},
 	"datapath/linux": {"datapath", "netns", "netmap", "turn"},
 	"netns":          {},
 	"datapath":       {"netmap"},
@@ -59,9 +59,9 @@ var arrows = map[string][]string{
 
 	// Beside the agent, not part of it.
 	"packaging":     {"settings"},
-	"lab":           {"lab/probe", "status", "netmap", "turn"},
+	"lab":           {"lab/probe", "api", "netmap", "turn"},
 	"lab/labtest":   {"lab"},
-	"lab/demo":      {"lab", "status"},
+	"lab/demo":      {"lab", "api"},
 	"lab/bench":     {"lab", "lab/probe"},
 	"lab/cmd/lab":   {"lab", "lab/demo", "lab/bench"},
 	"lab/cmd/probe": {"lab/probe"},
@@ -89,7 +89,7 @@ var outside = map[string][]string{
 	"github.com/sirupsen/logrus":           {"cli"},
 	"github.com/spf13/cobra":               {"cli", "lab/cmd/lab"},
 	"github.com/spf13/pflag":               {"cli", "lab/cmd/lab"},
-	"golang.org/x/net":                     {"status"},
+	"golang.org/x/net":                     {"api"},
 	"github.com/miekg/dns":                 {"discover", "e2e"}, // the DNS server of the tests
 	// Marathon's schemas, in the tests of the examples.
 	"github.com/santhosh-tekuri/jsonschema": {"e2e"},
@@ -129,6 +129,7 @@ var (
 		"ledger/stranger_test.go":     "virtual time",
 		"ledger/truncation_test.go":   "virtual time",
 		"plugin/decide_test.go":       "virtual time",
+		"plugin/endpoints_test.go":    "virtual time",
 		"plugin/founding_test.go":     "virtual time",
 		"plugin/forged_test.go":       "virtual time",
 		"plugin/gateway_test.go":      "virtual time",

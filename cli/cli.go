@@ -12,15 +12,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/api"
 )
 
-// Run carries out the command line of this process. When it returns an error, it has
-// printed it.
+// Run carries out the command line of this process. It has printed an error that it
+// returns.
 func Run(ctx context.Context, version string) error {
 	err := root(version).ExecuteContext(ctx)
 	if _, logged := errors.AsType[*loggedError](err); err != nil && !logged {
-		fmt.Fprintln(os.Stderr, "weft:", status.Printable(err.Error()))
+		fmt.Fprintln(os.Stderr, "weft:", api.Printable(err.Error()))
 	}
 	return err
 }
@@ -37,8 +37,8 @@ func root(version string) *cobra.Command {
 	return cmd
 }
 
-// group is a command that only has subcommands. By default cobra shows its help and
-// succeeds even if the subcommand does not exist, which a script would take for success.
+// group is a command that only has others. By itself cobra shows its help and succeeds
+// also when the other one does not exist: a script would take that for done.
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cobra.NoArgs,
@@ -48,27 +48,26 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// one accepts exactly one argument. Its error says what the argument is and how to find
-// it.
+// one asks for exactly one argument, and says what it is and how to find it.
 func one(what, find string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return fmt.Errorf("%s takes one %s and was given %d; %s", cmd.CommandPath(), what, len(args), find)
+			return fmt.Errorf("%s wants one %s, and was given %d; %s", cmd.CommandPath(), what, len(args), find)
 		}
 		return nil
 	}
 }
 
-// soon bounds the time in which the agent answers most requests.
+// soon is within what time the agent answers most requests.
 const soon = 10 * time.Second
 
 // ask makes cmd send a request to the agent of this host and print the answer.
-func ask[A any](cmd *cobra.Command, limit time.Duration, send func(ctx context.Context, socket string, args []string) (A, error), show func(io.Writer, A) error) *cobra.Command {
-	socket := cmd.Flags().String("socket", status.SocketPath, "`path` of the agent's control socket")
+func ask[A any](cmd *cobra.Command, limit time.Duration, send func(ctx context.Context, agent api.Client, args []string) (A, error), show func(io.Writer, A) error) *cobra.Command {
+	socket := cmd.Flags().String("socket", api.SocketPath, "`path` of the agent's own socket")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, cancel := context.WithTimeout(cmd.Context(), limit)
 		defer cancel()
-		answer, err := send(ctx, *socket, args)
+		answer, err := send(ctx, api.At(*socket), args)
 		if err != nil {
 			return err
 		}
@@ -79,13 +78,13 @@ func ask[A any](cmd *cobra.Command, limit time.Duration, send func(ctx context.C
 
 // order makes cmd send an order to the agent of this host and print the sentence that it
 // answers.
-func order(cmd *cobra.Command, limit time.Duration, send func(ctx context.Context, socket string, args []string) (string, error)) *cobra.Command {
+func order(cmd *cobra.Command, limit time.Duration, send func(ctx context.Context, agent api.Client, args []string) (string, error)) *cobra.Command {
 	return ask(cmd, limit, send, writeSentence)
 }
 
 // query makes cmd ask the agent of this host for data, which it prints for people, or as
 // JSON.
-func query[A any](cmd *cobra.Command, send func(ctx context.Context, socket string, args []string) (A, error), people func(io.Writer, A) error) *cobra.Command {
+func query[A any](cmd *cobra.Command, send func(ctx context.Context, agent api.Client, args []string) (A, error), people func(io.Writer, A) error) *cobra.Command {
 	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	return ask(cmd, soon, send, func(w io.Writer, answer A) error {
 		if *asJSON {
@@ -96,7 +95,7 @@ func query[A any](cmd *cobra.Command, send func(ctx context.Context, socket stri
 }
 
 func writeSentence(w io.Writer, sentence string) error {
-	_, err := fmt.Fprintln(w, status.Printable(sentence))
+	_, err := fmt.Fprintln(w, api.Printable(sentence))
 	return err
 }
 
@@ -106,4 +105,4 @@ func writeJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-const dryRunUsage = "print what would happen and change nothing"
+const dryRunUsage = "change nothing, only say what would happen"

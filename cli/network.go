@@ -5,28 +5,28 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/api"
 )
 
 func networkCommand() *cobra.Command {
-	return group("network", "manage the cluster's networks, beyond docker network", networkRemoveCommand())
+	return group("network", "manage the cluster's networks beside docker network", networkRemoveCommand())
 }
 
 func networkRemoveCommand() *cobra.Command {
-	var r status.NetworkRemoval
+	var r api.NetworkRemoval
 	cmd := &cobra.Command{
 		Use:   "rm NETWORK",
 		Short: "remove a network from all hosts, whichever host created it",
 		Long: `Removes a network, given by its name or its number, from all hosts: at once where no
-container runs on it, elsewhere when its last container ends.
+container is on it, elsewhere with its last container.
 
 docker network rm does the same on the host that created the network. On another host
-it removes the replica there, and the agent makes it again.`,
+it removes the replica there, which the agent makes again.`,
 		Args: one("network (its name or number)", "weft status lists the networks"),
 	}
 	cmd.Flags().BoolVar(&r.DryRun, "dry-run", false, dryRunUsage)
-	return order(cmd, soon, func(ctx context.Context, socket string, args []string) (string, error) {
+	return order(cmd, soon, func(ctx context.Context, agent api.Client, args []string) (string, error) {
 		r.Network = args[0]
-		return status.RemoveNetwork(ctx, socket, r)
+		return agent.RemoveNetwork(ctx, r)
 	})
 }

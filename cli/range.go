@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/api"
 )
 
 func rangeCommand() *cobra.Command {
@@ -18,13 +18,13 @@ func rangeAddCommand() *cobra.Command {
 	return order(&cobra.Command{
 		Use:   "add PREFIX",
 		Short: "add address space for networks without --subnet, such as 10.48.0.0/12 or fd00:5::/48",
-		Args:  one("prefix", "weft range ls lists the present ones"),
-	}, soon, func(ctx context.Context, socket string, args []string) (string, error) {
+		Args:  one("prefix", "weft range ls lists those that are there"),
+	}, soon, func(ctx context.Context, agent api.Client, args []string) (string, error) {
 		prefix, err := netip.ParsePrefix(args[0])
 		if err != nil {
-			return "", fmt.Errorf("%q is not a prefix; want one such as 10.48.0.0/12", args[0])
+			return "", fmt.Errorf("%q is no prefix, want one such as 10.48.0.0/12", args[0])
 		}
-		return status.AddRange(ctx, socket, status.Range{Prefix: prefix})
+		return agent.AddRange(ctx, api.Range{Prefix: prefix})
 	})
 }
 
@@ -33,11 +33,11 @@ func rangeListCommand() *cobra.Command {
 		Use:   "ls",
 		Short: "list the ranges in the order in which they are used",
 		Args:  cobra.NoArgs,
-	}, func(ctx context.Context, socket string, _ []string) ([]status.RangeUse, error) {
-		r, err := status.Fetch(ctx, socket)
+	}, func(ctx context.Context, agent api.Client, _ []string) ([]api.RangeUse, error) {
+		r, err := agent.Report(ctx)
 		if err != nil {
 			return nil, err
 		}
 		return r.Ranges, nil
-	}, status.Ranges)
+	}, api.Ranges)
 }

@@ -10,12 +10,12 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/api"
 )
 
 // host is an agent that says whether its host is ready.
 type host struct {
-	status.Agent // the rest is not asked
+	api.Agent // the rest is not asked
 
 	mu  sync.Mutex
 	why string
@@ -33,14 +33,14 @@ func (h *host) becomes(why string) {
 	h.why = why
 }
 
-func (h *host) Report() *status.Report { return &status.Report{Name: "web-1", NotReady: h.NotReady()} }
+func (h *host) Report() *api.Report { return &api.Report{Name: "web-1", NotReady: h.NotReady()} }
 
 // serve answers at a socket until the test ends.
 func (h *host) serve(t *testing.T, socket string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- status.Serve(ctx, socket, h) }()
+	go func() { ended <- api.Serve(ctx, socket, h) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -94,7 +94,7 @@ func TestStatusWaitsNoLongerThanItMay(t *testing.T) {
 	(&host{why: "no lease yet"}).serve(t, socket)
 	for _, c := range []struct{ args, want string }{
 		{"--wait ready --timeout 600ms --socket " + socket, "this host was not ready within 600ms: no lease yet"},
-		{"--wait ready --timeout 300ms --socket " + socket + "x", "this host was not ready within 300ms: status: no agent answers"},
+		{"--wait ready --timeout 300ms --socket " + socket + "x", "this host was not ready within 300ms: api: no agent answers"},
 		{"--wait ready --timeout 0s", "--timeout 0s: want a time above 0"},
 		{"--wait steady", `--wait "steady": want ready`},
 		{"--wait ready --timeout soon", `invalid argument "soon" for "--timeout"`},

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/api"
 )
 
 func TestIntegrationStaticAddresses(t *testing.T) {
@@ -134,9 +134,9 @@ func TestIntegrationBlocks(t *testing.T) {
 	t.Parallel()
 	name := s.network(s.lab.Host(1), "blocks", "--subnet", "10.65.34.0/24", "-o", "weft.block=/27")
 	boxes := s.runOnAll(name, "box")
-	s.seen(name, func(r *status.Report, n status.Network) error {
+	s.seen(name, func(r *api.Report, n api.Network) error {
 		for _, b := range boxes {
-			i := slices.IndexFunc(n.Subnets[0].Blocks, func(k status.Block) bool { return k.Prefix.Contains(b.addr) })
+			i := slices.IndexFunc(n.Subnets[0].Blocks, func(k api.Block) bool { return k.Prefix.Contains(b.addr) })
 			if i < 0 {
 				return fmt.Errorf("%s is in no block", b.addr)
 			}

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/api"
 )
 
 // TestIntegrationARestartedContainerKeepsItsAddress, though engines before 29 do not
@@ -18,8 +18,8 @@ func TestIntegrationARestartedContainerKeepsItsAddress(t *testing.T) {
 	other, web := s.run(one, name, "other"), s.run(one, name, "web")
 	named := func() {
 		t.Helper()
-		s.seen(name, func(_ *status.Report, n status.Network) error {
-			if slices.ContainsFunc(n.Endpoints, func(e status.Endpoint) bool { return e.Name == "" }) {
+		s.seen(name, func(_ *api.Report, n api.Network) error {
+			if slices.ContainsFunc(n.Endpoints, func(e api.Endpoint) bool { return e.Name == "" }) {
 				return fmt.Errorf("not all have a name: %+v", n.Endpoints)
 			}
 			return nil

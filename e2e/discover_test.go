@@ -14,8 +14,8 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/lab"
-	"github.com/weftnet/weft/status"
 )
 
 // zoneEnv names the file with the records of the DNS server; see TestServeZone.
@@ -122,7 +122,7 @@ func (s *scene) peersChange(h *lab.Host) {
 	listed := func(args ...string) (out []string) {
 		text, err := h.Exec(s.t.Context(), append([]string{s.weft}, args...)...)
 		must(s.t, err)
-		var peers []status.Peer
+		var peers []api.Peer
 		must(s.t, json.Unmarshal([]byte(text), &peers))
 		for _, p := range peers {
 			out = append(out, p.Peer+" from "+p.From)

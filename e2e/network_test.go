@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/lab"
-	"github.com/weftnet/weft/status"
 )
 
 func TestIntegrationNetworkAppearsEverywhere(t *testing.T) {
@@ -39,7 +39,7 @@ func TestIntegrationNetworkCreatedAtTheSameMoment(t *testing.T) {
 		}))
 		name := s.name(own)
 		subnets := s.everywhere(name)
-		s.seen(name, func(_ *status.Report, n status.Network) error {
+		s.seen(name, func(_ *api.Report, n api.Network) error {
 			if len(n.Subnets) != 1 || n.Subnets[0].Prefix.String() != subnets[0] {
 				return fmt.Errorf("network %s has subnets %v, Docker says %q", name, n.Subnets, subnets)
 			}

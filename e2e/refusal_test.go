@@ -16,8 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/lab"
-	"github.com/weftnet/weft/status"
 )
 
 // TestIntegrationBadNetworksAreRefused: in time, with a reason, and nothing is left.
@@ -109,7 +109,7 @@ func (s *scene) steady(ctx context.Context, network string) (steady, error) {
 }
 
 // told is all of a network that every member must agree on, as text.
-func told(n status.Network) string {
+func told(n api.Network) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s vni %d", n.Name, n.VNI)
 	for _, sub := range n.Subnets {
@@ -134,7 +134,7 @@ func TestIntegrationGarbageChangesNothing(t *testing.T) {
 	name := s.network(s.lab.Host(1), "steady")
 	boxes := s.runOnAll(name, "box")
 	s.matrix(boxes...)
-	s.seen(name, func(_ *status.Report, n status.Network) error {
+	s.seen(name, func(_ *api.Report, n api.Network) error {
 		if len(n.Endpoints) != len(boxes) {
 			return fmt.Errorf("it sees %d endpoints", len(n.Endpoints))
 		}

@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/lab"
 	"github.com/weftnet/weft/lab/probe"
-	"github.com/weftnet/weft/status"
 )
 
 // stream is a numbered stream of packets that goes on until it is stopped.
@@ -70,7 +70,7 @@ func TestIntegrationAgentRestartsLoseNoPacket(t *testing.T) {
 			eventually(t, healWithin, s.allMembers)
 		}
 		m.unbroken(c.what)
-		s.seen(name, func(_ *status.Report, n status.Network) error {
+		s.seen(name, func(_ *api.Report, n api.Network) error {
 			if want := members * (1 + i); len(n.Endpoints) != want {
 				return fmt.Errorf("after %s it sees %d endpoints, want %d: %+v", c.what, len(n.Endpoints), want, n.Endpoints)
 			}
@@ -119,7 +119,7 @@ func TestIntegrationDockerRestarts(t *testing.T) {
 		s.matrix(append(boxes, late)...)
 		s.reach(peer, s.addr(two, boxes[1].name, pair))
 		s.docker(two, "rm", "-f", late.name)
-		s.seen(name, func(_ *status.Report, n status.Network) error {
+		s.seen(name, func(_ *api.Report, n api.Network) error {
 			if len(n.Endpoints) != members {
 				return fmt.Errorf("after %s it sees endpoints %+v", c.what, n.Endpoints)
 			}

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/lab"
-	"github.com/weftnet/weft/status"
 )
 
 const (
@@ -218,14 +218,14 @@ func (r *rig) others(than *lab.Host) string {
 }
 
 // report asks a host's agent for its status.
-func (r *rig) report(ctx context.Context, h *lab.Host) (*status.Report, error) {
+func (r *rig) report(ctx context.Context, h *lab.Host) (*api.Report, error) {
 	root, err := h.Root()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	return status.Fetch(ctx, root+status.SocketPath)
+	return api.At(root + api.SocketPath).Report(ctx)
 }
 
 // allMembers is nil when every member sees every member alive and nobody has a problem.

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/lab"
 	"github.com/weftnet/weft/lab/probe"
-	"github.com/weftnet/weft/status"
 )
 
 // serving is what the containers of these tests run: a page with their name on
@@ -343,16 +343,16 @@ func (s *scene) page(from box, addr netip.Addr, want string) {
 }
 
 // find is a network of a report by its name in Docker.
-func find(r *status.Report, name string) (status.Network, bool) {
-	i := slices.IndexFunc(r.Networks, func(n status.Network) bool { return n.Name == name })
+func find(r *api.Report, name string) (api.Network, bool) {
+	i := slices.IndexFunc(r.Networks, func(n api.Network) bool { return n.Name == name })
 	if i < 0 {
-		return status.Network{}, false
+		return api.Network{}, false
 	}
 	return r.Networks[i], true
 }
 
 // seen asks every member's agent about a network until what it says is right.
-func (s *scene) seen(network string, right func(*status.Report, status.Network) error) {
+func (s *scene) seen(network string, right func(*api.Report, api.Network) error) {
 	s.t.Helper()
 	eventually(s.t, healWithin, func(ctx context.Context) error {
 		return each(s.members(), func(h *lab.Host) error {

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/lab"
-	"github.com/weftnet/weft/status"
 )
 
 // TestIntegrationEndpointsComeAndGo: at every host, with their names, after they
@@ -19,9 +19,9 @@ func TestIntegrationEndpointsComeAndGo(t *testing.T) {
 	two := s.lab.Host(2)
 	name := s.network(s.lab.Host(1), "come")
 	b := s.run(two, name, "box")
-	present := func(name string) func(*status.Report, status.Network) error {
-		return func(r *status.Report, n status.Network) error {
-			i := slices.IndexFunc(n.Endpoints, func(e status.Endpoint) bool { return e.V4 == b.addr })
+	present := func(name string) func(*api.Report, api.Network) error {
+		return func(r *api.Report, n api.Network) error {
+			i := slices.IndexFunc(n.Endpoints, func(e api.Endpoint) bool { return e.V4 == b.addr })
 			if i < 0 {
 				return fmt.Errorf("no endpoint has %s: %+v", b.addr, n.Endpoints)
 			}
@@ -31,7 +31,7 @@ func TestIntegrationEndpointsComeAndGo(t *testing.T) {
 			return nil
 		}
 	}
-	absent := func(_ *status.Report, n status.Network) error {
+	absent := func(_ *api.Report, n api.Network) error {
 		if len(n.Endpoints) != 0 {
 			return fmt.Errorf("endpoints are left: %+v", n.Endpoints)
 		}
@@ -58,7 +58,7 @@ func TestIntegrationStatusCommand(t *testing.T) {
 	t.Parallel()
 	name := s.network(s.lab.Host(1), "shown", "--subnet", "10.69.0.0/24")
 	boxes := s.runOnAll(name, "box")
-	s.seen(name, func(_ *status.Report, n status.Network) error {
+	s.seen(name, func(_ *api.Report, n api.Network) error {
 		for _, e := range n.Endpoints {
 			if e.Name == "" {
 				return fmt.Errorf("%s has no name yet", e.V4)
@@ -72,7 +72,7 @@ func TestIntegrationStatusCommand(t *testing.T) {
 	for _, h := range s.members() {
 		out, err := h.Exec(t.Context(), s.weft, "status", "--json")
 		must(t, err)
-		var report status.Report
+		var report api.Report
 		if err := json.Unmarshal([]byte(out), &report); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -109,7 +109,7 @@ func (s *scene) health(h *lab.Host, network string) {
 	}
 	out, err := get("/status")
 	must(s.t, err)
-	var report status.Report
+	var report api.Report
 	if err := json.Unmarshal([]byte(out), &report); err != nil {
 		s.t.Fatalf("%v: %s", err, out)
 	}

@@ -12,9 +12,9 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/lab"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 )
 
 // attached is one running container's end of a network.
@@ -128,7 +128,7 @@ func (s *scene) known(ctx context.Context, network string) ([]attached, error) {
 }
 
 // told4 are a report's endpoints of a network, as Docker would list them.
-func told4(r *status.Report, network string) (out []attached) {
+func told4(r *api.Report, network string) (out []attached) {
 	n, _ := find(r, network)
 	for _, e := range n.Endpoints {
 		out = append(out, attached{r.HostName(e.Host), e.Name, e.ID, e.V4})

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/lab"
-	"github.com/weftnet/weft/status"
 )
 
 // The tests of this file are four stories that end with doubled addresses or a hanging
@@ -122,7 +122,7 @@ func (o owned) removed() {
 	eventually(o.t, healWithin, func(ctx context.Context) error {
 		return each(pair, func(h *lab.Host) error {
 			report, err := o.report(ctx, h)
-			if err == nil && !slices.ContainsFunc(report.Hosts, func(k status.Host) bool { return k.Name == o.c.Name() && k.State == "removed" }) {
+			if err == nil && !slices.ContainsFunc(report.Hosts, func(k api.Host) bool { return k.Name == o.c.Name() && k.State == "removed" }) {
 				err = fmt.Errorf("%s does not know that %s was removed", h.Name(), o.c.Name())
 			}
 			return err

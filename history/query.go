@@ -11,9 +11,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 	"github.com/weftnet/weft/turn"
 )
 
@@ -84,7 +84,7 @@ func (h *History) Run(ctx context.Context) {
 
 // Query tells what the ledger gave to whom and when, and which containers had an address.
 // What could not be asked is named in the answer. The error is a *netmap.Refusal.
-func (h *History) Query(ctx context.Context, q status.HistoryQuery) (*status.History, error) {
+func (h *History) Query(ctx context.Context, q api.HistoryQuery) (*api.History, error) {
 	if q.Limit < 0 {
 		return nil, netmap.Refuse(netmap.BadInput, "%d is no number of lines; choose a --limit from 1, or 0 for 1000", q.Limit)
 	}
@@ -99,7 +99,7 @@ func (h *History) Query(ctx context.Context, q status.HistoryQuery) (*status.His
 		}
 		want.Host = id
 	}
-	out := &status.History{}
+	out := &api.History{}
 	past, err := h.cfg.Decided(ctx, want)
 	if err != nil {
 		out.Missing = append(out.Missing, "what the ledger decided: "+err.Error())
@@ -118,7 +118,7 @@ func (h *History) Query(ctx context.Context, q status.HistoryQuery) (*status.His
 		out.Missing = append(out.Missing, fmt.Sprintf("the containers of host %s, which is no member any more", name))
 	}
 	cut = h.addEndpoints(ctx, view, want, out) || cut
-	slices.SortStableFunc(out.Lines, func(x, y status.HistoryLine) int { return x.At.Compare(y.At) })
+	slices.SortStableFunc(out.Lines, func(x, y api.HistoryLine) int { return x.At.Compare(y.At) })
 	if cut || len(out.Lines) > full {
 		out.Lines = out.Lines[max(0, len(out.Lines)-full):]
 		out.Missing = append(out.Missing, fmt.Sprintf("what is older than the first of these lines, at most %d at once; ask for less (--addr, --until)", full))
@@ -141,8 +141,8 @@ func clock(ms int64) time.Time {
 	return time.UnixMilli(ms)
 }
 
-func eventLine(view *netmap.View, e ledger.Event) status.HistoryLine {
-	l := status.HistoryLine{At: clock(e.At), What: e.What, Space: e.Space, HostID: e.Host, Host: cmp.Or(e.Name, view.HostName(e.Host)), Network: e.Label, Index: e.Index}
+func eventLine(view *netmap.View, e ledger.Event) api.HistoryLine {
+	l := api.HistoryLine{At: clock(e.At), What: e.What, Space: e.Space, HostID: e.Host, Host: cmp.Or(e.Name, view.HostName(e.Host)), Network: e.Label, Index: e.Index}
 	if !e.By.IsZero() {
 		l.By = view.HostName(e.By)
 	}
@@ -151,7 +151,7 @@ func eventLine(view *netmap.View, e ledger.Event) status.HistoryLine {
 
 // addEndpoints asks the hosts for their endpoints: all of them, or the one that is
 // asked about. Cut: there may be more.
-func (h *History) addEndpoints(ctx context.Context, view *netmap.View, q ledger.Query, out *status.History) (cut bool) {
+func (h *History) addEndpoints(ctx context.Context, view *netmap.View, q ledger.Query, out *api.History) (cut bool) {
 	body, err := json.Marshal(q)
 	if err != nil {
 		out.Missing = append(out.Missing, err.Error())
@@ -212,8 +212,8 @@ func (h *History) Serve(_ context.Context, _ netip.AddrPort, body []byte) ([]byt
 	return json.Marshal(got)
 }
 
-func endpointLine(view *netmap.View, host netmap.HostID, e entry) status.HistoryLine {
-	l := status.HistoryLine{
+func endpointLine(view *netmap.View, host netmap.HostID, e entry) api.HistoryLine {
+	l := api.HistoryLine{
 		At: clock(e.From), Ended: clock(e.To), What: "endpoint", Space: netmap.Single(e.V4), V6: netmap.Single(e.V6),
 		HostID: host, Host: view.HostName(host), Container: cmp.Or(e.Name, string(shortID(e.ID))), Network: fmt.Sprintf("network %d", e.Network),
 	}

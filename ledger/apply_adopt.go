@@ -61,13 +61,13 @@ func (s *State) adoptHost(n netmap.HostEntry, everybody hostSet) {
 // left, all are supposed.
 func membersOf(set, everybody hostSet) hostSet {
 	out := hostSet{}
-	for _, id := range set.sorted() {
+	for _, id := range sortedHosts(set) {
 		if _, ok := everybody[id]; ok {
 			out[id] = struct{}{}
 		}
 	}
 	if len(out) == 0 {
-		for _, id := range everybody.sorted() {
+		for _, id := range sortedHosts(everybody) {
 			out[id] = struct{}{}
 		}
 	}

@@ -32,11 +32,11 @@ type Holding struct {
 // everything that the lost keepers may have given out.
 const recoveryGap = 4096
 
-// Undeclared are the members that have not told a recovered ledger what they hold, by id.
-func (s *State) Undeclared() (out []netmap.HostID) {
+// unshown are the members that have not shown what they hold.
+func (s *State) unshown() (out []*host) {
 	for _, h := range s.sortedHosts() {
 		if !h.Removed && h.shown < s.generation {
-			out = append(out, h.ID)
+			out = append(out, h)
 		}
 	}
 	return out
@@ -45,22 +45,21 @@ func (s *State) Undeclared() (out []netmap.HostID) {
 // complete refuses to give out anything while some host may hold it unknown to the
 // ledger.
 func (t *step) complete() *netmap.Refusal {
-	missing := t.Undeclared()
+	missing := t.unshown()
 	if len(missing) == 0 {
 		return nil
 	}
-	return netmap.Refuse(netmap.NoQuorum, "the ledger was recovered, and nothing new is given out until %s has shown what it holds, which it does as soon as its agent reaches the keepers; start it, or if the machine is off for good, remove it (weft host rm HOST --is-off)", t.HostNames(missing))
+	return netmap.Refuse(netmap.NoQuorum, "the ledger was recovered, and nothing new is given out until %s has shown what it holds, which it does as soon as its agent reaches the keepers; start it, or if the machine is off for good, remove it (weft host rm HOST --is-off)", t.hostNames(missing))
 }
 
-// HostNames is how people are told of some hosts; the ninth and those after it are counted.
-func (s *State) HostNames(hosts []netmap.HostID) string {
+func (s *State) hostNames(hosts []*host) string {
 	names := make([]string, 0, len(hosts))
-	for i, id := range hosts {
+	for i, h := range hosts {
 		if i == 8 {
 			names = append(names, fmt.Sprintf("%d further hosts", len(hosts)-i))
 			break
 		}
-		names = append(names, s.HostName(id))
+		names = append(names, s.hostName(h.ID))
 	}
 	return strings.Join(names, ", ")
 }
@@ -160,9 +159,9 @@ func (t *step) inPlace(n netmap.Subnet) *subnet {
 // inUse reports whether somebody who has shown what it holds uses a subnet or is in
 // its network.
 func (t *step) inUse(holders hostSet, n *network) bool {
-	users := holders.sorted()
+	users := sortedHosts(holders)
 	if n != nil {
-		users = append(users, n.members.sorted()...)
+		users = append(users, sortedHosts(n.members)...)
 	}
 	return slices.ContainsFunc(users, func(id netmap.HostID) bool { return t.hosts[id].shown >= t.generation })
 }
@@ -170,12 +169,12 @@ func (t *step) inUse(holders hostSet, n *network) bool {
 // vacate drops a subnet and its network that were gone before what is shown.
 func (t *step) vacate(p netip.Prefix) {
 	if n := t.networkOf(p); n != nil {
-		for _, id := range n.members.sorted() {
+		for _, id := range sortedHosts(n.members) {
 			t.dropMember(n, id)
 		}
 	}
 	if s := t.subnets[p]; s != nil {
-		for _, id := range s.holders.sorted() {
+		for _, id := range sortedHosts(s.holders) {
 			t.dropHolder(s, id)
 		}
 	}
@@ -244,7 +243,7 @@ func (t *step) has(n netmap.Network) {
 	if known == nil {
 		for _, o := range t.sortedNetworks() {
 			if clash(o.Network, n) {
-				for _, id := range o.members.sorted() {
+				for _, id := range sortedHosts(o.members) {
 					t.dropMember(o, id)
 				}
 			}
@@ -297,26 +296,10 @@ func (c *Show) claims(a netip.Addr) bool {
 	})
 }
 
-// Rebuild is the newest state that is known where a majority is lost: a keeper's own, or nil,
-// and after it the facts of this generation, decided up to an index.
-func Rebuild(own *State, generation, decided uint64, facts []netmap.Change) *State {
-	s := own
-	if s == nil || s.generation < generation {
-		s = NewState()
-		s.generation = generation
-	}
-	if s.generation == generation {
-		s.adopt(facts, decided)
-	}
-	return s
-}
-
-// Recover makes a state that lost the majority of its keepers one of a new generation, by
-// the clock of who recovers it in Unix milliseconds. Last is the newest index that is known;
-// the state goes on from one that nobody can have used. Lost hosts are removed.
-func (s *State) Recover(cluster netmap.ClusterID, generation, last uint64, at int64, lost []netmap.HostID) {
-	index := max(last, s.applied) + recoveryGap
-	s.cluster, s.generation, s.recovered = cluster, generation, index
+// recover makes a state that lost the majority of its keepers one of a new
+// generation, from the next index that nobody can have used. Lost hosts are removed.
+func (s *State) recover(generation, index uint64, at int64, lost []netmap.HostID) {
+	s.generation, s.recovered = generation, index
 	s.lastIndex += recoveryGap
 	s.nextVNI = min(s.nextVNI+recoveryGap, maxVNI+1)
 	t := &step{State: s, index: index, cmd: Command{At: at}}
@@ -330,10 +313,4 @@ func (s *State) Recover(cluster netmap.ClusterID, generation, last uint64, at in
 		}
 	}
 	s.applied = index
-}
-
-// nextGeneration is greater than the last, and other than what anybody else picks
-// after the same one: of two recoveries the greater wins everywhere.
-func nextGeneration(last uint64, nonce uint32) uint64 {
-	return (last>>32+1)<<32 | uint64(nonce)
 }

@@ -86,8 +86,10 @@ type Agent struct {
 	ipam   *ipam.IPAM
 	attach *attach.Attachments
 	driver *driver.Driver
-	clocks *lease.Clocks
-	lease  *lease.Lease
+	// attaching has requests of others than Docker about one network take turns.
+	attaching *turn.Keyed
+	clocks    *lease.Clocks
+	lease     *lease.Lease
 
 	together *ledger.Founding // with other newcomers
 	shown    showing          // to a recovered ledger
@@ -121,7 +123,7 @@ type Agent struct {
 // here is told at once, because nothing would work without it.
 func Open(cfg Config) (a *Agent, err error) {
 	cfg.Rooms = cfg.Rooms.filled()
-	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), leaving: leaving{busy: turn.New()}, member: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), look: make(chan struct{}, 1), problems: map[string]string{}, clones: map[netmap.HostID]time.Time{}, names: map[netmap.EndpointID]string{}, restarts: replicate.NewRestarts()}
+	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), leaving: leaving{busy: turn.New()}, attaching: turn.NewKeyed(), member: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), look: make(chan struct{}, 1), problems: map[string]string{}, clones: map[netmap.HostID]time.Time{}, names: map[netmap.EndpointID]string{}, restarts: replicate.NewRestarts()}
 	_, _ = rand.Read(a.founding[:]) // never fails (crypto/rand)
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop

@@ -11,10 +11,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/datapath/linux"
 	"github.com/weftnet/weft/dockerapi"
-	"github.com/weftnet/weft/status"
 	"github.com/weftnet/weft/store"
 )
 
@@ -81,7 +81,7 @@ func (c Cleanup) kernel(ctx context.Context, k *linux.Kernel) (gone []string, er
 func (c Cleanup) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if _, err := status.Fetch(ctx, c.Socket); err == nil {
+	if _, err := api.At(c.Socket).Report(ctx); err == nil {
 		return errors.New("the agent runs on this host: first remove Weft's networks (docker network rm), then disable the plugin (docker plugin ls, docker plugin disable)")
 	}
 	switch err := store.Check(c.State); {

@@ -12,13 +12,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin"
 	"github.com/weftnet/weft/plugin/plugintest"
 	"github.com/weftnet/weft/rpc"
 	"github.com/weftnet/weft/settings"
-	"github.com/weftnet/weft/status"
 	"github.com/weftnet/weft/underlay/lossy"
 )
 
@@ -286,7 +286,7 @@ func (h *host) lookup(name string) string {
 }
 
 // reported is a network of the report by its subnet.
-func (h *host) reported(subnet string) status.Network {
+func (h *host) reported(subnet string) api.Network {
 	for _, n := range h.Report().Networks {
 		for _, s := range n.Subnets {
 			if s.Prefix.String() == subnet {
@@ -294,5 +294,5 @@ func (h *host) reported(subnet string) status.Network {
 			}
 		}
 	}
-	return status.Network{}
+	return api.Network{}
 }

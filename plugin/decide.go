@@ -209,7 +209,7 @@ func (a *Agent) EnsureNetwork(ctx context.Context, r attach.NetworkRequest) (net
 	if err != nil {
 		return netmap.Network{}, err
 	}
-	if err := a.ipam.NetworkCreated(ctx, r.ID, r.Subnets, bits); err != nil {
+	if err := a.useSubnets(ctx, r, bits); err != nil {
 		return netmap.Network{}, err
 	}
 	reply, err := a.decide(ctx, ledger.Command{Kind: ledger.KindEnsureNetwork, EnsureNetwork: &ledger.EnsureNetwork{
@@ -219,6 +219,19 @@ func (a *Agent) EnsureNetwork(ctx context.Context, r attach.NetworkRequest) (net
 		return netmap.Network{}, errors.Join(err, a.undo(ctx, r.ID))
 	}
 	return *reply.Network, nil
+}
+
+// useSubnets has this host use the subnets of a network. Docker has asked for them before.
+func (a *Agent) useSubnets(ctx context.Context, r attach.NetworkRequest, bits ipam.BlockBits) error {
+	if r.Owner == netmap.OwnerDocker {
+		return a.ipam.NetworkCreated(ctx, r.ID, r.Subnets, bits)
+	}
+	for _, subnet := range r.Subnets {
+		if _, err := a.ipam.Register(ctx, ipam.SubnetRequest{Want: subnet, V6: subnet.Addr().Is6()}, r.ID); err != nil {
+			return errors.Join(err, a.undo(ctx, r.ID))
+		}
+	}
+	return nil
 }
 
 // undoLimit is for giving up what nobody waits for any more.

@@ -5,10 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin"
-	"github.com/weftnet/weft/status"
 	"github.com/weftnet/weft/underlay"
 )
 
@@ -33,7 +33,7 @@ func TestADisputeIsShown(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, h := range hosts {
-			var got []status.Dispute
+			var got []api.Dispute
 			h.until("the dispute", soon, func() bool { got = h.reported(web).Disputes; return len(got) > 0 })
 			if d := got[0]; d.Addr != addr || d.Winner.Name != "shop" || d.Loser.Name != "twin" || d.Loser.Host != hosts[1].Report().Self {
 				t.Errorf("%s: %+v", h.set.Name, d)

@@ -69,7 +69,7 @@ func (a *Agent) Announce(e netmap.Endpoint) {
 		return
 	}
 	a.mu.Lock()
-	e.Name = a.names[e.ID]
+	e.Name = cmp.Or(a.names[e.ID], e.Name) // of a container that is not Docker's, it is on disk
 	a.mu.Unlock()
 	a.history.Began(e)
 	a.announce(map[netmap.Key]any{netmap.EndpointKey(e.ID): e})

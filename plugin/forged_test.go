@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin"
-	"github.com/weftnet/weft/status"
 	"github.com/weftnet/weft/underlay"
 )
 
@@ -41,7 +41,7 @@ func TestAForgedDatagramEndsNoHost(t *testing.T) {
 			}
 		}
 		hosts[2].run("on", network, "")
-		if _, err := hosts[0].RemoveHost(t.Context(), status.Removal{Host: hosts[2].Report().Self.Short(), IsOff: true}); err != nil {
+		if _, err := hosts[0].RemoveHost(t.Context(), api.Removal{Host: hosts[2].Report().Self.Short(), IsOff: true}); err != nil {
 			t.Fatal(err)
 		}
 		hosts[2].reborn()
@@ -107,7 +107,7 @@ func TestWhatFactsSayOfARemovalIsAsked(t *testing.T) {
 		if last.ends() {
 			t.Error("it gave up its identity")
 		}
-		if _, err := hosts[0].RemoveHost(t.Context(), status.Removal{Host: last.Report().Self.Short(), IsOff: true}); err != nil {
+		if _, err := hosts[0].RemoveHost(t.Context(), api.Removal{Host: last.Report().Self.Short(), IsOff: true}); err != nil {
 			t.Fatal(err)
 		}
 		wrong.Store(false)

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 )
 
 // expecting makes hosts that are all told the same: to join each other and how many
@@ -267,11 +267,11 @@ func TestAConnectedPeerDoesNotCountForFounding(t *testing.T) {
 		expecting(c, 4, 2)
 		a, b := c.hosts[0].start(), c.hosts[1].start()
 		for _, dead := range a.set.Join[2:] {
-			if _, err := a.Forget(t.Context(), status.PeerChange{Peer: dead}); err != nil {
+			if _, err := a.Forget(t.Context(), api.PeerChange{Peer: dead}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if _, err := a.Connect(t.Context(), status.PeerChange{Peer: "192.0.2.9"}); err != nil {
+		if _, err := a.Connect(t.Context(), api.PeerChange{Peer: "192.0.2.9"}); err != nil {
 			t.Fatal(err)
 		}
 		for _, h := range []*host{a, b} {

@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/plugin"
 	"github.com/weftnet/weft/plugin/plugintest"
 	"github.com/weftnet/weft/settings"
-	"github.com/weftnet/weft/status"
 	"github.com/weftnet/weft/underlay/lossy"
 )
 
@@ -43,7 +43,7 @@ func TestNoCallFailsWhenAHostBecomesAnother(t *testing.T) {
 	go func() { ended <- plugin.Run(ctx, config(2, "/var/lib/weft", root, "192.0.2.1:7950"), socket) }()
 	awaitReady(t, root, socket)
 	self := func() string {
-		r, err := status.Fetch(within(t, 5*time.Second), filepath.Join(root, status.SocketPath))
+		r, err := api.At(filepath.Join(root, api.SocketPath)).Report(within(t, 5*time.Second))
 		if err != nil {
 			return "" // its window is opened anew
 		}
@@ -77,7 +77,7 @@ func TestNoCallFailsWhenAHostBecomesAnother(t *testing.T) {
 		ask("IpamDriver.ReleaseAddress", `{"PoolID":"`+pool.PoolID+`","Address":"`+got.Address+`"}`)
 		if calls == 3 {
 			go func() {
-				_, err := one.RemoveHost(context.Background(), status.Removal{Host: former, IsOff: true})
+				_, err := one.RemoveHost(context.Background(), api.Removal{Host: former, IsOff: true})
 				removed <- err
 			}()
 		}

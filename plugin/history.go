@@ -3,10 +3,10 @@ package plugin
 import (
 	"context"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/history"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 )
 
 func (a *Agent) openHistory() (err error) {
@@ -34,7 +34,7 @@ func (a *Agent) callHost(ctx context.Context, id netmap.HostID, request string, 
 	return a.port.Call(ctx, at, request, body)
 }
 
-// History implements status.Agent.
-func (a *Agent) History(ctx context.Context, q status.HistoryQuery) (*status.History, error) {
+// History implements api.Agent.
+func (a *Agent) History(ctx context.Context, q api.HistoryQuery) (*api.History, error) {
 	return a.history.Query(ctx, q)
 }

@@ -7,13 +7,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/api"
 )
 
 func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 // past asks a host, in words: what host space container network.
-func (h *host) past(q status.HistoryQuery) (lines, missing []string) {
+func (h *host) past(q api.HistoryQuery) (lines, missing []string) {
 	h.c.t.Helper()
 	got, err := h.History(h.c.t.Context(), q)
 	if err != nil {
@@ -47,18 +47,18 @@ func TestWhoHadAnAddress(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		owner.run("web-2", id, a.String())
 		owner.until("Docker's name is known", time.Minute, func() bool {
-			lines, _ := asked.past(status.HistoryQuery{Space: single(a)})
+			lines, _ := asked.past(api.HistoryQuery{Space: single(a)})
 			return slices.Contains(lines, "endpoint "+owner.set.Name+" "+single(a).String()+" web-2")
 		})
 		want := []string{
 			"endpoint " + owner.set.Name + " " + single(a).String() + " web-1 ended",
 			"endpoint " + owner.set.Name + " " + single(a).String() + " web-2",
 		}
-		_, err := asked.History(t.Context(), status.HistoryQuery{Limit: -3})
+		_, err := asked.History(t.Context(), api.HistoryQuery{Limit: -3})
 		fails(t, time.Now(), err, "-3", "--limit")
 		check := func(from *host, when string) {
 			t.Helper()
-			lines, missing := from.past(status.HistoryQuery{Space: single(a)})
+			lines, missing := from.past(api.HistoryQuery{Space: single(a)})
 			for _, w := range want {
 				if !slices.Contains(lines, w) {
 					t.Errorf("%s, %s does not know %q: %q", when, from.set.Name, w, lines)
@@ -75,26 +75,26 @@ func TestWhoHadAnAddress(t *testing.T) {
 		owner.ready()
 		check(asked, "after a restart")
 
-		lines, _ := asked.past(status.HistoryQuery{Space: single(a), Until: began.Add(5 * time.Minute)})
+		lines, _ := asked.past(api.HistoryQuery{Space: single(a), Until: began.Add(5 * time.Minute)})
 		if !slices.Contains(lines, want[0]) || slices.Contains(lines, want[1]) {
 			t.Errorf("in the first five minutes: %q", lines)
 		}
-		lines, _ = asked.past(status.HistoryQuery{Space: single(a), Since: began.Add(15 * time.Minute)})
+		lines, _ = asked.past(api.HistoryQuery{Space: single(a), Since: began.Add(15 * time.Minute)})
 		if slices.Contains(lines, want[0]) || !slices.Contains(lines, want[1]) {
 			t.Errorf("later: %q", lines)
 		}
-		if lines, _ = asked.past(status.HistoryQuery{Space: single(netip.MustParseAddr("10.99.0.1"))}); len(lines) > 0 {
+		if lines, _ = asked.past(api.HistoryQuery{Space: single(netip.MustParseAddr("10.99.0.1"))}); len(lines) > 0 {
 			t.Errorf("of another address: %q", lines)
 		}
-		if lines, _ = asked.past(status.HistoryQuery{Limit: 2}); len(lines) != 2 {
+		if lines, _ = asked.past(api.HistoryQuery{Limit: 2}); len(lines) != 2 {
 			t.Errorf("two lines: %q", lines)
 		}
-		if _, err := asked.History(t.Context(), status.HistoryQuery{Host: "nobody"}); err == nil || !holds(err.Error(), "nobody", "weft status") {
+		if _, err := asked.History(t.Context(), api.HistoryQuery{Host: "nobody"}); err == nil || !holds(err.Error(), "nobody", "weft status") {
 			t.Errorf("of no host: %v", err)
 		}
 		owner.stop()
 		begin := time.Now()
-		_, missing := asked.past(status.HistoryQuery{Space: single(a)})
+		_, missing := asked.past(api.HistoryQuery{Space: single(a)})
 		if took := time.Since(begin); took > 5*time.Second || !slices.ContainsFunc(missing, func(m string) bool { return holds(m, owner.set.Name, "does not answer") }) {
 			t.Errorf("without its host: missing %q after %v", missing, took)
 		}
@@ -110,10 +110,10 @@ func TestHistoryOfARemoval(t *testing.T) {
 		hosts[1].network("web", "10.40.0.0/24")
 		id := gone.Report().Self.String()
 		gone.stop()
-		if _, err := hosts[1].RemoveHost(t.Context(), status.Removal{Host: id, IsOff: true}); err != nil {
+		if _, err := hosts[1].RemoveHost(t.Context(), api.Removal{Host: id, IsOff: true}); err != nil {
 			t.Fatal(err)
 		}
-		got, err := hosts[0].History(t.Context(), status.HistoryQuery{Host: id})
+		got, err := hosts[0].History(t.Context(), api.HistoryQuery{Host: id})
 		if err != nil {
 			t.Fatal(err)
 		}

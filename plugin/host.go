@@ -9,13 +9,13 @@ import (
 	"path/filepath"
 	"sync/atomic"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/datapath/linux"
 	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/settings"
-	"github.com/weftnet/weft/status"
 )
 
 // errNoCaller is the answer to who Docker is before its first call.
@@ -49,7 +49,7 @@ func OnThisHost(s settings.Settings, version string, log *slog.Logger) (Config, 
 	if err != nil {
 		return Config{}, errors.Join(err, kernel.Close())
 	}
-	return Config{Settings: s, Version: version, Kernel: h, Docker: docker, Log: log, OnCall: h.called, OnReturn: h.returned, Volatile: filepath.Dir(s.HostPath(status.SocketPath))}, nil
+	return Config{Settings: s, Version: version, Kernel: h, Docker: docker, Log: log, OnCall: h.called, OnReturn: h.returned, Volatile: filepath.Dir(s.HostPath(api.SocketPath))}, nil
 }
 
 func (h *host) called(pid int32) {

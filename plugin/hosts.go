@@ -5,17 +5,17 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 )
 
 // decideTimeout is what an operator waits for a decision, at most.
 const decideTimeout = 5 * time.Second
 
 // RemoveHost removes a host from the cluster for good. To remove one twice, or from
-// several hosts at the same moment, is one decision. It implements status.Agent.
-func (a *Agent) RemoveHost(ctx context.Context, r status.Removal) (string, error) {
+// several hosts at the same moment, is one decision. It implements api.Agent.
+func (a *Agent) RemoveHost(ctx context.Context, r api.Removal) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
 	defer cancel()
 	if r.Host == "" {
@@ -33,8 +33,8 @@ func (a *Agent) RemoveHost(ctx context.Context, r status.Removal) (string, error
 }
 
 // AddRange gives the cluster further address space for networks without --subnet.
-// It implements status.Agent.
-func (a *Agent) AddRange(ctx context.Context, r status.Range) (string, error) {
+// It implements api.Agent.
+func (a *Agent) AddRange(ctx context.Context, r api.Range) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
 	defer cancel()
 	if !r.Prefix.IsValid() {

@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 )
 
 func (h *host) sees(other *host, state string) bool {
 	id := other.Report().Self
-	return slices.ContainsFunc(h.Report().Hosts, func(s status.Host) bool { return s.ID == id && s.State == state })
+	return slices.ContainsFunc(h.Report().Hosts, func(s api.Host) bool { return s.ID == id && s.State == state })
 }
 
 // TestARemovedHostHandsOutNothing: two operators remove it at the same moment while
@@ -32,13 +32,13 @@ func TestARemovedHostHandsOutNothing(t *testing.T) {
 		}
 		gone.cut()
 
-		if _, err := hosts[0].RemoveHost(t.Context(), status.Removal{Host: "host-3"}); err == nil || !holds(err.Error(), "host-3", "for another 24h", "--is-off") {
+		if _, err := hosts[0].RemoveHost(t.Context(), api.Removal{Host: "host-3"}); err == nil || !holds(err.Error(), "host-3", "for another 24h", "--is-off") {
 			t.Errorf("without the operator's word: %v", err)
 		}
 		var both sync.WaitGroup
 		for _, h := range hosts[:2] {
 			both.Go(func() {
-				text, err := h.RemoveHost(t.Context(), status.Removal{Host: "host-3", IsOff: true})
+				text, err := h.RemoveHost(t.Context(), api.Removal{Host: "host-3", IsOff: true})
 				if err != nil || !holds(text, "host-3", "removed") {
 					t.Errorf("%s: %q, %v", h.set.Name, text, err)
 				}
@@ -76,7 +76,7 @@ func TestARemovalReachesAHostThatRuns(t *testing.T) {
 		hosts := up(c, 2)
 		network := hosts[1].network("web", "10.40.0.0/24")
 		hosts[1].run("before", network, "")
-		if _, err := hosts[0].RemoveHost(t.Context(), status.Removal{Host: hosts[1].Report().Self.Short(), IsOff: true}); err != nil {
+		if _, err := hosts[0].RemoveHost(t.Context(), api.Removal{Host: hosts[1].Report().Self.Short(), IsOff: true}); err != nil {
 			t.Fatal(err)
 		}
 		hosts[1].problem(2*time.Minute, "removed from the cluster")
@@ -97,7 +97,7 @@ func TestRemovalsThatAreRefused(t *testing.T) {
 			strings.Repeat("f", 32): "there is no host", hosts[1].Report().Self.String()[:3]: "there is no host",
 		} {
 			begin := time.Now()
-			_, err := hosts[0].RemoveHost(t.Context(), status.Removal{Host: word})
+			_, err := hosts[0].RemoveHost(t.Context(), api.Removal{Host: word})
 			fails(t, begin, err, want)
 		}
 		hosts[0].until("three keepers", time.Minute, func() bool { return len(hosts[0].Report().Ledger.Keepers) == 3 })
@@ -105,7 +105,7 @@ func TestRemovalsThatAreRefused(t *testing.T) {
 			h.cut()
 		}
 		begin := time.Now()
-		_, err := hosts[0].RemoveHost(t.Context(), status.Removal{Host: "host-2", IsOff: true})
+		_, err := hosts[0].RemoveHost(t.Context(), api.Removal{Host: "host-2", IsOff: true})
 		fails(t, begin, err, "keepers")
 	})
 }
@@ -117,14 +117,14 @@ func TestRangesCanBeAdded(t *testing.T) {
 		h := up(c, 1)[0]
 		for word, want := range map[string]string{"10.40.0.0/16": "10.32.0.0/12", "0.0.0.0/0": "", "10.33.0.0/32": ""} {
 			begin := time.Now()
-			_, err := h.AddRange(t.Context(), status.Range{Prefix: netip.MustParsePrefix(word)})
+			_, err := h.AddRange(t.Context(), api.Range{Prefix: netip.MustParsePrefix(word)})
 			fails(t, begin, err, want)
 		}
-		if _, err := h.AddRange(t.Context(), status.Range{}); err == nil || !holds(err.Error(), "which range") {
+		if _, err := h.AddRange(t.Context(), api.Range{}); err == nil || !holds(err.Error(), "which range") {
 			t.Errorf("nothing to add: %v", err)
 		}
 		for range 2 { // repeating it changes nothing
-			if text, err := h.AddRange(t.Context(), status.Range{Prefix: netip.MustParsePrefix("192.168.64.0/20")}); err != nil || !holds(text, "192.168.64.0/20") {
+			if text, err := h.AddRange(t.Context(), api.Range{Prefix: netip.MustParsePrefix("192.168.64.0/20")}); err != nil || !holds(text, "192.168.64.0/20") {
 				t.Fatalf("%q, %v", text, err)
 			}
 		}

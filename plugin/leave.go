@@ -9,10 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 	"github.com/weftnet/weft/turn"
 )
 
@@ -28,8 +28,8 @@ type leaving struct {
 
 // Leave takes this host out of the cluster for good, in order: containers first, then
 // the keeper's seat, then one decision that takes its identity. It implements
-// status.Agent.
-func (a *Agent) Leave(ctx context.Context, r status.Departure) (string, error) {
+// api.Agent.
+func (a *Agent) Leave(ctx context.Context, r api.Departure) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
 	cluster := a.store.Cluster()

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 )
 
 // seen is how a host sees another: its state in the report.
@@ -39,7 +39,7 @@ func TestAHostLeavesInOrder(t *testing.T) {
 					id := leaver.network("web", "10.40.0.0/28")
 					leaver.run("web-1", id, "")
 					begin := time.Now()
-					_, err := leaver.Leave(t.Context(), status.Departure{})
+					_, err := leaver.Leave(t.Context(), api.Departure{})
 					fails(t, begin, err, "still has containers", "10.40.0.", "--force")
 					leaver.run("web-2", id, "") // it is a member as before
 					for _, name := range []string{"web-1", "web-2"} {
@@ -49,7 +49,7 @@ func TestAHostLeavesInOrder(t *testing.T) {
 					}
 					self := leaver.Report().Self
 					begin = time.Now()
-					text, err := leaver.Leave(t.Context(), status.Departure{})
+					text, err := leaver.Leave(t.Context(), api.Departure{})
 					if err != nil || !holds(text, "has left cluster", "new-identity", "weft cleanup") {
 						t.Fatalf("%q, %v after %v", text, err, time.Since(begin))
 					}
@@ -84,7 +84,7 @@ func TestAHostLeavesInOrder(t *testing.T) {
 						want := map[int]int{1: 1, 2: 1, 3: 3, 5: 5}[n-1]
 						return len(others[0].Report().Ledger.Keepers) == want
 					})
-					if _, err := leaver.NewIdentity(t.Context(), status.Renunciation{}); err != nil {
+					if _, err := leaver.NewIdentity(t.Context(), api.Renunciation{}); err != nil {
 						t.Fatal(err)
 					}
 					leaver.reborn()
@@ -103,11 +103,11 @@ func TestWhoCannotLeave(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		one := c.host().start()
 		one.ready()
-		_, err := one.Leave(t.Context(), status.Departure{})
+		_, err := one.Leave(t.Context(), api.Departure{})
 		fails(t, time.Now(), err, "last host of the cluster", "weft cleanup")
 		one.run("still", one.network("web", "10.40.0.0/24"), "")
 		lonely := c.host(c.host()).start()
-		_, err = lonely.Leave(t.Context(), status.Departure{})
+		_, err = lonely.Leave(t.Context(), api.Departure{})
 		fails(t, time.Now(), err, "in no cluster")
 	})
 	bubble(t, func(t *testing.T, c *cluster) {
@@ -116,7 +116,7 @@ func TestWhoCannotLeave(t *testing.T) {
 		keep[1].stop()
 		keep[2].stop()
 		time.Sleep(time.Minute)
-		_, err := keep[0].Leave(t.Context(), status.Departure{})
+		_, err := keep[0].Leave(t.Context(), api.Departure{})
 		if err == nil || !holds(err.Error(), "2 of the 3 keepers", keep[1].set.Name, keep[2].set.Name) {
 			t.Errorf("without a majority: %v", err)
 		}
@@ -134,7 +134,7 @@ func TestLeavingByForce(t *testing.T) {
 		leaver, other := hosts[2], hosts[1]
 		lost := leaver.run("lost", leaver.network("web", "10.40.0.0/24"), "")
 		id := other.network("web", "10.40.0.0/24")
-		if _, err := leaver.Leave(t.Context(), status.Departure{Force: true}); err != nil {
+		if _, err := leaver.Leave(t.Context(), api.Departure{Force: true}); err != nil {
 			t.Fatal(err)
 		}
 		other.until("nobody forwards to it", 5*time.Second, func() bool { return other.forwards(at(lost)) == "nowhere" })
@@ -151,7 +151,7 @@ func TestADepartureThatWasNotDecidedIsForgotten(t *testing.T) {
 		stays := rest[0]
 		stays.cut()
 		begin := time.Now()
-		_, err := stays.Leave(t.Context(), status.Departure{})
+		_, err := stays.Leave(t.Context(), api.Departure{})
 		if err == nil || !holds(err.Error(), keep[0].set.Name, "may still be decided") || time.Since(begin) > 8*time.Second {
 			t.Fatalf("cut off: %v after %v", err, time.Since(begin))
 		}
@@ -173,7 +173,7 @@ func TestADepartureThatIsDecidedLater(t *testing.T) {
 		leaver := rest[0]
 		keep[1].stop()
 		keep[2].stop()
-		if _, err := leaver.Leave(t.Context(), status.Departure{}); err == nil {
+		if _, err := leaver.Leave(t.Context(), api.Departure{}); err == nil {
 			t.Fatal("it left without a majority")
 		}
 		id := leaver.Report().Self.String()
@@ -185,7 +185,7 @@ func TestADepartureThatIsDecidedLater(t *testing.T) {
 		}
 		// As if the ledger had decided what was asked: the host is a member no more.
 		keep[0].until("a decision", time.Minute, func() bool {
-			_, err := keep[0].RemoveHost(t.Context(), status.Removal{Host: id, IsOff: true})
+			_, err := keep[0].RemoveHost(t.Context(), api.Removal{Host: id, IsOff: true})
 			return err == nil
 		})
 		leaver.start()

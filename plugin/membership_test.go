@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/plugin"
-	"github.com/weftnet/weft/status"
 )
 
 func TestOneHostFoundsWithinASecond(t *testing.T) {
@@ -225,11 +225,11 @@ func TestAPeerIsConnectedWhileTheAgentRuns(t *testing.T) {
 		if got := second.Report().State; got != "joining" {
 			t.Fatalf("without a peer that is there it is %s", got)
 		}
-		if text, err := second.Connect(t.Context(), status.PeerChange{Peer: "192.0.2.1"}); err != nil || !strings.Contains(text, "192.0.2.1:7950 is a peer now") {
+		if text, err := second.Connect(t.Context(), api.PeerChange{Peer: "192.0.2.1"}); err != nil || !strings.Contains(text, "192.0.2.1:7950 is a peer now") {
 			t.Errorf("%q, %v", text, err)
 		}
 		second.until("a member", 30*time.Second, func() bool { return second.Report().State == "ready" && alive(second) == 2 })
-		if _, err := second.Forget(t.Context(), status.PeerChange{Peer: "192.0.2.77"}); err != nil {
+		if _, err := second.Forget(t.Context(), api.PeerChange{Peer: "192.0.2.77"}); err != nil {
 			t.Error(err)
 		}
 		want := "192.0.2.77:7950 from WEFT_JOIN, 0 alive of 1, forgotten true\n192.0.2.1:7950 from weft connect, 1 alive of 1, forgotten false"

@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/plugin"
 	"github.com/weftnet/weft/plugin/plugintest"
-	"github.com/weftnet/weft/status"
 )
 
 // midway is a way to the ledger on which one command of a kind is held up: before it
@@ -103,7 +103,7 @@ func removalInTheMiddle(t *testing.T, c *cluster, kind ledger.Kind, decided bool
 	}()
 	<-m.hit
 	gone := hosts[removed]
-	if _, err := third.RemoveHost(t.Context(), status.Removal{Host: gone.Report().Self.String(), IsOff: true}); err != nil {
+	if _, err := third.RemoveHost(t.Context(), api.Removal{Host: gone.Report().Self.String(), IsOff: true}); err != nil {
 		t.Fatal(err)
 	}
 	close(m.on)
@@ -152,7 +152,7 @@ func TestTheLeaderIsRemoved(t *testing.T) {
 			former := lead.Report().Self
 			by := hosts[(slices.Index(hosts, lead)+1)%len(hosts)]
 			begin := time.Now()
-			if _, err := by.RemoveHost(t.Context(), status.Removal{Host: former.String(), IsOff: true}); err != nil {
+			if _, err := by.RemoveHost(t.Context(), api.Removal{Host: former.String(), IsOff: true}); err != nil {
 				t.Fatal(err)
 			}
 			if took := time.Since(begin); took > 5*time.Second {

@@ -8,14 +8,14 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 )
 
 // RemoveNetwork removes a network from all hosts, whoever created it. It implements
-// status.Agent.
-func (a *Agent) RemoveNetwork(ctx context.Context, r status.NetworkRemoval) (string, error) {
+// api.Agent.
+func (a *Agent) RemoveNetwork(ctx context.Context, r api.NetworkRemoval) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
 	defer cancel()
 	if r.Network == "" {

@@ -10,9 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 )
 
 // TestAReplicaGoesOnlyHere: docker network rm, or prune, on a host that has a replica
@@ -47,7 +47,7 @@ func TestAReplicaWhoseCreatorIsNoMember(t *testing.T) {
 		gone.network("web", web)
 		two.until("web", soon, func() bool { return two.lookup("web") != "" })
 		gone.stop()
-		if _, err := hosts[0].RemoveHost(t.Context(), status.Removal{Host: gone.set.Name, IsOff: true}); err != nil {
+		if _, err := hosts[0].RemoveHost(t.Context(), api.Removal{Host: gone.set.Name, IsOff: true}); err != nil {
 			t.Fatal(err)
 		}
 		two.until("the host is removed", soon, func() bool {
@@ -75,7 +75,7 @@ func TestNetworksAreRemovedFromAnyHost(t *testing.T) {
 		one.run("shop", id, "")
 		two.until("shop", soon, func() bool { return len(two.reported(web).Endpoints) == 1 })
 		rm := func(name string, dry bool) (string, error) {
-			return two.RemoveNetwork(t.Context(), status.NetworkRemoval{Network: name, DryRun: dry})
+			return two.RemoveNetwork(t.Context(), api.NetworkRemoval{Network: name, DryRun: dry})
 		}
 		for name, want := range map[string]string{"": "which network", "shop": "there is no network shop", "99999": "there is no network 99999"} {
 			if _, err := rm(name, false); err == nil || !holds(err.Error(), want) {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"net/netip"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/discover"
-	"github.com/weftnet/weft/status"
 )
 
 // openPeers reads where the other hosts may be.
@@ -17,14 +17,14 @@ func (a *Agent) openPeers() (err error) {
 }
 
 // peersNow are the entries, and at how many of their addresses a host lives.
-func (a *Agent) peersNow() []status.Peer {
+func (a *Agent) peersNow() []api.Peer {
 	alive := map[netip.AddrPort]bool{a.fact.Underlay: true}
 	for _, m := range a.gossip.Members() {
 		alive[m.Addr] = m.Alive
 	}
-	out := []status.Peer{}
+	out := []api.Peer{}
 	for _, f := range a.peers.Report() {
-		s := status.Peer{Peer: f.Entry, From: "WEFT_JOIN", Forgotten: f.Forgotten, Addrs: append([]netip.AddrPort{}, f.Addrs...), At: f.At}
+		s := api.Peer{Peer: f.Entry, From: "WEFT_JOIN", Forgotten: f.Forgotten, Addrs: append([]netip.AddrPort{}, f.Addrs...), At: f.At}
 		if f.Connected {
 			s.From = "weft connect"
 		}
@@ -41,12 +41,12 @@ func (a *Agent) peersNow() []status.Peer {
 	return out
 }
 
-// Connect implements status.Agent.
-func (a *Agent) Connect(ctx context.Context, p status.PeerChange) (string, error) {
+// Connect implements api.Agent.
+func (a *Agent) Connect(ctx context.Context, p api.PeerChange) (string, error) {
 	return a.peers.Connect(ctx, p.Peer)
 }
 
-// Forget implements status.Agent.
-func (a *Agent) Forget(ctx context.Context, p status.PeerChange) (string, error) {
+// Forget implements api.Agent.
+func (a *Agent) Forget(ctx context.Context, p api.PeerChange) (string, error) {
 	return a.peers.Forget(ctx, p.Peer)
 }

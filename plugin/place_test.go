@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/datapath/linux"
-	"github.com/weftnet/weft/status"
 )
 
 // ends reports whether the agent is to be followed by another one.
@@ -81,11 +81,11 @@ func TestTheOnlyKeeperMoves(t *testing.T) {
 			return err == nil
 		})
 		two.problem(time.Minute, "are not where they were: 192.0.2.1:7950", "weft connect HOST")
-		if _, err := two.Connect(t.Context(), status.PeerChange{Peer: "192.0.2.100"}); err != nil {
+		if _, err := two.Connect(t.Context(), api.PeerChange{Peer: "192.0.2.100"}); err != nil {
 			t.Fatal(err)
 		}
 		two.until("no problem is left", time.Minute, func() bool { return len(two.Report().Problems) == 0 })
-		if _, err := one.RemoveHost(t.Context(), status.Removal{Host: two.Report().Self.Short(), IsOff: true}); err != nil {
+		if _, err := one.RemoveHost(t.Context(), api.Removal{Host: two.Report().Self.Short(), IsOff: true}); err != nil {
 			t.Fatal(err)
 		}
 		two.reborn()

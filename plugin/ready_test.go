@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/plugin"
-	"github.com/weftnet/weft/status"
 )
 
 // notReady waits until the host says with these words why it is not ready.
@@ -69,7 +69,7 @@ func TestAHostIsReadyAsLongAsItsLeaseLasts(t *testing.T) {
 func TestAHostThatLeftIsNotReady(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		h := up(c, 2)[1]
-		if _, err := h.Leave(t.Context(), status.Departure{}); err != nil {
+		if _, err := h.Leave(t.Context(), api.Departure{}); err != nil {
 			t.Fatal(err)
 		}
 		h.notReady("has left cluster")
@@ -93,7 +93,7 @@ func TestATakenStatusPortKeepsNothingElse(t *testing.T) {
 	awaitReady(t, root, socket)
 	limit := within(t, 20*time.Second)
 	problems := func() string {
-		r, err := status.Fetch(limit, filepath.Join(root, status.SocketPath))
+		r, err := api.At(filepath.Join(root, api.SocketPath)).Report(limit)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +102,7 @@ func TestATakenStatusPortKeepsNothingElse(t *testing.T) {
 	for want := fmt.Sprintf("WEFT_STATUS=%s: ", taken.Addr()); !strings.Contains(problems(), want); {
 		runtime.Gosched()
 	}
-	if why, err := status.NotReady(limit, filepath.Join(root, status.SocketPath)); err != nil || why != "" {
+	if why, err := api.At(filepath.Join(root, api.SocketPath)).NotReady(limit); err != nil || why != "" {
 		t.Errorf("%q, %v", why, err)
 	}
 	taken.Close()

@@ -9,8 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/plugin/plugintest"
-	"github.com/weftnet/weft/status"
 )
 
 // boots switches the machine on again after an hour, with its disk as it is by then.
@@ -145,7 +145,7 @@ func TestAnOlderDiskOfTheSameStartIsFoundOut(t *testing.T) {
 			h.stop()
 			h.tick(m)
 		}
-		if _, err := h.NewIdentity(t.Context(), status.Renunciation{}); err != nil {
+		if _, err := h.NewIdentity(t.Context(), api.Renunciation{}); err != nil {
 			t.Fatal(err)
 		}
 		h.reborn()

@@ -50,9 +50,7 @@ func (a *Agent) reconcile(ctx context.Context) {
 			a.followUnderlay()
 		}
 		a.setKernel(ctx, drifted)
-		view := a.View()
-		a.checkRanges(view)
-		a.ledger.Announced(view.Keepers())
+		a.checkRanges(a.View())
 	}
 }
 

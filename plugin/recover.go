@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 )
 
 // recoverTimeout is what an operator waits for a recovery.
@@ -31,8 +31,10 @@ func (a *Agent) ledgerFacts() ledger.Facts {
 		if !h.Entry.ID.IsZero() {
 			add(h.Entry)
 		}
+		if h.Fact.Keeper && !h.Entry.Removed {
+			f.Keepers = append(f.Keepers, h.ID)
+		}
 	}
-	f.Keepers = view.Keepers()
 	for _, s := range view.Subnets {
 		add(s)
 	}
@@ -104,7 +106,7 @@ func unconfirmedGeneration(err error) string {
 	if err == nil {
 		return ""
 	}
-	return fmt.Sprintf("whether the ledger was recovered is not known, and this host goes on as before: %v. If it was (weft ledger recover), name here one of the keepers that weft status shows where that was done: weft connect HOST", err)
+	return fmt.Sprintf("whether the ledger was recovered is not known, and this host goes on as before: %v. If it was (weft ledger recover) and weft status on other hosts shows keepers that are not among these, make this host a new one: weft host new-identity --force", err)
 }
 
 // begin reports whether it was done, or who does it; else the caller has to.
@@ -185,8 +187,8 @@ func (a *Agent) showAll(ctx context.Context, generation uint64) (err error) {
 }
 
 // RecoverLedger goes on without a majority of keepers that is gone for good. It
-// implements status.Agent.
-func (a *Agent) RecoverLedger(ctx context.Context, r status.Recovery) (string, error) {
+// implements api.Agent.
+func (a *Agent) RecoverLedger(ctx context.Context, r api.Recovery) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
 	defer cancel()
 	var off []netmap.HostID

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/api"
 )
 
 // keepers waits until so many hosts vote, and tells those from the others.
@@ -49,7 +49,7 @@ func stopped(c *cluster) (n int) {
 }
 
 func (h *host) recovery(off []string) (string, error) {
-	return h.RecoverLedger(h.c.t.Context(), status.Recovery{Off: off})
+	return h.RecoverLedger(h.c.t.Context(), api.Recovery{Off: off})
 }
 
 // recovered is the answer of a recovery as soon as no other host sees the lost ones any
@@ -86,7 +86,7 @@ func TestRecoverRefusesWhatItCannotKnow(t *testing.T) {
 		fails(t, time.Now(), err, "cannot be known from here", keep[2].set.Name)
 		_, err = keep[0].recovery(append([]string{keep[1].Report().Self.String()}, gone...))
 		fails(t, time.Now(), err, keep[1].set.Name, "is not off: it answers")
-		text, err := keep[0].RecoverLedger(t.Context(), status.Recovery{Off: gone, DryRun: true})
+		text, err := keep[0].RecoverLedger(t.Context(), api.Recovery{Off: gone, DryRun: true})
 		if err != nil || !holds(text, "nothing was changed", keep[2].set.Name, keep[1].set.Name) {
 			t.Errorf("dry run: %q, %v", text, err)
 		}
@@ -288,7 +288,7 @@ func TestTheRecoveredLedgerWaitsForEveryHost(t *testing.T) {
 				if returns {
 					holder.start()
 					holder.ready()
-				} else if _, err := survivor.RemoveHost(t.Context(), status.Removal{Host: holderID, IsOff: true}); err != nil {
+				} else if _, err := survivor.RemoveHost(t.Context(), api.Removal{Host: holderID, IsOff: true}); err != nil {
 					t.Fatal(err)
 				}
 				survivor.until("it gives out again", time.Minute, func() bool {
@@ -368,7 +368,7 @@ func TestARecoveryRightAfterABoot(t *testing.T) {
 			t.Fatal(err)
 		}
 		survivor.until("it goes on", time.Minute, func() bool { return survivor.View().Generation > 1 })
-		past, err := survivor.History(t.Context(), status.HistoryQuery{})
+		past, err := survivor.History(t.Context(), api.HistoryQuery{})
 		if err != nil {
 			t.Fatal(err)
 		}

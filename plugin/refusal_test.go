@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin/plugintest"
-	"github.com/weftnet/weft/status"
 )
 
 // refused is something that a user or an operator wants in vain, and what he must be told:
@@ -68,9 +68,9 @@ func orders[R any](h *host, order func(h *host, r R) (string, error), r R) func(
 	}
 }
 
-func rm(h *host, r status.Removal) (string, error)    { return h.RemoveHost(h.c.t.Context(), r) }
-func add(h *host, r status.Range) (string, error)     { return h.AddRange(h.c.t.Context(), r) }
-func out(h *host, r status.Departure) (string, error) { return h.Leave(h.c.t.Context(), r) }
+func rm(h *host, r api.Removal) (string, error)    { return h.RemoveHost(h.c.t.Context(), r) }
+func add(h *host, r api.Range) (string, error)     { return h.AddRange(h.c.t.Context(), r) }
+func out(h *host, r api.Departure) (string, error) { return h.Leave(h.c.t.Context(), r) }
 
 // TestRefusals meets what is refused while all hosts are there, then without one, then
 // without a majority.
@@ -118,14 +118,14 @@ func TestRefusals(t *testing.T) {
 			{"exhausted", one.starts("tiny", ""), []string{"10.41.0.0/28", "host-1 has", "host-2 has", "host-3 has", "stop containers there", "larger subnet"}},
 			{"overlaps a network", one.creates(named("new", "10.40.0.0/16")), []string{"10.40.0.0/16 overlaps", "10.40.0.0/24", "host-1", "choose another --subnet"}},
 			{"overlaps a route", one.creates(named("new", "172.16.1.0/24")), []string{"172.16.1.0/24 overlaps 172.16.0.0/16", "eth7", "choose another --subnet"}},
-			{"overlaps a range", orders(one, add, status.Range{Prefix: netip.MustParsePrefix("10.40.0.0/16")}), []string{"10.40.0.0/16 overlaps range 10.32.0.0/12", "weft range ls"}},
+			{"overlaps a range", orders(one, add, api.Range{Prefix: netip.MustParsePrefix("10.40.0.0/16")}), []string{"10.40.0.0/16 overlaps range 10.32.0.0/12", "weft range ls"}},
 			{"another block size", one.creates(named("new", "10.42.0.0/24"), "weft.block=/16"), []string{"/16", "10.42.0.0/24", "use /24"}},
 			{"another's VNI", one.creates(named("new", "10.42.0.0/24"), fmt.Sprintf("weft.vni=%d", one.reported("10.40.0.0/24").VNI)), []string{"belongs to", "10.40.0.0/24", "-o weft.vni"}},
 			{"an unknown option", one.creates(named("new", "10.42.0.0/24"), "weft.colour=blue"), []string{"weft.colour", "weft.block"}},
-			{"an unknown host", orders(one, rm, status.Removal{Host: "host-9"}), []string{"host-9", "weft status"}},
-			{"itself", orders(one, rm, status.Removal{Host: "host-1"}), []string{"host-1", "another host"}},
-			{"a host that lives", orders(one, rm, status.Removal{Host: "host-3"}), []string{"host-3", "--is-off"}},
-			{"a host with containers leaves", orders(one, out, status.Departure{}), []string{"host-1", "first", "stop them first", "--force"}},
+			{"an unknown host", orders(one, rm, api.Removal{Host: "host-9"}), []string{"host-9", "weft status"}},
+			{"itself", orders(one, rm, api.Removal{Host: "host-1"}), []string{"host-1", "another host"}},
+			{"a host that lives", orders(one, rm, api.Removal{Host: "host-3"}), []string{"host-3", "--is-off"}},
+			{"a host with containers leaves", orders(one, out, api.Departure{}), []string{"host-1", "first", "stop them first", "--force"}},
 		})
 
 		three.stop()
@@ -145,9 +145,9 @@ func TestRefusals(t *testing.T) {
 			{"an address that is nobody's", one.starts("web", "10.40.0.250"), missing},
 			{"an address of a host that is away", one.starts("web", third.String()), []string{third.String(), "container third", "host-3"}},
 			{"a further block", one.starts("tiny", ""), append(missing, "10.41.0.0/28")},
-			{"a range", orders(one, add, status.Range{Prefix: netip.MustParsePrefix("10.80.0.0/16")}), missing},
-			{"a removal", orders(one, rm, status.Removal{Host: "host-3", IsOff: true}), missing},
-			{"leaving", orders(one, out, status.Departure{Force: true}), missing},
+			{"a range", orders(one, add, api.Range{Prefix: netip.MustParsePrefix("10.80.0.0/16")}), missing},
+			{"a removal", orders(one, rm, api.Removal{Host: "host-3", IsOff: true}), missing},
+			{"leaving", orders(one, out, api.Departure{Force: true}), missing},
 		})
 	})
 }

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/plugin/plugintest"
-	"github.com/weftnet/weft/status"
 )
 
 // TestAnAddressOfAContainerThatMayNotStartIsAskedForAgain: while its host was removed,
@@ -85,7 +85,7 @@ func TestAnAddressOnAHostThatIsAwayIsAskedForAgain(t *testing.T) {
 		back.heal()
 		back.reborn()
 		back.problem(15*time.Second, "still missing", at(ran).String(), "container thief", "does not answer", "weft host rm "+thief.set.Name)
-		if _, err := one.RemoveHost(t.Context(), status.Removal{Host: away.String(), IsOff: true}); err != nil {
+		if _, err := one.RemoveHost(t.Context(), api.Removal{Host: away.String(), IsOff: true}); err != nil {
 			t.Fatal(err)
 		}
 		now := back.Report().Self

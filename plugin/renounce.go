@@ -7,12 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 )
 
 // Ended is closed once this agent is to be closed and opened again, and why is on disk:
@@ -32,8 +32,8 @@ func (a *Agent) revoke(f lease.Fence) {
 }
 
 // NewIdentity makes this host a new one by an operator's word: after a clone of it was
-// made or an old disk restored. It implements status.Agent.
-func (a *Agent) NewIdentity(_ context.Context, r status.Renunciation) (string, error) {
+// made or an old disk restored. It implements api.Agent.
+func (a *Agent) NewIdentity(_ context.Context, r api.Renunciation) (string, error) {
 	if err := a.renounceable(r.Force); err != nil {
 		return "", err
 	}

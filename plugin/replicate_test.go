@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/plugin/plugintest"
-	"github.com/weftnet/weft/status"
 )
 
-type statusHost = status.Host
+type statusHost = api.Host
 
 // soon is how long replication may take, Docker's events included.
 const soon = 5 * time.Second

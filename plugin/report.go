@@ -8,22 +8,22 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 )
 
 // Report is what `weft status` shows.
-func (a *Agent) Report() *status.Report {
+func (a *Agent) Report() *api.Report {
 	view := a.gossip.View()
 	a.endClones(view)
-	r := &status.Report{
+	r := &api.Report{
 		Version: a.cfg.Version, Cluster: a.store.Cluster(), Self: a.self, Name: a.fact.Name, State: a.state(), NotReady: a.NotReady(),
-		Hosts: a.hosts(view), Peers: a.peersNow(), Ranges: rangesInUse(view), Networks: a.networks(view), At: time.Now(), Process: status.ThisProcess(), Counters: a.counters(),
+		Hosts: a.hosts(view), Peers: a.peersNow(), Ranges: rangesInUse(view), Networks: a.networks(view), At: time.Now(), Process: api.ThisProcess(), Counters: a.counters(),
 	}
 	l := a.ledger.Status()
-	r.Ledger = status.Ledger{Role: l.Role, Leader: l.Leader, Decided: view.Decided}
+	r.Ledger = api.Ledger{Role: l.Role, Leader: l.Leader, Decided: view.Decided}
 	for _, k := range l.Keepers {
 		if k.Voter { // one that still copies the log decides nothing yet
 			r.Ledger.Keepers = append(r.Ledger.Keepers, k.ID)
@@ -37,7 +37,7 @@ func (a *Agent) Report() *status.Report {
 	r.Problems = append(r.Problems, shrunk(view, a.self, a.local())...)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	r.Datapath = status.Datapath{LastSet: a.datapath.lastSet, Repaired: a.datapath.repaired}
+	r.Datapath = api.Datapath{LastSet: a.datapath.lastSet, Repaired: a.datapath.repaired}
 	if a.datapath.err != nil {
 		r.Datapath.Error = a.datapath.err.Error()
 	}
@@ -81,14 +81,14 @@ func (a *Agent) state() string {
 	return "joining"
 }
 
-func (a *Agent) hosts(view *netmap.View) []status.Host {
+func (a *Agent) hosts(view *netmap.View) []api.Host {
 	alive := map[netmap.HostID]bool{a.self: true}
 	for _, m := range a.gossip.Members() {
 		alive[m.ID] = m.Alive
 	}
-	out := make([]status.Host, 0, len(view.Hosts))
+	out := make([]api.Host, 0, len(view.Hosts))
 	for _, h := range view.Hosts {
-		s := status.Host{
+		s := api.Host{
 			ID: h.ID, Name: view.HostName(h.ID), Underlay: h.Fact.Underlay, State: "unreachable",
 			Keeper: h.Fact.Keeper, Version: h.Fact.Version, MTU: h.Fact.MTU,
 		}
@@ -100,16 +100,16 @@ func (a *Agent) hosts(view *netmap.View) []status.Host {
 		}
 		out = append(out, s)
 	}
-	slices.SortStableFunc(out, func(x, y status.Host) int { return cmp.Compare(x.Name, y.Name) })
+	slices.SortStableFunc(out, func(x, y api.Host) int { return cmp.Compare(x.Name, y.Name) })
 	return out
 }
 
-func (a *Agent) networks(view *netmap.View) []status.Network {
+func (a *Agent) networks(view *netmap.View) []api.Network {
 	local := a.local()
 	used := a.usage()
-	out := make([]status.Network, 0, len(view.Networks))
+	out := make([]api.Network, 0, len(view.Networks))
 	for _, n := range view.Networks {
-		s := status.Network{ID: n.ID, Name: n.Name, VNI: n.VNI, Retired: n.Retired}
+		s := api.Network{ID: n.ID, Name: n.Name, VNI: n.VNI, Retired: n.Retired}
 		if slices.ContainsFunc(local.Networks, func(l netmap.Network) bool { return l.ID == n.ID }) {
 			s.MTU = datapath.DeviceOf(view, a.self, n, local).PortMTU
 		}
@@ -125,7 +125,7 @@ func (a *Agent) networks(view *netmap.View) []status.Network {
 		}
 		for _, d := range view.Disputes {
 			if d.Network == n.ID && len(s.Disputes) < maxDisputes {
-				s.Disputes = append(s.Disputes, status.Dispute{Addr: d.Addr, Winner: reported(d.Winner), Loser: reported(d.Loser)})
+				s.Disputes = append(s.Disputes, api.Dispute{Addr: d.Addr, Winner: reported(d.Winner), Loser: reported(d.Loser)})
 			}
 		}
 		out = append(out, s)
@@ -136,8 +136,8 @@ func (a *Agent) networks(view *netmap.View) []status.Network {
 // maxDisputes bounds what is told of each network: a host that lies can cause many.
 const maxDisputes = 100
 
-func reported(e netmap.EndpointView) status.Endpoint {
-	return status.Endpoint{ID: e.ID, Name: e.Name, Host: e.Host, V4: e.V4, V6: e.V6, MAC: e.MAC}
+func reported(e netmap.EndpointView) api.Endpoint {
+	return api.Endpoint{ID: e.ID, Name: e.Name, Host: e.Host, V4: e.V4, V6: e.V6, MAC: e.MAC}
 }
 
 // counters are what the packages that hear strangers and Docker have counted.
@@ -188,8 +188,8 @@ func (a *Agent) usage() map[netip.Prefix]uint64 {
 	return out
 }
 
-func subnetOf(view *netmap.View, p netip.Prefix, used map[netip.Prefix]uint64) status.Subnet {
-	out := status.Subnet{Prefix: p}
+func subnetOf(view *netmap.View, p netip.Prefix, used map[netip.Prefix]uint64) api.Subnet {
+	out := api.Subnet{Prefix: p}
 	if s, ok := view.Subnet(p); ok {
 		out.Gateway = s.Gateway
 	}
@@ -197,7 +197,7 @@ func subnetOf(view *netmap.View, p netip.Prefix, used map[netip.Prefix]uint64) s
 		if b.Subnet != p {
 			continue
 		}
-		block := status.Block{Prefix: b.Prefix, Owner: b.Owner}
+		block := api.Block{Prefix: b.Prefix, Owner: b.Owner}
 		if n, mine := used[b.Prefix]; mine {
 			block.Used = &n
 		}
@@ -205,7 +205,7 @@ func subnetOf(view *netmap.View, p netip.Prefix, used map[netip.Prefix]uint64) s
 	}
 	for _, c := range view.Claims {
 		if c.Subnet == p {
-			out.Claims = append(out.Claims, status.Claim{Addr: c.Addr, Owner: c.Owner})
+			out.Claims = append(out.Claims, api.Claim{Addr: c.Addr, Owner: c.Owner})
 		}
 	}
 	return out

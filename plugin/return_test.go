@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin/plugintest"
-	"github.com/weftnet/weft/status"
 )
 
 // at is the first address of a container.
@@ -48,7 +48,7 @@ func (h *host) forwards(a netip.Addr) (to string) {
 func (h *host) removed(by *host) {
 	h.c.t.Helper()
 	h.cut()
-	if _, err := by.RemoveHost(h.c.t.Context(), status.Removal{Host: h.Report().Self.String(), IsOff: true}); err != nil {
+	if _, err := by.RemoveHost(h.c.t.Context(), api.Removal{Host: h.Report().Self.String(), IsOff: true}); err != nil {
 		h.c.t.Fatal(err)
 	}
 }

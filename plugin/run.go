@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/rpc"
-	"github.com/weftnet/weft/status"
 )
 
 // SocketPath is where Docker finds the plugin: dockerd binds it into a managed
@@ -91,10 +91,10 @@ func (f *front) live(ctx context.Context, cfg Config, a *Agent) (*Agent, error) 
 func (a *Agent) show(ctx context.Context) (again bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var shown sync.WaitGroup
-	shown.Go(func() { cancel(status.Serve(ctx, a.cfg.Settings.HostPath(status.SocketPath), a)) })
+	shown.Go(func() { cancel(api.Serve(ctx, a.cfg.Settings.HostPath(api.SocketPath), a)) })
 	if addr := a.cfg.Settings.Status; addr.IsValid() {
 		shown.Go(func() {
-			status.ServeLoopback(ctx, addr, a, func(sentence string) { a.problem("status", sentence) })
+			api.ServeLoopback(ctx, addr, a, func(sentence string) { a.problem("status", sentence) })
 		})
 	}
 	select {

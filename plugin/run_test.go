@@ -15,10 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/plugin"
 	"github.com/weftnet/weft/plugin/plugintest"
 	"github.com/weftnet/weft/settings"
-	"github.com/weftnet/weft/status"
 	"github.com/weftnet/weft/underlay/lossy"
 )
 
@@ -76,7 +76,7 @@ func awaitReady(t *testing.T, root, socket string) {
 	t.Helper()
 	ctx := within(t, 20*time.Second)
 	for {
-		r, err := status.Fetch(ctx, filepath.Join(root, status.SocketPath))
+		r, err := api.At(filepath.Join(root, api.SocketPath)).Report(ctx)
 		if err == nil && r.State == "ready" {
 			break
 		}
@@ -116,7 +116,7 @@ func TestRunServesDockerUntilItIsTold(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- plugin.Run(ctx, cfg, socket) }()
 		awaitReady(t, root, socket)
-		r, err := status.Fetch(ctx, filepath.Join(root, status.SocketPath))
+		r, err := api.At(filepath.Join(root, api.SocketPath)).Report(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +135,7 @@ func TestRunServesDockerUntilItIsTold(t *testing.T) {
 		case <-time.After(20 * time.Second):
 			t.Fatal("Run does not end")
 		}
-		for _, left := range []string{socket, filepath.Join(root, status.SocketPath)} {
+		for _, left := range []string{socket, filepath.Join(root, api.SocketPath)} {
 			if _, err := os.Stat(left); err == nil {
 				t.Errorf("%s is left", left)
 			}
@@ -209,7 +209,7 @@ func TestTheSocketOfAnotherAgentIsNotTaken(t *testing.T) {
 	}
 	awaitReady(t, root, socket)
 	out := &strings.Builder{}
-	clean := plugin.Cleanup{Socket: filepath.Join(root, status.SocketPath), State: filepath.Join(root, "var/lib/weft")}
+	clean := plugin.Cleanup{Socket: filepath.Join(root, api.SocketPath), State: filepath.Join(root, "var/lib/weft")}
 	if err := clean.Run(within(t, 20*time.Second), out); err == nil || !strings.Contains(err.Error(), "the agent runs") {
 		t.Errorf("cleanup under a running agent: %v %s", err, out)
 	}

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin/plugintest"
-	"github.com/weftnet/weft/status"
 )
 
 // TestTwoOwnersCedeForOneRequest: the first one's answer comes when the second was asked
@@ -167,7 +167,7 @@ func TestAMachineIsSetUpAnew(t *testing.T) {
 		begin := time.Now()
 		_, err := other.docker.Run(t.Context(), "thief", id, held)
 		fails(t, begin, err, held.String(), "held by container before")
-		if _, err := other.RemoveHost(t.Context(), status.Removal{Host: former.String(), IsOff: true}); err != nil {
+		if _, err := other.RemoveHost(t.Context(), api.Removal{Host: former.String(), IsOff: true}); err != nil {
 			t.Fatal(err)
 		}
 		other.run("heir", id, held.String())

@@ -6,8 +6,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 )
 
 // share is what one host has of a subnet, as far as the facts tell. They tell of an
@@ -105,17 +105,17 @@ func byFree(a, b share) int {
 }
 
 // shares are those of a subnet for the report, this host's own by its own books.
-func (a *Agent) shares(view *netmap.View, subnet netip.Prefix) []status.Share {
-	out := []status.Share{}
+func (a *Agent) shares(view *netmap.View, subnet netip.Prefix) []api.Share {
+	out := []api.Share{}
 	for _, s := range shares(view, subnet, subnet) {
-		out = append(out, status.Share{Host: s.Host, Blocks: s.Blocks, Claims: s.Claims, Used: s.Used, Free: s.Free})
+		out = append(out, api.Share{Host: s.Host, Blocks: s.Blocks, Claims: s.Claims, Used: s.Used, Free: s.Free})
 	}
 	for _, p := range a.ipam.Inventory() {
 		if p.Subnet.Prefix != subnet || len(p.Blocks)+len(p.Claims) == 0 {
 			continue
 		}
-		own := status.Share{Host: a.self, Blocks: len(p.Blocks), Claims: len(p.Claims), Used: uint64(len(p.Held)), Free: p.Free}
-		i := slices.IndexFunc(out, func(s status.Share) bool { return s.Host == a.self })
+		own := api.Share{Host: a.self, Blocks: len(p.Blocks), Claims: len(p.Claims), Used: uint64(len(p.Held)), Free: p.Free}
+		i := slices.IndexFunc(out, func(s api.Share) bool { return s.Host == a.self })
 		if i < 0 {
 			return append(out, own)
 		}
@@ -125,10 +125,10 @@ func (a *Agent) shares(view *netmap.View, subnet netip.Prefix) []status.Share {
 }
 
 // rangesInUse are the ranges and how many subnets lie in each.
-func rangesInUse(view *netmap.View) []status.RangeUse {
-	out := []status.RangeUse{}
+func rangesInUse(view *netmap.View) []api.RangeUse {
+	out := []api.RangeUse{}
 	for _, r := range view.Ranges {
-		u := status.RangeUse{Prefix: r.Prefix}
+		u := api.RangeUse{Prefix: r.Prefix}
 		for _, s := range view.Subnets {
 			if r.Prefix.Overlaps(s.Prefix) {
 				u.Subnets++

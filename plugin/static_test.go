@@ -8,10 +8,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin/plugintest"
-	"github.com/weftnet/weft/status"
 )
 
 // ranged is a network of two hosts with an --ip-range, and its ids.
@@ -116,7 +116,7 @@ func TestEveryHostsShareIsReported(t *testing.T) {
 			}
 		}
 		hosts[0].run("static", hosts[0].lookup("web"), "10.40.0.200")
-		want := []status.Share{
+		want := []api.Share{
 			{Blocks: 1, Claims: 1, Used: 3, Free: 12}, // without the network address and the gateway
 			{Blocks: 1, Used: 3, Free: 13},
 			{Blocks: 1, Used: 4, Free: 12},
@@ -131,13 +131,13 @@ func TestEveryHostsShareIsReported(t *testing.T) {
 			}
 			last := ""
 			h.until("all shares", 5*time.Second, func() bool {
-				got := map[string]status.Share{}
+				got := map[string]api.Share{}
 				for _, n := range h.reported("10.40.0.0/24").Subnets {
 					for _, s := range n.Shares {
 						got[s.Host.String()] = s
 					}
 				}
-				wanted := map[string]status.Share{}
+				wanted := map[string]api.Share{}
 				for _, s := range want {
 					wanted[s.Host.String()] = s
 				}
@@ -173,7 +173,7 @@ func TestRangesAreUsedInTheirOrder(t *testing.T) {
 		begin := time.Now()
 		_, err := auto(2)
 		fails(t, begin, err, "no free IPv4 subnet is left", "weft range add")
-		if _, err := h.AddRange(t.Context(), status.Range{Prefix: netip.MustParsePrefix("10.40.0.0/28")}); err != nil {
+		if _, err := h.AddRange(t.Context(), api.Range{Prefix: netip.MustParsePrefix("10.40.0.0/28")}); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := auto(3); err != nil || got != "10.40.0.0/28" {
@@ -181,7 +181,7 @@ func TestRangesAreUsedInTheirOrder(t *testing.T) {
 		}
 		h.restart()
 		h.ready()
-		want := []status.RangeUse{
+		want := []api.RangeUse{
 			{Prefix: netip.MustParsePrefix("10.60.0.0/28"), Subnets: 1},
 			{Prefix: netip.MustParsePrefix("fd60::/64")},
 			{Prefix: netip.MustParsePrefix("10.50.0.0/28"), Subnets: 1},

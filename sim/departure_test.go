@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 )
 
 // left: `weft host leave`, in order or, with containers, by force; in the middle of it
@@ -26,7 +26,7 @@ func (h *host) left() {
 		h.leaveMidway(force)
 	}
 	w.until(fmt.Sprintf("%s has left", h), 2*time.Minute, func() bool {
-		_, err := h.agent().Leave(context.Background(), status.Departure{Force: force})
+		_, err := h.agent().Leave(context.Background(), api.Departure{Force: force})
 		if err != nil {
 			w.tell("%s: weft host leave: %v", h, err)
 		}
@@ -38,7 +38,7 @@ func (h *host) left() {
 		h.refused("left", "has left cluster", "new-identity")
 	}
 	w.plunder(h)
-	if _, err := h.agent().NewIdentity(context.Background(), status.Renunciation{}); err != nil {
+	if _, err := h.agent().NewIdentity(context.Background(), api.Renunciation{}); err != nil {
 		w.fault("%s: weft host new-identity: %v", h, err)
 		return
 	}
@@ -55,7 +55,7 @@ func (h *host) stayed() {
 	for _, c := range h.docker.Containers() {
 		running = running || c.Running
 	}
-	_, err := h.agent().Leave(context.Background(), status.Departure{})
+	_, err := h.agent().Leave(context.Background(), api.Departure{})
 	switch {
 	case running && err == nil:
 		h.w.fault("%s left, though its containers run", h)
@@ -82,7 +82,7 @@ func (h *host) leaveMidway(force bool) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, err := a.Leave(context.Background(), status.Departure{Force: force})
+		_, err := a.Leave(context.Background(), api.Departure{Force: force})
 		h.w.tell("%s: weft host leave, before the crash: %v", h, err)
 	}()
 	time.Sleep(time.Duration(h.dice.IntN(400)) * time.Millisecond)

@@ -11,8 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 	"github.com/weftnet/weft/underlay/lossy"
 )
 
@@ -234,7 +234,7 @@ func (w *world) remove(id netmap.HostID, by []*host) {
 				if a == nil { // it is being restarted
 					return false
 				}
-				_, err := a.RemoveHost(context.Background(), status.Removal{Host: id.String(), IsOff: true})
+				_, err := a.RemoveHost(context.Background(), api.Removal{Host: id.String(), IsOff: true})
 				if err != nil {
 					w.tell("%s: weft host rm: %v", o, err)
 				}

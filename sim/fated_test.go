@@ -10,9 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin/plugintest"
-	"github.com/weftnet/weft/status"
 	"github.com/weftnet/weft/store"
 )
 
@@ -156,7 +156,7 @@ func (h *host) forget(c plugintest.Container) {
 // other one is the old one any more.
 func (h *host) decided() {
 	former := h.self
-	if _, err := h.agent().NewIdentity(context.Background(), status.Renunciation{}); err != nil {
+	if _, err := h.agent().NewIdentity(context.Background(), api.Renunciation{}); err != nil {
 		h.w.fault("%s: weft host new-identity: %v", h, err)
 		return
 	}

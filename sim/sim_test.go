@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/api"
 )
 
 // mutatedSpan is the virtual time that a seed runs before everything heals where the checks
@@ -75,7 +75,7 @@ func (w *world) startOneEach() {
 	}
 	for _, h := range w.hosts {
 		w.until(fmt.Sprintf("%s knows that all networks were made again that somebody removed", h), orphanLimit, func() bool {
-			return !slices.ContainsFunc(h.agent().Report().Networks, func(n status.Network) bool { return n.Retired })
+			return !slices.ContainsFunc(h.agent().Report().Networks, func(n api.Network) bool { return n.Retired })
 		})
 		for _, spec := range networks {
 			ctx, cancel := h.ctx()

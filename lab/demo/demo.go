@@ -16,8 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/lab"
-	"github.com/weftnet/weft/status"
 )
 
 // Network is the name of the demo's network.
@@ -111,12 +111,12 @@ func (d *demo) weft(ctx context.Context, h *lab.Host, args ...string) (string, e
 }
 
 // status is what the agent of a host knows.
-func (d *demo) status(ctx context.Context, h *lab.Host) (*status.Report, error) {
+func (d *demo) status(ctx context.Context, h *lab.Host) (*api.Report, error) {
 	out, err := d.weft(ctx, h, "status", "--json")
 	if err != nil {
 		return nil, err
 	}
-	var r status.Report
+	var r api.Report
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		return nil, fmt.Errorf("weft status --json: %w", err)
 	}

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/lab"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 )
 
 func TestPingTime(t *testing.T) {
@@ -33,7 +33,7 @@ func TestReportNamesWhatFailed(t *testing.T) {
 	ok := cell{rtt: 210 * time.Microsecond}
 	m := matrix{addrs: []netip.Addr{a, b}, cells: [][]cell{{ok, {err: errors.New("host1: wget: timed out")}}, {ok, ok}}}
 	var out strings.Builder
-	if err := write(&out, &status.Report{Name: "host1", Self: netmap.HostID{1}}, m, lab.DefaultDir); err != nil {
+	if err := write(&out, &api.Report{Name: "host1", Self: netmap.HostID{1}}, m, lab.DefaultDir); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
@@ -49,7 +49,7 @@ func TestReportNamesWhatFailed(t *testing.T) {
 func TestReportOfAnotherLab(t *testing.T) {
 	m := matrix{addrs: []netip.Addr{netip.MustParseAddr("10.32.0.2")}, cells: [][]cell{{{}}}}
 	var out strings.Builder
-	if err := write(&out, &status.Report{}, m, "/tmp/second"); err != nil {
+	if err := write(&out, &api.Report{}, m, "/tmp/second"); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"shell 2", "cut 2", "heal 2", "kill-agent 1", "down"} {

@@ -9,8 +9,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/lab"
-	"github.com/weftnet/weft/status"
 )
 
 // cell is what one container found out about another.
@@ -71,10 +71,10 @@ func commandsFor(dir string) commands {
 }
 
 // write is the report: status, matrix, and how to play on in the lab of dir.
-func write(w io.Writer, r *status.Report, m matrix, dir string) error {
+func write(w io.Writer, r *api.Report, m matrix, dir string) error {
 	var b strings.Builder
 	b.WriteString("\n")
-	if err := status.Text(&b, r); err != nil {
+	if err := api.Text(&b, r); err != nil {
 		return err
 	}
 	t := tabwriter.NewWriter(&b, 2, 8, 3, ' ', 0)

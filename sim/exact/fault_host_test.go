@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/plugin/plugintest"
-	"github.com/weftnet/weft/status"
 )
 
 // remove has one to three operators remove a host that may run, and wait for its
@@ -59,7 +59,7 @@ func (w *world) order(m *machine, off bool) bool {
 				return // an operator looks whether it is true
 			}
 			go func() {
-				_, err := l.agent.RemoveHost(l.ctx, status.Removal{Host: id.String(), IsOff: off})
+				_, err := l.agent.RemoveHost(l.ctx, api.Removal{Host: id.String(), IsOff: off})
 				w.arrive(at.n, "2 host rm "+id.String(), func() {
 					w.note("%s: host rm %s: %v", at, m, err)
 					if err == nil {

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/api"
 )
 
 // leave is `weft host leave`. What is left of the host is a new one later: by
@@ -32,7 +32,7 @@ func (w *world) leave(m *machine) bool {
 // leaves is `weft host leave`.
 func (m *machine) leaves(force bool) func(context.Context) error {
 	return func(ctx context.Context) error {
-		_, err := m.life.agent.Leave(ctx, status.Departure{Force: force})
+		_, err := m.life.agent.Leave(ctx, api.Departure{Force: force})
 		return err
 	}
 }
@@ -42,7 +42,7 @@ func (m *machine) returns() {
 	w, l := m.w, m.life
 	if w.chance(50) || !w.ledger.spare(m) {
 		go func() {
-			_, err := l.agent.NewIdentity(l.ctx, status.Renunciation{Force: true})
+			_, err := l.agent.NewIdentity(l.ctx, api.Renunciation{Force: true})
 			w.arrive(m.n, "2 host new-identity", func() { w.note("%s: host new-identity: %v", m, err) })
 		}()
 		return

@@ -3,7 +3,7 @@ package exact_test
 import (
 	"time"
 
-	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/api"
 )
 
 // heal ends all faults; operators clean up what may not go on.
@@ -62,7 +62,7 @@ func (w *world) nurse() {
 func (m *machine) becomesAnother() {
 	l := m.life
 	go func() {
-		_, err := l.agent.NewIdentity(l.ctx, status.Renunciation{})
+		_, err := l.agent.NewIdentity(l.ctx, api.Renunciation{})
 		m.w.arrive(m.n, "2 new-identity", func() { m.w.note("%s: new-identity: %v", m, err) })
 	}()
 }

@@ -10,10 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 )
 
 const (
@@ -223,7 +223,7 @@ func (w *world) removeDead() {
 			continue
 		}
 		go func() {
-			_, err := l.agent.RemoveHost(l.ctx, status.Removal{Host: id.String(), IsOff: true})
+			_, err := l.agent.RemoveHost(l.ctx, api.Removal{Host: id.String(), IsOff: true})
 			w.arrive(at.n, "2 host rm "+id.String(), func() { w.note("%s: host rm %s: %v", at, id.Short(), err) })
 		}()
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/api"
 )
 
 // scene is a story that somebody chose, on hosts that have the networks; only how long
@@ -117,7 +117,7 @@ func (w *world) refused(m *machine, do func(context.Context) error, words ...str
 func (m *machine) removes(o *machine, off bool) func(context.Context) error {
 	id := o.identity()
 	return func(ctx context.Context) error {
-		_, err := m.life.agent.RemoveHost(ctx, status.Removal{Host: id.String(), IsOff: off})
+		_, err := m.life.agent.RemoveHost(ctx, api.Removal{Host: id.String(), IsOff: off})
 		return err
 	}
 }

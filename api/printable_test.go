@@ -1,12 +1,12 @@
-package status_test
+package api_test
 
 import (
 	"strings"
 	"testing"
 	"unicode"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 )
 
 func TestPrintable(t *testing.T) {
@@ -18,7 +18,7 @@ func TestPrintable(t *testing.T) {
 		"\u009b2J":                `\u009b2J`,
 		"a\u202eb\r\x00":          `a\u202eb\r\x00`,
 	} {
-		if got := status.Printable(in); got != want {
+		if got := api.Printable(in); got != want {
 			t.Errorf("%q becomes %q, want %q", in, got, want)
 		}
 	}
@@ -31,15 +31,15 @@ func TestNobodysNameReachesTheTerminal(t *testing.T) {
 	r.Name, r.State, r.Datapath.Error, r.Problems = evil, evil, evil, []string{evil}
 	r.Hosts[1].Name, r.Hosts[1].Version, r.Ledger.Leader = evil, evil, r.Hosts[1].ID
 	r.Networks[0].Name, r.Networks[0].Endpoints[0].Name = evil, evil
-	h := &status.History{
-		Lines:   []status.HistoryLine{{What: evil, Host: evil, By: evil, Container: evil, Network: evil, HostID: netmap.HostID{1}}},
-		Missing: []string{evil}, Forgotten: []status.Forgotten{{What: evil}},
+	h := &api.History{
+		Lines:   []api.HistoryLine{{What: evil, Host: evil, By: evil, Container: evil, Network: evil, HostID: netmap.HostID{1}}},
+		Missing: []string{evil}, Forgotten: []api.Forgotten{{What: evil}},
 	}
 	var text, history strings.Builder
-	if err := status.Text(&text, r); err != nil {
+	if err := api.Text(&text, r); err != nil {
 		t.Fatal(err)
 	}
-	if err := status.HistoryText(&history, h); err != nil {
+	if err := api.HistoryText(&history, h); err != nil {
 		t.Fatal(err)
 	}
 	for _, out := range []string{text.String(), history.String()} {

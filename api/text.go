@@ -1,4 +1,4 @@
-package status
+package api
 
 import (
 	"fmt"
@@ -18,7 +18,7 @@ func Text(w io.Writer, r *Report) error {
 		p.network(n)
 	}
 	if p.err != nil {
-		return fmt.Errorf("status: %w", p.err)
+		return fmt.Errorf("api: %w", p.err)
 	}
 	return p.w.Flush()
 }
@@ -152,7 +152,7 @@ func Ranges(w io.Writer, ranges []RangeUse) error {
 		p.f("%s\t%d\n", u.Prefix, u.Subnets)
 	}
 	if p.err != nil {
-		return fmt.Errorf("status: %w", p.err)
+		return fmt.Errorf("api: %w", p.err)
 	}
 	return p.w.Flush()
 }

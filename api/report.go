@@ -1,6 +1,4 @@
-// Package status is the agent's own window: a report over a unix socket, as text
-// for people and as JSON for programs.
-package status
+package api
 
 import (
 	"net/netip"

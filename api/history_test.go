@@ -1,16 +1,16 @@
-package status_test
+package api_test
 
 import (
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/api"
 )
 
 // TestHistorySaysWhatIsForgotten, and since when nothing is.
 func TestHistorySaysWhatIsForgotten(t *testing.T) {
-	var h status.History
+	var h api.History
 	h.Forget("nothing", time.Time{})
 	if !h.Since.IsZero() || len(h.Forgotten) > 0 {
 		t.Errorf("nothing is forgotten, it says %+v", h)
@@ -22,7 +22,7 @@ func TestHistorySaysWhatIsForgotten(t *testing.T) {
 		t.Errorf("it is whole since %v", h.Since)
 	}
 	var text strings.Builder
-	if err := status.HistoryText(&text, &h); err != nil {
+	if err := api.HistoryText(&text, &h); err != nil {
 		t.Fatal(err)
 	}
 	const want = "nothing is remembered that fits\n" +

@@ -1,13 +1,8 @@
-package status
+package api
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -70,56 +65,7 @@ type HistoryLine struct {
 	Index     uint64        `json:"index,omitempty"` // of the decision
 }
 
-// FetchHistory asks the agent behind a unix socket about the past.
-func FetchHistory(ctx context.Context, path string, q HistoryQuery) (*History, error) {
-	body, err := json.Marshal(q)
-	if err != nil {
-		return nil, fmt.Errorf("status: %w", err)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://weft/ledger/log", bytes.NewReader(body))
-	if err != nil {
-		return nil, fmt.Errorf("status: %w", err)
-	}
-	resp, err := do(path, req)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	var got struct {
-		History
-
-		Error string `json:"error"`
-	}
-	if err := json.NewDecoder(http.MaxBytesReader(nil, resp.Body, maxReport)).Decode(&got); err != nil {
-		return nil, fmt.Errorf("status: the agent's answer (%s) cannot be read; is it of another release? %w", resp.Status, err)
-	}
-	if got.Error != "" {
-		return nil, errors.New(got.Error)
-	}
-	return &got.History, nil
-}
-
-// serveHistory answers FetchHistory.
-func serveHistory(a Agent) http.HandlerFunc {
-	return func(w http.ResponseWriter, req *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		var q HistoryQuery
-		if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxOrder)).Decode(&q); err != nil {
-			w.WriteHeader(http.StatusBadRequest)
-			_ = json.NewEncoder(w).Encode(answer{Error: "the request cannot be read: " + err.Error()})
-			return
-		}
-		h, err := a.History(req.Context(), q)
-		if err != nil {
-			w.WriteHeader(http.StatusConflict)
-			_ = json.NewEncoder(w).Encode(answer{Error: err.Error()})
-			return
-		}
-		_ = json.NewEncoder(w).Encode(h) // the client has gone: nothing to do
-	}
-}
-
-// HistoryText writes it for people.
+// HistoryText writes a part of the past for people.
 func HistoryText(w io.Writer, h *History) error {
 	t := tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)
 	p := &printer{w: t}
@@ -139,7 +85,7 @@ func HistoryText(w io.Writer, h *History) error {
 		p.f("forgotten: %s, of what was over by %s\n", f.What, moment(f.Until))
 	}
 	if p.err != nil {
-		return fmt.Errorf("status: %w", p.err)
+		return fmt.Errorf("api: %w", p.err)
 	}
 	return t.Flush()
 }

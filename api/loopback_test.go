@@ -1,4 +1,4 @@
-package status_test
+package api_test
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weftnet/weft/status"
+	"github.com/weftnet/weft/api"
 )
 
 // freePort is a loopback address at which nobody listens.
@@ -30,13 +30,13 @@ func freePort(t *testing.T, ip string) netip.AddrPort {
 
 // loopback serves an agent at an address until the test ends, and passes on what the
 // server tells.
-func loopback(t *testing.T, addr netip.AddrPort, a status.Reporter) (told <-chan string) {
+func loopback(t *testing.T, addr netip.AddrPort, a api.Reporter) (told <-chan string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	tells, ended := make(chan string, 16), make(chan struct{})
 	go func() {
 		defer close(ended)
-		status.ServeLoopback(ctx, addr, a, func(sentence string) { tells <- sentence })
+		api.ServeLoopback(ctx, addr, a, func(sentence string) { tells <- sentence })
 	}()
 	t.Cleanup(func() { cancel(); <-ended })
 	return tells
@@ -70,7 +70,7 @@ func TestLoopbackShowsTheReportAndHealth(t *testing.T) {
 			t.Fatal(got)
 		}
 		code, body := ask(t, addr, http.MethodGet, "/status", "")
-		var r status.Report
+		var r api.Report
 		if err := json.Unmarshal([]byte(body), &r); err != nil || code != http.StatusOK || r.Name != sample().Name {
 			t.Errorf("%s: %d, %v: %s", ip, code, err, body)
 		}
@@ -189,14 +189,14 @@ func TestLoopbackServesSoManyAtOnce(t *testing.T) {
 }
 
 func TestHealthOverTheSocket(t *testing.T) {
-	if got, err := status.NotReady(t.Context(), window(t, &agent{})); err != nil || got != "" {
+	if got, err := api.At(window(t, &agent{})).NotReady(t.Context()); err != nil || got != "" {
 		t.Errorf("%q, %v", got, err)
 	}
 	socket := window(t, &agent{refusal: errors.New("no lease yet")})
-	if got, err := status.NotReady(t.Context(), socket); err != nil || got != "no lease yet" {
+	if got, err := api.At(socket).NotReady(t.Context()); err != nil || got != "no lease yet" {
 		t.Errorf("%q, %v", got, err)
 	}
-	if _, err := status.NotReady(t.Context(), socket+"x"); !errors.Is(err, status.ErrNoAgent) {
+	if _, err := api.At(socket + "x").NotReady(t.Context()); !errors.Is(err, api.ErrNoAgent) {
 		t.Errorf("without an agent: %v", err)
 	}
 }

@@ -1,18 +1,18 @@
-package status
+package api
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
+
+	"github.com/weftnet/weft/netmap"
 )
 
 // SocketPath is where the agent listens, below a host's root directory.
@@ -21,13 +21,10 @@ const SocketPath = "/run/weft/agent.sock"
 // slowest is what the longest order may take.
 const slowest = time.Minute
 
-// maxReport bounds what a client reads, bytes.
-const maxReport = 64 << 20
+// maxRequest bounds what the agent reads, bytes.
+const maxRequest = 4 << 10
 
-// ErrNoAgent is wrapped by all requests when nobody listens on the socket.
-var ErrNoAgent = errors.New("no agent answers")
-
-// Agent is what is seen through the window. Its methods may be called concurrently.
+// Agent is what answers on the socket. Its methods may be called concurrently.
 type Agent interface {
 	Reporter
 	// Orders answer a sentence for the operator.
@@ -39,7 +36,10 @@ type Agent interface {
 	RemoveNetwork(ctx context.Context, r NetworkRemoval) (string, error)
 	Leave(ctx context.Context, d Departure) (string, error)
 	RecoverLedger(ctx context.Context, r Recovery) (string, error)
+	DetachEndpoint(ctx context.Context, r DetachRequest) (string, error)
+
 	History(ctx context.Context, q HistoryQuery) (*History, error)
+	AttachEndpoint(ctx context.Context, r AttachRequest) (*Attachment, error)
 }
 
 // Handler answers GET /status, GET /health and operators' orders. The report is made
@@ -54,7 +54,9 @@ func Handler(a Agent) http.Handler {
 	mux.HandleFunc("POST /networks/remove", order(a.RemoveNetwork))
 	mux.HandleFunc("POST /host/leave", order(a.Leave))
 	mux.HandleFunc("POST /ledger/recover", order(a.RecoverLedger))
-	mux.HandleFunc("POST /ledger/log", serveHistory(a))
+	mux.HandleFunc("POST /ledger/log", answer(a.History))
+	mux.HandleFunc("POST /endpoints/attach", answer(a.AttachEndpoint))
+	mux.HandleFunc("POST /endpoints/detach", order(a.DetachEndpoint))
 	return mux
 }
 
@@ -62,18 +64,18 @@ func Handler(a Agent) http.Handler {
 // until ctx ends. It replaces a socket that an earlier agent left behind.
 func Serve(ctx context.Context, path string, a Agent) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("status: %w", err)
+		return fmt.Errorf("api: %w", err)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("status: %w", err)
+		return fmt.Errorf("api: %w", err)
 	}
 	ln, err := net.Listen("unix", path)
 	if err != nil {
-		return fmt.Errorf("status: %w", err)
+		return fmt.Errorf("api: %w", err)
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
 		_ = ln.Close() // the chmod error is the one to tell
-		return fmt.Errorf("status: %w", err)
+		return fmt.Errorf("api: %w", err)
 	}
 	srv := &http.Server{Handler: Handler(a), ReadTimeout: 5 * time.Second, WriteTimeout: slowest}
 	ended := make(chan struct{})
@@ -86,7 +88,7 @@ func Serve(ctx context.Context, path string, a Agent) error {
 		<-ended
 	}
 	if !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("status: %w", err)
+		return fmt.Errorf("api: %w", err)
 	}
 	return nil
 }
@@ -100,59 +102,29 @@ func end(srv *http.Server) {
 	}
 }
 
-// Fetch asks the agent behind a unix socket for its report.
-func Fetch(ctx context.Context, path string) (*Report, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://weft/status", http.NoBody)
-	if err != nil {
-		return nil, fmt.Errorf("status: %w", err)
+// answer carries one kind of request out and sends what comes of it.
+func answer[Q, A any](carryOut func(context.Context, Q) (A, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		var q Q
+		var out any
+		if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxRequest)).Decode(&q); err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			out = failed(netmap.Refuse(netmap.BadInput, "the request cannot be read: %v", err))
+		} else if a, err := carryOut(req.Context(), q); err != nil {
+			w.WriteHeader(http.StatusConflict)
+			out = failed(err)
+		} else {
+			out = a
+		}
+		_ = json.NewEncoder(w).Encode(out) // the client has gone: nothing to do
 	}
-	resp, err := do(path, req)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	var r Report
-	if err := json.NewDecoder(http.MaxBytesReader(nil, resp.Body, maxReport)).Decode(&r); err != nil {
-		return nil, fmt.Errorf("status: the agent's answer cannot be read: %w", err)
-	}
-	return &r, nil
 }
 
-// NotReady asks the agent behind a unix socket why its host cannot serve containers. The
-// sentence is empty if it can.
-func NotReady(ctx context.Context, path string) (sentence string, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://weft/health", http.NoBody)
-	if err != nil {
-		return "", fmt.Errorf("status: %w", err)
-	}
-	resp, err := do(path, req)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(http.MaxBytesReader(nil, resp.Body, maxAnswer))
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("status: the agent's answer cannot be read: %w", err)
-	case resp.StatusCode == http.StatusOK:
-		return "", nil
-	case resp.StatusCode == http.StatusServiceUnavailable:
-		return strings.TrimSpace(string(text)), nil
-	}
-	return "", fmt.Errorf("status: the agent answers %s; is it of another release?", resp.Status)
-}
-
-// do sends a request to the agent behind a unix socket.
-func do(path string, req *http.Request) (*http.Response, error) {
-	client := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", path)
-		},
-	}}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("status: %w at %s: is the plugin enabled (docker plugin ls)? (%w)", ErrNoAgent, path, err)
-	}
-	return resp, nil
+// order answers a request with a sentence for the operator.
+func order[Q any](carryOut func(context.Context, Q) (string, error)) http.HandlerFunc {
+	return answer(func(ctx context.Context, q Q) (sentence, error) {
+		text, err := carryOut(ctx, q)
+		return sentence{text}, err
+	})
 }

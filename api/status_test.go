@@ -1,4 +1,4 @@
-package status_test
+package api_test
 
 import (
 	"context"
@@ -11,23 +11,23 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/status"
 )
 
-func sample() *status.Report {
+func sample() *api.Report {
 	a, b := netmap.HostID{0xa1}, netmap.HostID{0xb2}
 	used := uint64(1)
-	return &status.Report{
+	return &api.Report{
 		Version: "0.1.0", Cluster: netmap.ClusterID{0xc3}, Self: a, Name: "host1", State: "ready",
 		Problems: []string{"keeper host2 does not answer"},
-		Hosts: []status.Host{
+		Hosts: []api.Host{
 			{ID: a, Name: "host1", Underlay: netip.MustParseAddrPort("10.99.0.1:7950"), State: "alive", Keeper: true, Version: "0.1.0"},
 			{ID: b, Name: "host2", Underlay: netip.MustParseAddrPort("[fd99::2]:7950"), State: "unreachable"},
 		},
-		Ledger: status.Ledger{Role: "leader", Leader: a, Keepers: []netmap.HostID{a}, Decided: 12},
-		Ranges: []status.RangeUse{{Prefix: netip.MustParsePrefix("10.32.0.0/12"), Subnets: 1}, {Prefix: netip.MustParsePrefix("fd00:1::/48")}},
-		Peers: []status.Peer{
+		Ledger: api.Ledger{Role: "leader", Leader: a, Keepers: []netmap.HostID{a}, Decided: 12},
+		Ranges: []api.RangeUse{{Prefix: netip.MustParsePrefix("10.32.0.0/12"), Subnets: 1}, {Prefix: netip.MustParsePrefix("fd00:1::/48")}},
+		Peers: []api.Peer{
 			{Peer: "mesos+http://leader.mesos:5050", From: "WEFT_JOIN", Alive: 2, Error: "connection refused", Addrs: []netip.AddrPort{
 				netip.MustParseAddrPort("10.99.0.1:7950"), netip.MustParseAddrPort("10.99.0.2:7950"), netip.MustParseAddrPort("10.99.0.3:7950"),
 				netip.MustParseAddrPort("10.99.0.4:7950"), netip.MustParseAddrPort("10.99.0.5:7950"),
@@ -35,18 +35,18 @@ func sample() *status.Report {
 			{Peer: "web-1:7950", From: "WEFT_JOIN", Forgotten: true},
 			{Peer: "gone:7950", From: "weft connect"},
 		},
-		Networks: []status.Network{{
+		Networks: []api.Network{{
 			ID: 7, Name: "overlay", VNI: netmap.FirstVNI, MTU: 1450, Retired: true,
-			Subnets: []status.Subnet{{
+			Subnets: []api.Subnet{{
 				Prefix: netip.MustParsePrefix("10.32.0.0/20"), Gateway: netip.MustParseAddr("10.32.0.1"),
-				Blocks: []status.Block{{Prefix: netip.MustParsePrefix("10.32.0.0/26"), Owner: a, Used: &used}, {Prefix: netip.MustParsePrefix("10.32.0.64/26"), Owner: b}},
-				Shares: []status.Share{{Host: a, Blocks: 1, Used: 1, Free: 61}, {Host: b, Blocks: 1, Claims: 1, Used: 1, Free: 64}},
-				Claims: []status.Claim{{Addr: netip.MustParseAddr("10.32.3.3"), Owner: b}},
+				Blocks: []api.Block{{Prefix: netip.MustParsePrefix("10.32.0.0/26"), Owner: a, Used: &used}, {Prefix: netip.MustParsePrefix("10.32.0.64/26"), Owner: b}},
+				Shares: []api.Share{{Host: a, Blocks: 1, Used: 1, Free: 61}, {Host: b, Blocks: 1, Claims: 1, Used: 1, Free: 64}},
+				Claims: []api.Claim{{Addr: netip.MustParseAddr("10.32.3.3"), Owner: b}},
 			}},
-			Endpoints: []status.Endpoint{{ID: "0123456789abcdef", Name: "web", Host: b, V4: netip.MustParseAddr("10.32.0.66"), MAC: netmap.MACOf(netip.MustParseAddr("10.32.0.66"))}},
-			Disputes: []status.Dispute{{
+			Endpoints: []api.Endpoint{{ID: "0123456789abcdef", Name: "web", Host: b, V4: netip.MustParseAddr("10.32.0.66"), MAC: netmap.MACOf(netip.MustParseAddr("10.32.0.66"))}},
+			Disputes: []api.Dispute{{
 				Addr:   netip.MustParseAddr("10.32.0.66"),
-				Winner: status.Endpoint{ID: "0123456789abcdef", Name: "web", Host: b}, Loser: status.Endpoint{ID: "fedcba9876543210", Host: a},
+				Winner: api.Endpoint{ID: "0123456789abcdef", Name: "web", Host: b}, Loser: api.Endpoint{ID: "fedcba9876543210", Host: a},
 			}},
 		}},
 	}
@@ -81,7 +81,7 @@ NETWORK overlay        vni 1048576  id 7  removed by a user, goes with its last 
 
 func TestTextIsForPeople(t *testing.T) {
 	var b strings.Builder
-	if err := status.Text(&b, sample()); err != nil {
+	if err := api.Text(&b, sample()); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(sampleText, b.String()); diff != "" {
@@ -95,20 +95,20 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("pipe clos
 
 func TestRangesAreListedInTheirOrder(t *testing.T) {
 	var b strings.Builder
-	if err := status.Ranges(&b, sample().Ranges); err != nil {
+	if err := api.Ranges(&b, sample().Ranges); err != nil {
 		t.Fatal(err)
 	}
 	want := "RANGE         SUBNETS\n10.32.0.0/12  1\nfd00:1::/48   0\n"
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Errorf("text (-want +got):\n%s", diff)
 	}
-	if err := status.Ranges(brokenWriter{}, sample().Ranges); err == nil {
+	if err := api.Ranges(brokenWriter{}, sample().Ranges); err == nil {
 		t.Error("no error from a writer that fails")
 	}
 }
 
 func TestTextTellsThatItsWriterFailed(t *testing.T) {
-	if err := status.Text(brokenWriter{}, sample()); err == nil {
+	if err := api.Text(brokenWriter{}, sample()); err == nil {
 		t.Error("no error from a writer that fails")
 	}
 }
@@ -117,7 +117,7 @@ func TestSocketCarriesTheWholeReport(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "agent.sock")
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- status.Serve(ctx, path, &agent{}) }()
+	go func() { served <- api.Serve(ctx, path, &agent{}) }()
 	got, err := fetchSoon(t, path)
 	if err != nil {
 		t.Fatal(err)
@@ -133,12 +133,12 @@ func TestSocketCarriesTheWholeReport(t *testing.T) {
 }
 
 // fetchSoon asks until the server listens, for 5 s at most.
-func fetchSoon(t *testing.T, path string) (*status.Report, error) {
+func fetchSoon(t *testing.T, path string) (*api.Report, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	for {
-		r, err := status.Fetch(ctx, path)
+		r, err := api.At(path).Report(ctx)
 		if err == nil || ctx.Err() != nil {
 			return r, err
 		}
@@ -150,7 +150,7 @@ func TestSocketOfADeadAgentIsReplaced(t *testing.T) {
 	for range 2 { // the second one finds the socket of the first
 		ctx, cancel := context.WithCancel(t.Context())
 		served := make(chan error, 1)
-		go func() { served <- status.Serve(ctx, path, &agent{}) }()
+		go func() { served <- api.Serve(ctx, path, &agent{}) }()
 		if _, err := fetchSoon(t, path); err != nil {
 			t.Fatal(err)
 		}
@@ -160,14 +160,14 @@ func TestSocketOfADeadAgentIsReplaced(t *testing.T) {
 }
 
 func TestFetchSaysThatNoAgentAnswers(t *testing.T) {
-	_, err := status.Fetch(t.Context(), filepath.Join(t.TempDir(), "none.sock"))
-	if !errors.Is(err, status.ErrNoAgent) || !strings.Contains(err.Error(), "docker plugin ls") {
+	_, err := api.At(filepath.Join(t.TempDir(), "none.sock")).Report(t.Context())
+	if !errors.Is(err, api.ErrNoAgent) || !strings.Contains(err.Error(), "docker plugin ls") {
 		t.Errorf("got %v, want ErrNoAgent with what to do", err)
 	}
 }
 
 func TestHostsAreToldApart(t *testing.T) {
-	r := &status.Report{Hosts: []status.Host{
+	r := &api.Report{Hosts: []api.Host{
 		{ID: netmap.HostID{0xa1}, Name: "web", State: "alive"},
 		{ID: netmap.HostID{0xb2}, Name: "web", State: "unreachable"},
 		{ID: netmap.HostID{0xc3}, Name: "db", State: "alive"},

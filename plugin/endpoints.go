@@ -1,0 +1,149 @@
+package plugin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+
+	"github.com/weftnet/weft/api"
+	"github.com/weftnet/weft/attach"
+	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/netmap"
+)
+
+// endpointID is what others than Docker may call an endpoint: as Docker does.
+var endpointID = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// AttachEndpoint makes an endpoint for a container that is not Docker's: the host joins the
+// network if it is not on it, addresses are handed out, and the port is plugged. Repeating
+// it changes nothing. It implements api.Agent.
+func (a *Agent) AttachEndpoint(ctx context.Context, r api.AttachRequest) (*api.Attachment, error) {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	switch {
+	case r.Owner != netmap.OwnerCNI && r.Owner != netmap.OwnerHost:
+		return nil, netmap.Refuse(netmap.BadInput, "owner %.40q: want %s or %s; Docker's containers come over its own protocol", r.Owner, netmap.OwnerCNI, netmap.OwnerHost)
+	case !endpointID.MatchString(string(r.Endpoint)):
+		return nil, netmap.Refuse(netmap.BadInput, "endpoint %.80q: want 64 hexadecimal digits, such as a hash of what the container is called", r.Endpoint)
+	}
+	part := a.attach.Of(r.Owner)
+	n, err := findNetwork(a.gossip.View(), r.Network)
+	id := fmt.Sprintf("%s/%d", r.Owner, n.ID)
+	if e, ok := part.Endpoint(r.Endpoint); ok && (err != nil || e.Endpoint.Network == n.ID) {
+		id, err = e.LocalNetwork, nil // also if the network was removed meanwhile
+	}
+	if err != nil {
+		return nil, err
+	}
+	release, err := a.attaching.Lock(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if n, err = joinedAs(ctx, part, id, n); err != nil {
+		return nil, err
+	}
+	out, err := a.attachTo(ctx, part, id, n, r)
+	if err != nil {
+		a.leaveUnused(ctx, part, id)
+		return nil, err
+	}
+	return out, nil
+}
+
+// joinedAs is a network that an owner has by an id; the host joins it if it is not on it.
+func joinedAs(ctx context.Context, part attach.Part, id string, n netmap.Network) (netmap.Network, error) {
+	if !slices.ContainsFunc(part.Networks(), func(r attach.NetworkRecord) bool { return r.ID == id && !r.Deleted }) {
+		err := part.JoinNetwork(ctx, attach.NetworkRequest{ID: id, Subnets: n.Subnets, Multicast: n.Multicast, Internal: n.Internal, Replica: n.ID})
+		if err != nil {
+			return netmap.Network{}, err
+		}
+	}
+	return part.Network(ctx, id)
+}
+
+// attachTo makes an endpoint in a network that the host is on.
+func (a *Agent) attachTo(ctx context.Context, part attach.Part, id string, n netmap.Network, r api.AttachRequest) (*api.Attachment, error) {
+	e := netmap.Endpoint{ID: r.Endpoint, Network: n.ID, Name: r.Container}
+	out := &api.Attachment{Network: n.ID, MTU: datapath.DeviceOf(a.gossip.View(), a.self, n, a.local()).PortMTU}
+	caller := ipam.Caller{Owner: r.Owner, ID: string(r.Endpoint)}
+	for _, want := range r.Addrs {
+		if !slices.ContainsFunc(n.Subnets, func(s netip.Prefix) bool { return s.Contains(want) }) {
+			return nil, netmap.Refuse(netmap.Outside, "%s is in no subnet of network %s, which are %s; choose another address", want, cmp.Or(n.Name, r.Network), joined(n.Subnets))
+		}
+	}
+	for _, subnet := range n.Subnets {
+		ask := ipam.Ask{Subnet: subnet, Name: r.Container, Caller: caller}
+		if i := slices.IndexFunc(r.Addrs, subnet.Contains); i >= 0 {
+			ask.Want = r.Addrs[i]
+		}
+		addr, err := a.ipam.Allocate(ctx, ask)
+		if err != nil {
+			return nil, err
+		}
+		out.Addrs = append(out.Addrs, netip.PrefixFrom(addr, subnet.Bits()))
+		if addr.Is4() {
+			e.V4 = addr
+		} else {
+			e.V6 = addr
+		}
+	}
+	e.MAC = netmap.MACOf(cmp.Or(e.V4, e.V6))
+	if err := part.Attach(ctx, id, e); err != nil {
+		return nil, err
+	}
+	var err error
+	out.MAC = e.MAC
+	out.Interface, err = part.Plug(ctx, e.ID)
+	return out, err
+}
+
+// DetachEndpoint gives up an endpoint of a container that is not Docker's, its addresses,
+// and with the last one of its owner the network. It implements api.Agent.
+func (a *Agent) DetachEndpoint(ctx context.Context, r api.DetachRequest) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	part := a.attach.Of(r.Owner)
+	e, ok := part.Endpoint(r.Endpoint)
+	if r.Owner == netmap.OwnerDocker || !ok {
+		return fmt.Sprintf("%s has no endpoint %.12s on this host", r.Owner, r.Endpoint), nil
+	}
+	release, err := a.attaching.Lock(ctx, e.LocalNetwork)
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	if err := part.ForgetEndpoint(ctx, r.Endpoint); err != nil {
+		return "", err
+	}
+	caller := ipam.Caller{Owner: r.Owner, ID: string(r.Endpoint)}
+	for _, n := range part.Networks() {
+		for _, subnet := range n.Network.Subnets {
+			for _, addr := range []netip.Addr{e.Endpoint.V4, e.Endpoint.V6} {
+				if subnet.Contains(addr) {
+					err = errors.Join(err, a.ipam.Release(ctx, subnet, addr, caller))
+				}
+			}
+		}
+	}
+	a.leaveUnused(ctx, part, e.LocalNetwork)
+	return fmt.Sprintf("endpoint %.12s is gone, %s is free", r.Endpoint, addressText(e.Endpoint)), err
+}
+
+// leaveUnused takes the host off a network of which its owner has no endpoint here. What
+// fails is tried again by Attachments.Settle.
+func (a *Agent) leaveUnused(ctx context.Context, part attach.Part, id string) {
+	if slices.ContainsFunc(part.Endpoints(), func(e attach.EndpointRecord) bool { return e.LocalNetwork == id }) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
+	defer cancel()
+	if err := part.ForgetNetwork(ctx, id); err != nil {
+		a.log.Warn("a network without containers is given up later", "network", id, "err", err)
+	}
+}
