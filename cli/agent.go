@@ -19,7 +19,7 @@ import (
 func agentCommand(version string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "agent",
-		Short: "run the agent of this host; in the managed plugin Docker does",
+		Short: "run the agent of this host; Docker does so for the managed plugin",
 		Args:  cobra.NoArgs,
 	}
 	for _, s := range settings.Table() {
@@ -76,20 +76,20 @@ func loadSettings(version string, flags map[string]string) (settings.Settings, e
 	}
 	if s.Name == "" {
 		if s.Name, err = os.Hostname(); err != nil {
-			return s, &plugin.StartError{Err: fmt.Errorf("WEFT_NAME is empty and the hostname is not known: %w", err)}
+			return s, &plugin.StartError{Err: fmt.Errorf("WEFT_NAME is empty and the hostname cannot be read; set WEFT_NAME: %w", err)}
 		}
 	}
 	return s, nil
 }
 
-// loggedError is one that the log has already.
+// loggedError is an error that is in the log already.
 type loggedError struct{ error }
 
 // Unwrap gives the cause.
 func (e *loggedError) Unwrap() error { return e.error }
 
-// enablePatience is longer than Docker looks for the socket of a plugin that it
-// enables (9.5 s).
+// enablePatience is longer than the 9.5 s for which Docker looks for the socket of a
+// plugin that it enables.
 const enablePatience = 30 * time.Second
 
 // awaitDocker keeps a managed plugin that could not start until Docker ends it.
@@ -104,8 +104,8 @@ func awaitDocker(ctx context.Context, err error) {
 	<-limit.Done()
 }
 
-// memoryLimit is where the garbage collector begins to work harder, in bytes: several
-// times what an agent of a large cluster uses. An agent that needs more gets more.
+// memoryLimit, in bytes, is where the garbage collector begins to work harder. It is
+// several times what an agent of a large cluster uses, and an agent may exceed it.
 const memoryLimit = 512 << 20
 
 // limitMemory sets memoryLimit unless the environment sets another one.

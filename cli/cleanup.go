@@ -15,14 +15,16 @@ func cleanupCommand() *cobra.Command {
 		Long: `Removes the overlay namespace with all bridges and VXLAN devices, every interface
 of Weft, the agent's sockets, and the state directory with this host's identity,
 allocations and its part of the ledger. It refuses while the agent runs, while Docker
-still has networks of Weft's, and if a newer release wrote the directory. A cluster
-that loses a host this way still counts it; the other hosts keep working.`,
+still has networks of Weft, and if a newer release wrote the directory.
+
+The cluster still counts the host as a member: run weft host leave before, or weft host
+rm on another host afterwards.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.Run(cmd.Context(), cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().BoolVar(&c.DryRun, "dry-run", false, dryRunUsage)
-	cmd.Flags().StringVar(&c.State, "state", "/var/lib/weft", "the state `directory`")
+	cmd.Flags().StringVar(&c.State, "state", "/var/lib/weft", "remove this state `directory`")
 	return cmd
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/weftnet/weft/api"
 )
 
-// Run carries out the command line of this process. It has printed an error that it
-// returns.
+// Run carries out the command line of this process. When it returns an error, it has
+// printed it.
 func Run(ctx context.Context, version string) error {
 	err := root(version).ExecuteContext(ctx)
 	if _, logged := errors.AsType[*loggedError](err); err != nil && !logged {
@@ -37,8 +37,8 @@ func root(version string) *cobra.Command {
 	return cmd
 }
 
-// group is a command that only has others. By itself cobra shows its help and succeeds
-// also when the other one does not exist: a script would take that for done.
+// group is a command that only has subcommands. By default cobra shows its help and
+// succeeds even if the subcommand does not exist, which a script would take for success.
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cobra.NoArgs,
@@ -48,22 +48,23 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// one asks for exactly one argument, and says what it is and how to find it.
+// one accepts exactly one argument. Its error says what the argument is and how to find
+// it.
 func one(what, find string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return fmt.Errorf("%s wants one %s, and was given %d; %s", cmd.CommandPath(), what, len(args), find)
+			return fmt.Errorf("%s takes one %s and was given %d; %s", cmd.CommandPath(), what, len(args), find)
 		}
 		return nil
 	}
 }
 
-// soon is within what time the agent answers most requests.
+// soon bounds the time in which the agent answers most requests.
 const soon = 10 * time.Second
 
 // ask makes cmd send a request to the agent of this host and print the answer.
 func ask[A any](cmd *cobra.Command, limit time.Duration, send func(ctx context.Context, agent api.Client, args []string) (A, error), show func(io.Writer, A) error) *cobra.Command {
-	socket := cmd.Flags().String("socket", api.SocketPath, "`path` of the agent's own socket")
+	socket := cmd.Flags().String("socket", api.SocketPath, "`path` of the agent's control socket")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, cancel := context.WithTimeout(cmd.Context(), limit)
 		defer cancel()
@@ -105,4 +106,4 @@ func writeJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-const dryRunUsage = "change nothing, only say what would happen"
+const dryRunUsage = "print what would happen and change nothing"

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/weftnet/weft/settings"
 )
@@ -43,25 +44,26 @@ func TestCommandLinesThatMakeNoSense(t *testing.T) {
 	for line, want := range map[string]string{
 		"version":                           `unknown command "version"`,
 		"host remove web-1":                 `unknown command "remove" for "weft host"`,
-		"host rm":                           "weft host rm wants one host (its name or id), and was given 0; weft status lists",
-		"connect":                           "weft connect wants one peer, as in WEFT_JOIN, and was given 0; weft status lists",
-		"forget a b":                        "weft forget wants one peer",
+		"host rm":                           "weft host rm takes one host (its name or id) and was given 0; weft status lists",
+		"connect":                           "weft connect takes one peer, as in WEFT_JOIN, and was given 0; weft status lists",
+		"forget a b":                        "weft forget takes one peer",
 		"connect web-1 --socket " + nobody:  "no agent answers at " + nobody,
-		"range add":                         "weft range add wants one prefix",
+		"range add":                         "weft range add takes one prefix",
 		"range ad 10.48.0.0/12":             `unknown command "ad" for "weft range"`,
-		"range add 10.48/12":                "is no prefix, want one such as",
-		"network rm":                        "weft network rm wants one network (its name or number)",
+		"range add 10.48/12":                "is not a prefix; want one such as",
+		"network rm":                        "weft network rm takes one network (its name or number)",
 		"network rm web --socket " + nobody: "no agent answers at " + nobody,
-		"ledger logs":                       `unknown command "logs" for "weft ledger"`,
-		"status now":                        `unknown command "now"`,
-		"status --xml":                      "unknown flag: --xml",
-		"cleanup everything":                `unknown command "everything"`,
-		"agent --prot 1":                    "unknown flag: --prot",
-		"agent --port none":                 "--port=none: want a port number",
-		"agent --replicate --port none":     "--port=none: want a port number",
-		"agent --replicate=maybe":           "--replicate=maybe: want true or false",
-		"status --socket " + nobody:         "no agent answers at " + nobody,
-		"host rm web-1 --socket " + nobody:  "no agent answers at " + nobody,
+		"ledger log --since yesterday --socket " + nobody: `--since "yesterday": want how long ago it was`,
+		"ledger logs":                      `unknown command "logs" for "weft ledger"`,
+		"status now":                       `unknown command "now"`,
+		"status --xml":                     "unknown flag: --xml",
+		"cleanup everything":               `unknown command "everything"`,
+		"agent --prot 1":                   "unknown flag: --prot",
+		"agent --port none":                "--port=none: want a port number",
+		"agent --replicate --port none":    "--port=none: want a port number",
+		"agent --replicate=maybe":          "--replicate=maybe: want true or false",
+		"status --socket " + nobody:        "no agent answers at " + nobody,
+		"host rm web-1 --socket " + nobody: "no agent answers at " + nobody,
 	} {
 		if out, err := weft(t, line); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("weft %s: %v, want %q\n%s", line, err, want, out)
@@ -89,6 +91,12 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 		if out, err := weft(t, line); err != nil || cmd.Short == "" || !strings.Contains(out, "Usage:") {
 			t.Errorf("weft%s: %v\n%s", line, err, out)
 		}
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			kind, usage := pflag.UnquoteUsage(f)
+			if usage == "" || strings.HasPrefix(kind, "string") || kind == "int" || strings.Contains(usage, "for programs") {
+				t.Errorf("weft%s: --%s %s: %q: say what the flag does and what it takes", line, f.Name, kind, usage)
+			}
+		})
 		for _, sub := range cmd.Commands() {
 			visit(sub)
 		}

@@ -10,11 +10,11 @@ import (
 	"github.com/weftnet/weft/settings"
 )
 
-// logTime has the moment of a line in milliseconds.
+// logTime is the format of times in the log, in milliseconds.
 const logTime = "2006-01-02T15:04:05.000Z07:00"
 
-// newLog makes the agent's log: logrus writes every line, with the host's name in it.
-// What the standard library logs, such as net/http, goes there too.
+// newLog returns the agent's log. logrus writes every line, with the host's name in it,
+// also those of the standard library, such as net/http.
 func newLog(out io.Writer, s settings.Settings) *slog.Logger {
 	l := logrus.New()
 	l.Out = out
@@ -70,7 +70,8 @@ func (h handler) WithGroup(name string) slog.Handler {
 	return handler{entry: h.entry, prefix: h.prefix + name + "."}
 }
 
-// add writes an attribute into fields; those of a group have its name before theirs.
+// add writes an attribute into fields. The attributes of a group are prefixed with its
+// name.
 func (h handler) add(fields logrus.Fields, prefix string, a slog.Attr) {
 	v := a.Value.Resolve()
 	switch {

@@ -9,7 +9,7 @@ import (
 )
 
 func networkCommand() *cobra.Command {
-	return group("network", "manage the cluster's networks beside docker network", networkRemoveCommand())
+	return group("network", "manage the cluster's networks, beyond docker network", networkRemoveCommand())
 }
 
 func networkRemoveCommand() *cobra.Command {
@@ -18,10 +18,10 @@ func networkRemoveCommand() *cobra.Command {
 		Use:   "rm NETWORK",
 		Short: "remove a network from all hosts, whichever host created it",
 		Long: `Removes a network, given by its name or its number, from all hosts: at once where no
-container is on it, elsewhere with its last container.
+container runs on it, elsewhere when its last container ends.
 
 docker network rm does the same on the host that created the network. On another host
-it removes the replica there, which the agent makes again.`,
+it removes the replica there, and the agent makes it again.`,
 		Args: one("network (its name or number)", "weft status lists the networks"),
 	}
 	cmd.Flags().BoolVar(&r.DryRun, "dry-run", false, dryRunUsage)

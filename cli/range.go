@@ -18,11 +18,11 @@ func rangeAddCommand() *cobra.Command {
 	return order(&cobra.Command{
 		Use:   "add PREFIX",
 		Short: "add address space for networks without --subnet, such as 10.48.0.0/12 or fd00:5::/48",
-		Args:  one("prefix", "weft range ls lists those that are there"),
+		Args:  one("prefix", "weft range ls lists the present ones"),
 	}, soon, func(ctx context.Context, agent api.Client, args []string) (string, error) {
 		prefix, err := netip.ParsePrefix(args[0])
 		if err != nil {
-			return "", fmt.Errorf("%q is no prefix, want one such as 10.48.0.0/12", args[0])
+			return "", fmt.Errorf("%q is not a prefix; want one such as 10.48.0.0/12", args[0])
 		}
 		return agent.AddRange(ctx, api.Range{Prefix: prefix})
 	})

@@ -24,8 +24,8 @@ With --wait ready it first waits until this host is ready: containers that start
 get an address and reach others. That is when the host is a member of a cluster, its
 lease has not run out, nobody says that it was removed or is a clone, it can write its
 disk, has an underlay address, has brought its kernel up to date, and docker_gwbridge
-is not in the way of a network. The agent need not run yet. What the command waits for
-is printed to the standard error, a line for each change. If the host is not ready in
+is not in the way of a network. The agent need not run yet. The command prints what it
+waits for to the standard error, a line for each change. If the host is not ready in
 time, the command fails with the reason.`,
 		Example: `  weft status --json
   weft status --wait ready --timeout 2m && docker compose up -d`,
@@ -33,8 +33,8 @@ time, the command fails with the reason.`,
 	}, func(ctx context.Context, agent api.Client, _ []string) (*api.Report, error) {
 		return agent.Report(ctx)
 	}, api.Text)
-	wait := cmd.Flags().String("wait", "", "wait until this host is in a `state` first: ready")
-	timeout := cmd.Flags().Duration("timeout", time.Minute, "how long --wait waits")
+	wait := cmd.Flags().String("wait", "", "first wait until this host is in this `state`: ready")
+	timeout := cmd.Flags().Duration("timeout", time.Minute, "fail if the host is not in the state of --wait within this time")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		switch {
 		case *wait == "ready" && *timeout > 0:
@@ -55,8 +55,8 @@ const (
 	askLimit = 5 * time.Second // of one question: an agent that hangs may be replaced
 )
 
-// waitReady waits until the agent at a socket is there and says that its host is ready. It
-// writes what it waits for, a line for each change.
+// waitReady waits until the agent at a socket says that its host is ready; the agent need
+// not run yet. It writes what it waits for, a line for each change.
 func waitReady(ctx context.Context, socket string, timeout time.Duration, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

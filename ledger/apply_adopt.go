@@ -61,13 +61,13 @@ func (s *State) adoptHost(n netmap.HostEntry, everybody hostSet) {
 // left, all are supposed.
 func membersOf(set, everybody hostSet) hostSet {
 	out := hostSet{}
-	for _, id := range sortedHosts(set) {
+	for _, id := range set.sorted() {
 		if _, ok := everybody[id]; ok {
 			out[id] = struct{}{}
 		}
 	}
 	if len(out) == 0 {
-		for _, id := range sortedHosts(everybody) {
+		for _, id := range everybody.sorted() {
 			out[id] = struct{}{}
 		}
 	}

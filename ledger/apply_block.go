@@ -156,7 +156,7 @@ func (t *step) exhausted(s *subnet, area netip.Prefix) *netmap.Refusal {
 		}
 	}
 	ids := slices.SortedFunc(maps.Keys(held), func(a, b netmap.HostID) int {
-		return cmp.Or(cmp.Compare(held[b], held[a]), compareID(a, b))
+		return cmp.Or(cmp.Compare(held[b], held[a]), a.Compare(b))
 	})
 	owners := make([]string, 0, len(ids))
 	for i, id := range ids {
@@ -164,7 +164,7 @@ func (t *step) exhausted(s *subnet, area netip.Prefix) *netmap.Refusal {
 			owners = append(owners, fmt.Sprintf("%d further hosts the rest", len(ids)-i))
 			break
 		}
-		owners = append(owners, fmt.Sprintf("%s holds %d", t.hostName(id), held[id]))
+		owners = append(owners, fmt.Sprintf("%s holds %d", t.HostName(id), held[id]))
 	}
 	where := t.subnetName(s.Prefix)
 	if area != s.Prefix {

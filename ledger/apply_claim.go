@@ -27,14 +27,14 @@ func (t *step) claim(c *Claim) *netmap.Refusal {
 		return nil
 	case taken:
 		t.reply.Host = t.entry(old.Owner)
-		return netmap.Refuse(netmap.Held, "%s in %s is held by %s; choose another --ip, or stop what uses it there (weft status)", c.Addr, t.subnetName(s.Prefix), t.hostName(old.Owner))
+		return netmap.Refuse(netmap.Held, "%s in %s is held by %s; choose another --ip, or stop what uses it there (weft status)", c.Addr, t.subnetName(s.Prefix), t.HostName(old.Owner))
 	}
 	if refusal := t.complete(); refusal != nil {
 		return refusal
 	}
 	if b, ok := s.blockAt(c.Addr); ok && b.Owner != t.cmd.Host {
 		t.reply.Host, t.reply.Block = t.entry(b.Owner), new(b)
-		return netmap.Refuse(netmap.Held, "%s in %s lies in block %s of %s, which alone can cede it; start that host, or choose another --ip", c.Addr, t.subnetName(s.Prefix), b.Prefix, t.hostName(b.Owner))
+		return netmap.Refuse(netmap.Held, "%s in %s lies in block %s of %s, which alone can cede it; start that host, or choose another --ip", c.Addr, t.subnetName(s.Prefix), b.Prefix, t.HostName(b.Owner))
 	}
 	t.give(netmap.Claim{Addr: c.Addr, Subnet: s.Prefix, Owner: t.cmd.Host, Epoch: t.index})
 	return nil
@@ -86,9 +86,9 @@ func (t *step) cedeIn(s *subnet, c *Cede) *netmap.Refusal {
 		t.reply.Claim = new(old)
 		return nil
 	case taken && old.Owner != t.cmd.Host:
-		return netmap.Refuse(netmap.Busy, "%s was ceded to %s already; choose another --ip", c.Addr, t.hostName(old.Owner))
+		return netmap.Refuse(netmap.Busy, "%s was ceded to %s already; choose another --ip", c.Addr, t.HostName(old.Owner))
 	case !taken && (!owned || b.Owner != t.cmd.Host):
-		return netmap.Refuse(netmap.Busy, "%s is not %s's to cede; try again, its owner may have changed", c.Addr, t.hostName(t.cmd.Host))
+		return netmap.Refuse(netmap.Busy, "%s is not %s's to cede; try again, its owner may have changed", c.Addr, t.HostName(t.cmd.Host))
 	case netmap.IsEdge(c.Addr, s.Prefix) || s.reserves(c.Addr):
 		return netmap.Refuse(netmap.Held, "%s is reserved in %s; choose another --ip", c.Addr, t.subnetName(s.Prefix))
 	case !uses:

@@ -30,7 +30,7 @@ func (t *step) authorize() *netmap.Refusal {
 	case t.self == nil:
 		return netmap.Refuse(netmap.Unknown, "host %s is not admitted to cluster %s; its agent must join first", c.Host.Short(), t.cluster)
 	case t.self.Removed:
-		return netmap.Refuse(netmap.Removed, "%s was removed from the cluster; its agent makes it a new host, which asks for the addresses of its running containers again; see weft status there", t.hostName(c.Host))
+		return netmap.Refuse(netmap.Removed, "%s was removed from the cluster; its agent makes it a new host, which asks for the addresses of its running containers again; see weft status there", t.HostName(c.Host))
 	}
 	if refusal := t.fence(t.self); refusal != nil {
 		return refusal
@@ -45,7 +45,7 @@ func (t *step) mustShow() *netmap.Refusal {
 		return nil
 	}
 	if t.self.shown < t.generation {
-		return netmap.Refuse(netmap.NoQuorum, "the ledger was recovered, and %s has not shown yet what it holds; its agent does so by itself, try again", t.hostName(t.self.ID))
+		return netmap.Refuse(netmap.NoQuorum, "the ledger was recovered, and %s has not shown yet what it holds; its agent does so by itself, try again", t.HostName(t.self.ID))
 	}
 	return nil
 }
@@ -56,18 +56,18 @@ func (t *step) mustShow() *netmap.Refusal {
 func (t *step) fence(h *host) *netmap.Refusal {
 	shown := Birth{t.cmd.Start, t.cmd.Nonce}
 	switch {
-	case shown == h.birth:
+	case shown == h.Birth:
 		return nil
-	case shown.Start == h.birth.Start:
-		return netmap.Refuse(netmap.Fenced, "two machines run with the identity of %s: both show start %d, with different nonces; make the copy a new host there (weft host new-identity)", t.hostName(h.ID), shown.Start)
-	case shown.Start < h.birth.Start:
-		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but start %d was seen already: its disk is an old copy, or a clone of it runs elsewhere; make it a new host there (weft host new-identity)", t.hostName(h.ID), shown.Start, h.birth.Start)
+	case shown.Start == h.Birth.Start:
+		return netmap.Refuse(netmap.Fenced, "two machines run with the identity of %s: both show start %d, with different nonces; make the copy a new host there (weft host new-identity)", t.HostName(h.ID), shown.Start)
+	case shown.Start < h.Birth.Start:
+		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but start %d was seen already: its disk is an old copy, or a clone of it runs elsewhere; make it a new host there (weft host new-identity)", t.HostName(h.ID), shown.Start, h.Birth.Start)
 	case t.cmd.Kind != KindAdmit:
-		return netmap.Refuse(netmap.Unknown, "%s must be admitted again after its start %d before it asks for anything; its agent does so by itself, try again", t.hostName(h.ID), shown.Start)
+		return netmap.Refuse(netmap.Unknown, "%s must be admitted again after its start %d before it asks for anything; its agent does so by itself, try again", t.HostName(h.ID), shown.Start)
 	case h.shown < t.generation:
 		return nil // the recovered ledger may have forgotten the starts in between
-	case len(t.cmd.Admit.Lineage) > 0 && !slices.Contains(t.cmd.Admit.Lineage, h.birth):
-		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but its disk does not know start %d, which was seen already: it is an old copy, or a clone of it runs elsewhere; make it a new host there (weft host new-identity)", t.hostName(h.ID), shown.Start, h.birth.Start)
+	case len(t.cmd.Admit.Lineage) > 0 && !slices.Contains(t.cmd.Admit.Lineage, h.Birth):
+		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but its disk does not know start %d, which was seen already: it is an old copy, or a clone of it runs elsewhere; make it a new host there (weft host new-identity)", t.HostName(h.ID), shown.Start, h.Birth.Start)
 	}
 	return nil
 }
@@ -127,13 +127,13 @@ func (t *step) admit(a *Admit) *netmap.Refusal {
 	h := t.self
 	if h == nil {
 		t.lastIndex++
-		h = &host{HostEntry: netmap.HostEntry{ID: t.cmd.Host, Index: t.lastIndex}, shown: t.generation}
+		h = &host{Host: Host{HostEntry: netmap.HostEntry{ID: t.cmd.Host, Index: t.lastIndex}}, shown: t.generation}
 		t.hosts[t.cmd.Host] = h
 	}
 	before := h.HostEntry
-	h.Name, h.addr, h.heard = a.Name, a.Addr, t.index
-	if shown := (Birth{t.cmd.Start, t.cmd.Nonce}); shown != h.birth {
-		h.birth, h.session = shown, session{}
+	h.Name, h.Addr, h.Heard = a.Name, a.Addr, t.index
+	if shown := (Birth{t.cmd.Start, t.cmd.Nonce}); shown != h.Birth {
+		h.Birth, h.session = shown, session{}
 	}
 	if h.HostEntry != before || t.self == nil {
 		t.set(h.HostEntry)
@@ -152,7 +152,7 @@ func CheckName(what, name string) *netmap.Refusal {
 }
 
 func (t *step) renew() *netmap.Refusal {
-	t.self.heard = t.index
+	t.self.Heard = t.index
 	t.reply.Host = new(t.self.HostEntry)
 	return nil
 }
@@ -166,7 +166,7 @@ func (t *step) remove(r *Remove) *netmap.Refusal {
 		t.reply.Host = new(h.HostEntry)
 		return nil
 	case h == t.self:
-		return netmap.Refuse(netmap.BadInput, "%s cannot remove itself; ask another host to do it", t.hostName(h.ID))
+		return netmap.Refuse(netmap.BadInput, "%s cannot remove itself; ask another host to do it", t.HostName(h.ID))
 	}
 	if refusal := t.leaseOver(h, r); refusal != nil {
 		return refusal
@@ -209,7 +209,7 @@ func (t *step) leave() *netmap.Refusal {
 		}
 	}
 	if others == 0 {
-		return netmap.Refuse(netmap.BadInput, "%s is the last host of the cluster, which ends with it; run weft cleanup there instead", t.hostName(t.cmd.Host))
+		return netmap.Refuse(netmap.BadInput, "%s is the last host of the cluster, which ends with it; run weft cleanup there instead", t.HostName(t.cmd.Host))
 	}
 	h := t.self
 	h.Removed, h.session = true, session{}
@@ -223,11 +223,11 @@ func (t *step) leave() *netmap.Refusal {
 // observation counts only if no renewal came after it.
 func (t *step) leaseOver(h *host, r *Remove) *netmap.Refusal {
 	unheard := time.Duration(r.Unheard) * time.Millisecond
-	if r.Since != h.heard {
+	if r.Since != h.Heard {
 		unheard = 0
 	}
 	if left := lease.Length + lease.Slack - unheard; !r.IsOff && left > 0 {
-		return netmap.Refuse(netmap.Held, "%s may hand out addresses for another %v, until its lease has run out for certain; ask again then, or if the machine is off, say so (weft host rm %s --is-off)", t.hostName(h.ID), left.Round(time.Second), h.Name)
+		return netmap.Refuse(netmap.Held, "%s may hand out addresses for another %v, until its lease has run out for certain; ask again then, or if the machine is off, say so (weft host rm %s --is-off)", t.HostName(h.ID), left.Round(time.Second), h.Name)
 	}
 	return nil
 }

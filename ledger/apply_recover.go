@@ -32,11 +32,11 @@ type Holding struct {
 // everything that the lost keepers may have given out.
 const recoveryGap = 4096
 
-// unshown are the members that have not shown what they hold.
-func (s *State) unshown() (out []*host) {
+// Undeclared are the members that have not told a recovered ledger what they hold, by id.
+func (s *State) Undeclared() (out []netmap.HostID) {
 	for _, h := range s.sortedHosts() {
 		if !h.Removed && h.shown < s.generation {
-			out = append(out, h)
+			out = append(out, h.ID)
 		}
 	}
 	return out
@@ -45,21 +45,22 @@ func (s *State) unshown() (out []*host) {
 // complete refuses to give out anything while some host may hold it unknown to the
 // ledger.
 func (t *step) complete() *netmap.Refusal {
-	missing := t.unshown()
+	missing := t.Undeclared()
 	if len(missing) == 0 {
 		return nil
 	}
-	return netmap.Refuse(netmap.NoQuorum, "the ledger was recovered, and nothing new is given out until %s has shown what it holds, which it does as soon as its agent reaches the keepers; start it, or if the machine is off for good, remove it (weft host rm HOST --is-off)", t.hostNames(missing))
+	return netmap.Refuse(netmap.NoQuorum, "the ledger was recovered, and nothing new is given out until %s has shown what it holds, which it does as soon as its agent reaches the keepers; start it, or if the machine is off for good, remove it (weft host rm HOST --is-off)", t.HostNames(missing))
 }
 
-func (s *State) hostNames(hosts []*host) string {
+// HostNames is how people are told of some hosts; the ninth and those after it are counted.
+func (s *State) HostNames(hosts []netmap.HostID) string {
 	names := make([]string, 0, len(hosts))
-	for i, h := range hosts {
+	for i, id := range hosts {
 		if i == 8 {
 			names = append(names, fmt.Sprintf("%d further hosts", len(hosts)-i))
 			break
 		}
-		names = append(names, s.hostName(h.ID))
+		names = append(names, s.HostName(id))
 	}
 	return strings.Join(names, ", ")
 }
@@ -159,9 +160,9 @@ func (t *step) inPlace(n netmap.Subnet) *subnet {
 // inUse reports whether somebody who has shown what it holds uses a subnet or is in
 // its network.
 func (t *step) inUse(holders hostSet, n *network) bool {
-	users := sortedHosts(holders)
+	users := holders.sorted()
 	if n != nil {
-		users = append(users, sortedHosts(n.members)...)
+		users = append(users, n.members.sorted()...)
 	}
 	return slices.ContainsFunc(users, func(id netmap.HostID) bool { return t.hosts[id].shown >= t.generation })
 }
@@ -169,12 +170,12 @@ func (t *step) inUse(holders hostSet, n *network) bool {
 // vacate drops a subnet and its network that were gone before what is shown.
 func (t *step) vacate(p netip.Prefix) {
 	if n := t.networkOf(p); n != nil {
-		for _, id := range sortedHosts(n.members) {
+		for _, id := range n.members.sorted() {
 			t.dropMember(n, id)
 		}
 	}
 	if s := t.subnets[p]; s != nil {
-		for _, id := range sortedHosts(s.holders) {
+		for _, id := range s.holders.sorted() {
 			t.dropHolder(s, id)
 		}
 	}
@@ -243,7 +244,7 @@ func (t *step) has(n netmap.Network) {
 	if known == nil {
 		for _, o := range t.sortedNetworks() {
 			if clash(o.Network, n) {
-				for _, id := range sortedHosts(o.members) {
+				for _, id := range o.members.sorted() {
 					t.dropMember(o, id)
 				}
 			}
@@ -296,10 +297,26 @@ func (c *Show) claims(a netip.Addr) bool {
 	})
 }
 
-// recover makes a state that lost the majority of its keepers one of a new
-// generation, from the next index that nobody can have used. Lost hosts are removed.
-func (s *State) recover(generation, index uint64, at int64, lost []netmap.HostID) {
-	s.generation, s.recovered = generation, index
+// Rebuild is the newest state that is known where a majority is lost: a keeper's own, or nil,
+// and after it the facts of this generation, decided up to an index.
+func Rebuild(own *State, generation, decided uint64, facts []netmap.Change) *State {
+	s := own
+	if s == nil || s.generation < generation {
+		s = NewState()
+		s.generation = generation
+	}
+	if s.generation == generation {
+		s.adopt(facts, decided)
+	}
+	return s
+}
+
+// Recover makes a state that lost the majority of its keepers one of a new generation, by
+// the clock of who recovers it in Unix milliseconds. Last is the newest index that is known;
+// the state goes on from one that nobody can have used. Lost hosts are removed.
+func (s *State) Recover(cluster netmap.ClusterID, generation, last uint64, at int64, lost []netmap.HostID) {
+	index := max(last, s.applied) + recoveryGap
+	s.cluster, s.generation, s.recovered = cluster, generation, index
 	s.lastIndex += recoveryGap
 	s.nextVNI = min(s.nextVNI+recoveryGap, maxVNI+1)
 	t := &step{State: s, index: index, cmd: Command{At: at}}
@@ -313,4 +330,10 @@ func (s *State) recover(generation, index uint64, at int64, lost []netmap.HostID
 		}
 	}
 	s.applied = index
+}
+
+// nextGeneration is greater than the last, and other than what anybody else picks
+// after the same one: of two recoveries the greater wins everywhere.
+func nextGeneration(last uint64, nonce uint32) uint64 {
+	return (last>>32+1)<<32 | uint64(nonce)
 }

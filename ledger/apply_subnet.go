@@ -126,14 +126,14 @@ func (t *step) names(set hostSet) string {
 		return "no host"
 	}
 	out := ""
-	for i, id := range sortedHosts(set) {
+	for i, id := range set.sorted() {
 		switch {
 		case i == 4 && len(set) > 5:
 			return out + " and others"
 		case i > 0:
 			out += ", "
 		}
-		out += t.hostName(id)
+		out += t.HostName(id)
 	}
 	return out
 }
@@ -303,10 +303,10 @@ func (t *step) reservable(s *subnet, a netip.Addr) *netmap.Refusal {
 		return netmap.Refuse(netmap.BadInput, "%s is the network or broadcast address of subnet %s, which nobody can have; choose another address", a, s.Prefix)
 	}
 	if c, ok := t.claims[a]; ok {
-		return netmap.Refuse(netmap.Held, "%s is held by %s; choose another address, or stop what uses it there", a, t.hostName(c.Owner))
+		return netmap.Refuse(netmap.Held, "%s is held by %s; choose another address, or stop what uses it there", a, t.HostName(c.Owner))
 	}
 	if b, ok := s.blockAt(a); ok && b.Owner != t.cmd.Host {
-		return netmap.Refuse(netmap.Held, "%s lies in block %s of %s, which may have handed it out; choose another address", a, b.Prefix, t.hostName(b.Owner))
+		return netmap.Refuse(netmap.Held, "%s lies in block %s of %s, which may have handed it out; choose another address", a, b.Prefix, t.HostName(b.Owner))
 	}
 	return nil
 }
@@ -328,5 +328,5 @@ func noSubnet(p netip.Prefix) *netmap.Refusal {
 
 // notUsed refuses what a host wants of a subnet of which it has no network.
 func (t *step) notUsed(host netmap.HostID, p netip.Prefix) *netmap.Refusal {
-	return netmap.Refuse(netmap.Unknown, "%s has no network with %s, so it gets nothing of it; create the network there (docker network create)", t.hostName(host), t.subnetName(p))
+	return netmap.Refuse(netmap.Unknown, "%s has no network with %s, so it gets nothing of it; create the network there (docker network create)", t.HostName(host), t.subnetName(p))
 }

@@ -182,7 +182,7 @@ func (f *Founding) Try(ctx context.Context) (Plan, error) {
 	for _, m := range f.cfg.Newcomers() {
 		seen = append(seen, elector{ID: m.ID, Name: m.Name, Addr: m.Addr})
 	}
-	slices.SortFunc(seen, func(a, b elector) int { return compareID(a.ID, b.ID) })
+	slices.SortFunc(seen, func(a, b elector) int { return a.ID.Compare(b.ID) })
 	voters := electorate{expect: f.cfg.Expect}
 	for peer, addrs := range f.cfg.Seeds(ctx) {
 		voters.seeds = append(voters.seeds, seed{peer, addrs})
@@ -319,7 +319,7 @@ func (f *Founding) gather(ctx context.Context, request string, q foundingAsk, ho
 		})
 	}
 	all.Wait()
-	slices.SortFunc(yes, func(a, b elector) int { return compareID(a.ID, b.ID) })
+	slices.SortFunc(yes, func(a, b elector) int { return a.ID.Compare(b.ID) })
 	return answers, yes, errs
 }
 

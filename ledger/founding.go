@@ -191,7 +191,7 @@ func (p *Plan) lost(present []elector) bool {
 
 // firstKeepers are as many as the number of hosts asks for, the proposer first.
 func firstKeepers(self netmap.HostID, hosts []elector) []Peer {
-	sorted := slices.SortedFunc(slices.Values(hosts), func(a, b elector) int { return compareID(a.ID, b.ID) })
+	sorted := slices.SortedFunc(slices.Values(hosts), func(a, b elector) int { return a.ID.Compare(b.ID) })
 	if i := slices.IndexFunc(sorted, func(h elector) bool { return h.ID == self }); i > 0 {
 		proposer := sorted[i]
 		copy(sorted[1:], sorted[:i])

@@ -152,12 +152,12 @@ func writeRecovered(dir string, cluster netmap.ClusterID, self Peer, term uint64
 	}
 	k := &keeper{self: self.ID, dir: dir, log: disk}
 	err = disk.within(func() error {
-		return errors.Join(k.claim(cluster, &cluster), k.claimGeneration(s.generation), disk.SetUint64(keyTerm, term))
+		return errors.Join(k.claim(cluster, &cluster), k.claimGeneration(s.Generation()), disk.SetUint64(keyTerm, term))
 	})
 	if err := errors.Join(err, disk.close()); err != nil {
 		return err
 	}
-	return writeSnapshot(dir, configurationOf([]Peer{self}), s.applied, term, body)
+	return writeSnapshot(dir, configurationOf([]Peer{self}), s.Applied(), term, body)
 }
 
 func writeSnapshot(dir string, c raft.Configuration, index, term uint64, body []byte) error {
@@ -174,10 +174,4 @@ func writeSnapshot(dir string, c raft.Configuration, index, term uint64, body []
 		return fmt.Errorf("ledger: the recovered state cannot be written: %w", err)
 	}
 	return syncDir(dir)
-}
-
-// nextGeneration is greater than the last, and other than what anybody else picks
-// after the same one: of two recoveries the greater wins everywhere.
-func nextGeneration(last uint64, nonce uint32) uint64 {
-	return (last>>32+1)<<32 | uint64(nonce)
 }

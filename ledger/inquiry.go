@@ -101,7 +101,7 @@ func (l *Ledger) investigate(ctx context.Context) *inquiry {
 			c.facts.Keepers = append(c.facts.Keepers, m.ID)
 		}
 	}
-	slices.SortFunc(c.facts.Keepers, compareID)
+	slices.SortFunc(c.facts.Keepers, netmap.ID.Compare)
 	c.facts.Keepers = slices.Compact(c.facts.Keepers)
 	c.hearAll(ctx, l.cfg.Underlay)
 	return c
@@ -147,7 +147,7 @@ func (c *inquiry) list(ids []netmap.HostID) string {
 // best is the answer that knows most, this host's own among equals.
 func (c *inquiry) best() netmap.HostID {
 	best := c.self
-	for _, id := range slices.SortedFunc(maps.Keys(c.answers), compareID) {
+	for _, id := range slices.SortedFunc(maps.Keys(c.answers), netmap.ID.Compare) {
 		if c.answers[id].knows(c.answers[best]) > 0 {
 			best = id
 		}
@@ -229,7 +229,7 @@ func (c *inquiry) contradicted(off, voters []netmap.HostID) *netmap.Refusal {
 		if _, answers := c.answers[id]; answers {
 			return netmap.Refuse(netmap.Conflict, "%s is not off: it answers; look at weft status there", c.list([]netmap.HostID{id}))
 		}
-		for _, by := range slices.SortedFunc(maps.Keys(c.answers), compareID) {
+		for _, by := range slices.SortedFunc(maps.Keys(c.answers), netmap.ID.Compare) {
 			if slices.Contains(c.answers[by].Sees, id) {
 				return netmap.Refuse(netmap.Conflict, "%s is not off, or was there a moment ago: %s sees it; look at it there, or wait until its end is noticed (half a minute)", c.list([]netmap.HostID{id}), c.list([]netmap.HostID{by}))
 			}
@@ -252,8 +252,8 @@ func (c *inquiry) outcome(out Recovered) Recovered {
 	}
 	out.Generation = nextGeneration(last, binary.BigEndian.Uint32(nonce[:]))
 	s := c.rebuilt()
-	out.Decided = s.applied
-	for _, h := range s.sortedHosts() {
+	out.Decided = s.Applied()
+	for _, h := range s.Hosts() {
 		if !h.Removed && !slices.Contains(out.Lost, h.ID) {
 			out.Awaited = append(out.Awaited, h.ID)
 		}
@@ -264,13 +264,5 @@ func (c *inquiry) outcome(out Recovered) Recovered {
 // rebuilt is the newest state that this host knows: its own log's, and what it was
 // told after that.
 func (c *inquiry) rebuilt() *State {
-	s := c.state
-	if s == nil || s.generation < c.facts.Generation {
-		s = NewState()
-		s.generation = c.facts.Generation
-	}
-	if s.generation == c.facts.Generation {
-		s.adopt(c.facts.Changes, c.facts.Decided)
-	}
-	return s
+	return Rebuild(c.state, c.facts.Generation, c.facts.Decided, c.facts.Changes)
 }

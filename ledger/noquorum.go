@@ -33,7 +33,7 @@ func (l *Ledger) noQuorum(failures map[netmap.HostID]string) *netmap.Refusal {
 	}
 	self := ""
 	var others []string
-	for _, id := range slices.SortedFunc(maps.Keys(keepers), compareID) {
+	for _, id := range slices.SortedFunc(maps.Keys(keepers), netmap.ID.Compare) {
 		if id == l.cfg.Self {
 			self = " (this host is one)"
 			continue
@@ -100,7 +100,7 @@ func asked(failures map[netmap.HostID]string, names map[netmap.HostID]Member) st
 		return "no other host is reachable; check WEFT_JOIN and the network"
 	}
 	var parts []string
-	for _, id := range slices.SortedFunc(maps.Keys(failures), compareID) {
+	for _, id := range slices.SortedFunc(maps.Keys(failures), netmap.ID.Compare) {
 		parts = append(parts, label(id, names)+" "+failures[id])
 	}
 	return strings.Join(parts, ", ")

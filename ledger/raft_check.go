@@ -102,8 +102,8 @@ func checkState(b []byte, cluster netmap.ClusterID, generation, last uint64) err
 	if err != nil {
 		return err
 	}
-	if s.cluster != cluster || s.generation != generation || s.applied > last {
-		return fmt.Errorf("a snapshot of cluster %s, generation %d, decision %d: %w", s.cluster, s.generation, s.applied, errMalformed)
+	if s.Cluster() != cluster || s.Generation() != generation || s.Applied() > last {
+		return fmt.Errorf("a snapshot of cluster %s, generation %d, decision %d: %w", s.Cluster(), s.Generation(), s.Applied(), errMalformed)
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func (m *machine) apply(entry *raft.Log) (Reply, Decision, error) {
 }
 
 func (m *machine) decision(index uint64, changes []netmap.Change, whole bool) Decision {
-	if m.ahead != nil && m.ahead.applied <= index {
+	if m.ahead != nil && m.ahead.Applied() <= index {
 		m.ahead = nil
 	}
 	return Decision{Cluster: m.state.Cluster(), Generation: m.state.Generation(), Index: index, Changes: changes, Whole: whole, Leader: m.leads()}
@@ -98,8 +98,8 @@ func (m *machine) Restore(r io.ReadCloser) error {
 	}
 	m.mu.Lock()
 	m.state, m.halted = s, nil
-	for id := range s.hosts {
-		m.listen(id)
+	for _, h := range s.Hosts() {
+		m.listen(h.ID)
 	}
 	d := m.decision(s.Applied(), s.Changes(), true)
 	m.mu.Unlock()
@@ -173,10 +173,8 @@ func (frozen) Release() {}
 func (m *machine) addrOf(id netmap.HostID) netip.AddrPort {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if h := m.state.hosts[id]; h != nil {
-		return h.addr
-	}
-	return netip.AddrPort{}
+	h, _ := m.state.Host(id)
+	return h.Addr
 }
 
 // addrsOf is where a host was when it was admitted last, as far as it is decided and by
@@ -185,8 +183,11 @@ func (m *machine) addrsOf(id netmap.HostID) (out []netip.AddrPort) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range []*State{m.state, m.ahead} {
-		if s != nil && s.hosts[id] != nil && s.hosts[id].addr.IsValid() {
-			out = append(out, s.hosts[id].addr)
+		if s == nil {
+			continue
+		}
+		if h, _ := s.Host(id); h.Addr.IsValid() {
+			out = append(out, h.Addr)
 		}
 	}
 	return out
@@ -197,8 +198,8 @@ func (m *machine) addrsOf(id netmap.HostID) (out []netip.AddrPort) {
 func (m *machine) removed(id netmap.HostID) (removed, settled bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	h := m.state.hosts[id]
-	return h != nil && h.Removed, m.ahead == nil
+	h, _ := m.state.Host(id)
+	return h.Removed, m.ahead == nil
 }
 
 // facts is what the management of keepers needs of the state.
@@ -208,7 +209,7 @@ type stateFacts struct {
 	applied    uint64
 	admitted   map[netmap.HostID]uint32 // index of each member that was not removed
 	removed    map[netmap.HostID]bool
-	unshown    string // members that a recovered ledger has not seen yet, for people
+	undeclared string // members that have not told a recovered ledger what they hold, for people
 	halted     error
 }
 
@@ -216,17 +217,15 @@ func (m *machine) facts() stateFacts {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f := stateFacts{
-		cluster: m.state.cluster, generation: m.state.generation, applied: m.state.applied, halted: m.halted,
+		cluster: m.state.Cluster(), generation: m.state.Generation(), applied: m.state.Applied(), halted: m.halted,
 		admitted: map[netmap.HostID]uint32{}, removed: map[netmap.HostID]bool{},
 	}
-	if missing := m.state.unshown(); len(missing) > 0 {
-		f.unshown = m.state.hostNames(missing)
-	}
-	for id, h := range m.state.hosts {
+	f.undeclared = m.state.HostNames(m.state.Undeclared())
+	for _, h := range m.state.Hosts() {
 		if h.Removed {
-			f.removed[id] = true
+			f.removed[h.ID] = true
 		} else {
-			f.admitted[id] = h.Index
+			f.admitted[h.ID] = h.Index
 		}
 	}
 	return f
@@ -237,23 +236,23 @@ func (m *machine) facts() stateFacts {
 func (m *machine) fenced(self, other greeting, dialled bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if h := m.state.hosts[other.from]; h != nil && h.Removed && !dialled {
-		return fmt.Errorf("%s was removed from the cluster", m.state.hostName(other.from))
+	if h, _ := m.state.Host(other.from); h.Removed && !dialled {
+		return fmt.Errorf("%s was removed from the cluster", m.state.HostName(other.from))
 	}
 	if dialled && m.ahead != nil { // its vote and its word count; to be told by it does no harm
-		if err := m.ahead.outdated(other); err != nil {
+		if err := outdated(m.ahead, other); err != nil {
 			return err
 		}
 	}
 	// This host's own log may know better, too, from before its disk was replaced.
-	return errors.Join(m.state.outdated(self), m.state.outdated(other))
+	return errors.Join(outdated(m.state, self), outdated(m.state, other))
 }
 
 // outdated says how it is known that a disk is an older copy: raft must neither count
 // its vote nor its word, since it forgot what it acknowledged.
-func (s *State) outdated(g greeting) error {
-	if h := s.hosts[g.from]; h != nil && !g.knows(h.birth) {
-		return fmt.Errorf("%s shows start %d, but its disk does not know start %d, which was seen already: an older copy or a clone; make it a new host there (weft host new-identity)", s.hostName(g.from), g.birth.Start, h.birth.Start)
+func outdated(s *State, g greeting) error {
+	if h, known := s.Host(g.from); known && !g.knows(h.Birth) {
+		return fmt.Errorf("%s shows start %d, but its disk does not know start %d, which was seen already: an older copy or a clone; make it a new host there (weft host new-identity)", s.HostName(g.from), g.birth.Start, h.Birth.Start)
 	}
 	return nil
 }

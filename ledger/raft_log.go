@@ -126,7 +126,7 @@ func (l *diskLog) replay(s *State) error {
 	if err != nil {
 		return err
 	}
-	for i := s.applied + 1; i <= last; i++ {
+	for i := s.Applied() + 1; i <= last; i++ {
 		var entry raft.Log
 		if err := l.GetLog(i, &entry); err != nil || entry.Type != raft.LogCommand {
 			continue // none of the ledger's, or in the snapshot that the state came from

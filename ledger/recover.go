@@ -119,7 +119,7 @@ func (l *Ledger) askConsent(ctx context.Context, c *inquiry, generation uint64) 
 	if err != nil {
 		return err
 	}
-	for _, id := range slices.SortedFunc(maps.Keys(c.answers), compareID) {
+	for _, id := range slices.SortedFunc(maps.Keys(c.answers), netmap.ID.Compare) {
 		if id == l.cfg.Self {
 			err = l.giveConsent(q)
 		} else {
@@ -188,29 +188,28 @@ func (l *Ledger) testify(about netmap.HostID) testimony {
 func (l *Ledger) recoverHere(c *inquiry, out Recovered) (Recovered, error) {
 	s := c.rebuilt()
 	term, last := l.reach()
-	if max(term, last, s.applied) > math.MaxUint64/2 {
-		return Recovered{}, netmap.Refuse(netmap.Conflict, "what is on this host's disk names term %d and decision %d, which no ledger ever reaches; run this on another host", term, max(last, s.applied))
+	if max(term, last, s.Applied()) > math.MaxUint64/2 {
+		return Recovered{}, netmap.Refuse(netmap.Conflict, "what is on this host's disk names term %d and decision %d, which no ledger ever reaches; run this on another host", term, max(last, s.Applied()))
 	}
-	s.cluster = l.Cluster()
-	s.recover(out.Generation, max(last, s.applied)+recoveryGap, time.Now().UnixMilli(), out.Lost)
-	if err := s.verify(); err != nil {
+	s.Recover(l.Cluster(), out.Generation, last, time.Now().UnixMilli(), out.Lost)
+	if err := s.Verify(); err != nil {
 		return Recovered{}, fmt.Errorf("ledger: what is known here makes no whole: %w", err)
 	}
 	self := Peer{ID: l.cfg.Self, Addr: l.cfg.Addr, Voter: true}
-	if err := writeRecovered(l.cfg.Dir+halfDir, s.cluster, self, term+1, s); err != nil {
+	if err := writeRecovered(l.cfg.Dir+halfDir, s.Cluster(), self, term+1, s); err != nil {
 		return Recovered{}, err
 	}
 	if err := l.cease(anyKeeper, func(*keeper) error { return nil }); err != nil {
 		return Recovered{}, err
 	}
 	if err := replaceDir(l.cfg.Dir); err != nil {
-		return Recovered{}, errors.Join(err, l.keep(s.cluster, 0, nil)) // as before
+		return Recovered{}, errors.Join(err, l.keep(s.Cluster(), 0, nil)) // as before
 	}
 	l.log.Warn("ledger: recovered without the majority of its keepers", "generation", out.Generation, "decided", out.Decided, "lost", c.list(out.Lost))
 	if err := l.Heed(out.Generation); err != nil {
 		return Recovered{}, err
 	}
-	return out, l.keep(s.cluster, out.Generation, nil)
+	return out, l.keep(s.Cluster(), out.Generation, nil)
 }
 
 // reach is how far the log went that this host keeps: what was added to it and not

@@ -95,8 +95,8 @@ func TestARecoveredLedgerGivesNothingTwice(t *testing.T) {
 				lost = append(lost, hostID(n))
 			}
 		}
-		s.recover(nextGeneration(1, 5), end.applied+recoveryGap, 0, lost)
-		if err := s.verify(); err != nil {
+		s.Recover(clusterID, nextGeneration(1, 5), end.applied, 0, lost)
+		if err := s.Verify(); err != nil {
 			rt.Fatal(err)
 		}
 		c := &cluster{t: t, state: clone(t, s), index: s.applied}
@@ -120,7 +120,7 @@ func TestARecoveredLedgerGivesNothingTwice(t *testing.T) {
 			for asker := 1; asker <= 4; asker++ { // all of them, all the time
 				c.index++
 				r, _ := c.state.Apply(c.index, Command{Kind: KindGrantBlock, Host: hostID(asker), Start: 1, Nonce: 7, GrantBlock: &GrantBlock{Subnet: pfx(modelSubnets[3])}})
-				if len(left) > 0 && r.Refusal == nil && len(c.state.unshown()) > 0 {
+				if len(left) > 0 && r.Refusal == nil && len(c.state.Undeclared()) > 0 {
 					rt.Fatalf("host %d was given %v before all had shown what they hold", asker, r.Block)
 				}
 				if r.Refusal != nil {
@@ -139,8 +139,8 @@ func TestARecoveredLedgerGivesNothingTwice(t *testing.T) {
 				rt.Fatalf("host %d, which nobody said was off, is refused: %+v", n, r)
 			}
 		}
-		if len(c.state.unshown()) > 0 {
-			rt.Fatalf("not all have shown: %s", c.state.hostNames(c.state.unshown()))
+		if len(c.state.Undeclared()) > 0 {
+			rt.Fatalf("not all have shown: %s", c.state.HostNames(c.state.Undeclared()))
 		}
 		for n, show := range left {
 			for _, w := range show.Holdings {
@@ -173,7 +173,7 @@ func TestARecoveredLedgerGivesNothingTwice(t *testing.T) {
 				}
 			}
 		}
-		if err := c.state.verify(); err != nil {
+		if err := c.state.Verify(); err != nil {
 			rt.Fatal(err)
 		}
 	})
@@ -212,7 +212,7 @@ func TestWhoHoldsWhatIsAnothersIsNoMember(t *testing.T) {
 		c.ok(Command{Kind: KindEnsureNetwork, Host: hostID(1), Start: 1, Nonce: 7, EnsureNetwork: &EnsureNetwork{Subnets: subnets(web)}})
 		c.ok(Command{Kind: KindGrantBlock, Host: hostID(1), Start: 1, Nonce: 7, GrantBlock: &GrantBlock{Subnet: pfx(web)}})
 		mine := holdings(c.state, hostID(1))
-		c.state.recover(nextGeneration(1, 1), c.index+recoveryGap, 0, nil)
+		c.state.Recover(clusterID, nextGeneration(1, 1), c.index, 0, nil)
 		c.index = c.state.applied
 		c.ok(Command{Kind: KindShow, Host: hostID(1), Start: 1, Nonce: 7, Show: mine})
 		since := netmap.Block{Prefix: pfx("10.40.0.32/28"), Subnet: pfx(web), Owner: hostID(1), Epoch: c.state.recovered + 1}
@@ -239,7 +239,7 @@ func TestAnAddressThatPassedOnIsItsNewHoldersWhoeverShowsFirst(t *testing.T) {
 		remembered := clone(t, c.state)
 		c.ok(Command{Kind: KindCede, Host: hostID(1), Start: 1, Nonce: 7, Cede: &Cede{Addr: ip("10.40.0.7"), To: hostID(2)}})
 		shows := map[int]*Show{1: holdings(c.state, hostID(1)), 2: holdings(c.state, hostID(2))}
-		remembered.recover(nextGeneration(1, 1), c.index+recoveryGap, 0, nil)
+		remembered.Recover(clusterID, nextGeneration(1, 1), c.index, 0, nil)
 		c.state, c.index = remembered, remembered.applied
 		for _, n := range order {
 			if r := c.ok(Command{Kind: KindShow, Host: hostID(n), Start: 1, Nonce: 7, Show: shows[n]}); r.Host.Removed {
@@ -296,8 +296,8 @@ func TestAHostWithManyNetworksShowsThemAll(t *testing.T) {
 		}
 	}
 	show := holdings(s, hostID(1))
-	n += recoveryGap
-	s.recover(2, n, 0, nil)
+	s.Recover(clusterID, 2, n, 0, nil)
+	n = s.Applied()
 	apply(Command{Kind: KindShow, Show: show})
 	apply(Command{Kind: KindUseSubnets, UseSubnets: &UseSubnets{used}})
 	apply(ensure(1, "10.99.0.0/24")) // something new is given out

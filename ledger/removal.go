@@ -19,14 +19,14 @@ type hearing struct {
 
 // listen takes in that a host may have renewed. The caller holds mu.
 func (m *machine) listen(id netmap.HostID) {
-	h := m.state.hosts[id]
-	if h == nil || h.heard == m.heard[id].index {
+	h, known := m.state.Host(id)
+	if !known || h.Heard == m.heard[id].index {
 		return
 	}
 	if m.heard == nil {
 		m.heard = map[netmap.HostID]hearing{}
 	}
-	m.heard[id] = hearing{h.heard, time.Now()}
+	m.heard[id] = hearing{h.Heard, time.Now()}
 }
 
 // mostHeld bounds the addresses that a removal carries.
@@ -57,12 +57,11 @@ func (m *machine) overdue(after time.Duration) []netmap.HostID {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []netmap.HostID
-	for id, h := range m.state.hosts {
-		if seen, ok := m.heard[id]; ok && !h.Removed && seen.index == h.heard && time.Since(seen.at) >= after {
-			out = append(out, id)
+	for _, h := range m.state.Hosts() {
+		if seen, ok := m.heard[h.ID]; ok && !h.Removed && seen.index == h.Heard && time.Since(seen.at) >= after {
+			out = append(out, h.ID)
 		}
 	}
-	slices.SortFunc(out, compareID)
 	return out
 }
 

@@ -37,7 +37,7 @@ func TestRemovalWaitsForTheLease(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cl := newCluster(t, 2)
-			r := &Remove{Target: hostID(c.target), IsOff: c.isOff, Unheard: c.unheard.Milliseconds(), Since: cl.state.hosts[hostID(2)].heard}
+			r := &Remove{Target: hostID(c.target), IsOff: c.isOff, Unheard: c.unheard.Milliseconds(), Since: cl.state.hosts[hostID(2)].Heard}
 			if c.renews {
 				cl.ok(Command{Kind: KindRenew, Host: hostID(2)})
 			}

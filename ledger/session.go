@@ -26,7 +26,7 @@ const maxAnswered = 128
 
 // repeated finds the answer of an earlier copy of this request.
 func (t *step) repeated() (earlier Reply, seen bool, refusal *netmap.Refusal) {
-	if t.cmd.Request == 0 || t.self == nil || t.cmd.Start != t.self.birth.Start {
+	if t.cmd.Request == 0 || t.self == nil || t.cmd.Start != t.self.Birth.Start {
 		return Reply{}, false, nil
 	}
 	s := &t.self.session
@@ -50,13 +50,13 @@ func (s *session) answer(request uint64, r Reply) {
 
 // tooLate is the answer to a request that was given up before it was decided.
 func (t *step) tooLate(request uint64) Reply {
-	return Reply{Index: t.index, Refusal: netmap.Refuse(netmap.BadInput, "request %d of %s comes too late: the host has given it up, and nothing was changed; give the command again", request, t.hostName(t.cmd.Host))}
+	return Reply{Index: t.index, Refusal: netmap.Refuse(netmap.BadInput, "request %d of %s comes too late: the host has given it up, and nothing was changed; give the command again", request, t.HostName(t.cmd.Host))}
 }
 
 // remember keeps the answer of a request for copies of it that come later.
 func (t *step) remember() {
 	h := t.hosts[t.cmd.Host]
-	if h == nil || h.Removed || t.cmd.Request == 0 || h.birth != (Birth{t.cmd.Start, t.cmd.Nonce}) {
+	if h == nil || h.Removed || t.cmd.Request == 0 || h.Birth != (Birth{t.cmd.Start, t.cmd.Nonce}) {
 		return
 	}
 	s := &h.session

@@ -69,7 +69,7 @@ func (s *State) snapshot() snapshot {
 	}
 	for _, p := range netmap.SortedPrefixes(s.subnets) {
 		sub := s.subnets[p]
-		snap := subnetSnap{Subnet: sub.Subnet, Holders: sortedHosts(sub.holders)}
+		snap := subnetSnap{Subnet: sub.Subnet, Holders: sub.holders.sorted()}
 		for _, b := range netmap.SortedPrefixes(sub.blocks) {
 			snap.Blocks = append(snap.Blocks, sub.blocks[b])
 		}
@@ -80,7 +80,7 @@ func (s *State) snapshot() snapshot {
 		out.Subnets = append(out.Subnets, snap)
 	}
 	for _, n := range s.sortedNetworks() {
-		out.Networks = append(out.Networks, networkSnap{n.Network, sortedHosts(n.members)})
+		out.Networks = append(out.Networks, networkSnap{n.Network, n.members.sorted()})
 	}
 	for _, a := range netmap.SortedAddrs(s.claims) {
 		out.Claims = append(out.Claims, s.claims[a])
@@ -90,7 +90,7 @@ func (s *State) snapshot() snapshot {
 
 func (h *host) snapshot() hostSnap {
 	out := hostSnap{
-		Entry: h.HostEntry, Addr: h.addr, Birth: h.birth, Heard: h.heard,
+		Entry: h.HostEntry, Addr: h.Addr, Birth: h.Birth, Heard: h.Heard,
 		Settled: h.session.settled, Answered: slices.Clone(h.session.answered),
 	}
 	if h.shown > 1 { // as earlier releases wrote it
@@ -104,7 +104,7 @@ func (s *State) sortedHosts() []*host {
 	for _, h := range s.hosts {
 		out = append(out, h)
 	}
-	slices.SortFunc(out, func(a, b *host) int { return compareID(a.ID, b.ID) })
+	slices.SortFunc(out, func(a, b *host) int { return a.ID.Compare(b.ID) })
 	return out
 }
 
@@ -149,7 +149,7 @@ func DecodeState(b []byte) (*State, error) {
 	s.lastIndex, s.nextVNI, s.ranges = snap.LastIndex, snap.NextVNI, snap.Ranges
 	s.history, s.forgot = snap.History[max(0, len(snap.History)-mostHistory-historySlop):], snap.Forgot
 	for _, h := range snap.Hosts {
-		s.hosts[h.Entry.ID] = &host{h.Entry, h.Addr, h.Birth, h.Heard, max(h.Shown, 1), session{h.Settled, h.Answered}}
+		s.hosts[h.Entry.ID] = &host{Host{h.Entry, h.Addr, h.Birth, h.Heard}, max(h.Shown, 1), session{h.Settled, h.Answered}}
 	}
 	for _, sub := range snap.Subnets {
 		s.subnets[sub.Subnet.Prefix] = sub.restore()
@@ -160,7 +160,7 @@ func DecodeState(b []byte) (*State, error) {
 	for _, c := range snap.Claims {
 		s.claims[c.Addr] = c
 	}
-	if err := s.verify(); err != nil {
+	if err := s.Verify(); err != nil {
 		return nil, fmt.Errorf("ledger: snapshot: %w: %w", errMalformed, err)
 	}
 	return s, nil
@@ -191,8 +191,8 @@ func setOf(ids []netmap.HostID) hostSet {
 	return set
 }
 
-// verify checks the invariants named at State.
-func (s *State) verify() error {
+// Verify checks the invariants named at State.
+func (s *State) Verify() error {
 	if s.nextVNI > maxVNI+1 {
 		return fmt.Errorf("next VNI %d", s.nextVNI)
 	}
@@ -228,7 +228,7 @@ func (s *State) verifySubnet(sub *subnet) error {
 	if sub.BlockBits < sub.Prefix.Bits() || sub.BlockBits > width || sub.BlockBits-sub.Prefix.Bits() > maxBlocks {
 		return fmt.Errorf("subnet %s has blocks of /%d", sub.Prefix, sub.BlockBits)
 	}
-	for _, id := range sortedHosts(sub.holders) {
+	for _, id := range sub.holders.sorted() {
 		if h := s.hosts[id]; h == nil || h.Removed {
 			return fmt.Errorf("subnet %s is used by %s, which is no member", sub.Prefix, id)
 		}
@@ -256,7 +256,7 @@ func (s *State) verifyNetworks() error {
 			}
 			subnets[p] = true
 		}
-		for _, id := range sortedHosts(n.members) {
+		for _, id := range n.members.sorted() {
 			if h := s.hosts[id]; h == nil || h.Removed {
 				return fmt.Errorf("network %d has the member %s, which is none of the cluster", n.ID, id)
 			}

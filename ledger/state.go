@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"maps"
@@ -36,11 +35,16 @@ type State struct {
 
 type hostSet map[netmap.HostID]struct{}
 
-type host struct {
+// Host is what the ledger knows of a host.
+type Host struct {
 	netmap.HostEntry
-	addr    netip.AddrPort
-	birth   Birth  // the newest start that was shown
-	heard   uint64 // index of the last admit or renew
+	Addr  netip.AddrPort // where it was when it was admitted last
+	Birth Birth          // the newest start that was shown
+	Heard uint64         // index of the last admit or renew
+}
+
+type host struct {
+	Host
 	shown   uint64 // the generation in which it showed what it holds, or came
 	session session
 }
@@ -74,6 +78,23 @@ func (s *State) Generation() uint64 { return s.generation }
 
 // Applied is the index of the newest command seen.
 func (s *State) Applied() uint64 { return s.applied }
+
+// Host is a host that was ever admitted; known is whether there is one of this id.
+func (s *State) Host(id netmap.HostID) (h Host, known bool) {
+	if h := s.hosts[id]; h != nil {
+		return h.Host, true
+	}
+	return Host{}, false
+}
+
+// Hosts are all that were ever admitted, by id.
+func (s *State) Hosts() []Host {
+	out := make([]Host, 0, len(s.hosts))
+	for _, h := range s.sortedHosts() {
+		out = append(out, h.Host)
+	}
+	return out
+}
 
 // step is one command on its way through the state. Its methods decide first and
 // change the state only when nothing can refuse any more.
@@ -201,17 +222,17 @@ func fits(noun any) *netmap.Refusal {
 	return nil
 }
 
-func compareID(a, b netmap.ID) int { return bytes.Compare(a[:], b[:]) }
-
-// sortedHosts is a set in a fixed order.
-func sortedHosts(set hostSet) []netmap.HostID { return slices.SortedFunc(maps.Keys(set), compareID) }
+// sorted is a set in a fixed order.
+func (set hostSet) sorted() []netmap.HostID {
+	return slices.SortedFunc(maps.Keys(set), netmap.ID.Compare)
+}
 
 func (s *State) sortedNetworks() []*network {
 	return slices.SortedFunc(maps.Values(s.networks), func(a, b *network) int { return cmp.Compare(a.ID, b.ID) })
 }
 
-// hostName is how people are told of a host.
-func (s *State) hostName(id netmap.HostID) string {
+// HostName is how people are told of a host.
+func (s *State) HostName(id netmap.HostID) string {
 	h := s.hosts[id]
 	if h == nil || h.Name == "" {
 		return "host " + id.Short()

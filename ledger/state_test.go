@@ -79,7 +79,7 @@ func (c *cluster) do(cmd Command) Reply {
 	if diff := cmp.Diff(factsOf(c.state.Changes()), before, exact); diff != "" {
 		c.t.Fatalf("%s: changes do not lead to the state (-state +told):\n%s", cmd.Kind, diff)
 	}
-	if err := c.state.verify(); err != nil {
+	if err := c.state.Verify(); err != nil {
 		c.t.Fatalf("%s: %v", cmd.Kind, err)
 	}
 	if reply.Refusal != nil && len(changes) > 0 {
@@ -226,7 +226,7 @@ func TestRemovedHostsOwnNothing(t *testing.T) {
 	c.ok(claimOf(2, "10.40.0.0/24", "10.40.0.200"))
 	remove := Command{Kind: KindRemove, Host: hostID(1), Remove: &Remove{Target: hostID(2)}}
 	c.refused(remove, netmap.Held, "host-2", "lease", "--is-off")
-	remove.Remove.Since, remove.Remove.Unheard = c.state.hosts[hostID(2)].heard, (lease.Length + lease.Slack).Milliseconds()
+	remove.Remove.Since, remove.Remove.Unheard = c.state.hosts[hostID(2)].Heard, (lease.Length + lease.Slack).Milliseconds()
 	c.ok(remove)
 	c.ok(remove) // twice is one decision
 	if len(c.last) != 0 {

@@ -305,6 +305,23 @@ func TestAKeeperThatTheLedgerRefusesDoesNotCount(t *testing.T) {
 	}
 }
 
+// TestAnIdleHostKnowsTheKeepersOfToday: it joined when there was one, which may be lost with
+// most of the others; by the facts there are more, and it asks the one that it knows.
+func TestAnIdleHostKnowsTheKeepersOfToday(t *testing.T) {
+	bubble(t, 4, lan, func(s *sim) {
+		s.hosts[4].trusted = []ledger.Peer{{ID: hostID(1), Addr: netip.AddrPortFrom(s.hosts[1].addr, port), Voter: true}}
+		s.found()
+		s.grow(3)
+		s.hosts[4].start()
+		idle := s.hosts[4].ledger
+		s.never("host-4 knows more than one keeper", time.Minute, func() bool { return len(idle.Trusted()) > 1 })
+		s.eventually("host-4 knows the keepers", time.Minute, func() bool {
+			idle.Announced([]netmap.HostID{hostID(1), hostID(2), hostID(3)})
+			return len(idle.Trusted()) == 3
+		})
+	})
+}
+
 // TestOneLiarIsNoMajority: it knows more than the others, and says that it is the only
 // keeper.
 func TestOneLiarIsNoMajority(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -86,7 +85,7 @@ func (t *trusted) due() bool {
 // trust replaces the trusted keepers by the voters among some.
 func (l *Ledger) trust(keepers []Peer) {
 	voters := slices.DeleteFunc(slices.Clone(keepers), func(p Peer) bool { return !p.Voter || !p.Addr.IsValid() })
-	slices.SortFunc(voters, func(a, b Peer) int { return compareID(a.ID, b.ID) })
+	slices.SortFunc(voters, func(a, b Peer) int { return a.ID.Compare(b.ID) })
 	l.trusted.mu.Lock()
 	changed := len(voters) > 0 && !slices.Equal(voters, l.trusted.keepers)
 	if changed {
@@ -131,6 +130,18 @@ func (l *Ledger) heardOfKeepers(keepers []Peer) {
 	}
 }
 
+// Announced takes in which hosts say that they keep the ledger. Where one of them is not
+// trusted yet, this host asks those that it trusts: a host that asks for nothing else must
+// know the keepers of today when most of them are lost.
+func (l *Ledger) Announced(keepers []netmap.HostID) {
+	known := l.trusted.list()
+	if len(known) > 0 && l.kept() == nil && slices.ContainsFunc(keepers, func(id netmap.HostID) bool {
+		return !slices.ContainsFunc(known, func(p Peer) bool { return p.ID == id })
+	}) {
+		l.refreshTrusted()
+	}
+}
+
 // background runs a task that Close waits for.
 func (l *Ledger) background(task func(context.Context)) {
 	l.mu.Lock()
@@ -152,165 +163,6 @@ func (l *Ledger) refreshTrusted() {
 			l.trust(c.voters())
 		})
 	}
-}
-
-// confirmation is what keepers and former keepers answer.
-type confirmation struct {
-	asked   []netip.AddrPort
-	answers map[netmap.HostID]testimony
-	trusted []Peer
-}
-
-// askKeepers asks the trusted keepers, and whom they name, about a host. If none of them
-// keeps the ledger any more, it asks from the hosts on that the operator named.
-func (l *Ledger) askKeepers(ctx context.Context, about netmap.HostID) *confirmation {
-	c := &confirmation{answers: map[netmap.HostID]testimony{}, trusted: l.trusted.list()}
-	next := addrsOf(c.trusted)
-	switch k := l.kept(); {
-	case k != nil && !k.current(): // the log ends in the past
-		if i := k.invited.Load(); i != nil {
-			next = append(next, i.By.Addr)
-		}
-	case k != nil:
-		c.hear(l.testify(about))
-		next = append(next, addrsOf(k.peers())...)
-	}
-	l.askOn(ctx, c, next, about)
-	l.trusted.note(c.best().keeps() || len(c.trusted) == 0)
-	if !c.best().keeps() && l.cfg.Named != nil {
-		l.askOn(ctx, c, l.cfg.Named(ctx), about)
-	}
-	return c
-}
-
-// askOn asks hosts, and those that these name as keepers.
-func (l *Ledger) askOn(ctx context.Context, c *confirmation, next []netip.AddrPort, about netmap.HostID) {
-	for range confirmHops {
-		next = c.unasked(next, l.cfg.Addr)
-		if len(next) == 0 || ctx.Err() != nil {
-			return
-		}
-		c.asked = append(c.asked, next...)
-		heard := l.hearAt(ctx, next, about)
-		next = nil
-		for _, t := range heard {
-			c.hear(t)
-			next = append(next, addrsOf(append(t.Voters, t.Trusted...))...)
-		}
-	}
-}
-
-// hear takes in an answer. Where a copy of a host runs, the one of the two counts that the
-// ledger did not refuse.
-func (c *confirmation) hear(t testimony) {
-	if old, twice := c.answers[t.ID]; !twice || t.keeps() && (!old.keeps() || c.trusts(t) && !c.trusts(old)) {
-		c.answers[t.ID] = t
-	}
-}
-
-// trusts reports whether an answer is from where a trusted keeper is on the disk.
-func (c *confirmation) trusts(t testimony) bool {
-	return slices.ContainsFunc(c.trusted, func(p Peer) bool { return p.ID == t.ID && p.Addr == t.at })
-}
-
-// denied reports whether a trusted keeper says that a host was not removed: then one that
-// says otherwise is alone, or this one is behind, perhaps by a recovery, and is asked again.
-func (c *confirmation) denied() bool {
-	for _, t := range c.answers {
-		if c.trusts(t) && t.keeps() && t.Settled && !t.Removed {
-			return true
-		}
-	}
-	return false
-}
-
-// unasked are those that were not asked yet, a bounded number.
-func (c *confirmation) unasked(addrs []netip.AddrPort, self netip.AddrPort) (out []netip.AddrPort) {
-	for _, at := range addrs {
-		if at.IsValid() && at != self && !slices.Contains(c.asked, at) && !slices.Contains(out, at) && len(c.asked)+len(out) < mostAsked {
-			out = append(out, at)
-		}
-	}
-	return out
-}
-
-func addrsOf(peers []Peer) []netip.AddrPort {
-	out := make([]netip.AddrPort, len(peers))
-	for i, p := range peers {
-		out[i] = p.Addr
-	}
-	return out
-}
-
-// hearAt asks whoever is at some addresses, all at once. Who does not answer is left out.
-func (l *Ledger) hearAt(ctx context.Context, addrs []netip.AddrPort, about netmap.HostID) (out []testimony) {
-	ctx, cancel := context.WithTimeout(ctx, confirmWait)
-	defer cancel()
-	answers := make(chan testimony, len(addrs))
-	var all sync.WaitGroup
-	for _, at := range addrs {
-		all.Go(func() {
-			if t, err := askTestimony(ctx, l.cfg.Underlay, at, about); err == nil {
-				t.at = at
-				answers <- t
-			}
-		})
-	}
-	all.Wait()
-	close(answers)
-	for t := range answers {
-		out = append(out, t)
-	}
-	return out
-}
-
-func askTestimony(ctx context.Context, u Underlay, at netip.AddrPort, about netmap.HostID) (testimony, error) {
-	b, err := u.Call(ctx, at, requestTestify, about[:])
-	if err != nil {
-		return testimony{}, err
-	}
-	return decode[testimony](b, maxReply)
-}
-
-// keeps reports whether a keeper speaks for the ledger: the ledger did not refuse it.
-func (t testimony) keeps() bool { return t.Keeps && !t.Fenced }
-
-// best is the newest ledger that somebody keeps.
-func (c *confirmation) best() (best testimony) {
-	for _, id := range slices.SortedFunc(maps.Keys(c.answers), compareID) {
-		if t := c.answers[id]; t.keeps() && (!best.Keeps || t.knows(best) > 0) {
-			best = t
-		}
-	}
-	return best
-}
-
-// voters are the keepers that are to be a majority now.
-func (c *confirmation) voters() []Peer {
-	return slices.DeleteFunc(slices.Clone(c.best().Voters), func(p Peer) bool { return !p.Voter })
-}
-
-// most reports whether more than half of the voters of the newest ledger say so.
-func (c *confirmation) most(says func(testimony) bool) bool {
-	voters, n := c.voters(), 0
-	for _, p := range voters {
-		if t, answers := c.answers[p.ID]; answers && t.keeps() && says(t) {
-			n++
-		}
-	}
-	return 2*n > len(voters)
-}
-
-// whom lists who was asked, for people.
-func (c *confirmation) whom() string {
-	if len(c.asked) == 0 {
-		return "none"
-	}
-	out := make([]string, len(c.asked))
-	for i, at := range c.asked {
-		out[i] = at.String()
-	}
-	return strings.Join(out, ", ")
 }
 
 // AskRemoved asks the keepers whether this host was removed from the cluster. Unknown

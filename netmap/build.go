@@ -63,7 +63,7 @@ func (v *View) addDecided(l *originLog, hosts map[HostID]HostView) {
 }
 
 func (v *View) sortDecided() {
-	slices.SortFunc(v.Hosts, func(a, b HostView) int { return compareID(a.ID, b.ID) })
+	slices.SortFunc(v.Hosts, func(a, b HostView) int { return a.ID.Compare(b.ID) })
 	slices.SortFunc(v.Networks, func(a, b Network) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(v.Subnets, func(a, b Subnet) int { return netip.Prefix.Compare(a.Prefix, b.Prefix) })
 	slices.SortFunc(v.Blocks, func(a, b Block) int { return netip.Prefix.Compare(a.Prefix, b.Prefix) })
@@ -169,12 +169,12 @@ func (v *View) beats(a, b claimant, addr netip.Addr) bool {
 	if owner := v.Owner(addr); a.Host == owner || b.Host == owner {
 		return a.Host == owner
 	}
-	return compareID(a.Host, b.Host) > 0
+	return a.Host.Compare(b.Host) > 0
 }
 
 func compareClaimants(a, b claimant) int {
 	if c := strings.Compare(string(a.ID), string(b.ID)); c != 0 {
 		return c
 	}
-	return compareID(a.Host, b.Host)
+	return a.Host.Compare(b.Host)
 }

@@ -129,8 +129,7 @@ func recordSum(key Key, value []byte) uint64 {
 }
 
 func sortHeads(heads []Head) []Head {
-	slices.SortFunc(heads, func(a, b Head) int { return compareID(a.Origin, b.Origin) })
+	slices.SortFunc(heads, func(a, b Head) int { return a.Origin.Compare(b.Origin) })
 	return heads
 }
 
-func compareID(a, b ID) int { return slices.Compare(a[:], b[:]) }

@@ -1,6 +1,7 @@
 package netmap
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -51,6 +52,9 @@ func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
 // Short is the first 8 hex digits, for logs and tables.
 func (id ID) Short() string { return hex.EncodeToString(id[:4]) }
+
+// Compare orders ids by their bytes.
+func (id ID) Compare(other ID) int { return bytes.Compare(id[:], other[:]) }
 
 // IsZero reports whether the id is "none".
 func (id ID) IsZero() bool { return id == ID{} }

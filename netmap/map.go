@@ -246,4 +246,4 @@ func (m *Map) dropRemoved(records []Record) (dropped bool) {
 }
 
 // Origins lists whose logs are known, sorted.
-func (m *Map) Origins() []ID { return slices.SortedFunc(maps.Keys(m.logs), compareID) }
+func (m *Map) Origins() []ID { return slices.SortedFunc(maps.Keys(m.logs), ID.Compare) }

@@ -59,6 +59,16 @@ func (v *View) Host(id HostID) (HostView, bool) {
 	return v.Hosts[i], true
 }
 
+// Keepers are the members that say that they vote on the ledger, by id.
+func (v *View) Keepers() (out []HostID) {
+	for _, h := range v.Hosts {
+		if h.Fact.Keeper && !h.Entry.Removed {
+			out = append(out, h.ID)
+		}
+	}
+	return out
+}
+
 // Network finds a network by id.
 func (v *View) Network(id NetworkID) (Network, bool) {
 	i, ok := slices.BinarySearchFunc(v.Networks, id, func(n Network, id NetworkID) int { return cmp.Compare(n.ID, id) })

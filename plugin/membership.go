@@ -216,9 +216,9 @@ func (a *Agent) nameKeepers(err error) error {
 func (a *Agent) unseenKeepers() string {
 	var unseen []string
 	view := a.gossip.View()
-	for _, h := range view.Hosts {
-		if h.Fact.Keeper && !h.Entry.Removed && h.ID != a.self && !a.alive(h.ID) {
-			unseen = append(unseen, fmt.Sprintf("%s (%s)", view.HostName(h.ID), h.Fact.Underlay))
+	for _, id := range view.Keepers() {
+		if h, _ := view.Host(id); id != a.self && !a.alive(id) {
+			unseen = append(unseen, fmt.Sprintf("%s (%s)", view.HostName(id), h.Fact.Underlay))
 		}
 	}
 	if len(unseen) == 0 {

@@ -50,7 +50,9 @@ func (a *Agent) reconcile(ctx context.Context) {
 			a.followUnderlay()
 		}
 		a.setKernel(ctx, drifted)
-		a.checkRanges(a.View())
+		view := a.View()
+		a.checkRanges(view)
+		a.ledger.Announced(view.Keepers())
 	}
 }
 

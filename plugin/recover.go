@@ -31,10 +31,8 @@ func (a *Agent) ledgerFacts() ledger.Facts {
 		if !h.Entry.ID.IsZero() {
 			add(h.Entry)
 		}
-		if h.Fact.Keeper && !h.Entry.Removed {
-			f.Keepers = append(f.Keepers, h.ID)
-		}
 	}
+	f.Keepers = view.Keepers()
 	for _, s := range view.Subnets {
 		add(s)
 	}
@@ -106,7 +104,7 @@ func unconfirmedGeneration(err error) string {
 	if err == nil {
 		return ""
 	}
-	return fmt.Sprintf("whether the ledger was recovered is not known, and this host goes on as before: %v. If it was (weft ledger recover) and weft status on other hosts shows keepers that are not among these, make this host a new one: weft host new-identity --force", err)
+	return fmt.Sprintf("whether the ledger was recovered is not known, and this host goes on as before: %v. If it was (weft ledger recover), name here one of the keepers that weft status shows where that was done: weft connect HOST", err)
 }
 
 // begin reports whether it was done, or who does it; else the caller has to.

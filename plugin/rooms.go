@@ -62,6 +62,7 @@ type Ledger interface {
 	Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (ledger.Reply, error)
 	Recover(ctx context.Context, r ledger.Recovery) (ledger.Recovered, error)
 	Heed(generation uint64) error
+	Announced(keepers []netmap.HostID)
 	AskRemoved(ctx context.Context) (ledger.Verdict, error)
 	AskGeneration(ctx context.Context, heard uint64) (uint64, error)
 	Vacate(ctx context.Context) error

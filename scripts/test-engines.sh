@@ -3,13 +3,15 @@
 #
 #	scripts/test-engines.sh 'DualStack|Restarts' trixie sid
 #
-# A release whose engine cannot be fetched or unpacked is passed over, and named.
+# All of them run, whatever fails. A release whose engine cannot be fetched or unpacked is passed
+# over, and named.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 tests=$1
 shift
 missed=()
+failed=0
 for release in "$@"; do
 	engine=$PWD/build/engine/$release
 	if ! scripts/engine.sh "$release" "$engine"; then
@@ -17,6 +19,7 @@ for release in "$@"; do
 		continue
 	fi
 	echo "test-engines: $("$engine/usr/sbin/dockerd" --version)"
-	WEFT_LAB_REQUIRED=1 WEFT_ENGINE=$engine go test ./e2e -count=1 -timeout 25m -run "$tests"
+	WEFT_LAB_REQUIRED=1 WEFT_ENGINE=$engine go test ./e2e -count=1 -timeout 25m -run "$tests" || failed=1
 done
 ((${#missed[@]} == 0)) || echo "test-engines: NOT tested, their engine could not be fetched: ${missed[*]}" >&2
+exit "$failed"

@@ -51,7 +51,7 @@ var table = []Setting{
 		Env: "WEFT_EXPECT", Default: "0",
 		Meaning: "found together when this many hosts see each other, the same number and WEFT_JOIN on all; 0 = found alone or join",
 		Wants:   "a number of hosts 0-1000",
-		Type:    "int",
+		Type:    "hosts",
 		parse:   number(0, 1000, func(s *Settings, n int) { s.Expect = n }),
 	},
 	{

@@ -51,6 +51,7 @@ func (h *host) majorityLost() {
 		o.leaveFor(h)
 	}
 	w.until("the recovered ledger gives out again", 2*time.Minute, func() bool {
+		w.nameWhoRecovered(slices.Concat(l.there, l.away))
 		return !slices.ContainsFunc(l.there, func(o *host) bool { return o.agent() == nil || len(o.awaited()) > 0 })
 	})
 	w.covet(h, l)
@@ -60,6 +61,20 @@ func (h *host) majorityLost() {
 		o.account()
 		o.replay()
 		o.leaveFor(h)
+	}
+}
+
+// nameWhoRecovered is what operators do where a host says so, that knows only lost keepers.
+func (w *world) nameWhoRecovered(among []*host) {
+	leads := slices.IndexFunc(among, func(o *host) bool { return len(o.leads()) > 0 })
+	for _, o := range among {
+		if leads < 0 || o.agent() == nil || !slices.ContainsFunc(o.awaited(), func(p string) bool { return strings.Contains(p, "weft connect") }) {
+			continue
+		}
+		w.meet("a present keeper named by weft connect")
+		if _, err := o.agent().Connect(context.Background(), api.PeerChange{Peer: among[leads].addr.String()}); err != nil {
+			w.tell("%s: weft connect: %v", o, err)
+		}
 	}
 }
 
