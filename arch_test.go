@@ -34,7 +34,8 @@ var arrows = map[string][]string{
 	"ipam":           {"store/synced", "rpc", "netmap", "turn"},
 	"store/synced":   {},
 	"gossip":         {"netmap", "loglimit", "turn"},
-	"ledger":         {"netmap", "lease", "turn", "loglimit"},
+	"ledger":         {"ledger/state", "netmap", "lease", "turn", "loglimit"},
+	"ledger/state":   {"lease", "netmap"},
 	"lease":          {"netmap", "turn"},
 	"underlay":       {"netmap", "loglimit", "turn"},
 	"store":          {"netmap"},
@@ -103,7 +104,7 @@ var inTests = []string{"github.com/google/go-cmp", "pgregory.net/rapid"}
 // pure rooms and files compute values and touch nothing; a pattern is of
 // path.Match.
 var pure = []string{
-	"netmap/*.go", "datapath/*.go", "store/synced/*.go", "ledger/command.go", "ledger/state.go", "ledger/apply_*.go", "ledger/founding.go", "ledger/history.go",
+	"netmap/*.go", "datapath/*.go", "store/synced/*.go", "ledger/state/*.go", "ledger/founding.go",
 }
 
 // impure is what they do without: the network, the disk, the clock, the log,

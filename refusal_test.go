@@ -18,14 +18,14 @@ var wrapper = regexp.MustCompile(`(^|[:;] |\()%[svw]\)?$`)
 // inner are sentences that no user and no operator is told: what one agent answers
 // another, or a bug, of which there is nothing to say but what it is.
 var inner = []string{
-	"ledger: decision %d was made already; the newest is %d",
-	"ledger: command %s comes without its arguments",
-	"ledger: command %s does not say which host asks",
-	"ledger: an address is reserved under a name of 1 to 255 printable bytes, not %.40q",
+	"ledger/state: decision %d was made already; the newest is %d",
+	"ledger/state: command %s comes without its arguments",
+	"ledger/state: command %s does not say which host asks",
+	"ledger/state: an address is reserved under a name of 1 to 255 printable bytes, not %.40q",
 	"ledger: a plan of founding without cluster or keepers",
 	"ledger: a plan of founding with the keeper %s at %s",
 	"ledger: the command %s has %d bytes, the limit is %d",
-	"ledger: %s does not fit into a record: %s",
+	"ledger/state: %s does not fit into a record: %s",
 	"attach: it is the record of something else",
 	"attach: its kind is not known",
 	"ipam: it is about %s",

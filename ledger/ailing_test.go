@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/store/storetest"
 )
 
@@ -27,7 +27,7 @@ func (s *sim) decideUntil(what string, by *simHost, ok func() bool) {
 		if ok() {
 			return
 		}
-		by.do(ledger.Command{Kind: ledger.KindRenew})
+		by.do(state.Command{Kind: state.KindRenew})
 	}
 	s.t.Fatalf("not after so many decisions: %s", what)
 }
@@ -70,7 +70,7 @@ func TestIntegrationAFullKeeperIsReplaced(t *testing.T) {
 		}
 		took := s.eventually("another host votes in its place", 30*time.Second, func() bool { return len(s.voters()) == 3 && !s.votes(victim) })
 		s.t.Logf("replaced after %s", took)
-		victim.do(ledger.Command{Kind: ledger.KindRenew})
+		victim.do(state.Command{Kind: state.KindRenew})
 		disks[victim.n].Empty()
 		s.eventually("it has nothing to complain of", time.Minute, func() bool { return s.problem(victim) == "" && !victim.keeps() })
 		s.agree()
@@ -91,10 +91,10 @@ func TestIntegrationAFullLeaderHandsOver(t *testing.T) {
 		s.decideUntil("the full leader steps aside", s.hosts[2], func() bool { return s.problem(victim) != "" })
 		took := s.eventually("another one leads", 10*time.Second, func() bool { l := s.leader(); return l != nil && l != victim })
 		s.t.Logf("another one leads after %s", took)
-		victim.do(ledger.Command{Kind: ledger.KindRenew})
+		victim.do(state.Command{Kind: state.KindRenew})
 		disk.Empty()
 		s.eventually("it votes again", 2*time.Minute, func() bool { return s.votes(victim) && s.problem(victim) == "" })
-		victim.do(ledger.Command{Kind: ledger.KindRenew})
+		victim.do(state.Command{Kind: state.KindRenew})
 		s.agree()
 	})
 }
@@ -114,7 +114,7 @@ func TestIntegrationTheOnlyKeeperIsFull(t *testing.T) {
 				break
 			}
 			ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
-			_, _ = h.ledger.Do(ctx, ledger.Command{Kind: ledger.KindRenew})
+			_, _ = h.ledger.Do(ctx, state.Command{Kind: state.KindRenew})
 			cancel()
 		}
 		for range 2 {
@@ -130,7 +130,7 @@ func TestIntegrationTheOnlyKeeperIsFull(t *testing.T) {
 			s.eventually("it notices that its disk is full", time.Minute, func() bool {
 				ctx, cancel := context.WithTimeout(s.t.Context(), time.Second)
 				defer cancel()
-				_, _ = h.ledger.Do(ctx, ledger.Command{Kind: ledger.KindRenew})
+				_, _ = h.ledger.Do(ctx, state.Command{Kind: state.KindRenew})
 				return s.problem(h) != ""
 			})
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -11,15 +12,15 @@ const requestHistory = "ledger.history" // Query -> Past
 
 // History asks a keeper, this host first if it is one, what happened. It needs no
 // majority, so the newest events may be missing where a keeper is cut off.
-func (l *Ledger) History(ctx context.Context, q Query) (Past, error) {
+func (l *Ledger) History(ctx context.Context, q state.Query) (state.Past, error) {
 	ctx, cancel := context.WithTimeout(ctx, doLimit)
 	defer cancel()
 	if k := l.kept(); k != nil {
 		return k.machine.past(q), nil
 	}
-	b, err := encode(q)
+	b, err := state.Encode(q)
 	if err != nil {
-		return Past{}, err
+		return state.Past{}, err
 	}
 	failures := map[netmap.HostID]string{}
 	for _, to := range l.likely() {
@@ -31,21 +32,21 @@ func (l *Ledger) History(ctx context.Context, q Query) (Past, error) {
 		}
 		failures[to.ID] = "does not answer"
 	}
-	return Past{}, l.noQuorum(failures)
+	return state.Past{}, l.noQuorum(failures)
 }
 
-func (l *Ledger) askHistory(ctx context.Context, to Peer, query []byte) (Past, error) {
+func (l *Ledger) askHistory(ctx context.Context, to Peer, query []byte) (state.Past, error) {
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
 	answer, err := l.cfg.Underlay.Call(ctx, to.Addr, requestHistory, query)
 	if err != nil {
-		return Past{}, err
+		return state.Past{}, err
 	}
-	return decode[Past](answer, maxReply)
+	return state.Decode[state.Past](answer, state.MaxReply)
 }
 
 func (l *Ledger) handleHistory(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
-	q, err := decode[Query](body, MaxCommand)
+	q, err := state.Decode[state.Query](body, state.MaxCommand)
 	if err != nil {
 		return nil, netmap.Refuse(netmap.BadInput, "%s", err)
 	}
@@ -53,10 +54,10 @@ func (l *Ledger) handleHistory(_ context.Context, _ netip.AddrPort, body []byte)
 	if k == nil {
 		return nil, netmap.Refuse(netmap.Unknown, "this host does not keep the ledger; ask one that does (weft status lists them)")
 	}
-	return encode(k.machine.past(q))
+	return state.Encode(k.machine.past(q))
 }
 
-func (m *machine) past(q Query) Past {
+func (m *machine) past(q state.Query) state.Past {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.state.Past(q)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/turn"
 )
 
@@ -25,14 +26,14 @@ func (a *asking) init() {
 }
 
 // begin numbers a command. Whatever was asked before and is not open has been answered
-// or given up. It waits while a request is open that is maxAnswered older: the state
+// or given up. It waits while a request is open that is state.MaxAnswered older: the state
 // remembers so many answers, and a slow request that more than those overtook would be
 // taken for one that was given up. False when ctx ended first.
-func (a *asking) begin(ctx context.Context, cmd *Command) (ok bool) {
+func (a *asking) begin(ctx context.Context, cmd *state.Command) (ok bool) {
 	for {
 		a.mu.Lock()
 		next := a.last + 1
-		if len(a.open) == 0 || next-slices.Min(a.open) < maxAnswered {
+		if len(a.open) == 0 || next-slices.Min(a.open) < state.MaxAnswered {
 			a.last = next
 			a.open = append(a.open, next)
 			cmd.Number(next, a.open)

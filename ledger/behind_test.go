@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 )
 
 // TestAKeeperWhoseLogEndsInThePast: it was cut off while it was brought up to date, at a
@@ -25,7 +26,7 @@ func TestAKeeperWhoseLogEndsInThePast(t *testing.T) {
 		s.hosts[1].start()
 		s.grow(3)
 		s.hosts[1].stop()
-		s.hosts[2].do(ledger.Command{Kind: ledger.KindRemove, Remove: &ledger.Remove{Target: hostID(1), IsOff: true}})
+		s.hosts[2].do(state.Command{Kind: state.KindRemove, Remove: &state.Remove{Target: hostID(1), IsOff: true}})
 		s.hosts[4].starts = 1 // it knows its cluster
 		for n := 2; n <= 3; n++ {
 			h := s.hosts[n]

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/underlay"
 	"github.com/weftnet/weft/underlay/lossy"
@@ -298,7 +299,7 @@ func TestSnapshotsBringAKeeperUpToDate(t *testing.T) {
 		h := s.hosts[1]
 		h.do(ensure())
 		for range 6000 { // more than a snapshot keeps of the log behind it
-			h.do(ledger.Command{Kind: ledger.KindRenew})
+			h.do(state.Command{Kind: state.KindRenew})
 		}
 		h.do(grant())
 		time.Sleep(5 * time.Minute) // raft looks every two to four minutes

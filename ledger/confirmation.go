@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -126,7 +127,7 @@ func askTestimony(ctx context.Context, u Underlay, at netip.AddrPort, about netm
 	if err != nil {
 		return testimony{}, err
 	}
-	return decode[testimony](b, maxReply)
+	return state.Decode[testimony](b, state.MaxReply)
 }
 
 // keeps reports whether a keeper speaks for the ledger: the ledger did not refuse it.

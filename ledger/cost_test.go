@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 )
 
 // TestADecisionIsOneWrite on every keeper, and none of a host that asks.
@@ -20,7 +20,7 @@ func TestADecisionIsOneWrite(t *testing.T) {
 			}
 			before := written()
 			for range decisions {
-				asks.do(ledger.Command{Kind: ledger.KindRenew})
+				asks.do(state.Command{Kind: state.KindRenew})
 			}
 			s.eventually("all keepers have it", time.Second, func() bool { return written()-before >= decisions*keepers })
 			if got := written() - before; got != decisions*keepers {

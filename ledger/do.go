@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/turn"
 )
@@ -28,9 +29,9 @@ const (
 // Reply beside it, or NoQuorum, which names the keepers that did not answer. After
 // NoQuorum the command may still be decided; to ask again for the same is safe,
 // and commands that this start sends later are decided after it or instead of it.
-func (l *Ledger) Do(ctx context.Context, cmd Command) (Reply, error) {
+func (l *Ledger) Do(ctx context.Context, cmd state.Command) (state.Reply, error) {
 	if err := l.beAdmitted(ctx); err != nil {
-		return Reply{}, err
+		return state.Reply{}, err
 	}
 	return l.decide(ctx, cmd)
 }
@@ -52,7 +53,7 @@ func (l *Ledger) beAdmitted(ctx context.Context) error {
 }
 
 // decide sends a command around until somebody leads and answers.
-func (l *Ledger) decide(ctx context.Context, cmd Command) (Reply, error) {
+func (l *Ledger) decide(ctx context.Context, cmd state.Command) (state.Reply, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		limited, cancel := context.WithTimeout(ctx, doLimit)
 		defer cancel()
@@ -66,16 +67,16 @@ func (l *Ledger) decide(ctx context.Context, cmd Command) (Reply, error) {
 	case l.asking.slots <- struct{}{}:
 		defer func() { <-l.asking.slots }()
 	case <-ctx.Done():
-		return Reply{}, l.noQuorum(failures)
+		return state.Reply{}, l.noQuorum(failures)
 	}
 	cmd.Host, cmd.Start, cmd.Nonce, cmd.Cluster = l.cfg.Self, l.cfg.Start, l.cfg.Nonce, l.Cluster()
 	if !l.asking.begin(ctx, &cmd) {
-		return Reply{}, l.noQuorum(failures)
+		return state.Reply{}, l.noQuorum(failures)
 	}
 	defer l.asking.end(cmd.Request)
 	cmd.Known = l.lifeKnown()
-	if err := cmd.check(); err != nil {
-		return Reply{}, err
+	if err := cmd.Check(); err != nil {
+		return state.Reply{}, err
 	}
 	for wait := firstPause; ; wait = min(2*wait, lastPause) {
 		r, done, err := l.round(ctx, cmd, failures)
@@ -86,13 +87,13 @@ func (l *Ledger) decide(ctx context.Context, cmd Command) (Reply, error) {
 			return r, err
 		}
 		if !turn.Sleep(ctx, wait) || l.ctx.Err() != nil {
-			return Reply{}, l.noQuorum(failures)
+			return state.Reply{}, l.noQuorum(failures)
 		}
 	}
 }
 
 // round asks each host that may lead or know who does, the likeliest first.
-func (l *Ledger) round(ctx context.Context, cmd Command, failures map[netmap.HostID]string) (Reply, bool, error) {
+func (l *Ledger) round(ctx context.Context, cmd state.Command, failures map[netmap.HostID]string) (state.Reply, bool, error) {
 	tried := map[Peer]bool{}
 	for queue := l.likely(); len(queue) > 0 && ctx.Err() == nil && l.ctx.Err() == nil; {
 		to := queue[0]
@@ -111,7 +112,7 @@ func (l *Ledger) round(ctx context.Context, cmd Command, failures map[netmap.Hos
 			continue
 		}
 		if err != nil {
-			return Reply{}, true, err
+			return state.Reply{}, true, err
 		}
 		if o.Reply != nil {
 			l.learn(o)
@@ -127,7 +128,7 @@ func (l *Ledger) round(ctx context.Context, cmd Command, failures map[netmap.Hos
 			queue = append(queue, Peer{ID: p.ID, Addr: l.current(p)})
 		}
 	}
-	return Reply{}, false, nil
+	return state.Reply{}, false, nil
 }
 
 // excuse says why a host gave no answer although another one may; empty if it gave one,
@@ -208,13 +209,13 @@ func (l *Ledger) likely() []Peer {
 }
 
 // ask puts a command to one host.
-func (l *Ledger) ask(ctx context.Context, to Peer, cmd Command) (outcome, error) {
+func (l *Ledger) ask(ctx context.Context, to Peer, cmd state.Command) (outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
 	if to.ID == l.cfg.Self && !to.Addr.IsValid() {
 		return l.local(ctx, cmd)
 	}
-	b, err := EncodeCommand(cmd)
+	b, err := state.EncodeCommand(cmd)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -222,7 +223,7 @@ func (l *Ledger) ask(ctx context.Context, to Peer, cmd Command) (outcome, error)
 	if err != nil {
 		return outcome{}, err
 	}
-	return decode[outcome](answer, maxReply)
+	return state.Decode[outcome](answer, state.MaxReply)
 }
 
 // learn keeps what an answer says about keepers and cluster.

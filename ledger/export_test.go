@@ -6,6 +6,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -23,7 +24,7 @@ func (l *Ledger) DiskWrites() (n int) {
 
 // GreetingFor is how a stream of the first generation begins.
 func GreetingFor(cluster netmap.ClusterID, from, to netmap.HostID, start, nonce uint64) []byte {
-	return greeting{cluster: strand(cluster, 1), from: from, birth: Birth{start, nonce}}.encode(to)
+	return greeting{cluster: strand(cluster, 1), from: from, birth: state.Birth{Start: start, Nonce: nonce}}.encode(to)
 }
 
 // GreetingBytes is how long one without earlier starts is.
@@ -34,13 +35,13 @@ var ServerAddress = serverAddress
 
 // Invitation is the body of a request to keep, or to keep no more.
 func Invitation(cluster netmap.ClusterID, leader, host netmap.HostID, generation uint64) []byte {
-	b, _ := encode(invitation{Cluster: cluster, Leader: leader, Host: host, Generation: generation}) // of plain fields
+	b, _ := state.Encode(invitation{Cluster: cluster, Leader: leader, Host: host, Generation: generation}) // of plain fields
 	return b
 }
 
 // Testimony is what a keeper answers that knows more than any other one.
 func Testimony(self Peer, generation uint64, fenced, removed bool) []byte {
-	b, _ := encode(testimony{ID: self.ID, Keeps: true, Fenced: fenced, Generation: generation, Removed: removed, Settled: true, Term: 1 << 20, Last: 1 << 20, Voters: []Peer{self}}) // of plain fields
+	b, _ := state.Encode(testimony{ID: self.ID, Keeps: true, Fenced: fenced, Generation: generation, Removed: removed, Settled: true, Term: 1 << 20, Last: 1 << 20, Voters: []Peer{self}}) // of plain fields
 	return b
 }
 

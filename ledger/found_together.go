@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/turn"
 )
@@ -98,7 +99,7 @@ func OpenFounding(cfg FoundingConfig) (*Founding, error) {
 // handle answers a proposer with what this host has promised and accepted then.
 func (f *Founding) handle(change func(acceptor, foundingAsk) (acceptor, bool)) func(context.Context, netip.AddrPort, []byte) ([]byte, error) {
 	return func(ctx context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
-		q, err := decode[foundingAsk](body, MaxCommand)
+		q, err := state.Decode[foundingAsk](body, state.MaxCommand)
 		if err != nil {
 			return nil, netmap.Refuse(netmap.BadInput, "%s", err)
 		}
@@ -111,7 +112,7 @@ func (f *Founding) handle(change func(acceptor, foundingAsk) (acceptor, bool)) f
 		if err != nil {
 			return nil, err
 		}
-		return encode(a)
+		return state.Encode(a)
 	}
 }
 
@@ -338,7 +339,7 @@ func (f *Founding) ask(ctx context.Context, request string, q foundingAsk, h ele
 			requestChosen:  func(a acceptor, q foundingAsk) (acceptor, bool) { return a.choose(q.Plan), true },
 		}[request])
 	}
-	b, err := encode(q)
+	b, err := state.Encode(q)
 	if err != nil {
 		return acceptor{}, err
 	}
@@ -346,5 +347,5 @@ func (f *Founding) ask(ctx context.Context, request string, q foundingAsk, h ele
 	if err != nil {
 		return acceptor{}, err
 	}
-	return decode[acceptor](answer, MaxCommand)
+	return state.Decode[acceptor](answer, state.MaxCommand)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -138,7 +139,7 @@ func syncDir(dir string) error {
 
 // writeRecovered makes a keeper's directory that begins with a state as its snapshot
 // and this host as the only voter.
-func writeRecovered(dir string, cluster netmap.ClusterID, self Peer, term uint64, s *State) error {
+func writeRecovered(dir string, cluster netmap.ClusterID, self Peer, term uint64, s *state.State) error {
 	body, err := s.Encode()
 	if err == nil {
 		err = errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700))

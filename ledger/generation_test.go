@@ -1,10 +1,12 @@
 package ledger
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -59,8 +61,8 @@ func TestAReplacementThatWasKilledIsEndedOrUndone(t *testing.T) {
 }
 
 func FuzzFounding(f *testing.F) {
-	for _, a := range []foundingAsk{{}, {Ballot: ballot{3, hostID(1)}, From: electors(1)[0], To: hostID(2), Expect: 3, Plan: &Plan{Cluster: clusterID, Keepers: firstKeepers(hostID(1), electors(1, 2, 3)), Ranges: subnets("10.32.0.0/12")}}} {
-		b, err := encode(a)
+	for _, a := range []foundingAsk{{}, {Ballot: ballot{3, hostID(1)}, From: electors(1)[0], To: hostID(2), Expect: 3, Plan: &Plan{Cluster: clusterID, Keepers: firstKeepers(hostID(1), electors(1, 2, 3)), Ranges: []netip.Prefix{netip.MustParsePrefix("10.32.0.0/12")}}}} {
+		b, err := state.Encode(a)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -68,7 +70,7 @@ func FuzzFounding(f *testing.F) {
 	}
 	f.Add([]byte(`{"v":1,"body":{"plan":{"keepers":[{}]}}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		q, err := decode[foundingAsk](b, MaxCommand)
+		q, err := state.Decode[foundingAsk](b, state.MaxCommand)
 		if err != nil || q.Plan == nil || q.Plan.check() != nil {
 			return
 		}
@@ -84,17 +86,24 @@ func FuzzFounding(f *testing.F) {
 }
 
 func FuzzTestimony(f *testing.F) {
-	b, err := encode(testimony{Keeps: true, Generation: nextGeneration(1, 2), Term: 3, Last: 4, Voters: firstKeepers(hostID(1), electors(1, 2, 3))})
+	b, err := state.Encode(testimony{Keeps: true, Generation: state.NextGeneration(1, 2), Term: 3, Last: 4, Voters: firstKeepers(hostID(1), electors(1, 2, 3))})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b)
 	f.Fuzz(func(_ *testing.T, b []byte) {
-		t, err := decode[testimony](b, maxReply)
+		t, err := state.Decode[testimony](b, state.MaxReply)
 		if err != nil {
 			return
 		}
 		c := &inquiry{self: hostID(1), answers: map[netmap.HostID]testimony{hostID(2): t, hostID(1): {Keeps: true}}, names: map[netmap.HostID]Member{}}
 		_, _ = c.verdict(Recovery{}) // whatever it says, it does not panic
 	})
+}
+
+func TestGenerationsAreStrangers(t *testing.T) {
+	first, second, third := strand(clusterID, 1), strand(clusterID, state.NextGeneration(1, 7)), strand(clusterID, state.NextGeneration(1, 8))
+	if first != clusterID || second == first || second == third {
+		t.Error(first, second, third)
+	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/loglimit"
 	"github.com/weftnet/weft/netmap"
 )
@@ -26,22 +27,24 @@ var greetingCases = map[string]struct {
 	change           func(*greeting)
 	listens, dialled bool
 }{
-	"as seen":                    {func(*greeting) {}, true, true},
-	"a newer start, no lineage":  {func(g *greeting) { g.birth = Birth{2, 1} }, true, true},
-	"a newer start":              {func(g *greeting) { g.birth, g.lineage = Birth{3, 1}, []Birth{{2, 9}, {1, 7}} }, true, true},
-	"this keeper lags":           {func(g *greeting) { g.birth, g.lineage = Birth{9, 1}, []Birth{{8, 9}} }, true, true},
-	"another cluster":            {func(g *greeting) { g.cluster[0]++ }, false, false},
-	"for another host":           {func(g *greeting) { g.to[0]++ }, false, false},
-	"a clone":                    {func(g *greeting) { g.birth.Nonce++ }, false, false},
-	"an old disk":                {func(g *greeting) { g.birth.Start = 0 }, false, false},
-	"an old disk, started often": {func(g *greeting) { g.birth, g.lineage = Birth{3, 1}, []Birth{{2, 9}, {1, 8}, {0, 5}} }, false, false},
-	"a removed host":             {func(g *greeting) { g.from = hostID(3) }, false, true},
-	"a newcomer":                 {func(g *greeting) { g.from = hostID(9) }, true, true},
+	"as seen":                   {func(*greeting) {}, true, true},
+	"a newer start, no lineage": {func(g *greeting) { g.birth = start(2, 1) }, true, true},
+	"a newer start":             {func(g *greeting) { g.birth, g.lineage = start(3, 1), []state.Birth{start(2, 9), start(1, 7)} }, true, true},
+	"this keeper lags":          {func(g *greeting) { g.birth, g.lineage = start(9, 1), []state.Birth{start(8, 9)} }, true, true},
+	"another cluster":           {func(g *greeting) { g.cluster[0]++ }, false, false},
+	"for another host":          {func(g *greeting) { g.to[0]++ }, false, false},
+	"a clone":                   {func(g *greeting) { g.birth.Nonce++ }, false, false},
+	"an old disk":               {func(g *greeting) { g.birth.Start = 0 }, false, false},
+	"an old disk, started often": {func(g *greeting) {
+		g.birth, g.lineage = start(3, 1), []state.Birth{start(2, 9), start(1, 8), start(0, 5)}
+	}, false, false},
+	"a removed host": {func(g *greeting) { g.from = hostID(3) }, false, true},
+	"a newcomer":     {func(g *greeting) { g.from = hostID(9) }, true, true},
 }
 
 func TestStreamsForOthersAreRefused(t *testing.T) {
 	for name, c := range greetingCases {
-		g := greeting{cluster: clusterID, to: hostID(1), from: hostID(2), birth: Birth{1, 7}}
+		g := greeting{cluster: clusterID, to: hostID(1), from: hostID(2), birth: start(1, 7)}
 		c.change(&g)
 		if got := accepted(t, testLayer(t, nil), g.encode(g.to)); got != c.listens {
 			t.Errorf("%s: listened to: %t", name, got)
@@ -62,9 +65,9 @@ func TestStreamsForOthersAreRefused(t *testing.T) {
 
 // TestAHostWhoseOwnLogKnowsBetterKeepsOut: nobody listens to it, and it to nobody.
 func TestAHostWhoseOwnLogKnowsBetterKeepsOut(t *testing.T) {
-	g := greeting{cluster: clusterID, from: hostID(2), birth: Birth{1, 7}}.encode(hostID(1))
+	g := greeting{cluster: clusterID, from: hostID(2), birth: start(1, 7)}.encode(hostID(1))
 	l := testLayer(t, g)
-	l.self.birth, l.self.lineage = Birth{3, 1}, []Birth{{2, 1}, {1, 8}}
+	l.self.birth, l.self.lineage = start(3, 1), []state.Birth{start(2, 1), start(1, 8)}
 	if accepted(t, l, g) || dialled(l, hostID(2)) == nil {
 		t.Error("an old disk has streams")
 	}
@@ -73,11 +76,11 @@ func TestAHostWhoseOwnLogKnowsBetterKeepsOut(t *testing.T) {
 // testLayer is host 1's. Whoever it dials answers so.
 func testLayer(t *testing.T, answer []byte) *layer {
 	c := newCluster(t, 3)
-	c.ok(Command{Kind: KindRemove, Host: hostID(1), Remove: &Remove{Target: hostID(3), IsOff: true}})
+	c.ok(state.Command{Kind: state.KindRemove, Host: hostID(1), Remove: &state.Remove{Target: hostID(3), IsOff: true}})
 	m := &machine{state: c.state, leads: func() bool { return false }}
 	l := &layer{
 		log: loglimit.New(slog.New(slog.DiscardHandler)), conns: map[net.Conn]*opened{}, underlay: answering(answer),
-		self: greeting{cluster: clusterID, from: hostID(1), birth: Birth{1, 7}},
+		self: greeting{cluster: clusterID, from: hostID(1), birth: start(1, 7)},
 	}
 	l.fenced = func(g greeting, dialled bool) error { return m.fenced(l.self, g, dialled) }
 	l.admits = func(netmap.HostID, netip.Addr) error { return nil }
@@ -146,7 +149,7 @@ func (answering) Call(context.Context, netip.AddrPort, string, []byte) ([]byte, 
 }
 
 func FuzzGreeting(f *testing.F) {
-	f.Add(greeting{cluster: clusterID, from: hostID(2), birth: Birth{3, 9}, lineage: []Birth{{2, 8}, {1, 7}}}.encode(hostID(1)))
+	f.Add(greeting{cluster: clusterID, from: hostID(2), birth: start(3, 9), lineage: []state.Birth{start(2, 8), start(1, 7)}}.encode(hostID(1)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := bytes.NewReader(b)
 		g, err := readGreeting(r)
@@ -157,7 +160,7 @@ func FuzzGreeting(f *testing.F) {
 }
 
 func TestALongLineageIsCut(t *testing.T) {
-	g := greeting{lineage: slices.Repeat([]Birth{{1, 2}}, 2*maxLineage)}
+	g := greeting{lineage: slices.Repeat([]state.Birth{start(1, 2)}, 2*maxLineage)}
 	if got, err := readGreeting(bytes.NewReader(g.encode(hostID(1)))); err != nil || len(got.lineage) != maxLineage {
 		t.Errorf("%d starts, %v", len(got.lineage), err)
 	}
@@ -171,7 +174,7 @@ func TestStrangersDoNotFloodTheLog(t *testing.T) {
 	l.log = log
 	raft := lineLog{log}
 	for i := range 200 {
-		strange := greeting{cluster: clusterID, from: hostID(2), birth: Birth{1, 7}}.encode(hostID(9))
+		strange := greeting{cluster: clusterID, from: hostID(2), birth: start(1, 7)}.encode(hostID(9))
 		if accepted(t, l, strange) {
 			t.Fatal("a stream for another host is accepted")
 		}
@@ -181,3 +184,5 @@ func TestStrangersDoNotFloodTheLog(t *testing.T) {
 		t.Errorf("%d lines, want one of each kind:\n%s", n, out.String())
 	}
 }
+
+func start(n, nonce uint64) state.Birth { return state.Birth{Start: n, Nonce: nonce} }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -66,8 +67,8 @@ type inquiry struct {
 	names   map[netmap.HostID]Member
 	answers map[netmap.HostID]testimony
 	facts   Facts
-	known   uint64 // generation that this host believes
-	state   *State // of this keeper, nil if it keeps nothing
+	known   uint64       // generation that this host believes
+	state   *state.State // of this keeper, nil if it keeps nothing
 }
 
 func (l *Ledger) investigate(ctx context.Context) *inquiry {
@@ -250,7 +251,7 @@ func (c *inquiry) outcome(out Recovered) Recovered {
 			}
 		}
 	}
-	out.Generation = nextGeneration(last, binary.BigEndian.Uint32(nonce[:]))
+	out.Generation = state.NextGeneration(last, binary.BigEndian.Uint32(nonce[:]))
 	s := c.rebuilt()
 	out.Decided = s.Applied()
 	for _, h := range s.Hosts() {
@@ -263,6 +264,6 @@ func (c *inquiry) outcome(out Recovered) Recovered {
 
 // rebuilt is the newest state that this host knows: its own log's, and what it was
 // told after that.
-func (c *inquiry) rebuilt() *State {
-	return Rebuild(c.state, c.facts.Generation, c.facts.Decided, c.facts.Changes)
+func (c *inquiry) rebuilt() *state.State {
+	return state.Rebuild(c.state, c.facts.Generation, c.facts.Decided, c.facts.Changes)
 }

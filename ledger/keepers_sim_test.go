@@ -11,6 +11,7 @@ import (
 
 	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -87,7 +88,7 @@ func TestRemovedHostsStopKeeping(t *testing.T) {
 		if victim == s.leader() {
 			victim = s.hosts[int(s.voters()[0][0])]
 		}
-		s.leader().do(ledger.Command{Kind: ledger.KindRemove, Remove: &ledger.Remove{Target: hostID(victim.n), IsOff: true}})
+		s.leader().do(state.Command{Kind: state.KindRemove, Remove: &state.Remove{Target: hostID(victim.n), IsOff: true}})
 		s.eventually("the removed host is no keeper and another is", 30*time.Second, func() bool {
 			return len(s.voters()) == 3 && !slices.Contains(s.voters(), hostID(victim.n))
 		})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/turn"
 )
@@ -39,7 +40,7 @@ type Config struct {
 	Self    netmap.HostID
 	Start   uint64 // start number and nonce of this agent
 	Nonce   uint64
-	Lineage []Birth // earlier starts of this disk
+	Lineage []state.Birth // earlier starts of this disk
 	Name    string
 	Addr    netip.AddrPort   // where the other hosts reach this one
 	Cluster netmap.ClusterID // zero: not a member of any yet
@@ -224,35 +225,35 @@ func (l *Ledger) Close() error {
 // ranges are those of the founder; without an IPv6 one the cluster gets a /48 of
 // its own. Found is safe to repeat with the same id; a host that keeps another
 // cluster's ledger refuses (Foreign).
-func (l *Ledger) Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (Reply, error) {
+func (l *Ledger) Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (state.Reply, error) {
 	return l.FoundTogether(ctx, Plan{Cluster: cluster, Keepers: []Peer{{ID: l.cfg.Self, Addr: l.cfg.Addr, Voter: true}}, Ranges: ranges})
 }
 
 // FoundTogether carries out a plan on one of its first keepers, and ends when the
 // cluster exists. It is safe to repeat; a keeper of this cluster goes on with the
 // log that it has.
-func (l *Ledger) FoundTogether(ctx context.Context, p Plan) (Reply, error) {
+func (l *Ledger) FoundTogether(ctx context.Context, p Plan) (state.Reply, error) {
 	if p.Cluster.IsZero() {
-		return Reply{}, errors.New("ledger: a cluster needs an id")
+		return state.Reply{}, errors.New("ledger: a cluster needs an id")
 	}
 	if known := l.Cluster(); !known.IsZero() && known != p.Cluster {
-		return Reply{}, netmap.Refuse(netmap.Foreign, "this host belongs to cluster %s and cannot found cluster %s; to move it, run weft cleanup on it and start it with WEFT_JOIN naming a host of the other", known, p.Cluster)
+		return state.Reply{}, netmap.Refuse(netmap.Foreign, "this host belongs to cluster %s and cannot found cluster %s; to move it, run weft cleanup on it and start it with WEFT_JOIN naming a host of the other", known, p.Cluster)
 	}
 	if l.kept() == nil && !p.keeps(l.cfg.Self) {
-		return Reply{}, errors.New("ledger: this host is none of the first keepers")
+		return state.Reply{}, errors.New("ledger: this host is none of the first keepers")
 	}
 	if err := l.keep(p.Cluster, 1, p.Keepers); err != nil {
-		return Reply{}, err
+		return state.Reply{}, err
 	}
-	found := Command{Kind: KindFound, Host: l.cfg.Self, Start: l.cfg.Start, Nonce: l.cfg.Nonce, Found: &Found{Cluster: p.Cluster, Ranges: p.Ranges}}
+	found := state.Command{Kind: state.KindFound, Host: l.cfg.Self, Start: l.cfg.Start, Nonce: l.cfg.Nonce, Found: &state.Found{Cluster: p.Cluster, Ranges: p.Ranges}}
 	if err := l.decideHere(ctx, found); err != nil {
-		return Reply{}, err
+		return state.Reply{}, err
 	}
 	return l.Admit(ctx)
 }
 
 // decideHere waits until this keeper leads and founds, or hears that another did.
-func (l *Ledger) decideHere(ctx context.Context, found Command) error {
+func (l *Ledger) decideHere(ctx context.Context, found state.Command) error {
 	ctx, cancel := context.WithTimeout(ctx, doLimit)
 	defer cancel()
 	for {
@@ -273,8 +274,8 @@ func (l *Ledger) decideHere(ctx context.Context, found Command) error {
 
 // Admit makes this host a member, or shows this start of it. Do does so by itself
 // before the first command; to call it early shows early that a host is refused.
-func (l *Ledger) Admit(ctx context.Context) (Reply, error) {
-	r, err := l.decide(ctx, Command{Kind: KindAdmit, Admit: &Admit{Name: l.cfg.Name, Addr: l.cfg.Addr, Lineage: l.cfg.Lineage}})
+func (l *Ledger) Admit(ctx context.Context) (state.Reply, error) {
+	r, err := l.decide(ctx, state.Command{Kind: state.KindAdmit, Admit: &state.Admit{Name: l.cfg.Name, Addr: l.cfg.Addr, Lineage: l.cfg.Lineage}})
 	if err == nil {
 		l.asking.setAdmitted()
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 )
 
 // TestTheOnlyKeeperIsNamed by the hosts that ask it in vain, with what helps: another
@@ -19,7 +19,7 @@ func TestTheOnlyKeeperIsNamed(t *testing.T) {
 		says := func(want, not string) {
 			s.t.Helper()
 			start := time.Now()
-			_, err := other.ledger.Do(s.t.Context(), ledger.Command{Kind: ledger.KindRenew})
+			_, err := other.ledger.Do(s.t.Context(), state.Command{Kind: state.KindRenew})
 			if err == nil || time.Since(start) > 5*time.Second {
 				s.t.Fatalf("%v after %s", err, time.Since(start))
 			}
@@ -44,7 +44,7 @@ func TestTheOnlyKeeperIsNamed(t *testing.T) {
 		}
 		keeper.reboot()
 		says("is starting and asks first whether another machine runs in its place; try again", "start that host")
-		if _, err := keeper.ledger.Do(s.t.Context(), ledger.Command{Kind: ledger.KindRenew}); err == nil || !strings.Contains(err.Error(), "this host kept the ledger, and is starting") {
+		if _, err := keeper.ledger.Do(s.t.Context(), state.Command{Kind: state.KindRenew}); err == nil || !strings.Contains(err.Error(), "this host kept the ledger, and is starting") {
 			s.t.Errorf("the keeper itself says %v", err)
 		}
 		close(known)

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 )
 
 // TestAnOldDiskDoesNotVoteHoweverOftenItStarts: a start number beyond the newest known
@@ -23,11 +23,11 @@ func anOldDisk(s *sim, outage bool) {
 	s.found()
 	s.grow(3)
 	h, kept := s.hosts[2], s.t.TempDir()
-	first := ledger.Birth{Start: h.starts, Nonce: h.nonce}
+	first := state.Birth{Start: h.starts, Nonce: h.nonce}
 	h.stop()
 	copyDisk(s.t, kept, s.dirOf(2))
 	h.start()
-	h.do(ledger.Command{Kind: ledger.KindRenew}) // and shows its second start, which is the newest decision but one
+	h.do(state.Command{Kind: state.KindRenew}) // and shows its second start, which is the newest decision but one
 	s.agree()
 	h.crash()
 	s.hosts[1].crash()
@@ -41,7 +41,7 @@ func anOldDisk(s *sim, outage bool) {
 	h.lineage = append(h.lineage, first)
 	for h.starts, h.copies = first.Start, 1; h.starts < 9; {
 		h.reboot()
-		h.lineage = append(h.lineage, ledger.Birth{Start: h.starts, Nonce: h.nonce})
+		h.lineage = append(h.lineage, state.Birth{Start: h.starts, Nonce: h.nonce})
 		h.crash()
 	}
 	if outage {
@@ -63,8 +63,8 @@ func TestTheOlderOfTwoLosesItsStreams(t *testing.T) {
 		s.grow(3)
 		older, lead := s.follower()
 		third := s.hosts[6-older.n-lead.n]
-		newer := ledger.Command{Kind: ledger.KindAdmit, Host: hostID(older.n), Start: older.starts + 1, Nonce: 99, Cluster: clusterID, Admit: &ledger.Admit{Name: "copy"}}
-		body, err := ledger.EncodeCommand(newer)
+		newer := state.Command{Kind: state.KindAdmit, Host: hostID(older.n), Start: older.starts + 1, Nonce: 99, Cluster: clusterID, Admit: &state.Admit{Name: "copy"}}
+		body, err := state.EncodeCommand(newer)
 		if err == nil {
 			_, err = third.port.Call(s.t.Context(), lead.at, "ledger.do", body)
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -25,7 +26,7 @@ const (
 // checkTerm refuses a term that no election leads to.
 func checkTerm(term, current uint64) error {
 	if term > current && term-current > termStep {
-		return fmt.Errorf("term %d after %d: %w", term, current, errMalformed)
+		return fmt.Errorf("term %d after %d: %w", term, current, state.ErrMalformed)
 	}
 	return nil
 }
@@ -35,14 +36,14 @@ func checkConfiguration(b []byte) (err error) {
 	defer func() { err = caught(err, recover()) }() // DecodeConfiguration panics
 	servers := raft.DecodeConfiguration(b).Servers
 	if len(servers) == 0 || len(servers) > mostServers {
-		return fmt.Errorf("a configuration of %d keepers: %w", len(servers), errMalformed)
+		return fmt.Errorf("a configuration of %d keepers: %w", len(servers), state.ErrMalformed)
 	}
 	seen := map[netmap.HostID]bool{}
 	voters := 0
 	for _, s := range servers {
 		id, _, err := parseServer(s.Address)
 		if err != nil || string(s.ID) != id.String() || seen[id] || s.Suffrage != raft.Voter && s.Suffrage != raft.Nonvoter {
-			return fmt.Errorf("keeper %q at %q in a configuration: %w", s.ID, s.Address, errMalformed)
+			return fmt.Errorf("keeper %q at %q in a configuration: %w", s.ID, s.Address, state.ErrMalformed)
 		}
 		seen[id] = true
 		if s.Suffrage == raft.Voter {
@@ -50,7 +51,7 @@ func checkConfiguration(b []byte) (err error) {
 		}
 	}
 	if voters == 0 {
-		return fmt.Errorf("a configuration without a voter: %w", errMalformed)
+		return fmt.Errorf("a configuration without a voter: %w", state.ErrMalformed)
 	}
 	return nil
 }
@@ -58,11 +59,11 @@ func checkConfiguration(b []byte) (err error) {
 // checkEntries reads what a leader adds to the log.
 func checkEntries(a *raft.AppendEntriesRequest) error {
 	if a.PrevLogEntry > math.MaxUint64-uint64(len(a.Entries))-1 {
-		return fmt.Errorf("entries after %d: %w", a.PrevLogEntry, errMalformed)
+		return fmt.Errorf("entries after %d: %w", a.PrevLogEntry, state.ErrMalformed)
 	}
 	for i, e := range a.Entries {
 		if e == nil || e.Index != a.PrevLogEntry+uint64(i)+1 || e.Term > a.Term {
-			return fmt.Errorf("entry %d after %d: %w", i+1, a.PrevLogEntry, errMalformed)
+			return fmt.Errorf("entry %d after %d: %w", i+1, a.PrevLogEntry, state.ErrMalformed)
 		}
 		if err := checkEntry(e); err != nil {
 			return fmt.Errorf("entry %d of type %d: %w", e.Index, e.Type, err)
@@ -80,30 +81,30 @@ func checkEntry(e *raft.Log) error {
 	case raft.LogCommand:
 		return readable(e.Data)
 	}
-	return errMalformed
+	return state.ErrMalformed
 }
 
 // checkSnapshot reads what comes before a snapshot; last is this keeper's newest index.
 func checkSnapshot(r *raft.InstallSnapshotRequest, last uint64) error {
 	switch {
 	case r.SnapshotVersion != raft.SnapshotVersionMax, r.LastLogTerm > r.Term, r.ConfigurationIndex > r.LastLogIndex:
-		return fmt.Errorf("a snapshot of version %d: %w", r.SnapshotVersion, errMalformed)
+		return fmt.Errorf("a snapshot of version %d: %w", r.SnapshotVersion, state.ErrMalformed)
 	case r.LastLogIndex > last && r.LastLogIndex-last > indexStep:
-		return fmt.Errorf("a snapshot of entry %d after %d: %w", r.LastLogIndex, last, errMalformed)
-	case r.Size < 0 || r.Size > maxSnapshot:
-		return fmt.Errorf("a snapshot of %d bytes, at most %d: %w", r.Size, maxSnapshot, errMalformed)
+		return fmt.Errorf("a snapshot of entry %d after %d: %w", r.LastLogIndex, last, state.ErrMalformed)
+	case r.Size < 0 || r.Size > state.MaxSnapshot:
+		return fmt.Errorf("a snapshot of %d bytes, at most %d: %w", r.Size, state.MaxSnapshot, state.ErrMalformed)
 	}
 	return checkConfiguration(r.Configuration)
 }
 
 // checkState reads the snapshot itself.
 func checkState(b []byte, cluster netmap.ClusterID, generation, last uint64) error {
-	s, err := DecodeState(b)
+	s, err := state.DecodeState(b)
 	if err != nil {
 		return err
 	}
 	if s.Cluster() != cluster || s.Generation() != generation || s.Applied() > last {
-		return fmt.Errorf("a snapshot of cluster %s, generation %d, decision %d: %w", s.Cluster(), s.Generation(), s.Applied(), errMalformed)
+		return fmt.Errorf("a snapshot of cluster %s, generation %d, decision %d: %w", s.Cluster(), s.Generation(), s.Applied(), state.ErrMalformed)
 	}
 	return nil
 }

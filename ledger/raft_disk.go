@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/bbolt"
 	bberr "go.etcd.io/bbolt/errors"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/turn"
 )
@@ -111,7 +112,7 @@ func verify(path string) error {
 				}
 				index := indexOf(k)
 				if before != 0 && index != before+1 {
-					return fmt.Errorf("log entry %d follows %d: %w", index, before, errMalformed)
+					return fmt.Errorf("log entry %d follows %d: %w", index, before, state.ErrMalformed)
 				}
 				before = index
 				_, err := decodeEntry(v)

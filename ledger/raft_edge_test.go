@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/raft"
+
+	"github.com/weftnet/weft/ledger/state"
 )
 
 func TestTheLogIsOnDisk(t *testing.T) {
@@ -98,20 +100,20 @@ func FuzzServerAddress(f *testing.F) {
 // disagree with them for ever.
 func TestANewerEntryStopsTheKeeper(t *testing.T) {
 	published := 0
-	m := &machine{state: NewState(), leads: func() bool { return false }, log: slog.New(slog.DiscardHandler), publish: func(Decision) { published++ }}
-	renew, err := EncodeCommand(Command{Kind: KindRenew, Host: hostID(1)})
+	m := &machine{state: state.NewState(), leads: func() bool { return false }, log: slog.New(slog.DiscardHandler), publish: func(Decision) { published++ }}
+	renew, err := state.EncodeCommand(state.Command{Kind: state.KindRenew, Host: hostID(1)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := m.Apply(&raft.Log{Index: 1, Data: renew}).(Reply); !ok {
+	if _, ok := m.Apply(&raft.Log{Index: 1, Data: renew}).(state.Reply); !ok {
 		t.Error("a command of this release was not applied")
 	}
 	for i, data := range [][]byte{[]byte(`{"v":99,"body":{}}`), renew} {
-		if err, ok := m.Apply(&raft.Log{Index: uint64(i + 2), Data: data}).(error); !ok || !errors.Is(err, ErrNewer) {
+		if err, ok := m.Apply(&raft.Log{Index: uint64(i + 2), Data: data}).(error); !ok || !errors.Is(err, state.ErrNewer) {
 			t.Errorf("entry %d was applied after one of a newer release", i+2)
 		}
 	}
-	if _, err := m.Snapshot(); !errors.Is(err, ErrNewer) || published != 1 {
+	if _, err := m.Snapshot(); !errors.Is(err, state.ErrNewer) || published != 1 {
 		t.Errorf("a stopped keeper made a snapshot (%v) or published %d times", err, published)
 	}
 }

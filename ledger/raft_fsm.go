@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -32,12 +33,12 @@ type machine struct {
 	log     *slog.Logger
 
 	mu     sync.Mutex
-	state  *State
+	state  *state.State
 	halted error // an entry could not be understood: nothing after it is applied
 	heard  map[netmap.HostID]hearing
 	// ahead is what the state may come to by the log that was found on the disk, until
 	// it has; then nil. raft tells what of it was decided only when there is a leader.
-	ahead *State
+	ahead *state.State
 }
 
 // Apply implements raft.FSM. The answer is a Reply or an error.
@@ -53,19 +54,19 @@ func (m *machine) Apply(entry *raft.Log) any {
 	return reply
 }
 
-func (m *machine) apply(entry *raft.Log) (Reply, Decision, error) {
+func (m *machine) apply(entry *raft.Log) (state.Reply, Decision, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.halted != nil {
-		return Reply{}, Decision{}, m.halted
+		return state.Reply{}, Decision{}, m.halted
 	}
-	cmd, err := DecodeCommand(entry.Data)
+	cmd, err := state.DecodeCommand(entry.Data)
 	var refusal *netmap.Refusal
 	if err != nil && !errors.As(err, &refusal) {
 		// The leader understood it. To go on without it would be to disagree.
 		m.halted = fmt.Errorf("ledger: entry %d cannot be applied by this release; upgrade weft on this host: %w", entry.Index, err)
 		m.log.Error("ledger: this keeper stops here", "index", entry.Index, "err", m.halted)
-		return Reply{}, Decision{}, m.halted
+		return state.Reply{}, Decision{}, m.halted
 	}
 	reply, changes := m.state.Apply(entry.Index, cmd)
 	m.listen(cmd.Host)
@@ -122,7 +123,7 @@ func (m *machine) foresee(snapshots raft.SnapshotStore, log *diskLog) error {
 	if err != nil {
 		return fmt.Errorf("ledger: read snapshots: %w", err)
 	}
-	if err := log.replay(s); err != nil && !errors.Is(err, ErrNewer) { // raft ends there, too
+	if err := log.replay(s); err != nil && !errors.Is(err, state.ErrNewer) { // raft ends there, too
 		return err
 	}
 	m.ahead = s
@@ -130,7 +131,7 @@ func (m *machine) foresee(snapshots raft.SnapshotStore, log *diskLog) error {
 }
 
 // newestSnapshot is the state that raft begins with, if it can.
-func newestSnapshot(snapshots raft.SnapshotStore) (*State, error) {
+func newestSnapshot(snapshots raft.SnapshotStore) (*state.State, error) {
 	all, err := snapshots.List()
 	if err != nil {
 		return nil, err
@@ -144,15 +145,15 @@ func newestSnapshot(snapshots raft.SnapshotStore) (*State, error) {
 			return s, nil
 		}
 	}
-	return NewState(), nil
+	return state.NewState(), nil
 }
 
-func readState(r io.ReadCloser) (*State, error) {
-	b, err := io.ReadAll(io.LimitReader(r, maxSnapshot+1))
+func readState(r io.ReadCloser) (*state.State, error) {
+	b, err := io.ReadAll(io.LimitReader(r, state.MaxSnapshot+1))
 	if err := errors.Join(err, r.Close()); err != nil {
 		return nil, fmt.Errorf("ledger: read snapshot: %w", err)
 	}
-	return DecodeState(b)
+	return state.DecodeState(b)
 }
 
 // frozen is an encoded state; it implements raft.FSMSnapshot.
@@ -182,7 +183,7 @@ func (m *machine) addrOf(id netmap.HostID) netip.AddrPort {
 func (m *machine) addrsOf(id netmap.HostID) (out []netip.AddrPort) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, s := range []*State{m.state, m.ahead} {
+	for _, s := range []*state.State{m.state, m.ahead} {
 		if s == nil {
 			continue
 		}
@@ -250,7 +251,7 @@ func (m *machine) fenced(self, other greeting, dialled bool) error {
 
 // outdated says how it is known that a disk is an older copy: raft must neither count
 // its vote nor its word, since it forgot what it acknowledged.
-func outdated(s *State, g greeting) error {
+func outdated(s *state.State, g greeting) error {
 	if h, known := s.Host(g.from); known && !g.knows(h.Birth) {
 		return fmt.Errorf("%s shows start %d, but its disk does not know start %d, which was seen already: an older copy or a clone; make it a new host there (weft host new-identity)", s.HostName(g.from), g.birth.Start, h.Birth.Start)
 	}

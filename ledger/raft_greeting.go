@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -17,8 +18,8 @@ type greeting struct {
 	cluster netmap.ClusterID // and generation, see strand
 	to      netmap.HostID
 	from    netmap.HostID
-	birth   Birth
-	lineage []Birth // earlier starts of the disk, back to the last that the ledger acknowledged
+	birth   state.Birth
+	lineage []state.Birth // earlier starts of the disk, back to the last that the ledger acknowledged
 }
 
 const (
@@ -39,12 +40,12 @@ func (g greeting) encode(to netmap.HostID) []byte {
 	return b
 }
 
-func appendBirth(b []byte, e Birth) []byte {
+func appendBirth(b []byte, e state.Birth) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, e.Start), e.Nonce)
 }
 
-func birthAt(b []byte) Birth {
-	return Birth{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}
+func birthAt(b []byte) state.Birth {
+	return state.Birth{Start: binary.BigEndian.Uint64(b), Nonce: binary.BigEndian.Uint64(b[8:])}
 }
 
 // errForm means that a greeting cannot be read by this release.
@@ -77,7 +78,7 @@ func readGreeting(r io.Reader) (greeting, error) {
 // knows reports whether the disk that shows this birth may have made another one too.
 // It remembers all since the last that the ledger acknowledged; an earlier one is
 // known to a keeper that lags, and says nothing.
-func (g greeting) knows(b Birth) bool {
+func (g greeting) knows(b state.Birth) bool {
 	if b == g.birth {
 		return true
 	}

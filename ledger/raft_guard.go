@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -119,7 +120,7 @@ func (g *guard) verify(command any) error {
 	case *raft.TimeoutNowRequest: // the leader would have this one elected
 		return g.k.mayVote()
 	}
-	return fmt.Errorf("%T: %w", command, errMalformed)
+	return fmt.Errorf("%T: %w", command, state.ErrMalformed)
 }
 
 // sender is who a message says that it is from: a host with a stream, and at an address of
@@ -357,7 +358,7 @@ func (k *keeper) loadInvite() error {
 
 // readable reports whether a command is one of this release.
 func readable(b []byte) error {
-	_, err := DecodeCommand(b)
+	_, err := state.DecodeCommand(b)
 	if _, refused := errors.AsType[*netmap.Refusal](err); refused { // it is refused when it is applied
 		return nil
 	}

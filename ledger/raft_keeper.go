@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/loglimit"
 	"github.com/weftnet/weft/netmap"
 )
@@ -77,7 +78,7 @@ func (l *Ledger) startKeeper(cluster netmap.ClusterID, generation uint64, first 
 		if err := k.loadInvite(); err != nil {
 			return err
 		}
-		k.machine = &machine{state: NewState(), publish: func(d Decision) { k.layer.recheck(); l.publish(d) }, leads: k.leads, held: l.cfg.Held, log: l.log}
+		k.machine = &machine{state: state.NewState(), publish: func(d Decision) { k.layer.recheck(); l.publish(d) }, leads: k.leads, held: l.cfg.Held, log: l.log}
 		k.layer = l.newLayer(k, cluster)
 		if err := k.startRaft(l, first); err != nil {
 			return fmt.Errorf("ledger: raft does not start on %s: %w", l.cfg.Dir, err)
@@ -155,7 +156,7 @@ func (k *keeper) claimGeneration(generation uint64) error {
 }
 
 func (l *Ledger) newLayer(k *keeper, cluster netmap.ClusterID) *layer {
-	self := greeting{cluster: strand(cluster, k.generation), from: l.cfg.Self, birth: Birth{l.cfg.Start, l.cfg.Nonce}, lineage: l.cfg.Lineage}
+	self := greeting{cluster: strand(cluster, k.generation), from: l.cfg.Self, birth: state.Birth{Start: l.cfg.Start, Nonce: l.cfg.Nonce}, lineage: l.cfg.Lineage}
 	return &layer{
 		Listener: l.cfg.Underlay.Stream(StreamKind), underlay: l.cfg.Underlay, conns: map[net.Conn]*opened{},
 		addr: serverAddress(l.cfg.Self, l.cfg.Addr), log: loglimit.New(l.log), self: self,

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -115,13 +116,13 @@ func missing(c *bbolt.Cursor, index uint64) error {
 	first, _ := c.First()
 	last, _ := c.Last()
 	if indexOf(first) < index && index < indexOf(last) {
-		return fmt.Errorf("ledger: log entry %d is missing: %w", index, errMalformed)
+		return fmt.Errorf("ledger: log entry %d is missing: %w", index, state.ErrMalformed)
 	}
 	return raft.ErrLogNotFound
 }
 
 // replay carries out all that follows a state, decided or not.
-func (l *diskLog) replay(s *State) error {
+func (l *diskLog) replay(s *state.State) error {
 	last, err := l.LastIndex()
 	if err != nil {
 		return err
@@ -131,7 +132,7 @@ func (l *diskLog) replay(s *State) error {
 		if err := l.GetLog(i, &entry); err != nil || entry.Type != raft.LogCommand {
 			continue // none of the ledger's, or in the snapshot that the state came from
 		}
-		cmd, err := DecodeCommand(entry.Data)
+		cmd, err := state.DecodeCommand(entry.Data)
 		var refusal *netmap.Refusal
 		if err != nil && !errors.As(err, &refusal) {
 			return err // of a newer release
@@ -201,7 +202,7 @@ func (l *diskLog) GetUint64(key []byte) (uint64, error) {
 		return 0, err
 	}
 	if len(b) != 8 {
-		return 0, fmt.Errorf("ledger: stable value %q has %d bytes: %w", key, len(b), errMalformed)
+		return 0, fmt.Errorf("ledger: stable value %q has %d bytes: %w", key, len(b), state.ErrMalformed)
 	}
 	return binary.BigEndian.Uint64(b), nil
 }
@@ -228,10 +229,10 @@ func encodeEntry(e *raft.Log) []byte {
 
 func decodeEntry(b []byte) (raft.Log, error) {
 	if len(b) < entryHead {
-		return raft.Log{}, fmt.Errorf("%d bytes: %w", len(b), errMalformed)
+		return raft.Log{}, fmt.Errorf("%d bytes: %w", len(b), state.ErrMalformed)
 	}
 	if b[0] != entryVersion {
-		return raft.Log{}, fmt.Errorf("version %d, this release knows %d: %w", b[0], entryVersion, ErrNewer)
+		return raft.Log{}, fmt.Errorf("version %d, this release knows %d: %w", b[0], entryVersion, state.ErrNewer)
 	}
 	e := raft.Log{Type: raft.LogType(b[1]), Term: binary.BigEndian.Uint64(b[2:])}
 	if at := int64(binary.BigEndian.Uint64(b[10:])); at != 0 {
@@ -239,7 +240,7 @@ func decodeEntry(b []byte) (raft.Log, error) {
 	}
 	n := binary.BigEndian.Uint32(b[18:])
 	if uint64(n) > uint64(len(b)-entryHead) {
-		return raft.Log{}, fmt.Errorf("data of %d bytes in %d: %w", n, len(b), errMalformed)
+		return raft.Log{}, fmt.Errorf("data of %d bytes in %d: %w", n, len(b), state.ErrMalformed)
 	}
 	rest := append([]byte{}, b[entryHead:]...) // b belongs to the transaction
 	e.Data = rest[:n:n]

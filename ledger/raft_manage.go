@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/turn"
 )
@@ -201,18 +202,18 @@ func (l *Ledger) carryOut(ctx context.Context, k *keeper, m move) error {
 
 // propose has the leader decide. The error says that this keeper does not lead or
 // lost the lead meanwhile: then the command may or may not be decided later.
-func (k *keeper) propose(ctx context.Context, cmd Command) (Reply, error) {
+func (k *keeper) propose(ctx context.Context, cmd state.Command) (state.Reply, error) {
 	cmd.At = time.Now().UnixMilli()
 	cmd.Remove = k.machine.witness(cmd.Remove)
-	b, err := EncodeCommand(cmd)
+	b, err := state.EncodeCommand(cmd)
 	if err != nil {
-		return Reply{}, err
+		return state.Reply{}, err
 	}
-	if len(b) > MaxCommand {
-		return Reply{}, netmap.Refuse(netmap.BadInput, "the command %s has %d bytes, the limit is %d", cmd.Kind, len(b), MaxCommand)
+	if len(b) > state.MaxCommand {
+		return state.Reply{}, netmap.Refuse(netmap.BadInput, "the command %s has %d bytes, the limit is %d", cmd.Kind, len(b), state.MaxCommand)
 	}
 	if !k.proposals.begin() {
-		return Reply{}, raft.ErrRaftShutdown
+		return state.Reply{}, raft.ErrRaftShutdown
 	}
 	f := k.raft.Apply(b, enqueueWait)
 	done := make(chan error, 1)
@@ -223,16 +224,16 @@ func (k *keeper) propose(ctx context.Context, cmd Command) (Reply, error) {
 	select {
 	case err = <-done:
 	case <-ctx.Done():
-		return Reply{}, ctx.Err()
+		return state.Reply{}, ctx.Err()
 	}
 	if err != nil {
-		return Reply{}, err
+		return state.Reply{}, err
 	}
 	switch r := f.Response().(type) {
-	case Reply:
+	case state.Reply:
 		return r, nil
 	case error:
-		return Reply{}, r
+		return state.Reply{}, r
 	}
-	return Reply{}, errors.New("ledger: raft gave no answer")
+	return state.Reply{}, errors.New("ledger: raft gave no answer")
 }

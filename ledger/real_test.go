@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 )
 
 // TestOnRealSockets is the whole on loopback, with real time and real disks: one
@@ -122,7 +122,7 @@ func median(h *simHost, n int) time.Duration {
 	var took []time.Duration
 	for range n {
 		start := time.Now()
-		h.do(ledger.Command{Kind: ledger.KindRenew})
+		h.do(state.Command{Kind: state.KindRenew})
 		took = append(took, time.Since(start))
 	}
 	slices.Sort(took)
@@ -136,7 +136,7 @@ func rate(h *simHost, askers, each int) float64 {
 	for range askers {
 		work.Go(func() {
 			for range each {
-				if _, err := h.ledger.Do(context.Background(), ledger.Command{Kind: ledger.KindRenew}); err != nil {
+				if _, err := h.ledger.Do(context.Background(), state.Command{Kind: state.KindRenew}); err != nil {
 					h.sim.t.Error(err)
 				}
 			}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -98,7 +99,7 @@ func asError(r *netmap.Refusal) error {
 func (l *Ledger) provenDead(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, recoverTry)
 	defer cancel()
-	_, err := l.decide(ctx, Command{Kind: KindRenew})
+	_, err := l.decide(ctx, state.Command{Kind: state.KindRenew})
 	var refusal *netmap.Refusal
 	switch {
 	case err == nil:
@@ -115,7 +116,7 @@ func (l *Ledger) askConsent(ctx context.Context, c *inquiry, generation uint64) 
 	ctx, cancel := context.WithTimeout(ctx, testifyWait)
 	defer cancel()
 	q := consentAsk{Generation: generation, By: l.cfg.Self}
-	b, err := encode(q)
+	b, err := state.Encode(q)
 	if err != nil {
 		return err
 	}
@@ -148,7 +149,7 @@ func (l *Ledger) giveConsent(q consentAsk) error {
 }
 
 func (l *Ledger) handleConsent(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
-	q, err := decode[consentAsk](body, MaxCommand)
+	q, err := state.Decode[consentAsk](body, state.MaxCommand)
 	if err != nil {
 		return nil, netmap.Refuse(netmap.BadInput, "%s", err)
 	}
@@ -159,7 +160,7 @@ func (l *Ledger) handleTestify(_ context.Context, _ netip.AddrPort, body []byte)
 	if len(body) != len(netmap.HostID{}) {
 		return nil, netmap.Refuse(netmap.BadInput, "%d bytes are no id of a host; look at weft status on both", len(body))
 	}
-	return encode(l.testify(netmap.HostID(body)))
+	return state.Encode(l.testify(netmap.HostID(body)))
 }
 
 // testify says what this host knows of the ledger and, if it keeps it, of a host.
@@ -240,7 +241,7 @@ func (k *keeper) newest() (term, index uint64) {
 
 // everything is the state with all entries of the log carried out: which of the last
 // ones were decided nobody can say any more, so all of them count.
-func (k *keeper) everything() *State {
+func (k *keeper) everything() *state.State {
 	s := k.machine.copyState()
 	if s == nil || k.log.within(func() error { return k.log.replay(s) }) != nil {
 		return nil
@@ -249,14 +250,14 @@ func (k *keeper) everything() *State {
 }
 
 // copyState is a state of one's own, equal to the machine's.
-func (m *machine) copyState() *State {
+func (m *machine) copyState() *state.State {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	b, err := m.state.Encode()
 	if err != nil {
 		return nil
 	}
-	s, err := DecodeState(b)
+	s, err := state.DecodeState(b)
 	if err != nil {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/lease"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -33,7 +34,7 @@ func (m *machine) listen(id netmap.HostID) {
 const mostHeld = 1024
 
 // witness fills in what this keeper observed of the target of a removal.
-func (m *machine) witness(r *Remove) *Remove {
+func (m *machine) witness(r *state.Remove) *state.Remove {
 	if r == nil {
 		return nil
 	}
@@ -80,8 +81,8 @@ func (l *Ledger) removeOverdue(ctx context.Context, k *keeper) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, attempt)
-		r, err := k.propose(ctx, Command{
-			Kind: KindRemove, Cluster: l.Cluster(), Host: l.cfg.Self, Start: l.cfg.Start, Nonce: l.cfg.Nonce, Remove: &Remove{Target: id},
+		r, err := k.propose(ctx, state.Command{
+			Kind: state.KindRemove, Cluster: l.Cluster(), Host: l.cfg.Self, Start: l.cfg.Start, Nonce: l.cfg.Nonce, Remove: &state.Remove{Target: id},
 		})
 		cancel()
 		if err == nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -44,12 +45,12 @@ func FuzzRequests(f *testing.F) {
 	}
 	for i := range names {
 		for _, body := range []any{
-			Command{Kind: KindRenew, Host: hostID(2), Start: 1},
+			state.Command{Kind: state.KindRenew, Host: hostID(2), Start: 1},
 			invitation{Host: hostID(1), Cluster: clusterID, Leader: hostID(2), Generation: 3},
 			consentAsk{Generation: 1 << 33, By: hostID(2)},
-			Query{Host: hostID(2), Limit: 3},
+			state.Query{Host: hostID(2), Limit: 3},
 		} {
-			b, err := encode(body)
+			b, err := state.Encode(body)
 			if err != nil {
 				f.Fatal(err)
 			}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -23,7 +24,7 @@ const (
 // outcome is how a host answers a command: with the leader's reply, or with whom
 // to ask instead.
 type outcome struct {
-	Reply   *Reply           `json:"reply,omitempty"`
+	Reply   *state.Reply     `json:"reply,omitempty"`
 	Cluster netmap.ClusterID `json:"cluster"`
 	Leader  Peer             `json:"leader"` // zero: none known
 	Keepers []Peer           `json:"keepers,omitempty"`
@@ -62,7 +63,7 @@ func (l *Ledger) serve(on bool) {
 }
 
 func (l *Ledger) handleDo(ctx context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
-	cmd, err := DecodeCommand(body)
+	cmd, err := state.DecodeCommand(body)
 	if err != nil {
 		var refusal *netmap.Refusal
 		if !errors.As(err, &refusal) {
@@ -74,12 +75,12 @@ func (l *Ledger) handleDo(ctx context.Context, _ netip.AddrPort, body []byte) ([
 	if err != nil {
 		return nil, err
 	}
-	return encode(o)
+	return state.Encode(o)
 }
 
 // local decides here if this host leads, else says whom to ask. An error that is
 // a refusal is final.
-func (l *Ledger) local(ctx context.Context, cmd Command) (outcome, error) {
+func (l *Ledger) local(ctx context.Context, cmd state.Command) (outcome, error) {
 	if l.isDoubtful() {
 		return outcome{}, netmap.Refuse(netmap.Busy, starting)
 	}
@@ -130,16 +131,16 @@ func (l *Ledger) hearsay() outcome {
 func (l *Ledger) handleStanding(context.Context, netip.AddrPort, []byte) ([]byte, error) {
 	k := l.kept()
 	if k == nil {
-		return encode(standing{})
+		return state.Encode(standing{})
 	}
 	if err := k.machine.facts().halted; err != nil {
 		return nil, err
 	}
-	return encode(standing{Keeps: true, Applied: k.machine.facts().applied, Last: k.raft.LastIndex()})
+	return state.Encode(standing{Keeps: true, Applied: k.machine.facts().applied, Last: k.raft.LastIndex()})
 }
 
 func (l *Ledger) handleJoin(ctx context.Context, from netip.AddrPort, body []byte) ([]byte, error) {
-	i, err := decode[invitation](body, MaxCommand)
+	i, err := state.Decode[invitation](body, state.MaxCommand)
 	if err != nil {
 		return nil, netmap.Refuse(netmap.BadInput, "%s", err)
 	}
@@ -176,7 +177,7 @@ func (l *Ledger) handleJoin(ctx context.Context, from netip.AddrPort, body []byt
 		}
 	}
 	l.log.Info("ledger: this host keeps the ledger from now on", "peer", from.Addr().String(), "host", i.Leader.Short())
-	return encode(standing{Keeps: true})
+	return state.Encode(standing{Keeps: true})
 }
 
 // inviter is who asks this host to keep, from where it is known to be: a keeper that this
@@ -198,7 +199,7 @@ func (l *Ledger) inviter(ctx context.Context, i invitation, from netip.Addr) (Pe
 // handleDismiss believes the keepers, not who says so: it asks them before it sets the
 // log aside.
 func (l *Ledger) handleDismiss(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
-	i, err := decode[invitation](body, MaxCommand)
+	i, err := state.Decode[invitation](body, state.MaxCommand)
 	k := l.kept()
 	switch {
 	case err != nil:
@@ -239,7 +240,7 @@ func (l *Ledger) askStanding(ctx context.Context, at netip.AddrPort) (standing, 
 	if err != nil {
 		return standing{}, err
 	}
-	return decode[standing](b, maxReply)
+	return state.Decode[standing](b, state.MaxReply)
 }
 
 // invite says who is meant: at the address of a host that was removed its successor
@@ -266,7 +267,7 @@ func (l *Ledger) tell(ctx context.Context, at netip.AddrPort, request string, ho
 	for _, p := range k.peers() {
 		i.Keepers = append(i.Keepers, p.ID)
 	}
-	b, err := encode(i)
+	b, err := state.Encode(i)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/underlay"
 	"github.com/weftnet/weft/underlay/lossy"
@@ -44,7 +45,7 @@ type simHost struct {
 	starts uint64
 	nonce  uint64
 	// What an older copy of the disk knows: the starts that it made, and that no other did.
-	lineage []ledger.Birth
+	lineage []state.Birth
 	copies  uint64
 	blind   atomic.Bool // its gossip knows nobody
 	copied  func(context.Context) bool
@@ -345,17 +346,17 @@ func (s *sim) never(what string, limit time.Duration, ok func() bool) {
 	}
 }
 
-func grant() ledger.Command {
-	return ledger.Command{Kind: ledger.KindGrantBlock, GrantBlock: &ledger.GrantBlock{Subnet: subnet}}
+func grant() state.Command {
+	return state.Command{Kind: state.KindGrantBlock, GrantBlock: &state.GrantBlock{Subnet: subnet}}
 }
 
 var subnet = netip.MustParsePrefix("10.40.0.0/16")
 
-func ensure() ledger.Command {
-	return ledger.Command{Kind: ledger.KindEnsureSubnet, EnsureSubnet: &ledger.EnsureSubnet{Want: subnet, BlockBits: 28}}
+func ensure() state.Command {
+	return state.Command{Kind: state.KindEnsureSubnet, EnsureSubnet: &state.EnsureSubnet{Want: subnet, BlockBits: 28}}
 }
 
-func (h *simHost) do(cmd ledger.Command) ledger.Reply {
+func (h *simHost) do(cmd state.Command) state.Reply {
 	h.sim.t.Helper()
 	ctx, cancel := context.WithTimeout(h.sim.t.Context(), 5*time.Second)
 	defer cancel()

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 )
 
 // TestAKeeperThatStopsLeavesNothingBehind: what is being decided then ends too. The
@@ -23,7 +23,7 @@ func TestAKeeperThatStopsLeavesNothingBehind(t *testing.T) {
 			for range cap(begun) {
 				all.Go(func() {
 					for range 3 {
-						_, _ = h.ledger.Do(s.t.Context(), ledger.Command{Kind: ledger.KindRenew})
+						_, _ = h.ledger.Do(s.t.Context(), state.Command{Kind: state.KindRenew})
 						begun <- struct{}{}
 					}
 				})
@@ -52,7 +52,7 @@ func TestAKeeperWhoseDiskFailsLeavesNothingBehind(t *testing.T) {
 				all.Go(func() {
 					for s.problem(h) == "" {
 						ctx, cancel := context.WithTimeout(s.t.Context(), time.Second)
-						_, _ = h.ledger.Do(ctx, ledger.Command{Kind: ledger.KindRenew})
+						_, _ = h.ledger.Do(ctx, state.Command{Kind: state.KindRenew})
 						cancel()
 						select {
 						case decided <- struct{}{}:

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 )
 
 // TestLogsAreCutUnderLoad: while five hosts keep claiming addresses and giving them
@@ -50,8 +50,8 @@ func TestLogsAreCutUnderLoad(t *testing.T) {
 		}
 		for n := 1; n <= 3; n++ {
 			for _, h := range []*simHost{lagging, killed, s.leader()} {
-				past, err := h.ledger.History(s.t.Context(), ledger.Query{Space: netip.PrefixFrom(held[n], 32), Limit: 1})
-				if err != nil || len(past.Events) != 1 || past.Events[0].Host != hostID(n) || past.Events[0].What != ledger.EventGranted {
+				past, err := h.ledger.History(s.t.Context(), state.Query{Space: netip.PrefixFrom(held[n], 32), Limit: 1})
+				if err != nil || len(past.Events) != 1 || past.Events[0].Host != hostID(n) || past.Events[0].What != state.EventGranted {
 					s.t.Errorf("host-%d holds %s; host-%d says %+v, %v", n, held[n], h.n, past, err)
 				}
 			}
@@ -71,9 +71,9 @@ func (h *simHost) churn(n int, held *netip.Addr, stop <-chan struct{}) {
 		}
 		next := netip.MustParseAddr(fmt.Sprintf("10.40.%d.%d", n, 1+i%200))
 		ctx, cancel := context.WithTimeout(h.sim.t.Context(), 10*time.Second)
-		r, err := h.ledger.Do(ctx, ledger.Command{Kind: ledger.KindClaim, Claim: &ledger.Claim{Subnet: subnet, Addr: next}})
+		r, err := h.ledger.Do(ctx, state.Command{Kind: state.KindClaim, Claim: &state.Claim{Subnet: subnet, Addr: next}})
 		if err == nil && held.IsValid() {
-			_, err = h.ledger.Do(ctx, ledger.Command{Kind: ledger.KindUnclaim, Unclaim: &ledger.Unclaim{Addr: *held, Epoch: epoch}})
+			_, err = h.ledger.Do(ctx, state.Command{Kind: state.KindUnclaim, Unclaim: &state.Unclaim{Addr: *held, Epoch: epoch}})
 		}
 		cancel()
 		if err != nil {

@@ -60,12 +60,12 @@ var mutations = []mutation{
 		"if err := d.Commit(set, del...); err != nil {\n\t\treturn Value[T]{}, err\n\t}", "go func() { _ = d.Commit(set, del...) }()",
 	},
 	{
-		"skip the removal check", heeded, "ledger/apply_host.go",
+		"skip the removal check", heeded, "ledger/state/apply_host.go",
 		"25: two operators on two sides remove one host",
 		"case t.self.Removed:", "case false:",
 	},
 	{
-		"grant one block twice", notItsOwn, "ledger/apply_block.go",
+		"grant one block twice", notItsOwn, "ledger/state/apply_block.go",
 		"2: three seeds found at once",
 		"case owned || full[p]:", "case owned && s.blocks[p].Owner == t.cmd.Host || full[p]:",
 	},
@@ -75,7 +75,7 @@ var mutations = []mutation{
 		"case l.leaving != nil:", "case l.leaving != nil && l.sent.Boot == \"\":",
 	},
 	{
-		"remove a host before its lease is over", noMember + "|" + tooSoon, "ledger/apply_host.go",
+		"remove a host before its lease is over", noMember + "|" + tooSoon, "ledger/state/apply_host.go",
 		"26: the removal of a parted host waits for its lease",
 		"!r.IsOff && left > 0", "!r.IsOff && left > lease.Length",
 	},
@@ -145,7 +145,7 @@ var mutations = []mutation{
 		"case !mine.follows(last, a.identity):", "case !mine.follows(last, a.identity) && last.Start == 0:",
 	},
 	{
-		"let a clone go on", oldStart, "ledger/apply_host.go",
+		"let a clone go on", oldStart, "ledger/state/apply_host.go",
 		byChance,
 		"case shown == h.birth:", "case shown == h.birth || shown.Start < h.birth.Start && t.cmd.Kind != KindAdmit:",
 	},
@@ -165,7 +165,7 @@ var mutations = []mutation{
 		"m.Wall = s.Earliest.Add(m.Up)", "_ = s",
 	},
 	{
-		"accept a foreign ledger", elsewhere, "ledger/apply_host.go",
+		"accept a foreign ledger", elsewhere, "ledger/state/apply_host.go",
 		"a host that starts again asks another cluster's ledger",
 		"case !c.Cluster.IsZero() && c.Cluster != t.cluster:", "case false:",
 	},
@@ -175,7 +175,7 @@ var mutations = []mutation{
 		"case used.Held && !i.again(p, a, used, use):", "case used.Held && p.gone:",
 	},
 	{
-		"give two networks one VNI", oneVNI, "ledger/apply_network.go",
+		"give two networks one VNI", oneVNI, "ledger/state/apply_network.go",
 		byChance,
 		"if used[vni] == nil {\n\t\t\treturn vni, nil", "if vni > 0 {\n\t\t\treturn netmap.FirstVNI, nil",
 	},
@@ -195,12 +195,12 @@ var mutations = []mutation{
 		"return t.hosts >= t.expect && 2*t.named > t.places", "return t.hosts >= 1",
 	},
 	{
-		"decide what was given up", twoAnswers, "ledger/session.go",
+		"decide what was given up", twoAnswers, "ledger/state/session.go",
 		byChance,
 		"if t.cmd.Request < s.settled {", "if t.cmd.Request < s.settled && t.cmd.Request == 0 {",
 	},
 	{
-		"answer a repeated request anew", twoAnswers, "ledger/session.go",
+		"answer a repeated request anew", twoAnswers, "ledger/state/session.go",
 		byChance,
 		"if t.cmd.Request == 0 ||", "if t.cmd.Request > 0 ||",
 	},

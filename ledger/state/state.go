@@ -1,4 +1,4 @@
-package ledger
+package state
 
 import (
 	"cmp"
@@ -125,7 +125,7 @@ func (s *State) Apply(index uint64, cmd Command) (Reply, []netmap.Change) {
 }
 
 func (t *step) run() *netmap.Refusal {
-	if err := t.cmd.check(); err != nil {
+	if err := t.cmd.Check(); err != nil {
 		return netmap.Refuse(netmap.BadInput, "%s", err)
 	}
 	if refusal := t.authorize(); refusal != nil {

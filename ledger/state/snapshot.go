@@ -1,4 +1,4 @@
-package ledger
+package state
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// maxSnapshot bounds what DecodeState reads, in bytes.
-const maxSnapshot = 256 << 20
+// MaxSnapshot bounds what DecodeState reads, in bytes.
+const MaxSnapshot = 256 << 20
 
 // snapshot is the state in a form that equal states share byte for byte.
 type snapshot struct {
@@ -57,7 +57,7 @@ type networkSnap struct {
 }
 
 // Encode writes the whole state. Equal states give equal bytes.
-func (s *State) Encode() ([]byte, error) { return encode(s.snapshot()) }
+func (s *State) Encode() ([]byte, error) { return Encode(s.snapshot()) }
 
 func (s *State) snapshot() snapshot {
 	out := snapshot{
@@ -140,7 +140,7 @@ func (s *State) Changes() []netmap.Change {
 // DecodeState reads what Encode wrote and refuses what breaks an invariant. The
 // error wraps ErrNewer for snapshots of later releases.
 func DecodeState(b []byte) (*State, error) {
-	snap, err := decode[snapshot](b, maxSnapshot)
+	snap, err := Decode[snapshot](b, MaxSnapshot)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func DecodeState(b []byte) (*State, error) {
 		s.claims[c.Addr] = c
 	}
 	if err := s.Verify(); err != nil {
-		return nil, fmt.Errorf("ledger: snapshot: %w: %w", errMalformed, err)
+		return nil, fmt.Errorf("ledger: snapshot: %w: %w", ErrMalformed, err)
 	}
 	return s, nil
 }

@@ -1,4 +1,4 @@
-package ledger
+package state
 
 import (
 	"slices"
@@ -20,9 +20,9 @@ type answered struct {
 	Reply   Reply  `json:"reply"`
 }
 
-// maxAnswered bounds the answers kept for a host. A host never has two requests
+// MaxAnswered bounds the answers kept for a host. A host never has two requests
 // open that are so far apart (asking.begin), so none that is open is dropped.
-const maxAnswered = 128
+const MaxAnswered = 128
 
 // repeated finds the answer of an earlier copy of this request.
 func (t *step) repeated() (earlier Reply, seen bool, refusal *netmap.Refusal) {
@@ -66,7 +66,7 @@ func (t *step) remember() {
 		s.answer(n, t.tooLate(n))
 	}
 	s.answered = slices.DeleteFunc(s.answered, func(a answered) bool { return a.Request < s.settled })
-	if n := len(s.answered) - maxAnswered; n > 0 {
+	if n := len(s.answered) - MaxAnswered; n > 0 {
 		s.settled = max(s.settled, s.answered[n-1].Request+1)
 		s.answered = slices.DeleteFunc(s.answered, func(a answered) bool { return a.Request < s.settled })
 	}

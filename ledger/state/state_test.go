@@ -1,4 +1,4 @@
-package ledger
+package state
 
 import (
 	"errors"
@@ -274,10 +274,10 @@ func TestRequestsHaveNoSecondEffect(t *testing.T) {
 	c.ok(Command{Kind: KindAdmit, Host: hostID(1), Start: 2, Nonce: 1, Admit: &Admit{Name: "host-1"}})
 	first.Start, first.Nonce = 2, 1
 	c.ok(first)
-	for i := range uint64(2 * maxAnswered) {
+	for i := range uint64(2 * MaxAnswered) {
 		c.ok(Command{Kind: KindRenew, Host: hostID(1), Start: 2, Nonce: 1, Request: i + 2})
 	}
-	if n := len(c.state.hosts[hostID(1)].session.answered); n > maxAnswered {
+	if n := len(c.state.hosts[hostID(1)].session.answered); n > MaxAnswered {
 		t.Errorf("%d answers kept", n)
 	}
 }

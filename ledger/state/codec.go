@@ -1,4 +1,4 @@
-package ledger
+package state
 
 import (
 	"bytes"
@@ -17,21 +17,22 @@ const Version = 1
 // Bounds of what is decoded, in bytes.
 const (
 	MaxCommand = 4 << 20 // what a host with thousands of networks shows a recovered ledger
-	maxReply   = 1 << 20
+	MaxReply   = 1 << 20
 )
 
 // ErrNewer is wrapped by decoders that meet a version or kind of a newer release.
 var ErrNewer = errors.New("written by a newer release of weft")
 
-var errMalformed = errors.New("malformed")
+// ErrMalformed is wrapped by decoders of what no release wrote.
+var ErrMalformed = errors.New("malformed")
 
 type versioned[T any] struct {
 	Version int `json:"v"`
 	Body    *T  `json:"body"`
 }
 
-// encode writes any of this package's values with the version before it.
-func encode[T any](value T) ([]byte, error) {
+// Encode writes any of this package's values with the version before it.
+func Encode[T any](value T) ([]byte, error) {
 	b, err := json.Marshal(versioned[T]{Version, &value})
 	if err != nil {
 		return nil, fmt.Errorf("ledger: encode %T: %w", value, err)
@@ -39,18 +40,18 @@ func encode[T any](value T) ([]byte, error) {
 	return b, nil
 }
 
-// decode reads what encode wrote. Fields it does not know make it fail: they
+// Decode reads what Encode wrote. Fields it does not know make it fail: they
 // would be lost in the state of this host and not in that of others.
-func decode[T any](b []byte, limit int) (T, error) {
+func Decode[T any](b []byte, limit int) (T, error) {
 	var zero T
 	if len(b) > limit {
-		return zero, fmt.Errorf("ledger: %T of %d bytes, limit %d: %w", zero, len(b), limit, errMalformed)
+		return zero, fmt.Errorf("ledger: %T of %d bytes, limit %d: %w", zero, len(b), limit, ErrMalformed)
 	}
 	var head struct {
 		Version int `json:"v"`
 	}
 	if err := json.Unmarshal(b, &head); err != nil || head.Version < 1 {
-		return zero, fmt.Errorf("ledger: %T without a version: %w", zero, errMalformed)
+		return zero, fmt.Errorf("ledger: %T without a version: %w", zero, ErrMalformed)
 	}
 	if head.Version > Version {
 		return zero, fmt.Errorf("ledger: %T of version %d, this release knows %d: %w", zero, head.Version, Version, ErrNewer)
@@ -59,32 +60,32 @@ func decode[T any](b []byte, limit int) (T, error) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&got); err != nil || got.Body == nil || d.More() {
-		return zero, fmt.Errorf("ledger: %T: %w: %w", zero, errMalformed, err)
+		return zero, fmt.Errorf("ledger: %T: %w: %w", zero, ErrMalformed, err)
 	}
 	return *got.Body, nil
 }
 
 // EncodeCommand writes a command for the log and the wire.
-func EncodeCommand(c Command) ([]byte, error) { return encode(c) }
+func EncodeCommand(c Command) ([]byte, error) { return Encode(c) }
 
 // DecodeCommand reads a command and checks that its kind is known and has its
 // arguments. The error wraps ErrNewer for kinds and versions of later releases.
 func DecodeCommand(b []byte) (Command, error) {
-	c, err := decode[Command](b, MaxCommand)
+	c, err := Decode[Command](b, MaxCommand)
 	if err != nil {
 		return Command{}, err
 	}
-	return c, c.check()
+	return c, c.Check()
 }
 
 // EncodeReply writes a reply for the wire.
-func EncodeReply(r Reply) ([]byte, error) { return encode(r) }
+func EncodeReply(r Reply) ([]byte, error) { return Encode(r) }
 
 // DecodeReply reads a reply.
-func DecodeReply(b []byte) (Reply, error) { return decode[Reply](b, maxReply) }
+func DecodeReply(b []byte) (Reply, error) { return Decode[Reply](b, MaxReply) }
 
-// check fails for a command that no release would apply.
-func (c Command) check() error {
+// Check fails for a command that no release would apply.
+func (c Command) Check() error {
 	present, known := c.arguments()
 	switch {
 	case !known:

@@ -1,4 +1,4 @@
-package ledger
+package state
 
 import (
 	"bytes"
@@ -34,7 +34,7 @@ func samples() []Command {
 		{Kind: KindRetireNetwork, Host: h, RetireNetwork: &RetireNetwork{5}},
 		{Kind: KindLeaveNetwork, Host: h, LeaveNetwork: &LeaveNetwork{5}},
 		{Kind: KindLeave, Host: h},
-		{Kind: KindShow, Host: h, Known: nextGeneration(1, 3), Show: &Show{
+		{Kind: KindShow, Host: h, Known: NextGeneration(1, 3), Show: &Show{
 			Holdings: []Holding{{Subnet: netmap.Subnet{Prefix: pfx(web), BlockBits: 28}, Blocks: []netmap.Block{{Prefix: pfx("10.40.0.0/28"), Subnet: pfx(web), Owner: h, Epoch: 7}}, Claims: []netmap.Claim{{Addr: ip("10.40.0.77"), Subnet: pfx(web), Owner: h, Epoch: 9}}}},
 			Networks: []netmap.Network{{ID: 4, Name: "n", VNI: netmap.FirstVNI, Subnets: subnets(web)}},
 		}},
@@ -163,11 +163,11 @@ func TestSnapshotsThatBreakAnInvariantAreRefused(t *testing.T) {
 	} {
 		snap := grown(t).state.snapshot()
 		damage(&snap)
-		b, err := encode(snap)
+		b, err := Encode(snap)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := DecodeState(b); !errors.Is(err, errMalformed) {
+		if _, err := DecodeState(b); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

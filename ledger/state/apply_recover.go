@@ -1,4 +1,4 @@
-package ledger
+package state
 
 import (
 	"fmt"
@@ -332,8 +332,8 @@ func (s *State) Recover(cluster netmap.ClusterID, generation, last uint64, at in
 	s.applied = index
 }
 
-// nextGeneration is greater than the last, and other than what anybody else picks
+// NextGeneration is greater than the last, and other than what anybody else picks
 // after the same one: of two recoveries the greater wins everywhere.
-func nextGeneration(last uint64, nonce uint32) uint64 {
+func NextGeneration(last uint64, nonce uint32) uint64 {
 	return (last>>32+1)<<32 | uint64(nonce)
 }
