@@ -25,14 +25,6 @@ func (id PoolID) String() string {
 	return poolScheme + id.Subnet.String() + "," + id.Range.String()
 }
 
-// within is the area of dynamic addresses.
-func (id PoolID) within() netip.Prefix {
-	if id.Range.IsValid() {
-		return id.Range
-	}
-	return id.Subnet
-}
-
 // ParsePoolID reads what String prints. The error is an *rpc.BadRequest.
 func ParsePoolID(s string) (PoolID, error) {
 	rest, ok := strings.CutPrefix(s, poolScheme)
