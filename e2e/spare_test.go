@@ -288,11 +288,11 @@ func TestIntegrationDisabledPluginHoldsDockerUp(t *testing.T) {
 	s.run(a, s.name("held"), "old")
 	s.docker(a, "plugin", "disable", "-f", lab.PluginName)
 	var all sync.WaitGroup
-	takes := func(calls time.Duration, fails bool, args ...string) {
+	takes := func(calls int, fails bool, args ...string) {
 		all.Go(func() {
 			began := time.Now()
 			_, err := a.Docker(t.Context(), args...)
-			d, want := time.Since(began), calls*15*time.Second
+			d, want := time.Since(began), time.Duration(calls)*15*time.Second
 			if fails != (err != nil) || d < want-time.Second || d > want+10*time.Second {
 				t.Errorf("docker %q ended after %v with %v, want %v", args, d, err, want)
 			}
