@@ -192,7 +192,7 @@ func (i *IPAM) inNetwork(p *pool, owner netmap.Owner) error {
 	return netmap.Refuse(netmap.Unknown, "ipam: no network of Weft's on this host has subnet %s: a network needs both -d and --ipam-driver with Weft's name; if it had both, this host's state directory was lost: remove the network and create it again", p.prefix)
 }
 
-// handOut writes down that a begun address is held, and asks once more whether it
+// handOut writes down that a locked address is held, and asks once more whether it
 // may be handed out: the machine may have slept since it was asked before.
 func (i *IPAM) handOut(ctx context.Context, p *pool, a netip.Addr, use Use, c *netmap.Claim) (synced.Value[netip.Addr], error) {
 	held, err := i.hold(p, a, use, c)
@@ -207,7 +207,7 @@ func (i *IPAM) handOut(ctx context.Context, p *pool, a netip.Addr, use Use, c *n
 	return held, nil
 }
 
-// hold writes down that a begun address is held, with the claim that makes it ours
+// hold writes down that a locked address is held, with the claim that makes it ours
 // if there is one. If that fails nothing is held.
 func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) (synced.Value[netip.Addr], error) {
 	use.Held = true
@@ -226,7 +226,7 @@ func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) (synced.Val
 	held, err := synced.Commit(i.cfg.Disk, a, rec, del...)
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	p.End(a)
+	p.Unlock(a)
 	if err != nil {
 		return held, fmt.Errorf("ipam: %s was not handed out: %w", a, err)
 	}
@@ -238,10 +238,10 @@ func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) (synced.Val
 	return held, nil
 }
 
-func (i *IPAM) end(p *pool, a netip.Addr) {
+func (i *IPAM) unlock(p *pool, a netip.Addr) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	p.End(a)
+	p.Unlock(a)
 }
 
 // dynamic hands out the next address of an area, waiting for a block if need be.
@@ -288,14 +288,14 @@ func (i *IPAM) lastResort(p *pool, within netip.Prefix) (netip.Addr, bool) {
 	defer i.mu.Unlock()
 	a, ok := p.LastResort(within)
 	if ok = ok && !p.gone; ok {
-		p.Begin(a)
+		p.Lock(a)
 	}
 	return a, ok
 }
 
 // pick begins the next address, or finds out what to wait for. Before the last
 // quarter of a block is used up it asks for another one.
-func (i *IPAM) pick(p *pool, within netip.Prefix, name string) (netip.Addr, *flight, error) {
+func (i *IPAM) pick(p *pool, within netip.Prefix, name string) (netip.Addr, *grantRequest, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if p.gone {
@@ -303,10 +303,10 @@ func (i *IPAM) pick(p *pool, within netip.Prefix, name string) (netip.Addr, *fli
 	}
 	a, ok := p.Pick(within, name)
 	if !ok {
-		return a, i.grow(p, within, true), nil
+		return a, i.requestBlock(p, within, true), nil
 	}
 	p.opened = time.Time{}
-	p.Begin(a)
+	p.Lock(a)
 	i.prefetch(p, within)
 	return a, nil, nil
 }

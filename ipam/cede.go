@@ -23,8 +23,8 @@ type Relief struct {
 	Block netip.Prefix `json:"block"` // zero: an address
 }
 
-// Cession is an address that this host has given up, and who gets it.
-type Cession struct {
+// Transfer is an address that this host has given up, and who gets it.
+type Transfer struct {
 	Addr netip.Addr
 	To   netmap.HostID
 }
@@ -49,7 +49,7 @@ func (i *IPAM) Cede(ctx context.Context, subnet netip.Prefix, a netip.Addr, to n
 	i.mu.Lock()
 	err := p.cedable(a, i.holder(a))
 	if err == nil {
-		p.Begin(a)
+		p.Lock(a)
 	}
 	i.mu.Unlock()
 	if err != nil {
@@ -58,24 +58,24 @@ func (i *IPAM) Cede(ctx context.Context, subnet netip.Prefix, a netip.Addr, to n
 	return i.cede(ctx, p, a, to)
 }
 
-// cede writes a begun address over.
+// cede writes a locked address over.
 func (i *IPAM) cede(ctx context.Context, p *pool, a netip.Addr, to netmap.HostID) (netmap.Claim, error) {
-	defer i.end(p, a)
+	defer i.unlock(p, a)
 	i.mu.Lock()
 	set, del := map[string][]byte{}, []string{key(kindClaim, a)}
 	if p.block(a) != nil {
 		set[key(kindForeign, a)] = encode(to)
 	} else {
 		del = append(del, key(kindForeign, a), key(kindAddr, a))
-		p.forsook[a] = to // already: a block with it may come while this is written
+		p.cededOutside[a] = to // already: a block with it may come while this is written
 	}
 	before := p.given[netmap.Single(a)]
 	p.give(netmap.Single(a), math.MaxUint64) // this host may own it by an answer that is still on its way
 	i.mu.Unlock()
-	given, err := synced.Commit(i.cfg.Disk, Cession{Addr: a, To: to}, set, del...)
+	given, err := synced.Commit(i.cfg.Disk, Transfer{Addr: a, To: to}, set, del...)
 	i.mu.Lock()
 	if err != nil {
-		delete(p.forsook, a)
+		delete(p.cededOutside, a)
 		p.given[netmap.Single(a)] = before
 		i.mu.Unlock()
 		return netmap.Claim{}, fmt.Errorf("ipam: %s was not ceded: %w", a, err)
@@ -98,15 +98,15 @@ func (p *pool) cedable(a netip.Addr, who string) error {
 	switch {
 	case p.gone:
 		return released(p.prefix)
-	case p.Busy(a) || used.Held && who == "":
+	case p.Locked(a) || used.Held && who == "":
 		return netmap.Refuse(netmap.Busy, "%s is being handed out or taken back at this moment; try again", a)
 	case used.Held:
 		return netmap.Refuse(netmap.Held, "%s is held by %s; choose another --ip, or stop that container", a, who)
-	case p.Never(a):
+	case p.Unusable(a):
 		return netmap.Refuse(netmap.Held, "%s is reserved in subnet %s; choose another --ip", a, p.subnet.Prefix)
-	case len(p.coming.blocks) > 0 && p.block(a) == nil:
+	case len(p.inFlight.blocks) > 0 && p.block(a) == nil:
 		return netmap.Refuse(netmap.Busy, "a further block of %s is being taken into use at this moment, and %s may lie in it; try again", p.prefix, a)
-	case p.block(a) == nil && !p.Mine(a):
+	case p.block(a) == nil && !p.Owns(a):
 		return netmap.Refuse(netmap.Busy, "%s is not this host's to cede; try again, its owner may have changed", a)
 	}
 	return nil
@@ -132,7 +132,7 @@ func (i *IPAM) Yield(ctx context.Context, subnet, within netip.Prefix, to netmap
 	}
 	switch {
 	case block.Prefix.IsValid():
-		return Relief{Block: block.Prefix}, i.giveBack(ctx, p, block)
+		return Relief{Block: block.Prefix}, i.returnBlock(ctx, p, block)
 	case a.IsValid():
 		c, err := i.cede(ctx, p, a, to)
 		return Relief{Claim: c}, err
@@ -142,7 +142,7 @@ func (i *IPAM) Yield(ctx context.Context, subnet, within netip.Prefix, to netmap
 
 // part finds what this host can do without of an area, an empty block or an address, and
 // begins to give it up; else it is the question to the ledger that may bring something.
-func (i *IPAM) part(p *pool, within netip.Prefix) (block netmap.Block, a netip.Addr, f *flight) {
+func (i *IPAM) part(p *pool, within netip.Prefix) (block netmap.Block, a netip.Addr, f *grantRequest) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if block, ok := p.spare(within); ok {
@@ -150,10 +150,10 @@ func (i *IPAM) part(p *pool, within netip.Prefix) (block netmap.Block, a netip.A
 		return block, a, nil
 	}
 	a, ok := p.LastResort(within)
-	if !ok || p.gone || len(p.coming.blocks) > 0 && p.block(a) == nil {
-		return block, netip.Addr{}, p.flight
+	if !ok || p.gone || len(p.inFlight.blocks) > 0 && p.block(a) == nil {
+		return block, netip.Addr{}, p.request
 	}
-	p.Begin(a)
+	p.Lock(a)
 	return block, a, nil
 }
 
@@ -185,15 +185,15 @@ func (i *IPAM) borrow(p *pool, c netmap.Claim) error {
 		return fmt.Errorf("another host ceded %s of %s, which is no address of %s; run the same release of weft on all hosts", c.Addr, c.Subnet, p.prefix)
 	}
 	i.mu.Lock()
-	elsewhere := p.Busy(c.Addr) || p.stale(netmap.Single(c.Addr), c.Epoch)
+	elsewhere := p.Locked(c.Addr) || p.stale(netmap.Single(c.Addr), c.Epoch)
 	if !elsewhere {
-		p.Begin(c.Addr)
+		p.Lock(c.Addr)
 	}
 	i.mu.Unlock()
 	if elsewhere {
 		return nil
 	}
-	defer i.end(p, c.Addr)
+	defer i.unlock(p, c.Addr)
 	i.expect(p, c)
 	defer i.arrived(p, c.Addr)
 	loan := Single{Claim: c, Loan: true}

@@ -23,12 +23,12 @@ func (i *IPAM) freeIf(p *pool, a netip.Addr, right func(Use) bool) error {
 	case !use.Held || p.gone || leaving && use.Leaving && !use.Lost || !right(use):
 		i.mu.Unlock()
 		return nil
-	case p.Busy(a):
+	case p.Locked(a):
 		i.mu.Unlock()
 		return busy(a)
 	}
-	p.Begin(a)
-	if use.Lost || !leaving && !p.Mine(a) {
+	p.Lock(a)
+	if use.Lost || !leaving && !p.Owns(a) {
 		i.mu.Unlock()
 		return i.forgetLost(p, a)
 	}
@@ -42,7 +42,7 @@ func (i *IPAM) freeIf(p *pool, a netip.Addr, right func(Use) bool) error {
 	err := i.cfg.Disk.Commit(map[string][]byte{key(kindAddr, a): encode(use)})
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	p.End(a)
+	p.Unlock(a)
 	if err != nil { // nobody repeats this but the sweep
 		was.Leaving = true
 		p.put(a, was)

@@ -11,8 +11,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// flight is one question for a further block. There is at most one per pool.
-type flight struct {
+// grantRequest is one question for a further block. There is at most one per pool.
+type grantRequest struct {
 	within netip.Prefix
 	needed bool          // a container waits for it: other hosts may be asked
 	tried  chan struct{} // closed once the ledger has answered first, and what it granted is here
@@ -21,26 +21,26 @@ type flight struct {
 	err    error
 }
 
-// final reports whether a flight's error is the answer to a request for an area.
-func (f *flight) final(within netip.Prefix) bool {
+// final reports whether its error is the answer to a request for an area.
+func (f *grantRequest) final(within netip.Prefix) bool {
 	return f.err != nil && f.within == within && (f.asked || !isExhausted(f.err))
 }
 
-// grow joins the flight that is under way, or starts one. The caller holds mu.
-func (i *IPAM) grow(p *pool, within netip.Prefix, needed bool) *flight {
-	if p.flight != nil {
-		p.flight.needed = p.flight.needed || needed && p.flight.within == within
-		return p.flight
+// requestBlock joins the request that is under way, or starts one. The caller holds mu.
+func (i *IPAM) requestBlock(p *pool, within netip.Prefix, needed bool) *grantRequest {
+	if p.request != nil {
+		p.request.needed = p.request.needed || needed && p.request.within == within
+		return p.request
 	}
-	f := &flight{within: within, needed: needed, tried: make(chan struct{}), done: make(chan struct{})}
+	f := &grantRequest{within: within, needed: needed, tried: make(chan struct{}), done: make(chan struct{})}
 	if i.life.Err() != nil {
 		f.err = fmt.Errorf("the agent is ending; try again when it runs (docker plugin ls): %w", i.life.Err())
 		close(f.tried)
 		close(f.done)
 		return f
 	}
-	p.flight = f
-	i.work.Go(func() { i.fly(p, f) })
+	p.request = f
+	i.work.Go(func() { i.run(p, f) })
 	return f
 }
 
@@ -48,18 +48,18 @@ func (i *IPAM) grow(p *pool, within netip.Prefix, needed bool) *flight {
 // last attempt failed just now. The caller holds mu.
 func (i *IPAM) prefetch(p *pool, within netip.Prefix) {
 	first, err := within.Addr().Prefix(p.subnet.BlockBits)
-	if err != nil || p.flight != nil || time.Now().Before(p.retryAt) {
+	if err != nil || p.request != nil || time.Now().Before(p.retryAt) {
 		return
 	}
 	if block := size(first); block >= smallBlock && netmap.Within(first, within) && p.Scarce(within, block/4) {
-		i.grow(p, within, false)
+		i.requestBlock(p, within, false)
 	}
 }
 
-// fly asks for a block and writes it down. If there is none and a container waits,
+// run asks for a block and writes it down. If there is none and a container waits,
 // other hosts are asked to give up something; then there may be one, which yet
 // another host in need may be faster to get.
-func (i *IPAM) fly(p *pool, f *flight) {
+func (i *IPAM) run(p *pool, f *grantRequest) {
 	ctx, cancel := context.WithTimeout(i.life, grantTimeout)
 	defer cancel()
 	sure, err := i.takeBlock(ctx, p, f)
@@ -71,7 +71,7 @@ func (i *IPAM) fly(p *pool, f *flight) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	p.flight, p.unsure = nil, !sure
+	p.request, p.unsure = nil, !sure
 	p.backoff = min(max(2*p.backoff, minBackoff), maxBackoff)
 	if err == nil {
 		p.backoff = 0
@@ -82,7 +82,7 @@ func (i *IPAM) fly(p *pool, f *flight) {
 }
 
 // mayAsk reports whether others may be asked, and notes that they are.
-func (i *IPAM) mayAsk(f *flight) bool {
+func (i *IPAM) mayAsk(f *grantRequest) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	f.asked = f.asked || f.needed
@@ -90,9 +90,9 @@ func (i *IPAM) mayAsk(f *flight) bool {
 }
 
 // takeBlock asks for a block and adopts it. Sure: what the ledger decided is known.
-func (i *IPAM) takeBlock(ctx context.Context, p *pool, f *flight) (sure bool, err error) {
+func (i *IPAM) takeBlock(ctx context.Context, p *pool, f *grantRequest) (sure bool, err error) {
 	i.mu.Lock()
-	p.settleForsook()
+	p.settleCededOutside()
 	i.mu.Unlock()
 	blocks, claims, err := i.askBlock(ctx, p, f.within)
 	if err != nil {
@@ -154,14 +154,14 @@ func (i *IPAM) adopt(p *pool, blocks []netmap.Block, claims []netmap.Claim) erro
 	blocks = slices.DeleteFunc(slices.Clone(blocks), func(b netmap.Block) bool { return !p.isNew(b) })
 	claims = append(slices.DeleteFunc(slices.Clone(claims), p.overtook), p.cededClaims()...)
 	for _, b := range blocks {
-		p.coming.blocks[b.Prefix] = b
+		p.inFlight.blocks[b.Prefix] = b
 	}
 	i.mu.Unlock()
 	defer func() {
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		for _, b := range blocks {
-			delete(p.coming.blocks, b.Prefix)
+			delete(p.inFlight.blocks, b.Prefix)
 		}
 	}()
 	claims = slices.DeleteFunc(claims, func(c netmap.Claim) bool {
@@ -196,13 +196,13 @@ func (i *IPAM) adopt(p *pool, blocks []netmap.Block, claims []netmap.Claim) erro
 // it. The caller holds mu.
 func (p *pool) overtook(c netmap.Claim) bool {
 	own, here := p.claims[c.Addr]
-	next, comes := p.coming.claims[c.Addr]
+	next, comes := p.inFlight.claims[c.Addr]
 	return here && own.Epoch > c.Epoch || comes && next.Epoch > c.Epoch
 }
 
-// coming is what was granted and is on its way to the disk. A recovered ledger is shown
+// inFlight is what was granted and is on its way to the disk. A recovered ledger is shown
 // it with what is there: once it is written down it is handed out.
-type coming struct {
+type inFlight struct {
 	blocks map[netip.Prefix]netmap.Block
 	claims map[netip.Addr]netmap.Claim
 }
@@ -211,16 +211,16 @@ type coming struct {
 // holds mu.
 func (p *pool) isNew(b netmap.Block) bool {
 	_, leaves := p.leaving[b.Prefix]
-	_, comes := p.coming.blocks[b.Prefix]
-	return !leaves && !comes && !p.Owns(b) && !p.stale(b.Prefix, b.Epoch)
+	_, comes := p.inFlight.blocks[b.Prefix]
+	return !leaves && !comes && !p.HasBlock(b) && !p.stale(b.Prefix, b.Epoch)
 }
 
-// settleForsook forgets what was ceded and of which the ledger has answered: what is
+// settleCededOutside forgets what was ceded and of which the ledger has answered: what is
 // asked for from now on is decided after that. The caller holds mu.
-func (p *pool) settleForsook() {
-	for a := range p.forsook {
-		if !p.Busy(a) {
-			delete(p.forsook, a)
+func (p *pool) settleCededOutside() {
+	for a := range p.cededOutside {
+		if !p.Locked(a) {
+			delete(p.cededOutside, a)
 		}
 	}
 }
@@ -228,9 +228,9 @@ func (p *pool) settleForsook() {
 // cededClaims is what was ceded, or is at this moment, and is not claimed here again,
 // sorted.
 func (p *pool) cededClaims() (out []netmap.Claim) {
-	for _, a := range netmap.SortedAddrs(p.forsook) {
-		if !p.Mine(a) || p.Busy(a) {
-			out = append(out, netmap.Claim{Addr: a, Subnet: p.prefix, Owner: p.forsook[a]})
+	for _, a := range netmap.SortedAddrs(p.cededOutside) {
+		if !p.Owns(a) || p.Locked(a) {
+			out = append(out, netmap.Claim{Addr: a, Subnet: p.prefix, Owner: p.cededOutside[a]})
 		}
 	}
 	return out

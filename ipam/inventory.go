@@ -48,8 +48,8 @@ func (p *pool) stock() PoolStock {
 	for _, d := range p.leaving {
 		s.Blocks = append(s.Blocks, BlockStock{Block: d.Block})
 	}
-	for _, b := range p.coming.blocks {
-		if !p.Owns(b) {
+	for _, b := range p.inFlight.blocks {
+		if !p.HasBlock(b) {
 			s.Blocks = append(s.Blocks, BlockStock{Block: b})
 		}
 	}
@@ -57,7 +57,7 @@ func (p *pool) stock() PoolStock {
 	for _, c := range p.claims {
 		s.Claims = append(s.Claims, c.Claim)
 	}
-	for a, c := range p.coming.claims {
+	for a, c := range p.inFlight.claims {
 		if _, here := p.claims[a]; !here {
 			s.Claims = append(s.Claims, c)
 		}

@@ -66,7 +66,7 @@ type Decisions interface {
 	// is another host's claim, that host to cede it.
 	Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr) (netmap.Claim, error)
 	// Cede writes an address over to another host that this one has given up on disk.
-	Cede(ctx context.Context, c synced.Value[Cession]) (netmap.Claim, error)
+	Cede(ctx context.Context, c synced.Value[Transfer]) (netmap.Claim, error)
 	// ReturnBlock and Unclaim give back what this host has; under another epoch
 	// nothing happens.
 	ReturnBlock(ctx context.Context, b synced.Value[Returned]) error
@@ -135,39 +135,39 @@ type IPAM struct {
 	// start, as the disk may be an older one. Only who is deciding changes it.
 	untold atomic.Bool
 
-	mu      sync.Mutex
-	pools   map[netip.Prefix]*pool
-	phantom map[string]time.Time // since when a network of a pool is seen not to be
+	mu          sync.Mutex
+	pools       map[netip.Prefix]*pool
+	absentSince map[string]time.Time // since when a network of a pool is seen not to be
 }
 
 // pool is a Pool and what the edge knows of it. Guarded by IPAM.mu.
 type pool struct {
 	*Pool
-	prefix   netip.Prefix        // of the subnet; never changes
-	gone     bool                // is being released: nothing may begin
-	said     BlockBits           // --ipam-opt of the last RequestPool
-	stray    bool                // the ledger does not know this host as a holder: see Retake
-	networks map[string]struct{} // by their owners' ids
-	opened   time.Time           // of the last RequestPool, while it may be followed by requests for reservations
-	asked    map[netip.Addr]bool // reservations that were asked for since then
-	since    map[netip.Addr]time.Time
-	made     time.Time
-	last     map[netip.Addr]lastUse // in use when this host stopped
-	flight   *flight
-	coming   coming                       // while it has blocks nothing outside of others is ceded
-	forsook  map[netip.Addr]netmap.HostID // ceded outside own blocks, since before the flight began: they may lie in what it brings
-	leaving  map[netip.Prefix]departure   // blocks on their way back
-	returns  map[netip.Prefix]Returned    // given back on disk, of which the ledger is to hear
-	unclaims map[netip.Addr]netmap.Claim  // the same for single addresses
-	given    map[netip.Prefix]givenUp     // what of all that must not be taken again
-	adopted  map[netip.Prefix]time.Time   // when a block came that was waited for
-	idle     map[netip.Prefix]time.Time   // since when a block was seen to be empty
-	unused   map[netip.Addr]time.Time     // since when a claim was seen to be free
-	missing  map[netip.Prefix]time.Time   // since when something granted is not known here
-	waits    map[netip.Addr]chan struct{} // closed when a busy address is no more; made by who waits
-	unsure   bool                         // the outcome of a grant is unknown: ask what is ours first
-	backoff  time.Duration
-	retryAt  time.Time
+	prefix       netip.Prefix        // of the subnet; never changes
+	gone         bool                // is being released: nothing may begin
+	said         BlockBits           // --ipam-opt of the last RequestPool
+	stray        bool                // the ledger does not know this host as a holder: see Retake
+	networks     map[string]struct{} // by their owners' ids
+	opened       time.Time           // of the last RequestPool, while it may be followed by requests for reservations
+	asked        map[netip.Addr]bool // reservations that were asked for since then
+	since        map[netip.Addr]time.Time
+	made         time.Time
+	last         map[netip.Addr]lastUse // in use when this host stopped
+	request      *grantRequest
+	inFlight     inFlight                     // while it has blocks nothing outside of others is ceded
+	cededOutside map[netip.Addr]netmap.HostID // ceded outside own blocks, since before the request began: they may lie in what it brings
+	leaving      map[netip.Prefix]departure   // blocks on their way back
+	returns      map[netip.Prefix]Returned    // given back on disk, of which the ledger is to hear
+	unclaims     map[netip.Addr]netmap.Claim  // the same for single addresses
+	given        map[netip.Prefix]givenUp     // what of all that must not be taken again
+	adopted      map[netip.Prefix]time.Time   // when a block came that was waited for
+	idle         map[netip.Prefix]time.Time   // since when a block was seen to be empty
+	unused       map[netip.Addr]time.Time     // since when a claim was seen to be free
+	missing      map[netip.Prefix]time.Time   // since when something granted is not known here
+	waits        map[netip.Addr]chan struct{} // closed when a busy address is no more; made by who waits
+	unsure       bool                         // the outcome of a grant is unknown: ask what is ours first
+	backoff      time.Duration
+	retryAt      time.Time
 }
 
 func newPool(r subnetRecord) *pool {
@@ -177,8 +177,8 @@ func newPool(r subnetRecord) *pool {
 		leaving: map[netip.Prefix]departure{}, returns: map[netip.Prefix]Returned{}, unclaims: map[netip.Addr]netmap.Claim{},
 		given: map[netip.Prefix]givenUp{}, adopted: map[netip.Prefix]time.Time{}, idle: map[netip.Prefix]time.Time{},
 		last: map[netip.Addr]lastUse{}, unused: map[netip.Addr]time.Time{}, missing: map[netip.Prefix]time.Time{},
-		coming:  coming{map[netip.Prefix]netmap.Block{}, map[netip.Addr]netmap.Claim{}},
-		forsook: map[netip.Addr]netmap.HostID{}, waits: map[netip.Addr]chan struct{}{},
+		inFlight:     inFlight{map[netip.Prefix]netmap.Block{}, map[netip.Addr]netmap.Claim{}},
+		cededOutside: map[netip.Addr]netmap.HostID{}, waits: map[netip.Addr]chan struct{}{},
 	}
 	for _, id := range r.Networks {
 		p.networks[id] = struct{}{}
@@ -201,7 +201,7 @@ func New(cfg Config) (*IPAM, error) {
 			return nil, fmt.Errorf("ipam: forget addresses of released subnets: %w", err)
 		}
 	}
-	i := &IPAM{cfg: cfg, deciding: turn.New(), pools: r.pools, phantom: map[string]time.Time{}}
+	i := &IPAM{cfg: cfg, deciding: turn.New(), pools: r.pools, absentSince: map[string]time.Time{}}
 	i.untold.Store(true)
 	i.life, i.stop = context.WithCancel(context.Background())
 	i.work.Go(i.sweepForEver)
@@ -233,7 +233,7 @@ func (i *IPAM) holder(a netip.Addr) string {
 	return i.cfg.Holder(a)
 }
 
-// allowed is asked before a new address is picked, so that nothing is begun in vain.
+// allowed is asked before a new address is picked, so that nothing is locked in vain.
 func (i *IPAM) allowed(ctx context.Context) (last bool, err error) {
 	if i.cfg.Allowed == nil {
 		return false, nil

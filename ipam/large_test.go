@@ -41,7 +41,7 @@ func BenchmarkLargeBlock(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				p.End(a)
+				p.Unlock(a)
 				p.Hold(a, Use{})
 				p.Release(a, Use{Seq: p.NextSeq()})
 			}
@@ -69,7 +69,7 @@ func BenchmarkAfterABoot(b *testing.B) {
 				if !ok {
 					b.Fatal("none is found")
 				}
-				p.End(a)
+				p.Unlock(a)
 			}
 		})
 	}

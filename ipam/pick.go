@@ -48,7 +48,7 @@ func (p *Pool) LastResort(within netip.Prefix) (out netip.Addr, ok bool) {
 		return a, true
 	}
 	consider := func(a netip.Addr) {
-		free := within.Contains(a) && p.Mine(a) && !p.held(a) && !p.Busy(a) && !p.Never(a)
+		free := within.Contains(a) && p.Owns(a) && !p.held(a) && !p.Locked(a) && !p.Unusable(a)
 		if free && (!out.IsValid() || p.releasedBefore(a, out)) {
 			out = a
 		}
@@ -72,7 +72,7 @@ func (p *Pool) releasedBefore(a, b netip.Addr) bool {
 // ready reports whether an address may be handed out dynamically.
 func (p *Pool) ready(a netip.Addr) bool {
 	m := p.marks[a]
-	return (m == nil || !m.Held && !m.Asked) && !p.Busy(a) && p.anybodys(a) && !p.Never(a)
+	return (m == nil || !m.Held && !m.Asked) && !p.Locked(a) && p.anybodys(a) && !p.Unusable(a)
 }
 
 // anybodys reports whether this host may give an address to whoever asks for any.
@@ -117,7 +117,7 @@ func (p *Pool) advance(area netip.Prefix) netip.Addr {
 // marked before they come back, see AddClaim.
 func (p *Pool) touched(a netip.Addr) bool {
 	_, foreign := p.foreign[a]
-	return p.marks[a] != nil || foreign || p.Never(a)
+	return p.marks[a] != nil || foreign || p.Unusable(a)
 }
 
 // Free is the number of addresses within an area that Pick could find, at most some 2^62.
@@ -149,7 +149,7 @@ func (p *Pool) unheld(within netip.Prefix) (n uint64) {
 // lent counts the free loans within an area that lie in no own block.
 func (p *Pool) lent(area netip.Prefix) (n uint64) {
 	for a, c := range p.claims {
-		if m := p.marks[a]; c.Loan && area.Contains(a) && p.block(a) == nil && (m == nil || !m.Held && !m.Asked) && !p.Never(a) {
+		if m := p.marks[a]; c.Loan && area.Contains(a) && p.block(a) == nil && (m == nil || !m.Held && !m.Asked) && !p.Unusable(a) {
 			n++
 		}
 	}

@@ -119,8 +119,8 @@ func (p *Pool) AddBlock(b netmap.Block) {
 	p.order = slices.Insert(p.order, i, s)
 }
 
-// Owns reports whether the block is here under this epoch.
-func (p *Pool) Owns(b netmap.Block) bool {
+// HasBlock reports whether the block is here under this epoch.
+func (p *Pool) HasBlock(b netmap.Block) bool {
 	s := p.blocks[b.Prefix]
 	return s != nil && s.Epoch == b.Epoch
 }
@@ -165,8 +165,8 @@ func (p *Pool) block(a netip.Addr) *share {
 	return p.blocks[prefix]
 }
 
-// Mine reports whether this host may hand out the address without asking.
-func (p *Pool) Mine(a netip.Addr) bool {
+// Owns reports whether this host may hand out the address without asking.
+func (p *Pool) Owns(a netip.Addr) bool {
 	if _, ok := p.claims[a]; ok {
 		return true
 	}
@@ -184,8 +184,8 @@ func (p *Pool) Reserved(a netip.Addr) bool {
 	return false
 }
 
-// Never reports whether no container may have the address.
-func (p *Pool) Never(a netip.Addr) bool {
+// Unusable reports whether no container may have the address.
+func (p *Pool) Unusable(a netip.Addr) bool {
 	return a == p.subnet.Gateway || netmap.IsEdge(a, p.subnet.Prefix) || p.Reserved(a)
 }
 
@@ -197,18 +197,18 @@ func (p *Pool) Used(a netip.Addr) (Use, bool) {
 	return Use{}, false
 }
 
-// Busy reports whether a change of the address is on its way to disk.
-func (p *Pool) Busy(a netip.Addr) bool {
+// Locked reports whether a change of the address is on its way to disk.
+func (p *Pool) Locked(a netip.Addr) bool {
 	_, ok := p.busy[a]
 	return ok
 }
 
-// Begin keeps an address from being picked while a change of it is written; End
+// Lock keeps an address from being picked while a change of it is written; Unlock
 // ends that.
-func (p *Pool) Begin(a netip.Addr) { p.busy[a] = struct{}{} }
+func (p *Pool) Lock(a netip.Addr) { p.busy[a] = struct{}{} }
 
-// End is the opposite of Begin.
-func (p *Pool) End(a netip.Addr) { delete(p.busy, a) }
+// Unlock is the opposite of Lock.
+func (p *Pool) Unlock(a netip.Addr) { delete(p.busy, a) }
 
 // NextSeq numbers a release.
 func (p *Pool) NextSeq() uint64 {

@@ -172,10 +172,10 @@ func TestPoolAgainstNaiveModel(t *testing.T) {
 				},
 				"static": func(t *rapid.T) {
 					a := anyAddr.Draw(t, "addr")
-					if p.Mine(a) != n.mine(a) {
-						t.Fatalf("%s is mine: %v", a, p.Mine(a))
+					if p.Owns(a) != n.mine(a) {
+						t.Fatalf("%s is mine: %v", a, p.Owns(a))
 					}
-					if n.mine(a) && !n.held[a] && !p.Never(a) {
+					if n.mine(a) && !n.held[a] && !p.Unusable(a) {
 						p.Hold(a, Use{Asked: true})
 						n.hold(a, true)
 					}
@@ -203,7 +203,7 @@ func TestPoolAgainstNaiveModel(t *testing.T) {
 				"claim": func(t *rapid.T) {
 					a := anyAddr.Draw(t, "addr")
 					loan := rapid.Bool().Draw(t, "loan")
-					if !p.Never(a) {
+					if !p.Unusable(a) {
 						p.AddClaim(Single{Claim: netmap.Claim{Addr: a, Subnet: s.Prefix}, Loan: loan})
 						n.claims[a] = loan
 						if (n.foreign[a] || loan) && !n.held[a] && !slices.Contains(n.released, a) {

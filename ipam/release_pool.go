@@ -43,7 +43,7 @@ func (i *IPAM) release(ctx context.Context, subnet netip.Prefix) error {
 	delete(i.pools, subnet)
 	i.mu.Unlock()
 	i.untold.Store(true)
-	i.problem(i.tellUsed(ctx))
+	i.problem(i.sendUsed(ctx))
 	return nil
 }
 
@@ -75,8 +75,8 @@ func (i *IPAM) retire(ctx context.Context, subnet netip.Prefix) (*pool, error) {
 // underWay is closed when something that is being written to a pool is; nil if
 // there is none.
 func (p *pool) underWay() <-chan struct{} {
-	if p.flight != nil {
-		return p.flight.done
+	if p.request != nil {
+		return p.request.done
 	}
 	for _, b := range netmap.SortedPrefixes(p.leaving) {
 		return p.leaving[b].done
@@ -84,12 +84,12 @@ func (p *pool) underWay() <-chan struct{} {
 	return nil
 }
 
-// tellUsed tells the ledger which subnets this host uses, so that it counts it among the
+// sendUsed tells the ledger which subnets this host uses, so that it counts it among the
 // users of no other; the sweep repeats it when that fails. The caller is deciding: no
 // subnet is being made, and an answer that is still to come to a question of before
 // comes to nobody. An older disk does not know what the newest one uses, so nothing is
 // said while new addresses are not allowed.
-func (i *IPAM) tellUsed(ctx context.Context) error {
+func (i *IPAM) sendUsed(ctx context.Context) error {
 	if last, err := i.allowed(ctx); err != nil || last {
 		return nil
 	}

@@ -34,11 +34,11 @@ func (i *IPAM) repair(ctx context.Context, p *pool) {
 	}
 	blocks, claims := i.unheardOf(p, word)
 	for _, b := range blocks {
-		i.problem(i.oweReturn(ctx, p, Returned{Block: b}))
+		i.problem(i.persistReturn(ctx, p, Returned{Block: b}))
 	}
 	for _, c := range claims {
-		err := i.oweUnclaim(ctx, p, c)
-		i.end(p, c.Addr)
+		err := i.persistUnclaim(ctx, p, c)
+		i.unlock(p, c.Addr)
 		i.problem(err)
 	}
 }
@@ -53,7 +53,7 @@ func (i *IPAM) cameBack(p *pool, word Word) (out []netip.Prefix) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, a := range p.ceded() {
-		if s := p.block(a); s != nil && !claimed[a] && !p.Busy(a) && !slices.Contains(out, s.Prefix) {
+		if s := p.block(a); s != nil && !claimed[a] && !p.Locked(a) && !slices.Contains(out, s.Prefix) {
 			out = append(out, s.Prefix)
 		}
 	}
@@ -64,10 +64,10 @@ func (i *IPAM) cameBack(p *pool, word Word) (out []netip.Prefix) {
 // back the rest. They are busy meanwhile: an address that is ceded after the
 // question is in no answer to it.
 func (i *IPAM) regain(ctx context.Context, p *pool, block netip.Prefix) error {
-	begun := i.beginCeded(p, block)
+	locked := i.lockCeded(p, block)
 	defer func() {
-		for _, a := range begun {
-			i.end(p, a)
+		for _, a := range locked {
+			i.unlock(p, a)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
@@ -77,40 +77,40 @@ func (i *IPAM) regain(ctx context.Context, p *pool, block netip.Prefix) error {
 		return fmt.Errorf("ipam: addresses that were ceded from block %s and may be free: %w", block, err)
 	}
 	i.mu.Lock()
-	known := slices.ContainsFunc(blocks, func(b netmap.Block) bool { return b.Prefix == block && p.Owns(b) })
+	known := slices.ContainsFunc(blocks, func(b netmap.Block) bool { return b.Prefix == block && p.HasBlock(b) })
 	i.mu.Unlock()
 	if !known {
 		return nil // it left meanwhile
 	}
 	for _, c := range claims {
-		begun = i.endOne(p, begun, c.Addr)
+		locked = i.unlockOne(p, locked, c.Addr)
 	}
-	return i.regainAll(p, begun)
+	return i.regainAll(p, locked)
 }
 
-func (i *IPAM) beginCeded(p *pool, block netip.Prefix) (out []netip.Addr) {
+func (i *IPAM) lockCeded(p *pool, block netip.Prefix) (out []netip.Addr) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, a := range p.ceded() {
-		if block.Contains(a) && !p.Busy(a) {
-			p.Begin(a)
+		if block.Contains(a) && !p.Locked(a) {
+			p.Lock(a)
 			out = append(out, a)
 		}
 	}
 	return out
 }
 
-// endOne ends a begun address and leaves it out.
-func (i *IPAM) endOne(p *pool, begun []netip.Addr, a netip.Addr) []netip.Addr {
-	n := slices.Index(begun, a)
+// unlockOne unlocks an address and leaves it out.
+func (i *IPAM) unlockOne(p *pool, locked []netip.Addr, a netip.Addr) []netip.Addr {
+	n := slices.Index(locked, a)
 	if n < 0 {
-		return begun
+		return locked
 	}
-	i.end(p, a)
-	return slices.Delete(begun, n, n+1)
+	i.unlock(p, a)
+	return slices.Delete(locked, n, n+1)
 }
 
-// regainAll makes begun addresses this host's again, as released just now.
+// regainAll makes locked addresses this host's again, as released just now.
 func (i *IPAM) regainAll(p *pool, addrs []netip.Addr) error {
 	set, del := map[string][]byte{}, make([]string, 0, len(addrs))
 	uses := make([]Use, 0, len(addrs))
@@ -135,23 +135,23 @@ func (i *IPAM) regainAll(p *pool, addrs []netip.Addr) error {
 
 // unheardOf is what the ledger granted this host, and what this host has not heard
 // of for answersWithin: the answer was lost. From then on it is not taken any more.
-// The claims are begun.
+// The claims are locked.
 func (i *IPAM) unheardOf(p *pool, word Word) (blocks []netmap.Block, claims []netmap.Claim) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if p.flight != nil || p.gone {
+	if p.request != nil || p.gone {
 		return nil, nil
 	}
 	missing := map[netip.Prefix]time.Time{}
 	for _, b := range word.Blocks {
-		if !p.Owns(b) && p.leaving[b.Prefix].done == nil && !p.pending(b.Prefix) && p.overdue(missing, b.Prefix, b.Epoch) {
+		if !p.HasBlock(b) && p.leaving[b.Prefix].done == nil && !p.pending(b.Prefix) && p.overdue(missing, b.Prefix, b.Epoch) {
 			blocks = append(blocks, b)
 		}
 	}
 	for _, c := range word.Claims {
 		_, known := p.claims[c.Addr]
-		if !known && !p.Busy(c.Addr) && !p.pending(netmap.Single(c.Addr)) && p.overdue(missing, netmap.Single(c.Addr), c.Epoch) {
-			p.Begin(c.Addr)
+		if !known && !p.Locked(c.Addr) && !p.pending(netmap.Single(c.Addr)) && p.overdue(missing, netmap.Single(c.Addr), c.Epoch) {
+			p.Lock(c.Addr)
 			claims = append(claims, c)
 		}
 	}

@@ -160,15 +160,15 @@ func (i *IPAM) Regain(ctx context.Context, a netip.Addr) error {
 	case p.gone || !p.unproven(a):
 		i.mu.Unlock()
 		return nil
-	case p.Busy(a):
+	case p.Locked(a):
 		i.mu.Unlock()
 		return busy(a)
 	}
-	p.Begin(a)
+	p.Lock(a)
 	i.mu.Unlock()
 	c, err := i.askClaim(ctx, p, a)
 	if err != nil {
-		i.end(p, a)
+		i.unlock(p, a)
 		return err
 	}
 	_, err = i.hold(p, a, used, &c)
@@ -189,33 +189,33 @@ func (i *IPAM) Lose(a netip.Addr) error {
 	case !p.unproven(a):
 		i.mu.Unlock()
 		return nil
-	case p.Busy(a):
+	case p.Locked(a):
 		i.mu.Unlock()
 		return busy(a)
 	}
-	p.Begin(a)
+	p.Lock(a)
 	used.Lost = true
 	i.mu.Unlock()
 	err := i.cfg.Disk.Commit(map[string][]byte{key(kindAddr, a): encode(used)})
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	p.End(a)
+	p.Unlock(a)
 	if err == nil {
 		p.put(a, used)
 	}
 	return err
 }
 
-// Postpone notes that addresses in blocks that this host is about to adopt were held
+// QueueLast notes that addresses in blocks that this host is about to adopt were held
 // by endpoints of a host that was removed, so that they are handed out last. What
 // this host knows better stays as it is.
-func (i *IPAM) Postpone(addrs []netip.Addr) error {
+func (i *IPAM) QueueLast(addrs []netip.Addr) error {
 	set := map[string][]byte{}
 	i.mu.Lock()
 	late := map[netip.Addr]Use{}
 	for _, a := range addrs {
 		for subnet, p := range i.pools {
-			if _, touched := p.Used(a); subnet.Contains(a) && !touched && !p.Busy(a) {
+			if _, touched := p.Used(a); subnet.Contains(a) && !touched && !p.Locked(a) {
 				late[a] = Use{Seq: p.NextSeq()}
 				set[key(kindAddr, a)] = encode(late[a])
 			}
@@ -232,7 +232,7 @@ func (i *IPAM) Postpone(addrs []netip.Addr) error {
 	defer i.mu.Unlock()
 	for a, u := range late {
 		for subnet, p := range i.pools {
-			if _, touched := p.Used(a); subnet.Contains(a) && !touched && !p.Busy(a) {
+			if _, touched := p.Used(a); subnet.Contains(a) && !touched && !p.Locked(a) {
 				p.Release(a, u)
 			}
 		}
@@ -245,7 +245,7 @@ func (i *IPAM) forgetLost(p *pool, a netip.Addr) error {
 	err := i.cfg.Disk.Commit(nil, key(kindAddr, a))
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	p.End(a)
+	p.Unlock(a)
 	if err != nil {
 		return fmt.Errorf("ipam: %s is still held: %w", a, err)
 	}
@@ -257,7 +257,7 @@ func (i *IPAM) forgetLost(p *pool, a netip.Addr) error {
 // unproven reports whether an address is held that is not this host's.
 func (p *Pool) unproven(a netip.Addr) bool {
 	m := p.marks[a]
-	return m != nil && m.Held && !m.Lost && !p.Mine(a)
+	return m != nil && m.Held && !m.Lost && !p.Owns(a)
 }
 
 // given is the answer to who asks for an address that was lost.

@@ -25,7 +25,7 @@ func testWhatARemovedHostHadComesLast(t *testing.T) {
 		t.Fatalf("%s is not in %s", late, block)
 	}
 	for range 2 { // the ledger may say it again
-		if err := r.Postpone([]netip.Addr{late, held, netip.MustParseAddr("192.0.2.1")}); err != nil {
+		if err := r.QueueLast([]netip.Addr{late, held, netip.MustParseAddr("192.0.2.1")}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -28,14 +28,14 @@ func (i *IPAM) static(ctx context.Context, p *pool, a netip.Addr, use Use) (held
 	case reserve:
 		return held, true, i.reserveAux(ctx, p, a)
 	}
-	held, err = i.begun(ctx, p, a, use, step)
+	held, err = i.giveLocked(ctx, p, a, use, step)
 	return held, false, err
 }
 
-// begun hands a begun address out, after the ledger's word if that is needed.
-func (i *IPAM) begun(ctx context.Context, p *pool, a netip.Addr, use Use, step next) (none synced.Value[netip.Addr], err error) {
+// giveLocked hands a locked address out, after the ledger's word if that is needed.
+func (i *IPAM) giveLocked(ctx context.Context, p *pool, a netip.Addr, use Use, step next) (none synced.Value[netip.Addr], err error) {
 	if err := i.mayHandOut(ctx, p, a); err != nil {
-		i.end(p, a)
+		i.unlock(p, a)
 		return none, err
 	}
 	if step == hold {
@@ -44,13 +44,13 @@ func (i *IPAM) begun(ctx context.Context, p *pool, a netip.Addr, use Use, step n
 	defer i.arrived(p, a)
 	c, err := i.claim(ctx, p, a)
 	if err != nil {
-		i.end(p, a)
+		i.unlock(p, a)
 		return none, err
 	}
 	return i.handOut(ctx, p, a, use, &c)
 }
 
-// claim asks for a begun address.
+// claim asks for a locked address.
 func (i *IPAM) claim(ctx context.Context, p *pool, a netip.Addr) (netmap.Claim, error) {
 	if err := i.beforeClaim(ctx, p, a); err != nil {
 		return netmap.Claim{}, err
@@ -72,13 +72,13 @@ func (i *IPAM) claim(ctx context.Context, p *pool, a netip.Addr) (netmap.Claim, 
 func (i *IPAM) expect(p *pool, c netmap.Claim) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	p.coming.claims[c.Addr] = c
+	p.inFlight.claims[c.Addr] = c
 }
 
 func (i *IPAM) arrived(p *pool, a netip.Addr) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	delete(p.coming.claims, a)
+	delete(p.inFlight.claims, a)
 }
 
 // mayHandOut asks whether an address may be handed out now. A container that has it
@@ -110,8 +110,8 @@ type next int
 const (
 	done    next = iota // it is answered as it stands
 	reserve             // it is an --aux-address of a network that is being created
-	hold                // it is ours: write it down; begun
-	claim               // ask the ledger for it; begun
+	hold                // it is ours: write it down; locked
+	claim               // ask the ledger for it; locked
 )
 
 // standing judges an address that was asked for, and begins a change of it if one
@@ -133,19 +133,19 @@ func (i *IPAM) standing(p *pool, a netip.Addr, use Use) (next, error) {
 	}
 	switch {
 	case p.unproven(a):
-		p.Begin(a)
+		p.Lock(a)
 		return claim, nil
 	case used.Held:
 		// The same right once more: only who asked is new.
 	case !p.serves(use.Caller.Owner):
 		return reserve, nil
-	case !p.Mine(a):
+	case !p.Owns(a):
 		p.opened = time.Time{}
-		p.Begin(a)
+		p.Lock(a)
 		return claim, nil
 	}
 	p.opened = time.Time{}
-	p.Begin(a)
+	p.Lock(a)
 	return hold, nil
 }
 

@@ -37,7 +37,7 @@ func (i *IPAM) sweep(ctx context.Context) {
 			i.problem(i.freeIf(p, a, func(u Use) bool { return i.isStranded(p, a, u) }))
 		}
 	}
-	for _, id := range i.phantoms() {
+	for _, id := range i.absentNetworks() {
 		i.problem(i.NetworkDeleted(ctx, id))
 	}
 	for _, subnet := range i.unused() {
@@ -47,7 +47,7 @@ func (i *IPAM) sweep(ctx context.Context) {
 		return
 	}
 	if leave, err := i.decide(ctx); err == nil {
-		i.problem(i.tellUsed(ctx))
+		i.problem(i.sendUsed(ctx))
 		leave()
 	}
 }
@@ -101,7 +101,7 @@ func (i *IPAM) Attach(a netip.Addr, owner netmap.Owner) error {
 		if u.Held && u.Caller.Owner != owner {
 			return netmap.Refuse(netmap.Held, "ipam: %s was not handed out to %s on this host; start the container again", a, owner)
 		}
-		if u.Held && !u.Leaving && !u.Lost && p.Mine(a) && !p.Busy(a) && !p.gone {
+		if u.Held && !u.Leaving && !u.Lost && p.Owns(a) && !p.Locked(a) && !p.gone {
 			p.since[a] = time.Now()
 			return nil
 		}
@@ -119,9 +119,9 @@ func (i *IPAM) abandoned(p *pool, a netip.Addr) bool {
 	return i.cfg.Holder != nil && time.Since(since) > abandonedAfter
 }
 
-// phantoms are networks that pools are kept for and that have not been there for longer
+// absentNetworks are networks that pools are kept for and that have not been there for longer
 // than it takes to make one: the agent ended in the middle of that, or could not undo it.
-func (i *IPAM) phantoms() (out []string) {
+func (i *IPAM) absentNetworks() (out []string) {
 	if i.cfg.Networks == nil {
 		return nil
 	}
@@ -130,13 +130,13 @@ func (i *IPAM) phantoms() (out []string) {
 	absent := map[string]time.Time{}
 	for _, p := range i.pools {
 		for id := range p.networks {
-			absent[id] = cmp.Or(i.phantom[id], time.Now())
+			absent[id] = cmp.Or(i.absentSince[id], time.Now())
 		}
 	}
 	for _, id := range i.cfg.Networks() {
 		delete(absent, id)
 	}
-	i.phantom = absent
+	i.absentSince = absent
 	for id, since := range absent {
 		if time.Since(since) >= answersWithin {
 			out = append(out, id)

@@ -8,9 +8,9 @@ import (
 // Changes of one address take turns: each takes a sync of the disk, some a decision
 // of the ledger.
 
-// End is the opposite of Begin. The caller holds mu.
-func (p *pool) End(a netip.Addr) {
-	p.Pool.End(a)
+// Unlock is the opposite of Lock. The caller holds mu.
+func (p *pool) Unlock(a netip.Addr) {
+	p.Pool.Unlock(a)
 	if c := p.waits[a]; c != nil {
 		close(c)
 		delete(p.waits, a)
@@ -23,7 +23,7 @@ func (p *pool) settling(a netip.Addr) <-chan struct{} {
 	if block, err := a.Prefix(p.subnet.BlockBits); err == nil && p.leaving[block].done != nil {
 		return p.leaving[block].done
 	}
-	if !p.Busy(a) {
+	if !p.Locked(a) {
 		return nil
 	}
 	if p.waits[a] == nil {

@@ -105,7 +105,7 @@ func (a *Agent) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap.B
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := a.ipam.Postpone(reply.Late); err != nil { // before any of them can be picked
+	if err := a.ipam.QueueLast(reply.Late); err != nil { // before any of them can be picked
 		return nil, nil, err
 	}
 	return reply.Blocks, reply.Claims, a.stillIn(generation)
@@ -143,7 +143,7 @@ func (a *Agent) Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr)
 }
 
 // Cede implements ipam.Decisions.
-func (a *Agent) Cede(ctx context.Context, c synced.Value[ipam.Cession]) (netmap.Claim, error) {
+func (a *Agent) Cede(ctx context.Context, c synced.Value[ipam.Transfer]) (netmap.Claim, error) {
 	given := c.Get()
 	r, err := a.decide(ctx, ledger.Command{Kind: ledger.KindCede, Cede: &ledger.Cede{Addr: given.Addr, To: given.To}})
 	if err != nil {

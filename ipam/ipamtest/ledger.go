@@ -200,7 +200,7 @@ func (h *Host) Claim(ctx context.Context, subnet netip.Prefix, a netip.Addr) (ne
 }
 
 // Cede implements ipam.Decisions.
-func (h *Host) Cede(ctx context.Context, c synced.Value[ipam.Cession]) (netmap.Claim, error) {
+func (h *Host) Cede(ctx context.Context, c synced.Value[ipam.Transfer]) (netmap.Claim, error) {
 	a, to := c.Get().Addr, c.Get().To
 	h.l.mu.Lock()
 	heir, subnet := h.l.hosts[to], netip.Prefix{}

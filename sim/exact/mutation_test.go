@@ -102,7 +102,7 @@ var mutations = []mutation{
 	{
 		"take home what another host still has", twice + "|" + notItsOwn, "ipam/repair.go",
 		"one of two addresses that were ceded comes home",
-		"\tfor _, c := range claims {\n\t\tbegun = i.endOne(p, begun, c.Addr)\n\t}\n", "\t_ = claims\n",
+		"\tfor _, c := range claims {\n\t\tlocked = i.unlockOne(p, locked, c.Addr)\n\t}\n", "\t_ = claims\n",
 	},
 	{
 		"reuse before release", twice, "ipam/sweep.go",
@@ -112,7 +112,7 @@ var mutations = []mutation{
 	{
 		"give an endpoint what was taken back from it", byTwo, "ipam/sweep.go",
 		"a container comes for its address when that is taken back",
-		"u.Held && !u.Leaving && !u.Lost && p.Mine(a) && !p.Busy(a) && !p.gone {", "!p.gone || u.Held {",
+		"u.Held && !u.Leaving && !u.Lost && p.Owns(a) && !p.Locked(a) && !p.gone {", "!p.gone || u.Held {",
 	},
 	{
 		"forget a foreign claim in a granted block", notItsOwn, "ipam/grant.go",
@@ -182,7 +182,7 @@ var mutations = []mutation{
 	{
 		"hand out what is another host's", notItsOwn, "ipam/static.go",
 		byChance,
-		"case !p.Mine(a):", "case p.gone:",
+		"case !p.Owns(a):", "case p.gone:",
 	},
 	{
 		"return a block in which a container has an address", twice, "ipam/pool_drop.go",
@@ -205,7 +205,7 @@ var mutations = []mutation{
 		"if t.cmd.Request == 0 ||", "if t.cmd.Request > 0 ||",
 	},
 	{
-		"keep an idle claim", leaked, "ipam/giveback.go",
+		"keep an idle claim", leaked, "ipam/giveup.go",
 		byChance,
 		"case now.Sub(since) >= idleFor:", "case now.Sub(since) >= idleFor && p.gone:",
 	},

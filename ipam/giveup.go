@@ -55,14 +55,14 @@ func (p *pool) give(what netip.Prefix, epoch uint64) {
 	p.given[what] = givenUp{epoch: epoch, at: time.Now()}
 }
 
-// leave takes an empty block out of use, for giveBack. The caller holds mu.
+// leave takes an empty block out of use, for returnBlock. The caller holds mu.
 func (p *pool) leave(b netmap.Block) {
 	p.leaving[b.Prefix] = departure{Block: b, done: make(chan struct{})}
 	p.Withdraw(b.Prefix)
 }
 
-// giveBack returns a block that leaves. If that is not written down it stays.
-func (i *IPAM) giveBack(ctx context.Context, p *pool, b netmap.Block) error {
+// returnBlock returns a block that leaves. If that is not written down it stays.
+func (i *IPAM) returnBlock(ctx context.Context, p *pool, b netmap.Block) error {
 	i.mu.Lock()
 	del := p.records(b.Prefix)
 	back := Returned{Block: b, Late: p.latest(b.Prefix, maxLate)}
@@ -81,11 +81,11 @@ func (i *IPAM) giveBack(ctx context.Context, p *pool, b netmap.Block) error {
 	delete(p.adopted, b.Prefix)
 	p.give(b.Prefix, b.Epoch)
 	i.mu.Unlock()
-	return i.tellReturn(ctx, p, given)
+	return i.sendReturn(ctx, p, given)
 }
 
-// oweReturn has the ledger hear that a block is returned which is out of reach already.
-func (i *IPAM) oweReturn(ctx context.Context, p *pool, b Returned) error {
+// persistReturn has the ledger hear that a block is returned which is out of reach already.
+func (i *IPAM) persistReturn(ctx context.Context, p *pool, b Returned) error {
 	given, err := synced.Commit(i.cfg.Disk, b, map[string][]byte{key(kindReturn, b.Prefix): encode(b)})
 	if err != nil {
 		return fmt.Errorf("ipam: block %s was not returned: %w", b.Prefix, err)
@@ -93,11 +93,11 @@ func (i *IPAM) oweReturn(ctx context.Context, p *pool, b Returned) error {
 	i.mu.Lock()
 	p.returns[b.Prefix] = b
 	i.mu.Unlock()
-	return i.tellReturn(ctx, p, given)
+	return i.sendReturn(ctx, p, given)
 }
 
-// tellReturn tells the ledger; the sweep repeats it when that fails.
-func (i *IPAM) tellReturn(ctx context.Context, p *pool, given synced.Value[Returned]) error {
+// sendReturn tells the ledger; the sweep repeats it when that fails.
+func (i *IPAM) sendReturn(ctx context.Context, p *pool, given synced.Value[Returned]) error {
 	b := given.Get()
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
 	defer cancel()
@@ -116,10 +116,10 @@ func (i *IPAM) tellReturn(ctx context.Context, p *pool, given synced.Value[Retur
 	return nil
 }
 
-// giveUp returns an address that was this host's by itself; begun. It stays busy
+// giveUp returns an address that was this host's by itself; locked. It stays busy
 // until the ledger has answered, so that it is not claimed anew meanwhile.
 func (i *IPAM) giveUp(ctx context.Context, p *pool, c netmap.Claim) error {
-	defer i.end(p, c.Addr)
+	defer i.unlock(p, c.Addr)
 	i.mu.Lock()
 	del := []string{key(kindClaim, c.Addr), key(kindForeign, c.Addr)} // see adopt
 	if p.block(c.Addr) == nil {
@@ -135,12 +135,12 @@ func (i *IPAM) giveUp(ctx context.Context, p *pool, c netmap.Claim) error {
 	p.unclaims[c.Addr] = c
 	p.give(netmap.Single(c.Addr), c.Epoch)
 	i.mu.Unlock()
-	return i.tellUnclaim(ctx, p, given)
+	return i.sendUnclaim(ctx, p, given)
 }
 
-// oweUnclaim has the ledger hear of an address that is returned and out of reach
-// already; begun.
-func (i *IPAM) oweUnclaim(ctx context.Context, p *pool, c netmap.Claim) error {
+// persistUnclaim has the ledger hear of an address that is returned and out of reach
+// already; locked.
+func (i *IPAM) persistUnclaim(ctx context.Context, p *pool, c netmap.Claim) error {
 	given, err := synced.Commit(i.cfg.Disk, c, map[string][]byte{key(kindUnclaim, c.Addr): encode(c)})
 	if err != nil {
 		return fmt.Errorf("ipam: address %s was not returned: %w", c.Addr, err)
@@ -148,12 +148,12 @@ func (i *IPAM) oweUnclaim(ctx context.Context, p *pool, c netmap.Claim) error {
 	i.mu.Lock()
 	p.unclaims[c.Addr] = c
 	i.mu.Unlock()
-	return i.tellUnclaim(ctx, p, given)
+	return i.sendUnclaim(ctx, p, given)
 }
 
-// tellUnclaim tells the ledger; the sweep repeats it when that fails. The address
-// is begun.
-func (i *IPAM) tellUnclaim(ctx context.Context, p *pool, given synced.Value[netmap.Claim]) error {
+// sendUnclaim tells the ledger; the sweep repeats it when that fails. The address
+// is locked.
+func (i *IPAM) sendUnclaim(ctx context.Context, p *pool, given synced.Value[netmap.Claim]) error {
 	c := given.Get()
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
 	defer cancel()
@@ -171,7 +171,7 @@ func (i *IPAM) tellUnclaim(ctx context.Context, p *pool, given synced.Value[netm
 }
 
 // beforeClaim has the ledger hear of an earlier return of an address that is wanted
-// again; begun.
+// again; locked.
 func (i *IPAM) beforeClaim(ctx context.Context, p *pool, a netip.Addr) error {
 	i.mu.Lock()
 	c, pending := p.unclaims[a]
@@ -179,7 +179,7 @@ func (i *IPAM) beforeClaim(ctx context.Context, p *pool, a netip.Addr) error {
 	if !pending {
 		return nil
 	}
-	return i.oweUnclaim(ctx, p, c)
+	return i.persistUnclaim(ctx, p, c)
 }
 
 // tidy tells the ledger what it has not heard yet and, if it hears, gives back what
@@ -189,15 +189,15 @@ func (i *IPAM) tidy(ctx context.Context, p *pool) {
 	blocks, claims := netmap.SortedPrefixes(p.returns), netmap.SortedAddrs(p.unclaims)
 	i.mu.Unlock()
 	for _, b := range blocks {
-		i.problem(i.retellReturn(ctx, p, b))
+		i.problem(i.resendReturn(ctx, p, b))
 	}
 	for _, a := range claims {
-		i.problem(i.retellUnclaim(ctx, p, a))
+		i.problem(i.resendUnclaim(ctx, p, a))
 	}
 	i.mu.Lock()
 	heard := len(p.returns)+len(p.unclaims) == 0
-	if p.flight == nil {
-		p.settleForsook()
+	if p.request == nil {
+		p.settleCededOutside()
 	}
 	for what, g := range p.given {
 		if time.Since(g.at) > answersWithin && !p.pending(what) {
@@ -218,27 +218,27 @@ func (p *pool) pending(what netip.Prefix) bool {
 	return block || claim
 }
 
-func (i *IPAM) retellReturn(ctx context.Context, p *pool, prefix netip.Prefix) error {
+func (i *IPAM) resendReturn(ctx context.Context, p *pool, prefix netip.Prefix) error {
 	i.mu.Lock()
 	b, pending := p.returns[prefix]
 	i.mu.Unlock()
 	if !pending {
 		return nil
 	}
-	return i.oweReturn(ctx, p, b)
+	return i.persistReturn(ctx, p, b)
 }
 
-func (i *IPAM) retellUnclaim(ctx context.Context, p *pool, a netip.Addr) error {
+func (i *IPAM) resendUnclaim(ctx context.Context, p *pool, a netip.Addr) error {
 	i.mu.Lock()
 	c, pending := p.unclaims[a]
-	if !pending || p.Busy(a) {
+	if !pending || p.Locked(a) {
 		i.mu.Unlock()
 		return nil
 	}
-	p.Begin(a)
+	p.Lock(a)
 	i.mu.Unlock()
-	defer i.end(p, a)
-	return i.oweUnclaim(ctx, p, c)
+	defer i.unlock(p, a)
+	return i.persistUnclaim(ctx, p, c)
 }
 
 // returnOne gives back a block or a claim that has not been used for idleFor. More:
@@ -248,7 +248,7 @@ func (i *IPAM) returnOne(ctx context.Context, p *pool) (more bool, err error) {
 	now := time.Now()
 	c, claim := p.idleClaim(now)
 	if claim {
-		p.Begin(c.Addr)
+		p.Lock(c.Addr)
 		i.mu.Unlock()
 		err = i.giveUp(ctx, p, c)
 		return err == nil, err
@@ -257,7 +257,7 @@ func (i *IPAM) returnOne(ctx context.Context, p *pool) (more bool, err error) {
 	if block {
 		p.leave(b)
 		i.mu.Unlock()
-		err = i.giveBack(ctx, p, b)
+		err = i.returnBlock(ctx, p, b)
 		return err == nil, err
 	}
 	i.mu.Unlock()
@@ -304,7 +304,7 @@ func (p *pool) idleClaim(now time.Time) (netmap.Claim, bool) {
 	for _, a := range netmap.SortedAddrs(p.claims) {
 		since, known := p.unused[a]
 		switch {
-		case p.held(a) || p.Busy(a) || p.gone:
+		case p.held(a) || p.Locked(a) || p.gone:
 			delete(p.unused, a)
 		case !known:
 			p.unused[a] = now

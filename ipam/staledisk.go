@@ -46,7 +46,7 @@ func (i *IPAM) wasHere(p *pool) func(netip.Addr) bool {
 	}
 	return func(a netip.Addr) bool {
 		_, was := p.last[a]
-		return was && (!known || p.astray(word, a) == "")
+		return was && (!known || p.revoked(word, a) == "")
 	}
 }
 
@@ -64,7 +64,7 @@ func (i *IPAM) pickLast(p *pool, within netip.Prefix, name string) (netip.Addr, 
 	defer i.mu.Unlock()
 	for _, a := range p.lastOnes(within, name) {
 		if !p.gone && wasHere(a) {
-			p.Begin(a)
+			p.Lock(a)
 			return a, true
 		}
 	}
@@ -115,7 +115,7 @@ func (i *IPAM) Outdated(facts func(subnet netip.Prefix) (Word, bool)) (how strin
 			}
 		}
 		for _, a := range append(netmap.SortedAddrs(p.claims), addrsOf(word.Others)...) {
-			if how := p.astray(word, a); how != "" {
+			if how := p.revoked(word, a); how != "" {
 				return how, nil
 			}
 		}
@@ -131,9 +131,9 @@ func addrsOf(claims []netmap.Claim) []netip.Addr {
 	return out
 }
 
-// astray says why an address that is this host's by its records is not by the facts.
-func (p *pool) astray(word Word, a netip.Addr) string {
-	if !p.Mine(a) {
+// revoked says why an address that is this host's by its records is not by the facts.
+func (p *pool) revoked(word Word, a netip.Addr) string {
+	if !p.Owns(a) {
 		return ""
 	}
 	own, claimed := p.claims[a]
