@@ -38,7 +38,7 @@ func TestIntegrationRecoverAndLeave(t *testing.T) {
 	s.weftRefuses(a, []string{c.Name(), "--is-off"}, "ledger", "recover", "--is-off", b.Name())
 	own := s.run(a, name, "own") // from the survivor's own block
 
-	s.weftDoes(a, []string{b.Name(), c.Name()}, "ledger", "recover", "--is-off", b.Name(), "--is-off", c.Name())
+	s.runbook("Recover the ledger", a, b, c).rest()
 	s.docker(a, s.create(a, "decided", "--subnet", "10.72.65.0/24")...)
 	s.run(a, s.name("decided"), "new")
 	s.matrix(near, own)
