@@ -109,7 +109,7 @@ func (g *Gossip) loadLog(name string, raw []byte) bool {
 func (g *Gossip) saveNowAndThen() {
 	for turn.Sleep(g.ctx, saveEvery) {
 		if err := g.save(); err != nil {
-			g.noise.Warn("save", "gossip: what is known cannot be saved; a restart without peers would know less", "err", err)
+			g.limited.Warn("save", "gossip: what is known cannot be saved; a restart without peers would know less", "err", err)
 		}
 	}
 }

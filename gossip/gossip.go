@@ -24,8 +24,8 @@ type Gossip struct {
 	cfg       Config
 	list      *memberlist.Memberlist
 	transport *transport
-	inbox     *mailbox
-	noise     *loglimit.Limiter
+	events    *eventQueue
+	limited   *loglimit.Limiter
 	stats     counters
 	pace      pace
 	identity  atomic.Pointer[meta]
@@ -80,7 +80,7 @@ func Start(cfg Config) (*Gossip, error) {
 	}
 	cfg = cfg.filled()
 	g := &Gossip{
-		cfg: cfg, inbox: newMailbox(), noise: loglimit.New(cfg.Log), facts: netmap.NewMap(cfg.Cluster),
+		cfg: cfg, events: newEventQueue(), limited: loglimit.New(cfg.Log), facts: netmap.NewMap(cfg.Cluster),
 		renew: make(chan struct{}, 1), unsent: make(chan struct{}, 1), slots: make(chan struct{}, pullSlots),
 		roster: newRoster(Member{ID: cfg.Host, Name: cfg.Name, Addr: cfg.Advertise, Start: cfg.Start, Nonce: cfg.Nonce, Alive: true, Since: time.Now()}),
 		refuse: refusals{}, subs: map[chan struct{}]struct{}{}, silent: map[netip.AddrPort]bool{}, dirty: map[netmap.ID]bool{}, repair: newRepairs(),
@@ -118,7 +118,7 @@ func (g *Gossip) memberlistConfig() *memberlist.Config {
 	c.HandoffQueueDepth = 8192
 	c.UDPBufferSize = maxPacket
 	c.TCPTimeout = 5 * time.Second
-	c.Logger = log.New(memberlistLog{g.noise}, "", 0)
+	c.Logger = log.New(memberlistLog{g.limited}, "", 0)
 	return c
 }
 
@@ -282,14 +282,14 @@ func (g *Gossip) receive(buf []byte, from netip.AddrPort) {
 	}
 	if err != nil {
 		g.stats.malformed.Add(1)
-		g.noise.Warn("malformed "+from.Addr().String(), "gossip: a datagram was refused", "peer", from.String(), "err", err)
+		g.limited.Warn("malformed "+from.Addr().String(), "gossip: a datagram was refused", "peer", from.String(), "err", err)
 	}
 }
 
 // refuseStream counts and logs a stream of memberlist's that no agent opens.
 func (g *Gossip) refuseStream(peer net.Addr, err error) {
 	g.stats.malformed.Add(1)
-	g.noise.Warn("malformed stream", "gossip: a stream was refused", "peer", peer.String(), "err", err)
+	g.limited.Warn("malformed stream", "gossip: a stream was refused", "peer", peer.String(), "err", err)
 }
 
 func (g *Gossip) receiveFacts(p packet, from netip.AddrPort) error {

@@ -130,7 +130,7 @@ func FuzzMeta(f *testing.F) {
 }
 
 func TestTheMailboxKeepsOrderAndTheLastWord(t *testing.T) {
-	m := newMailbox()
+	m := newEventQueue()
 	m.put(event{kind: eventAlive, name: "a"})
 	m.put(event{kind: eventAlive, name: "b"})
 	m.put(event{kind: eventDead, name: "a"})
@@ -142,11 +142,11 @@ func TestTheMailboxKeepsOrderAndTheLastWord(t *testing.T) {
 	if diff := cmp.Diff([]string{"a1", "b0", "a2"}, got); diff != "" {
 		t.Error(diff)
 	}
-	for i := range 2 * mailboxLimit {
+	for i := range 2 * eventQueueLimit {
 		m.put(event{kind: eventRefused, name: fmt.Sprint(i)})
 	}
 	m.put(event{kind: eventDead, name: "c"})
-	if list := m.take(); len(list) != mailboxLimit+1 || list[mailboxLimit].name != "c" {
+	if list := m.take(); len(list) != eventQueueLimit+1 || list[eventQueueLimit].name != "c" {
 		t.Errorf("%d events", len(list))
 	}
 	if len(m.take()) != 0 {

@@ -250,7 +250,7 @@ func (g *Gossip) admitted(answer func([]byte) ([]byte, error)) Handler {
 		out, err := answer(body[16:])
 		if err != nil {
 			g.stats.malformed.Add(1)
-			g.noise.Warn("request "+from.Addr().String(), "gossip: a request was refused", "peer", from.String(), "err", err)
+			g.limited.Warn("request "+from.Addr().String(), "gossip: a request was refused", "peer", from.String(), "err", err)
 		}
 		return out, err
 	}

@@ -191,14 +191,14 @@ func (g *Gossip) tellSilent(peer netip.AddrPort, err error) {
 	}
 	g.mu.Unlock()
 	if err != nil && !told {
-		g.noise.Warn("join "+peer.String(), "gossip: a peer does not answer; trying on", "peer", peer.String(), "err", err)
+		g.limited.Warn("join "+peer.String(), "gossip: a peer does not answer; trying on", "peer", peer.String(), "err", err)
 	}
 }
 
 // readInbox carries out what memberlist told.
 func (g *Gossip) readInbox() {
-	for g.wait(g.inbox.wake) {
-		for _, e := range g.inbox.take() {
+	for g.wait(g.events.wake) {
+		for _, e := range g.events.take() {
 			switch e.kind {
 			case eventRefused:
 				g.noteRefused(e)
@@ -237,7 +237,7 @@ func (g *Gossip) noteRefused(e event) {
 	if r.Theirs.IsZero() {
 		about = "refused " + e.addr.String()
 	}
-	g.noise.Warn(about, "gossip: "+r.Text, "peer", e.addr.String())
+	g.limited.Warn(about, "gossip: "+r.Text, "peer", e.addr.String())
 }
 
 // noteConflict reports two live agents that share even the nonce of their start:
@@ -268,7 +268,7 @@ func (g *Gossip) reportClones(among func(netmap.HostID) bool) {
 
 // reportClone logs a clone and tells the caller, beside all locks. Under g.mu.
 func (g *Gossip) reportClone(c Clone) {
-	g.noise.Log(slog.LevelError, "clone "+c.Host.String(), "gossip: two agents use one host id: a copied or an older disk; make the copy a new host there (weft host new-identity)",
+	g.limited.Log(slog.LevelError, "clone "+c.Host.String(), "gossip: two agents use one host id: a copied or an older disk; make the copy a new host there (weft host new-identity)",
 		"host", c.Host.String(), "addr", c.A.Addr.String(), "start", c.A.Start, "peer", c.B.Addr.String(), "peer_start", c.B.Start)
 	g.run(func() { g.cfg.OnClone(c) })
 }

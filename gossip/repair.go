@@ -147,7 +147,7 @@ func (g *Gossip) mergeRemoteState(buf []byte) {
 	note, err := decodeDigestNote(netmap.ClusterID(buf[1:17]), buf[17:])
 	if err != nil {
 		g.stats.malformed.Add(1)
-		g.noise.Warn("malformed exchange", "gossip: a digest was refused", "err", err)
+		g.limited.Warn("malformed exchange", "gossip: a digest was refused", "err", err)
 		return
 	}
 	if note.Cluster == g.own().Cluster && !note.Cluster.IsZero() {
@@ -193,6 +193,6 @@ func (g *Gossip) verify(origin netmap.ID) {
 		return
 	}
 	g.repair.verified[origin] = now
-	g.noise.Warn("differs "+origin.String(), "gossip: the facts of a host differ from what it says itself; fetching them anew", "host", origin.String())
+	g.limited.Warn("differs "+origin.String(), "gossip: the facts of a host differ from what it says itself; fetching them anew", "host", origin.String())
 	g.run(func() { _, _ = g.fetch(source, netmap.Pull{Origin: origin}) })
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // Limits of the bodies that are in memory at once, in bytes. Frames up to smallFrame do
-// not count: the lobby and the slots bound them.
+// not count: pendingConns and the slots bound them.
 const (
 	maxBodies     = 64 << 20
 	maxBodiesFrom = 32 << 20 // from one source

@@ -24,12 +24,12 @@ func (f *from) Close() error {
 	return nil
 }
 
-// TestTheCrowdGoesFirst: one address that fills the lobby pushes out its own streams,
+// TestTheCrowdGoesFirst: one address that fills the pending connections pushes out its own streams,
 // the oldest first, and nobody who came just now has to go.
 func TestTheCrowdGoesFirst(t *testing.T) {
 	for one, crowd := range map[string][]string{"192.0.2.1": {"192.0.2.9"}, "2001:db8:1::1": {"2001:db8:2::1", "2001:db8:2::2"}} {
 		synctest.Test(t, func(t *testing.T) {
-			l := &lobby{}
+			l := &pendingConns{}
 			alone := &from{addr: one} // the oldest of all
 			l.enter(t.Context(), alone)
 			var many []*from
@@ -44,8 +44,8 @@ func TestTheCrowdGoesFirst(t *testing.T) {
 			if alone.closed || !many[0].closed || many[1].closed {
 				t.Errorf("gone: %t, %t, %t; want the oldest of the crowd", alone.closed, many[0].closed, many[1].closed)
 			}
-			if len(l.guests) != maxSilent {
-				t.Errorf("%d are in", len(l.guests))
+			if len(l.conns) != maxSilent {
+				t.Errorf("%d are in", len(l.conns))
 			}
 		})
 	}
@@ -54,7 +54,7 @@ func TestTheCrowdGoesFirst(t *testing.T) {
 // TestWhoSpeaksMakesRoom, and needs none any more.
 func TestWhoSpeaksMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &lobby{}
+		l := &pendingConns{}
 		first := l.enter(t.Context(), &from{addr: "192.0.2.1"})
 		for range maxSilent - 1 {
 			l.enter(t.Context(), &from{addr: "192.0.2.1"})
@@ -66,8 +66,8 @@ func TestWhoSpeaksMakesRoom(t *testing.T) {
 			t.Errorf("waited %s", took)
 		}
 		first.leave()
-		if len(l.guests) != maxSilent {
-			t.Errorf("%d are in", len(l.guests))
+		if len(l.conns) != maxSilent {
+			t.Errorf("%d are in", len(l.conns))
 		}
 	})
 }

@@ -135,8 +135,8 @@ func truncate(b []byte) string {
 }
 
 // readFrame reads one frame of at most limit bytes. It allocates smallFrame at most until
-// so much has arrived and room gives it the whole length.
-func readFrame(r io.Reader, limit int, room func(n int) error) ([]byte, error) {
+// so much has arrived and reserve grants the whole length.
+func readFrame(r io.Reader, limit int, reserve func(n int) error) ([]byte, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, err
@@ -148,7 +148,7 @@ func readFrame(r io.Reader, limit int, room func(n int) error) ([]byte, error) {
 	b := make([]byte, min(n, smallFrame))
 	_, err := io.ReadFull(r, b)
 	if err == nil && n > smallFrame {
-		if err := room(int(n)); err != nil {
+		if err := reserve(int(n)); err != nil {
 			return nil, err
 		}
 		b = append(make([]byte, 0, n), b...)[:n]

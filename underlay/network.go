@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// Network is what the room needs of a network stack. Implementations are safe
+// Network is what this package needs of a network stack. Implementations are safe
 // for concurrent use.
 type Network interface {
 	// Listen accepts streams at an address; port 0 picks a free one.

@@ -13,18 +13,18 @@ const (
 	maxOpenFrom = 16 // from one source
 )
 
-// openStreams are the streams of a kind that their package has. There is always room for one
-// more: too many of one source cost this source its oldest, too many in all cost the
-// source that has the most its oldest. So whoever opens streams without end closes its
-// own. Safe for concurrent use.
+// openStreams are the streams of a kind that were handed over and are open. A new stream is
+// always accepted: if its source has too many, the oldest of that source is closed; if
+// there are too many in all, the oldest of the source that has the most. So a source that
+// keeps opening streams closes its own. Safe for concurrent use.
 type openStreams struct {
 	mu   sync.Mutex
-	open []*guest // in the order in which they came
+	open []*pendingConn // in the order in which they came
 }
 
-// enter takes a stream in, and returns the one that must be closed for it: nil, or even
-// the stream itself, when no source has more than its own.
-func (c *openStreams) enter(g *guest) (goes *guest) {
+// enter adds a stream and returns the one that the caller must close for it: nil if there
+// is none, and the stream itself if no source has more streams than its own.
+func (c *openStreams) enter(g *pendingConn) (goes *pendingConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open = append(c.open, g)
@@ -37,7 +37,7 @@ func (c *openStreams) enter(g *guest) (goes *guest) {
 	if mine <= maxOpenFrom && len(c.open) <= maxOpen {
 		return nil
 	}
-	i := slices.IndexFunc(c.open, func(o *guest) bool {
+	i := slices.IndexFunc(c.open, func(o *pendingConn) bool {
 		if mine > maxOpenFrom || mine == most {
 			return o.from == g.from
 		}
@@ -48,8 +48,8 @@ func (c *openStreams) enter(g *guest) (goes *guest) {
 	return goes
 }
 
-// leave takes a stream out, and reports whether it was in.
-func (c *openStreams) leave(g *guest) bool {
+// leave removes a stream, and reports whether it was there.
+func (c *openStreams) leave(g *pendingConn) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := slices.Index(c.open, g)

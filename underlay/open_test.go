@@ -14,9 +14,9 @@ import (
 // nobody else loses one.
 func TestOneSourceClosesItsOwnStreams(t *testing.T) {
 	all := &openStreams{}
-	stream := func(addr string) *guest {
+	stream := func(addr string) *pendingConn {
 		conn := &from{addr: addr}
-		return &guest{Conn: conn, from: sourceOf(conn)}
+		return &pendingConn{Conn: conn, from: sourceOf(conn)}
 	}
 	honest := stream("192.0.2.1")
 	all.enter(honest)
@@ -42,18 +42,18 @@ func TestOneSourceClosesItsOwnStreams(t *testing.T) {
 	}
 }
 
-// TestIdleStreamsAreBounded: of all that a stranger opens and keeps open, a room holds few.
+// TestIdleStreamsAreBounded: of all that a stranger opens and keeps open, few are held.
 func TestIdleStreamsAreBounded(t *testing.T) {
 	port, err := Open(Config{Listen: netip.MustParseAddrPort("127.0.0.1:0")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer port.Close()
-	room := port.Stream(KindLedger)
+	listener := port.Stream(KindLedger)
 	came := make(chan net.Conn, 400)
 	go func() {
 		for {
-			conn, err := room.Accept()
+			conn, err := listener.Accept()
 			if err != nil {
 				return
 			}
@@ -72,7 +72,7 @@ func TestIdleStreamsAreBounded(t *testing.T) {
 		if _, err := conn.Write(append(head[:], "hello"...)); err != nil {
 			t.Fatal(err)
 		}
-		<-came // the room has it and does nothing
+		<-came // it is accepted and nothing is done with it
 		go func() {
 			_, _ = conn.Read(make([]byte, 1))
 			ended <- true

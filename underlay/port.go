@@ -33,20 +33,20 @@ type Port struct {
 	listener net.Listener
 	packets  *Packets
 	log      *slog.Logger
-	noise    *loglimit.Limiter // logs garbage now and then
+	limited  *loglimit.Limiter // bounds the lines about garbage
 
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
-	tasks  sync.WaitGroup
-	stats  counters
-	lobby  lobby
-	slots  *budget // one for each request that is being answered
-	bodies *budget // memory for the bodies of requests and answers that come in
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	tasks   sync.WaitGroup
+	stats   counters
+	pending pendingConns
+	slots   *budget // one for each request that is being answered
+	bodies  *budget // memory for the bodies of requests and answers that come in
 
 	mu       sync.Mutex
 	streams  map[byte]*streamListener
 	handlers map[string]Handler
-	open     map[net.Conn]struct{} // accepted and not handed to a room: closed by Close
+	open     map[net.Conn]struct{} // accepted and not handed over: Close closes them
 	closed   bool
 }
 
@@ -58,7 +58,7 @@ type counters struct {
 type Stats struct {
 	Garbage  uint64 `json:"garbage"`  // streams and frames that were not ours
 	Unserved uint64 `json:"unserved"` // streams of a kind that nobody listens to
-	Overflow uint64 `json:"overflow"` // streams dropped because their room did not accept them in time
+	Overflow uint64 `json:"overflow"` // streams dropped because nobody accepted them in time
 	Requests uint64 `json:"requests"` // requests answered
 	Failed   uint64 `json:"failed"`   // of them, answered with an error
 }
@@ -83,7 +83,7 @@ func Open(cfg Config) (*Port, error) {
 		network: cfg.Network, listener: listener, packets: &Packets{conn: packets}, log: cfg.Log,
 		addr:    netip.AddrPortFrom(cfg.Listen.Addr(), addrPort(listener.Addr()).Port()),
 		streams: map[byte]*streamListener{}, handlers: map[string]Handler{}, open: map[net.Conn]struct{}{},
-		slots: newBudget(maxRequests, maxRequests/2), noise: loglimit.New(cfg.Log),
+		slots: newBudget(maxRequests, maxRequests/2), limited: loglimit.New(cfg.Log),
 		bodies: newBudget(maxBodies, maxBodiesFrom),
 		source: cfg.Source,
 	}
@@ -111,8 +111,8 @@ func (p *Port) Stats() Stats {
 
 // Close stops listening, ends every wait for a stream, a datagram or a request,
 // cancels the handlers' contexts and waits for them, at most five seconds.
-// Streams already handed out stay open: their rooms close them. Closing twice is
-// fine.
+// Streams already handed over stay open: whoever accepted them closes them. Closing
+// twice is fine.
 func (p *Port) Close() error {
 	if !p.markClosed() {
 		return nil

@@ -25,7 +25,7 @@ func (e *RemoteError) Error() string { return e.Text }
 
 // Limits of the request side.
 const (
-	maxRequests = 256              // answered at once, half of them of one source; more wait in the lobby
+	maxRequests = 256              // answered at once, half of them of one source; more wait as pending streams
 	maxPatience = 60 * time.Second // the longest a caller may ask us to work
 	readWait    = 5 * time.Second  // for the bytes of a request to arrive
 	writeWait   = 5 * time.Second  // for the bytes of an answer to leave
@@ -99,7 +99,7 @@ func (p *Port) call(ctx context.Context, to netip.AddrPort, name string, body []
 }
 
 // serve answers one request.
-func (p *Port) serve(g *guest) {
+func (p *Port) serve(g *pendingConn) {
 	defer func() { _ = g.Close() }()
 	defer p.release(g)
 	held := 0
@@ -108,7 +108,7 @@ func (p *Port) serve(g *guest) {
 	if err != nil {
 		if p.ctx.Err() == nil {
 			p.stats.garbage.Add(1)
-			p.noise.Warn("a request was refused", "underlay: a request was refused", "peer", g.RemoteAddr().String(), "err", g.why(err))
+			p.limited.Warn("a request was refused", "underlay: a request was refused", "peer", g.RemoteAddr().String(), "err", g.why(err))
 		}
 		return
 	}
@@ -130,7 +130,7 @@ func (p *Port) serve(g *guest) {
 
 // slot waits until one request more of this source may be answered; false if the stream
 // ends first.
-func (p *Port) slot(g *guest) bool {
+func (p *Port) slot(g *pendingConn) bool {
 	for {
 		ok, freed := p.slots.try(g.from, 1)
 		if ok {
@@ -152,7 +152,7 @@ var errCrowded = fmt.Errorf("larger than %d bytes while others as large are rece
 
 // question reads a request; held becomes what its body takes of the budget. It does not
 // wait for memory: those who wait would be as many as anybody likes.
-func (p *Port) question(g *guest, held *int) (question, error) {
+func (p *Port) question(g *pendingConn, held *int) (question, error) {
 	_ = g.SetReadDeadline(time.Now().Add(readWait))
 	frame, err := readFrame(g.Conn, requestHead+maxName+MaxBody, func(n int) error {
 		if ok, _ := p.bodies.try(g.from, n); !ok {

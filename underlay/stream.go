@@ -16,8 +16,8 @@ import (
 // Limits of the accept side.
 const (
 	prefaceWait = 5 * time.Second // for the four bytes of the preface
-	maxWaiting  = 128             // streams of one kind that wait for their room
-	roomWait    = 5 * time.Second // for the room to accept
+	maxWaiting  = 128             // streams of one kind that wait for Accept
+	acceptWait  = 5 * time.Second // for the package that serves the kind to call Accept
 	acceptPause = 50 * time.Millisecond
 )
 
@@ -74,8 +74,8 @@ func writeAll(w io.Writer, b []byte) error {
 	return err
 }
 
-// accept takes streams until Close, as many at once as the lobby lets in; others wait in
-// the kernel's backlog.
+// accept takes streams until Close, as many as may be pending at once; others wait in the
+// kernel's backlog.
 func (p *Port) accept() {
 	for {
 		conn, err := p.listener.Accept()
@@ -84,11 +84,11 @@ func (p *Port) accept() {
 			return
 		}
 		if err != nil { // out of file descriptors, or the peer left already
-			p.noise.Warn("cannot accept a stream", "underlay: cannot accept a stream", "err", err)
+			p.limited.Warn("cannot accept a stream", "underlay: cannot accept a stream", "err", err)
 			turn.Sleep(p.ctx, acceptPause)
 			continue
 		}
-		g := p.lobby.enter(p.ctx, conn)
+		g := p.pending.enter(p.ctx, conn)
 		if g == nil {
 			closeIf(conn)
 			return
@@ -103,8 +103,9 @@ func closeIf(conn net.Conn) {
 	}
 }
 
-// welcome reads a stream's preface and hands it to its room, or answers its request.
-func (p *Port) welcome(g *guest) {
+// welcome reads a stream's preface and hands the stream to the listener of its kind, or
+// answers its request.
+func (p *Port) welcome(g *pendingConn) {
 	if !p.adopt(g) {
 		_ = g.Close()
 		return
@@ -114,14 +115,14 @@ func (p *Port) welcome(g *guest) {
 		p.serve(g)
 		return
 	}
-	p.release(g) // the room may adopt it
+	p.release(g) // whoever accepts it closes it
 	if err == nil {
 		err = p.handOver(g, kind)
 	}
 	if err != nil {
 		_ = g.Close()
 		if p.ctx.Err() == nil {
-			p.noise.Warn("a stream was refused", "underlay: a stream was refused", "peer", g.RemoteAddr().String(), "err", g.why(err))
+			p.limited.Warn("a stream was refused", "underlay: a stream was refused", "peer", g.RemoteAddr().String(), "err", g.why(err))
 		}
 	}
 }
@@ -143,8 +144,8 @@ func (p *Port) preface(conn net.Conn) (byte, error) {
 	return kind, conn.SetReadDeadline(time.Time{})
 }
 
-// handOver gives a stream to the room that it is for.
-func (p *Port) handOver(g *guest, kind byte) error {
+// handOver gives a stream to the listener of its kind.
+func (p *Port) handOver(g *pendingConn, kind byte) error {
 	p.mu.Lock()
 	s := p.streams[kind]
 	p.mu.Unlock()
@@ -155,7 +156,7 @@ func (p *Port) handOver(g *guest, kind byte) error {
 	g.among = &s.open
 	if goes := s.open.enter(g); goes != nil {
 		p.stats.overflow.Add(1)
-		p.noise.Warn("too many streams "+goes.from.String(), "underlay: a stream was closed, there were too many",
+		p.limited.Warn("too many streams "+goes.from.String(), "underlay: a stream was closed, there were too many",
 			"peer", goes.RemoteAddr().String(), "kind", string(kind), "limit", maxOpen, "limit_per_source", maxOpenFrom)
 		_ = goes.Close()
 		if goes == g {
@@ -166,7 +167,7 @@ func (p *Port) handOver(g *guest, kind byte) error {
 		if s.open.leave(g) { // else it was closed, and counted, for a newer one
 			p.stats.overflow.Add(1)
 		}
-		return fmt.Errorf("its room did not accept it within %s, or has %d such waiting", roomWait, cap(s.queue))
+		return fmt.Errorf("nobody accepted it within %s, or %d others of its kind wait", acceptWait, cap(s.queue))
 	}
 	return nil
 }
@@ -208,7 +209,7 @@ func (s *streamListener) offer(conn net.Conn) bool {
 	default:
 		return false
 	}
-	timer := time.NewTimer(roomWait)
+	timer := time.NewTimer(acceptWait)
 	defer timer.Stop()
 	select {
 	case s.arrive <- conn:

@@ -211,7 +211,7 @@ func (e *conn) tryRead(b []byte) (int, <-chan struct{}, time.Time, error) {
 	case len(f.arrived) > 0:
 		n := copy(b, f.arrived)
 		f.arrived = f.arrived[n:]
-		e.pair.ends[1-e.side].wake() // there is room again
+		e.pair.ends[1-e.side].wake() // there is space again
 		return n, nil, time.Time{}, nil
 	case f.fin:
 		return 0, nil, time.Time{}, io.EOF
@@ -244,7 +244,7 @@ func (e *conn) tryWrite(b []byte) (int, <-chan struct{}, time.Time, error) {
 	e.pair.net.mu.Lock()
 	defer e.pair.net.mu.Unlock()
 	mine := e.pair.flows[e.side]
-	room := sendBuffer - mine.unacked - len(mine.arrived)
+	space := sendBuffer - mine.unacked - len(mine.arrived)
 	switch {
 	case e.closed:
 		return 0, nil, time.Time{}, e.opError("write", net.ErrClosed)
@@ -252,12 +252,12 @@ func (e *conn) tryWrite(b []byte) (int, <-chan struct{}, time.Time, error) {
 		return 0, nil, time.Time{}, e.opError("write", e.pair.over)
 	case expired(e.write):
 		return 0, nil, time.Time{}, e.opError("write", os.ErrDeadlineExceeded)
-	case room <= 0:
+	case space <= 0:
 		return 0, e.changed, e.write, nil
 	case e.pair.ends[1-e.side].closed && e.pair.flows[1-e.side].fin:
 		return 0, nil, time.Time{}, e.opError("write", syscall.EPIPE)
 	}
-	n := min(room, len(b))
+	n := min(space, len(b))
 	e.pair.push(e.side, slices.Clone(b[:n]))
 	return n, nil, time.Time{}, nil
 }

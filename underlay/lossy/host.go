@@ -173,7 +173,7 @@ func (h *Host) syn(to netip.AddrPort) (*conn, time.Duration, error) {
 		return nil, 0, err
 	}
 	p := newPair(n, h, netip.AddrPortFrom(h.addr, port), l.host, to)
-	l.waiting <- p.ends[1] // has room: checked above, and only this adds
+	l.waiting <- p.ends[1] // has space: checked above, and only this adds
 	return p.ends[0], there + back, nil
 }
 

@@ -302,7 +302,7 @@ func TestPortsOverALossyNetwork(t *testing.T) {
 }
 
 // TestARoomThatDoesNotAccept checks that neither its streams nor those of other
-// rooms wait for ever.
+// packages wait for ever.
 func TestARoomThatDoesNotAccept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := lossy.New(1, lossy.Link{Delay: time.Millisecond})
@@ -321,7 +321,7 @@ func TestARoomThatDoesNotAccept(t *testing.T) {
 			ends = append(ends, conn)
 		}
 		if _, err := p.Call(t.Context(), p.Addr(), "echo", nil); err != nil {
-			t.Errorf("another room suffers: %v", err)
+			t.Errorf("another package suffers: %v", err)
 		}
 		for _, conn := range ends {
 			if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {

@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// event is what memberlist told. Of several under one key the last one counts.
+// event is what memberlist reported. Of several with one key the last one counts.
 type event struct {
 	kind eventKind
 	name string // of the node, in memberlist's words
@@ -27,13 +27,13 @@ const (
 	eventConflict // another address under the name of a live node
 )
 
-// mailboxLimit bounds what waits; signs of life and death are never dropped, they
-// are as many as there are nodes.
-const mailboxLimit = 1 << 14
+// eventQueueLimit bounds the events that wait. Events about life and death are never
+// dropped, as there are no more of them than nodes.
+const eventQueueLimit = 1 << 14
 
-// mailbox takes events under memberlist's locks and gives them out in order of
+// eventQueue accepts events under memberlist's locks and returns them in the order of
 // their first arrival.
-type mailbox struct {
+type eventQueue struct {
 	wake chan struct{} // holds at most one
 
 	mu     sync.Mutex
@@ -41,40 +41,40 @@ type mailbox struct {
 	latest map[string]event
 }
 
-func newMailbox() *mailbox {
-	return &mailbox{wake: make(chan struct{}, 1), latest: map[string]event{}}
+func newEventQueue() *eventQueue {
+	return &eventQueue{wake: make(chan struct{}, 1), latest: map[string]event{}}
 }
 
-func (m *mailbox) put(e event) {
+func (q *eventQueue) put(e event) {
 	key := e.name
 	if e.kind == eventRefused || e.kind == eventConflict {
 		key = string([]byte{byte(e.kind)}) + e.name + e.addr.String()
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, waits := m.latest[key]; !waits {
-		if len(m.order) >= mailboxLimit && e.kind >= eventRefused {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if _, waits := q.latest[key]; !waits {
+		if len(q.order) >= eventQueueLimit && e.kind >= eventRefused {
 			return
 		}
-		m.order = append(m.order, key)
+		q.order = append(q.order, key)
 	}
-	m.latest[key] = e
-	poke(m.wake)
+	q.latest[key] = e
+	poke(q.wake)
 }
 
-func (m *mailbox) take() []event {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	out := make([]event, 0, len(m.order))
-	for _, key := range m.order {
-		out = append(out, m.latest[key])
+func (q *eventQueue) take() []event {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	out := make([]event, 0, len(q.order))
+	for _, key := range q.order {
+		out = append(out, q.latest[key])
 	}
-	m.order = nil
-	clear(m.latest)
+	q.order = nil
+	clear(q.latest)
 	return out
 }
 
-// poke wakes whoever waits on a channel of one.
+// poke wakes the goroutine that waits on a channel of one.
 func poke(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -90,7 +90,7 @@ func eventOf(kind eventKind, n *memberlist.Node, why error) event {
 	}
 }
 
-// delegate is everything that memberlist calls. NotifyAlive, NotifyJoin,
+// delegate implements everything that memberlist calls. NotifyAlive, NotifyJoin,
 // NotifyLeave and NotifyUpdate run under its locks.
 type delegate struct{ g *Gossip }
 
@@ -116,31 +116,31 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 		err = errCrowded
 	}
 	if err != nil {
-		d.g.inbox.put(eventOf(eventRefused, n, err))
+		d.g.events.put(eventOf(eventRefused, n, err))
 	}
 	return err
 }
 
 // NotifyJoin implements memberlist.EventDelegate.
-func (d delegate) NotifyJoin(n *memberlist.Node) { d.g.inbox.put(eventOf(eventAlive, n, nil)) }
+func (d delegate) NotifyJoin(n *memberlist.Node) { d.g.events.put(eventOf(eventAlive, n, nil)) }
 
 // NotifyUpdate implements memberlist.EventDelegate.
-func (d delegate) NotifyUpdate(n *memberlist.Node) { d.g.inbox.put(eventOf(eventAlive, n, nil)) }
+func (d delegate) NotifyUpdate(n *memberlist.Node) { d.g.events.put(eventOf(eventAlive, n, nil)) }
 
 // NotifyLeave implements memberlist.EventDelegate.
-func (d delegate) NotifyLeave(n *memberlist.Node) { d.g.inbox.put(eventOf(eventDead, n, nil)) }
+func (d delegate) NotifyLeave(n *memberlist.Node) { d.g.events.put(eventOf(eventDead, n, nil)) }
 
 // NotifyConflict implements memberlist.ConflictDelegate.
 func (d delegate) NotifyConflict(_, other *memberlist.Node) {
-	d.g.inbox.put(eventOf(eventConflict, other, nil))
+	d.g.events.put(eventOf(eventConflict, other, nil))
 }
 
 var errCrowded = fmt.Errorf("is one of more than %d hosts that the ledger does not know: somebody invents them, or so many start at once; it is let in when others have been admitted or are gone", maxStrangers)
 
 var errForeign = errors.New("belongs to another cluster")
 
-// accepts decides whether a host may be a member next to this one. A newcomer
-// accepts everybody and everybody accepts a newcomer.
+// accepts returns an error if a host may not be a member next to this one. A host without
+// a cluster accepts every host, and every host accepts it.
 func (m meta) accepts(theirs []byte) error {
 	other, err := decodeMeta(theirs)
 	if err != nil {

@@ -25,7 +25,7 @@ func TestSilentStreamsKeepNobodyOut(t *testing.T) {
 		{"nothing, from elsewhere", "127.0.0.2", nil},
 		{"half a preface", "127.0.0.2", preface('r')[:2]},
 		{"half a request", "127.0.0.1", append(preface(underlay.KindRequest), 0, 0, 1, 0, 1)},
-		{"the kind of a room", "127.0.0.1", preface(underlay.KindLedger)},
+		{"the kind of a package", "127.0.0.1", preface(underlay.KindLedger)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a, b := open(t, underlay.Config{}), open(t, underlay.Config{})
@@ -45,7 +45,7 @@ func TestSilentStreamsKeepNobodyOut(t *testing.T) {
 	}
 }
 
-// insist asks as rooms do: again, when a stream broke. On a machine with too much to do
+// insist asks as packages do: again, when a stream broke. On a machine with too much to do
 // whoever asks may be silent, too.
 func insist(t *testing.T, what string, ask func(context.Context) error) {
 	t.Helper()
@@ -81,10 +81,10 @@ func silent(t *testing.T, from string, to netip.AddrPort, says []byte) {
 	}()
 }
 
-// takeAll is a room that answers the first byte of each stream with the same.
-func takeAll(room net.Listener) {
+// takeAll is a package that answers the first byte of each stream with the same.
+func takeAll(listener net.Listener) {
 	for {
-		conn, err := room.Accept()
+		conn, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
