@@ -26,8 +26,8 @@ type changes struct {
 	Forgotten []string `json:"forgotten,omitempty"`
 }
 
-// load takes in the changes of an earlier start. An entry that is not in WEFT_JOIN any
-// more is not forgotten any more: the operator may write it there again.
+// load reads the changes of an earlier start. If a forgotten entry is no longer in
+// WEFT_JOIN, it stops being forgotten: the operator may add it again later.
 func (p *Peers) load() error {
 	if p.cfg.Disk == nil {
 		return nil
@@ -79,7 +79,8 @@ func (p *Peers) keep(sources []*source) error {
 	return nil
 }
 
-// Connect adds an entry, or takes up again one that was forgotten. It says what it did.
+// Connect adds an entry, or uses a forgotten one again. It returns a sentence about what it
+// did.
 func (p *Peers) Connect(ctx context.Context, text string) (string, error) {
 	e, err := Parse(text, p.cfg.Self.Port())
 	if err != nil {
@@ -107,8 +108,8 @@ func (p *Peers) Connect(ctx context.Context, text string) (string, error) {
 	})
 }
 
-// Forget drops an entry. One of WEFT_JOIN is not tried until Connect names it again,
-// also after a restart. It says what it did.
+// Forget drops an entry. An entry of WEFT_JOIN is not tried until Connect names it again,
+// also after a restart. Forget returns a sentence about what it did.
 func (p *Peers) Forget(ctx context.Context, text string) (string, error) {
 	name := strings.TrimSpace(text)
 	if e, err := Parse(text, p.cfg.Self.Port()); err == nil {
@@ -129,7 +130,7 @@ func (p *Peers) Forget(ctx context.Context, text string) (string, error) {
 	})
 }
 
-// change writes the entries down before they count.
+// change writes the entries to disk before they take effect.
 func (p *Peers) change(ctx context.Context, edit func([]*source) ([]*source, string, error)) (string, error) {
 	end, err := p.editing.WaitWithin(ctx)
 	if err != nil {

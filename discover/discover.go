@@ -1,6 +1,7 @@
 // Package discover finds the hosts that entries such as those of WEFT_JOIN stand for:
 // by name, by DNS, from Mesos, from Marathon, or from a command. Each entry is looked
-// up again and again. What it gives are addresses to try and nothing more.
+// up again and again. Its result is a list of addresses to try; the caller has to check
+// who answers there.
 package discover
 
 import (
@@ -100,16 +101,16 @@ func (p *Peers) source(text string) *source {
 	return s
 }
 
-// None reports whether no peer is named.
+// None reports whether there is no entry.
 func (p *Peers) None() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return !slices.ContainsFunc(p.sources, func(s *source) bool { return !s.forgotten })
 }
 
-// Addrs are all addresses where a peer may be. It looks up what is due first, and
-// answers within the time that one look-up may take. Of an entry that cannot be found
-// any more it gives what was found last.
+// Addrs returns all addresses where a peer may be. It first looks up the entries that are
+// due, and returns within the time limit of one look-up. For an entry that is not found
+// any more it returns the last result.
 func (p *Peers) Addrs(ctx context.Context) []netip.AddrPort {
 	var out []netip.AddrPort
 	p.each(ctx, func(s *source) bool { return !s.forgotten }, func(s *source) {
@@ -118,8 +119,8 @@ func (p *Peers) Addrs(ctx context.Context) []netip.AddrPort {
 	return out
 }
 
-// Seeds are the addresses of each entry of WEFT_JOIN, forgotten or not, for founding
-// together: what cannot be found is named there without an address, since it counts.
+// Seeds returns the addresses of each entry of WEFT_JOIN, forgotten or not, for founding
+// together. A host that is not found is in the result without an address, since it counts.
 func (p *Peers) Seeds(ctx context.Context) map[string][]netip.AddrPort {
 	out := map[string][]netip.AddrPort{}
 	p.each(ctx, func(s *source) bool { return !s.connected }, func(s *source) {

@@ -99,7 +99,7 @@ func (c *chaos) restart(n int) {
 	}
 }
 
-// TestEverythingThatGoesWrongHeals is invariant 8 as far as this room goes:
+// TestEverythingThatGoesWrongHeals is invariant 8 as far as this package goes:
 // after any faults, once they end, all views are equal within ten seconds and say
 // what the hosts said last.
 func TestEverythingThatGoesWrongHeals(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 // streamKind is the kind of memberlist's streams on the underlay's port.
 const streamKind byte = 'g'
 
-// Underlay is what the room needs of the port that all rooms share. All methods
+// Underlay is what this package needs of the port that all packages share. All methods
 // must be safe for concurrent use.
 type Underlay interface {
 	// Stream is the listener for streams of a kind.
@@ -24,7 +24,7 @@ type Underlay interface {
 	Call(ctx context.Context, to netip.AddrPort, name string, body []byte) ([]byte, error)
 }
 
-// Packets is the datagram side of the port; all datagrams are gossip's.
+// Packets is the datagram side of the port. All datagrams belong to gossip.
 type Packets interface {
 	// ReadFrom fails for good once the port is closed.
 	ReadFrom(b []byte) (int, netip.AddrPort, error)
@@ -34,9 +34,8 @@ type Packets interface {
 // Handler answers another host's Call.
 type Handler = func(ctx context.Context, from netip.AddrPort, body []byte) ([]byte, error)
 
-// Disk keeps what should be known after a restart with no peer reachable: the
-// addresses of peers and the last known facts. Nothing in it is needed to be
-// correct.
+// Disk keeps the addresses of peers and the last known facts, for a restart with no peer
+// reachable. The package works correctly without them.
 type Disk interface {
 	Load() (map[string][]byte, error)
 	Commit(set map[string][]byte, del ...string) error
@@ -55,7 +54,7 @@ type Config struct {
 	// Peers are where others may be; it is called for each try and may take some time.
 	// Nil: nowhere.
 	Peers func(ctx context.Context) []netip.AddrPort
-	// Lone says that no peer is named, so that there is nobody to be behind of.
+	// Lone reports whether no peer is configured, so that there is no host to catch up with.
 	Lone bool
 
 	Underlay Underlay
@@ -64,8 +63,8 @@ type Config struct {
 	Handle func(name string, h Handler)
 
 	Disk Disk // nil: nothing survives a restart
-	// OnClone hears that one host id is used by two agents. It may call back into
-	// Gossip; it is called again for the same two only after a while. Nil: logged only.
+	// OnClone is called when two agents use one host id. It may call back into Gossip. For
+	// the same two it is called again only after a while. Nil: they are only logged.
 	OnClone func(Clone)
 	Log     *slog.Logger // nil: silent
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// View is the picture of all facts as they are now.
+// View returns all facts as they are now.
 func (g *Gossip) View() *netmap.View {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -23,9 +23,8 @@ func (g *Gossip) Removed(host netmap.HostID) bool {
 	return g.facts.Removed(host)
 }
 
-// Subscribe gives a channel that holds one token while there is something new to
-// look at: the View, Members or Synced. It holds one at the beginning. The
-// function ends the subscription.
+// Subscribe returns a channel that holds a token while View, Members or Synced may have
+// changed. It holds one at the beginning. The function ends the subscription.
 func (g *Gossip) Subscribe() (changed <-chan struct{}, cancel func()) {
 	c := make(chan struct{}, 1)
 	c <- struct{}{}
@@ -87,12 +86,11 @@ func (g *Gossip) Refused() []Refused {
 	return g.refuse.list()
 }
 
-// Announce changes what this host says about itself: set holds nouns of netmap
-// under their keys, del what is gone. What is said already is not said again.
+// Announce changes the facts of this host: set has nouns of netmap under their keys, del
+// the keys to withdraw. A fact that has not changed is not sent again.
 //
-// The first Announce of a start is the whole truth: what earlier starts said and
-// it does not say is withdrawn everywhere. What it says again never goes away in
-// between.
+// The first Announce of a start lists everything: facts of earlier starts that it lacks
+// are withdrawn everywhere. A fact that it repeats stays in place meanwhile.
 func (g *Gossip) Announce(set map[netmap.Key]any, del []netmap.Key) error {
 	changes := changesOf(set, del)
 	g.mu.Lock()
@@ -101,7 +99,7 @@ func (g *Gossip) Announce(set map[netmap.Key]any, del []netmap.Key) error {
 	if err != nil {
 		return fmt.Errorf("gossip: cannot announce: %w", err)
 	}
-	g.settle(g.cfg.Host, effect)
+	g.afterChange(g.cfg.Host, effect)
 	if effect.Advanced {
 		poke(g.unsent)
 	}
@@ -133,11 +131,11 @@ type Decisions struct {
 	Changes    []netmap.Change
 }
 
-// PublishDecisions takes in what a keeper's ledger applied. Calls come in order
-// of Index and without gaps; the first of a start is whole or the first entry
-// that there is. What is known already, from the disk or from others, is taken
-// in again without effect. A host that does not know its cluster yet holds what is
-// decided until SetCluster: a keeper is told nothing twice.
+// PublishDecisions adds the changes that a keeper's ledger applied. The caller calls it in
+// order of Index and without gaps; the first call of a start is whole or has the first
+// entry of the log. Changes that are known already, from the disk or from other hosts,
+// have no effect. A host that does not know its cluster yet keeps them until SetCluster,
+// as the ledger does not repeat them.
 func (g *Gossip) PublishDecisions(d Decisions) error {
 	records, err := netmap.RecordsOf(d.Index, d.Changes)
 	if err != nil {
@@ -166,7 +164,7 @@ func (g *Gossip) PublishDecisions(d Decisions) error {
 		g.want(netmap.Head{Origin: cluster, Life: d.Generation, Seq: d.Index}, netmap.HostID{}, 0)
 		return fmt.Errorf("gossip: decision %d was published without what came before it (known to %d)", d.Index, effect.Gap.From)
 	}
-	g.settle(cluster, effect)
+	g.afterChange(cluster, effect)
 	if d.Lead {
 		poke(g.unsent)
 	}
@@ -176,8 +174,8 @@ func (g *Gossip) PublishDecisions(d Decisions) error {
 // waitStep is how often WaitDecided asks again for what did not come.
 const waitStep = time.Second
 
-// WaitDecided waits until the ledger's word is known up to a raft index, and
-// asks a keeper for it at once.
+// WaitDecided waits until the decisions up to a raft index are known, and asks a keeper
+// for them at once.
 func (g *Gossip) WaitDecided(ctx context.Context, index uint64) error {
 	changed, cancel := g.Subscribe()
 	defer cancel()
@@ -222,8 +220,8 @@ func (g *Gossip) wantDecided(index uint64) (known uint64) {
 	return head.Seq
 }
 
-// settle does what follows from a change of the facts. Under g.mu.
-func (g *Gossip) settle(origin netmap.ID, effect netmap.Effect) {
+// afterChange updates what depends on the facts of an origin. Under g.mu.
+func (g *Gossip) afterChange(origin netmap.ID, effect netmap.Effect) {
 	if effect.Advanced || effect.Changed {
 		g.dirty[origin] = true
 		g.repair.touch(origin, time.Now())
@@ -233,8 +231,8 @@ func (g *Gossip) settle(origin netmap.ID, effect netmap.Effect) {
 	}
 }
 
-// takeIn applies a batch from another host. A batch that comes before another
-// one is held, and what is missing is pulled unless it arrives by itself.
+// takeIn applies a batch from another host. A batch that arrives before its predecessor
+// is held, and the predecessor is pulled unless it arrives by itself.
 func (g *Gossip) takeIn(b netmap.Batch, hold bool) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -246,7 +244,7 @@ func (g *Gossip) takeIn(b netmap.Batch, hold bool) error {
 	if err != nil {
 		return err
 	}
-	g.settle(b.Origin, effect)
+	g.afterChange(b.Origin, effect)
 	if effect.Gap != nil {
 		g.stats.gaps.Add(1)
 		if hold {
@@ -267,7 +265,7 @@ func (g *Gossip) takeHeld(origin netmap.ID) {
 		if err != nil {
 			continue // it was checked when it was decoded
 		}
-		g.settle(origin, effect)
+		g.afterChange(origin, effect)
 		if effect.Gap != nil {
 			g.repair.hold(b)
 		}

@@ -18,8 +18,8 @@ import (
 	"github.com/weftnet/weft/turn"
 )
 
-// Gossip is one host's part in the conversation. All methods are safe for
-// concurrent use.
+// Gossip exchanges members and facts with other hosts. All methods are safe for concurrent
+// use.
 type Gossip struct {
 	cfg       Config
 	list      *memberlist.Memberlist
@@ -72,8 +72,8 @@ type Stats struct {
 // pullSlots bounds how many pulls run at once.
 const pullSlots = 16
 
-// Start begins to look for peers and to listen. It does not wait for any of
-// them. Nothing of this host's own log is told before the first Announce.
+// Start begins to look for peers and to listen. It does not wait for a peer. The host's
+// own facts are not sent before the first Announce.
 func Start(cfg Config) (*Gossip, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func Start(cfg Config) (*Gossip, error) {
 	g.list = list
 	g.serve()
 	go g.readPackets() // ends with the port, see Close
-	for _, task := range []func(){g.readInbox, g.tellIdentity, g.fanOut, g.tellHeads, g.tellDigest, g.synchronise, g.rejoin, g.saveNowAndThen, g.tidy} {
+	for _, task := range []func(){g.handleEvents, g.tellIdentity, g.fanOut, g.tellHeads, g.tellDigest, g.synchronise, g.rejoin, g.saveNowAndThen, g.tidy} {
 		g.tasks.Go(task)
 	}
 	return g, nil
@@ -151,7 +151,7 @@ func (g *Gossip) tellIdentity() {
 	}
 }
 
-// wait waits for a poke; false after Close.
+// wait waits for a token in a channel. It returns false after Close.
 func (g *Gossip) wait(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -170,8 +170,8 @@ func (g *Gossip) run(task func()) bool {
 	return true
 }
 
-// SetCluster says that this newcomer was admitted, or founded the cluster. Its
-// facts are told from now on. Saying it again changes nothing.
+// SetCluster tells the package that this host was admitted to a cluster, or founded it.
+// From then on its facts are sent. Calling it again changes nothing.
 func (g *Gossip) SetCluster(id netmap.ClusterID) {
 	g.mu.Lock()
 	if g.facts.Cluster() == id {
@@ -190,7 +190,7 @@ func (g *Gossip) SetCluster(id netmap.ClusterID) {
 	poke(g.unsent)
 }
 
-// SetKeeper says whether this host votes on the ledger.
+// SetKeeper tells the other hosts whether this host votes on the ledger.
 func (g *Gossip) SetKeeper(keeper bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -222,9 +222,8 @@ func (g *Gossip) Leave() error {
 	return nil
 }
 
-// Close stops without a word to the others and writes what is known to disk. The
-// reader of datagrams ends when the underlay's port is closed, which should come
-// next.
+// Close stops without telling the others and writes what is known to disk. The reader of
+// datagrams ends when the caller closes the underlay's port, which should come next.
 func (g *Gossip) Close() error {
 	g.mu.Lock()
 	if g.closed {

@@ -195,8 +195,8 @@ func (g *Gossip) tellSilent(peer netip.AddrPort, err error) {
 	}
 }
 
-// readInbox carries out what memberlist told.
-func (g *Gossip) readInbox() {
+// handleEvents acts on the events of memberlist.
+func (g *Gossip) handleEvents() {
 	for g.wait(g.events.wake) {
 		for _, e := range g.events.take() {
 			switch e.kind {

@@ -6,33 +6,34 @@ import (
 	"time"
 )
 
-// clockStep is by how much the wall clock may move against the boot clock before that
-// is written down: NTP slews it all the time.
+// clockStep is how far the wall clock may move against the boot clock before Clocks
+// writes that down: NTP slews the wall clock all the time.
 const clockStep = time.Minute
 
-// started is when the machine was started, by the wall clock: as it was seen to be set
-// earliest and latest since then, by any agent of this start of the machine.
+// started is when the machine was started, by the wall clock. The wall clock may have
+// been set since, so these are the earliest and the latest such time that any agent saw
+// since the machine was started.
 type started struct {
 	Boot     string    `json:"boot"`
 	Earliest time.Time `json:"earliest"`
 	Latest   time.Time `json:"latest"`
 }
 
-// Clocks are the machine's clocks with what people and NTP did to the wall clock
-// since the machine was started, so that nothing they do makes a lease younger: it
-// was sent at the earliest time that the wall clock can mean, and it is the latest
-// now. Safe for concurrent use.
+// Clocks reads the machine's clocks and remembers how people and NTP have set the wall
+// clock since the machine was started, so that setting it never makes a lease younger: a
+// renewal counts as sent at the earliest time that the wall clock can mean, and now is
+// the latest. Safe for concurrent use.
 type Clocks struct {
 	read func() (Moment, error)
-	note func([]byte) // for the next agent of this start of the machine; it is not waited for
+	note func([]byte) // for the next agent of this start of the machine; must not block
 
 	mu   sync.Mutex
 	seen started
 	kept started // as it is noted
 }
 
-// NewClocks takes in what an earlier agent noted last, if that was of this start of the
-// machine.
+// NewClocks continues from what an earlier agent noted last, if that was in this start of
+// the machine.
 func NewClocks(read func() (Moment, error), noted []byte, note func([]byte)) *Clocks {
 	c := &Clocks{read: read, note: note}
 	if json.Unmarshal(noted, &c.seen) == nil {
@@ -41,21 +42,21 @@ func NewClocks(read func() (Moment, error), noted []byte, note func([]byte)) *Cl
 	return c
 }
 
-// Now is the moment by which a lease is judged.
+// Now is the moment to compare with the one at which a renewal was sent.
 func (c *Clocks) Now() (Moment, error) {
 	m, s, err := c.look()
 	m.Wall = s.Latest.Add(m.Up)
 	return m, err
 }
 
-// Sending is the moment as which a renewal is noted that is sent now.
+// Sending is the moment to note for a renewal that is sent now.
 func (c *Clocks) Sending() (Moment, error) {
 	m, s, err := c.look()
 	m.Wall = s.Earliest.Add(m.Up)
 	return m, err
 }
 
-// look reads the clocks and takes in how the wall clock is set.
+// look reads the clocks and remembers how the wall clock is set.
 func (c *Clocks) look() (Moment, started, error) {
 	m, err := c.read()
 	if err != nil {

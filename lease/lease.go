@@ -15,68 +15,68 @@ import (
 // Pace of the lease.
 const (
 	renewEvery = time.Hour
-	leaseWait  = 2 * time.Second // a request waits so long for a renewal that would allow it
+	leaseWait  = 2 * time.Second // how long a request waits for a renewal that would allow it
 )
 
 const (
 	leaseKey  = "sent"
 	fenceKey  = "fence"
 	formerKey = "former" // the fence of the identity before this one
-	// leavingKey is on disk from before the ledger is told that this host leaves: after a
-	// crash in between, that it is a member no more is no removal. The next renewal that
-	// is sent after that and accepted drops it.
+	// leavingKey is on disk before the ledger is asked to let this host leave. After a crash
+	// in between, the host thus knows that it left and was not removed. The next accepted
+	// renewal that was sent later deletes it.
 	leavingKey = "leaving"
 )
 
-// Disk keeps records. Commit returns when they are synced; a failed one has changed
-// nothing.
+// Disk keeps records. Commit returns when they are synced; a Commit that fails has
+// changed nothing.
 type Disk interface {
 	Load() (map[string][]byte, error)
 	Commit(set map[string][]byte, del ...string) error
 }
 
-// Fence says that this identity may hand out nothing any more.
+// Fence says that this identity may hand out no more addresses, and why.
 type Fence struct {
 	Host   netmap.HostID `json:"host"`
 	Why    string        `json:"why"`
 	Learnt Moment        `json:"learnt"`
-	// Renounced says that the identity is given up: the next start of the agent begins
-	// with another one. Nothing lifts that.
+	// Renounced says that the identity is given up: the next start of the agent takes
+	// another one. No renewal lifts the fence.
 	Renounced bool `json:"renounced,omitempty"`
-	// Left says that the host left the cluster by an operator's word. Only another such
-	// word brings it back, as a new host.
+	// Left says that an operator made the host leave the cluster. Only an operator can make
+	// it join again, as a new host.
 	Left bool `json:"left,omitempty"`
-	// Outdated says that this disk is proven to be an older copy, whatever the ledger
-	// thinks of the start that it shows. Only another identity ends that.
+	// Outdated says that this disk is proven to be an older copy, even if the ledger accepts
+	// its start. Only a new identity ends that.
 	Outdated bool `json:"outdated,omitempty"`
 }
 
-// lasts reports whether no renewal lifts the fence.
+// lasts reports whether the fence stays when a renewal is accepted.
 func (f *Fence) lasts() bool { return f.Renounced || f.Left || f.Outdated }
 
-// Lease is this host's right to hand out addresses: until when, by its own clocks,
-// and whether the ledger took it back. It is on disk before it counts. All methods
+// Lease is this host's right to hand out addresses: until when, by its own clocks, and
+// whether the ledger revoked it. A change is on disk before it takes effect. All methods
 // are safe for concurrent use.
 type Lease struct {
 	clocks *Clocks
 	disk   Disk
 
-	// writing is held while the disk is written, so that it ends up with what counts
-	// last. Before mu, which is never held that long.
+	// writing is held during writes, so that the disk ends up with the last change. It is
+	// taken before mu, which is never held during a write.
 	writing turn.Turn
 
 	mu        sync.Mutex
-	sent      Moment // the last renewal that the ledger accepted was sent then
+	sent      Moment // when the last accepted renewal was sent
 	fence     *Fence
 	kept      Fence // as it is on disk
 	former    *Fence
-	leaving   *Moment       // the ledger was told then that this host leaves, and may decide it yet
+	leaving   *Moment       // when the ledger was asked to let this host leave, which it may still decide
 	confirmed bool          // the ledger has answered this start of the agent
 	changed   chan struct{} // closed and replaced at each change
 	wanted    chan struct{} // somebody waits for a renewal
 }
 
-// Open reads back what an earlier start of the agent knew.
+// Open reads the lease that an earlier start of the agent left on disk.
 func Open(disk Disk, c *Clocks) (*Lease, error) {
 	l := &Lease{clocks: c, disk: disk, writing: turn.New(), changed: make(chan struct{}), wanted: make(chan struct{}, 1)}
 	kept, err := disk.Load()
@@ -99,8 +99,8 @@ func Open(disk Disk, c *Clocks) (*Lease, error) {
 	return l, nil
 }
 
-// Grant takes in that the ledger accepted a renewal sent at this moment. It lifts a
-// fence that was learnt before, unless that lasts.
+// Grant records that the ledger accepted a renewal that was sent at this moment. It lifts
+// a fence that was learnt before, unless that fence lasts.
 func (l *Lease) Grant(sent Moment) error {
 	defer l.writing.Wait()()
 	l.mu.Lock()
@@ -125,10 +125,10 @@ func (l *Lease) Grant(sent Moment) error {
 	return nil
 }
 
-// after reports whether a renewal was sent after something that happened on this host.
+// after reports whether a renewal was sent after another moment of this host.
 func after(sent, what Moment) bool { return sent.Boot != what.Boot || sent.Up > what.Up }
 
-// stamp writes down when the last renewal was sent, and forgets some keys.
+// stamp writes to disk when the last renewal was sent, and deletes some keys.
 func (l *Lease) stamp(sent Moment, del ...string) error {
 	raw, err := json.Marshal(sent)
 	if err != nil {
@@ -137,8 +137,8 @@ func (l *Lease) stamp(sent Moment, del ...string) error {
 	return l.disk.Commit(map[string][]byte{leaseKey: raw}, del...)
 }
 
-// Restamp writes the last renewal down as sent earlier if the wall clock was set back
-// since: after a reboot that clock alone says how old the lease is.
+// Restamp moves the time at which the last renewal was sent back if the wall clock was
+// set back since. After a reboot only that clock says how old the lease is.
 func (l *Lease) Restamp() error {
 	now, err := l.clocks.Sending()
 	if err != nil {
@@ -162,8 +162,8 @@ func (l *Lease) Restamp() error {
 	return nil
 }
 
-// Revoke takes in that this identity may hand out nothing any more. It counts at
-// once, on disk or not. A renounced identity stays renounced.
+// Revoke records that this identity may hand out no more addresses. It takes effect at
+// once, even if the disk cannot be written. A renounced identity stays renounced.
 func (l *Lease) Revoke(f Fence) error {
 	now, err := l.clocks.Now()
 	f.Learnt = now
@@ -184,8 +184,8 @@ func (l *Lease) Revoke(f Fence) error {
 	return nil
 }
 
-// take makes a fence count in memory; it reports whether there is something to be
-// written.
+// take makes a fence effective in memory. It reports whether there is something to write
+// to disk.
 func (l *Lease) take(f Fence) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -197,7 +197,7 @@ func (l *Lease) take(f Fence) bool {
 	return l.kept != *l.fence
 }
 
-// Renounce ends the change to another identity: the one that was renounced is the former
+// Renounce completes the change to another identity: the renounced one becomes the former
 // one, and the present one has no lease yet.
 func (l *Lease) Renounce() error {
 	f, _ := l.Renounced()
@@ -213,7 +213,7 @@ func (l *Lease) Renounce() error {
 	return err
 }
 
-// Formerly is the fence of the identity before this one, if there was one.
+// Formerly returns the fence of the identity before this one, if there was one.
 func (l *Lease) Formerly() (Fence, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -223,14 +223,14 @@ func (l *Lease) Formerly() (Fence, bool) {
 	return *l.former, true
 }
 
-// Renounced is the fence of an identity that is given up, on disk; false if it is not.
+// Renounced returns the fence if it is on disk that this identity is given up.
 func (l *Lease) Renounced() (Fence, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.kept, l.kept.Renounced
 }
 
-// Proven is the refusal of a disk that is proven to be an older copy, or nil.
+// Proven returns an error if the disk is proven to be an older copy.
 func (l *Lease) Proven() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -240,14 +240,13 @@ func (l *Lease) Proven() error {
 	return netmap.Refuse(netmap.Fenced, "%s", l.fence.Why)
 }
 
-// tell wakes whoever waits for a change. The caller holds mu.
+// tell wakes the callers that wait for a change. The caller holds mu.
 func (l *Lease) tell() {
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
 
-// Invalidate forgets, for this start, until when the lease lasts: only the ledger's word
-// counts.
+// Invalidate ends the lease until the ledger has accepted a renewal of this start.
 func (l *Lease) Invalidate() {
 	l.mu.Lock()
 	l.sent = Moment{}
@@ -255,7 +254,7 @@ func (l *Lease) Invalidate() {
 	l.RequestRenewal()
 }
 
-// left is how long the lease lasts; not above zero: no more.
+// left is how long the lease lasts; it has ended if that is not above zero.
 func (l *Lease) left() (time.Duration, error) {
 	now, err := l.clocks.Now()
 	if err != nil {
@@ -273,7 +272,7 @@ func (l *Lease) Fenced() bool {
 	return l.fence != nil
 }
 
-// Due reports whether it is time for a renewal.
+// Due reports whether the caller should send a renewal now.
 func (l *Lease) Due() bool {
 	left, err := l.left()
 	l.mu.Lock()
@@ -291,11 +290,11 @@ const (
 	// disk. That may be an older copy than the one it stopped with, until the ledger has
 	// accepted what it shows.
 	WhatWasHere
-	// Anything that is its own.
+	// Anything: every address of this host's own.
 	Anything
 )
 
-// State is what may be handed out now, and why not more. Pending means that a
+// State returns what may be handed out now, and why not more. Pending means that a
 // renewal would change that.
 func (l *Lease) State() (may Right, pending bool, err error) {
 	now, err := l.clocks.Now()
@@ -332,7 +331,7 @@ func (l *Lease) RequestRenewal() {
 	l.want()
 }
 
-// Wanted has one while somebody waits for a renewal.
+// Wanted receives a token while somebody waits for a renewal.
 func (l *Lease) Wanted() <-chan struct{} { return l.wanted }
 
 func (l *Lease) want() {
@@ -342,8 +341,8 @@ func (l *Lease) want() {
 	}
 }
 
-// Allowed says what may be handed out, and why not more. Where a renewal would change
-// the answer it asks for one and waits a little.
+// Allowed returns what may be handed out, and why not more. If a renewal would change the
+// answer, it requests one and waits up to two seconds for it.
 func (l *Lease) Allowed(ctx context.Context) (Right, error) {
 	if may, pending, err := l.State(); !pending {
 		return may, err

@@ -1,7 +1,7 @@
 package lease
 
-// Leave takes in that the ledger is about to be told that this host leaves: nothing new
-// is handed out from now on, until the ledger accepts a later renewal.
+// Leave records that the caller is about to ask the ledger to let this host leave. From
+// now on the host hands out nothing new until the ledger accepts a later renewal.
 func (l *Lease) Leave() error {
 	now, err := l.clocks.Now()
 	if err != nil {
@@ -18,7 +18,7 @@ func (l *Lease) Leave() error {
 	return nil
 }
 
-// Stay takes in that the ledger has refused to let this host leave.
+// Stay records that the ledger has refused to let this host leave.
 func (l *Lease) Stay() error {
 	defer l.writing.Wait()()
 	if err := l.disk.Commit(nil, leavingKey); err != nil {
@@ -31,14 +31,14 @@ func (l *Lease) Stay() error {
 	return nil
 }
 
-// Leaving reports whether the operator's word is on disk that this host leaves.
+// Leaving reports whether it is on disk that an operator made this host leave.
 func (l *Lease) Leaving() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.leaving != nil
 }
 
-// HasLeft reports whether this identity left by an operator's word.
+// HasLeft reports whether this identity left because an operator said so.
 func (l *Lease) HasLeft() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package lease is a host's right to hand out addresses: until when, by its own clocks
-// and its disk, and whether the ledger took it back.
+// Package lease keeps a host's right to hand out addresses: until when, by its own clocks
+// and its disk, and whether the ledger revoked it.
 package lease
 
 import "time"
@@ -24,11 +24,11 @@ type Moment struct {
 	Wall time.Time     `json:"wall"`
 }
 
-// Left is how long a lease lasts at a moment, if the renewal was sent at this one;
-// not above zero: no more. Within one start of the machine only the boot clock
-// counts, which runs while the machine is suspended and which nobody can set. After
-// another start the wall clock must do: RebootDoubt is taken off, a wall clock that
-// went backwards ends the lease, and the lease is at least as old as the start.
+// Left is how long a lease lasts at the moment now, if the renewal was sent at sent; it has
+// ended if that is not above zero. Within one start of the machine only the boot clock
+// counts: it runs while the machine is suspended, and nobody can set it. After another
+// start the wall clock counts: RebootDoubt is taken off, a wall clock that went backwards
+// ends the lease, and the lease is at least as old as the start.
 func (sent Moment) Left(now Moment) time.Duration {
 	if sent.Boot == "" {
 		return 0

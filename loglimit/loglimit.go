@@ -1,6 +1,6 @@
-// Package loglimit bounds the lines that other hosts can cause in the log: each topic
-// is logged once, then at most once a minute with the number of lines left out, and all
-// topics together have a limit too.
+// Package loglimit bounds the lines that other hosts can cause in the log. A topic is
+// logged at once, then at most once a minute, with the number of lines left out. All
+// topics together have a limit, too.
 package loglimit
 
 import (
@@ -13,12 +13,12 @@ import (
 // Every is the least time between two lines of one topic.
 const Every = time.Minute
 
-// MaxTopics bounds the topics that are told apart within Every, and so the lines: those
-// beyond share one topic.
+// MaxTopics bounds the topics that are distinguished within Every, and so the lines.
+// Further topics share one.
 const MaxTopics = 64
 
-// Limiter logs what other hosts may cause any number of times. It is safe for concurrent
-// use.
+// Limiter logs events that other hosts may cause any number of times. It is safe for
+// concurrent use.
 type Limiter struct {
 	log *slog.Logger
 
@@ -36,8 +36,7 @@ func New(log *slog.Logger) *Limiter {
 	return &Limiter{log: log, topics: map[string]*topic{}}
 }
 
-// Warn logs a warning under a topic. What tells topics apart should be a cause and a
-// peer.
+// Warn logs a warning under a topic, which should name a cause and a peer.
 func (l *Limiter) Warn(about, msg string, args ...any) {
 	l.Log(slog.LevelWarn, about, msg, args...)
 }
@@ -70,7 +69,7 @@ func (l *Limiter) due(about string) (skipped int, now bool) {
 	return skipped, true
 }
 
-// topic finds a topic, or makes it where there is room. The caller holds mu.
+// topic finds a topic, or adds it if there are fewer than MaxTopics. The caller holds mu.
 func (l *Limiter) topic(about string) *topic {
 	if t := l.topics[about]; t != nil {
 		return t

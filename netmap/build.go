@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// View is the immutable picture of all facts as they are now; the same pointer
-// until they change.
+// View returns an immutable view of all facts as they are now: the same pointer until they
+// change.
 //
-// Only what its writer may say is in it: decisions from the ledger, a host's own
-// facts and endpoints from that host. An endpoint that lost an address to
-// another one is in Disputes instead.
+// It has a record only from the writer that may write it: decisions from the ledger, facts
+// and endpoints of a host from that host. An endpoint that lost an address to another one
+// is in Disputes instead.
 func (m *Map) View() *View {
 	if m.view == nil {
 		m.view = m.build()
@@ -36,11 +36,11 @@ func (m *Map) build() *View {
 		v.Hosts = append(v.Hosts, h)
 	}
 	v.sortDecided()
-	v.settle(claims)
+	v.resolveDisputes(claims)
 	return v
 }
 
-// addDecided adds the ledger's word, unsorted.
+// addDecided adds the records of the ledger, unsorted.
 func (v *View) addDecided(l *originLog, hosts map[HostID]HostView) {
 	for _, e := range l.entries {
 		switch n := e.noun.(type) {
@@ -112,10 +112,10 @@ func (c claimant) places() []place {
 	return out
 }
 
-// settle divides announced endpoints into those that hold their addresses and
-// those that lost one: the rule is on Dispute. Each address is decided for
-// itself, so the outcome does not depend on any order.
-func (v *View) settle(claims []claimant) {
+// resolveDisputes divides announced endpoints into those that hold their addresses and
+// those that lost one, by the rule on Dispute. Each address is decided independently, so
+// the result does not depend on any order.
+func (v *View) resolveDisputes(claims []claimant) {
 	slices.SortFunc(claims, compareClaimants)
 	holder := make(map[place]int, len(claims))
 	disputed := false

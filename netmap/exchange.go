@@ -132,4 +132,3 @@ func sortHeads(heads []Head) []Head {
 	slices.SortFunc(heads, func(a, b Head) int { return a.Origin.Compare(b.Origin) })
 	return heads
 }
-

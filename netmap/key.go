@@ -59,7 +59,7 @@ type Change struct {
 // HostFactKey is the key of what a host says about itself.
 func HostFactKey(id HostID) Key { return Key{KindHostFact, string(id[:])} }
 
-// HostEntryKey is the key of the ledger's word on a host.
+// HostEntryKey is the key of the ledger's record of a host.
 func HostEntryKey(id HostID) Key { return Key{KindHostEntry, string(id[:])} }
 
 // EndpointKey is the key of an endpoint. Docker's 64 hex digits take 33 bytes.

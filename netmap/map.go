@@ -17,9 +17,9 @@ const (
 	entryBytes      = 200 // of an entry without its key and value
 )
 
-// Map is one host's copy of all facts: a log per origin. The origins are the
-// hosts, each the only writer of its own log, and the cluster itself, whose log
-// is the ledger's word and has raft indexes for sequence numbers.
+// Map is one host's copy of all facts: a log per origin. The origins are the hosts, each
+// the only writer of its own log, and the cluster itself, whose log has the decisions of
+// the ledger, with raft indexes as sequence numbers.
 //
 // A log is identified by its life: the start number of the host, the generation
 // of the ledger. A greater life wins and takes the place of the smaller one by a
@@ -62,7 +62,7 @@ type Effect struct {
 // fails for bytes that are no facts (ErrMalformed) and for more origins than a
 // cluster has; what was applied before the failure stays.
 func (m *Map) Apply(b Batch) (Effect, error) {
-	if err := m.room(b); err != nil {
+	if err := m.fits(b); err != nil {
 		return Effect{}, err
 	}
 	return m.apply(b)
@@ -86,19 +86,19 @@ func (m *Map) apply(b Batch) (Effect, error) {
 	case b.Life < l.life, b.Whole && b.Life == l.life && b.Seq < l.seq:
 		return Effect{}, nil
 	case b.Whole:
-		return m.settle(b, l, l.replace)
+		return m.applyTo(b, l, l.replace)
 	case b.Life > l.life && (l.life != 0 || b.Prev != 0):
 		return Effect{Gap: &Pull{Origin: b.Origin, Life: b.Life}}, nil
 	case b.Life == l.life && b.Prev > l.seq:
 		return Effect{Gap: &Pull{Origin: b.Origin, Life: b.Life, From: l.seq}}, nil
 	}
 	l.life = b.Life
-	return m.settle(b, l, l.extend)
+	return m.applyTo(b, l, l.extend)
 }
 
-// room refuses a batch that would make a host's log too large. What it says again counts
-// twice for that, so a log of half the limit is always taken.
-func (m *Map) room(b Batch) error {
+// fits refuses a batch that would make a host's log too large. Records that it repeats
+// count twice, so a log of half the limit is always accepted.
+func (m *Map) fits(b Batch) error {
 	if b.Origin == m.cluster {
 		return nil
 	}
@@ -147,8 +147,8 @@ func (m *Map) admitted(host ID) bool {
 	return l != nil && l.entries[HostEntryKey(host)].noun != nil
 }
 
-// settle applies a batch to a log and keeps what hangs on it true.
-func (m *Map) settle(b Batch, l *originLog, apply func(Batch) (bool, error)) (Effect, error) {
+// applyTo applies a batch to a log and updates what depends on the log.
+func (m *Map) applyTo(b Batch, l *originLog, apply func(Batch) (bool, error)) (Effect, error) {
 	before := Head{Life: l.life, Seq: l.seq}
 	if m.logs[b.Origin] == nil {
 		before = Head{}

@@ -1,6 +1,6 @@
-// Package netmap holds the nouns of the cluster and a host's copy of all facts
-// about them. It is pure: no clock, no disk, no network. Everything the kernel
-// and the DNS server should do is computed from a View.
+// Package netmap has the nouns of the cluster and a host's copy of all facts about them.
+// It uses no clock, no disk and no network. The desired state of the kernel is computed
+// from a View.
 package netmap
 
 import (
@@ -27,7 +27,7 @@ type Endpoint struct {
 	Name    string     `json:"name,omitempty"` // container name, once known
 }
 
-// HostEntry is the ledger's word on a host: it was admitted, under this index.
+// HostEntry is the ledger's record of a host: it was admitted, with this index.
 type HostEntry struct {
 	ID      HostID `json:"id"`
 	Name    string `json:"name"`
@@ -35,7 +35,7 @@ type HostEntry struct {
 	Removed bool   `json:"removed,omitempty"`
 }
 
-// Network is the ledger's word on a network.
+// Network is the ledger's record of a network.
 type Network struct {
 	ID        NetworkID      `json:"id"`
 	Name      string         `json:"name,omitempty"` // Docker's name, where replicated or given by weft.network
@@ -53,7 +53,7 @@ type Network struct {
 	Docker *DockerNetwork `json:"docker,omitempty"`
 }
 
-// Subnet is the ledger's word on a subnet. Subnets never overlap, so the prefix
+// Subnet is the ledger's record of a subnet. Subnets never overlap, so the prefix
 // is the identity.
 type Subnet struct {
 	Prefix    netip.Prefix          `json:"prefix"`

@@ -21,8 +21,8 @@ const (
 	BadInput  RefusalKind = "bad-input" // cannot be parsed or makes no sense
 )
 
-// Refusal is an answer that says no: final for this request, told to the user as
-// it stands. It travels over the wire unchanged.
+// Refusal is a negative answer. It is final for this request, the user sees its text, and
+// it is sent between hosts unchanged.
 type Refusal struct {
 	Kind RefusalKind `json:"kind"`
 	Text string      `json:"text"`

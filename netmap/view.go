@@ -10,7 +10,7 @@ import (
 type HostView struct {
 	ID    HostID    `json:"id"`
 	Fact  HostFact  `json:"fact"`
-	Entry HostEntry `json:"entry"` // zero until the ledger's word arrived
+	Entry HostEntry `json:"entry"` // zero until the ledger's record arrived
 }
 
 // EndpointView is an endpoint and the host it lives on.
@@ -19,12 +19,12 @@ type EndpointView struct {
 	Host HostID `json:"host"`
 }
 
-// View is an immutable picture of all facts at one moment. Slices and maps are
+// View has all facts as they were at one moment. It is immutable. Slices and maps are
 // shared between readers and must not be changed. Slices are sorted by identity,
 // so equal facts give equal views.
 type View struct {
 	Cluster ClusterID `json:"cluster"`
-	Decided uint64    `json:"decided"` // raft index up to which the ledger's word is known without gaps
+	Decided uint64    `json:"decided"` // raft index up to which the ledger's decisions are known without gaps
 	// Generation of the ledger, from 1; greater after a recovery. 0: nothing is known.
 	Generation uint64         `json:"generation"`
 	Hosts      []HostView     `json:"hosts"`
@@ -40,7 +40,7 @@ type View struct {
 // Dispute is an address that two announced endpoints claim. The loser is in no
 // list of endpoints, on no host, until one of the two withdraws.
 //
-// The winner is the one on the host that owns the address by the ledger's word;
+// The winner is the one on the host that owns the address according to the ledger;
 // if that is neither or both, the one announced later on the same host, else the
 // one whose host has the greater id. Every host decides the same.
 type Dispute struct {
@@ -116,8 +116,8 @@ func inside[T any](all []T, subnet netip.Prefix, at func(T) netip.Addr) []T {
 	return all[from : from+n]
 }
 
-// Owner is the host that the ledger says owns an address: by claim, else by
-// block. Zero if nobody does.
+// Owner returns the host that owns an address according to the ledger: by claim, else by
+// block. It is zero if no host does.
 func (v *View) Owner(addr netip.Addr) HostID {
 	if i := slices.IndexFunc(v.Claims, func(c Claim) bool { return c.Addr == addr }); i >= 0 {
 		return v.Claims[i].Owner

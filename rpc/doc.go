@@ -1,5 +1,5 @@
-// Package rpc is one typed Docker plugin call: a POST of a JSON object to
-// /Service.Method over a unix socket, answered by a JSON object.
+// Package rpc serves Docker's plugin calls: a POST of a JSON object to /Service.Method
+// over a unix socket, answered by a JSON object.
 //
 // The HTTP server is that of docker/go-plugins-helpers, behind connections that have the
 // limits which it does not set. The package keeps what the two protocols share away from

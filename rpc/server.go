@@ -13,8 +13,8 @@ import (
 	"github.com/docker/go-plugins-helpers/sdk"
 )
 
-// Limits of the server. Docker gives up on nothing by itself (its client has no
-// timeout after a restart of dockerd), so ours must hold.
+// Limits of the server. Docker's client has no timeout after a restart of dockerd, so the
+// server has to keep its own.
 const (
 	DefaultDeadline = 4500 * time.Millisecond
 	// grace is what a handler gets beyond its context's end to say why it failed.
@@ -29,7 +29,7 @@ const manifest = `{"Implements":["NetworkDriver","IpamDriver"]}`
 type Config struct {
 	Routes   map[string]Handler // by method, such as "IpamDriver.RequestPool"
 	Deadline time.Duration      // for each call; 0 = DefaultDeadline
-	// Observe, if set, hears of every call once it is answered; it must not block.
+	// Observe, if set, is called after each answered call; it must not block.
 	Observe func(Done)
 }
 

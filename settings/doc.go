@@ -4,9 +4,8 @@
 // meaning as an environment variable of the managed plugin, in the
 // environment of an agent outside of Docker, and as a flag of "weft agent".
 //
-// Nothing is guessed: an unknown WEFT_ variable, a value that cannot be read and
-// a setting that this version does not act on yet are errors that say what is
-// wrong and what is expected.
+// An unknown WEFT_ variable, a value that cannot be read and a setting that this version
+// does not act on yet are errors, which say what is wrong and what is expected.
 package settings
 
 //go:generate go test -run TestDocsAreCurrent -update .

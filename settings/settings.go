@@ -9,8 +9,8 @@ import (
 	"github.com/weftnet/weft/discover"
 )
 
-// Settings is what one agent was told, checked and in the types the rooms use.
-// It is a value: nobody changes it after Load.
+// Settings has the settings of one agent, checked and in the types that the packages use.
+// It does not change after Load.
 type Settings struct {
 	Join        []string       // entries of discover, the port filled in where one is; empty = found a cluster
 	Expect      int            // hosts that found together; 0 = found alone or join

@@ -7,20 +7,20 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// maxValue keeps a group's size far from what the database and a frame can count.
+// maxValue keeps a group far below the sizes that the database and a frame can express.
 const maxValue = 1 << 28
 
-// Bucket is one room's part of the file.
+// Bucket is one package's part of the file.
 type Bucket struct {
 	s    *Store
 	name []byte
 }
 
-// Bucket names a part of the file; it comes to exist with its first Commit. The
-// name "weft" is the store's own.
+// Bucket returns the part of the file with a name. Its first Commit creates it. The name
+// "weft" is reserved for the store itself.
 func (s *Store) Bucket(name string) *Bucket { return &Bucket{s: s, name: []byte(name)} }
 
-// Load reads the whole bucket; an absent one is empty.
+// Load reads the whole bucket. A bucket that does not exist is empty.
 func (b *Bucket) Load() (map[string][]byte, error) {
 	b.s.mu.RLock()
 	defer b.s.mu.RUnlock()
@@ -42,25 +42,24 @@ func (b *Bucket) Load() (map[string][]byte, error) {
 	return got, nil
 }
 
-// Commit sets and deletes keys in one step and returns when that is on disk. A
-// failed commit changes nothing that Load will show in this process. If the disk is
-// full, later commits succeed once there is room; after any other failure to write,
-// all later ones fail until the agent is restarted.
-// Commits that are called at the same moment share one sync; a lone one waits for
-// nobody. The values are not kept after the return.
+// Commit sets and deletes keys in one step and returns when that is on disk. A failed
+// commit changes nothing that Load shows in this process. If the disk is full, later
+// commits succeed once there is space; after any other failure to write, all later ones
+// fail until the agent is restarted. Commits that are called at the same moment share one
+// sync, and a single one does not wait for others. Commit does not keep the values.
 func (b *Bucket) Commit(set map[string][]byte, del ...string) error {
 	return b.s.commit.do(change{bucket: b.name, set: set, del: del})
 }
 
-// change is what one Commit asks for.
+// change is the argument of one Commit.
 type change struct {
 	bucket []byte
 	set    map[string][]byte
 	del    []string
 }
 
-// check refuses what the database would refuse, before it can spoil the commits
-// of others in the same group.
+// check refuses what the database would refuse, before it makes the commits of others in
+// the same group fail.
 func (c change) check() error {
 	if len(c.bucket) == 0 {
 		return fmt.Errorf("store: bucket without a name")

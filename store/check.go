@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Check says why Open would refuse a directory at this moment, and changes nothing:
-// the error wraps ErrInUse, ErrNewerFormat or ErrDamaged. A directory that does not
-// exist, or has no state in it, is no error. It does not look into the journal.
+// Check returns why Open would refuse a directory at this moment, and changes nothing.
+// The error wraps ErrInUse, ErrNewerFormat or ErrDamaged. It is nil if the directory does
+// not exist or has no state in it. Check does not read the journal.
 func Check(dir string) error {
 	if err := checkLock(filepath.Join(dir, "lock")); err != nil {
 		return fmt.Errorf("store: %s: %w by the agent with process id %s; stop that one first", dir, err, holder(filepath.Join(dir, "lock")))
@@ -26,8 +26,8 @@ func Check(dir string) error {
 	return checkFormat(path)
 }
 
-// Read is one room's part of a directory that no agent has open, as it is on disk. It
-// changes nothing; the error is like Check's. Where nothing is it is empty.
+// Read returns one package's part of a directory that no agent has open. It changes
+// nothing; its error is like that of Check. A part that does not exist is empty.
 func Read(dir, bucket string) (got map[string][]byte, err error) {
 	path := filepath.Join(dir, FileName)
 	defer func() { err = damaged(path, err, recover()) }()
@@ -58,11 +58,11 @@ func Read(dir, bucket string) (got map[string][]byte, err error) {
 	return s.Bucket(bucket).Load()
 }
 
-// checkLock is ErrInUse while an agent holds the lock, also one that is starting.
+// checkLock returns ErrInUse while an agent holds the lock, also while it is starting.
 func checkLock(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil // nobody ever locked it, or it cannot be told
+		return nil // nobody ever locked it, or that cannot be found out
 	}
 	defer func() { _ = f.Close() }()
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {

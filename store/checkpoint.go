@@ -15,8 +15,8 @@ var (
 	keyJournal = []byte("journal")
 )
 
-// journalState says which journal belongs to a state file: frames of this generation
-// are not in the file yet, those of earlier ones are.
+// journalState says which journal belongs to a state file: the file lacks the frames of
+// this generation, and contains those of earlier ones.
 type journalState struct {
 	Generation uint64 `json:"generation"` // 0: of a format without a journal
 	Pages      int    `json:"pages"`
@@ -46,7 +46,7 @@ func readJournalState(raw []byte) (state journalState, err error) {
 	return state, nil
 }
 
-// readFormat is 0 in a new file.
+// readFormat returns 0 for a new file.
 func readFormat(meta *bbolt.Bucket) (int, error) {
 	raw := meta.Get(keyFormat)
 	if raw == nil {
@@ -66,9 +66,9 @@ func parseFormat(raw []byte) (int, error) {
 	return n, nil
 }
 
-// upgrade gives a new directory, or one of an earlier format, a journal: first the
-// file, then the word that it counts. From then on earlier releases refuse the
-// directory, as they would not look into the journal.
+// upgrade gives a new directory, or one of an earlier format, a journal: it makes the
+// file first, then records that the file counts. From then on earlier releases refuse the
+// directory, as they would not read the journal.
 func (s *Store) upgrade(path string, pages int) (journalState, error) {
 	state := journalState{Generation: 1, Pages: pages}
 	if err := makeJournal(path, pages); err != nil {
@@ -84,8 +84,8 @@ func (s *Store) upgrade(path string, pages int) (journalState, error) {
 	return state, explain(err)
 }
 
-// write carries out a group of changes. A bad page that the database meets is an
-// error like any other.
+// write carries out a group of changes. If the database meets a bad page, write returns
+// an error.
 func (s *Store) write(group []change) (err error) {
 	defer func() {
 		panicked := recover()
@@ -117,10 +117,10 @@ func (s *Store) append(ops []op, free int) error {
 	return nil
 }
 
-// firstCommit writes the first changes of a life with a checkpoint, so that what was
-// read from the journal is written anew: the last life may have ended with a failed sync, and
-// then the kernel shows what the disk has not got. A full disk is no reason not to
-// start as long as the journal has room.
+// firstCommit writes the first changes after Open with a checkpoint, so that what was read
+// from the journal is written again: the previous process may have ended with a failed
+// sync, and then the kernel shows what is not on the disk. On a full disk the agent starts
+// all the same, as long as the journal has space.
 func (s *Store) firstCommit(ops []op) error {
 	err := s.checkpoint(ops)
 	if !noRoom(err) {
@@ -135,12 +135,12 @@ func (s *Store) firstCommit(ops []op) error {
 	return err
 }
 
-// errBroken means that nobody knows what is on disk.
+// errBroken means that it is not known what is on disk.
 var errBroken = errors.New("a write ended halfway")
 
-// checkpoint moves what the journal holds, and further changes, into the state file, and
-// begins the journal's next generation, all in one transaction. It is called by the
-// one commit that is under way.
+// checkpoint moves the content of the journal, and further changes, into the state file
+// and begins the journal's next generation, all in one transaction. The one commit that
+// is under way calls it.
 func (s *Store) checkpoint(ops []op) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,8 +160,8 @@ func (s *Store) checkpoint(ops []op) error {
 		return putJSON(tx.Bucket(metaBucket), keyJournal, state)
 	})
 	if err != nil {
-		// A transaction that fails at its very end may have begun the generation all
-		// the same: then what is appended to the old one would never be read.
+		// A transaction that fails at its very end may have begun the new generation all
+		// the same. Frames appended to the old one would then never be read.
 		if now, readErr := s.journalState(); readErr != nil || now.Generation != s.journal.generation {
 			return fmt.Errorf("%w: %w", errBroken, err)
 		}

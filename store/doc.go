@@ -1,6 +1,6 @@
 // Package store keeps what must survive a restart, in a state directory that is locked
-// by the one agent that uses it. A commit is written to a journal and synced, once for
-// all that come together, before anything is answered; when the journal is full, a
-// checkpoint moves it into one bbolt file. It also holds the host's identity, which is made once and
-// proves at every start that it continues the newest one (DESIGN §3).
+// by the one agent that uses it. Commit writes to a journal and syncs it, once for all
+// callers that come together, before it returns. When the journal is full, a checkpoint
+// moves its content into one bbolt file. The package also keeps the host's identity, which
+// is made once, and with which each start proves that it continues the newest one.
 package store

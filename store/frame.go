@@ -8,9 +8,9 @@ import (
 	"hash/crc32"
 )
 
-// The journal is a row of pages. A frame is one group of changes: it begins with a
-// page and fills as many as it needs, so that no page is ever written again that
-// holds what was answered. Its head, in big endian:
+// The journal is a sequence of pages. A frame is one group of changes: it begins on a page
+// boundary and takes as many pages as it needs, so that no page with a committed change is
+// ever written again. Its head, in big endian:
 //
 //	0  magic
 //	4  CRC-32C of all that follows, up to the payload's end
@@ -26,7 +26,7 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// frame is what one write to the journal holds.
+// frame is the content of one write to the journal.
 type frame struct {
 	generation uint64
 	seq        uint32
@@ -35,7 +35,7 @@ type frame struct {
 
 func pagesFor(payload int) int { return (frameHead + payload + pageSize - 1) / pageSize }
 
-// encode is the frame on whole pages, ready to be written at once.
+// encode returns the frame padded to whole pages, for a single write.
 func (f frame) encode() []byte {
 	b := make([]byte, pagesFor(len(f.payload))*pageSize)
 	end := frameHead + copy(b[frameHead:], f.payload)
@@ -47,8 +47,8 @@ func (f frame) encode() []byte {
 	return b
 }
 
-// decodeFrame reads the frame that a row of pages begins with; false if it is none,
-// or not whole.
+// decodeFrame reads the frame at the beginning of some pages. It returns false if there is
+// none, or only a part of one.
 func decodeFrame(b []byte) (frame, bool) {
 	if len(b) < frameHead || binary.BigEndian.Uint32(b) != frameMagic {
 		return frame{}, false
@@ -71,11 +71,12 @@ func decodeFrame(b []byte) (frame, bool) {
 // scan reads a journal: the changes of this generation in order, and the page and
 // number that the next frame gets.
 //
-// A page that does not hold the next frame is the end: an older generation's, never
-// written, or a write that was cut short and was answered to nobody. Nothing is
-// written behind such a one, so a frame of this generation further on means that
-// what lies before it was spoilt later; and one of a later generation, that the
-// journal is newer than the state file. Both are refused, as addresses would be lost.
+// The journal ends at the first page that does not hold the next frame: it is of an older
+// generation, was never written, or belongs to a write that was cut short, of which no
+// commit returned. Nothing is written after such a page. So a frame of this generation
+// further on means that the pages before it were damaged later, and a frame of a later
+// generation means that the journal is newer than the state file. Both are refused, as
+// addresses would be lost.
 func scan(b []byte, generation uint64) (ops []op, page int, seq uint32, err error) {
 	for page*pageSize < len(b) {
 		f, ok := decodeFrame(b[page*pageSize:])
@@ -116,8 +117,8 @@ const (
 
 var errBadOps = errors.New("its changes cannot be read")
 
-// encodeOps writes kind, bucket, key and value of each, the texts with their length
-// before them.
+// encodeOps writes kind, bucket, key and value of each, each text with its length in
+// front.
 func encodeOps(ops []op) []byte {
 	var b []byte
 	text := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
@@ -165,7 +166,7 @@ func decodeOps(b []byte) (ops []op, err error) {
 	return ops, err
 }
 
-// ops are a change one by one: what it sets, then what it deletes.
+// ops splits a change: first the keys that it sets, then those that it deletes.
 func (c change) ops() []op {
 	out := make([]op, 0, len(c.set)+len(c.del))
 	for k, v := range c.set {
@@ -179,8 +180,8 @@ func (c change) ops() []op {
 	return out
 }
 
-// journaled are the changes in the journal that the state file does not have yet, by
-// bucket and key; nil values are deletions.
+// journaled has the changes in the journal that are not in the state file yet, by bucket
+// and key. A nil value is a deletion.
 type journaled map[string]map[string][]byte
 
 func (u journaled) take(ops []op) {
@@ -192,7 +193,7 @@ func (u journaled) take(ops []op) {
 	}
 }
 
-// over lays them over what the state file holds of a bucket.
+// over applies them to a bucket as the state file has it.
 func (u journaled) over(bucket string, got map[string][]byte) {
 	for k, v := range u[bucket] {
 		if v == nil {

@@ -9,16 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrClosed is wrapped by commits after Close.
+// ErrClosed is wrapped by the errors of commits after Close.
 var ErrClosed = errors.New("the store is closed")
 
 // maxGroup bounds the changes that share one sync.
 const maxGroup = 1024
 
-// grouper lets concurrent changes share one write. Invariant: while changes are
-// pending, exactly one caller is the leader that writes or is about to; it hands
-// the lead to the first of those that came meanwhile, so a lone caller never waits
-// and no caller writes for ever on behalf of others.
+// grouper lets concurrent changes share one write. Invariant: while changes are pending,
+// exactly one caller is the leader, which writes or is about to write. Afterwards it makes
+// the first of those that came meanwhile the leader. So a single caller never waits, and
+// no caller keeps writing on behalf of others.
 type grouper struct {
 	write func([]change) error
 
@@ -26,7 +26,7 @@ type grouper struct {
 	idle    sync.Cond
 	leading bool
 	pending []*waiter
-	broken  error // set by a failed sync: nobody knows what is on disk
+	broken  error // set by a failed sync: it is not known what is on disk
 	failed  error // of the last write
 	closed  bool
 }
@@ -36,7 +36,7 @@ type waiter struct {
 	done   chan error // carries the result, or errLead once
 }
 
-// errLead tells a waiter that it is the leader now.
+// errLead tells a waiting caller that it is the leader now.
 var errLead = errors.New("lead")
 
 func newGrouper(write func([]change) error) *grouper {
@@ -45,7 +45,7 @@ func newGrouper(write func([]change) error) *grouper {
 	return g
 }
 
-// do returns when the change is on disk or has failed.
+// do writes a change, and returns when it is on disk or has failed.
 func (g *grouper) do(c change) error {
 	if err := c.check(); err != nil {
 		return err
@@ -64,7 +64,7 @@ func (g *grouper) do(c change) error {
 	return <-w.done
 }
 
-// enter queues a waiter and reports whether it leads.
+// enter queues a caller and reports whether it is the leader.
 func (g *grouper) enter(w *waiter) (lead bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -80,7 +80,7 @@ func (g *grouper) enter(w *waiter) (lead bool, err error) {
 	return lead, nil
 }
 
-// lead writes one group and passes the lead on.
+// lead writes one group and makes the next caller the leader.
 func (g *grouper) lead() {
 	g.mu.Lock()
 	n := min(len(g.pending), maxGroup)
@@ -110,8 +110,8 @@ func (g *grouper) lead() {
 	g.idle.Broadcast()
 }
 
-// close refuses new changes and waits for those under way. False: one of them failed
-// so that nobody knows what is on disk.
+// close refuses new changes and waits for those under way. It returns false if one of
+// them failed so that it is not known what is on disk.
 func (g *grouper) close() (sound bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -139,7 +139,7 @@ func changesOf(group []*waiter) []change {
 	return cs
 }
 
-// explain says what a failed write means and what to do about it.
+// explain adds to the error of a write what it means and what to do about it.
 func explain(err error) error {
 	switch {
 	case err == nil:
@@ -151,7 +151,7 @@ func explain(err error) error {
 	}
 }
 
-// noRoom reports whether a write failed for want of space alone. bbolt v1.5 keeps
+// noRoom reports whether a write failed only because there is no space. bbolt v1.5 keeps
 // only the text of some errors (db.go, grow).
 func noRoom(err error) bool {
 	for _, e := range []unix.Errno{unix.ENOSPC, unix.EDQUOT} {

@@ -24,21 +24,21 @@ const (
 
 var errBadRecord = errors.New("bad record")
 
-// badFile is what the database library says of a file that is not one of its own.
+// badFile is the database library's error for a file that is not a database.
 var badFile = []error{bberr.ErrInvalid, bberr.ErrVersionMismatch, bberr.ErrChecksum}
 
 // maxLineage bounds the remembered starts that the ledger has not acknowledged.
 const maxLineage = 1024
 
-// Birth is one start of the agent under one identity.
+// Birth identifies one start of the agent under one identity.
 type Birth struct {
 	Start uint64 `json:"start"` // 1 at the first start, then one more each time
 	Nonce uint64 `json:"nonce"` // random
 }
 
-// Identity is who this host is. Lineage lets the ledger tell a continuation from a
-// clone or an old disk: the newest birth that the ledger has seen of this host must
-// be this one or in its lineage.
+// Identity identifies this host. With Lineage the ledger tells a continuation from a clone
+// or an old disk: the newest start that the ledger has seen of this host must be this one
+// or in its lineage.
 type Identity struct {
 	Host    netmap.HostID `json:"host"`
 	Start   uint64        `json:"start"`
@@ -53,8 +53,8 @@ type identityCell struct {
 	cluster netmap.ClusterID
 }
 
-// birth begins the next life of the identity, making it if there is none, and is
-// the change that writes it down.
+// birth begins the next start of the identity, which it makes if there is none, and
+// returns the change to commit.
 func (s *Store) birth() (change, error) {
 	meta, err := s.Bucket(string(metaBucket)).Load()
 	if err != nil {
@@ -73,7 +73,7 @@ func (s *Store) birth() (change, error) {
 	return identityChange(s.ident.id)
 }
 
-// readIdentity makes one where there is none.
+// readIdentity reads the identity, or makes one if there is none.
 func readIdentity(raw []byte) (id Identity, err error) {
 	if raw == nil {
 		return Identity{Host: newID()}, nil
@@ -92,7 +92,7 @@ func identityChange(id Identity) (change, error) {
 	return change{bucket: metaBucket, set: map[string][]byte{keyIdentity: raw}}, nil
 }
 
-// next is the identity one start later.
+// next returns the identity one start later.
 func (id Identity) next() Identity {
 	if id.Start > 0 {
 		id.Lineage = slices.Insert(slices.Clone(id.Lineage), 0, Birth{Start: id.Start, Nonce: id.Nonce})
@@ -106,7 +106,7 @@ func (id Identity) next() Identity {
 	return id
 }
 
-// acknowledged is the identity without the births that nobody will ask for again.
+// acknowledged returns the identity without the starts that are not needed any more.
 func (id Identity) acknowledged(start uint64) Identity {
 	kept := slices.Clone(id.Lineage)
 	if start >= id.Start {
@@ -118,7 +118,7 @@ func (id Identity) acknowledged(start uint64) Identity {
 	return id
 }
 
-// Identity is who this host is in this life.
+// Identity returns the identity of this host, with this start.
 func (s *Store) Identity() Identity {
 	s.ident.mu.Lock()
 	defer s.ident.mu.Unlock()
@@ -127,14 +127,14 @@ func (s *Store) Identity() Identity {
 	return id
 }
 
-// Acknowledge notes that the ledger has recorded the birth with this start number;
-// births before it leave the lineage.
+// Acknowledge notes that the ledger has recorded the start with this number. Earlier
+// starts leave the lineage.
 func (s *Store) Acknowledge(start uint64) error {
 	return s.change(func(id Identity) Identity { return id.acknowledged(start) })
 }
 
-// NewIdentity makes this host a new one, as an operator asked for or after its
-// removal from the cluster. The cluster stays.
+// NewIdentity replaces the identity of this host, after its removal from the cluster or
+// because an operator asked for it. The host stays tied to its cluster.
 func (s *Store) NewIdentity() (Identity, error) {
 	err := s.change(func(Identity) Identity { return Identity{Host: newID()}.next() })
 	return s.Identity(), err
@@ -143,8 +143,8 @@ func (s *Store) NewIdentity() (Identity, error) {
 // mostStarts is how many starts an identity may skip at once.
 const mostStarts = 1 << 20
 
-// Outgrow has the next life of this identity begin above a number that others know as
-// one of its starts, and that it never had. The lineage goes on.
+// Outgrow makes the next start of this identity greater than a number that others take for
+// one of its starts, and that it never had. The lineage continues.
 func (s *Store) Outgrow(start uint64) error {
 	if now := s.Identity().Start; start > now && start-now > mostStarts {
 		return fmt.Errorf("store: start %d cannot follow start %d of this host; somebody made it up", start, now)
@@ -159,7 +159,7 @@ func (s *Store) Outgrow(start uint64) error {
 	})
 }
 
-// change writes a changed identity before it counts.
+// change writes a changed identity to disk before it takes effect.
 func (s *Store) change(f func(Identity) Identity) error {
 	s.ident.mu.Lock()
 	defer s.ident.mu.Unlock()
@@ -175,14 +175,14 @@ func (s *Store) change(f func(Identity) Identity) error {
 	return nil
 }
 
-// Cluster is the cluster that this directory belongs to; zero before SetCluster.
+// Cluster returns the cluster that this directory belongs to; zero before SetCluster.
 func (s *Store) Cluster() netmap.ClusterID {
 	s.ident.mu.Lock()
 	defer s.ident.mu.Unlock()
 	return s.ident.cluster
 }
 
-// SetCluster ties the directory to a cluster, once. For another cluster it is a
+// SetCluster ties the directory to a cluster, once. For another cluster it returns a
 // *netmap.Refusal of kind Foreign that names both.
 func (s *Store) SetCluster(id netmap.ClusterID) error {
 	s.ident.mu.Lock()

@@ -13,16 +13,17 @@ import (
 // JournalName is the file that commits are written to first.
 const JournalName = "weft.journal"
 
-// journalPages are 4 MiB: a thousand commits of a lone caller before a checkpoint
-// moves them into the state file. They are written once, so that no commit needs new space.
+// journalPages are 4 MiB: a thousand commits of a single caller before a checkpoint moves
+// them into the state file. The file is written in full when it is made, so that no commit
+// needs new space.
 const journalPages = 1024
 
 // errJournalFull means that a frame does not fit any more; nothing was written.
 var errJournalFull = errors.New("the journal is full")
 
-// journal takes groups of changes, one write and one sync each. Invariant: all pages
-// before next are on disk and hold the frames 0 to seq-1 of the generation, and no
-// page from next on holds a frame of it that was answered.
+// journal is the file of the latest groups of changes, one write and one sync each.
+// Invariant: all pages before next are on disk and hold the frames 0 to seq-1 of the
+// generation, and no page from next on holds a committed frame of it.
 type journal struct {
 	file       *os.File
 	pages      int
@@ -32,8 +33,8 @@ type journal struct {
 	sync       func(*os.File) error
 }
 
-// makeJournal writes a file of empty pages, and sees to it that it and its name are
-// on disk. What is there already goes; it must not hold a frame.
+// makeJournal writes a file of empty pages and syncs the file and its directory. It
+// replaces an existing file, which must not hold a frame.
 func makeJournal(path string, pages int) error {
 	if old, err := os.ReadFile(path); err == nil {
 		if _, _, _, err := scan(old, 0); err != nil {
@@ -77,8 +78,8 @@ func openJournal(path string, pages int, generation uint64) (*journal, []op, err
 	return &journal{file: f, pages: pages, generation: generation, next: next, seq: seq, sync: datasync}, ops, nil
 }
 
-// append has a group on disk when it returns nil, leaving so many pages free. After
-// an error the next frame is written over this one.
+// append writes a group to disk and leaves at least this number of pages free. After an
+// error the next frame is written over this one.
 func (j *journal) append(ops []op, free int) error {
 	payload := encodeOps(ops)
 	n := pagesFor(len(payload))
@@ -97,11 +98,10 @@ func (j *journal) append(ops []op, free int) error {
 	return nil
 }
 
-// reserve are the pages that only the start of a life may use, so that agents can
-// start on a full disk.
+// reserve are pages that only Open may use, so that agents can start on a full disk.
 func (j *journal) reserve() int { return j.pages / 16 }
 
-// restart begins a generation, once all before it is in the state file.
+// restart begins a generation, after all earlier frames are in the state file.
 func (j *journal) restart(generation uint64) { j.generation, j.next, j.seq = generation, 0, 0 }
 
 func (j *journal) close() error { return j.file.Close() }
@@ -114,7 +114,7 @@ func datasync(f *os.File) error {
 	}
 }
 
-// syncDir has the names in a directory on disk.
+// syncDir syncs a directory, so that the names in it are on disk.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockDir takes the directory's lock and writes the process id into it, so that
-// the next one who tries can say who holds it. The lock ends with the process.
+// lockDir takes the directory's lock and writes the process id into the file, so that
+// another process can say who holds it. The lock ends with the process.
 func lockDir(dir string) (*os.File, error) {
 	path := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -27,13 +27,13 @@ func lockDir(dir string) (*os.File, error) {
 		}
 		return nil, fmt.Errorf("store: %s: %w by the agent with process id %s; stop that one first", dir, ErrInUse, holder(path))
 	}
-	// The number only serves the text above: failing to write it harms nobody.
+	// The number is only for the message above, so a failure to write it does no harm.
 	_ = f.Truncate(0)
 	_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
 	return f, nil
 }
 
-// waitLock tries until lockWait has passed: the last agent may be just ending.
+// waitLock tries until lockWait has passed, as the previous agent may be just ending.
 func waitLock(f *os.File) error {
 	for end := time.Now().Add(lockWait); ; time.Sleep(20 * time.Millisecond) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)

@@ -8,9 +8,9 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// ScanReverse visits the entries whose keys begin with a prefix, the last first, as they are
-// when it is called, until visit returns false. The value is valid until visit
-// returns. Commits go on meanwhile.
+// ScanReverse visits the entries whose keys begin with a prefix, in descending order, until
+// visit returns false. It sees the entries as they are when it is called; commits go on
+// meanwhile. The value is valid until visit returns.
 func (b *Bucket) ScanReverse(prefix string, visit func(key string, value []byte) bool) error {
 	tx, newer, err := b.picture(prefix)
 	if err != nil {
@@ -39,7 +39,7 @@ func (b *Bucket) ScanReverse(prefix string, visit func(key string, value []byte)
 	return nil
 }
 
-// picture is what the state file has and what the journal has beyond it, at one moment.
+// picture is the content of the state file and of the journal at one moment.
 func (b *Bucket) picture(prefix string) (*bbolt.Tx, []op, error) {
 	b.s.mu.RLock()
 	defer b.s.mu.RUnlock()
@@ -57,7 +57,8 @@ func (b *Bucket) picture(prefix string) (*bbolt.Tx, []op, error) {
 	return tx, newer, nil
 }
 
-// descent walks down the keys of a database bucket that have a prefix.
+// descent iterates in descending order over the keys of a database bucket that begin with
+// a prefix.
 type descent struct {
 	cursor *bbolt.Cursor
 	prefix string

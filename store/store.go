@@ -12,21 +12,21 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Format is the version of the layout that this release writes: 1 had no journal.
-// A directory with a smaller one is upgraded in place, one with a greater is refused.
+// Format is the version of the layout that this release writes. Version 1 had no journal.
+// A directory of an earlier version is upgraded in place, one of a later is refused.
 const Format = 2
 
-// Sentinels that callers of Open decide on with errors.Is.
+// Errors that callers of Open test for with errors.Is.
 var (
 	ErrNewerFormat = errors.New("state directory has a newer format")
 	ErrInUse       = errors.New("state directory is in use")
 	ErrDamaged     = errors.New("state file is damaged")
 )
 
-// FileName is the file with everything in it but the newest commits.
+// FileName is the file with everything but the newest commits.
 const FileName = "weft.db"
 
-// lockWait is how long Open waits for an agent that is just ending.
+// lockWait is how long Open waits for the lock of an agent that is just ending.
 const lockWait = 2 * time.Second
 
 // Store is an open state directory. All methods are safe for concurrent use.
@@ -38,18 +38,18 @@ type Store struct {
 	commit  *grouper
 	ident   identityCell
 
-	mu        sync.RWMutex // lets readers see db and journaled as of one moment
+	mu        sync.RWMutex // makes readers see db and journaled as of one moment
 	journaled journaled    // what the journal holds
 	poisoned  bool         // the database panicked; set by the commit that is under way
 }
 
-// Open locks dir, creating it if needed, checks its format and begins a new life
-// of the host's identity: the next start number and a fresh nonce are on disk when
-// it returns. Errors wrap ErrInUse, ErrNewerFormat, ErrDamaged or the failed
-// system call and say what to do.
+// Open locks dir, creates it if needed, checks its format and begins a new start of the
+// host's identity: the next start number and a fresh nonce are on disk when it returns.
+// Errors wrap ErrInUse, ErrNewerFormat, ErrDamaged or the failed system call and say what
+// to do.
 func Open(dir string) (*Store, error) { return open(dir, journalPages) }
 
-// open makes a new journal of so many pages if there is none.
+// open is Open; if there is no journal it makes one of this number of pages.
 func open(dir string, pages int) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("store: make state directory: %w", err)
@@ -71,8 +71,8 @@ func open(dir string, pages int) (*Store, error) {
 func openLocked(dir string, pages int) (s *Store, err error) {
 	path := filepath.Join(dir, FileName)
 	defer func() { err = damaged(path, err, recover()) }()
-	// A bad page may be mapped beyond the file's end: make that a panic that the
-	// line above turns into an error.
+	// Reading a bad page may touch memory beyond the file's end. That becomes a panic,
+	// which the line above turns into an error.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
 	if err != nil {
@@ -86,8 +86,8 @@ func openLocked(dir string, pages int) (s *Store, err error) {
 	return s, nil
 }
 
-// begin reads the journal, making one in a directory that has none, and starts a
-// life of the identity.
+// begin reads the journal, or makes one where there is none, and begins a start of the
+// identity.
 func (s *Store) begin(pages int) error {
 	path := filepath.Join(filepath.Dir(s.path), JournalName)
 	state, err := s.journalState()
@@ -112,8 +112,8 @@ func (s *Store) begin(pages int) error {
 	return explain(s.firstCommit(birth.ops()))
 }
 
-// damaged turns a panic of the database library on bad pages, and its own errors
-// about them, into ErrDamaged with the remedy.
+// damaged turns panics and errors of the database library about bad pages into ErrDamaged
+// with the remedy.
 func damaged(path string, err error, panicked any) error {
 	bad := errors.Is(err, errBadRecord)
 	for _, e := range badFile {
@@ -130,11 +130,11 @@ func damaged(path string, err error, panicked any) error {
 	return fmt.Errorf("store: %s: %w; move all that is in %s away and start again as a new host, then remove the old one with `weft host rm`", path, err, filepath.Dir(path))
 }
 
-// Problem is why the last write failed, and what to do about it; empty: it did not.
+// Problem says why the last write failed and what to do about it. It is empty if the last
+// write succeeded.
 func (s *Store) Problem() string { return s.commit.problem() }
 
-// Close waits for commits under way and gives the directory free. Commits after
-// it fail.
+// Close waits for commits under way and releases the directory. Later commits fail.
 func (s *Store) Close() error {
 	var err error
 	if s.commit.close() {
@@ -146,8 +146,8 @@ func (s *Store) Close() error {
 	return errors.Join(err, s.closeFiles(), s.lock.Close())
 }
 
-// closeFiles leaves a state file with bad pages open: a panic may have left the
-// database's own locks taken.
+// closeFiles does not close a state file with bad pages: a panic may have left the
+// database's own locks held.
 func (s *Store) closeFiles() error {
 	var err error
 	if s.journal != nil {

@@ -1,7 +1,7 @@
-// Package turn has a lock for what takes its time: a disk is written, other hosts are
-// asked. Unlike a mutex it can be waited for until a context ends, and who waits for it
-// lets virtual time go on (testing/synctest), in which the one who has it waits himself.
-// Sleep is a pause that a context ends.
+// Package turn has a lock for work that takes long, such as writing to a disk or asking
+// other hosts. Unlike with a mutex, a caller can wait for it until a context ends, and a
+// waiting caller is durably blocked for testing/synctest, so that virtual time advances
+// while the holder waits for something. Sleep is a pause that a context ends.
 package turn
 
 import (
@@ -9,20 +9,21 @@ import (
 	"time"
 )
 
-// Turn is had by one at a time. It is safe for concurrent use; the zero Turn is nobody's
-// ever.
+// Turn is held by one caller at a time. It is safe for concurrent use. The zero Turn
+// blocks forever; New makes a usable one.
 type Turn chan struct{}
 
-// New is a Turn that nobody has.
+// New returns a Turn that nobody holds.
 func New() Turn { return make(Turn, 1) }
 
-// Wait takes the turn, however long that takes.
+// Wait blocks until the caller holds the turn.
 func (t Turn) Wait() (end func()) {
 	t <- struct{}{}
 	return t.end
 }
 
-// WaitWithin takes the turn unless the context ends before, or has ended.
+// WaitWithin blocks until the caller holds the turn or the context ends. If the context
+// has ended already, it does not take the turn.
 func (t Turn) WaitWithin(ctx context.Context) (end func(), err error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
@@ -35,7 +36,7 @@ func (t Turn) WaitWithin(ctx context.Context) (end func(), err error) {
 	}
 }
 
-// Try takes the turn if nobody has it.
+// Try takes the turn if nobody holds it.
 func (t Turn) Try() (end func(), ok bool) {
 	select {
 	case t <- struct{}{}:
@@ -47,7 +48,7 @@ func (t Turn) Try() (end func(), ok bool) {
 
 func (t Turn) end() { <-t }
 
-// Sleep waits for d, or until ctx ends. It reports whether ctx goes on.
+// Sleep waits for d, or until ctx ends. It returns false if ctx has ended.
 func Sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
