@@ -21,47 +21,29 @@ func TestDecisionsReachEveryHost(t *testing.T) {
 			h.start()
 		}
 		w.settled(30*time.Second, w.hosts...)
-		publish := func(h *host, index uint64, lead, whole bool) {
-			n := netmap.Network{ID: netmap.NetworkID(index), VNI: netmap.FirstVNI}
-			d := gossip.Decisions{Cluster: ours, Generation: 1, Index: index, Lead: lead, Whole: whole, Changes: []netmap.Change{{Key: netmap.NetworkKey(n.ID), Value: n}}}
-			if err := h.PublishDecisions(d); err != nil {
-				t.Fatal(err)
-			}
-		}
 		for _, index := range []uint64{3, 4, 9} { // raft's own entries take the others
-			publish(w.hosts[0], index, true, false)
-			publish(w.hosts[1], index, false, false)
+			w.decides(w.hosts[0], index, true, false)
+			w.decides(w.hosts[1], index, false, false)
 		}
-		begin := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		defer cancel()
-		if err := w.hosts[3].WaitDecided(ctx, 9); err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("a decision is known at a host that is no keeper after %s", time.Since(begin))
+		t.Logf("a decision is known at a host that is no keeper after %s", w.waits(w.hosts[3], 9))
 		if v := w.hosts[3].View(); v.Decided != 9 || len(v.Networks) != 3 {
 			t.Errorf("decided %d, networks %v", v.Decided, v.Networks)
 		}
 
-		publish(w.hosts[1], 12, false, false) // nobody leads: it is not sent
-		begin = time.Now()
-		if err := w.hosts[3].WaitDecided(ctx, 12); err != nil {
-			t.Fatal(err)
+		w.decides(w.hosts[1], 12, false, false) // nobody leads: it is not sent
+		if took := w.waits(w.hosts[3], 12); took > 100*time.Millisecond {
+			t.Errorf("asking a keeper took %s", took)
 		}
 
 		for _, index := range []uint64{3, 4, 9, 12, 13} { // a keeper that begins anew repeats itself
-			publish(w.hosts[1], index, false, false)
+			w.decides(w.hosts[1], index, false, false)
 			if v := w.hosts[1].View(); v.Decided != max(12, index) {
 				t.Errorf("decided %d once %d was repeated", v.Decided, index)
 			}
 		}
-		t.Logf("asked for, it is known after %s", time.Since(begin))
-		if took := time.Since(begin); took > 100*time.Millisecond {
-			t.Errorf("asking a keeper took %s", took)
-		}
 
-		publish(w.hosts[1], 20, false, true) // a restored snapshot drops what it lacks
-		publish(w.hosts[0], 20, true, true)
+		w.decides(w.hosts[1], 20, false, true) // a restored snapshot drops what it lacks
+		w.decides(w.hosts[0], 20, true, true)
 		w.settled(20*time.Second, w.hosts...)
 		if v := w.hosts[2].View(); v.Decided != 20 || len(v.Networks) != 1 {
 			t.Errorf("after a snapshot: decided %d, networks %v", v.Decided, v.Networks)
@@ -72,6 +54,28 @@ func TestDecisionsReachEveryHost(t *testing.T) {
 			t.Errorf("waiting for what was never decided: %v", err)
 		}
 	})
+}
+
+// decides makes a host's ledger apply an entry that creates a network.
+func (w *town) decides(h *host, index uint64, lead, whole bool) {
+	w.t.Helper()
+	n := netmap.Network{ID: netmap.NetworkID(index), VNI: netmap.FirstVNI}
+	d := gossip.Decisions{Cluster: ours, Generation: 1, Index: index, Lead: lead, Whole: whole, Changes: []netmap.Change{{Key: netmap.NetworkKey(n.ID), Value: n}}}
+	if err := h.PublishDecisions(d); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// waits is how long a host waits until it knows a decision.
+func (w *town) waits(h *host, index uint64) time.Duration {
+	w.t.Helper()
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Second)
+	defer cancel()
+	if err := h.WaitDecided(ctx, index); err != nil {
+		w.t.Fatal(err)
+	}
+	return time.Since(began)
 }
 
 func TestALargeDecisionIsPulled(t *testing.T) {

@@ -26,32 +26,43 @@ func (w *town) stranger(n int) *underlay.Port {
 	return port
 }
 
+// garbage is the ith of many datagrams that no agent sends.
+func garbage(chance *rand.Rand, i int) []byte {
+	good := append([]byte{0xf7, 1, 'b'}, ours[:]...)
+	good = netmap.AppendBatch(good, netmap.Batch{Origin: id(7), Life: 1, Seq: 3, Records: []netmap.Record{{Seq: 3, Key: netmap.NetworkKey(1), Value: []byte{255}}}})
+	noise := random(chance, 200)
+	switch i % 8 {
+	case 1: // our envelope, then noise
+		return append(append([]byte{0xf7, 1, "bhdmx"[chance.IntN(5)]}, ours[:]...), noise...)
+	case 2:
+		return append([]byte{0xf7, 1, 'm'}, noise...)
+	case 3:
+		return good[:chance.IntN(len(good))]
+	case 4:
+		return good
+	case 5:
+		return append(append([]byte{0xf7, 1, 'b'}, theirs[:]...), noise...)
+	}
+	return noise
+}
+
+// random are fewer bytes than limit.
+func random(chance *rand.Rand, limit int) []byte {
+	out := make([]byte, chance.IntN(limit))
+	for i := range out {
+		out[i] = byte(chance.Uint32())
+	}
+	return out
+}
+
 func TestGarbageIsRefusedCountedAndNamed(t *testing.T) {
 	bubble(t, lan, func(t *testing.T, w *town) {
 		hosts := w.start(2)
 		stranger := w.stranger(66)
 		defer func() { _ = stranger.Close() }()
 		chance := rand.New(rand.NewPCG(3, 4))
-		good := append([]byte{0xf7, 1, 'b'}, ours[:]...)
-		good = netmap.AppendBatch(good, netmap.Batch{Origin: id(7), Life: 1, Seq: 3, Records: []netmap.Record{{Seq: 3, Key: netmap.NetworkKey(1), Value: []byte{255}}}})
 		for i := range 400 {
-			datagram := make([]byte, chance.IntN(200))
-			for j := range datagram {
-				datagram[j] = byte(chance.Uint32())
-			}
-			switch i % 8 {
-			case 1: // our envelope, then noise
-				datagram = append(append([]byte{0xf7, 1, "bhdmx"[chance.IntN(5)]}, ours[:]...), datagram...)
-			case 2:
-				datagram = append([]byte{0xf7, 1, 'm'}, datagram...)
-			case 3:
-				datagram = good[:chance.IntN(len(good))]
-			case 4:
-				datagram = good
-			case 5:
-				datagram = append(append([]byte{0xf7, 1, 'b'}, theirs[:]...), datagram...)
-			}
-			if _, err := stranger.Packets().WriteTo(datagram, hosts[0].cfg.Advertise); err != nil {
+			if _, err := stranger.Packets().WriteTo(garbage(chance, i), hosts[0].cfg.Advertise); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -60,15 +71,12 @@ func TestGarbageIsRefusedCountedAndNamed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			noise := make([]byte, chance.IntN(300))
-			for j := range noise {
-				noise[j] = byte(chance.Uint32())
-			}
+			defer func() { _ = conn.Close() }()
+			noise := random(chance, 300)
 			if i%2 == 0 && len(noise) > 0 {
 				noise[0] = byte(i % 14) // one of memberlist's types
 			}
 			_, _ = conn.Write(noise) // it may hang up before the end
-			defer func() { _ = conn.Close() }()
 		}
 		bodies := map[string][]byte{"short": {1}, "foreign": append(theirs[:], 1), "noise": append(slices.Clone(ours[:]), 1, 2, 3)}
 		for name, body := range bodies {
