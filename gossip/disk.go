@@ -21,7 +21,7 @@ const (
 	maxPeers  = 2048
 )
 
-// peerBook is the addresses where hosts were met, the latest at the end.
+// peerBook has the addresses at which hosts were found, the latest at the end.
 type peerBook struct {
 	addrs   []peer
 	changed bool
@@ -32,7 +32,7 @@ type peer struct {
 	Addr netip.AddrPort `json:"addr"`
 }
 
-// add notes where a host is. An address that another host had is its alone now.
+// add notes the address of a host, and removes the address from other hosts.
 func (p *peerBook) add(m Member) {
 	next := peer{m.ID, m.Addr}
 	if n := len(p.addrs); n > 0 && p.addrs[n-1] == next {
@@ -57,8 +57,8 @@ func (p *peerBook) list() []netip.AddrPort {
 	return out
 }
 
-// load takes in what an earlier start left. What cannot be read is named and left
-// out: everything on this disk is known elsewhere too.
+// load reads what an earlier start left. It logs and skips what cannot be read, since
+// other hosts know everything that is on this disk.
 func (g *Gossip) load() error {
 	saved, err := g.cfg.Disk.Load()
 	if err != nil {
@@ -74,8 +74,8 @@ func (g *Gossip) load() error {
 	return nil
 }
 
-// loadLogs takes in saved facts and drops from the disk what is of no use: facts of
-// a cluster that this host left, of removed hosts, and what cannot be read.
+// loadLogs reads saved facts and deletes useless ones from the disk: those of a cluster
+// that this host left, of removed hosts, and those that cannot be read.
 func (g *Gossip) loadLogs(saved map[string][]byte) {
 	var useless []string
 	for key, raw := range saved {

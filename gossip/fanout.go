@@ -17,15 +17,16 @@ const (
 	maxUnheard = 64                   // pieces of one log sent; beyond, others pull
 )
 
-// outbox knows how far this host's own log and the ledger's word were sent.
+// outbox keeps how far this host's own log and the ledger's were sent.
 type outbox struct {
 	own       uint64 // of the own log
-	decided   uint64 // of the ledger's word
+	decided   uint64 // of the ledger's log
 	published uint64 // by this host's ledger, since Start
 	lead      bool
 }
 
-// setLead begins or ends the duty of telling the others: from what is known now.
+// setLead makes this host send the ledger's log to the others, from what is known now on,
+// or stops it.
 func (o *outbox) setLead(lead bool, facts *netmap.Map) {
 	if lead && !o.lead {
 		head, _ := facts.Head(facts.Cluster())
@@ -34,8 +35,8 @@ func (o *outbox) setLead(lead bool, facts *netmap.Map) {
 	o.lead = lead
 }
 
-// due takes out what is to be sent: batches, and heads where a batch does not
-// serve. The unsent is known from the log itself, so nothing is queued.
+// due returns what is to be sent: batches, and heads where a batch would be too large.
+// What was not sent yet follows from the log itself, so nothing is queued.
 func (o *outbox) due(facts *netmap.Map, self netmap.HostID) (batches []netmap.Batch, heads []netmap.Head) {
 	if facts.Cluster().IsZero() {
 		return nil, nil
@@ -95,8 +96,7 @@ func (g *Gossip) fanOut() {
 	}
 }
 
-// sendAll sends one datagram to many hosts. Which hosts need it may one day
-// depend on the networks that it is about; now all do.
+// sendAll sends one datagram to many hosts.
 func (g *Gossip) sendAll(targets []Member, datagram []byte) {
 	for _, m := range targets {
 		if wait := g.pace.take(time.Now()); wait > 0 && !turn.Sleep(g.ctx, wait) {

@@ -7,11 +7,11 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Anybody can send a datagram, and from any address. So a batch that comes in one is taken
-// in only if it adds a little to what is known. Any other one is a hint: the log is pulled
-// over a connection, from its origin or, for the ledger's word, from a keeper.
+// Anybody can send a datagram, and from any address. So a batch that comes in a datagram is
+// applied only if it adds a little to what is known. Any other batch is a hint: the log is
+// pulled over a connection, from its origin or, for the ledger's log, from a keeper.
 
-// mostAhead bounds how far a datagram may carry a log. Whoever forges one cannot carry it
+// mostAhead bounds how far a datagram may advance a log. So a forged one cannot advance it
 // beyond what its origin soon reaches by itself.
 const mostAhead = 1 << 12
 
@@ -27,9 +27,9 @@ func (g *Gossip) memberAt(addr netip.AddrPort) Member {
 	return Member{}
 }
 
-// continues reports whether a batch from a datagram may be taken in as it is: it goes on
-// with a log that is known, not far, and drops no log. The ledger's word comes from a
-// keeper, and that it removed a host is never believed from a datagram.
+// continues reports whether a batch from a datagram may be applied as it is: it continues
+// a known log, not far, and drops no log. A batch of the ledger's log must come from a
+// keeper, and a removal of a host is never believed from a datagram.
 func (g *Gossip) continues(b netmap.Batch, from Member) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -52,7 +52,7 @@ func removal(r netmap.Record) bool {
 	return err == nil && ok && entry.Removed
 }
 
-// hint has a log pulled of which a datagram says that it goes on.
+// hint starts to pull a log that continues according to a datagram.
 func (g *Gossip) hint(b netmap.Batch, from Member) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

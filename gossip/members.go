@@ -22,8 +22,8 @@ type Member struct {
 	Since   time.Time        `json:"since"` // of Alive or its contrary
 }
 
-// Clone is one host id in use by two agents: a copied disk or an older image of
-// one. Neither side can tell which is the original.
+// Clone reports one host id that two agents use, because of a copied disk or an older
+// image of one. Neither side can tell which is the original.
 type Clone struct {
 	Host netmap.HostID
 	A, B Member // the two, the one with the greater start first
@@ -40,8 +40,8 @@ const (
 	maxTold    = 256 // clones that are remembered as reported
 )
 
-// roster knows every start of every host by memberlist's name. It is not safe
-// for concurrent use.
+// roster keeps every start of every host, by memberlist's name. It is not safe for
+// concurrent use.
 type roster struct {
 	self  Member
 	nodes map[string]Member
@@ -52,7 +52,7 @@ func newRoster(self Member) *roster {
 	return &roster{self: self, nodes: map[string]Member{}, told: map[[2]uint64]time.Time{}}
 }
 
-// update takes in a sign of life or death; it reports whether a host came alive.
+// update records that a start is alive or dead. It reports whether a host came alive.
 func (r *roster) update(e event, m meta, now time.Time) bool {
 	if m.Host == r.self.ID && m.Nonce == r.self.Nonce {
 		return false
@@ -69,7 +69,7 @@ func (r *roster) update(e event, m meta, now time.Time) bool {
 	return next.Alive && !(known && old.Alive)
 }
 
-// hosts is the latest start of every other host, sorted by id.
+// hosts returns the latest start of every other host, sorted by id.
 func (r *roster) hosts() []Member {
 	best := map[netmap.HostID]Member{}
 	for _, m := range r.nodes {
@@ -95,12 +95,12 @@ func later(a, b Member) int {
 	return cmp.Compare(a.Nonce, b.Nonce)
 }
 
-// live is the hosts of one cluster that can be talked to.
+// live returns the hosts of one cluster that are alive.
 func (r *roster) live(cluster netmap.ClusterID) []Member {
 	return slices.DeleteFunc(r.hosts(), func(m Member) bool { return !m.Alive || m.Cluster != cluster })
 }
 
-// find is the latest start of a host, false if it was never seen.
+// find returns the latest start of a host, or false if it was never seen.
 func (r *roster) find(id netmap.HostID) (Member, bool) {
 	var found Member
 	for _, m := range r.nodes {
@@ -179,7 +179,7 @@ func (r *roster) prune(now time.Time, removed func(netmap.HostID) bool) {
 	}
 }
 
-// twin is another agent under this host's own id, if one is alive.
+// twin returns another agent with this host's own id, if one is alive.
 func (r *roster) twin() (Member, bool) {
 	var found Member
 	for _, m := range r.nodes {

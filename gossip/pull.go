@@ -32,14 +32,15 @@ const (
 	maxWanted = 1024
 )
 
-// wanted is a log that is behind, how far it should reach, and who said so.
+// wanted is a log that is behind, how far it should reach, and which hosts said so.
 type wanted struct {
 	head  netmap.Head
 	from  []netmap.HostID        // the last few
 	asked map[netmap.HostID]bool // in this round
 }
 
-// want pulls a log until it reaches head, once for all who want it. Under g.mu.
+// want starts to pull a log until it reaches head. Several calls for one log share the
+// pull. Under g.mu.
 func (g *Gossip) want(head netmap.Head, from netmap.HostID, wait time.Duration) {
 	if head.Origin == g.cfg.Host || g.facts.Cluster().IsZero() || g.facts.Removed(head.Origin) {
 		return
@@ -63,7 +64,7 @@ func (g *Gossip) want(head netmap.Head, from netmap.HostID, wait time.Duration) 
 	}
 }
 
-// mayWant reports whether one log more may be pulled. Under g.mu.
+// mayWant reports whether one more log may be pulled. Under g.mu.
 func (g *Gossip) mayWant(origin netmap.ID) bool {
 	limit := maxWanted / 2
 	if _, known := g.facts.Head(origin); known {
@@ -72,7 +73,7 @@ func (g *Gossip) mayWant(origin netmap.ID) bool {
 	return len(g.repair.wanted) < limit
 }
 
-// pullUntil asks one host after the other until the log reaches as far as wanted.
+// pullUntil asks one host after another until the log reaches as far as wanted.
 func (g *Gossip) pullUntil(w *wanted, wait time.Duration) {
 	defer g.unwant(w)
 	for try := 0; try < maxTries; try++ {
@@ -108,9 +109,9 @@ func (g *Gossip) unwant(w *wanted) {
 	}
 }
 
-// nextSource says whom to ask for what: the origin itself (for the ledger's word
-// a keeper), then those who said that there is more, then anybody. False when
-// nothing is missing or nobody is there.
+// nextSource returns which host to ask for what: first the origin itself (for the
+// ledger's log a keeper), then the hosts that said that there is more, then any host. It
+// returns false when nothing is missing or no host is there.
 func (g *Gossip) nextSource(w *wanted) (Member, netmap.Pull, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -205,7 +206,7 @@ func (g *Gossip) call(to Member, name string, body []byte) ([]byte, error) {
 	return answer, err
 }
 
-// serve begins to answer other hosts.
+// serve begins to answer requests of other hosts.
 func (g *Gossip) serve() {
 	g.cfg.Handle(callPull, g.admitted(func(body []byte) ([]byte, error) {
 		p, err := netmap.DecodePull(body)
@@ -235,7 +236,7 @@ func (g *Gossip) serve() {
 	}))
 }
 
-// admitted lets only this cluster ask; a request begins with the asker's cluster.
+// admitted refuses requests of other clusters. A request begins with the asker's cluster.
 func (g *Gossip) admitted(answer func([]byte) ([]byte, error)) Handler {
 	return func(_ context.Context, from netip.AddrPort, body []byte) ([]byte, error) {
 		own := g.own()
@@ -272,7 +273,7 @@ func (g *Gossip) talkTo(m Member) {
 	})
 }
 
-// exchange takes in everything that another host knows better.
+// exchange pulls everything that another host has and this one lacks.
 func (g *Gossip) exchange(m Member) error {
 	g.mu.Lock()
 	cluster, digest := g.facts.Cluster(), g.facts.Digest()

@@ -11,7 +11,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Refused is a host that was kept out, and why, in words for an operator.
+// Refused is a host that was refused, and why, in words for an operator.
 type Refused struct {
 	Addr   netip.AddrPort   `json:"addr"`
 	Host   netmap.HostID    `json:"host"`
@@ -31,7 +31,7 @@ const (
 	refusedFor = 10 * time.Minute
 )
 
-// refusals remembers who was refused, by address.
+// refusals remembers which hosts were refused, by address.
 type refusals map[netip.AddrPort]Refused
 
 func (r refusals) add(e event, own meta, now time.Time) Refused {
@@ -67,14 +67,14 @@ func refusalOf(e event, own meta) Refused {
 	return out
 }
 
-// makeRoom drops the one that was heard of longest ago when there are too many.
+// makeRoom drops the host whose last try is longest ago when there are too many.
 func (r refusals) makeRoom() {
 	if len(r) >= maxRefused {
 		delete(r, slices.MinFunc(r.list(), func(a, b Refused) int { return a.Last.Compare(b.Last) }).Addr)
 	}
 }
 
-// expire drops those that try no more.
+// expire drops hosts that have stopped trying.
 func (r refusals) expire(now time.Time) {
 	maps.DeleteFunc(r, func(_ netip.AddrPort, v Refused) bool { return now.Sub(v.Last) > refusedFor })
 }

@@ -22,7 +22,7 @@ const (
 	maxExchanges = 4                // full exchanges at once
 )
 
-// repairs is what is known to be missing, and who is asked for it.
+// repairs keeps which logs are known to lack something, and which hosts are asked for it.
 type repairs struct {
 	held     map[netmap.ID][]netmap.Batch
 	holding  int // batches in held
@@ -39,7 +39,8 @@ func newRepairs() repairs {
 	}
 }
 
-// hold keeps a batch that came too early; what does not fit is pulled anyway.
+// hold keeps a batch that came too early. A batch that does not fit is dropped, as it is
+// pulled anyway.
 func (r *repairs) hold(b netmap.Batch) {
 	list := r.held[b.Origin]
 	if len(list) < maxHeld && r.holding < maxHeldInAll {
@@ -48,7 +49,7 @@ func (r *repairs) hold(b netmap.Batch) {
 	}
 }
 
-// release gives back what was held of an origin, the earliest first.
+// release returns the batches that were held of an origin, the earliest first.
 func (r *repairs) release(origin netmap.ID) []netmap.Batch {
 	list := r.held[origin]
 	r.holding -= len(list)
@@ -64,8 +65,8 @@ func (r *repairs) release(origin netmap.ID) []netmap.Batch {
 
 func (r *repairs) touch(origin netmap.ID, now time.Time) { r.touched[origin] = now }
 
-// news lists logs worth telling about, in a random order after the first two:
-// this host's own and the ledger's word always, others while they are fresh.
+// news lists the logs to tell other hosts about: always this host's own and the ledger's,
+// then the others that changed lately, in a random order.
 func (r *repairs) news(facts *netmap.Map, self netmap.HostID, now time.Time) []netmap.Head {
 	var out []netmap.Head
 	for _, id := range []netmap.ID{self, facts.Cluster()} {
@@ -89,8 +90,8 @@ func (r *repairs) news(facts *netmap.Map, self netmap.HostID, now time.Time) []n
 // step.
 func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2) }
 
-// tellHeads says every second to a few others how far this host is, so that the
-// loss of a log's last datagram is noticed.
+// tellHeads tells a few other hosts every second how far this host's logs reach, so that
+// they notice the loss of a log's last datagram.
 func (g *Gossip) tellHeads() {
 	for turn.Sleep(g.ctx, jitter(headsEvery)) {
 		g.mu.Lock()
@@ -104,7 +105,7 @@ func (g *Gossip) tellHeads() {
 	}
 }
 
-// tellDigest shows one other host a digest of everything every five seconds.
+// tellDigest sends one other host a digest of everything every five seconds.
 func (g *Gossip) tellDigest() {
 	for turn.Sleep(g.ctx, jitter(digestEvery)) {
 		g.mu.Lock()
@@ -131,7 +132,7 @@ func some(members []Member, n int) []Member {
 	return members[:min(n, len(members))]
 }
 
-// localState is what rides in memberlist's exchange: the cluster and a digest.
+// localState is added to memberlist's own exchanges: the cluster and a digest.
 func (g *Gossip) localState() []byte {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -155,7 +156,7 @@ func (g *Gossip) mergeRemoteState(buf []byte) {
 	}
 }
 
-// weigh compares another host's digest and asks it for the difference.
+// weigh compares another host's digest with this host's, and asks it for the difference.
 func (g *Gossip) weigh(note digestNote) {
 	g.mu.Lock()
 	from, known := g.roster.find(note.From)
@@ -169,7 +170,7 @@ func (g *Gossip) weigh(note digestNote) {
 	}
 }
 
-// compare looks at how far another host is and pulls what is missing.
+// compare pulls what another host has and this one lacks.
 func (g *Gossip) compare(from netmap.HostID, heads []netmap.Head) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -184,8 +185,9 @@ func (g *Gossip) compare(from netmap.HostID, heads []netmap.Head) {
 	}
 }
 
-// verify fetches a log anew from its origin, which says that ours differs though
-// it is as far: two agents with one identity did that, or a bug. Under g.mu.
+// verify fetches a log again from its origin, which reports that this host's copy differs
+// although it reaches as far. Two agents with one identity cause that, or a bug. Under
+// g.mu.
 func (g *Gossip) verify(origin netmap.ID) {
 	now := time.Now()
 	source, ok := g.roster.find(origin)

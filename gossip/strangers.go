@@ -31,8 +31,8 @@ type stranger struct {
 	since time.Time
 }
 
-// admits reports whether memberlist may take a node in. memberlist holds its locks, for which
-// somebody may wait under g.mu: so it looks at what the ledger knew a while ago.
+// admits reports whether memberlist may accept a node. memberlist holds its locks, for which
+// a goroutine that holds g.mu may wait. So admits uses what the ledger knew a while ago.
 func (g *Gossip) admits(n *memberlist.Node) bool {
 	m, err := decodeMeta(n.Meta)
 	if err != nil {

@@ -52,8 +52,8 @@ func (t *transport) accept() {
 	}
 }
 
-// deliver hands a datagram to memberlist, or drops it when too many wait. The
-// bytes are memberlist's from then on.
+// deliver hands a datagram to memberlist, or drops it when too many wait. memberlist owns
+// the bytes from then on.
 func (t *transport) deliver(b []byte, from netip.AddrPort) bool {
 	select {
 	case t.packets <- &memberlist.Packet{Buf: b, From: net.UDPAddrFromAddrPort(from), Timestamp: time.Now()}:
@@ -96,7 +96,8 @@ func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 	return t.track(conn), nil
 }
 
-// trackedConn is closed by Shutdown too: memberlist itself waits for its deadline.
+// trackedConn is closed by Shutdown, too. Otherwise memberlist would wait for its
+// deadline.
 type trackedConn struct {
 	net.Conn
 	untrack func() bool

@@ -12,11 +12,11 @@ type Record struct {
 	Value []byte
 }
 
-// Batch carries everything that changed in one origin's log after Prev up to
-// Seq, the last value of each key. With Whole it is a snapshot: everything that
-// the origin has to say at Seq, Prev is 0, and what is not in it is gone.
+// Batch has everything that changed in one origin's log after Prev up to Seq, with the
+// last value of each key. With Whole it is a snapshot: all records of the origin at Seq;
+// Prev is 0, and records that are not in it are gone.
 type Batch struct {
-	Origin  ID     // a host, or the cluster for the ledger's word
+	Origin  ID     // a host, or the cluster for the ledger
 	Life    uint64 // start number of the host, generation of the ledger
 	Prev    uint64
 	Seq     uint64
@@ -114,7 +114,8 @@ func (r *reader) record() Record {
 
 // Split cuts a batch that is sorted by Seq into batches whose encoding takes at
 // most limit bytes. Records with one Seq stay together, since a receiver that
-// has half of them would believe to have all, so a piece may be larger: look.
+// has half of them would believe to have all. So a piece may be larger than limit; the
+// caller has to check.
 // A whole batch is never cut.
 func (b Batch) Split(limit int) []Batch {
 	if b.Whole {

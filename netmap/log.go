@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// keptTombs is how many tombstones a log keeps at least. Correctness does not
-// hang on it: whoever is further behind than the floor gets a snapshot.
+// keptTombs is how many tombstones a log keeps at least. Correctness does not depend on
+// it: a host that is further behind than the floor gets a snapshot.
 const keptTombs = 1024
 
 // originLog is a copy of one origin's log: the last value of each key.

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// maxOrigins bounds how many logs a Map holds, whoever claims to be a host.
+// maxOrigins bounds how many logs a Map holds, however many origins are invented.
 const maxOrigins = 1 << 14
 
 // Bounds of the memory that logs of hosts take, in bytes: 60,000 endpoints and more of one
@@ -35,12 +35,12 @@ type Map struct {
 }
 
 // NewMap makes an empty copy. A zero cluster is that of a host not admitted yet:
-// it holds the ledger's word without believing it until SetCluster.
+// it keeps the ledger's log and does not use it until SetCluster.
 func NewMap(cluster ClusterID) *Map {
 	return &Map{cluster: cluster, logs: map[ID]*originLog{}}
 }
 
-// SetCluster says which origin is the ledger.
+// SetCluster sets which origin is the ledger.
 func (m *Map) SetCluster(id ClusterID) {
 	m.cluster, m.view = id, nil
 	if l := m.logs[id]; l != nil {
@@ -58,9 +58,9 @@ type Effect struct {
 	Gap      *Pull // the batch was not used: this is missing before it
 }
 
-// Apply takes in a batch, in whatever order batches come and however often. It
-// fails for bytes that are no facts (ErrMalformed) and for more origins than a
-// cluster has; what was applied before the failure stays.
+// Apply applies a batch. Batches may come in any order and any number of times. Apply
+// fails for malformed records (ErrMalformed) and for more origins than a cluster has;
+// what it applied before the failure stays.
 func (m *Map) Apply(b Batch) (Effect, error) {
 	if err := m.fits(b); err != nil {
 		return Effect{}, err
@@ -221,8 +221,8 @@ func (m *Map) differs(origin ID, r Record) bool {
 	return known == r.Tomb || known && string(old.value) != string(r.Value)
 }
 
-// Removed reports whether the ledger removed this host for good. Its log is
-// dropped on every host and not taken in again.
+// Removed reports whether the ledger removed this host for good. Every host drops its log
+// and does not accept it again.
 func (m *Map) Removed(host HostID) bool {
 	l := m.logs[m.cluster]
 	if l == nil || m.cluster.IsZero() {

@@ -113,8 +113,8 @@ func parseRemoveAfter(s *Settings, v string) error {
 	return nil
 }
 
-// parseStatus takes a loopback address: whoever reaches it reads everything about the
-// cluster.
+// parseStatus accepts only a loopback address, as every client of it can read everything
+// about the cluster.
 func parseStatus(s *Settings, v string) error {
 	s.Status = netip.AddrPort{}
 	if v == "" {

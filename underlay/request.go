@@ -146,7 +146,7 @@ func (p *Port) slot(g *pendingConn) bool {
 	}
 }
 
-// errCrowded refuses a large request: whoever asks tries again.
+// errCrowded refuses a large request; the other host tries again.
 var errCrowded = fmt.Errorf("larger than %d bytes while others as large are received: at most %d MiB at once, %d MiB of one source",
 	smallFrame, maxBodies>>20, maxBodiesFrom>>20)
 
