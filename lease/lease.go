@@ -290,7 +290,7 @@ const (
 	// disk. That may be an older copy than the one it stopped with, until the ledger has
 	// accepted what it shows.
 	WhatWasHere
-	// Anything: every address of this host's own.
+	// Anything is every address of this host's own.
 	Anything
 )
 
