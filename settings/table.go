@@ -42,7 +42,7 @@ func Table() []Setting { return slices.Clone(table) }
 var table = []Setting{
 	{
 		Env:     "WEFT_JOIN",
-		Meaning: "peers to join, comma separated; re-resolved for ever; empty = found a cluster",
+		Meaning: "peers to join, comma separated, looked up again and again; empty = found a cluster",
 		Wants:   discover.Wants + ", comma separated",
 		Type:    "peers",
 		parse:   parseJoin,
