@@ -40,7 +40,7 @@ type Config struct {
 	Log      *slog.Logger  // nil: silent
 }
 
-// Peers are the entries of one host. Its methods are safe for concurrent use.
+// Peers has the entries of one host. Its methods are safe for concurrent use.
 type Peers struct {
 	cfg     Config
 	editing turn.Turn // held while entries change, disk included
@@ -49,7 +49,7 @@ type Peers struct {
 	sources []*source
 }
 
-// source is an entry and what it gave. What comes after fixed is guarded by Peers.mu.
+// source is an entry and its results. Peers.mu guards the fields after fixed.
 type source struct {
 	entry     Entry
 	connected bool // by weft connect; else it is of WEFT_JOIN
@@ -63,7 +63,7 @@ type source struct {
 	at     time.Time // of the last look-up that gave an address
 }
 
-// answer is what a look-up gave.
+// answer is the result of a look-up.
 type answer struct {
 	addrs   []netip.AddrPort // sorted, none twice
 	stale   bool             // addrs are of an earlier look-up, this one gave none
@@ -71,8 +71,8 @@ type answer struct {
 	err     error            // why nothing was found, or the first of missing was not
 }
 
-// Open reads what weft connect and weft forget changed in an earlier start. An entry
-// that cannot be read finds nobody and says so.
+// Open reads what weft connect and weft forget changed in an earlier start. An entry that
+// cannot be parsed gives no address, and an error.
 func Open(cfg Config) (*Peers, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -87,7 +87,7 @@ func Open(cfg Config) (*Peers, error) {
 	return p, p.load()
 }
 
-// source has its answer already if there is nothing to look up.
+// source makes a source. If there is nothing to look up it has its answer already.
 func (p *Peers) source(text string) *source {
 	e, err := Parse(text, p.cfg.Self.Port())
 	if err != nil {
@@ -138,8 +138,8 @@ func (p *Peers) Seeds(ctx context.Context) map[string][]netip.AddrPort {
 	return out
 }
 
-// each looks up, all at once, those of the wanted entries that are due and that nobody
-// else is looking up, then visits the wanted ones under p.mu.
+// each looks up, concurrently, the wanted entries that are due and that no other caller is
+// looking up. Then it visits the wanted ones under p.mu.
 func (p *Peers) each(ctx context.Context, wanted func(*source) bool, visit func(*source)) {
 	var asked sync.WaitGroup
 	p.mu.Lock()
@@ -169,7 +169,8 @@ func (p *Peers) each(ctx context.Context, wanted func(*source) bool, visit func(
 	}
 }
 
-// note takes in what an entry gave, and tells once that it gives nothing. Under p.mu.
+// note stores the result of a look-up, and logs once that an entry gives nothing. Under
+// p.mu.
 func (p *Peers) note(s *source, a answer) {
 	was := s.last
 	if len(a.addrs) > 0 {
@@ -190,7 +191,7 @@ func (p *Peers) note(s *source, a answer) {
 	}
 }
 
-// slowest is how often an entry is looked up at least.
+// slowest is the longest time between two look-ups of an entry.
 func (e Entry) slowest() time.Duration {
 	if e.url != nil || e.form == execForm {
 		return askSlowest
@@ -222,7 +223,7 @@ func (p *Peers) lookup(ctx context.Context, e Entry) answer {
 	return p.resolve(ctx, e, hosts)
 }
 
-// Found is an entry and what it gave, for the status.
+// Found is an entry and its last result, for the status.
 type Found struct {
 	Entry     string
 	Connected bool             // by weft connect; else it is of WEFT_JOIN
@@ -243,7 +244,7 @@ func (p *Peers) Report() []Found {
 	return out
 }
 
-// maxError bounds what is told of an error, in bytes: others may have written it.
+// maxError bounds the text of an error, in bytes, as other hosts may have written it.
 const maxError = 300
 
 func oneLine(err error) error {

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Wants says what an entry looks like.
+// Wants says what an entry may be.
 const Wants = "host or host:port, an IPv6 address in brackets, dns+NAME, dnssrv+NAME, mesos+http://MASTER:5050, marathon+http://HOST:8080/APP or exec:COMMAND"
 
 // maxName is the longest name of a host.
@@ -29,7 +29,7 @@ const (
 	execForm     form = "exec:"
 )
 
-// prefixed are the forms that an entry begins with.
+// prefixed are the forms with a prefix.
 var prefixed = []form{dnsForm, srvForm, mesosForm, marathonForm, execForm}
 
 // Entry is one way to find peers, as WEFT_JOIN and weft connect take it.
@@ -81,8 +81,8 @@ func (e *Entry) parseRest() (err error) {
 	return err
 }
 
-// parseURL reads the address of a Mesos master or of a Marathon app. Passwords are
-// refused: the entry is shown to everyone who may see the status.
+// parseURL reads the address of a Mesos master or of a Marathon app. It refuses passwords,
+// since the status shows the entry.
 func (e *Entry) parseURL() (err error) {
 	e.url, err = url.Parse(e.rest)
 	switch {
@@ -117,8 +117,8 @@ func parseHost(word string, port uint16) (string, uint16, error) {
 	return host, port, checkHost(word, host)
 }
 
-// withPort adds an empty port where none is written, and makes a port that is
-// written but empty unreadable.
+// withPort adds an empty port if there is none, so that net.SplitHostPort accepts the text.
+// A port that is written but empty becomes an error.
 func withPort(word string) string {
 	if strings.HasSuffix(word, ":") || strings.HasSuffix(word, "]") || !strings.Contains(word, ":") {
 		return word + ":"
@@ -149,5 +149,6 @@ func checkHost(word, host string) error {
 	}
 }
 
-// trusted reports whether the operator, not others, says what the entry stands for.
+// trusted reports whether the operator, and no other program, says which hosts the entry
+// stands for.
 func (e Entry) trusted() bool { return e.form == plainForm || e.form == execForm }

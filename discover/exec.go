@@ -20,11 +20,11 @@ const (
 	outputWait = time.Second
 )
 
-// hostPath is where a command finds others.
+// hostPath is the PATH of a command.
 const hostPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// output are the hosts that a command prints, between blanks, commas or line ends. It
-// runs in a shell of the host with nothing of the agent's environment.
+// output runs a command and returns the hosts that it prints, separated by blanks, commas
+// or line ends. The command runs in a shell of the host without the agent's environment.
 func (p *Peers) output(ctx context.Context, e Entry) ([]Entry, error) {
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", e.rest)
 	cmd.Env, cmd.Dir = []string{hostPath}, "/"
@@ -52,7 +52,8 @@ func (p *Peers) output(ctx context.Context, e Entry) ([]Entry, error) {
 	return hostsIn(strings.FieldsFunc(out.bytes.String(), func(r rune) bool { return strings.ContainsRune(" \t\r\n,", r) }), p.cfg.Self.Port())
 }
 
-// bounded keeps the first bytes. More of them end the output, unless they are cut.
+// bounded keeps the first bytes that are written to it. Further bytes are an error, or are
+// dropped if cut is set.
 type bounded struct {
 	bytes     bytes.Buffer // no embedded one: that would be read into past Write
 	most      int

@@ -19,8 +19,8 @@ const (
 	maxSaid      = 120 // bytes of an answer that is an error
 )
 
-// agents are the active agents of a Mesos cluster, at the addresses that they registered
-// with: their hostnames may mean anything, and need not resolve. A master that does not
+// agents returns the active agents of a Mesos cluster, at the addresses with which they
+// registered: their hostnames are arbitrary and need not resolve. A master that does not
 // lead redirects to the one that does.
 func (p *Peers) agents(ctx context.Context, e Entry) ([]Entry, error) {
 	var got struct {
@@ -49,8 +49,8 @@ func (p *Peers) agents(ctx context.Context, e Entry) ([]Entry, error) {
 	return hostsIn(words, p.cfg.Self.Port())
 }
 
-// appHosts are the hosts on which the tasks of a Marathon app are. The ports of the
-// tasks are none of Weft's, which has its own.
+// appHosts returns the hosts on which the tasks of a Marathon app run. The ports of the
+// tasks are not Weft's.
 func (p *Peers) appHosts(ctx context.Context, e Entry) ([]Entry, error) {
 	var got struct {
 		Tasks []struct {
@@ -71,7 +71,7 @@ func (p *Peers) appHosts(ctx context.Context, e Entry) ([]Entry, error) {
 	return hostsIn(words, p.cfg.Self.Port())
 }
 
-// get reads JSON.
+// get fetches a URL and decodes its JSON.
 func (p *Peers) get(ctx context.Context, from *url.URL, into any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from.String(), http.NoBody)
 	if err != nil {
@@ -98,7 +98,7 @@ func (p *Peers) get(ctx context.Context, from *url.URL, into any) error {
 	return nil
 }
 
-// follow goes where a master sends it, without end neither nor to anything but HTTP.
+// follow follows redirects of a master, a limited number of them and only to HTTP.
 func follow(req *http.Request, via []*http.Request) error {
 	if len(via) > maxRedirects || req.URL.Scheme != "http" {
 		return fmt.Errorf("redirected to %s, the %d. time", req.URL, len(via))

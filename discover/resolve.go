@@ -13,7 +13,7 @@ import (
 // namesAtOnce is how many names of one entry are looked up at a time.
 const namesAtOnce = 16
 
-// services are the targets of the SRV records of a name.
+// services returns the targets of the SRV records of a name.
 func (p *Peers) services(ctx context.Context, name string) ([]Entry, error) {
 	_, records, err := p.cfg.Resolver.LookupSRV(ctx, "", "", name)
 	if len(records) == 0 {
@@ -70,7 +70,7 @@ func (p *Peers) resolve(ctx context.Context, e Entry, hosts []Entry) answer {
 
 func (e Entry) key() string { return fmt.Sprintf("%s %05d", e.host, e.port) }
 
-// addresses are those of one host.
+// addresses returns the addresses of one host.
 func (p *Peers) addresses(ctx context.Context, e, host Entry) ([]netip.AddrPort, error) {
 	if host.port == 0 {
 		return nil, fmt.Errorf("%q is no host", host.host)
@@ -93,9 +93,9 @@ func (p *Peers) addresses(ctx context.Context, e, host Entry) ([]netip.AddrPort,
 	return out, nil
 }
 
-// usable leaves out where no other host can be. A name that the operator wrote and that
-// is the loopback here is this host, which distributions put into /etc/hosts so: the
-// others have its real address.
+// usable removes addresses that cannot be another host's. If a name that the operator wrote
+// resolves to the loopback address, it is this host's own: distributions write it into
+// /etc/hosts that way. The other hosts find its real address.
 func (p *Peers) usable(e Entry, a netip.AddrPort) (netip.AddrPort, bool) {
 	switch ip := a.Addr(); {
 	case ip.IsUnspecified(), ip.IsMulticast():
@@ -108,8 +108,8 @@ func (p *Peers) usable(e Entry, a netip.AddrPort) (netip.AddrPort, bool) {
 	return a, true
 }
 
-// hostsIn reads what others wrote as the names or addresses of hosts; port is for those
-// without one. What cannot be read becomes a host that is not found.
+// hostsIn parses words that other programs wrote as names or addresses of hosts; port is
+// for those without one. A word that cannot be parsed becomes a host that is not found.
 func hostsIn(words []string, port uint16) ([]Entry, error) {
 	var out []Entry
 	for _, w := range words {

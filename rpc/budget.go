@@ -2,8 +2,8 @@ package rpc
 
 import "context"
 
-// Limits of bodies. A body of up to smallBody needs no leave: there are at most maxConns
-// of them. Larger ones share largeUnits units.
+// Limits of bodies. A body of up to smallBody takes nothing from the budget: there are at
+// most maxConns of them. Larger ones share largeUnits units.
 const (
 	maxBody    = 16 << 20 // a container may publish all 65535 ports
 	smallBody  = 64 << 10
@@ -14,15 +14,16 @@ const (
 // budget bounds the bytes of large bodies that are in memory at once. All methods are safe
 // for concurrent use.
 type budget struct {
-	taken  chan struct{} // has one for each unit
-	taking chan struct{} // has one while units are taken: two that each have a part would wait for each other
+	taken  chan struct{} // holds a token for each unit in use
+	taking chan struct{} // holds a token while a caller takes units: two callers with a part each would wait for each other
 }
 
 func newBudget() budget {
 	return budget{taken: make(chan struct{}, largeUnits), taking: make(chan struct{}, 1)}
 }
 
-// take waits for the units of so many bytes, at most maxBody, until ctx ends.
+// take waits until the units for this number of bytes, at most maxBody, are free, or ctx
+// ends.
 func (b budget) take(ctx context.Context, bytes int64) (giveBack func(), err error) {
 	select {
 	case b.taking <- struct{}{}:

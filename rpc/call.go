@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// call is one request and its answer, which comes from the handler, or from the clock
-// if that does not end in time.
+// call is one request and its answer. The handler answers, or giveUp does if the handler
+// does not end in time.
 type call struct {
 	*Server
 	w        http.ResponseWriter
@@ -25,7 +25,7 @@ type call struct {
 	answered sync.Once
 }
 
-// outcome is what a call came to.
+// outcome is the result of a call.
 type outcome struct {
 	status   int
 	answer   any
@@ -33,13 +33,13 @@ type outcome struct {
 	panicked bool
 }
 
-// failure is an error in the form of both protocols.
+// failure is the answer with an error, in the form of both protocols.
 type failure struct {
 	Err   string
 	Error string
 }
 
-// serve finds the handler, reads the body and has it handled.
+// serve finds the handler, reads the body and calls the handler.
 func (c *call) serve() outcome {
 	h, known := c.cfg.Routes[c.method]
 	switch {
@@ -60,14 +60,14 @@ func (c *call) serve() outcome {
 		return c.refuse(http.StatusServiceUnavailable, fmt.Errorf("%s: %d calls are under way already, none was answered yet; try again", c.method, maxCalls))
 	}
 	defer func() { <-c.slots }()
-	// A caller that hangs up does not stop a call in the middle; the deadline does.
+	// A caller that hangs up does not interrupt a call; only the deadline does.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.context()), c.cfg.Deadline)
 	defer cancel()
 	return c.judge(run(ctx, h, body))
 }
 
-// body reads the request's. A large one first waits until there is room for it, which it
-// has until done is called; small ones never wait.
+// body reads the request's body. A large body first waits for its part of the budget, which
+// it keeps until done is called. Small ones never wait.
 func (c *call) body() (body []byte, done func(), refused outcome) {
 	size, done := c.r.ContentLength, func() {}
 	if size < 0 || size > maxBody {
@@ -89,7 +89,7 @@ func (c *call) body() (body []byte, done func(), refused outcome) {
 	return body, done, outcome{}
 }
 
-// read reads the body in one piece where its length is told, as Docker does.
+// read reads the body in one piece if the request has its length, as Docker's do.
 func (c *call) read() ([]byte, error) {
 	if c.conn != nil {
 		_ = c.conn.expect(2 * maxBody) // with the lengths of its parts; a connection that is gone is found out below
@@ -103,7 +103,7 @@ func (c *call) read() ([]byte, error) {
 	return io.ReadAll(in)
 }
 
-// context has the peer.
+// context returns the context of the call, with the peer in it.
 func (c *call) context() context.Context {
 	if c.conn == nil {
 		return c.r.Context()
@@ -111,13 +111,13 @@ func (c *call) context() context.Context {
 	return WithPeer(c.r.Context(), c.conn.peer)
 }
 
-// refuse answers what nobody was asked to handle.
+// refuse is the outcome of a call that no handler was called for.
 func (c *call) refuse(status int, err error) outcome {
 	c.refused.Add(1)
 	return outcome{status: status, err: err}
 }
 
-// run calls the handler; a panic in it is an error of this call alone.
+// run calls the handler and turns a panic in it into an error of this call.
 func run(ctx context.Context, h Handler, body []byte) (o outcome) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -128,7 +128,7 @@ func run(ctx context.Context, h Handler, body []byte) (o outcome) {
 	return outcome{answer: answer, err: err}
 }
 
-// judge counts an outcome and finds its status.
+// judge counts an outcome and returns its HTTP status.
 func (c *call) judge(o outcome) outcome {
 	var bad *BadRequest
 	switch {
@@ -147,8 +147,9 @@ func (c *call) judge(o outcome) outcome {
 	return outcome{status: http.StatusInternalServerError, err: o.err}
 }
 
-// giveUp answers while the handler still runs, so that Docker waits no longer. The
-// connection can carry no other call until the handler ends: Docker is to make a new one.
+// giveUp answers while the handler still runs, so that Docker does not wait any longer. The
+// connection cannot carry another call until the handler ends, so the answer makes Docker
+// open a new one.
 func (c *call) giveUp() {
 	c.answered.Do(func() {
 		c.late.Add(1)
@@ -163,7 +164,7 @@ func (c *call) flush() {
 	_ = http.NewResponseController(c.w).Flush() // a caller that is gone is told nothing
 }
 
-// conclude answers what the handler said, unless it said it too late.
+// conclude sends the handler's answer, unless it came too late.
 func (c *call) conclude(o outcome) {
 	c.answered.Do(func() { c.write(o.status, o.answer, o.err) })
 }

@@ -19,13 +19,13 @@ const (
 
 var errTooLong = fmt.Errorf("rpc: want a request whose header is at most %d bytes long", maxHeader)
 
-// conns are the open connections of a Server and the calls under way. All methods are
+// conns keeps the open connections of a Server and the calls under way. All methods are
 // safe for concurrent use.
 type conns struct {
-	made        chan struct{} // has one for each connection
-	closed      chan struct{} // no more are taken
+	made        chan struct{} // holds a token for each connection
+	closed      chan struct{} // closed when no more connections are accepted
 	readTimeout time.Duration
-	work        sync.WaitGroup // calls, also those that nobody waits for any more
+	work        sync.WaitGroup // counts the calls under way, also those that were answered already
 
 	mu        sync.Mutex
 	closing   bool
@@ -37,7 +37,7 @@ func newConns(most int, readTimeout time.Duration) *conns {
 	return &conns{made: make(chan struct{}, most), closed: make(chan struct{}), readTimeout: readTimeout, open: map[*conn]bool{}}
 }
 
-// listen reports whether l may be served.
+// listen registers a listener. It reports false after shut.
 func (s *conns) listen(l net.Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,7 +45,7 @@ func (s *conns) listen(l net.Listener) bool {
 	return !s.closing
 }
 
-// shut ends listening and connections in which no call is under way.
+// shut closes the listeners, and the connections without a call under way.
 func (s *conns) shut() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,7 +66,7 @@ func (s *conns) shut() error {
 	return errors.Join(errs...)
 }
 
-// closeAll ends all connections and answers in how many a call was under way.
+// closeAll closes all connections and returns how many had a call under way.
 func (s *conns) closeAll() (cut int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,8 +79,8 @@ func (s *conns) closeAll() (cut int) {
 	return cut
 }
 
-// begin counts a call, which came over a connection if that is not nil; false if it came
-// too late.
+// begin registers a call, and the connection that it came over if that is not nil. It
+// returns false after shut.
 func (s *conns) begin(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,7 +94,7 @@ func (s *conns) begin(c *conn) bool {
 	return true
 }
 
-// end is the end of a call.
+// end registers that a call has ended.
 func (s *conns) end(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,14 +104,14 @@ func (s *conns) end(c *conn) {
 	s.work.Done()
 }
 
-// listener hands out connections that have limits.
+// listener accepts connections and gives them limits.
 type listener struct {
 	net.Listener
 	conns *conns
 }
 
-// Accept implements net.Listener. While there are too many connections it waits for the
-// end of one; a silent one ends by itself.
+// Accept implements net.Listener. While there are too many connections it waits until one
+// ends. A silent connection is ended by its deadline.
 func (l listener) Accept() (net.Conn, error) {
 	select {
 	case l.conns.made <- struct{}{}:
@@ -130,7 +130,7 @@ func (l listener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// add takes a connection in, or closes it.
+// add registers a connection, or closes it after shut.
 func (s *conns) add(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,8 +140,8 @@ func (s *conns) add(c *conn) {
 	}
 }
 
-// conn is a connection with limits. It stands for its own local address: net/http puts
-// that into the context of each request, which is how a call finds its connection.
+// conn is a connection with limits. It is its own local address, because net/http puts the
+// local address into the context of each request: so a call finds its connection.
 type conn struct {
 	net.Conn
 	of    *conns
@@ -159,9 +159,8 @@ func (c *conn) Network() string { return c.Conn.LocalAddr().Network() }
 // String implements net.Addr.
 func (c *conn) String() string { return c.Conn.LocalAddr().String() }
 
-// SetReadDeadline implements net.Conn. No deadline is what net/http asks for when it
-// begins to wait for a request: it gets the one that there is, and as many bytes as the
-// header of a request may have.
+// SetReadDeadline implements net.Conn. net/http removes the deadline when it begins to wait
+// for a request; conn then sets its own, and limits the bytes to those of a header.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	if t.IsZero() {
 		return c.expect(maxHeader)
@@ -169,7 +168,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// expect lets so many bytes be read from now on, in time.
+// expect allows this number of bytes to be read from now on, within readTimeout.
 func (c *conn) expect(bytes int64) error {
 	c.left.Store(bytes)
 	return c.Conn.SetReadDeadline(time.Now().Add(c.of.readTimeout))
@@ -192,8 +191,8 @@ func (c *conn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// CloseWrite ends the answers alone: net/http does it where a body is left unread, so that
-// the other end reads why.
+// CloseWrite closes only the sending side. net/http calls it when a part of a body is
+// unread, so that the other end can read why.
 func (c *conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

@@ -22,7 +22,7 @@ type Handler struct {
 // Empty is the message without fields.
 type Empty struct{}
 
-// BadRequest is an error of the caller's message: nothing was tried.
+// BadRequest is an error in the caller's message. The handler has done nothing.
 type BadRequest struct{ Text string }
 
 // Error implements error.
@@ -40,21 +40,20 @@ func Call[Req, Resp any](f func(context.Context, Req) (Resp, error)) Handler {
 	}}
 }
 
-// Relay makes a Handler that has others answer: pass may put the call to one Handler
-// after the other.
+// Relay makes a Handler that passes the call on: pass may call one Handler after another.
 func Relay(pass func(ctx context.Context, call func(Handler) (any, error)) (any, error)) Handler {
 	return Handler{call: func(ctx context.Context, body []byte) (any, error) {
 		return pass(ctx, func(h Handler) (any, error) { return h.call(ctx, body) })
 	}}
 }
 
-// Ask makes a Handler for a method whose request has no body; one that comes is
+// Ask makes a Handler for a method whose request has no body. If there is one, it is
 // ignored.
 func Ask[Resp any](f func(context.Context) (Resp, error)) Handler {
 	return Handler{call: func(ctx context.Context, _ []byte) (any, error) { return f(ctx) }}
 }
 
-// Decode reads one JSON object and nothing after it.
+// Decode reads one JSON object. Anything after it is an error.
 func Decode[T any](body []byte) (T, error) {
 	var v T
 	trimmed := bytes.TrimLeft(body, " \t\r\n")

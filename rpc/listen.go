@@ -32,7 +32,7 @@ func Listen(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// replace takes over a socket that nobody serves.
+// replace removes a socket that no process serves, and listens in its place.
 func replace(path string) (net.Listener, error) {
 	if fi, err := os.Lstat(path); err != nil || fi.Mode().Type() != os.ModeSocket {
 		return nil, fmt.Errorf("rpc: %s is in the way and no socket; move it", path)

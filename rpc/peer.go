@@ -15,8 +15,8 @@ import (
 type Peer struct {
 	PID int32 // 0 if it is outside of our pid namespace
 	UID uint32
-	// Instance tells one life of a process from all others, also across reboots:
-	// its pid, its start time and the kernel's boot id. Empty if unknown.
+	// Instance identifies a process among all others, also across reboots: its pid, its
+	// start time and the kernel's boot id. Empty if unknown.
 	Instance string
 }
 
@@ -27,7 +27,7 @@ func WithPeer(ctx context.Context, p Peer) context.Context {
 	return context.WithValue(ctx, peerKey{}, p)
 }
 
-// PeerOf is the process that a call came from, if it came over a unix socket.
+// PeerOf returns the process that a call came from, if it came over a unix socket.
 func PeerOf(ctx context.Context) (Peer, bool) {
 	p, ok := ctx.Value(peerKey{}).(Peer)
 	return p, ok
