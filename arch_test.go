@@ -17,9 +17,9 @@ import (
 
 const module = "github.com/weftnet/weft"
 
-// arrows says which rooms a room may import. Rooms of one level do not import
+// arrows says which packages a package may import. Packages of one level do not import
 // each other; what one needs of another it declares as an interface, and plugin
-// puts them together. A room that is not here must not exist.
+// puts them together. A package that is not here must not exist.
 var arrows = map[string][]string{
 	".":   {"cli"},
 	"cli": {"api", "plugin", "settings", "turn"},
@@ -73,7 +73,7 @@ var arrows = map[string][]string{
 	"sim/exact":     {},
 }
 
-// outside says which rooms speak to which outside library, by module path.
+// outside says which packages speak to which outside library, by module path.
 var outside = map[string][]string{
 	"github.com/hashicorp/memberlist":  {"gossip"},
 	"github.com/hashicorp/go-sockaddr": {"gossip"},
@@ -101,7 +101,7 @@ var outside = map[string][]string{
 // inTests may be imported by any test.
 var inTests = []string{"github.com/google/go-cmp", "pgregory.net/rapid"}
 
-// pure rooms and files compute values and touch nothing; a pattern is of
+// pure packages and files compute values and touch nothing; a pattern is of
 // path.Match.
 var pure = []string{
 	"netmap/*.go", "datapath/*.go", "store/synced/*.go", "ledger/state/*.go", "ledger/founding.go",
@@ -153,7 +153,7 @@ var (
 
 // source is one Go file.
 type source struct {
-	room string // directory, "." for the root
+	pkg  string // directory, "." for the root
 	file string // path from the root
 	test bool
 	set  *token.FileSet
@@ -172,7 +172,7 @@ func sources(t *testing.T) []source {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := source{room: path.Dir(file), file: file, test: strings.HasSuffix(file, "_test.go"), set: token.NewFileSet(), text: string(text)}
+		s := source{pkg: path.Dir(file), file: file, test: strings.HasSuffix(file, "_test.go"), set: token.NewFileSet(), text: string(text)}
 		if s.ast, err = parser.ParseFile(s.set, file, text, parser.ParseComments); err != nil {
 			t.Fatal(err)
 		}
@@ -212,15 +212,15 @@ func (s source) imports() []string {
 
 func TestArrowsGoDown(t *testing.T) {
 	for _, s := range sources(t) {
-		allowed, known := arrows[s.room]
+		allowed, known := arrows[s.pkg]
 		if !known {
-			t.Errorf("%s: there is no room %s in the table of arrows", s.file, s.room)
+			t.Errorf("%s: there is no package %s in the table of arrows", s.file, s.pkg)
 			continue
 		}
 		for _, name := range s.imports() {
 			to, ours := strings.CutPrefix(name, module+"/")
 			if ours && !s.test && !slices.Contains(allowed, to) {
-				t.Errorf("%s: an arrow from %s to %s is not in the table", s.file, s.room, to)
+				t.Errorf("%s: an arrow from %s to %s is not in the table", s.file, s.pkg, to)
 			}
 		}
 	}
@@ -229,28 +229,28 @@ func TestArrowsGoDown(t *testing.T) {
 // TestTheTableHasNoCycle: "down" means something.
 func TestTheTableHasNoCycle(t *testing.T) {
 	done := map[string]bool{}
-	var visit func(room string, above []string)
-	visit = func(room string, above []string) {
-		if slices.Contains(above, room) {
-			t.Fatalf("arrows in a circle: %s", strings.Join(append(above, room), " → "))
+	var visit func(pkg string, above []string)
+	visit = func(pkg string, above []string) {
+		if slices.Contains(above, pkg) {
+			t.Fatalf("arrows in a circle: %s", strings.Join(append(above, pkg), " → "))
 		}
-		if done[room] {
+		if done[pkg] {
 			return
 		}
-		for _, to := range arrows[room] {
+		for _, to := range arrows[pkg] {
 			if _, ok := arrows[to]; !ok {
-				t.Errorf("%s may import %s, which is no room", room, to)
+				t.Errorf("%s may import %s, which is no package", pkg, to)
 			}
-			visit(to, append(slices.Clone(above), room))
+			visit(to, append(slices.Clone(above), pkg))
 		}
-		done[room] = true
+		done[pkg] = true
 	}
-	for room := range arrows {
-		visit(room, nil)
+	for pkg := range arrows {
+		visit(pkg, nil)
 	}
 }
 
-func TestOutsideThingsAreSpokenToInOneRoom(t *testing.T) {
+func TestOutsideThingsAreSpokenToInOnePackage(t *testing.T) {
 	for _, s := range sources(t) {
 		for _, name := range s.imports() {
 			first, _, _ := strings.Cut(name, "/")
@@ -265,11 +265,11 @@ func TestOutsideThingsAreSpokenToInOneRoom(t *testing.T) {
 				continue
 			}
 			allowed := false
-			for library, rooms := range outside {
-				allowed = allowed || within(library) && slices.Contains(rooms, s.room)
+			for library, pkgs := range outside {
+				allowed = allowed || within(library) && slices.Contains(pkgs, s.pkg)
 			}
 			if !allowed {
-				t.Errorf("%s: %s does not speak to %s", s.file, s.room, name)
+				t.Errorf("%s: %s does not speak to %s", s.file, s.pkg, name)
 			}
 		}
 	}
@@ -282,7 +282,7 @@ func isPure(s source) bool {
 	})
 }
 
-func TestPureRoomsTouchNothing(t *testing.T) {
+func TestPurePackagesTouchNothing(t *testing.T) {
 	for _, s := range sources(t) {
 		if !isPure(s) {
 			continue
@@ -335,16 +335,16 @@ func TestNobodySleeps(t *testing.T) {
 func TestRoomsHaveNamesAndDocs(t *testing.T) {
 	documented := map[string]bool{}
 	for _, s := range sources(t) {
-		documented[s.room] = documented[s.room] || !s.test && s.ast.Doc != nil
-		for word := range strings.SplitSeq(s.room, "/") {
+		documented[s.pkg] = documented[s.pkg] || !s.test && s.ast.Doc != nil
+		for word := range strings.SplitSeq(s.pkg, "/") {
 			if slices.Contains([]string{"util", "utils", "common", "helper", "helpers", "types", "pkg", "internal"}, word) {
 				t.Errorf("%s: %q says nothing about what is in it", s.file, word)
 			}
 		}
 	}
-	for room, ok := range documented {
+	for pkg, ok := range documented {
 		if !ok {
-			t.Errorf("%s has no package comment", room)
+			t.Errorf("%s has no package comment", pkg)
 		}
 	}
 }
@@ -367,7 +367,7 @@ func TestFilesAndFunctionsAreShort(t *testing.T) {
 	}
 }
 
-// harness are rooms that exist for tests: the lab, and fakes beside their seams.
+// harness are packages that exist for tests: the lab, and fakes beside their seams.
 var harness = regexp.MustCompile(`^(lab|lab/.*|sim|sim/.*|e2e|underlay/lossy|.*test)$`)
 
 // TestTestsOutweighWhatTheyTest: over the whole repository, lines of tests and of
@@ -375,7 +375,7 @@ var harness = regexp.MustCompile(`^(lab|lab/.*|sim|sim/.*|e2e|underlay/lossy|.*t
 func TestTestsOutweighWhatTheyTest(t *testing.T) {
 	source, tests := 0, 0
 	for _, s := range sources(t) {
-		if s.test || harness.MatchString(s.room) {
+		if s.test || harness.MatchString(s.pkg) {
 			tests += strings.Count(s.text, "\n")
 		} else {
 			source += strings.Count(s.text, "\n")

@@ -10,7 +10,7 @@ import (
 // carries any goroutine there.
 func TestNamespacesAreEnteredInOneRoom(t *testing.T) {
 	for _, s := range sources(t) {
-		if s.room == "netns" || strings.HasPrefix(s.room, "lab") {
+		if s.pkg == "netns" || strings.HasPrefix(s.pkg, "lab") {
 			continue
 		}
 		ast.Inspect(s.ast, func(n ast.Node) bool {

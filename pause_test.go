@@ -10,7 +10,7 @@ import (
 // turn.Sleep, and nothing but turn has it by itself.
 func TestPausesAreTurnSleep(t *testing.T) {
 	for _, s := range sources(t) {
-		if s.test || s.room == "turn" {
+		if s.test || s.pkg == "turn" {
 			continue
 		}
 		for _, d := range s.ast.Decls {

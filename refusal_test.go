@@ -34,14 +34,14 @@ var inner = []string{
 	"store: store: a cluster id of zero means none",
 }
 
-// TestRefusalsSayWhatToDo reads every refusal, and what else the rooms that answer
+// TestRefusalsSayWhatToDo reads every refusal, and what else the packages that answer
 // Docker or an operator put into words of their own: each says what can be done.
 // TestRefusals of package plugin meets them and looks for the names.
 func TestRefusalsSayWhatToDo(t *testing.T) {
 	kinds := map[string]int{}
 	left := slices.Clone(inner)
 	for _, s := range sources(t) {
-		if s.test || strings.HasSuffix(s.room, "test") {
+		if s.test || strings.HasSuffix(s.pkg, "test") {
 			continue
 		}
 		ast.Inspect(s.ast, func(n ast.Node) bool {
@@ -49,12 +49,12 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 			if !ok {
 				return true
 			}
-			text, kind, ok := sentence(s.room, call)
+			text, kind, ok := sentence(s.pkg, call)
 			if !ok {
 				return true
 			}
 			kinds[kind]++
-			if known := slices.Index(left, s.room+": "+text); known >= 0 {
+			if known := slices.Index(left, s.pkg+": "+text); known >= 0 {
 				left = slices.Delete(left, known, known+1)
 			} else if !advice.MatchString(text) && !wrapper.MatchString(text) {
 				t.Errorf("%s: %q does not say what to do", s.set.Position(call.Pos()), text)
@@ -72,16 +72,16 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 	}
 }
 
-// sentence is what a call says if it makes a refusal or, in a room that answers Docker,
+// sentence is what a call says if it makes a refusal or, in a package that answers Docker,
 // an error that is not about another one or is only about the end of the time.
-func sentence(room string, call *ast.CallExpr) (text, kind string, ok bool) {
+func sentence(pkg string, call *ast.CallExpr) (text, kind string, ok bool) {
 	at := 0
 	switch selector(call.Fun) {
 	case "netmap.Refuse":
 		_, kind, _ = strings.Cut(selector(call.Args[0]), ".")
 		at = 1
 	case "fmt.Errorf", "errors.New":
-		if !slices.Contains([]string{".", "ipam", "driver", "attach", "plugin", "rpc"}, room) {
+		if !slices.Contains([]string{".", "ipam", "driver", "attach", "plugin", "rpc"}, pkg) {
 			return "", "", false
 		}
 	default:

@@ -22,7 +22,7 @@ func TestScenariosHaveTests(t *testing.T) {
 			tests[m[1]] = true
 		}
 		for _, m := range scene.FindAllStringSubmatch(s.text, -1) {
-			scenes[m[1]] = s.room == "sim/exact"
+			scenes[m[1]] = s.pkg == "sim/exact"
 		}
 	}
 	text, err := os.ReadFile("docs/scenarios.md")

@@ -1,5 +1,5 @@
 // Package dockerapi speaks to the local Docker Engine beside the plugin protocol:
-// it watches events and lists, creates and removes networks. It is the only room
+// it watches events and lists, creates and removes networks. It is the only package
 // that knows Docker's client library.
 //
 // Nothing here may be called while a plugin request is being answered: Docker
