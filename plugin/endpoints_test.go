@@ -144,3 +144,26 @@ func TestDockerAndAnotherRuntimeOnOneNetwork(t *testing.T) {
 		one.until("the network is gone with its last container", time.Minute, func() bool { return one.reported("10.40.0.0/24").ID == 0 })
 	})
 }
+
+// TestAContainerWithoutDockerOutlivesTheIdentityOfItsHost: a host that was removed asks, as
+// a new one, for the addresses of all its containers.
+func TestAContainerWithoutDockerOutlivesTheIdentityOfItsHost(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		hosts := up(c, 2, unreplicated)
+		one, two := hosts[0], hosts[1]
+		one.network("web", "10.40.0.0/24")
+		two.until("the network is known", 10*time.Second, func() bool { return two.reported("10.40.0.0/24").ID != 0 })
+		pod := cni(one.number("10.40.0.0/24"), "a")
+		ip := two.attaches(pod).Addrs[0].Addr()
+		if _, err := one.RemoveHost(t.Context(), api.Removal{Host: two.Report().Self.Short(), IsOff: true}); err != nil {
+			t.Fatal(err)
+		}
+		two.reborn()
+		one.until("it is reached again", time.Minute, func() bool { return one.announced(ip) == "pod-a" && one.placed(ip) == two.Report().Self })
+		if again := two.attaches(pod); again.Addrs[0].Addr() != ip {
+			t.Errorf("it has %s, had %s", again.Addrs[0], ip)
+		}
+		two.detaches(pod)
+		one.until("it is gone", 5*time.Second, func() bool { return one.announced(ip) == "" })
+	})
+}

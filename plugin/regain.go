@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -169,7 +170,7 @@ func final(err error) bool {
 
 // lose takes an endpoint off the mesh and tells the operator.
 func (a *Agent) lose(ctx context.Context, e attach.EndpointRecord, why error) error {
-	e.Endpoint.Name = a.containerName(ctx, e)
+	e.Endpoint.Name = cmp.Or(a.containerName(ctx, e), e.Endpoint.Name)
 	if err := a.attach.Evict(ctx, e.Endpoint.ID, e.Endpoint.Name, why.Error()); err != nil {
 		return err
 	}
