@@ -147,7 +147,7 @@ var mutations = []mutation{
 	{
 		"let a clone go on", oldStart, "ledger/state/apply_host.go",
 		byChance,
-		"case shown == h.birth:", "case shown == h.birth || shown.Start < h.birth.Start && t.cmd.Kind != KindAdmit:",
+		"case shown == h.Birth:", "case shown == h.Birth || shown.Start < h.Birth.Start && t.cmd.Kind != KindAdmit:",
 	},
 	{
 		"let the others believe a copy that is refused", believed, "plugin/clone.go",
