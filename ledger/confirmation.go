@@ -15,14 +15,14 @@ import (
 // confirmation is what keepers and former keepers answer.
 type confirmation struct {
 	asked   []netip.AddrPort
-	answers map[netmap.HostID]testimony
+	answers map[netmap.HostID]report
 	trusted []Peer
 }
 
 // askKeepers asks the trusted keepers, and whom they name, about a host. If none of them
 // keeps the ledger any more, it asks from the hosts on that the operator named.
 func (l *Ledger) askKeepers(ctx context.Context, about netmap.HostID) *confirmation {
-	c := &confirmation{answers: map[netmap.HostID]testimony{}, trusted: l.trusted.list()}
+	c := &confirmation{answers: map[netmap.HostID]report{}, trusted: l.trusted.list()}
 	next := addrsOf(c.trusted)
 	switch k := l.kept(); {
 	case k != nil && !k.current(): // the log ends in the past
@@ -30,7 +30,7 @@ func (l *Ledger) askKeepers(ctx context.Context, about netmap.HostID) *confirmat
 			next = append(next, i.By.Addr)
 		}
 	case k != nil:
-		c.hear(l.testify(about))
+		c.hear(l.report(about))
 		next = append(next, addrsOf(k.peers())...)
 	}
 	l.askOn(ctx, c, next, about)
@@ -60,14 +60,14 @@ func (l *Ledger) askOn(ctx context.Context, c *confirmation, next []netip.AddrPo
 
 // hear takes in an answer. Where a copy of a host runs, the one of the two counts that the
 // ledger did not refuse.
-func (c *confirmation) hear(t testimony) {
+func (c *confirmation) hear(t report) {
 	if old, twice := c.answers[t.ID]; !twice || t.keeps() && (!old.keeps() || c.trusts(t) && !c.trusts(old)) {
 		c.answers[t.ID] = t
 	}
 }
 
 // trusts reports whether an answer is from where a trusted keeper is on the disk.
-func (c *confirmation) trusts(t testimony) bool {
+func (c *confirmation) trusts(t report) bool {
 	return slices.ContainsFunc(c.trusted, func(p Peer) bool { return p.ID == t.ID && p.Addr == t.at })
 }
 
@@ -101,14 +101,14 @@ func addrsOf(peers []Peer) []netip.AddrPort {
 }
 
 // hearAt asks whoever is at some addresses, all at once. Who does not answer is left out.
-func (l *Ledger) hearAt(ctx context.Context, addrs []netip.AddrPort, about netmap.HostID) (out []testimony) {
+func (l *Ledger) hearAt(ctx context.Context, addrs []netip.AddrPort, about netmap.HostID) (out []report) {
 	ctx, cancel := context.WithTimeout(ctx, confirmWait)
 	defer cancel()
-	answers := make(chan testimony, len(addrs))
+	answers := make(chan report, len(addrs))
 	var all sync.WaitGroup
 	for _, at := range addrs {
 		all.Go(func() {
-			if t, err := askTestimony(ctx, l.cfg.Underlay, at, about); err == nil {
+			if t, err := askReport(ctx, l.cfg.Underlay, at, about); err == nil {
 				t.at = at
 				answers <- t
 			}
@@ -122,19 +122,19 @@ func (l *Ledger) hearAt(ctx context.Context, addrs []netip.AddrPort, about netma
 	return out
 }
 
-func askTestimony(ctx context.Context, u Underlay, at netip.AddrPort, about netmap.HostID) (testimony, error) {
-	b, err := u.Call(ctx, at, requestTestify, about[:])
+func askReport(ctx context.Context, u Underlay, at netip.AddrPort, about netmap.HostID) (report, error) {
+	b, err := u.Call(ctx, at, requestReport, about[:])
 	if err != nil {
-		return testimony{}, err
+		return report{}, err
 	}
-	return state.Decode[testimony](b, state.MaxReply)
+	return state.Decode[report](b, state.MaxReply)
 }
 
 // keeps reports whether a keeper speaks for the ledger: the ledger did not refuse it.
-func (t testimony) keeps() bool { return t.Keeps && !t.Fenced }
+func (t report) keeps() bool { return t.Keeps && !t.Fenced }
 
 // best is the newest ledger that somebody keeps.
-func (c *confirmation) best() (best testimony) {
+func (c *confirmation) best() (best report) {
 	for _, id := range slices.SortedFunc(maps.Keys(c.answers), netmap.ID.Compare) {
 		if t := c.answers[id]; t.keeps() && (!best.Keeps || t.knows(best) > 0) {
 			best = t
@@ -149,7 +149,7 @@ func (c *confirmation) voters() []Peer {
 }
 
 // most reports whether more than half of the voters of the newest ledger say so.
-func (c *confirmation) most(says func(testimony) bool) bool {
+func (c *confirmation) most(says func(report) bool) bool {
 	voters, n := c.voters(), 0
 	for _, p := range voters {
 		if t, answers := c.answers[p.ID]; answers && t.keeps() && says(t) {

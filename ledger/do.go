@@ -74,7 +74,7 @@ func (l *Ledger) decide(ctx context.Context, cmd state.Command) (state.Reply, er
 		return state.Reply{}, l.noQuorum(failures)
 	}
 	defer l.asking.end(cmd.Request)
-	cmd.Known = l.lifeKnown()
+	cmd.Known = l.generationKnown()
 	if err := cmd.Check(); err != nil {
 		return state.Reply{}, err
 	}

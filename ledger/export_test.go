@@ -11,7 +11,7 @@ import (
 )
 
 // FailDisk has everything fail that this keeper asks of its disk from now on.
-func (l *Ledger) FailDisk(cause error) { l.kept().log.ailing.note(cause) }
+func (l *Ledger) FailDisk(cause error) { l.kept().log.fault.note(cause) }
 
 // DiskWrites counts the transactions of this keeper's disk; each is two syncs.
 func (l *Ledger) DiskWrites() (n int) {
@@ -24,7 +24,7 @@ func (l *Ledger) DiskWrites() (n int) {
 
 // GreetingFor is how a stream of the first generation begins.
 func GreetingFor(cluster netmap.ClusterID, from, to netmap.HostID, start, nonce uint64) []byte {
-	return greeting{cluster: strand(cluster, 1), from: from, birth: state.Birth{Start: start, Nonce: nonce}}.encode(to)
+	return greeting{cluster: raftClusterID(cluster, 1), from: from, birth: state.Birth{Start: start, Nonce: nonce}}.encode(to)
 }
 
 // GreetingBytes is how long one without earlier starts is.
@@ -41,7 +41,7 @@ func Invitation(cluster netmap.ClusterID, leader, host netmap.HostID, generation
 
 // Testimony is what a keeper answers that knows more than any other one.
 func Testimony(self Peer, generation uint64, fenced, removed bool) []byte {
-	b, _ := state.Encode(testimony{ID: self.ID, Keeps: true, Fenced: fenced, Generation: generation, Removed: removed, Settled: true, Term: 1 << 20, Last: 1 << 20, Voters: []Peer{self}}) // of plain fields
+	b, _ := state.Encode(report{ID: self.ID, Keeps: true, Fenced: fenced, Generation: generation, Removed: removed, Settled: true, Term: 1 << 20, Last: 1 << 20, Voters: []Peer{self}}) // of plain fields
 	return b
 }
 

@@ -1,212 +1,351 @@
 package ledger
 
 import (
-	"bytes"
-	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
+	"sync"
+	"time"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
-// Hosts that found a cluster together agree on one Plan by single-decree Paxos:
-// whoever proposes has promises from a quorum, proposes again what one of them
-// accepted before under the greatest ballot, and the plan is chosen when a quorum
-// accepted it under one ballot. Two quorums share hosts (see electorate), a host
-// promises on disk, so two plans are never chosen, whatever is lost, late, cut or
-// crashed in between. This file is the pure half.
+// Names of the requests between hosts that found together.
+const (
+	requestPrepare = "founding.prepare" // foundingAsk -> acceptor
+	requestAccept  = "founding.accept"  // foundingAsk -> acceptor
+	requestChosen  = "founding.chosen"  // foundingAsk -> nothing
+)
 
-// Plan is what a founding decides.
-type Plan struct {
-	Cluster netmap.ClusterID `json:"cluster"`
-	Keepers []Peer           `json:"keepers"` // the first ones, in the order of raft's first entry
-	Ranges  []netip.Prefix   `json:"ranges"`
+// foundingTurn is how much longer each host waits than the one before it, by id,
+// until it proposes as well: the first may not reach the others.
+const foundingTurn = 4 * time.Second
+
+// foundingKey is where the acceptor is on disk.
+const foundingKey = "acceptor"
+
+// Disk keeps records; Commit returns when they are synced.
+type Disk interface {
+	Load() (map[string][]byte, error)
+	Commit(set map[string][]byte, del ...string) error
 }
 
-// keeps reports whether a host is one of the first keepers.
-func (p *Plan) keeps(id netmap.HostID) bool {
-	return p != nil && slices.ContainsFunc(p.Keepers, func(k Peer) bool { return k.ID == id })
+// FoundingConfig is what a host needs to found a cluster with others.
+type FoundingConfig struct {
+	Self   netmap.HostID
+	Name   string
+	Addr   netip.AddrPort // where the others reach this host
+	Expect int            // hosts; 0: this host takes part in no founding
+	Ranges []netip.Prefix
+
+	// Seeds are the entries of WEFT_JOIN with the addresses that each stands for.
+	Seeds func(ctx context.Context) map[string][]netip.AddrPort
+	// Newcomers are the other live hosts that are in no cluster.
+	Newcomers func() []Member
+	// Cluster is this host's; zero: it is a newcomer.
+	Cluster  func() netmap.ClusterID
+	Underlay Underlay
+	Disk     Disk
+	Log      *slog.Logger
 }
 
-// check refuses a plan that no release proposes.
-func (p *Plan) check() *netmap.Refusal {
-	if p == nil || p.Cluster.IsZero() || len(p.Keepers) == 0 || len(p.Keepers) > mostKeepers {
-		return netmap.Refuse(netmap.BadInput, "a plan of founding without cluster or keepers")
+// Founding is a newcomer's part in founding a cluster together. Its methods are
+// safe for concurrent use.
+type Founding struct {
+	cfg FoundingConfig
+
+	writing turn.Turn // held while the acceptor changes, disk included
+
+	mu    sync.Mutex
+	state acceptor
+	since time.Time // a quorum has been in sight since
+}
+
+type foundingAsk struct {
+	Ballot ballot        `json:"ballot"`
+	From   elector       `json:"from"`
+	To     netmap.HostID `json:"to"` // who is meant: another may be at its address by now
+	Expect int           `json:"expect"`
+	Plan   *Plan         `json:"plan,omitempty"`
+}
+
+// OpenFounding reads what this host promised in an earlier start, and answers other
+// newcomers.
+func OpenFounding(cfg FoundingConfig) (*Founding, error) {
+	f := &Founding{cfg: cfg, writing: turn.New()}
+	kept, err := cfg.Disk.Load()
+	if err != nil {
+		return nil, fmt.Errorf("ledger: what was promised at a founding: %w", err)
 	}
-	for i, k := range p.Keepers {
-		again := slices.ContainsFunc(p.Keepers[:i], func(o Peer) bool { return o.ID == k.ID })
-		if k.ID.IsZero() || !k.Addr.IsValid() || again {
-			return netmap.Refuse(netmap.BadInput, "a plan of founding with the keeper %s at %s", k.ID.Short(), k.Addr)
+	if raw, ok := kept[foundingKey]; ok {
+		if err := json.Unmarshal(raw, &f.state); err != nil {
+			return nil, fmt.Errorf("ledger: the record of a founding cannot be read; was it written by a newer release? %w", err)
 		}
+	}
+	cfg.Underlay.Handle(requestPrepare, f.handle(func(a acceptor, q foundingAsk) (acceptor, bool) { return a.prepare(q.Ballot) }))
+	cfg.Underlay.Handle(requestAccept, f.handle(func(a acceptor, q foundingAsk) (acceptor, bool) { return a.accept(q.Ballot, q.Plan) }))
+	cfg.Underlay.Handle(requestChosen, f.handle(func(a acceptor, q foundingAsk) (acceptor, bool) { return a.choose(q.Plan), true }))
+	return f, nil
+}
+
+// handle answers a proposer with what this host has promised and accepted then.
+func (f *Founding) handle(change func(acceptor, foundingAsk) (acceptor, bool)) func(context.Context, netip.AddrPort, []byte) ([]byte, error) {
+	return func(ctx context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
+		q, err := state.Decode[foundingAsk](body, state.MaxCommand)
+		if err != nil {
+			return nil, netmap.Refuse(netmap.BadInput, "%s", err)
+		}
+		if q.Plan != nil {
+			if refusal := q.Plan.check(); refusal != nil {
+				return nil, refusal
+			}
+		}
+		a, err := f.answer(ctx, q, change)
+		if err != nil {
+			return nil, err
+		}
+		return state.Encode(a)
+	}
+}
+
+func (f *Founding) answer(ctx context.Context, q foundingAsk, change func(acceptor, foundingAsk) (acceptor, bool)) (acceptor, error) {
+	if c := f.cfg.Cluster(); !c.IsZero() {
+		return acceptor{}, netmap.Refuse(netmap.Foreign, "%s is in cluster %s already; join that", f.cfg.Name, c)
+	}
+	if q.To != f.cfg.Self {
+		return acceptor{}, netmap.Refuse(netmap.Unknown, "host %s is not here any more, %s is; try again", q.To.Short(), f.cfg.Name)
+	}
+	if f.cfg.Expect != q.Expect {
+		return acceptor{}, netmap.Refuse(netmap.Conflict, "%s has WEFT_EXPECT=%d and %s has WEFT_EXPECT=%d; set the same on all hosts", f.cfg.Name, f.cfg.Expect, q.From.Name, q.Expect)
+	}
+	return f.change(ctx, func(a acceptor) (acceptor, bool) { return change(a, q) })
+}
+
+// change writes down what changes before it counts.
+func (f *Founding) change(ctx context.Context, do func(acceptor) (acceptor, bool)) (acceptor, error) {
+	end, err := f.writing.WaitWithin(ctx)
+	if err != nil {
+		return acceptor{}, fmt.Errorf("ledger: %w", err)
+	}
+	defer end()
+	f.mu.Lock()
+	next, changed := do(f.state)
+	f.mu.Unlock()
+	if !changed {
+		return next, nil
+	}
+	raw, err := json.Marshal(next)
+	if err == nil {
+		err = f.cfg.Disk.Commit(map[string][]byte{foundingKey: raw})
+	}
+	if err != nil {
+		return acceptor{}, fmt.Errorf("ledger: a promise at the founding cannot be written down: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.state = next
+	return next, nil
+}
+
+func (f *Founding) current() acceptor {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state
+}
+
+// Plan is what this host is to carry out if the cluster of this id was founded: it
+// accepted that plan. False if it did not, or is none of its keepers.
+func (f *Founding) Plan(cluster netmap.ClusterID) (Plan, bool) {
+	a := f.current()
+	if a.Plan == nil || a.Plan.Cluster != cluster || !a.Plan.keeps(f.cfg.Self) {
+		return Plan{}, false
+	}
+	return *a.Plan, true
+}
+
+// Try makes one attempt. The plan is the outcome, for one of its first keepers to
+// carry out; others see the cluster as soon as those have. The error says what is
+// waited for.
+func (f *Founding) Try(ctx context.Context) (Plan, error) {
+	if a := f.current(); a.Chosen && a.Plan.keeps(f.cfg.Self) {
+		return *a.Plan, nil
+	}
+	self := elector{ID: f.cfg.Self, Name: f.cfg.Name, Addr: f.cfg.Addr}
+	seen := []elector{self}
+	for _, m := range f.cfg.Newcomers() {
+		seen = append(seen, elector{ID: m.ID, Name: m.Name, Addr: m.Addr})
+	}
+	slices.SortFunc(seen, func(a, b elector) int { return a.ID.Compare(b.ID) })
+	voters := electorate{expect: f.cfg.Expect}
+	for peer, addrs := range f.cfg.Seeds(ctx) {
+		voters.seeds = append(voters.seeds, seed{peer, addrs})
+	}
+	t := voters.count(seen, self.Addr.Addr().Is6())
+	if err := f.awaitTurn(t, seen); err != nil {
+		return Plan{}, err
+	}
+	return f.propose(ctx, self, seen, voters)
+}
+
+// awaitTurn says what is waited for until this host may propose.
+func (f *Founding) awaitTurn(t tally, seen []elector) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !t.quorum() {
+		f.since = time.Time{}
+		return t.waiting(seen)
+	}
+	if f.since.IsZero() {
+		f.since = time.Now()
+	}
+	rank := slices.IndexFunc(seen, func(h elector) bool { return h.ID == f.cfg.Self })
+	if time.Since(f.since) < time.Duration(rank)*foundingTurn {
+		return netmap.Refuse(netmap.NoQuorum, "all %d expected hosts are here (%s); waiting for %s to found the cluster", t.expect, electorNames(seen), seen[0].Name)
 	}
 	return nil
 }
 
-// ballot numbers attempts to found; the host makes them different.
-type ballot struct {
-	Round uint64        `json:"round"`
-	Host  netmap.HostID `json:"host"`
-}
-
-func (b ballot) compare(o ballot) int {
-	return cmp.Or(cmp.Compare(b.Round, o.Round), bytes.Compare(b.Host[:], o.Host[:]))
-}
-
-// acceptor is what a host has promised and accepted; it is on disk before anybody
-// hears of it.
-type acceptor struct {
-	Promised ballot `json:"promised"`
-	Accepted ballot `json:"accepted"` // under which Plan was accepted; zero: none was
-	Plan     *Plan  `json:"plan,omitempty"`
-	Chosen   bool   `json:"chosen,omitempty"` // Plan is the outcome
-}
-
-// prepare promises to accept nothing under a lesser ballot.
-func (a acceptor) prepare(b ballot) (acceptor, bool) {
-	if b.compare(a.Promised) <= 0 {
-		return a, false
+// waiting says who is there and who is missing.
+func (t tally) waiting(seen []elector) *netmap.Refusal {
+	text := fmt.Sprintf("no cluster is founded yet: this host sees %d of %d expected hosts: %s", len(seen), t.expect, electorNames(seen))
+	if len(seen) >= t.expect {
+		text += fmt.Sprintf("; but only %d of the %d hosts in WEFT_JOIN are among them, and more than half must be", t.named, t.places)
 	}
-	a.Promised = b
-	return a, true
-}
-
-// accept takes a plan unless a greater ballot was promised.
-func (a acceptor) accept(b ballot, p *Plan) (acceptor, bool) {
-	if b.compare(a.Promised) < 0 {
-		return a, false
+	if len(t.missing) > 0 {
+		text += "; waiting for " + strings.Join(t.missing, ", ")
+	} else {
+		text += "; waiting for further hosts"
 	}
-	a.Promised, a.Accepted, a.Plan, a.Chosen = b, b, p, false
-	return a, true
+	return netmap.Refuse(netmap.NoQuorum, "%s; start them, or set WEFT_JOIN and WEFT_EXPECT to the hosts that there are, the same on all", text)
 }
 
-// choose takes in the outcome.
-func (a acceptor) choose(p *Plan) acceptor {
-	a.Plan, a.Chosen = p, true
-	return a
-}
-
-// elector is a host that takes part in a founding.
-type elector struct {
-	ID   netmap.HostID  `json:"id"`
-	Name string         `json:"name"`
-	Addr netip.AddrPort `json:"addr"`
-}
-
-// seed is one entry of WEFT_JOIN and the addresses that it stands for.
-type seed struct {
-	peer  string
-	addrs []netip.AddrPort // none: it cannot be resolved
-}
-
-// electorate says which hosts make a quorum: as many as are expected, and among
-// them more than half of those that WEFT_JOIN names. Hosts are told the same, so
-// any two quorums share a named host; and where there are less than twice as many
-// hosts as expected, they share more the fewer there are.
-type electorate struct {
-	expect int
-	seeds  []seed
-}
-
-// places are the addresses that WEFT_JOIN names, each once, and how many entries
-// name none. Of a name with addresses of both families those of this host's count:
-// a host has one.
-func (e electorate) places(v6 bool) (known map[netip.AddrPort]string, unknown []string) {
-	known = map[netip.AddrPort]string{}
-	for _, s := range e.seeds {
-		mine := slices.DeleteFunc(slices.Clone(s.addrs), func(a netip.AddrPort) bool { return a.Addr().Is6() != v6 })
-		if len(mine) == 0 {
-			mine = s.addrs
-		}
-		for _, a := range mine {
-			known[a] = s.peer
-		}
-		if len(mine) == 0 {
-			unknown = append(unknown, s.peer)
-		}
-	}
-	return known, unknown
-}
-
-// tally is how far some hosts are from a quorum.
-type tally struct {
-	hosts, expect int
-	named, places int      // hosts at addresses that WEFT_JOIN names, and those addresses
-	missing       []string // entries of WEFT_JOIN where none of the hosts is
-}
-
-func (t tally) quorum() bool { return t.hosts >= t.expect && 2*t.named > t.places }
-
-func (e electorate) count(hosts []elector, v6 bool) tally {
-	known, unknown := e.places(v6)
-	t := tally{expect: e.expect, places: len(known) + len(unknown), missing: unknown}
-	at := map[netip.AddrPort]bool{} // of two hosts at one address one is gone
+func electorNames(hosts []elector) string {
+	names := make([]string, 0, len(hosts))
 	for _, h := range hosts {
-		if at[h.Addr] {
-			continue
-		}
-		at[h.Addr] = true
-		t.hosts++
-		if _, is := known[h.Addr]; is {
-			t.named++
-		}
+		names = append(names, h.Name)
 	}
-	for a, peer := range known {
-		if !at[a] {
-			t.missing = append(t.missing, peer)
-		}
-	}
-	slices.Sort(t.missing)
-	t.missing = slices.Compact(t.missing)
-	return t
+	slices.Sort(names)
+	return strings.Join(names, ", ")
 }
 
-// choosePlan is what a proposer with these promises must propose: what one of them
-// accepted under the greatest ballot. Only if nothing was, or nothing that can come
-// to be, it may propose its own.
-func choosePlan(promises map[netmap.HostID]acceptor, quorum []elector, own func() *Plan) *Plan {
-	var bound acceptor
-	for _, h := range quorum {
-		if a := promises[h.ID]; a.Plan != nil && (bound.Plan == nil || a.Chosen && !bound.Chosen || a.Chosen == bound.Chosen && a.Accepted.compare(bound.Accepted) > 0) {
-			bound = a
+// propose leads one ballot.
+func (f *Founding) propose(ctx context.Context, self elector, seen []elector, voters electorate) (Plan, error) {
+	mine, err := f.change(ctx, func(a acceptor) (acceptor, bool) { return a.prepare(ballot{a.Promised.Round + 1, self.ID}) })
+	if err != nil {
+		return Plan{}, err
+	}
+	q := foundingAsk{Ballot: mine.Promised, From: self, Expect: f.cfg.Expect}
+	promises, quorum, errs := f.gather(ctx, requestPrepare, q, seen, func(a acceptor) bool { return a.Promised == q.Ballot })
+	if t := voters.count(quorum, self.Addr.Addr().Is6()); !t.quorum() {
+		f.catchUp(ctx, promises)
+		return Plan{}, notAgreed(seen, errs)
+	}
+	q.Plan = choosePlan(promises, quorum, func() *Plan {
+		p := &Plan{Keepers: firstKeepers(self.ID, quorum), Ranges: f.cfg.Ranges}
+		_, _ = rand.Read(p.Cluster[:]) // never fails (crypto/rand)
+		return p
+	})
+	_, quorum, errs = f.gather(ctx, requestAccept, q, quorum, func(a acceptor) bool { return a.Accepted == q.Ballot })
+	keep := 0
+	for _, k := range quorum {
+		if q.Plan.keeps(k.ID) {
+			keep++
 		}
 	}
-	if bound.Plan == nil || bound.Plan.lost(quorum) {
-		return own()
+	if t := voters.count(quorum, self.Addr.Addr().Is6()); !t.quorum() || 2*keep <= len(q.Plan.Keepers) {
+		return Plan{}, notAgreed(seen, errs)
 	}
-	return bound.Plan
+	_, _, _ = f.gather(ctx, requestChosen, q, seen, func(acceptor) bool { return true }) // who misses it sees the cluster
+	f.cfg.Log.Info("founding a cluster together", "cluster", q.Plan.Cluster, "hosts", electorNames(quorum))
+	if !q.Plan.keeps(self.ID) {
+		return Plan{}, netmap.Refuse(netmap.NoQuorum, "cluster %s is founded; waiting for its first keepers", q.Plan.Cluster)
+	}
+	return *q.Plan, nil
 }
 
-// lost reports whether a plan cannot come to be any more, nor be in force: so many
-// of its keepers have lost their disks, which other identities at their addresses
-// show, that the rest is no majority.
-func (p *Plan) lost(present []elector) bool {
-	left := 0
-	for _, k := range p.Keepers {
-		if !slices.ContainsFunc(present, func(h elector) bool { return h.Addr == k.Addr && h.ID != k.ID }) {
-			left++
+// catchUp lets the next ballot be greater than those that were promised elsewhere.
+func (f *Founding) catchUp(ctx context.Context, promises map[netmap.HostID]acceptor) {
+	most := uint64(0)
+	for _, a := range promises {
+		most = max(most, a.Promised.Round)
+	}
+	_, _ = f.change(ctx, func(a acceptor) (acceptor, bool) { // else the next attempt tries again
+		return a.prepare(ballot{Round: most})
+	})
+}
+
+func notAgreed(seen []elector, errs map[netmap.HostID]string) *netmap.Refusal {
+	var parts []string
+	for _, h := range seen {
+		if why, ok := errs[h.ID]; ok {
+			parts = append(parts, h.Name+": "+why)
 		}
 	}
-	return 2*left <= len(p.Keepers)
+	if len(parts) == 0 {
+		parts = []string{"another host is about to found the cluster"}
+	}
+	return netmap.Refuse(netmap.NoQuorum, "the %d hosts that are here (%s) do not agree yet to found a cluster: %s; trying again", len(seen), electorNames(seen), strings.Join(parts, "; "))
 }
 
-// firstKeepers are as many as the number of hosts asks for, the proposer first.
-func firstKeepers(self netmap.HostID, hosts []elector) []Peer {
-	sorted := slices.SortedFunc(slices.Values(hosts), func(a, b elector) int { return a.ID.Compare(b.ID) })
-	if i := slices.IndexFunc(sorted, func(h elector) bool { return h.ID == self }); i > 0 {
-		proposer := sorted[i]
-		copy(sorted[1:], sorted[:i])
-		sorted[0] = proposer
+// gather asks hosts, this one too, and answers who agreed.
+func (f *Founding) gather(ctx context.Context, request string, q foundingAsk, hosts []elector, agreed func(acceptor) bool) (answers map[netmap.HostID]acceptor, yes []elector, errs map[netmap.HostID]string) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	answers, errs = map[netmap.HostID]acceptor{}, map[netmap.HostID]string{}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for _, h := range hosts {
+		all.Go(func() {
+			q := q
+			q.To = h.ID
+			a, err := f.ask(ctx, request, q, h)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs[h.ID] = why(err)
+				return
+			}
+			answers[h.ID] = a
+			if agreed(a) {
+				yes = append(yes, h)
+			}
+		})
 	}
-	n := 1
-	switch {
-	case len(sorted) >= mostKeepers:
-		n = mostKeepers
-	case len(sorted) >= fewKeepers:
-		n = fewKeepers
+	all.Wait()
+	slices.SortFunc(yes, func(a, b elector) int { return a.ID.Compare(b.ID) })
+	return answers, yes, errs
+}
+
+func why(err error) string {
+	if refusal, ok := errors.AsType[*netmap.Refusal](err); ok {
+		return refusal.Text
 	}
-	var out []Peer
-	for _, h := range sorted[:min(n, len(sorted))] {
-		out = append(out, Peer{ID: h.ID, Addr: h.Addr, Voter: true})
+	return "does not answer"
+}
+
+func (f *Founding) ask(ctx context.Context, request string, q foundingAsk, h elector) (acceptor, error) {
+	if h.ID == f.cfg.Self {
+		return f.answer(ctx, q, map[string]func(acceptor, foundingAsk) (acceptor, bool){
+			requestPrepare: func(a acceptor, _ foundingAsk) (acceptor, bool) { return a, false }, // it did before
+			requestAccept:  func(a acceptor, q foundingAsk) (acceptor, bool) { return a.accept(q.Ballot, q.Plan) },
+			requestChosen:  func(a acceptor, q foundingAsk) (acceptor, bool) { return a.choose(q.Plan), true },
+		}[request])
 	}
-	return out
+	b, err := state.Encode(q)
+	if err != nil {
+		return acceptor{}, err
+	}
+	answer, err := f.cfg.Underlay.Call(ctx, h.Addr, request, b)
+	if err != nil {
+		return acceptor{}, err
+	}
+	return state.Decode[acceptor](answer, state.MaxCommand)
 }

@@ -22,8 +22,8 @@ func (l *Ledger) Generation() uint64 {
 	return l.life
 }
 
-// lifeKnown is what a command says of it: nothing in the first generation.
-func (l *Ledger) lifeKnown() uint64 {
+// generationKnown is what a command says of it: nothing in the first generation.
+func (l *Ledger) generationKnown() uint64 {
 	if life := l.Generation(); life > 1 {
 		return life
 	}

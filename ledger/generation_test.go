@@ -86,23 +86,23 @@ func FuzzFounding(f *testing.F) {
 }
 
 func FuzzTestimony(f *testing.F) {
-	b, err := state.Encode(testimony{Keeps: true, Generation: state.NextGeneration(1, 2), Term: 3, Last: 4, Voters: firstKeepers(hostID(1), electors(1, 2, 3))})
+	b, err := state.Encode(report{Keeps: true, Generation: state.NextGeneration(1, 2), Term: 3, Last: 4, Voters: firstKeepers(hostID(1), electors(1, 2, 3))})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b)
 	f.Fuzz(func(_ *testing.T, b []byte) {
-		t, err := state.Decode[testimony](b, state.MaxReply)
+		t, err := state.Decode[report](b, state.MaxReply)
 		if err != nil {
 			return
 		}
-		c := &inquiry{self: hostID(1), answers: map[netmap.HostID]testimony{hostID(2): t, hostID(1): {Keeps: true}}, names: map[netmap.HostID]Member{}}
-		_, _ = c.verdict(Recovery{}) // whatever it says, it does not panic
+		c := &survey{self: hostID(1), answers: map[netmap.HostID]report{hostID(2): t, hostID(1): {Keeps: true}}, names: map[netmap.HostID]Member{}}
+		_, _ = c.decide(Recovery{}) // whatever it says, it does not panic
 	})
 }
 
 func TestGenerationsAreStrangers(t *testing.T) {
-	first, second, third := strand(clusterID, 1), strand(clusterID, state.NextGeneration(1, 7)), strand(clusterID, state.NextGeneration(1, 8))
+	first, second, third := raftClusterID(clusterID, 1), raftClusterID(clusterID, state.NextGeneration(1, 7)), raftClusterID(clusterID, state.NextGeneration(1, 8))
 	if first != clusterID || second == first || second == third {
 		t.Error(first, second, third)
 	}

@@ -16,8 +16,8 @@ const (
 	replaceAfter = 60 * time.Second // a keeper that is dead for so long makes room for another
 )
 
-// seat is one place among the keepers.
-type seat struct {
+// member is one place among the keepers.
+type member struct {
 	ID    netmap.HostID
 	Addr  netip.AddrPort
 	Voter bool
@@ -40,12 +40,12 @@ type candidate struct {
 	Refused bool // was invited just now and said no, or is about to leave
 }
 
-// seating is all that the choice of keepers depends on.
-type seating struct {
+// membership is all that the choice of keepers depends on.
+type membership struct {
 	Self     netmap.HostID
-	Seats    []seat
+	Keepers  []member
 	Removed  map[netmap.HostID]bool // removed from the cluster
-	Hosts    []candidate            // admitted, the seated ones too
+	Hosts    []candidate            // admitted, the keepers too
 	Admitted int
 }
 
@@ -67,7 +67,7 @@ type move struct {
 // next is the one change to make now, if any. It is pure; carried out again and
 // again it comes to rest. Each change is safe by raft's own rules; the order makes
 // the time with an even number of voters, which tolerates less, short.
-func (s seating) next() (move, bool) {
+func (s membership) next() (move, bool) {
 	for _, rule := range []func() (move, bool){s.dropGone, s.dropLost, s.promote, s.dropLeaving, s.dropDead, s.dropSpare, s.invite} {
 		if m, ok := rule(); ok {
 			return m, true
@@ -79,7 +79,7 @@ func (s seating) next() (move, bool) {
 // wanted is the number of voters to have: odd, because one more tolerates no more
 // deaths. Five are wanted only while there are five to sit, so that the dead among
 // five are dropped and not waited for.
-func (s seating) wanted() int {
+func (s membership) wanted() int {
 	switch {
 	case s.Admitted >= mostKeepers && s.reachable() >= mostKeepers:
 		return mostKeepers
@@ -90,8 +90,8 @@ func (s seating) wanted() int {
 }
 
 // reachable are the hosts that keep the ledger or could.
-func (s seating) reachable() (n int) {
-	for _, k := range s.Seats {
+func (s membership) reachable() (n int) {
+	for _, k := range s.Keepers {
 		if k.Dead < replaceAfter && !s.Removed[k.ID] && !k.Leaving {
 			n++
 		}
@@ -99,19 +99,19 @@ func (s seating) reachable() (n int) {
 	return n + len(s.free())
 }
 
-// free are the live hosts without a seat that would take one.
-func (s seating) free() (out []candidate) {
+// free are the live hosts that keep nothing and would.
+func (s membership) free() (out []candidate) {
 	for _, h := range s.Hosts {
-		seated := slices.ContainsFunc(s.Seats, func(k seat) bool { return k.ID == h.ID })
-		if h.Alive && !h.Refused && !seated && h.Addr.IsValid() {
+		keeps := slices.ContainsFunc(s.Keepers, func(k member) bool { return k.ID == h.ID })
+		if h.Alive && !h.Refused && !keeps && h.Addr.IsValid() {
 			out = append(out, h)
 		}
 	}
 	return out
 }
 
-func (s seating) voters() (all, live int) {
-	for _, k := range s.Seats {
+func (s membership) voters() (all, live int) {
+	for _, k := range s.Keepers {
 		if k.Voter {
 			all++
 			if k.Dead < replaceAfter && !k.Lost && !k.Leaving {
@@ -122,8 +122,8 @@ func (s seating) voters() (all, live int) {
 	return all, live
 }
 
-func (s seating) dropIf(ok func(seat) bool) (move, bool) {
-	for _, k := range s.Seats {
+func (s membership) dropIf(ok func(member) bool) (move, bool) {
+	for _, k := range s.Keepers {
 		if k.ID != s.Self && ok(k) {
 			return move{Kind: moveRemove, ID: k.ID}, true
 		}
@@ -132,27 +132,27 @@ func (s seating) dropIf(ok func(seat) bool) (move, bool) {
 }
 
 // dropGone removes keepers that were removed from the cluster.
-func (s seating) dropGone() (move, bool) {
-	return s.dropIf(func(k seat) bool { return s.Removed[k.ID] })
+func (s membership) dropGone() (move, bool) {
+	return s.dropIf(func(k member) bool { return s.Removed[k.ID] })
 }
 
 // dropLost removes voters that have lost their disk: such a one has forgotten
 // what it voted for. A non-voter that has lost it is invited again, if it will.
-func (s seating) dropLost() (move, bool) {
-	for _, k := range s.Seats {
+func (s membership) dropLost() (move, bool) {
+	for _, k := range s.Keepers {
 		if k.Lost && !k.Voter && !k.Refused && k.Dead == 0 {
 			return move{Kind: moveInvite, ID: k.ID, Addr: k.Addr}, true
 		}
 	}
-	return s.dropIf(func(k seat) bool { return k.Lost && (k.Voter || k.Refused) })
+	return s.dropIf(func(k member) bool { return k.Lost && (k.Voter || k.Refused) })
 }
 
 // promote makes non-voters vote. From an odd number it goes to the next one at once:
 // two are no better than one, nor four than three, and worse when one of them dies.
-func (s seating) promote() (move, bool) {
+func (s membership) promote() (move, bool) {
 	_, live := s.voters()
 	ready := 0
-	for _, k := range s.Seats {
+	for _, k := range s.Keepers {
 		if !k.Voter && k.CaughtUp {
 			ready++
 		}
@@ -160,7 +160,7 @@ func (s seating) promote() (move, bool) {
 	if live >= s.wanted() || live%2 == 1 && ready < 2 {
 		return move{}, false
 	}
-	for _, k := range s.Seats {
+	for _, k := range s.Keepers {
 		if !k.Voter && k.CaughtUp {
 			return move{Kind: movePromote, ID: k.ID, Addr: k.Addr}, true
 		}
@@ -170,29 +170,29 @@ func (s seating) promote() (move, bool) {
 
 // dropLeaving removes keepers that are about to leave the cluster, once others make
 // up the number.
-func (s seating) dropLeaving() (move, bool) {
+func (s membership) dropLeaving() (move, bool) {
 	_, live := s.voters()
-	return s.dropIf(func(k seat) bool { return k.Leaving && (!k.Voter || live >= s.wanted()) })
+	return s.dropIf(func(k member) bool { return k.Leaving && (!k.Voter || live >= s.wanted()) })
 }
 
 // handsOver reports whether the leader itself is about to leave, and others are ready.
-func (s seating) handsOver() bool {
+func (s membership) handsOver() bool {
 	_, live := s.voters()
-	return live >= s.wanted() && slices.ContainsFunc(s.Seats, func(k seat) bool { return k.ID == s.Self && k.Leaving })
+	return live >= s.wanted() && slices.ContainsFunc(s.Keepers, func(k member) bool { return k.ID == s.Self && k.Leaving })
 }
 
 // dropDead removes keepers that are dead for long: voters once others make up the
 // number, non-voters at once.
-func (s seating) dropDead() (move, bool) {
+func (s membership) dropDead() (move, bool) {
 	_, live := s.voters()
-	return s.dropIf(func(k seat) bool {
+	return s.dropIf(func(k member) bool {
 		return k.Dead >= replaceAfter && (!k.Voter || live >= s.wanted())
 	})
 }
 
 // dropSpare removes voters beyond the number, the dead and then the host admitted
 // last first.
-func (s seating) dropSpare() (move, bool) {
+func (s membership) dropSpare() (move, bool) {
 	all, live := s.voters()
 	if all <= s.wanted() || live <= s.wanted() {
 		return move{}, false
@@ -201,7 +201,7 @@ func (s seating) dropSpare() (move, bool) {
 	for _, h := range s.Hosts {
 		index[h.ID] = h.Index
 	}
-	spare := slices.SortedFunc(slices.Values(s.Seats), func(a, b seat) int {
+	spare := slices.SortedFunc(slices.Values(s.Keepers), func(a, b member) int {
 		return cmp.Or(cmp.Compare(b.Dead, a.Dead), cmp.Compare(index[b.ID], index[a.ID]))
 	})
 	for _, k := range spare {
@@ -214,9 +214,9 @@ func (s seating) dropSpare() (move, bool) {
 
 // decidesWithout reports whether the voters that are there at this moment are a
 // majority when one is gone: who died just now still counts.
-func (s seating) decidesWithout(id netmap.HostID) bool {
+func (s membership) decidesWithout(id netmap.HostID) bool {
 	all, here := 0, 0
-	for _, k := range s.Seats {
+	for _, k := range s.Keepers {
 		if k.Voter && k.ID != id {
 			all++
 			if k.Dead == 0 && !k.Lost {
@@ -229,9 +229,9 @@ func (s seating) decidesWithout(id netmap.HostID) bool {
 
 // invite adds the live host that was admitted first. It waits until there are
 // enough live hosts to reach the number.
-func (s seating) invite() (move, bool) {
+func (s membership) invite() (move, bool) {
 	_, live := s.voters()
-	for _, k := range s.Seats {
+	for _, k := range s.Keepers {
 		if !k.Voter && !k.Leaving {
 			live++
 		}

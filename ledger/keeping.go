@@ -22,7 +22,7 @@ func (l *Ledger) reopen() error {
 	if err == nil || errors.As(err, &refusal) {
 		return err
 	}
-	l.ail(err) // a member all the same
+	l.faulted(err) // a member all the same
 	return nil
 }
 
@@ -44,7 +44,7 @@ func (l *Ledger) keep(cluster netmap.ClusterID, generation uint64, first []Peer)
 		return err
 	}
 	l.mu.Lock()
-	l.keeper, l.ailment = k, nil
+	l.keeper, l.fault = k, nil
 	if l.cluster.IsZero() {
 		l.cluster = k.cluster
 	}

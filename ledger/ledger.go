@@ -103,7 +103,7 @@ type Ledger struct {
 	leaving map[netmap.HostID]time.Time // hosts that are about to leave, and when they said so last
 	life    uint64                      // the greatest generation of the ledger that was heard of
 	closed  bool
-	ailment error // why this host keeps nothing though it should
+	fault   error // why this host keeps nothing though it should
 	// doubtful: whether the log on the disk is this host's own is still being asked.
 	doubtful bool
 
@@ -154,7 +154,7 @@ func (l *Ledger) reopenOwn() {
 		err = l.reopen()
 	}
 	if err != nil {
-		l.ail(err)
+		l.faulted(err)
 	}
 	l.mu.Lock()
 	l.doubtful = false

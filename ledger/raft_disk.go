@@ -31,21 +31,21 @@ import (
 // process: nothing is answered or voted that is not on disk. Then the keeper steps
 // aside, as if it had died, and says so.
 
-// ailing is what is wrong with a disk.
-type ailing struct {
+// diskFault is what is wrong with a disk.
+type diskFault struct {
 	failed func() // called at the first failure
 
 	mu    sync.Mutex
 	cause error
 }
 
-func (a *ailing) err() error {
+func (a *diskFault) err() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.cause
 }
 
-func (a *ailing) note(err error) {
+func (a *diskFault) note(err error) {
 	a.mu.Lock()
 	first := a.cause == nil
 	if first {
@@ -63,14 +63,14 @@ func (l *diskLog) update(f func(*bbolt.Tx) error) error { return l.give(l.db.Upd
 // give answers with what the disk says, or not at all: a failed disk ends the
 // goroutine that asks.
 func (l *diskLog) give(run func(func(*bbolt.Tx) error) error, f func(*bbolt.Tx) error) error {
-	err := l.ailing.err()
+	err := l.fault.err()
 	if err == nil {
 		err = tried(run, f)
 	}
 	if err == nil || errors.Is(err, raft.ErrLogNotFound) || errors.Is(err, errNotFound) || errors.Is(err, bberr.ErrDatabaseNotOpen) {
 		return err
 	}
-	l.ailing.note(fmt.Errorf("%s: %w", l.path, err))
+	l.fault.note(fmt.Errorf("%s: %w", l.path, err))
 	runtime.Goexit()
 	return nil
 }
@@ -144,7 +144,7 @@ func (l *diskLog) within(f func() error) error {
 		err = returned
 	}()
 	<-done
-	if cause := l.ailing.err(); err != nil && cause != nil {
+	if cause := l.fault.err(); err != nil && cause != nil {
 		return cause
 	}
 	return err
@@ -152,15 +152,15 @@ func (l *diskLog) within(f func() error) error {
 
 // Times of a keeper that waits for room.
 const (
-	lookForRoomEvery = 5 * time.Second
-	roomWanted       = 8 << 20 // to come back for a while
+	lookForSpaceEvery = 5 * time.Second
+	spaceWanted       = 8 << 20 // to come back for a while
 )
 
-// stepAside ends a keeper whose disk failed. The log stays as it is. To the leader
+// stopOnFault ends a keeper whose disk failed. The log stays as it is. To the leader
 // this host is from now on one that has lost its log, and is replaced.
-func (l *Ledger) stepAside(failed *keeper) {
+func (l *Ledger) stopOnFault(failed *keeper) {
 	err := l.cease(func(k *keeper) bool { return k == failed }, func(k *keeper) error {
-		l.ail(k.log.ailing.err())
+		l.faulted(k.log.fault.err())
 		return nil
 	})
 	if err != nil {
@@ -168,20 +168,20 @@ func (l *Ledger) stepAside(failed *keeper) {
 	}
 }
 
-// ail notes why this host keeps nothing though it should, and sees to it that it
+// faulted notes why this host keeps nothing though it should, and sees to it that it
 // comes back once there is room.
-func (l *Ledger) ail(cause error) {
+func (l *Ledger) faulted(cause error) {
 	l.mu.Lock()
-	l.ailment = cause
+	l.fault = cause
 	l.mu.Unlock()
-	l.log.Error(ailmentText(cause, l.cfg.Dir))
+	l.log.Error(diskFaultText(cause, l.cfg.Dir))
 	if isFull(cause) {
-		go l.comeBack(cause)
+		go l.retryWhenSpace(cause)
 	}
 }
 
-// ailmentText is for the operator.
-func ailmentText(cause error, dir string) string {
+// diskFaultText is for the operator.
+func diskFaultText(cause error, dir string) string {
 	if isFull(cause) {
 		return fmt.Sprintf("ledger: this host cannot keep its part of the ledger, as the disk of %s is full: make room there, then it goes on by itself; until then it counts as a keeper that is down (%v)", dir, cause)
 	}
@@ -199,51 +199,51 @@ func isFull(err error) bool {
 	return false
 }
 
-// comeBack keeps again what is in the log, once the disk has room.
-func (l *Ledger) comeBack(cause error) {
-	for turn.Sleep(l.ctx, lookForRoomEvery) {
+// retryWhenSpace keeps again what is in the log, once the disk has room.
+func (l *Ledger) retryWhenSpace(cause error) {
+	for turn.Sleep(l.ctx, lookForSpaceEvery) {
 		l.mu.Lock()
-		over := l.ailment != cause || l.keeper != nil //nolint:errorlint // this one, or a later one
+		over := l.fault != cause || l.keeper != nil //nolint:errorlint // this one, or a later one
 		l.mu.Unlock()
 		if over {
 			return
 		}
-		if haveRoom(l.cfg.Dir) != nil {
+		if haveSpace(l.cfg.Dir) != nil {
 			continue
 		}
 		if err := l.keep(l.Cluster(), 0, nil); err != nil && l.ctx.Err() == nil {
-			l.ail(err)
+			l.faulted(err)
 			return
 		}
 	}
 }
 
-// haveRoom takes some room and gives it back: quotas and reserves count as well.
-func haveRoom(dir string) error {
+// haveSpace takes some room and gives it back: quotas and reserves count as well.
+func haveSpace(dir string) error {
 	f, err := os.CreateTemp(dir, "room-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }()
-	for n := 0; n < roomWanted && err == nil; n += 1 << 16 {
+	for n := 0; n < spaceWanted && err == nil; n += 1 << 16 {
 		_, err = f.Write(make([]byte, 1<<16))
 	}
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// makeWay decides what becomes of an ailing log when the leader asks this host to
+// stopKeeper decides what becomes of a log on a faulty disk when the leader asks this host to
 // keep one: the leader has made sure that it has no vote, so a spoilt one is put
 // away. A full disk stays a refusal.
-func (l *Ledger) makeWay() error {
+func (l *Ledger) stopKeeper() error {
 	defer l.lifecycle.Wait()()
 	l.mu.Lock()
-	cause := l.ailment
+	cause := l.fault
 	l.mu.Unlock()
 	switch {
 	case cause == nil:
 		return nil
 	case isFull(cause):
-		if err := haveRoom(l.cfg.Dir); err != nil {
+		if err := haveSpace(l.cfg.Dir); err != nil {
 			return netmap.Refuse(netmap.Busy, "the disk of %s on this host is full; make room there", l.cfg.Dir)
 		}
 		return nil

@@ -36,9 +36,9 @@ type machine struct {
 	state  *state.State
 	halted error // an entry could not be understood: nothing after it is applied
 	heard  map[netmap.HostID]hearing
-	// ahead is what the state may come to by the log that was found on the disk, until
+	// pending is what the state may come to by the log that was found on the disk, until
 	// it has; then nil. raft tells what of it was decided only when there is a leader.
-	ahead *state.State
+	pending *state.State
 }
 
 // Apply implements raft.FSM. The answer is a Reply or an error.
@@ -74,8 +74,8 @@ func (m *machine) apply(entry *raft.Log) (state.Reply, Decision, error) {
 }
 
 func (m *machine) decision(index uint64, changes []netmap.Change, whole bool) Decision {
-	if m.ahead != nil && m.ahead.Applied() <= index {
-		m.ahead = nil
+	if m.pending != nil && m.pending.Applied() <= index {
+		m.pending = nil
 	}
 	return Decision{Cluster: m.state.Cluster(), Generation: m.state.Generation(), Index: index, Changes: changes, Whole: whole, Leader: m.leads()}
 }
@@ -115,10 +115,10 @@ func (m *machine) whole() Decision {
 	return m.decision(m.state.Applied(), m.state.Changes(), true)
 }
 
-// foresee takes in, before raft starts and anybody's vote counts, what the disk holds:
+// preloadLog takes in, before raft starts and anybody's vote counts, what the disk holds:
 // raft itself restores the snapshot, and the log once there is a leader. The entries that
 // were not decided count as well, since a start that a host has shown did happen.
-func (m *machine) foresee(snapshots raft.SnapshotStore, log *diskLog) error {
+func (m *machine) preloadLog(snapshots raft.SnapshotStore, log *diskLog) error {
 	s, err := newestSnapshot(snapshots)
 	if err != nil {
 		return fmt.Errorf("ledger: read snapshots: %w", err)
@@ -126,7 +126,7 @@ func (m *machine) foresee(snapshots raft.SnapshotStore, log *diskLog) error {
 	if err := log.replay(s); err != nil && !errors.Is(err, state.ErrNewer) { // raft ends there, too
 		return err
 	}
-	m.ahead = s
+	m.pending = s
 	return nil
 }
 
@@ -183,7 +183,7 @@ func (m *machine) addrOf(id netmap.HostID) netip.AddrPort {
 func (m *machine) addrsOf(id netmap.HostID) (out []netip.AddrPort) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, s := range []*state.State{m.state, m.ahead} {
+	for _, s := range []*state.State{m.state, m.pending} {
 		if s == nil {
 			continue
 		}
@@ -200,7 +200,7 @@ func (m *machine) removed(id netmap.HostID) (removed, settled bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h, _ := m.state.Host(id)
-	return h.Removed, m.ahead == nil
+	return h.Removed, m.pending == nil
 }
 
 // facts is what the management of keepers needs of the state.
@@ -240,8 +240,8 @@ func (m *machine) fenced(self, other greeting, dialled bool) error {
 	if h, _ := m.state.Host(other.from); h.Removed && !dialled {
 		return fmt.Errorf("%s was removed from the cluster", m.state.HostName(other.from))
 	}
-	if dialled && m.ahead != nil { // its vote and its word count; to be told by it does no harm
-		if err := outdated(m.ahead, other); err != nil {
+	if dialled && m.pending != nil { // its vote and its word count; to be told by it does no harm
+		if err := outdated(m.pending, other); err != nil {
 			return err
 		}
 	}

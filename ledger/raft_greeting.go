@@ -15,7 +15,7 @@ import (
 // own, and nobody would see that a voter's disk is an older copy. Therefore every
 // stream begins with a greeting of both ends that says so.
 type greeting struct {
-	cluster netmap.ClusterID // and generation, see strand
+	cluster netmap.ClusterID // and generation, see raftClusterID
 	to      netmap.HostID
 	from    netmap.HostID
 	birth   state.Birth

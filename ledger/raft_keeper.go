@@ -69,7 +69,7 @@ func (l *Ledger) startKeeper(cluster netmap.ClusterID, generation uint64, first 
 	k := &keeper{self: l.cfg.Self, dir: l.cfg.Dir, log: disk, done: make(chan struct{})}
 	ctx, cancel := context.WithCancel(l.ctx)
 	k.cancel = cancel
-	disk.ailing.failed = cancel
+	disk.fault.failed = cancel
 	err = disk.within(func() error {
 		if err := errors.Join(k.claim(cluster, &cluster), k.claimGeneration(generation)); err != nil {
 			return err
@@ -92,17 +92,17 @@ func (l *Ledger) startKeeper(cluster netmap.ClusterID, generation uint64, first 
 	go func() {
 		l.manage(ctx, k)
 		close(k.done)
-		if disk.ailing.err() != nil {
-			l.stepAside(k)
+		if disk.fault.err() != nil {
+			l.stopOnFault(k)
 		}
 	}()
 	return k, nil
 }
 
 var (
-	keySelf    = []byte("weft-self")
-	keyCluster = []byte("weft-cluster")
-	keyLife    = []byte("weft-generation") // absent in the first one
+	keySelf       = []byte("weft-self")
+	keyCluster    = []byte("weft-cluster")
+	keyGeneration = []byte("weft-generation") // absent in the first one
 )
 
 // errEmptyLog means that a log was begun and never written to.
@@ -140,7 +140,7 @@ func (k *keeper) claim(cluster netmap.ClusterID, known *netmap.ClusterID) error 
 
 // claimGeneration reads of which generation the log is, or notes it in a new one.
 func (k *keeper) claimGeneration(generation uint64) error {
-	have, err := k.log.GetUint64(keyLife)
+	have, err := k.log.GetUint64(keyGeneration)
 	switch {
 	case err == nil:
 		k.generation = have
@@ -149,14 +149,14 @@ func (k *keeper) claimGeneration(generation uint64) error {
 	default:
 		k.generation = max(generation, 1)
 		if k.generation > 1 {
-			return k.log.SetUint64(keyLife, k.generation)
+			return k.log.SetUint64(keyGeneration, k.generation)
 		}
 	}
 	return nil
 }
 
 func (l *Ledger) newLayer(k *keeper, cluster netmap.ClusterID) *layer {
-	self := greeting{cluster: strand(cluster, k.generation), from: l.cfg.Self, birth: state.Birth{Start: l.cfg.Start, Nonce: l.cfg.Nonce}, lineage: l.cfg.Lineage}
+	self := greeting{cluster: raftClusterID(cluster, k.generation), from: l.cfg.Self, birth: state.Birth{Start: l.cfg.Start, Nonce: l.cfg.Nonce}, lineage: l.cfg.Lineage}
 	return &layer{
 		Listener: l.cfg.Underlay.Stream(StreamKind), underlay: l.cfg.Underlay, conns: map[net.Conn]*opened{},
 		addr: serverAddress(l.cfg.Self, l.cfg.Addr), log: loglimit.New(l.log), self: self,
@@ -185,7 +185,7 @@ func (k *keeper) startRaft(l *Ledger, first []Peer) error {
 	if k.invited.Load() != nil {
 		cfg.HeartbeatTimeout, cfg.ElectionTimeout = patience, patience
 	}
-	if err := k.machine.foresee(snapshots, k.log); err != nil {
+	if err := k.machine.preloadLog(snapshots, k.log); err != nil {
 		return err
 	}
 	k.trans = newGuard(l, k, raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
@@ -201,7 +201,7 @@ func (k *keeper) startRaft(l *Ledger, first []Peer) error {
 		return err
 	}
 	k.running.Store(k.raft)
-	k.hurry()
+	k.electAlone()
 	return nil
 }
 
@@ -215,10 +215,10 @@ func configurationOf(voters []Peer) raft.Configuration {
 	return c
 }
 
-// hurry lets a keeper that is alone elect itself at once: a shorter timeout than
+// electAlone lets a keeper that is alone elect itself at once: a shorter timeout than
 // before makes raft look at its timer (ReloadConfig), and there is nobody whose
 // heartbeat could come.
-func (k *keeper) hurry() {
+func (k *keeper) electAlone() {
 	servers := k.servers()
 	if k.invited.Load() == nil && len(servers) == 1 && servers[0].ID == raft.ServerID(k.self.String()) {
 		k.pace(electionWait) // else it takes a second longer

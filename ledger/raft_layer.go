@@ -21,10 +21,10 @@ import (
 // StreamKind is the kind under which raft's streams share the underlay port.
 const StreamKind byte = 'l'
 
-// strand is the cluster id of a generation's raft: keepers of two generations are as
+// raftClusterID is the cluster id of a generation's raft: keepers of two generations are as
 // foreign to each other as those of two clusters, and a leader of the older one is
 // never listened to. The first generation's is the cluster's own.
-func strand(cluster netmap.ClusterID, generation uint64) netmap.ClusterID {
+func raftClusterID(cluster netmap.ClusterID, generation uint64) netmap.ClusterID {
 	if generation > 1 {
 		rest := cluster[8:]
 		binary.BigEndian.PutUint64(rest, binary.BigEndian.Uint64(rest)^generation)

@@ -23,9 +23,9 @@ import (
 // It implements raft.LogStore and raft.StableStore. The first failure of the disk ends
 // it: see give.
 type diskLog struct {
-	db     *bbolt.DB
-	path   string
-	ailing ailing
+	db    *bbolt.DB
+	path  string
+	fault diskFault
 }
 
 var (
@@ -71,7 +71,7 @@ func hasLog(dir string) bool {
 
 // close leaves a file with bad pages open: bbolt would wait for itself.
 func (l *diskLog) close() error {
-	if errors.Is(l.ailing.err(), errBadPages) {
+	if errors.Is(l.fault.err(), errBadPages) {
 		return nil
 	}
 	return l.db.Close()

@@ -18,15 +18,15 @@ import (
 // Pace of the leader's care for the set of keepers.
 const (
 	manageEvery  = 500 * time.Millisecond
-	surveyEvery  = 10  // of those rounds: also ask the keepers that seem well
+	pollEvery    = 10  // of those rounds: also ask the keepers that seem well
 	removeEvery  = 120 // of those rounds: also look for hosts to remove
-	surveyWait   = time.Second
+	pollWait     = time.Second
 	inviteAgain  = 30 * time.Second
 	inviteSoon   = 2 * time.Second // a host that said no, but not for its disk
 	lagTolerated = 8               // entries that a non-voter may be behind and vote
 )
 
-// manage keeps the set of keepers as seating says, while this keeper leads.
+// manage keeps the set of keepers as membership says, while this keeper leads.
 func (l *Ledger) manage(ctx context.Context, k *keeper) {
 	watch := &watcher{dead: map[netmap.HostID]time.Time{}, refused: map[netmap.HostID]time.Time{}}
 	for round := 0; turn.Sleep(ctx, manageEvery); round++ {
@@ -39,7 +39,7 @@ func (l *Ledger) manage(ctx context.Context, k *keeper) {
 			clear(watch.dead)
 			continue
 		}
-		if err := l.tend(ctx, k, watch, round%surveyEvery == 0); err != nil && ctx.Err() == nil {
+		if err := l.reconcile(ctx, k, watch, round%pollEvery == 0); err != nil && ctx.Err() == nil {
 			l.log.Warn("ledger: the keepers could not be changed; trying again", "err", err)
 		}
 		if round%removeEvery == removeEvery-1 {
@@ -55,16 +55,16 @@ type watcher struct {
 	said    move
 }
 
-// tend makes one change to the set of keepers if one is due.
-func (l *Ledger) tend(ctx context.Context, k *keeper, watch *watcher, survey bool) error {
+// reconcile makes one change to the set of keepers if one is due.
+func (l *Ledger) reconcile(ctx context.Context, k *keeper, watch *watcher, survey bool) error {
 	s := l.observe(k, watch)
-	if len(s.Seats) == 0 || s.Admitted == 0 {
+	if len(s.Keepers) == 0 || s.Admitted == 0 {
 		return nil // not founded yet
 	}
 	if s.Removed[s.Self] {
 		return k.raft.LeadershipTransfer().Error()
 	}
-	l.survey(ctx, k, &s, survey)
+	l.pollReplicas(ctx, k, &s, survey)
 	if s.handsOver() {
 		return k.raft.LeadershipTransfer().Error()
 	}
@@ -88,9 +88,9 @@ func (l *Ledger) tend(ctx context.Context, k *keeper, watch *watcher, survey boo
 }
 
 // observe gathers what the choice of keepers depends on.
-func (l *Ledger) observe(k *keeper, watch *watcher) seating {
+func (l *Ledger) observe(k *keeper, watch *watcher) membership {
 	f := k.machine.facts()
-	s := seating{Self: k.self, Removed: f.removed, Admitted: len(f.admitted)}
+	s := membership{Self: k.self, Removed: f.removed, Admitted: len(f.admitted)}
 	alive, addrs := map[netmap.HostID]bool{}, map[netmap.HostID]netip.AddrPort{}
 	for _, m := range l.cfg.Members() {
 		addrs[m.ID], alive[m.ID] = m.Addr, m.Alive
@@ -108,16 +108,16 @@ func (l *Ledger) observe(k *keeper, watch *watcher) seating {
 		if _, admitted := f.admitted[p.ID]; !admitted && !f.removed[p.ID] {
 			s.Admitted++ // one of the first keepers, about to be
 		}
-		seat := seat{ID: p.ID, Addr: l.current(p), Voter: p.Voter, Refused: watch.refusedLately(p.ID), Leaving: leaving[p.ID]}
+		k := member{ID: p.ID, Addr: l.current(p), Voter: p.Voter, Refused: watch.refusedLately(p.ID), Leaving: leaving[p.ID]}
 		if alive[p.ID] {
 			delete(watch.dead, p.ID)
 		} else {
 			if watch.dead[p.ID].IsZero() {
 				watch.dead[p.ID] = now
 			}
-			seat.Dead = max(now.Sub(watch.dead[p.ID]), 1)
+			k.Dead = max(now.Sub(watch.dead[p.ID]), 1)
 		}
-		s.Seats = append(s.Seats, seat)
+		s.Keepers = append(s.Keepers, k)
 	}
 	return s
 }
@@ -129,26 +129,26 @@ func (w *watcher) refusedLately(id netmap.HostID) bool {
 	return ever && time.Since(at) < inviteAgain
 }
 
-// survey asks the keepers how they are, and tells hosts that think they are
+// pollReplicas asks the keepers how they are, and tells hosts that think they are
 // keepers and are not.
-func (l *Ledger) survey(ctx context.Context, k *keeper, s *seating, all bool) {
-	ctx, cancel := context.WithTimeout(ctx, surveyWait)
+func (l *Ledger) pollReplicas(ctx context.Context, k *keeper, s *membership, all bool) {
+	ctx, cancel := context.WithTimeout(ctx, pollWait)
 	defer cancel()
 	last := k.raft.LastIndex()
 	type report struct {
-		seat   int
-		answer standing
+		index  int
+		answer replicaStatus
 		err    error
 	}
-	reports := make(chan report, len(s.Seats))
+	reports := make(chan report, len(s.Keepers))
 	asked := 0
-	for i, seat := range s.Seats {
-		if seat.ID == s.Self || seat.Dead > 0 || seat.Voter && !all {
+	for i, k := range s.Keepers {
+		if k.ID == s.Self || k.Dead > 0 || k.Voter && !all {
 			continue
 		}
 		asked++
 		go func() {
-			answer, err := l.askStanding(ctx, seat.Addr)
+			answer, err := l.askReplicaStatus(ctx, k.Addr)
 			reports <- report{i, answer, err}
 		}()
 	}
@@ -157,18 +157,18 @@ func (l *Ledger) survey(ctx context.Context, k *keeper, s *seating, all bool) {
 		if r.err != nil {
 			continue
 		}
-		s.Seats[r.seat].Lost = !r.answer.Keeps
-		s.Seats[r.seat].CaughtUp = r.answer.Keeps && r.answer.Applied > 0 && r.answer.Last+lagTolerated >= last
+		s.Keepers[r.index].Lost = !r.answer.Keeps
+		s.Keepers[r.index].CaughtUp = r.answer.Keeps && r.answer.Applied > 0 && r.answer.Last+lagTolerated >= last
 	}
 	if all {
 		l.dismissStrangers(ctx, s)
 	}
 }
 
-func (l *Ledger) dismissStrangers(ctx context.Context, s *seating) {
+func (l *Ledger) dismissStrangers(ctx context.Context, s *membership) {
 	for _, m := range l.cfg.Members() {
-		seated := slices.ContainsFunc(s.Seats, func(k seat) bool { return k.ID == m.ID })
-		if m.Keeper && m.Alive && !seated && m.ID != s.Self {
+		keeps := slices.ContainsFunc(s.Keepers, func(k member) bool { return k.ID == m.ID })
+		if m.Keeper && m.Alive && !keeps && m.ID != s.Self {
 			l.dismiss(ctx, m.Addr)
 		}
 	}

@@ -18,14 +18,14 @@ import (
 
 // Requests of a recovery.
 const (
-	requestTestify = "ledger.testify" // about whom -> testimony
+	requestReport  = "ledger.report"  // about whom -> report
 	requestConsent = "ledger.consent" // consentAsk -> nothing
 )
 
 const (
-	recoverTry  = 2500 * time.Millisecond // the ledger gets so long to show that it works
-	testifyWait = 1500 * time.Millisecond
-	consentFor  = time.Minute // a host takes part in one recovery at once
+	recoverTry = 2500 * time.Millisecond // the ledger gets so long to show that it works
+	reportWait = 1500 * time.Millisecond
+	consentFor = time.Minute // a host takes part in one recovery at once
 )
 
 // Facts is what a host was told of the ledger's decisions.
@@ -75,8 +75,8 @@ func (l *Ledger) Recover(ctx context.Context, r Recovery) (Recovered, error) {
 	if refusal := l.provenDead(ctx); refusal != nil {
 		return Recovered{}, refusal
 	}
-	c := l.investigate(ctx)
-	out, refusal := c.verdict(r)
+	c := l.survey(ctx)
+	out, refusal := c.decide(r)
 	if refusal != nil || r.DryRun {
 		return out, asError(refusal)
 	}
@@ -112,8 +112,8 @@ func (l *Ledger) provenDead(ctx context.Context) error {
 
 // askConsent asks everybody who answered to take part, so that of two operators on
 // one side of a cut only one goes on.
-func (l *Ledger) askConsent(ctx context.Context, c *inquiry, generation uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, testifyWait)
+func (l *Ledger) askConsent(ctx context.Context, c *survey, generation uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, reportWait)
 	defer cancel()
 	q := consentAsk{Generation: generation, By: l.cfg.Self}
 	b, err := state.Encode(q)
@@ -156,18 +156,18 @@ func (l *Ledger) handleConsent(_ context.Context, _ netip.AddrPort, body []byte)
 	return nil, l.giveConsent(q)
 }
 
-func (l *Ledger) handleTestify(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
+func (l *Ledger) handleReport(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
 	if len(body) != len(netmap.HostID{}) {
 		return nil, netmap.Refuse(netmap.BadInput, "%d bytes are no id of a host; look at weft status on both", len(body))
 	}
-	return state.Encode(l.testify(netmap.HostID(body)))
+	return state.Encode(l.report(netmap.HostID(body)))
 }
 
-// testify says what this host knows of the ledger and, if it keeps it, of a host.
-func (l *Ledger) testify(about netmap.HostID) testimony {
+// report says what this host knows of the ledger and, if it keeps it, of a host.
+func (l *Ledger) report(about netmap.HostID) report {
 	f := l.cfg.Facts()
 	l.mu.Lock()
-	t := testimony{ID: l.cfg.Self, Decided: f.Decided, Life: f.Generation, NoRoom: l.ailment != nil && isFull(l.ailment)}
+	t := report{ID: l.cfg.Self, Decided: f.Decided, Life: f.Generation, NoRoom: l.fault != nil && isFull(l.fault)}
 	l.mu.Unlock()
 	for _, m := range l.cfg.Members() {
 		if m.Alive && m.ID != l.cfg.Self {
@@ -185,8 +185,8 @@ func (l *Ledger) testify(about netmap.HostID) testimony {
 	return t
 }
 
-// recoverHere carries a verdict out.
-func (l *Ledger) recoverHere(c *inquiry, out Recovered) (Recovered, error) {
+// recoverHere carries a decision out.
+func (l *Ledger) recoverHere(c *survey, out Recovered) (Recovered, error) {
 	s := c.rebuilt()
 	term, last := l.reach()
 	if max(term, last, s.Applied()) > math.MaxUint64/2 {

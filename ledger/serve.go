@@ -15,10 +15,10 @@ import (
 
 // Names of the host-to-host requests.
 const (
-	requestDo       = "ledger.do"       // Command -> outcome
-	requestJoin     = "ledger.join"     // invitation -> standing: become a keeper
-	requestStanding = "ledger.standing" // nothing -> standing
-	requestDismiss  = "ledger.dismiss"  // invitation -> nothing: be a keeper no more
+	requestDo            = "ledger.do"             // Command -> outcome
+	requestJoin          = "ledger.join"           // invitation -> replicaStatus: become a keeper
+	requestReplicaStatus = "ledger.replica-status" // nothing -> replicaStatus
+	requestDismiss       = "ledger.dismiss"        // invitation -> nothing: be a keeper no more
 )
 
 // outcome is how a host answers a command: with the leader's reply, or with whom
@@ -30,8 +30,8 @@ type outcome struct {
 	Keepers []Peer           `json:"keepers,omitempty"`
 }
 
-// standing is how far a keeper is.
-type standing struct {
+// replicaStatus is how far a keeper is.
+type replicaStatus struct {
 	Keeps   bool   `json:"keeps"`
 	Applied uint64 `json:"applied"`
 	Last    uint64 `json:"last"` // index of its newest entry
@@ -52,8 +52,8 @@ type invitation struct {
 // serve answers the requests of other hosts, or stops to.
 func (l *Ledger) serve(on bool) {
 	for name, h := range map[string]func(context.Context, netip.AddrPort, []byte) ([]byte, error){
-		requestDo: l.handleDo, requestJoin: l.handleJoin, requestStanding: l.handleStanding, requestDismiss: l.handleDismiss,
-		requestTestify: l.handleTestify, requestConsent: l.handleConsent, requestHistory: l.handleHistory, requestVacate: l.handleVacate,
+		requestDo: l.handleDo, requestJoin: l.handleJoin, requestReplicaStatus: l.handleReplicaStatus, requestDismiss: l.handleDismiss,
+		requestReport: l.handleReport, requestConsent: l.handleConsent, requestHistory: l.handleHistory, requestVacate: l.handleVacate,
 	} {
 		if !on {
 			h = nil
@@ -86,7 +86,7 @@ func (l *Ledger) local(ctx context.Context, cmd state.Command) (outcome, error) 
 	}
 	k := l.kept()
 	if k == nil || k.generation < cmd.Known { // of an older generation nobody takes a word
-		return l.hearsay(), nil
+		return l.referral(), nil
 	}
 	if k.leads() {
 		r, err := k.propose(ctx, cmd)
@@ -113,8 +113,8 @@ func transient(err error) bool {
 	return false
 }
 
-// hearsay is what a host that keeps nothing can tell of the keepers.
-func (l *Ledger) hearsay() outcome {
+// referral is what a host that keeps nothing can tell of the keepers.
+func (l *Ledger) referral() outcome {
 	o := outcome{}
 	members := l.cfg.Members()
 	l.mu.Lock()
@@ -128,15 +128,15 @@ func (l *Ledger) hearsay() outcome {
 	return o
 }
 
-func (l *Ledger) handleStanding(context.Context, netip.AddrPort, []byte) ([]byte, error) {
+func (l *Ledger) handleReplicaStatus(context.Context, netip.AddrPort, []byte) ([]byte, error) {
 	k := l.kept()
 	if k == nil {
-		return state.Encode(standing{})
+		return state.Encode(replicaStatus{})
 	}
 	if err := k.machine.facts().halted; err != nil {
 		return nil, err
 	}
-	return state.Encode(standing{Keeps: true, Applied: k.machine.facts().applied, Last: k.raft.LastIndex()})
+	return state.Encode(replicaStatus{Keeps: true, Applied: k.machine.facts().applied, Last: k.raft.LastIndex()})
 }
 
 func (l *Ledger) handleJoin(ctx context.Context, from netip.AddrPort, body []byte) ([]byte, error) {
@@ -165,7 +165,7 @@ func (l *Ledger) handleJoin(ctx context.Context, from netip.AddrPort, body []byt
 			return nil, err
 		}
 	}
-	if err := l.makeWay(); err != nil {
+	if err := l.stopKeeper(); err != nil {
 		return nil, err
 	}
 	if err := l.keep(i.Cluster, i.Generation, nil); err != nil {
@@ -177,7 +177,7 @@ func (l *Ledger) handleJoin(ctx context.Context, from netip.AddrPort, body []byt
 		}
 	}
 	l.log.Info("ledger: this host keeps the ledger from now on", "peer", from.Addr().String(), "host", i.Leader.Short())
-	return state.Encode(standing{Keeps: true})
+	return state.Encode(replicaStatus{Keeps: true})
 }
 
 // inviter is who asks this host to keep, from where it is known to be: a keeper that this
@@ -187,7 +187,7 @@ func (l *Ledger) inviter(ctx context.Context, i invitation, from netip.Addr) (Pe
 		if p.ID != i.Leader || p.Addr.Addr().Unmap() != from {
 			continue
 		}
-		t, err := askTestimony(ctx, l.cfg.Underlay, p.Addr, netmap.HostID{})
+		t, err := askReport(ctx, l.cfg.Underlay, p.Addr, netmap.HostID{})
 		if err == nil && t.ID == p.ID && t.keeps() && t.Generation == max(i.Generation, 1) {
 			return p, nil
 		}
@@ -230,17 +230,17 @@ func (l *Ledger) handleDismiss(_ context.Context, _ netip.AddrPort, body []byte)
 func (l *Ledger) isDismissed(ctx context.Context, k *keeper) bool {
 	c := l.askKeepers(ctx, netmap.HostID{})
 	best := c.best()
-	return best.Generation == k.generation && best.Last >= k.raft.LastIndex() && c.most(func(t testimony) bool {
+	return best.Generation == k.generation && best.Last >= k.raft.LastIndex() && c.most(func(t report) bool {
 		return t.Generation == k.generation && !slices.ContainsFunc(t.Voters, func(p Peer) bool { return p.ID == k.self })
 	})
 }
 
-func (l *Ledger) askStanding(ctx context.Context, at netip.AddrPort) (standing, error) {
-	b, err := l.cfg.Underlay.Call(ctx, at, requestStanding, nil)
+func (l *Ledger) askReplicaStatus(ctx context.Context, at netip.AddrPort) (replicaStatus, error) {
+	b, err := l.cfg.Underlay.Call(ctx, at, requestReplicaStatus, nil)
 	if err != nil {
-		return standing{}, err
+		return replicaStatus{}, err
 	}
-	return state.Decode[standing](b, state.MaxReply)
+	return state.Decode[replicaStatus](b, state.MaxReply)
 }
 
 // invite says who is meant: at the address of a host that was removed its successor

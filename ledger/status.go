@@ -44,8 +44,8 @@ func (l *Ledger) Status() Status {
 func (l *Ledger) picture() Status {
 	l.mu.Lock()
 	s := Status{Cluster: l.cluster, Role: "none", Leader: l.leader.ID}
-	if l.ailment != nil {
-		s.Problem = ailmentText(l.ailment, l.cfg.Dir)
+	if l.fault != nil {
+		s.Problem = diskFaultText(l.fault, l.cfg.Dir)
 	}
 	k, known := l.keeper, slices.Clone(l.known)
 	l.mu.Unlock()

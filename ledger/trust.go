@@ -158,7 +158,7 @@ func (l *Ledger) refreshTrusted() {
 		l.background(func(ctx context.Context) {
 			c := l.askKeepers(ctx, netmap.HostID{})
 			if len(c.trusted) == 0 { // nobody is known: whom the gossip names is the first to be believed
-				l.askOn(ctx, c, addrsOf(l.hearsay().Keepers), netmap.HostID{})
+				l.askOn(ctx, c, addrsOf(l.referral().Keepers), netmap.HostID{})
 			}
 			l.trust(c.voters())
 		})
@@ -170,9 +170,9 @@ func (l *Ledger) refreshTrusted() {
 func (l *Ledger) AskRemoved(ctx context.Context) (Verdict, error) {
 	c := l.askKeepers(ctx, l.cfg.Self)
 	switch {
-	case !c.denied() && c.most(func(t testimony) bool { return t.Removed }):
+	case !c.denied() && c.most(func(t report) bool { return t.Removed }):
 		return Confirmed, nil
-	case c.most(func(t testimony) bool { return !t.Removed && t.Settled }):
+	case c.most(func(t report) bool { return !t.Removed && t.Settled }):
 		return Denied, nil
 	}
 	return Unknown, fmt.Errorf("ledger: no majority of the keepers that this host knows answers; it asked %s", c.whom())
@@ -194,7 +194,7 @@ func (l *Ledger) AskGeneration(ctx context.Context, heard uint64) (uint64, error
 	}
 	c := l.askKeepers(ctx, netmap.HostID{})
 	best := c.best().Generation
-	if best > known && plausible(known, best) && c.most(func(t testimony) bool { return t.Generation == best }) {
+	if best > known && plausible(known, best) && c.most(func(t report) bool { return t.Generation == best }) {
 		known = best
 	}
 	if known < heard {
@@ -223,7 +223,7 @@ func (l *Ledger) vouch(k *keeper, id netmap.HostID) {
 // atHome reports whether a host answers at one of its addresses, and the ledger has not
 // refused it there.
 func (l *Ledger) atHome(id netmap.HostID, places []netip.AddrPort) bool {
-	return slices.ContainsFunc(l.hearAt(l.ctx, places, netmap.HostID{}), func(t testimony) bool { return t.ID == id && !t.Fenced })
+	return slices.ContainsFunc(l.hearAt(l.ctx, places, netmap.HostID{}), func(t report) bool { return t.ID == id && !t.Fenced })
 }
 
 // errStranger means that a host is no keeper.

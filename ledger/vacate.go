@@ -11,13 +11,13 @@ import (
 
 const requestVacate = "ledger.vacate" // id of a host -> nothing: it is about to leave
 
-// Pace of a keeper that hands its seat over.
+// Pace of a keeper that hands its place over.
 const (
 	vacateEvery = time.Second
 	vacateFor   = 10 * time.Second // the leader remembers a wish so long
 )
 
-// Vacate hands over this host's seat among the keepers, if it has one: others keep the
+// Vacate hands over this host's place among the keepers, if it has one: others keep the
 // ledger first. It ends when this host keeps nothing, or with ctx.
 func (l *Ledger) Vacate(ctx context.Context) error {
 	led := time.Now() // when there was a leader last

@@ -16,8 +16,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// testimony is what a host knows of the ledger and its keepers.
-type testimony struct {
+// report is what a host knows of the ledger and its keepers.
+type report struct {
 	ID         netmap.HostID   `json:"id"` // who answers
 	Keeps      bool            `json:"keeps"`
 	NoRoom     bool            `json:"no_room,omitempty"` // its log is there, and its disk is full
@@ -39,10 +39,10 @@ type testimony struct {
 	at netip.AddrPort // where this was answered; zero: here
 }
 
-// knows orders testimonies by how much is known. Of two logs the one that raft would
+// knows orders reports by how much is known. Of two logs the one that raft would
 // elect has everything that was ever decided in either; what was applied says
 // nothing after a restart.
-func (t testimony) knows(o testimony) int {
+func (t report) knows(o report) int {
 	switch {
 	case t.Keeps != o.Keeps:
 		return boolOrder(t.Keeps)
@@ -61,21 +61,21 @@ func boolOrder(greater bool) int {
 	return -1
 }
 
-// inquiry is what all hosts say that can be reached.
-type inquiry struct {
+// survey is what all hosts say that can be reached.
+type survey struct {
 	self    netmap.HostID
 	names   map[netmap.HostID]Member
-	answers map[netmap.HostID]testimony
+	answers map[netmap.HostID]report
 	facts   Facts
 	known   uint64       // generation that this host believes
 	state   *state.State // of this keeper, nil if it keeps nothing
 }
 
-func (l *Ledger) investigate(ctx context.Context) *inquiry {
-	ctx, cancel := context.WithTimeout(ctx, testifyWait)
+func (l *Ledger) survey(ctx context.Context) *survey {
+	ctx, cancel := context.WithTimeout(ctx, reportWait)
 	defer cancel()
-	c := &inquiry{
-		self: l.cfg.Self, facts: l.cfg.Facts(), known: l.Generation(), answers: map[netmap.HostID]testimony{l.cfg.Self: l.testify(netmap.HostID{})},
+	c := &survey{
+		self: l.cfg.Self, facts: l.cfg.Facts(), known: l.Generation(), answers: map[netmap.HostID]report{l.cfg.Self: l.report(netmap.HostID{})},
 		names: map[netmap.HostID]Member{l.cfg.Self: {ID: l.cfg.Self, Name: l.cfg.Name, Addr: l.cfg.Addr}},
 	}
 	if k := l.kept(); k != nil {
@@ -110,7 +110,7 @@ func (l *Ledger) investigate(ctx context.Context) *inquiry {
 
 // hearAll asks every host of which an address is known, whether the gossip believes
 // it alive or not.
-func (c *inquiry) hearAll(ctx context.Context, u Underlay) {
+func (c *survey) hearAll(ctx context.Context, u Underlay) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for id, m := range c.names {
@@ -118,7 +118,7 @@ func (c *inquiry) hearAll(ctx context.Context, u Underlay) {
 			continue
 		}
 		all.Go(func() {
-			if t, err := askTestimony(ctx, u, m.Addr, netmap.HostID{}); err == nil && t.ID == id {
+			if t, err := askReport(ctx, u, m.Addr, netmap.HostID{}); err == nil && t.ID == id {
 				mu.Lock()
 				defer mu.Unlock()
 				c.answers[id] = t
@@ -128,7 +128,7 @@ func (c *inquiry) hearAll(ctx context.Context, u Underlay) {
 	all.Wait()
 }
 
-func (c *inquiry) list(ids []netmap.HostID) string {
+func (c *survey) list(ids []netmap.HostID) string {
 	out := make([]string, 0, len(ids))
 	for _, id := range ids {
 		m := c.names[id]
@@ -146,7 +146,7 @@ func (c *inquiry) list(ids []netmap.HostID) string {
 }
 
 // best is the answer that knows most, this host's own among equals.
-func (c *inquiry) best() netmap.HostID {
+func (c *survey) best() netmap.HostID {
 	best := c.self
 	for _, id := range slices.SortedFunc(maps.Keys(c.answers), netmap.ID.Compare) {
 		if c.answers[id].knows(c.answers[best]) > 0 {
@@ -157,7 +157,7 @@ func (c *inquiry) best() netmap.HostID {
 }
 
 // voters are the keepers that are to be a majority, by whoever knows most.
-func (c *inquiry) voters() (out []netmap.HostID) {
+func (c *survey) voters() (out []netmap.HostID) {
 	if best := c.answers[c.best()]; best.Keeps {
 		for _, p := range best.Voters {
 			if p.Voter {
@@ -169,8 +169,8 @@ func (c *inquiry) voters() (out []netmap.HostID) {
 	return c.facts.Keepers
 }
 
-// verdict decides whether the ledger may be recovered on this host. It is pure.
-func (c *inquiry) verdict(r Recovery) (Recovered, *netmap.Refusal) {
+// decide decides whether the ledger may be recovered on this host. It is pure.
+func (c *survey) decide(r Recovery) (Recovered, *netmap.Refusal) {
 	best, voters := c.best(), c.voters()
 	var out Recovered
 	var silent []netmap.HostID
@@ -203,7 +203,7 @@ func (c *inquiry) verdict(r Recovery) (Recovered, *netmap.Refusal) {
 	return c.outcome(out), nil
 }
 
-func (t testimony) known() uint64 {
+func (t report) known() uint64 {
 	if t.Keeps {
 		return t.Last
 	}
@@ -222,7 +222,7 @@ func offFlags(ids []netmap.HostID, names map[netmap.HostID]Member) (out string) 
 }
 
 // contradicted refuses an operator's word that somebody can see is wrong.
-func (c *inquiry) contradicted(off, voters []netmap.HostID) *netmap.Refusal {
+func (c *survey) contradicted(off, voters []netmap.HostID) *netmap.Refusal {
 	for _, id := range off {
 		if !slices.Contains(voters, id) {
 			return netmap.Refuse(netmap.BadInput, "%s does not keep the ledger, so it is in nobody's way here; remove it afterwards (weft host rm HOST --is-off)", c.list([]netmap.HostID{id}))
@@ -240,7 +240,7 @@ func (c *inquiry) contradicted(off, voters []netmap.HostID) *netmap.Refusal {
 }
 
 // outcome is the state to go on from, in words.
-func (c *inquiry) outcome(out Recovered) Recovered {
+func (c *survey) outcome(out Recovered) Recovered {
 	var nonce [4]byte
 	_, _ = rand.Read(nonce[:]) // never fails (crypto/rand)
 	last := c.known
@@ -264,6 +264,6 @@ func (c *inquiry) outcome(out Recovered) Recovered {
 
 // rebuilt is the newest state that this host knows: its own log's, and what it was
 // told after that.
-func (c *inquiry) rebuilt() *state.State {
+func (c *survey) rebuilt() *state.State {
 	return state.Rebuild(c.state, c.facts.Generation, c.facts.Decided, c.facts.Changes)
 }

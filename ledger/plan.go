@@ -1,0 +1,212 @@
+package ledger
+
+import (
+	"bytes"
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// Hosts that found a cluster together agree on one Plan by single-decree Paxos:
+// whoever proposes has promises from a quorum, proposes again what one of them
+// accepted before under the greatest ballot, and the plan is chosen when a quorum
+// accepted it under one ballot. Two quorums share hosts (see electorate), a host
+// promises on disk, so two plans are never chosen, whatever is lost, late, cut or
+// crashed in between. This file is the pure half.
+
+// Plan is what a founding decides.
+type Plan struct {
+	Cluster netmap.ClusterID `json:"cluster"`
+	Keepers []Peer           `json:"keepers"` // the first ones, in the order of raft's first entry
+	Ranges  []netip.Prefix   `json:"ranges"`
+}
+
+// keeps reports whether a host is one of the first keepers.
+func (p *Plan) keeps(id netmap.HostID) bool {
+	return p != nil && slices.ContainsFunc(p.Keepers, func(k Peer) bool { return k.ID == id })
+}
+
+// check refuses a plan that no release proposes.
+func (p *Plan) check() *netmap.Refusal {
+	if p == nil || p.Cluster.IsZero() || len(p.Keepers) == 0 || len(p.Keepers) > mostKeepers {
+		return netmap.Refuse(netmap.BadInput, "a plan of founding without cluster or keepers")
+	}
+	for i, k := range p.Keepers {
+		again := slices.ContainsFunc(p.Keepers[:i], func(o Peer) bool { return o.ID == k.ID })
+		if k.ID.IsZero() || !k.Addr.IsValid() || again {
+			return netmap.Refuse(netmap.BadInput, "a plan of founding with the keeper %s at %s", k.ID.Short(), k.Addr)
+		}
+	}
+	return nil
+}
+
+// ballot numbers attempts to found; the host makes them different.
+type ballot struct {
+	Round uint64        `json:"round"`
+	Host  netmap.HostID `json:"host"`
+}
+
+func (b ballot) compare(o ballot) int {
+	return cmp.Or(cmp.Compare(b.Round, o.Round), bytes.Compare(b.Host[:], o.Host[:]))
+}
+
+// acceptor is what a host has promised and accepted; it is on disk before anybody
+// hears of it.
+type acceptor struct {
+	Promised ballot `json:"promised"`
+	Accepted ballot `json:"accepted"` // under which Plan was accepted; zero: none was
+	Plan     *Plan  `json:"plan,omitempty"`
+	Chosen   bool   `json:"chosen,omitempty"` // Plan is the outcome
+}
+
+// prepare promises to accept nothing under a lesser ballot.
+func (a acceptor) prepare(b ballot) (acceptor, bool) {
+	if b.compare(a.Promised) <= 0 {
+		return a, false
+	}
+	a.Promised = b
+	return a, true
+}
+
+// accept takes a plan unless a greater ballot was promised.
+func (a acceptor) accept(b ballot, p *Plan) (acceptor, bool) {
+	if b.compare(a.Promised) < 0 {
+		return a, false
+	}
+	a.Promised, a.Accepted, a.Plan, a.Chosen = b, b, p, false
+	return a, true
+}
+
+// choose takes in the outcome.
+func (a acceptor) choose(p *Plan) acceptor {
+	a.Plan, a.Chosen = p, true
+	return a
+}
+
+// elector is a host that takes part in a founding.
+type elector struct {
+	ID   netmap.HostID  `json:"id"`
+	Name string         `json:"name"`
+	Addr netip.AddrPort `json:"addr"`
+}
+
+// seed is one entry of WEFT_JOIN and the addresses that it stands for.
+type seed struct {
+	peer  string
+	addrs []netip.AddrPort // none: it cannot be resolved
+}
+
+// electorate says which hosts make a quorum: as many as are expected, and among
+// them more than half of those that WEFT_JOIN names. Hosts are told the same, so
+// any two quorums share a named host; and where there are less than twice as many
+// hosts as expected, they share more the fewer there are.
+type electorate struct {
+	expect int
+	seeds  []seed
+}
+
+// places are the addresses that WEFT_JOIN names, each once, and how many entries
+// name none. Of a name with addresses of both families those of this host's count:
+// a host has one.
+func (e electorate) places(v6 bool) (known map[netip.AddrPort]string, unknown []string) {
+	known = map[netip.AddrPort]string{}
+	for _, s := range e.seeds {
+		mine := slices.DeleteFunc(slices.Clone(s.addrs), func(a netip.AddrPort) bool { return a.Addr().Is6() != v6 })
+		if len(mine) == 0 {
+			mine = s.addrs
+		}
+		for _, a := range mine {
+			known[a] = s.peer
+		}
+		if len(mine) == 0 {
+			unknown = append(unknown, s.peer)
+		}
+	}
+	return known, unknown
+}
+
+// tally is how far some hosts are from a quorum.
+type tally struct {
+	hosts, expect int
+	named, places int      // hosts at addresses that WEFT_JOIN names, and those addresses
+	missing       []string // entries of WEFT_JOIN where none of the hosts is
+}
+
+func (t tally) quorum() bool { return t.hosts >= t.expect && 2*t.named > t.places }
+
+func (e electorate) count(hosts []elector, v6 bool) tally {
+	known, unknown := e.places(v6)
+	t := tally{expect: e.expect, places: len(known) + len(unknown), missing: unknown}
+	at := map[netip.AddrPort]bool{} // of two hosts at one address one is gone
+	for _, h := range hosts {
+		if at[h.Addr] {
+			continue
+		}
+		at[h.Addr] = true
+		t.hosts++
+		if _, is := known[h.Addr]; is {
+			t.named++
+		}
+	}
+	for a, peer := range known {
+		if !at[a] {
+			t.missing = append(t.missing, peer)
+		}
+	}
+	slices.Sort(t.missing)
+	t.missing = slices.Compact(t.missing)
+	return t
+}
+
+// choosePlan is what a proposer with these promises must propose: what one of them
+// accepted under the greatest ballot. Only if nothing was, or nothing that can come
+// to be, it may propose its own.
+func choosePlan(promises map[netmap.HostID]acceptor, quorum []elector, own func() *Plan) *Plan {
+	var bound acceptor
+	for _, h := range quorum {
+		if a := promises[h.ID]; a.Plan != nil && (bound.Plan == nil || a.Chosen && !bound.Chosen || a.Chosen == bound.Chosen && a.Accepted.compare(bound.Accepted) > 0) {
+			bound = a
+		}
+	}
+	if bound.Plan == nil || bound.Plan.lost(quorum) {
+		return own()
+	}
+	return bound.Plan
+}
+
+// lost reports whether a plan cannot come to be any more, nor be in force: so many
+// of its keepers have lost their disks, which other identities at their addresses
+// show, that the rest is no majority.
+func (p *Plan) lost(present []elector) bool {
+	left := 0
+	for _, k := range p.Keepers {
+		if !slices.ContainsFunc(present, func(h elector) bool { return h.Addr == k.Addr && h.ID != k.ID }) {
+			left++
+		}
+	}
+	return 2*left <= len(p.Keepers)
+}
+
+// firstKeepers are as many as the number of hosts asks for, the proposer first.
+func firstKeepers(self netmap.HostID, hosts []elector) []Peer {
+	sorted := slices.SortedFunc(slices.Values(hosts), func(a, b elector) int { return a.ID.Compare(b.ID) })
+	if i := slices.IndexFunc(sorted, func(h elector) bool { return h.ID == self }); i > 0 {
+		proposer := sorted[i]
+		copy(sorted[1:], sorted[:i])
+		sorted[0] = proposer
+	}
+	n := 1
+	switch {
+	case len(sorted) >= mostKeepers:
+		n = mostKeepers
+	case len(sorted) >= fewKeepers:
+		n = fewKeepers
+	}
+	var out []Peer
+	for _, h := range sorted[:min(n, len(sorted))] {
+		out = append(out, Peer{ID: h.ID, Addr: h.Addr, Voter: true})
+	}
+	return out
+}
