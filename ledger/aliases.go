@@ -2,7 +2,7 @@ package ledger
 
 import "github.com/weftnet/weft/ledger/state"
 
-// Admit and what follows are what a client of the ledger says and hears, of package state.
+// AddRange and what follows are what a client of the ledger says and hears, of package state.
 type (
 	Admit         = state.Admit
 	AddRange      = state.AddRange

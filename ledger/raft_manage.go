@@ -108,16 +108,16 @@ func (l *Ledger) observe(k *keeper, watch *watcher) membership {
 		if _, admitted := f.admitted[p.ID]; !admitted && !f.removed[p.ID] {
 			s.Admitted++ // one of the first keepers, about to be
 		}
-		k := member{ID: p.ID, Addr: l.current(p), Voter: p.Voter, Refused: watch.refusedLately(p.ID), Leaving: leaving[p.ID]}
+		m := member{ID: p.ID, Addr: l.current(p), Voter: p.Voter, Refused: watch.refusedLately(p.ID), Leaving: leaving[p.ID]}
 		if alive[p.ID] {
 			delete(watch.dead, p.ID)
 		} else {
 			if watch.dead[p.ID].IsZero() {
 				watch.dead[p.ID] = now
 			}
-			k.Dead = max(now.Sub(watch.dead[p.ID]), 1)
+			m.Dead = max(now.Sub(watch.dead[p.ID]), 1)
 		}
-		s.Keepers = append(s.Keepers, k)
+		s.Keepers = append(s.Keepers, m)
 	}
 	return s
 }
@@ -142,13 +142,13 @@ func (l *Ledger) pollReplicas(ctx context.Context, k *keeper, s *membership, all
 	}
 	reports := make(chan report, len(s.Keepers))
 	asked := 0
-	for i, k := range s.Keepers {
-		if k.ID == s.Self || k.Dead > 0 || k.Voter && !all {
+	for i, m := range s.Keepers {
+		if m.ID == s.Self || m.Dead > 0 || m.Voter && !all {
 			continue
 		}
 		asked++
 		go func() {
-			answer, err := l.askReplicaStatus(ctx, k.Addr)
+			answer, err := l.askReplicaStatus(ctx, m.Addr)
 			reports <- report{i, answer, err}
 		}()
 	}
