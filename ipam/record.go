@@ -22,7 +22,6 @@ const (
 	kindAddr    = "addr"
 	kindReturn  = "return"  // a block that the ledger is still to hear of being returned
 	kindUnclaim = "unclaim" // the same of a claim
-	kindRelease = "release" // of earlier builds: a subnet that was released
 )
 
 // subnetRecord is a pool on disk.
@@ -62,7 +61,7 @@ type use struct {
 func restore(raw map[string][]byte) (restored, error) {
 	r := restored{pools: map[netip.Prefix]*pool{}}
 	// Subnets first, then blocks, then what lies in them.
-	for _, kind := range []string{kindSubnet, kindRelease, kindBlock, kindReturn, kindClaim, kindUnclaim, kindForeign, kindAddr} {
+	for _, kind := range []string{kindSubnet, kindBlock, kindReturn, kindClaim, kindUnclaim, kindForeign, kindAddr} {
 		for _, k := range slices.Sorted(maps.Keys(raw)) {
 			if got, id, _ := strings.Cut(k, "/"); got == kind {
 				if err := r.read(kind, id, raw[k]); err != nil {
@@ -85,9 +84,6 @@ func (r *restored) read(kind, id string, raw []byte) error {
 	switch kind {
 	case kindSubnet:
 		return r.readSubnet(id, raw)
-	case kindRelease:
-		r.strays = append(r.strays, kind+"/"+id)
-		return nil
 	case kindBlock:
 		var b netmap.Block
 		return r.within(&b, kind, id, raw, func() (netip.Prefix, func(*pool)) {

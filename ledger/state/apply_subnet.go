@@ -154,13 +154,6 @@ func (t *step) useSubnets(u *UseSubnets) *netmap.Refusal {
 	return nil
 }
 
-func (t *step) releaseSubnet(r *ReleaseSubnet) *netmap.Refusal {
-	if s := t.subnets[r.Prefix]; s != nil {
-		t.dropHolder(s, t.cmd.Host)
-	}
-	return nil // to release what is not there is no mistake
-}
-
 // dropHolder takes a subnet's blocks and claims from a host and ends its use.
 func (t *step) dropHolder(s *subnet, id netmap.HostID) {
 	for _, p := range netmap.SortedPrefixes(s.blocks) {

@@ -105,7 +105,7 @@ func (c Command) Check() error {
 func (c Command) arguments() (present, known bool) {
 	has := map[Kind]bool{
 		KindFound: c.Found != nil, KindAdmit: c.Admit != nil, KindRenew: true, KindRemove: c.Remove != nil,
-		KindAddRange: c.AddRange != nil, KindEnsureSubnet: c.EnsureSubnet != nil, KindUseSubnets: c.UseSubnets != nil, KindReleaseSubnet: c.ReleaseSubnet != nil,
+		KindAddRange: c.AddRange != nil, KindEnsureSubnet: c.EnsureSubnet != nil, KindUseSubnets: c.UseSubnets != nil,
 		KindReserve: c.Reserve != nil, KindGrantBlock: c.GrantBlock != nil, KindReturnBlock: c.ReturnBlock != nil,
 		KindClaim: c.Claim != nil, KindCede: c.Cede != nil, KindUnclaim: c.Unclaim != nil,
 		KindEnsureNetwork: c.EnsureNetwork != nil, KindNameNetwork: c.NameNetwork != nil,

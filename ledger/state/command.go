@@ -21,7 +21,6 @@ const (
 	KindAddRange      Kind = "add-range"
 	KindEnsureSubnet  Kind = "ensure-subnet"
 	KindUseSubnets    Kind = "use-subnets"
-	KindReleaseSubnet Kind = "release-subnet" // of earlier builds: use-subnets says it, too
 	KindReserve       Kind = "reserve"
 	KindGrantBlock    Kind = "grant-block"
 	KindReturnBlock   Kind = "return-block"
@@ -55,7 +54,6 @@ type Command struct {
 	AddRange      *AddRange      `json:"add_range,omitempty"`
 	EnsureSubnet  *EnsureSubnet  `json:"ensure_subnet,omitempty"`
 	UseSubnets    *UseSubnets    `json:"use_subnets,omitempty"`
-	ReleaseSubnet *ReleaseSubnet `json:"release_subnet,omitempty"`
 	Reserve       *Reserve       `json:"reserve,omitempty"`
 	GrantBlock    *GrantBlock    `json:"grant_block,omitempty"`
 	ReturnBlock   *ReturnBlock   `json:"return_block,omitempty"`
@@ -136,12 +134,6 @@ type EnsureSubnet struct {
 // was lost or its disk is older.
 type UseSubnets struct {
 	Prefixes []netip.Prefix `json:"prefixes,omitempty"`
-}
-
-// ReleaseSubnet ends the asking host's use of a subnet: its blocks and claims in
-// it are returned, and the subnet goes when nobody uses it.
-type ReleaseSubnet struct {
-	Prefix netip.Prefix `json:"prefix"`
 }
 
 // Gateway is the Name under which Reserve sets a subnet's gateway.

@@ -113,7 +113,7 @@ func (m *naive) draw(rt *rapid.T) (Command, int) {
 	for range rapid.IntRange(0, 15).Draw(rt, "addr") {
 		addr = addr.Next()
 	}
-	switch rapid.SampledFrom([]Kind{KindAdmit, KindAdmit, KindEnsureSubnet, KindEnsureSubnet, KindGrantBlock, KindGrantBlock, KindGrantBlock, KindReturnBlock, KindClaim, KindClaim, KindCede, KindUnclaim, KindEnsureNetwork, KindLeaveNetwork, KindUseSubnets, KindReleaseSubnet, KindReserve, KindRemove, KindLeave}).Draw(rt, "kind") {
+	switch rapid.SampledFrom([]Kind{KindAdmit, KindAdmit, KindEnsureSubnet, KindEnsureSubnet, KindGrantBlock, KindGrantBlock, KindGrantBlock, KindReturnBlock, KindClaim, KindClaim, KindCede, KindUnclaim, KindEnsureNetwork, KindLeaveNetwork, KindUseSubnets, KindReserve, KindRemove, KindLeave}).Draw(rt, "kind") {
 	case KindAdmit:
 		return Command{Kind: KindAdmit, Admit: &Admit{Name: "h"}}, host
 	case KindEnsureSubnet:
@@ -140,8 +140,6 @@ func (m *naive) draw(rt *rapid.T) (Command, int) {
 		return Command{Kind: KindLeaveNetwork, LeaveNetwork: &LeaveNetwork{netmap.NetworkID(rapid.Uint64Range(1, 200).Draw(rt, "id"))}}, host
 	case KindUseSubnets:
 		return Command{Kind: KindUseSubnets, UseSubnets: &UseSubnets{[]netip.Prefix{subnet}}}, host
-	case KindReleaseSubnet:
-		return Command{Kind: KindReleaseSubnet, ReleaseSubnet: &ReleaseSubnet{subnet}}, host
 	case KindLeave:
 		return Command{Kind: KindLeave}, host
 	case KindReserve:
@@ -201,8 +199,6 @@ func (m *naive) learn(rt *rapid.T, host int, cmd Command, r Reply) {
 				m.dropHost(host, pfx(s))
 			}
 		}
-	case KindReleaseSubnet:
-		m.dropHost(host, cmd.ReleaseSubnet.Prefix)
 	case KindRemove, KindLeave:
 		target := host
 		if cmd.Remove != nil {

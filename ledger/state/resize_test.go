@@ -19,7 +19,7 @@ func TestTheCreatorMayStillChooseBlockSizes(t *testing.T) {
 		return Command{Kind: KindGrantBlock, Host: hostID(host), GrantBlock: &GrantBlock{Subnet: pfx(subnet)}}
 	}
 	release := func(host int) Command {
-		return Command{Kind: KindReleaseSubnet, Host: hostID(host), ReleaseSubnet: &ReleaseSubnet{pfx(subnet)}}
+		return Command{Kind: KindUseSubnets, Host: hostID(host), UseSubnets: &UseSubnets{}}
 	}
 	for name, c := range map[string]struct {
 		before []Command

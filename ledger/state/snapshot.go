@@ -33,7 +33,7 @@ type hostSnap struct {
 	Addr     netip.AddrPort   `json:"addr"`
 	Birth    Birth            `json:"birth"`
 	Heard    uint64           `json:"heard"`
-	Shown    uint64           `json:"shown,omitempty"` // 0: 1, as in the first generation
+	Shown    uint64           `json:"shown"`
 	Settled  uint64           `json:"settled,omitempty"`
 	Answered []answered       `json:"answered,omitempty"`
 }
@@ -89,14 +89,10 @@ func (s *State) snapshot() snapshot {
 }
 
 func (h *host) snapshot() hostSnap {
-	out := hostSnap{
+	return hostSnap{
 		Entry: h.HostEntry, Addr: h.Addr, Birth: h.Birth, Heard: h.Heard,
-		Settled: h.session.settled, Answered: slices.Clone(h.session.answered),
+		Shown: h.shown, Settled: h.session.settled, Answered: slices.Clone(h.session.answered),
 	}
-	if h.shown > 1 { // as earlier releases wrote it
-		out.Shown = h.shown
-	}
-	return out
 }
 
 func (s *State) sortedHosts() []*host {
@@ -149,7 +145,7 @@ func DecodeState(b []byte) (*State, error) {
 	s.lastIndex, s.nextVNI, s.ranges = snap.LastIndex, snap.NextVNI, snap.Ranges
 	s.history, s.forgot = snap.History[max(0, len(snap.History)-mostHistory-historySlop):], snap.Forgot
 	for _, h := range snap.Hosts {
-		s.hosts[h.Entry.ID] = &host{Host{h.Entry, h.Addr, h.Birth, h.Heard}, max(h.Shown, 1), session{h.Settled, h.Answered}}
+		s.hosts[h.Entry.ID] = &host{Host{h.Entry, h.Addr, h.Birth, h.Heard}, h.Shown, session{h.Settled, h.Answered}}
 	}
 	for _, sub := range snap.Subnets {
 		s.subnets[sub.Subnet.Prefix] = sub.restore()

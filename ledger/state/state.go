@@ -155,8 +155,6 @@ func (t *step) dispatch() *netmap.Refusal {
 		return t.ensureSubnet(c.EnsureSubnet)
 	case KindUseSubnets:
 		return t.useSubnets(c.UseSubnets)
-	case KindReleaseSubnet:
-		return t.releaseSubnet(c.ReleaseSubnet)
 	case KindReserve:
 		return t.reserve(c.Reserve)
 	case KindShow:
