@@ -96,6 +96,9 @@ func (a *asker) FoundTogether(ctx context.Context, p ledger.Plan) (ledger.Reply,
 // Cluster implements plugin.Ledger.
 func (a *asker) Cluster() netmap.ClusterID { return a.cluster }
 
+// Announced implements plugin.Ledger: whoever keeps the ledger is known here.
+func (a *asker) Announced([]netmap.HostID) {}
+
 // Status implements plugin.Ledger.
 func (a *asker) Status() ledger.Status {
 	role := "none"
