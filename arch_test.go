@@ -25,8 +25,9 @@ var arrows = map[string][]string{
 	"cli": {"api", "plugin", "settings", "turn"},
 	"plugin": {
 		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "history", "replicate", "dockerapi", "store", "api", "underlay", "settings", "discover",
-		"datapath/linux", "datapath", "rpc", "netmap", "lease", "turn",
+		"datapath/linux", "datapath", "rpc", "netmap", "lease", "turn", "member",
 	},
+	"member":         {"gossip", "ledger", "ipam", "attach", "dockerapi", "store", "lease", "netmap", "turn"},
 	"driver":         {"attach", "rpc", "netmap"},
 	"attach":         {"netmap", "turn"},
 	"history":        {"api", "ledger", "netmap", "turn"},
@@ -95,7 +96,7 @@ var outside = map[string][]string{
 	// Marathon's schemas, in the tests of the examples.
 	"github.com/santhosh-tekuri/jsonschema": {"e2e"},
 	// The kernel: locks, credentials of sockets, namespaces, clocks.
-	"golang.org/x/sys": {"datapath/linux", "netns", "store", "rpc", "plugin", "underlay", "lab", "lab/probe", "lab/bench", "lab/cmd/lab"},
+	"golang.org/x/sys": {"datapath/linux", "netns", "store", "rpc", "member", "underlay", "lab", "lab/probe", "lab/bench", "lab/cmd/lab"},
 }
 
 // inTests may be imported by any test.

@@ -5,6 +5,7 @@ package netmap
 
 import (
 	"net/netip"
+	"strings"
 )
 
 // HostFact is what a host says about itself. Its only writer is that host.
@@ -25,6 +26,25 @@ type Endpoint struct {
 	V6      netip.Addr `json:"v6"` // zero if the network has no IPv6
 	MAC     MAC        `json:"mac"`
 	Name    string     `json:"name,omitempty"` // container name, once known
+}
+
+// Label names an endpoint for people: by its container, or by the beginning of its id.
+func (e Endpoint) Label() string {
+	if e.Name != "" {
+		return "container " + e.Name
+	}
+	return "endpoint " + string(e.ID[:min(12, len(e.ID))])
+}
+
+// AddrText is an endpoint's addresses for people.
+func (e Endpoint) AddrText() string {
+	var addrs []string
+	for _, addr := range []netip.Addr{e.V4, e.V6} {
+		if addr.IsValid() {
+			addrs = append(addrs, addr.String())
+		}
+	}
+	return strings.Join(addrs, " and ")
 }
 
 // HostEntry is the ledger's record of a host: it was admitted, with this index.

@@ -1,6 +1,9 @@
 package netmap
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // RefusalKind says why a decision was refused, for callers that decide on it.
 type RefusalKind string
@@ -35,6 +38,20 @@ func (r *Refusal) Error() string { return r.Text }
 func (r *Refusal) Is(target error) bool {
 	t, ok := target.(*Refusal)
 	return ok && t.Kind == r.Kind && (t.Text == "" || t.Text == r.Text)
+}
+
+// Final reports whether asking again would be answered the same: somebody else has what was
+// asked for, or it makes no sense.
+func Final(err error) bool {
+	var r *Refusal
+	if !errors.As(err, &r) {
+		return false
+	}
+	switch r.Kind {
+	case Held, Overlaps, Conflict, Outside, BadInput:
+		return true
+	}
+	return false
 }
 
 // Refuse makes a refusal from a format.

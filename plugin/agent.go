@@ -2,11 +2,11 @@ package plugin
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"log/slog"
 	"maps"
 	"net/netip"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -18,12 +18,11 @@ import (
 	"github.com/weftnet/weft/history"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/lease"
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/member"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/replicate"
 	"github.com/weftnet/weft/rpc"
 	"github.com/weftnet/weft/settings"
-	"github.com/weftnet/weft/store"
 	"github.com/weftnet/weft/turn"
 	"github.com/weftnet/weft/underlay"
 )
@@ -71,12 +70,9 @@ type Config struct {
 
 // Agent is the one process per host. All methods are safe for concurrent use.
 type Agent struct {
-	cfg      Config
-	self     netmap.HostID
-	identity store.Identity
-	noted    birth // of this start, in a directory that a reboot empties
-	moved    bool  // the machine was started since, or is another one: the disk may be a copy
-	log      *slog.Logger
+	cfg  Config
+	self netmap.HostID
+	log  *slog.Logger
 
 	store  Store
 	port   Port
@@ -86,45 +82,35 @@ type Agent struct {
 	ipam   *ipam.IPAM
 	attach *attach.Attachments
 	driver *driver.Driver
+	member *member.Member
 	// attaching has requests of others than Docker about one network take turns.
 	attaching *turn.Keyed
-	clocks    *lease.Clocks
-	lease     *lease.Lease
 
-	together *ledger.Founding // with other newcomers
-	shown    showing          // to a recovered ledger
-	asked    askedKeepers     // about this host, by what is said
 	history  *history.History
 	replicas *replicate.Replicator
 	restarts *replicate.Restarts // of containers
-	leaving  leaving
 
-	member   chan struct{} // closed once this host is a member
-	ended    chan struct{} // closed once this agent is to be followed by another one
-	end      sync.Once     // closes it
-	kick     chan struct{} // wakes the reconciling loop
-	look     chan struct{} // has that loop look at the underlay
-	tasks    sync.WaitGroup
-	stop     context.CancelFunc
-	began    time.Time
-	founding netmap.ClusterID // of the cluster that this host founds, if it does
+	ended chan struct{} // closed once this agent is to be followed by another one
+	end   sync.Once     // closes it
+	kick  chan struct{} // wakes the reconciling loop
+	look  chan struct{} // has that loop look at the underlay
+	tasks sync.WaitGroup
+	stop  context.CancelFunc
+	began time.Time
 
-	mu       sync.Mutex
-	fact     netmap.HostFact // its Keeper and MTU change, guarded by mu
-	told     bool            // the first announcement of this start was made
-	datapath datapathHealth
-	problems map[string]string           // by topic
-	clones   map[netmap.HostID]time.Time // identities that two agents used, and when that was seen last
-	rival    rival
-	names    map[netmap.EndpointID]string // containers of this host's endpoints
+	mu        sync.Mutex
+	fact      netmap.HostFact // its Keeper and MTU change, guarded by mu
+	announced bool            // the first announcement of this start was made
+	datapath  datapathHealth
+	problems  map[string]string            // by topic
+	names     map[netmap.EndpointID]string // containers of this host's endpoints
 }
 
-// Open opens every room. It waits for no peer and not for Docker; whatever fails
+// Open opens every package that the agent is made of. It waits for no peer and not for Docker; whatever fails
 // here is told at once, because nothing would work without it.
 func Open(cfg Config) (a *Agent, err error) {
 	cfg.Rooms = cfg.Rooms.filled()
-	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), leaving: leaving{busy: turn.New()}, attaching: turn.NewKeyed(), member: make(chan struct{}), ended: make(chan struct{}), kick: make(chan struct{}, 1), look: make(chan struct{}, 1), problems: map[string]string{}, clones: map[netmap.HostID]time.Time{}, names: map[netmap.EndpointID]string{}, restarts: replicate.NewRestarts()}
-	_, _ = rand.Read(a.founding[:]) // never fails (crypto/rand)
+	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), attaching: turn.NewKeyed(), ended: make(chan struct{}), kick: make(chan struct{}, 1), look: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}, restarts: replicate.NewRestarts()}
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop
 	opened := a // a return of nil sets a first
@@ -133,7 +119,7 @@ func Open(cfg Config) (a *Agent, err error) {
 			err = errors.Join(err, opened.Close())
 		}
 	}()
-	for _, open := range []func() error{a.openStore, a.openPort, a.openPeers, a.openGossip, a.openDocker, a.openLedger, a.openFounding} {
+	for _, open := range []func() error{a.openStore, a.openMember, a.openPort, a.openPeers, a.openGossip, a.openDocker, a.openLedger} {
 		if err := open(); err != nil {
 			return nil, err
 		}
@@ -141,7 +127,7 @@ func Open(cfg Config) (a *Agent, err error) {
 	if err := a.announceSelf(); err != nil {
 		return nil, err
 	}
-	for _, task := range []func(context.Context){a.watchUnderlay, a.belong, a.reconcile, a.settle, a.history.Run, a.replicas.Run, a.followRestarts, a.regain} {
+	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.settle, a.history.Run, a.replicas.Run, a.followRestarts, a.member.Reclaim} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil
@@ -149,20 +135,21 @@ func Open(cfg Config) (a *Agent, err error) {
 
 func (a *Agent) openStore() (err error) {
 	a.store, err = a.cfg.Rooms.Store(a.cfg.Settings.HostPath(a.cfg.Settings.State))
-	if err != nil {
-		return err
+	return err
+}
+
+func (a *Agent) openMember() (err error) {
+	s := a.cfg.Settings
+	a.member, err = member.Open(member.Config{
+		Name: s.Name, Join: s.Join, Expect: s.Expect, Ranges: s.Ranges, Port: s.Port,
+		Store: a.store, Bucket: func(name string) member.Disk { return a.store.Bucket(name) },
+		LedgerDir: filepath.Join(s.HostPath(s.State), "ledger"), Clocks: a.cfg.Clocks, Volatile: a.cfg.Volatile,
+		End: a.endOnce, Announce: a.Announce, Changed: a.wake, NameOf: a.nameOf, Problem: a.problem, Log: a.log,
+	})
+	if err == nil {
+		a.self = a.member.Self()
 	}
-	a.clocks = a.openClocks()
-	if a.lease, err = lease.Open(a.store.Bucket("lease"), a.clocks); err != nil {
-		return err
-	}
-	if err := a.becomeNew(); err != nil {
-		return err
-	}
-	a.identity = a.store.Identity()
-	a.self = a.identity.Host
-	a.checkBirth()
-	return nil
+	return err
 }
 
 func (a *Agent) openPort() error {
@@ -183,29 +170,26 @@ func (a *Agent) openPort() error {
 }
 
 func (a *Agent) openGossip() (err error) {
-	a.gossip, err = a.cfg.Rooms.Gossip(gossip.Config{
-		Host: a.self, Start: a.identity.Start, Nonce: a.identity.Nonce,
-		Cluster: a.store.Cluster(), Name: a.cfg.Settings.Name, Advertise: a.fact.Underlay, Peers: a.peers.Addrs, Lone: a.peers.None(),
-		Underlay: a.port, Packets: a.port.Packets(), Handle: func(name string, h gossip.Handler) { a.port.Handle(name, h) },
-		Disk: a.store.Bucket("gossip"), OnClone: a.foundClone, Log: a.log,
-	})
-	return err
+	cfg := a.member.GossipConfig()
+	cfg.Advertise, cfg.Peers, cfg.Lone = a.fact.Underlay, a.peers.Addrs, a.peers.None()
+	cfg.Underlay, cfg.Packets = a.port, a.port.Packets()
+	cfg.Handle = func(name string, h gossip.Handler) { a.port.Handle(name, h) }
+	cfg.Disk, cfg.Log = a.store.Bucket("gossip"), a.log
+	if a.gossip, err = a.cfg.Rooms.Gossip(cfg); err != nil {
+		return err
+	}
+	a.member.Connect(member.Cluster{At: a.fact.Underlay, Gossip: a.gossip, Port: a.port, Seeds: a.peers.Seeds})
+	return nil
 }
 
 func (a *Agent) openLedger() (err error) {
-	var copied func(context.Context) bool
-	if a.moved {
-		copied = a.copied
+	cfg := a.member.LedgerConfig()
+	cfg.RemoveAfter, cfg.Named, cfg.Held = a.cfg.Settings.RemoveAfter, a.peers.Addrs, a.heldBy
+	cfg.Underlay, cfg.OnChange, cfg.OnKeeper, cfg.Log = a.port, a.publish, a.keeps, a.log
+	if a.ledger, err = a.cfg.Rooms.Ledger(cfg); err != nil {
+		return err
 	}
-	a.ledger, err = a.cfg.Rooms.Ledger(ledger.Config{
-		Self: a.self, Start: a.identity.Start, Nonce: a.identity.Nonce, Lineage: a.lineage(),
-		Name: a.fact.Name, Addr: a.fact.Underlay, Cluster: a.store.Cluster(),
-		Dir:         a.ledgerDir(),
-		RemoveAfter: a.cfg.Settings.RemoveAfter,
-		Trusted:     a.loadKeepers(), OnTrusted: a.keepKeepers, Fenced: a.lease.Fenced, Named: a.namedHosts,
-		Underlay: a.port, Members: a.ledgerMembers, OnChange: a.publish, OnKeeper: a.keeps, Facts: a.ledgerFacts, Held: a.heldBy, Copied: copied, Log: a.log,
-	})
-	return err
+	return a.member.Begin(a.ledger, member.Holdings{IPAM: a.ipam, Attachments: a.attach, Docker: a.cfg.Docker})
 }
 
 func (a *Agent) openDocker() (err error) {
@@ -215,7 +199,7 @@ func (a *Agent) openDocker() (err error) {
 	}
 	a.driver = driver.New(a.attach.Of(netmap.OwnerDocker), a)
 	a.ipam, err = ipam.New(ipam.Config{
-		Decisions: a, Disk: a.store.Bucket("ipam"), Holder: a.holder, Released: a.attach.Of(netmap.OwnerDocker).Released, Routes: a.cfg.Kernel.Routes, Allowed: a.mayHandOut, Facts: a.word,
+		Decisions: a, Disk: a.store.Bucket("ipam"), Holder: a.holder, Released: a.attach.Of(netmap.OwnerDocker).Released, Routes: a.cfg.Kernel.Routes, Allowed: a.member.MayHandOut, Facts: a.member.LedgerView,
 		Returning: func() []string { return a.restarts.Returning(time.Now()) },
 		Networks:  a.networkIDs,
 		Problem:   func(err error) { a.log.Warn("addresses", "err", err) },
@@ -224,7 +208,6 @@ func (a *Agent) openDocker() (err error) {
 		return err
 	}
 	a.port.Handle(cedeRequest, a.serveCede)
-	a.port.Handle(whoRequest, a.serveWho)
 	if err := a.openHistory(); err != nil {
 		return err
 	}
@@ -239,7 +222,7 @@ func (a *Agent) Routes() map[string]rpc.Handler {
 	return routes
 }
 
-// Close ends every room, the last opened first. It does not leave the cluster: a
+// Close closes them, the last opened first. It does not leave the cluster: a
 // restart must not make the others forget this host.
 func (a *Agent) Close() error {
 	a.stop()
@@ -257,12 +240,21 @@ func (a *Agent) Close() error {
 		errs = append(errs, a.port.Close())
 	}
 	a.tasks.Wait()
+	if a.member != nil {
+		a.member.Close()
+	}
 	if a.store != nil {
-		a.noteEnd()
 		errs = append(errs, a.store.Close())
 	}
 	return errors.Join(errs...)
 }
+
+// Ended is closed once this agent is to be closed and opened again, and why is on disk:
+// it begins as another host, as this identity is given up, under a later start, or with
+// another underlay address.
+func (a *Agent) Ended() <-chan struct{} { return a.ended }
+
+func (a *Agent) endOnce() { a.end.Do(func() { close(a.ended) }) }
 
 // firstMeeting is how long a host that joins may look for its peers before that
 // counts as a fault.
@@ -283,7 +275,8 @@ func (a *Agent) problem(topic, sentence string) {
 		return
 	}
 	level := slog.LevelError
-	if topic == "membership" && (time.Since(a.began) < firstMeeting || a.expects() && a.store.Cluster().IsZero()) {
+	expects := a.cfg.Settings.Expect > 0 && len(a.cfg.Settings.Join) > 0
+	if topic == "membership" && (time.Since(a.began) < firstMeeting || expects && a.store.Cluster().IsZero()) {
 		level = slog.LevelInfo // a peer that is about to answer is no fault, nor is one that is about to be started
 	}
 	a.log.Log(context.Background(), level, sentence, "topic", topic)

@@ -53,7 +53,7 @@ func (a *Agent) askOwner(ctx context.Context, id netmap.HostID, q cedeQuestion) 
 func (a *Agent) ownerIsAway(view *netmap.View, id netmap.HostID, addr netip.Addr, how string) error {
 	owner := "belongs to"
 	if e, ok := a.heldElsewhere(view, addr); ok {
-		owner = fmt.Sprintf("is held by %s on", endpointName(e.Endpoint))
+		owner = fmt.Sprintf("is held by %s on", e.Endpoint.Label())
 	}
 	name := view.HostName(id)
 	return netmap.Refuse(netmap.Busy, "address %s %s host %s, which %s; wait until it is back or choose another --ip; if the host is gone for good, remove it (weft host rm %s)", addr, owner, name, how, name)

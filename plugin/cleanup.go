@@ -15,6 +15,7 @@ import (
 	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/datapath/linux"
 	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/member"
 	"github.com/weftnet/weft/store"
 )
 
@@ -121,7 +122,7 @@ func (c Cleanup) unused(ctx context.Context) error {
 
 // files removes the state directory, if it is one of ours, and the sockets.
 func (c Cleanup) files() (gone []string, err error) {
-	paths := []string{c.Socket, filepath.Join(filepath.Dir(c.Socket), birthFile)}
+	paths := []string{c.Socket, filepath.Join(filepath.Dir(c.Socket), member.IncarnationFile)}
 	if _, err := os.Stat(filepath.Join(c.State, store.FileName)); err == nil {
 		paths = append(paths, c.State)
 	} else if entries, err := os.ReadDir(c.State); err == nil && len(entries) > 0 {

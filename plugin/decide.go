@@ -18,55 +18,9 @@ import (
 	"github.com/weftnet/weft/store/synced"
 )
 
-// decide asks the ledger and waits until this host's own facts have reached the
-// answer, so that whoever asked reads his own writes.
-func (a *Agent) decide(ctx context.Context, c ledger.Command) (ledger.Reply, error) {
-	if a.hasLeft() {
-		return ledger.Reply{}, netmap.Refuse(netmap.Removed, "%s", a.departure())
-	}
-	if err := a.awaitMembership(ctx); err != nil {
-		return ledger.Reply{}, err
-	}
-	generation := a.generation()
-	if err := a.heedGeneration(ctx); err != nil {
-		a.heedFence(ctx, err)
-		return ledger.Reply{}, err
-	}
-	r, err := a.ledger.Do(ctx, c)
-	if err != nil {
-		a.heedFence(ctx, err)
-		return r, err
-	}
-	if err := r.Err(); err != nil {
-		return r, err
-	}
-	return r, a.readOwn(ctx, generation, r.Index)
-}
-
-// readOwn waits until this host's own facts have reached a decision that was made for it
-// under a generation of the ledger.
-func (a *Agent) readOwn(ctx context.Context, generation, index uint64) error {
-	if err := a.gossip.WaitDecided(ctx, index); err != nil {
-		return fmt.Errorf("decision %d was made, its facts have not arrived here; try again, and look at weft status if this lasts: %w", index, err)
-	}
-	return a.stillIn(generation)
-}
-
-// generation is that of the ledger, as far as this host has heard.
-func (a *Agent) generation() uint64 { return max(1, a.gossip.View().Generation) }
-
-// stillIn refuses what was decided under an earlier generation than there is now: this
-// host may have shown the recovered ledger what it holds before that came.
-func (a *Agent) stillIn(generation uint64) error {
-	if now := a.generation(); now != generation {
-		return netmap.Refuse(netmap.Busy, "the ledger was recovered while this host waited for it (generation %d is over, %d has begun), and the answer may count no more; try again", generation, now)
-	}
-	return nil
-}
-
 // EnsureSubnet implements ipam.Decisions.
 func (a *Agent) EnsureSubnet(ctx context.Context, r ipam.SubnetRequest) (netmap.Subnet, error) {
-	reply, err := a.decide(ctx, ledger.Command{Kind: ledger.KindEnsureSubnet, EnsureSubnet: &ledger.EnsureSubnet{
+	reply, err := a.member.Decide(ctx, ledger.Command{Kind: ledger.KindEnsureSubnet, EnsureSubnet: &ledger.EnsureSubnet{
 		Want: r.Want, V6: r.V6, BlockBits: r.BlockBits, Range: r.Range, Avoid: r.Avoid,
 	}})
 	if err != nil {
@@ -77,13 +31,13 @@ func (a *Agent) EnsureSubnet(ctx context.Context, r ipam.SubnetRequest) (netmap.
 
 // UseSubnets implements ipam.Decisions.
 func (a *Agent) UseSubnets(ctx context.Context, used synced.Value[[]netip.Prefix]) error {
-	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindUseSubnets, UseSubnets: &ledger.UseSubnets{Prefixes: used.Get()}})
+	_, err := a.member.Decide(ctx, ledger.Command{Kind: ledger.KindUseSubnets, UseSubnets: &ledger.UseSubnets{Prefixes: used.Get()}})
 	return err
 }
 
 // Reserve implements ipam.Decisions.
 func (a *Agent) Reserve(ctx context.Context, subnet netip.Prefix, name string, addr netip.Addr) (netmap.Subnet, error) {
-	r, err := a.decide(ctx, ledger.Command{Kind: ledger.KindReserve, Reserve: &ledger.Reserve{Subnet: subnet, Name: name, Addr: addr}})
+	r, err := a.member.Decide(ctx, ledger.Command{Kind: ledger.KindReserve, Reserve: &ledger.Reserve{Subnet: subnet, Name: name, Addr: addr}})
 	if err != nil {
 		return netmap.Subnet{}, err
 	}
@@ -92,8 +46,8 @@ func (a *Agent) Reserve(ctx context.Context, subnet netip.Prefix, name string, a
 
 // GrantBlock implements ipam.Decisions.
 func (a *Agent) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap.Block, []netmap.Claim, error) {
-	generation := a.generation()
-	reply, err := a.decide(ctx, ledger.Command{Kind: ledger.KindGrantBlock, GrantBlock: &ledger.GrantBlock{
+	generation := a.member.Generation()
+	reply, err := a.member.Decide(ctx, ledger.Command{Kind: ledger.KindGrantBlock, GrantBlock: &ledger.GrantBlock{
 		Subnet: r.Subnet, Within: r.Within, Have: r.Have,
 	}})
 	if errors.Is(err, &netmap.Refusal{Kind: netmap.Exhausted}) {
@@ -108,7 +62,7 @@ func (a *Agent) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap.B
 	if err := a.ipam.QueueLast(reply.Late); err != nil { // before any of them can be picked
 		return nil, nil, err
 	}
-	return reply.Blocks, reply.Claims, a.stillIn(generation)
+	return reply.Blocks, reply.Claims, a.member.StillIn(generation)
 }
 
 // heldBy are the addresses that a host's endpoints hold, by its own facts.
@@ -127,8 +81,8 @@ func (a *Agent) heldBy(id netmap.HostID) []netip.Addr {
 // Claim implements ipam.Decisions: the ledger grants an address of a free block,
 // the owner cedes one of its own.
 func (a *Agent) Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr) (netmap.Claim, error) {
-	generation := a.generation()
-	r, err := a.decide(ctx, ledger.Command{Kind: ledger.KindClaim, Claim: &ledger.Claim{Subnet: subnet, Addr: addr}})
+	generation := a.member.Generation()
+	r, err := a.member.Decide(ctx, ledger.Command{Kind: ledger.KindClaim, Claim: &ledger.Claim{Subnet: subnet, Addr: addr}})
 	if err == nil {
 		return *r.Claim, nil
 	}
@@ -139,13 +93,13 @@ func (a *Agent) Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr)
 	if err != nil {
 		return netmap.Claim{}, err
 	}
-	return c, a.readOwn(ctx, generation, c.Epoch)
+	return c, a.member.ReadOwn(ctx, generation, c.Epoch)
 }
 
 // Cede implements ipam.Decisions.
 func (a *Agent) Cede(ctx context.Context, c synced.Value[ipam.Transfer]) (netmap.Claim, error) {
 	given := c.Get()
-	r, err := a.decide(ctx, ledger.Command{Kind: ledger.KindCede, Cede: &ledger.Cede{Addr: given.Addr, To: given.To}})
+	r, err := a.member.Decide(ctx, ledger.Command{Kind: ledger.KindCede, Cede: &ledger.Cede{Addr: given.Addr, To: given.To}})
 	if err != nil {
 		return netmap.Claim{}, err
 	}
@@ -155,14 +109,14 @@ func (a *Agent) Cede(ctx context.Context, c synced.Value[ipam.Transfer]) (netmap
 // ReturnBlock implements ipam.Decisions.
 func (a *Agent) ReturnBlock(ctx context.Context, r synced.Value[ipam.Returned]) error {
 	b := r.Get()
-	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindReturnBlock, ReturnBlock: &ledger.ReturnBlock{Block: b.Prefix, Epoch: b.Epoch, Late: b.Late}})
+	_, err := a.member.Decide(ctx, ledger.Command{Kind: ledger.KindReturnBlock, ReturnBlock: &ledger.ReturnBlock{Block: b.Prefix, Epoch: b.Epoch, Late: b.Late}})
 	return err
 }
 
 // Unclaim implements ipam.Decisions.
 func (a *Agent) Unclaim(ctx context.Context, r synced.Value[netmap.Claim]) error {
 	c := r.Get()
-	_, err := a.decide(ctx, ledger.Command{Kind: ledger.KindUnclaim, Unclaim: &ledger.Unclaim{Addr: c.Addr, Epoch: c.Epoch}})
+	_, err := a.member.Decide(ctx, ledger.Command{Kind: ledger.KindUnclaim, Unclaim: &ledger.Unclaim{Addr: c.Addr, Epoch: c.Epoch}})
 	return err
 }
 
@@ -175,7 +129,7 @@ func (a *Agent) nameHolder(addr netip.Addr, err error) error {
 	if !held || !ok {
 		return err
 	}
-	return netmap.Refuse(refusal.Kind, "address %s is held by %s on host %s; choose another --ip, or stop that container", addr, endpointName(e.Endpoint), view.HostName(e.Host))
+	return netmap.Refuse(refusal.Kind, "address %s is held by %s on host %s; choose another --ip, or stop that container", addr, e.Endpoint.Label(), view.HostName(e.Host))
 }
 
 // heldElsewhere is the endpoint that holds an address by the facts. An endpoint of
@@ -188,13 +142,6 @@ func (a *Agent) heldElsewhere(view *netmap.View, addr netip.Addr) (netmap.Endpoi
 		}
 	}
 	return netmap.EndpointView{}, false
-}
-
-func endpointName(e netmap.Endpoint) string {
-	if e.Name != "" {
-		return "container " + e.Name
-	}
-	return "endpoint " + string(e.ID[:min(12, len(e.ID))])
 }
 
 // EnsureNetwork implements attach.Networks. The ledger decides first; then the
@@ -212,7 +159,7 @@ func (a *Agent) EnsureNetwork(ctx context.Context, r attach.NetworkRequest) (net
 	if err := a.useSubnets(ctx, r, bits); err != nil {
 		return netmap.Network{}, err
 	}
-	reply, err := a.decide(ctx, ledger.Command{Kind: ledger.KindEnsureNetwork, EnsureNetwork: &ledger.EnsureNetwork{
+	reply, err := a.member.Decide(ctx, ledger.Command{Kind: ledger.KindEnsureNetwork, EnsureNetwork: &ledger.EnsureNetwork{
 		Subnets: r.Subnets, Name: r.Name, MTU: r.MTU, VNI: r.VNI, Multicast: r.Multicast, Internal: r.Internal, Replica: r.Replica,
 	}})
 	if err != nil {
@@ -252,6 +199,29 @@ func blockBits(option string) (ipam.BlockBits, error) {
 	return ipam.ParseBlockBits(option)
 }
 
+// RejoinNetwork implements attach.Networks. The network may have gone with its last
+// member; then it is made as it was, under its old VNI if that is free.
+func (a *Agent) RejoinNetwork(ctx context.Context, r attach.NetworkRecord) (netmap.Network, error) {
+	for _, subnet := range r.Network.Subnets {
+		if err := a.ipam.Retake(ctx, subnet); err != nil {
+			return netmap.Network{}, err
+		}
+	}
+	n := r.Network
+	ask := &ledger.EnsureNetwork{
+		Subnets: n.Subnets, Name: n.Name, VNI: n.VNI, MTU: n.MTU, Multicast: n.Multicast, Internal: n.Internal, Docker: n.Docker,
+	}
+	reply, err := a.member.Decide(ctx, ledger.Command{Kind: ledger.KindEnsureNetwork, EnsureNetwork: ask})
+	if err != nil && netmap.Final(err) {
+		ask.Name, ask.VNI = "", 0
+		reply, err = a.member.Decide(ctx, ledger.Command{Kind: ledger.KindEnsureNetwork, EnsureNetwork: ask})
+	}
+	if err != nil {
+		return netmap.Network{}, err
+	}
+	return *reply.Network, nil
+}
+
 // Joinable implements attach.Networks. A network that a user removed on another host
 // goes from this one with its last container: new ones would keep it for ever, and
 // would not reach those on the network that has its name now.
@@ -283,7 +253,7 @@ func (a *Agent) running(id netmap.NetworkID) []string {
 // LeaveNetwork implements attach.Networks: first the network, then its subnets.
 func (a *Agent) LeaveNetwork(ctx context.Context, r attach.NetworkRecord, last bool) error {
 	if last {
-		if _, err := a.decide(ctx, ledger.Command{Kind: ledger.KindLeaveNetwork, LeaveNetwork: &ledger.LeaveNetwork{ID: r.Network.ID}}); err != nil {
+		if _, err := a.member.Decide(ctx, ledger.Command{Kind: ledger.KindLeaveNetwork, LeaveNetwork: &ledger.LeaveNetwork{ID: r.Network.ID}}); err != nil {
 			return err
 		}
 	}

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"regexp"
 	"slices"
+	"time"
 
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/attach"
@@ -19,11 +21,17 @@ import (
 // endpointID is what others than Docker may call an endpoint: as Docker does.
 var endpointID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
+// Limits of requests for containers that are not Docker's.
+const (
+	attachTimeout = 10 * time.Second
+	leaveTimeout  = 5 * time.Second // to give up what nobody waits for any more
+)
+
 // AttachEndpoint makes an endpoint for a container that is not Docker's: the host joins the
 // network if it is not on it, addresses are handed out, and the port is plugged. Repeating
 // it changes nothing. It implements api.Agent.
 func (a *Agent) AttachEndpoint(ctx context.Context, r api.AttachRequest) (*api.Attachment, error) {
-	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	switch {
 	case r.Owner != netmap.OwnerCNI && r.Owner != netmap.OwnerHost:
@@ -50,7 +58,7 @@ func (a *Agent) AttachEndpoint(ctx context.Context, r api.AttachRequest) (*api.A
 	}
 	out, err := a.attachTo(ctx, part, id, n, r)
 	if err != nil {
-		a.leaveUnused(ctx, part, id)
+		leaveUnused(ctx, a.log, part, id)
 		return nil, err
 	}
 	return out, nil
@@ -106,7 +114,7 @@ func (a *Agent) attachTo(ctx context.Context, part attach.Part, id string, n net
 // DetachEndpoint gives up an endpoint of a container that is not Docker's, its addresses,
 // and with the last one of its owner the network. It implements api.Agent.
 func (a *Agent) DetachEndpoint(ctx context.Context, r api.DetachRequest) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	part := a.attach.Of(r.Owner)
 	e, ok := part.Endpoint(r.Endpoint)
@@ -131,19 +139,19 @@ func (a *Agent) DetachEndpoint(ctx context.Context, r api.DetachRequest) (string
 			}
 		}
 	}
-	a.leaveUnused(ctx, part, e.LocalNetwork)
-	return fmt.Sprintf("endpoint %.12s is gone, %s is free", r.Endpoint, addressText(e.Endpoint)), err
+	leaveUnused(ctx, a.log, part, e.LocalNetwork)
+	return fmt.Sprintf("endpoint %.12s is gone, %s is free", r.Endpoint, e.Endpoint.AddrText()), err
 }
 
 // leaveUnused takes the host off a network of which its owner has no endpoint here. What
 // fails is tried again by Attachments.Settle.
-func (a *Agent) leaveUnused(ctx context.Context, part attach.Part, id string) {
+func leaveUnused(ctx context.Context, log *slog.Logger, part attach.Part, id string) {
 	if slices.ContainsFunc(part.Endpoints(), func(e attach.EndpointRecord) bool { return e.LocalNetwork == id }) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
 	if err := part.ForgetNetwork(ctx, id); err != nil {
-		a.log.Warn("a network without containers is given up later", "network", id, "err", err)
+		log.Warn("a network without containers is given up later", "network", id, "err", err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 func (a *Agent) announceSelf() error {
 	a.mu.Lock()
 	facts := map[netmap.Key]any{netmap.HostFactKey(a.self): a.fact}
-	a.told = true
+	a.announced = true
 	a.mu.Unlock()
 	for _, r := range a.attach.Endpoints() {
 		if r.Joined && a.rightful(r.Endpoint) {
@@ -37,9 +37,9 @@ func (a *Agent) keeps(keeper bool) {
 func (a *Agent) changeFact(change func(*netmap.HostFact)) {
 	a.mu.Lock()
 	change(&a.fact)
-	fact, told := a.fact, a.told
+	fact, announced := a.fact, a.announced
 	a.mu.Unlock()
-	if told { // else the first announcement, which must be whole, says it
+	if announced { // else the first announcement, which must be whole, says it
 		a.announce(map[netmap.Key]any{netmap.HostFactKey(a.self): fact})
 	}
 }
@@ -68,9 +68,7 @@ func (a *Agent) Announce(e netmap.Endpoint) {
 		a.wake()
 		return
 	}
-	a.mu.Lock()
-	e.Name = cmp.Or(a.names[e.ID], e.Name) // of a container that is not Docker's, it is on disk
-	a.mu.Unlock()
+	e.Name = cmp.Or(a.nameOf(e.ID), e.Name) // of a container that is not Docker's, it is on disk
 	a.history.Began(e)
 	a.announce(map[netmap.Key]any{netmap.EndpointKey(e.ID): e})
 }
@@ -103,10 +101,8 @@ func (a *Agent) holder(addr netip.Addr) string {
 		return ""
 	}
 	e := r.Endpoint
-	a.mu.Lock()
-	e.Name = cmp.Or(a.names[e.ID], e.Name)
-	a.mu.Unlock()
-	return endpointName(e)
+	e.Name = cmp.Or(a.nameOf(e.ID), e.Name)
+	return e.Label()
 }
 
 // nameEndpoint announces the name of the container behind an endpoint of this
@@ -127,4 +123,22 @@ func (a *Agent) nameEndpoint(e netmap.Endpoint, name string) {
 	if r, ok := a.attach.Endpoint(e.ID); !ok || !r.Joined {
 		a.Withdraw(e.ID)
 	}
+}
+
+// nameOf is the container of an endpoint of this host, by name; empty: it is not known.
+func (a *Agent) nameOf(id netmap.EndpointID) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.names[id]
+}
+
+// rightful reports whether the ledger has confirmed an endpoint's addresses for this host,
+// as far as it holds them.
+func (a *Agent) rightful(e netmap.Endpoint) bool {
+	for _, addr := range []netip.Addr{e.V4, e.V6} {
+		if addr.IsValid() && !a.ipam.Rightful(addr) {
+			return false
+		}
+	}
+	return true
 }

@@ -90,7 +90,7 @@ func FuzzRequests(f *testing.F) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		serve := []func(context.Context, netip.AddrPort, []byte) ([]byte, error){a.serveCede, a.serveYield, a.history.Serve, a.serveWho}
+		serve := []func(context.Context, netip.AddrPort, []byte) ([]byte, error){a.serveCede, a.serveYield, a.history.Serve}
 		answer, err := serve[int(which)%len(serve)](ctx, netip.AddrPort{}, body)
 		if err == nil && !json.Valid(answer) || err != nil && err.Error() == "" {
 			t.Errorf("%d %q: %q, %v", which, body, answer, err)

@@ -25,7 +25,7 @@ func (a *Agent) RemoveHost(ctx context.Context, r api.Removal) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	reply, err := a.decide(ctx, ledger.Command{Kind: ledger.KindRemove, Remove: &ledger.Remove{Target: id, IsOff: r.IsOff}})
+	reply, err := a.member.Decide(ctx, ledger.Command{Kind: ledger.KindRemove, Remove: &ledger.Remove{Target: id, IsOff: r.IsOff}})
 	if err != nil {
 		return "", err
 	}
@@ -45,8 +45,23 @@ func (a *Agent) AddRange(ctx context.Context, r api.Range) (string, error) {
 			return "", netmap.Refuse(netmap.Overlaps, "range %s overlaps %s (%s) of this host; choose another", r.Prefix, route.Prefix, route.Name)
 		}
 	}
-	if _, err := a.decide(ctx, ledger.Command{Kind: ledger.KindAddRange, AddRange: &ledger.AddRange{Range: r.Prefix}}); err != nil {
+	if _, err := a.member.Decide(ctx, ledger.Command{Kind: ledger.KindAddRange, AddRange: &ledger.AddRange{Range: r.Prefix}}); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("range %s is added: networks without --subnet come from it when the others are full", r.Prefix), nil
+}
+
+// NewIdentity implements api.Agent.
+func (a *Agent) NewIdentity(_ context.Context, r api.Renunciation) (string, error) {
+	return a.member.NewIdentity(r.Force, r.DryRun)
+}
+
+// Leave implements api.Agent.
+func (a *Agent) Leave(ctx context.Context, r api.Departure) (string, error) {
+	return a.member.Leave(ctx, r.Force)
+}
+
+// RecoverLedger implements api.Agent.
+func (a *Agent) RecoverLedger(ctx context.Context, r api.Recovery) (string, error) {
+	return a.member.RecoverLedger(ctx, r.Off, r.DryRun)
 }

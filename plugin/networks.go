@@ -30,7 +30,7 @@ func (a *Agent) RemoveNetwork(ctx context.Context, r api.NetworkRemoval) (string
 	if r.DryRun {
 		return fmt.Sprintf("network %s (%d, %s) would be removed: %s", cmp.Or(n.Name, "without a name"), n.ID, joined(n.Subnets), where), nil
 	}
-	if _, err := a.decide(ctx, ledger.Command{Kind: ledger.KindRetireNetwork, RetireNetwork: &ledger.RetireNetwork{ID: n.ID}}); err != nil {
+	if _, err := a.member.Decide(ctx, ledger.Command{Kind: ledger.KindRetireNetwork, RetireNetwork: &ledger.RetireNetwork{ID: n.ID}}); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("network %s (%d, %s) is removed: %s", cmp.Or(n.Name, "without a name"), n.ID, joined(n.Subnets), where), nil

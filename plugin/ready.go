@@ -1,7 +1,5 @@
 package plugin
 
-import "cmp"
-
 // stopping are the topics of problems because of which containers that start get no
 // address, or reach nobody.
 var stopping = []string{"removal", "underlay", "datapath", "gateway"}
@@ -10,23 +8,13 @@ var stopping = []string{"removal", "underlay", "datapath", "gateway"}
 // hand out addresses, can write its disk, and has brought the kernel up to date. It need
 // not reach the keepers now: its own blocks serve it meanwhile.
 func (a *Agent) NotReady() string {
-	if a.leaving.now.Load() && !a.hasLeft() {
-		return "this host is leaving the cluster (weft host leave)"
+	if why := a.member.NotReady(); why != "" {
+		return why
 	}
-	if a.hasLeft() {
-		return a.departure()
-	}
-	state := a.state()
-	_, _, right := a.lease.State()
 	disk := a.store.Problem()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	switch {
-	case state != "ready":
-		return cmp.Or(a.problems["membership"], "this host is "+state+" a cluster")
-	case right != nil:
-		return right.Error()
-	case disk != "":
+	if disk != "" {
 		return disk
 	}
 	for _, topic := range stopping {

@@ -14,6 +14,9 @@ import (
 // driftInterval is how often the kernel is read again without a reason.
 const driftInterval = 30 * time.Second
 
+// settleTimeout is for one attempt to tell the ledger what it could not be told before.
+const settleTimeout = 10 * time.Second
+
 // datapathHealth is what `weft status` says about the kernel's side.
 type datapathHealth struct {
 	lastSet  time.Time
@@ -144,7 +147,7 @@ func (a *Agent) Changed() { a.wake() }
 // settle tells the ledger again of what it could not be told at the time.
 func (a *Agent) settle(ctx context.Context) {
 	for turn.Sleep(ctx, driftInterval) {
-		try, cancel := context.WithTimeout(ctx, joinTimeout)
+		try, cancel := context.WithTimeout(ctx, settleTimeout)
 		if err := a.attach.Settle(try); err != nil && ctx.Err() == nil {
 			a.log.Warn("networks that were removed here", "err", err)
 		}

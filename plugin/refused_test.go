@@ -2,14 +2,11 @@ package plugin
 
 import (
 	"fmt"
-	"log/slog"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/weftnet/weft/gossip"
-	"github.com/weftnet/weft/netmap"
 )
 
 // TestInventedHostsAreFewProblems: the last that were refused are told of, and how many
@@ -25,16 +22,5 @@ func TestInventedHostsAreFewProblems(t *testing.T) {
 	}
 	if got := refused(all[:2]); len(got) != 2 {
 		t.Errorf("%q", got)
-	}
-}
-
-func TestInventedClonesAreFewProblems(t *testing.T) {
-	a := &Agent{clones: map[netmap.HostID]time.Time{}, problems: map[string]string{}, log: slog.New(slog.DiscardHandler), self: netmap.HostID{1}}
-	for i := range 200 {
-		at := gossip.Member{Addr: netip.MustParseAddrPort("192.0.2.1:7950")}
-		a.foundClone(gossip.Clone{Host: netmap.HostID{2, byte(i)}, A: at, B: at})
-	}
-	if len(a.clones) != maxClones || len(a.problems) != maxClones {
-		t.Errorf("%d clones are %d problems, want %d", len(a.clones), len(a.problems), maxClones)
 	}
 }

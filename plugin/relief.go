@@ -48,7 +48,7 @@ func (a *Agent) serveYield(ctx context.Context, _ netip.AddrPort, body []byte) (
 // the facts may be late, so those that seem to have nothing are asked too. In the
 // end it is a refusal that says who holds how much.
 func (a *Agent) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Relief, error) {
-	view, generation := a.gossip.View(), a.generation()
+	view, generation := a.gossip.View(), a.member.Generation()
 	all := shares(view, r.Subnet, r.Within)
 	answers := map[netmap.HostID]string{a.self: ""}
 	asked := 0
@@ -56,27 +56,18 @@ func (a *Agent) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Relief
 		if s.Host == a.self || asked == maxAsked || ctx.Err() != nil {
 			continue
 		}
-		if !a.alive(s.Host) {
+		if !a.member.Alive(s.Host) {
 			answers[s.Host] = "does not answer"
 			continue
 		}
 		asked++
 		got, err := a.askYield(ctx, view, s.Host, yieldQuestion{Subnet: r.Subnet, Within: r.Within, To: a.self})
 		if err == nil {
-			return got, a.stillIn(generation)
+			return got, a.member.StillIn(generation)
 		}
 		answers[s.Host] = whyNot(err)
 	}
 	return ipam.Relief{}, scarce(view, all, answers)
-}
-
-func (a *Agent) alive(id netmap.HostID) bool {
-	for _, m := range a.gossip.Members() {
-		if m.ID == id {
-			return m.Alive
-		}
-	}
-	return false
 }
 
 func (a *Agent) askYield(ctx context.Context, view *netmap.View, id netmap.HostID, q yieldQuestion) (ipam.Relief, error) {
@@ -145,29 +136,4 @@ func holding(s share, why string) string {
 		return fmt.Sprintf("has %d, all in use", total)
 	}
 	return fmt.Sprintf("has %d, %d in use, and %s", total, s.Used, why)
-}
-
-// word is what the facts tell ipam of a subnet, once they are those of some live host.
-func (a *Agent) word(subnet netip.Prefix) (ipam.Word, bool) {
-	if !a.gossip.Synced() { // before they are read
-		return ipam.Word{}, false
-	}
-	return a.wordOf(a.gossip.View(), subnet), true
-}
-
-func (a *Agent) wordOf(view *netmap.View, subnet netip.Prefix) ipam.Word {
-	w := ipam.Word{Decided: view.Decided}
-	for _, b := range view.BlocksOf(subnet) {
-		if b.Owner == a.self {
-			w.Blocks = append(w.Blocks, b)
-		}
-	}
-	for _, c := range view.ClaimsOf(subnet) {
-		if c.Owner == a.self {
-			w.Claims = append(w.Claims, c)
-		} else {
-			w.Others = append(w.Others, c)
-		}
-	}
-	return w
 }

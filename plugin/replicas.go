@@ -20,14 +20,10 @@ func (a *Agent) openReplicas() (err error) {
 			return out
 		},
 		Decide: func(ctx context.Context, c ledger.Command) error {
-			_, err := a.decide(ctx, c)
+			_, err := a.member.Decide(ctx, c)
 			return err
 		},
-		Named: func(id netmap.EndpointID) bool {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			return a.names[id] != ""
-		},
+		Named: func(id netmap.EndpointID) bool { return a.nameOf(id) != "" },
 	})
 	return err
 }

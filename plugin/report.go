@@ -17,9 +17,9 @@ import (
 // Report is what `weft status` shows.
 func (a *Agent) Report() *api.Report {
 	view := a.gossip.View()
-	a.endClones(view)
+	a.member.EndClones(view)
 	r := &api.Report{
-		Version: a.cfg.Version, Cluster: a.store.Cluster(), Self: a.self, Name: a.fact.Name, State: a.state(), NotReady: a.NotReady(),
+		Version: a.cfg.Version, Cluster: a.store.Cluster(), Self: a.self, Name: a.fact.Name, State: a.member.State(), NotReady: a.NotReady(),
 		Hosts: a.hosts(view), Peers: a.peersNow(), Ranges: rangesInUse(view), Networks: a.networks(view), At: time.Now(), Process: api.ThisProcess(), Counters: a.counters(),
 	}
 	l := a.ledger.Status()
@@ -45,7 +45,7 @@ func (a *Agent) Report() *api.Report {
 		r.Problems = append(r.Problems, p)
 	}
 	r.Problems = append(r.Problems, refused(a.gossip.Refused())...)
-	r.Problems = append(r.Problems, a.lost()...)
+	r.Problems = append(r.Problems, a.member.Evicted()...)
 	slices.Sort(r.Problems)
 	return r
 }
@@ -64,21 +64,6 @@ func refused(all []gossip.Refused) []string {
 		out = append(out, fmt.Sprintf("%d hosts more were refused, of other clusters or releases; the log names some of them", more))
 	}
 	return out
-}
-
-func (a *Agent) state() string {
-	if a.hasLeft() {
-		return "left"
-	}
-	select {
-	case <-a.member:
-		return "ready"
-	default:
-	}
-	if (len(a.cfg.Settings.Join) == 0 || a.expects()) && a.store.Cluster().IsZero() {
-		return "founding"
-	}
-	return "joining"
 }
 
 func (a *Agent) hosts(view *netmap.View) []api.Host {

@@ -18,8 +18,8 @@ type Store interface {
 	Acknowledge(start uint64) error
 	Cluster() netmap.ClusterID
 	SetCluster(id netmap.ClusterID) error
-	// Outgrow has the next start begin above a number.
-	Outgrow(start uint64) error
+	// SkipTo has the next start begin above a number.
+	SkipTo(start uint64) error
 	// NewIdentity makes this host another one; the cluster stays.
 	NewIdentity() (store.Identity, error)
 	Bucket(name string) Bucket

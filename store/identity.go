@@ -143,9 +143,9 @@ func (s *Store) NewIdentity() (Identity, error) {
 // mostStarts is how many starts an identity may skip at once.
 const mostStarts = 1 << 20
 
-// Outgrow makes the next start of this identity greater than a number that others take for
+// SkipTo makes the next start of this identity greater than a number that others take for
 // one of its starts, and that it never had. The lineage continues.
-func (s *Store) Outgrow(start uint64) error {
+func (s *Store) SkipTo(start uint64) error {
 	if now := s.Identity().Start; start > now && start-now > mostStarts {
 		return fmt.Errorf("store: start %d cannot follow start %d of this host; somebody made it up", start, now)
 	}

@@ -287,8 +287,8 @@ func overwrite(t *testing.T, dir string, at int64, with string) {
 	}
 }
 
-// TestOutgrow: the next life begins above a number, and its lineage goes on.
-func TestOutgrow(t *testing.T) {
+// TestSkipTo: the next life begins above a number, and its lineage goes on.
+func TestSkipTo(t *testing.T) {
 	dir := t.TempDir()
 	s, err := store.Open(dir)
 	if err != nil {
@@ -296,7 +296,7 @@ func TestOutgrow(t *testing.T) {
 	}
 	was := s.Identity()
 	for _, start := range []uint64{7, 3} {
-		if err := s.Outgrow(start); err != nil {
+		if err := s.SkipTo(start); err != nil {
 			t.Fatal(err)
 		}
 	}

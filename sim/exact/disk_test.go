@@ -197,8 +197,8 @@ func (r *rom) NewIdentity() (store.Identity, error) {
 	return r.Identity(), err
 }
 
-// Outgrow implements plugin.Store.
-func (r *rom) Outgrow(start uint64) error {
+// SkipTo implements plugin.Store.
+func (r *rom) SkipTo(start uint64) error {
 	w := r.life.m.w
 	w.meet("outgrew a start that was never admitted")
 	return r.write("outgrows", func(i *image) {

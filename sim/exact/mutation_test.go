@@ -135,14 +135,14 @@ var mutations = []mutation{
 		"case l.sent.Boot != now.Boot:", "case l.sent.Boot == now.Boot && left > Length:",
 	},
 	{
-		"trust an old disk whose start the ledger accepts", notItsOwn, "plugin/birth.go",
+		"trust an old disk whose start the ledger accepts", notItsOwn, "member/stale.go",
 		"22: an old disk of the newest start is booted",
 		"if how != \"\" {", "if how != \"\" && index == 0 {",
 	},
 	{
-		"trust an old disk that was put in without a boot", twice, "plugin/birth.go",
+		"trust an old disk that was put in without a boot", twice, "member/incarnation.go",
 		"22: an old disk is put in without a boot",
-		"case !mine.follows(last, a.identity):", "case !mine.follows(last, a.identity) && last.Start == 0:",
+		"case !mine.follows(last, m.identity):", "case !mine.follows(last, m.identity) && last.Start == 0:",
 	},
 	{
 		"let a clone go on", oldStart, "ledger/state/apply_host.go",
@@ -150,14 +150,14 @@ var mutations = []mutation{
 		"case shown == h.Birth:", "case shown == h.Birth || shown.Start < h.Birth.Start && t.cmd.Kind != KindAdmit:",
 	},
 	{
-		"let the others believe a copy that is refused", believed, "plugin/clone.go",
+		"let the others believe a copy that is refused", believed, "member/clone.go",
 		"21: a copy that is refused has started more often than the host",
-		"time.Since(a.rival.since) < rivalStays", "rivalStays > 0",
+		"time.Since(m.newest.since) < newerStays", "newerStays > 0",
 	},
 	{
-		"count the lease from the answer", afterAll, "plugin/membership.go",
+		"count the lease from the answer", afterAll, "member/maintain.go",
 		"31: the answer to a renewal comes after hours of sleep",
-		"return a.lease.Grant(sent)", "sent, _ = a.clocks.Sending()\n\treturn a.lease.Grant(sent)",
+		"return m.lease.Grant(sent)", "sent, _ = m.clocks.Sending()\n\treturn m.lease.Grant(sent)",
 	},
 	{
 		"stamp a renewal by the wall clock as it is set", noMember, "lease/clocks.go",

@@ -1,4 +1,4 @@
-package plugin
+package member
 
 import (
 	"bytes"
@@ -18,11 +18,11 @@ import (
 func readClocks() (lease.Moment, error) {
 	boot, err := bootID()
 	if err != nil {
-		return lease.Moment{}, fmt.Errorf("plugin: which boot this is: %w", err)
+		return lease.Moment{}, fmt.Errorf("member: which boot this is: %w", err)
 	}
 	var up unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
-		return lease.Moment{}, fmt.Errorf("plugin: the boot clock: %w", err)
+		return lease.Moment{}, fmt.Errorf("member: the boot clock: %w", err)
 	}
 	return lease.Moment{Boot: boot, Up: time.Duration(up.Nano()), Wall: time.Now().Round(0)}, nil
 }
@@ -50,19 +50,19 @@ const clocksFile = "clocks"
 
 // openClocks reads back what an earlier agent of this start of the machine saw. Without
 // a directory for it an agent knows only what it saw by itself.
-func (a *Agent) openClocks() *lease.Clocks {
-	read := a.cfg.Clocks
+func (m *Member) openClocks() *lease.Clocks {
+	read := m.cfg.Clocks
 	if read == nil {
 		read = readClocks
 	}
-	if a.cfg.Volatile == "" {
+	if m.cfg.Volatile == "" {
 		return lease.NewClocks(read, nil, func([]byte) {})
 	}
-	file := filepath.Join(a.cfg.Volatile, clocksFile)
+	file := filepath.Join(m.cfg.Volatile, clocksFile)
 	noted, _ := os.ReadFile(file) // there is none after a boot
 	return lease.NewClocks(read, noted, func(raw []byte) {
 		if err := writeVolatile(file, raw); err != nil {
-			a.log.Warn("how the wall clock was set would be forgotten with this agent", "err", err)
+			m.cfg.Log.Warn("how the wall clock was set would be forgotten with this agent", "err", err)
 		}
 	})
 }

@@ -1,0 +1,55 @@
+package member
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+)
+
+// Decide asks the ledger and waits until this host's own facts have reached the
+// answer, so that whoever asked reads his own writes.
+func (m *Member) Decide(ctx context.Context, c ledger.Command) (ledger.Reply, error) {
+	if m.hasLeft() {
+		return ledger.Reply{}, netmap.Refuse(netmap.Removed, "%s", m.departure())
+	}
+	if err := m.awaitMembership(ctx); err != nil {
+		return ledger.Reply{}, err
+	}
+	generation := m.Generation()
+	if err := m.heedGeneration(ctx); err != nil {
+		m.heedFence(ctx, err)
+		return ledger.Reply{}, err
+	}
+	r, err := m.ledger.Do(ctx, c)
+	if err != nil {
+		m.heedFence(ctx, err)
+		return r, err
+	}
+	if err := r.Err(); err != nil {
+		return r, err
+	}
+	return r, m.ReadOwn(ctx, generation, r.Index)
+}
+
+// ReadOwn waits until this host's own facts have reached a decision that was made for it
+// under a generation of the ledger.
+func (m *Member) ReadOwn(ctx context.Context, generation, index uint64) error {
+	if err := m.cluster.Gossip.WaitDecided(ctx, index); err != nil {
+		return fmt.Errorf("decision %d was made, its facts have not arrived here; try again, and look at weft status if this lasts: %w", index, err)
+	}
+	return m.StillIn(generation)
+}
+
+// Generation is that of the ledger, as far as this host has heard.
+func (m *Member) Generation() uint64 { return max(1, m.cluster.Gossip.View().Generation) }
+
+// StillIn refuses what was decided under an earlier generation than there is now: this
+// host may have shown the recovered ledger what it holds before that came.
+func (m *Member) StillIn(generation uint64) error {
+	if now := m.Generation(); now != generation {
+		return netmap.Refuse(netmap.Busy, "the ledger was recovered while this host waited for it (generation %d is over, %d has begun), and the answer may count no more; try again", generation, now)
+	}
+	return nil
+}

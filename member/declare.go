@@ -1,0 +1,147 @@
+package member
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/weftnet/weft/ledger"
+)
+
+// declaredKey is where the generation is on disk to which this host has shown what it
+// holds.
+const declaredKey = "shown"
+
+// declareAgain is longer than any request to the ledger takes.
+const declareAgain = 10 * time.Second
+
+// declaration is the generation of the ledger that has seen what this host holds. Safe
+// for concurrent use.
+type declaration struct {
+	mu   sync.Mutex
+	read bool
+	last uint64
+	// again is when it is shown once more: what the older ledger granted at the last
+	// moment may have been on its way to this host's disk. Zero: it was.
+	again time.Time
+	busy  chan struct{} // closed when the one that shows has ended; nil: nobody does
+}
+
+// heedGeneration has a recovered ledger see what this host holds, before it is asked
+// for anything. In the first generation there is nothing to do.
+func (m *Member) heedGeneration(ctx context.Context) error {
+	heard := m.cluster.Gossip.View().Generation
+	if heard <= 1 {
+		return nil
+	}
+	generation, err := m.ledger.AskGeneration(ctx, heard) // facts can be forged
+	m.problem("generation", unconfirmedGeneration(err))
+	if generation <= 1 {
+		return nil
+	}
+	if err := m.ledger.Heed(generation); err != nil {
+		return err
+	}
+	for {
+		done, busy, err := m.declared.begin(m, generation)
+		if done || err != nil {
+			return err
+		}
+		if busy == nil {
+			return m.declareAll(ctx, generation)
+		}
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return fmt.Errorf("member: what this host holds is being shown to the recovered ledger; try again: %w", ctx.Err())
+		}
+	}
+}
+
+// unconfirmedGeneration says what to do about a recovery that no keeper confirms; empty
+// without an error.
+func unconfirmedGeneration(err error) string {
+	if err == nil {
+		return ""
+	}
+	return fmt.Sprintf("whether the ledger was recovered is not known, and this host goes on as before: %v. If it was (weft ledger recover), name here one of the keepers that weft status shows where that was done: weft connect HOST", err)
+}
+
+// begin reports whether it was done, or who does it; else the caller has to.
+func (s *declaration) begin(m *Member, generation uint64) (done bool, busy <-chan struct{}, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.read {
+		kept, err := m.cfg.Bucket("recovery").Load()
+		if err != nil {
+			return false, nil, err
+		}
+		if raw := kept[declaredKey]; len(raw) == 8 {
+			s.last = binary.BigEndian.Uint64(raw)
+		}
+		s.read = true
+	}
+	if s.last >= generation && (s.again.IsZero() || time.Now().Before(s.again)) {
+		return true, nil, nil
+	}
+	if s.busy != nil {
+		return false, s.busy, nil
+	}
+	s.busy = make(chan struct{})
+	return false, nil, nil
+}
+
+// unsure reports whether the ledger may not have seen yet all that the disk holds.
+func (s *declaration) unsure() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.again.IsZero()
+}
+
+func (s *declaration) end(generation uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.busy)
+	s.busy = nil
+	if !ok {
+		return
+	}
+	first := s.last < generation
+	s.last, s.again = max(s.last, generation), time.Time{}
+	if first {
+		s.again = time.Now().Add(declareAgain)
+	}
+}
+
+// declareAll shows what this host holds by its own disk. The ledger may have forgotten
+// this start of the agent, or the host: it is admitted first.
+func (m *Member) declareAll(ctx context.Context, generation uint64) (err error) {
+	defer func() { m.declared.end(generation, err == nil) }()
+	if _, err := m.ledger.Admit(ctx); err != nil {
+		return err
+	}
+	show := &ledger.Show{}
+	for _, p := range m.own.IPAM.Inventory() {
+		h := ledger.Holding{Subnet: p.Subnet, Claims: p.Claims}
+		for _, b := range p.Blocks {
+			h.Blocks = append(h.Blocks, b.Block)
+		}
+		show.Holdings = append(show.Holdings, h)
+	}
+	for _, r := range m.own.Attachments.Networks() {
+		if !r.Deleted && !r.Stray {
+			show.Networks = append(show.Networks, r.Network)
+		}
+	}
+	r, err := m.ledger.Do(ctx, ledger.Command{Kind: ledger.KindShow, Show: show})
+	if err != nil {
+		return err
+	}
+	if r.Host != nil && r.Host.Removed {
+		return removed(m.cfg.Name)
+	}
+	m.cfg.Log.Info("the ledger was recovered; it has seen what this host holds", "generation", generation)
+	return m.cfg.Bucket("recovery").Commit(map[string][]byte{declaredKey: binary.BigEndian.AppendUint64(nil, generation)})
+}

@@ -1,0 +1,92 @@
+package member
+
+import (
+	"context"
+
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+)
+
+// openFounding lets this host take part in founding a cluster together with others
+// (WEFT_EXPECT). It answers them as long as this host is in no cluster.
+func (m *Member) openFounding() (err error) {
+	m.together, err = ledger.OpenFounding(ledger.FoundingConfig{
+		Self: m.self, Name: m.cfg.Name, Addr: m.cluster.At, Expect: m.cfg.Expect, Ranges: m.cfg.Ranges,
+		Seeds: m.cluster.Seeds, Newcomers: m.newcomers, Cluster: m.clusterSoFar,
+		Underlay: m.cluster.Port, Disk: m.cfg.Bucket("founding"), Log: m.cfg.Log,
+	})
+	return err
+}
+
+// clusterSoFar is the cluster that this host is in or is about to be in.
+func (m *Member) clusterSoFar() netmap.ClusterID {
+	if c := m.cfg.Store.Cluster(); !c.IsZero() {
+		return c
+	}
+	return m.ledger.Cluster()
+}
+
+// newcomers are the other live hosts that are in no cluster.
+func (m *Member) newcomers() []ledger.Member {
+	var out []ledger.Member
+	for _, other := range m.cluster.Gossip.Members() {
+		if other.Alive && other.Cluster.IsZero() {
+			out = append(out, ledger.Member{ID: other.ID, Name: other.Name, Addr: other.Addr, Alive: true})
+		}
+	}
+	return out
+}
+
+// expects reports whether this host waits for others to found a cluster with.
+func (m *Member) expects() bool {
+	return m.cfg.Expect > 0 && len(m.cfg.Join) > 0
+}
+
+// resume goes on with a founding that this host was killed in, or with becoming a
+// member: a keeper of a cluster that it is no member of began the cluster's ledger.
+func (m *Member) resume(ctx context.Context, c netmap.ClusterID) error {
+	if m.ledger.Status().Role == "none" {
+		return nil
+	}
+	plan, ok := m.together.Plan(c)
+	if !ok {
+		plan = ledger.Plan{Cluster: c, Ranges: m.cfg.Ranges} // its keepers are in the log
+	}
+	return m.carryOut(ctx, plan)
+}
+
+// foundTogether makes one attempt to found a cluster with the others that are here,
+// or joins the one that they have founded.
+func (m *Member) foundTogether(ctx context.Context) (netmap.ClusterID, error) {
+	c, err := m.clusterOfPeers()
+	if err == nil {
+		if plan, ok := m.together.Plan(c); ok { // it was chosen, and this host did not hear of it
+			return c, m.carryOut(ctx, plan)
+		}
+		return c, nil
+	}
+	if m.anyMember() {
+		return netmap.ClusterID{}, err // of two clusters: that is no founding
+	}
+	plan, err := m.together.Try(ctx)
+	if err != nil {
+		return netmap.ClusterID{}, err
+	}
+	return plan.Cluster, m.carryOut(ctx, plan)
+}
+
+func (m *Member) carryOut(ctx context.Context, plan ledger.Plan) error {
+	m.cluster.Gossip.SetCluster(plan.Cluster)
+	_, err := m.ledger.FoundTogether(ctx, plan)
+	return err
+}
+
+// anyMember reports whether a live host is in some cluster.
+func (m *Member) anyMember() bool {
+	for _, other := range m.cluster.Gossip.Members() {
+		if other.Alive && !other.Cluster.IsZero() {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,126 @@
+package member
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/weftnet/weft/lease"
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
+)
+
+// leaveTimeout is what an operator waits until others keep the ledger in the place of
+// this host.
+const leaveTimeout = 45 * time.Second
+
+// decideTimeout is how much of that the decision may take.
+const decideTimeout = 5 * time.Second
+
+// leaving is a host on its way out.
+type leaving struct {
+	now  atomic.Bool // an operator asked for it: nothing new is handed out
+	busy turn.Turn
+}
+
+// Leave takes this host out of the cluster for good, in order: containers first, then
+// the place among the keepers, then one decision that takes its identity. It answers a
+// sentence for the operator.
+func (m *Member) Leave(ctx context.Context, force bool) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	cluster := m.cfg.Store.Cluster()
+	switch {
+	case cluster.IsZero():
+		return "", netmap.Refuse(netmap.Unknown, "this host is in no cluster; there is nothing to leave")
+	case m.hasLeft():
+		return m.departure(), nil
+	case m.lease.Fenced():
+		return "", netmap.Refuse(netmap.Removed, "the cluster does not know this host as a member any more; see weft status")
+	}
+	end, ok := m.leaving.busy.Try()
+	if !ok {
+		return "", netmap.Refuse(netmap.Busy, "this host is leaving already; see weft status")
+	}
+	defer end()
+	m.leaving.now.Store(true)
+	if err := m.leave(ctx, force); err != nil {
+		m.leaving.now.Store(false)
+		return "", err
+	}
+	return m.departure(), nil
+}
+
+func (m *Member) leave(ctx context.Context, force bool) error {
+	if err := m.vacant(force); err != nil {
+		return err
+	}
+	if err := m.ledger.Vacate(ctx); err != nil {
+		return err
+	}
+	if err := m.vacant(force); err != nil { // since then one may have been started that was on its way
+		return err
+	}
+	if err := m.lease.Leave(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
+	defer cancel()
+	_, err := m.Decide(ctx, ledger.Command{Kind: ledger.KindLeave})
+	if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Removed}) && !m.hasLeft() {
+		var refusal *netmap.Refusal
+		if errors.As(err, &refusal) && refusal.Kind != netmap.NoQuorum {
+			return errors.Join(err, m.lease.Stay())
+		}
+		m.lease.RequestRenewal() // a renewal that is accepted says that it has not left
+		return fmt.Errorf("%w; when the keepers are back this may still be decided: look at weft status then", err)
+	}
+	m.depart()
+	return nil
+}
+
+// depart ends what this host does as a member. What it told the others goes at once.
+func (m *Member) depart() {
+	m.revoke(lease.Fence{Host: m.self, Why: m.departure(), Left: true})
+	m.problem("membership", m.departure())
+	if err := m.cluster.Gossip.Leave(); err != nil {
+		m.cfg.Log.Warn("the other hosts notice by themselves that this host has left", "err", err)
+	}
+}
+
+// departure says what a host that left can do.
+func (m *Member) departure() string {
+	return fmt.Sprintf("host %s has left cluster %s: its addresses are free, and it hands out none any more. To take it in again as a new host, run weft host new-identity on it; "+
+		"to take Weft off it, remove its networks in Docker, disable the plugin and run weft cleanup", m.cfg.Name, m.cfg.Store.Cluster())
+}
+
+// hasLeft reports whether this identity left by an operator's word.
+func (m *Member) hasLeft() bool { return m.lease.HasLeft() }
+
+// vacant refuses while a container would lose its address.
+func (m *Member) vacant(force bool) error {
+	if force {
+		return nil
+	}
+	var held []string
+	for _, r := range m.own.Attachments.Endpoints() {
+		if r.Deleted {
+			continue
+		}
+		e := r.Endpoint
+		e.Name = cmp.Or(m.cfg.NameOf(e.ID), e.Name)
+		held = append(held, fmt.Sprintf("%s (%s)", e.Label(), e.AddrText()))
+	}
+	if len(held) == 0 {
+		return nil
+	}
+	if n := len(held) - 8; n > 0 {
+		held = append(held[:8], fmt.Sprintf("%d others", n))
+	}
+	return netmap.Refuse(netmap.Held, "host %s still has containers on Weft's networks: %s; stop them first, or leave with --force: they run on without the network, and others get their addresses", m.cfg.Name, strings.Join(held, ", "))
+}

@@ -1,0 +1,281 @@
+// Package member is this host's part in the cluster: it joins or founds one, renews the
+// host's lease, and ends its right to hand out addresses when it was removed, has left, or
+// runs from an older copy of its disk. It resets the host's identity where that is needed,
+// and reclaims under the new identity what the containers had. Every decision of the ledger
+// that this host asks for goes through Decide.
+package member
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/weftnet/weft/attach"
+	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/gossip"
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/lease"
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/store"
+	"github.com/weftnet/weft/turn"
+)
+
+// Store is who this host is, by its disk.
+type Store interface {
+	Identity() store.Identity
+	Acknowledge(start uint64) error
+	Cluster() netmap.ClusterID
+	SetCluster(id netmap.ClusterID) error
+	// SkipTo has the next start begin above a number.
+	SkipTo(start uint64) error
+	// NewIdentity makes this host another one; the cluster stays.
+	NewIdentity() (store.Identity, error)
+}
+
+// Disk is one part of what survives restarts. Commit returns when it is synced.
+type Disk interface {
+	Load() (map[string][]byte, error)
+	Commit(set map[string][]byte, del ...string) error
+}
+
+// Gossip is what the other hosts tell.
+type Gossip interface {
+	View() *netmap.View
+	Removed(host netmap.HostID) bool
+	Subscribe() (changed <-chan struct{}, cancel func())
+	Synced() bool
+	Members() []gossip.Member
+	Twin() (gossip.Member, bool)
+	WaitDecided(ctx context.Context, index uint64) error
+	SetCluster(id netmap.ClusterID)
+	Leave() error
+}
+
+// Ledger is the way to the cluster's decisions.
+type Ledger interface {
+	Do(ctx context.Context, cmd ledger.Command) (ledger.Reply, error)
+	Admit(ctx context.Context) (ledger.Reply, error)
+	Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (ledger.Reply, error)
+	FoundTogether(ctx context.Context, p ledger.Plan) (ledger.Reply, error)
+	Recover(ctx context.Context, r ledger.Recovery) (ledger.Recovered, error)
+	Heed(generation uint64) error
+	AskRemoved(ctx context.Context) (ledger.Verdict, error)
+	AskGeneration(ctx context.Context, heard uint64) (uint64, error)
+	Vacate(ctx context.Context) error
+	Cluster() netmap.ClusterID
+	Status() ledger.Status
+}
+
+// IPAM is what this host has of the cluster's addresses.
+type IPAM interface {
+	Inventory() []ipam.PoolStock
+	Outdated(word func(subnet netip.Prefix) (ipam.Word, bool)) (how string, err error)
+	Strays() []netip.Prefix
+	Unproven() []netip.Addr
+	Retake(ctx context.Context, subnet netip.Prefix) error
+	Regain(ctx context.Context, addr netip.Addr) error
+	Lose(addr netip.Addr) error
+}
+
+// Attachments are what this host has of the cluster's networks.
+type Attachments interface {
+	Networks() []attach.NetworkRecord
+	Endpoints() []attach.EndpointRecord
+	Holder(addr netip.Addr) (attach.EndpointRecord, bool)
+	Rejoin(ctx context.Context, id string) error
+	Evict(ctx context.Context, id netmap.EndpointID, name, why string) error
+}
+
+// Docker says who is on a network. It may be nil.
+type Docker interface {
+	Attachments(ctx context.Context, id, name string) ([]dockerapi.Attachment, error)
+}
+
+// Config is what a Member begins with: its disk, its clocks and its settings. All functions
+// are called concurrently.
+type Config struct {
+	Name   string         // of this host, for people
+	Join   []string       // WEFT_JOIN; empty: this host founds a cluster
+	Expect int            // hosts that found together; 0: none do
+	Ranges []netip.Prefix // of a cluster that this host founds
+	Port   uint16
+
+	Store     Store
+	Bucket    func(name string) Disk
+	LedgerDir string // which is put aside with an identity
+	// Clocks reads the machine's clocks; nil: the kernel's.
+	Clocks func() (lease.Moment, error)
+	// Volatile is a directory that outlives the agent and that a reboot empties; empty:
+	// there is none.
+	Volatile string
+
+	// End has the agent closed and opened again. It may be called more than once.
+	End func()
+	// Announce tells the others about an endpoint that runs here, if its addresses are this
+	// host's.
+	Announce func(netmap.Endpoint)
+	Changed  func()                         // is called when an endpoint was taken off the network
+	NameOf   func(netmap.EndpointID) string // the name of an endpoint's container; empty: it is not known
+	// Problem is told what is wrong, by topic, and "" when it is over.
+	Problem func(topic, sentence string)
+	Log     *slog.Logger
+}
+
+// Cluster is how a Member reaches the other hosts.
+type Cluster struct {
+	At     netip.AddrPort // where the others reach this host
+	Gossip Gossip
+	Port   ledger.Underlay
+	// Seeds are the entries of WEFT_JOIN with the addresses that each stands for.
+	Seeds func(ctx context.Context) map[string][]netip.AddrPort
+}
+
+// Holdings are what this host has of the cluster.
+type Holdings struct {
+	IPAM        IPAM
+	Attachments Attachments
+	Docker      Docker
+}
+
+// Member is this host as a member of a cluster. Its exported methods are safe for concurrent
+// use once Connect and Begin have returned; Open, Connect, Begin and Close are called in
+// that order.
+type Member struct {
+	cfg      Config
+	self     netmap.HostID
+	identity store.Identity
+	noted    incarnation // of this start, in a directory that a reboot empties
+	moved    bool        // the machine was started since, or is another one: the disk may be a copy
+	clocks   *lease.Clocks
+	lease    *lease.Lease
+	founds   netmap.ClusterID // the cluster that this host founds, if it does
+
+	cluster  Cluster
+	own      Holdings
+	ledger   Ledger
+	together *ledger.Founding // with other newcomers
+
+	declared declaration  // to a recovered ledger
+	asked    askedKeepers // about this host, by what is said
+	leaving  leaving
+	admitted chan struct{} // closed once this host is a member
+
+	mu      sync.Mutex
+	trouble string                      // why this host is no member; empty: nothing is known to be wrong
+	clones  map[netmap.HostID]time.Time // identities that two agents used, and when that was seen last
+	newest  newerIncarnation
+}
+
+// Open reads what this host's disk says about it. A reset of its identity that was begun is
+// carried out first, and the lease is revoked if the disk proves to be an older copy.
+func Open(cfg Config) (*Member, error) {
+	m := &Member{cfg: cfg, leaving: leaving{busy: turn.New()}, admitted: make(chan struct{}), clones: map[netmap.HostID]time.Time{}}
+	_, _ = rand.Read(m.founds[:]) // never fails (crypto/rand)
+	m.clocks = m.openClocks()
+	var err error
+	if m.lease, err = lease.Open(cfg.Bucket("lease"), m.clocks); err != nil {
+		return nil, err
+	}
+	if err := m.finishReset(); err != nil {
+		return nil, err
+	}
+	m.identity = cfg.Store.Identity()
+	m.self = m.identity.Host
+	m.checkIncarnation()
+	return m, nil
+}
+
+// GossipConfig is what the gossip is to say about this host, and its word about clones.
+func (m *Member) GossipConfig() gossip.Config {
+	return gossip.Config{
+		Host: m.self, Start: m.identity.Start, Nonce: m.identity.Nonce, Cluster: m.cfg.Store.Cluster(), Name: m.cfg.Name, OnClone: m.foundClone,
+	}
+}
+
+// Connect lets a Member talk with other hosts.
+func (m *Member) Connect(c Cluster) {
+	m.cluster = c
+	c.Port.Handle(whoRequest, m.serveWho)
+}
+
+// LedgerConfig is what the ledger is to know about this host and of its facts.
+func (m *Member) LedgerConfig() ledger.Config {
+	cfg := ledger.Config{
+		Self: m.self, Start: m.identity.Start, Nonce: m.identity.Nonce, Lineage: m.lineage(),
+		Name: m.cfg.Name, Addr: m.cluster.At, Cluster: m.cfg.Store.Cluster(), Dir: m.cfg.LedgerDir,
+		Trusted: m.loadKeepers(), OnTrusted: m.keepKeepers, Fenced: m.lease.Fenced,
+		Members: m.ledgerMembers, Facts: m.ledgerFacts,
+	}
+	if m.moved {
+		cfg.Copied = m.copied
+	}
+	return cfg
+}
+
+// Begin lets a Member ask the ledger, and answer others that found a cluster. Join and
+// Reclaim are run next.
+func (m *Member) Begin(l Ledger, own Holdings) error {
+	m.ledger, m.own = l, own
+	return m.openFounding()
+}
+
+// Close notes on disk that this agent ends in order, as the last thing that it writes.
+func (m *Member) Close() { m.noteEnd() }
+
+// Self is this host's id.
+func (m *Member) Self() netmap.HostID { return m.self }
+
+// State is this host's, in a word: founding, joining, ready or left.
+func (m *Member) State() string {
+	if m.hasLeft() {
+		return "left"
+	}
+	select {
+	case <-m.admitted:
+		return "ready"
+	default:
+	}
+	if (len(m.cfg.Join) == 0 || m.expects()) && m.cfg.Store.Cluster().IsZero() {
+		return "founding"
+	}
+	return "joining"
+}
+
+// NotReady says why this host is no member of a cluster, or may hand out no address; empty:
+// it is one and may.
+func (m *Member) NotReady() string {
+	switch state := m.State(); {
+	case state == "left":
+		return m.departure()
+	case m.leaving.now.Load():
+		return "this host is leaving the cluster (weft host leave)"
+	case state != "ready":
+		return cmp.Or(m.whyNotYet(), "this host is "+state+" a cluster")
+	}
+	if _, _, err := m.lease.State(); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// whyNotYet is what stood in the way of becoming a member last.
+func (m *Member) whyNotYet() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.trouble
+}
+
+// problem tells what is wrong, and keeps what stands in the way of becoming a member.
+func (m *Member) problem(topic, sentence string) {
+	if topic == "membership" {
+		m.mu.Lock()
+		m.trouble = sentence
+		m.mu.Unlock()
+	}
+	m.cfg.Problem(topic, sentence)
+}
