@@ -25,8 +25,9 @@ var arrows = map[string][]string{
 	"cli": {"api", "plugin", "settings", "turn"},
 	"plugin": {
 		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "history", "replicate", "dockerapi", "store", "api", "underlay", "settings", "discover",
-		"datapath/linux", "datapath", "rpc", "netmap", "lease", "turn", "member",
+		"datapath/linux", "datapath", "rpc", "netmap", "lease", "turn", "member", "decide",
 	},
+	"decide":         {"replicate", "gossip", "ledger", "ipam", "store/synced", "attach", "dockerapi", "netmap"},
 	"member":         {"gossip", "ledger", "ipam", "attach", "dockerapi", "store", "lease", "netmap", "turn"},
 	"driver":         {"attach", "rpc", "netmap"},
 	"attach":         {"netmap", "turn"},

@@ -2,6 +2,7 @@ package member
 
 import (
 	"encoding/json"
+	"net/netip"
 
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
@@ -86,4 +87,17 @@ func (m *Member) ledgerFacts() ledger.Facts {
 		add(n)
 	}
 	return f
+}
+
+// heldBy are the addresses that a host's endpoints hold, by its own facts.
+func (m *Member) heldBy(id netmap.HostID) []netip.Addr {
+	var out []netip.Addr
+	for _, e := range m.cluster.Gossip.View().Endpoints {
+		for _, addr := range []netip.Addr{e.V4, e.V6} {
+			if e.Host == id && addr.IsValid() {
+				out = append(out, addr)
+			}
+		}
+	}
+	return out
 }

@@ -209,7 +209,7 @@ func (m *Member) LedgerConfig() ledger.Config {
 		Self: m.self, Start: m.identity.Start, Nonce: m.identity.Nonce, Lineage: m.lineage(),
 		Name: m.cfg.Name, Addr: m.cluster.At, Cluster: m.cfg.Store.Cluster(), Dir: m.cfg.LedgerDir,
 		Trusted: m.loadKeepers(), OnTrusted: m.keepKeepers, Fenced: m.lease.Fenced,
-		Members: m.ledgerMembers, Facts: m.ledgerFacts,
+		Members: m.ledgerMembers, Facts: m.ledgerFacts, Held: m.heldBy,
 	}
 	if m.moved {
 		cfg.Copied = m.copied

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/decide"
 	"github.com/weftnet/weft/discover"
 	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/gossip"
@@ -74,15 +75,16 @@ type Agent struct {
 	self netmap.HostID
 	log  *slog.Logger
 
-	store  Store
-	port   Port
-	peers  *discover.Peers
-	gossip Gossip
-	ledger Ledger
-	ipam   *ipam.IPAM
-	attach *attach.Attachments
-	driver *driver.Driver
-	member *member.Member
+	store   Store
+	port    Port
+	peers   *discover.Peers
+	gossip  Gossip
+	ledger  Ledger
+	ipam    *ipam.IPAM
+	attach  *attach.Attachments
+	driver  *driver.Driver
+	member  *member.Member
+	decider *decide.Decider
 	// attaching has requests of others than Docker about one network take turns.
 	attaching *turn.Keyed
 
@@ -91,7 +93,7 @@ type Agent struct {
 	restarts *replicate.Restarts // of containers
 
 	ended chan struct{} // closed once this agent is to be followed by another one
-	end   sync.Once     // closes it
+	end   func()        // closes it; it may be called more than once
 	kick  chan struct{} // wakes the reconciling loop
 	look  chan struct{} // has that loop look at the underlay
 	tasks sync.WaitGroup
@@ -106,20 +108,20 @@ type Agent struct {
 	names     map[netmap.EndpointID]string // containers of this host's endpoints
 }
 
-// Open opens every package that the agent is made of. It waits for no peer and not for Docker; whatever fails
-// here is told at once, because nothing would work without it.
+// Open opens every package that the agent is made of. It waits for no peer and not for
+// Docker; whatever fails here is told at once, because nothing would work without it.
 func Open(cfg Config) (a *Agent, err error) {
 	cfg.Rooms = cfg.Rooms.filled()
 	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), attaching: turn.NewKeyed(), ended: make(chan struct{}), kick: make(chan struct{}, 1), look: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}, restarts: replicate.NewRestarts()}
 	ctx, stop := context.WithCancel(context.Background())
-	a.stop = stop
+	a.stop, a.end = stop, sync.OnceFunc(func() { close(a.ended) })
 	opened := a // a return of nil sets a first
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, opened.Close())
 		}
 	}()
-	for _, open := range []func() error{a.openStore, a.openMember, a.openPort, a.openPeers, a.openGossip, a.openDocker, a.openLedger} {
+	for _, open := range []func() error{a.openMember, a.openPort, a.openPeers, a.openGossip, a.openDocker, a.openLedger} {
 		if err := open(); err != nil {
 			return nil, err
 		}
@@ -127,24 +129,24 @@ func Open(cfg Config) (a *Agent, err error) {
 	if err := a.announceSelf(); err != nil {
 		return nil, err
 	}
-	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.settle, a.history.Run, a.replicas.Run, a.followRestarts, a.member.Reclaim} {
+	follow := func(ctx context.Context) { a.restarts.Follow(ctx, a.cfg.Docker) }
+	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.settle, a.history.Run, a.replicas.Run, follow, a.member.Reclaim} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil
 }
 
-func (a *Agent) openStore() (err error) {
-	a.store, err = a.cfg.Rooms.Store(a.cfg.Settings.HostPath(a.cfg.Settings.State))
-	return err
-}
-
+// openMember opens the disk, and reads who this host is.
 func (a *Agent) openMember() (err error) {
 	s := a.cfg.Settings
+	if a.store, err = a.cfg.Rooms.Store(s.HostPath(s.State)); err != nil {
+		return err
+	}
 	a.member, err = member.Open(member.Config{
 		Name: s.Name, Join: s.Join, Expect: s.Expect, Ranges: s.Ranges, Port: s.Port,
 		Store: a.store, Bucket: func(name string) member.Disk { return a.store.Bucket(name) },
 		LedgerDir: filepath.Join(s.HostPath(s.State), "ledger"), Clocks: a.cfg.Clocks, Volatile: a.cfg.Volatile,
-		End: a.endOnce, Announce: a.Announce, Changed: a.wake, NameOf: a.nameOf, Problem: a.problem, Log: a.log,
+		End: a.end, Announce: a.Announce, Changed: a.wake, NameOf: a.nameOf, Problem: a.problem, Log: a.log,
 	})
 	if err == nil {
 		a.self = a.member.Self()
@@ -184,7 +186,7 @@ func (a *Agent) openGossip() (err error) {
 
 func (a *Agent) openLedger() (err error) {
 	cfg := a.member.LedgerConfig()
-	cfg.RemoveAfter, cfg.Named, cfg.Held = a.cfg.Settings.RemoveAfter, a.peers.Addrs, a.heldBy
+	cfg.RemoveAfter, cfg.Named = a.cfg.Settings.RemoveAfter, a.peers.Addrs
 	cfg.Underlay, cfg.OnChange, cfg.OnKeeper, cfg.Log = a.port, a.publish, a.keeps, a.log
 	if a.ledger, err = a.cfg.Rooms.Ledger(cfg); err != nil {
 		return err
@@ -193,25 +195,33 @@ func (a *Agent) openLedger() (err error) {
 }
 
 func (a *Agent) openDocker() (err error) {
-	a.attach, err = attach.New(attach.Config{Networks: a, Addresses: a, Facts: a, Ports: a, Disk: a.store.Bucket("attach")})
+	a.decider = decide.New(decide.Config{
+		Self: a.self, Replicate: a.cfg.Settings.Replicate, Member: a.member, Gossip: a.gossip, Port: a.port, NameOf: a.nameOf,
+		Creating: func(id netmap.NetworkID) bool { return a.replicas.Creating(id) },
+	})
+	a.attach, err = attach.New(attach.Config{Networks: a.decider, Addresses: a, Facts: a, Ports: a, Disk: a.store.Bucket("attach")})
 	if err != nil {
 		return err
 	}
 	a.driver = driver.New(a.attach.Of(netmap.OwnerDocker), a)
 	a.ipam, err = ipam.New(ipam.Config{
-		Decisions: a, Disk: a.store.Bucket("ipam"), Holder: a.holder, Released: a.attach.Of(netmap.OwnerDocker).Released, Routes: a.cfg.Kernel.Routes, Allowed: a.member.MayHandOut, Facts: a.member.LedgerView,
+		Decisions: a.decider, Disk: a.store.Bucket("ipam"), Holder: a.holder, Released: a.attach.Of(netmap.OwnerDocker).Released, Routes: a.cfg.Kernel.Routes, Allowed: a.member.MayHandOut, Facts: a.member.LedgerView,
 		Returning: func() []string { return a.restarts.Returning(time.Now()) },
-		Networks:  a.networkIDs,
-		Problem:   func(err error) { a.log.Warn("addresses", "err", err) },
+		Networks: func() (out []string) {
+			for _, r := range a.attach.Networks() {
+				out = append(out, r.ID)
+			}
+			return out
+		},
+		Problem: func(err error) { a.log.Warn("addresses", "err", err) },
 	})
 	if err != nil {
 		return err
 	}
-	a.port.Handle(cedeRequest, a.serveCede)
+	a.decider.Begin(a.ipam, a.attach)
 	if err := a.openHistory(); err != nil {
 		return err
 	}
-	a.port.Handle(yieldRequest, a.serveYield)
 	return a.openReplicas()
 }
 
@@ -253,8 +263,6 @@ func (a *Agent) Close() error {
 // it begins as another host, as this identity is given up, under a later start, or with
 // another underlay address.
 func (a *Agent) Ended() <-chan struct{} { return a.ended }
-
-func (a *Agent) endOnce() { a.end.Do(func() { close(a.ended) }) }
 
 // firstMeeting is how long a host that joins may look for its peers before that
 // counts as a fault.

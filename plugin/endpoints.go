@@ -56,7 +56,7 @@ func (a *Agent) AttachEndpoint(ctx context.Context, r api.AttachRequest) (*api.A
 	if n, err = joinedAs(ctx, part, id, n); err != nil {
 		return nil, err
 	}
-	out, err := a.attachTo(ctx, part, id, n, r)
+	out, err := attachTo(ctx, a, part, id, n, r)
 	if err != nil {
 		leaveUnused(ctx, a.log, part, id)
 		return nil, err
@@ -76,7 +76,7 @@ func joinedAs(ctx context.Context, part attach.Part, id string, n netmap.Network
 }
 
 // attachTo makes an endpoint in a network that the host is on.
-func (a *Agent) attachTo(ctx context.Context, part attach.Part, id string, n netmap.Network, r api.AttachRequest) (*api.Attachment, error) {
+func attachTo(ctx context.Context, a *Agent, part attach.Part, id string, n netmap.Network, r api.AttachRequest) (*api.Attachment, error) {
 	e := netmap.Endpoint{ID: r.Endpoint, Network: n.ID, Name: r.Container}
 	out := &api.Attachment{Network: n.ID, MTU: datapath.DeviceOf(a.gossip.View(), a.self, n, a.local()).PortMTU}
 	caller := ipam.Caller{Owner: r.Owner, ID: string(r.Endpoint)}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/gossip"
+	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/netmap"
 )
@@ -19,7 +20,7 @@ func (a *Agent) announceSelf() error {
 	a.announced = true
 	a.mu.Unlock()
 	for _, r := range a.attach.Endpoints() {
-		if r.Joined && a.rightful(r.Endpoint) {
+		if r.Joined && rightful(a.ipam, r.Endpoint) {
 			facts[netmap.EndpointKey(r.Endpoint.ID)] = r.Endpoint
 			a.history.Began(r.Endpoint)
 		}
@@ -64,7 +65,7 @@ func (a *Agent) announce(set map[netmap.Key]any, del ...netmap.Key) {
 
 // Announce implements attach.Facts. What this host is still to ask for is not told.
 func (a *Agent) Announce(e netmap.Endpoint) {
-	if !a.rightful(e) {
+	if !rightful(a.ipam, e) {
 		a.wake()
 		return
 	}
@@ -134,9 +135,9 @@ func (a *Agent) nameOf(id netmap.EndpointID) string {
 
 // rightful reports whether the ledger has confirmed an endpoint's addresses for this host,
 // as far as it holds them.
-func (a *Agent) rightful(e netmap.Endpoint) bool {
+func rightful(own *ipam.IPAM, e netmap.Endpoint) bool {
 	for _, addr := range []netip.Addr{e.V4, e.V6} {
-		if addr.IsValid() && !a.ipam.Rightful(addr) {
+		if addr.IsValid() && !own.Rightful(addr) {
 			return false
 		}
 	}

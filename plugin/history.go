@@ -11,7 +11,7 @@ import (
 
 func (a *Agent) openHistory() (err error) {
 	a.history, err = history.Open(history.Config{
-		Self: a.self, Disk: a.store.Bucket("history"), View: a.gossip.View, Call: a.callHost,
+		Self: a.self, Disk: a.store.Bucket("history"), View: a.gossip.View, Call: a.decider.Call,
 		Exists: func(id netmap.EndpointID) bool {
 			r, ok := a.attach.Endpoint(id)
 			return ok && r.Joined
@@ -23,15 +23,6 @@ func (a *Agent) openHistory() (err error) {
 		a.port.Handle(history.Request, a.history.Serve)
 	}
 	return err
-}
-
-// callHost sends a request to another host, wherever it is now.
-func (a *Agent) callHost(ctx context.Context, id netmap.HostID, request string, body []byte) ([]byte, error) {
-	at := a.underlayOf(a.gossip.View(), id)
-	if !at.IsValid() {
-		return nil, netmap.Refuse(netmap.Unknown, "host %s was not heard of; see weft status", id.Short())
-	}
-	return a.port.Call(ctx, at, request, body)
 }
 
 // History implements api.Agent.

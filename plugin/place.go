@@ -110,7 +110,7 @@ func (a *Agent) followUnderlay() {
 	case addr != was.Addr:
 		a.log.Warn("this host has another underlay address: its agent starts again with it", "was", was.Addr, "addr", addr)
 		a.keepPlace(now)
-		a.endOnce()
+		a.end()
 	case mtu != was.MTU:
 		a.log.Info("the underlay has another MTU: containers that start from now on get what it carries", "was", was.MTU, "mtu", mtu)
 		a.keepPlace(now)

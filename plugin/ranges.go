@@ -12,14 +12,9 @@ import (
 
 const rangeSetting = "WEFT_RANGE"
 
-// checkRanges tells the operator when this host asks for other ranges than the
-// cluster was founded with: the first founder decides, and who sets something else
-// later should not believe that it counts (DESIGN §8).
-func (a *Agent) checkRanges(view *netmap.View) {
-	a.problem("ranges", rangeProblem(a.cfg.Settings.Ranges, view.Ranges))
-}
-
-// rangeProblem is empty if all wanted ranges are the cluster's, and for the
+// rangeProblem tells the operator when this host asks for other ranges than the cluster was
+// founded with: the first founder decides, and who sets something else later should not
+// believe that it counts (DESIGN §8). It is empty if all wanted ranges are the cluster's, and for the
 // default, which a host that leaves the setting alone has. The cluster may have
 // more: ranges that were added, and an IPv6 one of its own.
 func rangeProblem(want []netip.Prefix, have []netmap.Range) string {

@@ -54,7 +54,7 @@ func (a *Agent) reconcile(ctx context.Context) {
 		}
 		a.setKernel(ctx, drifted)
 		view := a.View()
-		a.checkRanges(view)
+		a.problem("ranges", rangeProblem(a.cfg.Settings.Ranges, view.Ranges))
 		a.ledger.Announced(view.Keepers())
 	}
 }
@@ -109,15 +109,6 @@ func (a *Agent) local() datapath.Local {
 		}
 	}
 	return l
-}
-
-// networkIDs are the networks of this host, by their owners' ids.
-func (a *Agent) networkIDs() []string {
-	var out []string
-	for _, r := range a.attach.Networks() {
-		out = append(out, r.ID)
-	}
-	return out
 }
 
 func portOf(e netmap.Endpoint) datapath.Port {

@@ -28,8 +28,6 @@ func (a *Agent) openReplicas() (err error) {
 	return err
 }
 
-func (a *Agent) followRestarts(ctx context.Context) { a.restarts.Follow(ctx, a.cfg.Docker) }
-
 // Deleted implements driver.Docker.
 func (a *Agent) Deleted(docker string) { a.replicas.Deleted(docker) }
 

@@ -10,7 +10,9 @@ import (
 
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/decide"
 	"github.com/weftnet/weft/gossip"
+	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -20,7 +22,7 @@ func (a *Agent) Report() *api.Report {
 	a.member.EndClones(view)
 	r := &api.Report{
 		Version: a.cfg.Version, Cluster: a.store.Cluster(), Self: a.self, Name: a.fact.Name, State: a.member.State(), NotReady: a.NotReady(),
-		Hosts: a.hosts(view), Peers: a.peersNow(), Ranges: rangesInUse(view), Networks: a.networks(view), At: time.Now(), Process: api.ThisProcess(), Counters: a.counters(),
+		Hosts: a.hosts(view), Peers: a.peersNow(), Ranges: rangesInUse(view), Networks: a.networks(view), At: time.Now(), Process: api.ThisProcess(), Counters: counters(a),
 	}
 	l := a.ledger.Status()
 	r.Ledger = api.Ledger{Role: l.Role, Leader: l.Leader, Decided: view.Decided}
@@ -91,7 +93,8 @@ func (a *Agent) hosts(view *netmap.View) []api.Host {
 
 func (a *Agent) networks(view *netmap.View) []api.Network {
 	local := a.local()
-	used := a.usage()
+	inventory := a.ipam.Inventory()
+	used := usage(inventory)
 	out := make([]api.Network, 0, len(view.Networks))
 	for _, n := range view.Networks {
 		s := api.Network{ID: n.ID, Name: n.Name, VNI: n.VNI, Retired: n.Retired}
@@ -100,7 +103,7 @@ func (a *Agent) networks(view *netmap.View) []api.Network {
 		}
 		for _, p := range n.Subnets {
 			subnet := subnetOf(view, p, used)
-			subnet.Shares = a.shares(view, p)
+			subnet.Shares = shares(view, a.self, p, inventory)
 			s.Subnets = append(s.Subnets, subnet)
 		}
 		for _, e := range view.Endpoints {
@@ -126,7 +129,7 @@ func reported(e netmap.EndpointView) api.Endpoint {
 }
 
 // counters are what the packages that hear strangers and Docker have counted.
-func (a *Agent) counters() map[string]any {
+func counters(a *Agent) map[string]any {
 	out := map[string]any{"gossip": a.gossip.Stats(), "underlay": a.port.Stats()}
 	if a.cfg.calls != nil {
 		out["docker"] = a.cfg.calls()
@@ -163,9 +166,9 @@ func shrunk(view *netmap.View, self netmap.HostID, l datapath.Local) []string {
 }
 
 // usage counts this host's addresses by block.
-func (a *Agent) usage() map[netip.Prefix]uint64 {
+func usage(inventory []ipam.PoolStock) map[netip.Prefix]uint64 {
 	out := map[netip.Prefix]uint64{}
-	for _, p := range a.ipam.Inventory() {
+	for _, p := range inventory {
 		for _, b := range p.Blocks {
 			out[b.Prefix] = b.Used
 		}
@@ -192,6 +195,41 @@ func subnetOf(view *netmap.View, p netip.Prefix, used map[netip.Prefix]uint64) a
 		if c.Subnet == p {
 			out.Claims = append(out.Claims, api.Claim{Addr: c.Addr, Owner: c.Owner})
 		}
+	}
+	return out
+}
+
+// shares are those of a subnet for the report, this host's own by its own books.
+func shares(view *netmap.View, self netmap.HostID, subnet netip.Prefix, inventory []ipam.PoolStock) []api.Share {
+	out := []api.Share{}
+	for _, s := range decide.Shares(view, subnet, subnet) {
+		out = append(out, api.Share{Host: s.Host, Blocks: s.Blocks, Claims: s.Claims, Used: s.Used, Free: s.Free})
+	}
+	for _, p := range inventory {
+		if p.Subnet.Prefix != subnet || len(p.Blocks)+len(p.Claims) == 0 {
+			continue
+		}
+		own := api.Share{Host: self, Blocks: len(p.Blocks), Claims: len(p.Claims), Used: uint64(len(p.Held)), Free: p.Free}
+		i := slices.IndexFunc(out, func(s api.Share) bool { return s.Host == self })
+		if i < 0 {
+			return append(out, own)
+		}
+		out[i] = own
+	}
+	return out
+}
+
+// rangesInUse are the ranges and how many subnets lie in each.
+func rangesInUse(view *netmap.View) []api.RangeUse {
+	out := []api.RangeUse{}
+	for _, r := range view.Ranges {
+		u := api.RangeUse{Prefix: r.Prefix}
+		for _, s := range view.Subnets {
+			if r.Prefix.Overlaps(s.Prefix) {
+				u.Subnets++
+			}
+		}
+		out = append(out, u)
 	}
 	return out
 }

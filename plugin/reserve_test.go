@@ -14,10 +14,10 @@ func TestAReservationReachesHostsThatHadTheSubnetBefore(t *testing.T) {
 		hosts := up(c, 2)
 		first := hosts[1].network("web", "10.40.0.0/28")
 		subnet, aux := netip.MustParsePrefix("10.40.0.0/28"), netip.MustParseAddr("10.40.0.2")
-		if _, err := hosts[0].EnsureSubnet(t.Context(), ipam.SubnetRequest{Want: subnet}); err != nil {
+		if _, err := hosts[0].Decider().EnsureSubnet(t.Context(), ipam.SubnetRequest{Want: subnet}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := hosts[0].Reserve(t.Context(), subnet, "router", aux); err != nil {
+		if _, err := hosts[0].Decider().Reserve(t.Context(), subnet, "router", aux); err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"one", "two", "three"} {

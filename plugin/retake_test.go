@@ -20,7 +20,7 @@ func TestASubnetThatOnlyTheDiskHasIsTakenIntoUseAgain(t *testing.T) {
 				id := h.network("web", "10.40.0.0/24")
 				none, err := synced.Commit(ipamtest.NewDisk(), []netip.Prefix{}, nil)
 				if err == nil {
-					err = h.UseSubnets(t.Context(), none)
+					err = h.Decider().UseSubnets(t.Context(), none)
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -41,15 +41,15 @@ func TestASubnetThatOnlyTheLedgerHasGoes(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		h := up(c, 1)[0]
 		h.network("web", "10.40.0.0/24")
-		empty, err := h.EnsureSubnet(t.Context(), ipam.SubnetRequest{})
+		empty, err := h.Decider().EnsureSubnet(t.Context(), ipam.SubnetRequest{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		full, err := h.EnsureSubnet(t.Context(), ipam.SubnetRequest{V6: true})
+		full, err := h.Decider().EnsureSubnet(t.Context(), ipam.SubnetRequest{V6: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := h.GrantBlock(t.Context(), ipam.BlockRequest{Subnet: full.Prefix, Within: full.Prefix}); err != nil {
+		if _, _, err := h.Decider().GrantBlock(t.Context(), ipam.BlockRequest{Subnet: full.Prefix, Within: full.Prefix}); err != nil {
 			t.Fatal(err)
 		}
 		has := func(p netip.Prefix) bool { _, ok := h.View().Subnet(p); return ok }

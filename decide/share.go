@@ -1,4 +1,4 @@
-package plugin
+package decide
 
 import (
 	"cmp"
@@ -6,13 +6,12 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/netmap"
 )
 
-// share is what one host has of a subnet, as far as the facts tell. They tell of an
+// Share is what one host has of a subnet, as far as the facts tell. They tell of an
 // address once a container has it; what is on its way is counted as free.
-type share struct {
+type Share struct {
 	Host   netmap.HostID
 	Blocks int
 	Claims int    // addresses held apart from blocks
@@ -20,11 +19,11 @@ type share struct {
 	Free   uint64 // addresses in own blocks, and claims, that nobody has; at most some 2^62
 }
 
-// shares divides an area of a subnet among the hosts that own something of it,
+// Shares divides an area of a subnet among the hosts that own something of it,
 // sorted by id.
-func shares(view *netmap.View, subnet, area netip.Prefix) []share {
-	all := map[netmap.HostID]share{}
-	add := func(id netmap.HostID, change func(*share)) {
+func Shares(view *netmap.View, subnet, area netip.Prefix) []Share {
+	all := map[netmap.HostID]Share{}
+	add := func(id netmap.HostID, change func(*Share)) {
 		s := all[id]
 		s.Host = id
 		change(&s)
@@ -34,7 +33,7 @@ func shares(view *netmap.View, subnet, area netip.Prefix) []share {
 	for _, b := range blocks {
 		if b.Prefix.Overlaps(area) {
 			n := usable(view, subnet, both(b.Prefix, area))
-			add(b.Owner, func(s *share) { s.Blocks++; s.Free = min(s.Free+n, maxSize) })
+			add(b.Owner, func(s *Share) { s.Blocks++; s.Free = min(s.Free+n, maxSize) })
 		}
 	}
 	for _, c := range view.ClaimsOf(subnet) {
@@ -42,18 +41,18 @@ func shares(view *netmap.View, subnet, area netip.Prefix) []share {
 			continue
 		}
 		if i := slices.IndexFunc(blocks, func(b netmap.Block) bool { return b.Prefix.Contains(c.Addr) }); i >= 0 {
-			add(blocks[i].Owner, func(s *share) { s.Free -= min(s.Free, 1) })
+			add(blocks[i].Owner, func(s *Share) { s.Free -= min(s.Free, 1) })
 		}
-		add(c.Owner, func(s *share) { s.Claims++; s.Free++ })
+		add(c.Owner, func(s *Share) { s.Claims++; s.Free++ })
 	}
 	for _, e := range view.Endpoints {
 		for _, a := range []netip.Addr{e.V4, e.V6} {
 			if area.Contains(a) {
-				add(e.Host, func(s *share) { s.Used++; s.Free -= min(s.Free, 1) })
+				add(e.Host, func(s *Share) { s.Used++; s.Free -= min(s.Free, 1) })
 			}
 		}
 	}
-	return slices.SortedFunc(maps.Values(all), func(a, b share) int { return slices.Compare(a.Host[:], b.Host[:]) })
+	return slices.SortedFunc(maps.Values(all), func(a, b Share) int { return slices.Compare(a.Host[:], b.Host[:]) })
 }
 
 // usable is how many addresses of an area of a subnet containers can have.
@@ -100,41 +99,6 @@ func last(p netip.Prefix) netip.Addr {
 }
 
 // byFree puts the hosts with most free addresses first.
-func byFree(a, b share) int {
+func byFree(a, b Share) int {
 	return cmp.Or(cmp.Compare(b.Free, a.Free), slices.Compare(a.Host[:], b.Host[:]))
-}
-
-// shares are those of a subnet for the report, this host's own by its own books.
-func (a *Agent) shares(view *netmap.View, subnet netip.Prefix) []api.Share {
-	out := []api.Share{}
-	for _, s := range shares(view, subnet, subnet) {
-		out = append(out, api.Share{Host: s.Host, Blocks: s.Blocks, Claims: s.Claims, Used: s.Used, Free: s.Free})
-	}
-	for _, p := range a.ipam.Inventory() {
-		if p.Subnet.Prefix != subnet || len(p.Blocks)+len(p.Claims) == 0 {
-			continue
-		}
-		own := api.Share{Host: a.self, Blocks: len(p.Blocks), Claims: len(p.Claims), Used: uint64(len(p.Held)), Free: p.Free}
-		i := slices.IndexFunc(out, func(s api.Share) bool { return s.Host == a.self })
-		if i < 0 {
-			return append(out, own)
-		}
-		out[i] = own
-	}
-	return out
-}
-
-// rangesInUse are the ranges and how many subnets lie in each.
-func rangesInUse(view *netmap.View) []api.RangeUse {
-	out := []api.RangeUse{}
-	for _, r := range view.Ranges {
-		u := api.RangeUse{Prefix: r.Prefix}
-		for _, s := range view.Subnets {
-			if r.Prefix.Overlaps(s.Prefix) {
-				u.Subnets++
-			}
-		}
-		out = append(out, u)
-	}
-	return out
 }

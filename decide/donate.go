@@ -1,4 +1,4 @@
-package plugin
+package decide
 
 import (
 	"cmp"
@@ -15,9 +15,9 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// yieldRequest is the name of the host-to-host request for whatever the asked host
+// donateRequest is the name of the host-to-host request for whatever the asked host
 // can do without.
-const yieldRequest = "ipam/yield"
+const donateRequest = "ipam/donate"
 
 // Bounds of asking around. A container waits meanwhile.
 const (
@@ -25,19 +25,19 @@ const (
 	askWithin = 1200 * time.Millisecond
 )
 
-type yieldQuestion struct {
+type donateQuestion struct {
 	Subnet netip.Prefix  `json:"subnet"`
 	Within netip.Prefix  `json:"within"`
 	To     netmap.HostID `json:"to"`
 }
 
-// serveYield answers another host that found no free block.
-func (a *Agent) serveYield(ctx context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
-	var q yieldQuestion
+// serveDonate answers another host that found no free block.
+func (d *Decider) serveDonate(ctx context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
+	var q donateQuestion
 	if err := json.Unmarshal(body, &q); err != nil || !q.Within.IsValid() {
 		return nil, netmap.Refuse(netmap.BadInput, "the request to yield an address cannot be read: %v", err)
 	}
-	r, err := a.ipam.Yield(ctx, q.Subnet, q.Within, q.To)
+	r, err := d.ipam.Yield(ctx, q.Subnet, q.Within, q.To)
 	if err != nil {
 		return nil, err
 	}
@@ -47,43 +47,43 @@ func (a *Agent) serveYield(ctx context.Context, _ netip.AddrPort, body []byte) (
 // AskOthers implements ipam.Decisions. Whoever seems to have most is asked first;
 // the facts may be late, so those that seem to have nothing are asked too. In the
 // end it is a refusal that says who holds how much.
-func (a *Agent) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Relief, error) {
-	view, generation := a.gossip.View(), a.member.Generation()
-	all := shares(view, r.Subnet, r.Within)
-	answers := map[netmap.HostID]string{a.self: ""}
+func (d *Decider) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Relief, error) {
+	view, generation := d.cfg.Gossip.View(), d.cfg.Member.Generation()
+	all := Shares(view, r.Subnet, r.Within)
+	answers := map[netmap.HostID]string{d.cfg.Self: ""}
 	asked := 0
 	for _, s := range slices.SortedFunc(slices.Values(all), byFree) {
-		if s.Host == a.self || asked == maxAsked || ctx.Err() != nil {
+		if s.Host == d.cfg.Self || asked == maxAsked || ctx.Err() != nil {
 			continue
 		}
-		if !a.member.Alive(s.Host) {
+		if !d.cfg.Member.Alive(s.Host) {
 			answers[s.Host] = "does not answer"
 			continue
 		}
 		asked++
-		got, err := a.askYield(ctx, view, s.Host, yieldQuestion{Subnet: r.Subnet, Within: r.Within, To: a.self})
+		got, err := d.askDonation(ctx, view, s.Host, donateQuestion{Subnet: r.Subnet, Within: r.Within, To: d.cfg.Self})
 		if err == nil {
-			return got, a.member.StillIn(generation)
+			return got, d.cfg.Member.StillIn(generation)
 		}
 		answers[s.Host] = whyNot(err)
 	}
 	return ipam.Relief{}, scarce(view, all, answers)
 }
 
-func (a *Agent) askYield(ctx context.Context, view *netmap.View, id netmap.HostID, q yieldQuestion) (ipam.Relief, error) {
+func (d *Decider) askDonation(ctx context.Context, view *netmap.View, id netmap.HostID, q donateQuestion) (ipam.Relief, error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	body, err := json.Marshal(q)
 	if err != nil {
-		return ipam.Relief{}, fmt.Errorf("plugin: %w", err)
+		return ipam.Relief{}, fmt.Errorf("decide: %w", err)
 	}
-	answer, err := a.port.Call(ctx, a.underlayOf(view, id), yieldRequest, body)
+	answer, err := d.cfg.Port.Call(ctx, d.underlayOf(view, id), donateRequest, body)
 	if err != nil {
 		return ipam.Relief{}, err
 	}
 	var r ipam.Relief
 	if err := json.Unmarshal(answer, &r); err != nil {
-		return r, fmt.Errorf("plugin: host %s yielded something unreadable: %w", view.HostName(id), err)
+		return r, fmt.Errorf("decide: host %s yielded something unreadable: %w", view.HostName(id), err)
 	}
 	return r, nil
 }
@@ -101,8 +101,8 @@ func whyNot(err error) string {
 }
 
 // scarce says who holds how much, those with most first, and what to do.
-func scarce(view *netmap.View, all []share, answers map[netmap.HostID]string) *netmap.Refusal {
-	slices.SortStableFunc(all, func(a, b share) int { return cmp.Compare(b.Used+b.Free, a.Used+a.Free) })
+func scarce(view *netmap.View, all []Share, answers map[netmap.HostID]string) *netmap.Refusal {
+	slices.SortStableFunc(all, func(a, b Share) int { return cmp.Compare(b.Used+b.Free, a.Used+a.Free) })
 	words, gone := make([]string, 0, len(all)), []string{}
 	for i, s := range all {
 		if i == 8 {
@@ -130,7 +130,7 @@ func scarce(view *netmap.View, all []share, answers map[netmap.HostID]string) *n
 }
 
 // holding is a host's share in words.
-func holding(s share, why string) string {
+func holding(s Share, why string) string {
 	total := s.Used + s.Free
 	if why == "" {
 		return fmt.Sprintf("has %d, all in use", total)

@@ -1,4 +1,4 @@
-package plugin
+package decide
 
 import (
 	"context"
@@ -65,7 +65,7 @@ func FuzzRequests(f *testing.F) {
 	subnet, addr := netip.MustParsePrefix("10.40.0.0/24"), netip.MustParseAddr("10.40.0.5")
 	for i, q := range []any{
 		cedeQuestion{Owner: here.ID(), Subnet: subnet, Addr: addr, To: there.ID()},
-		yieldQuestion{Subnet: subnet, Within: subnet, To: there.ID()},
+		donateQuestion{Subnet: subnet, Within: subnet, To: there.ID()},
 		ledger.Query{Space: subnet, Host: here.ID(), Since: 1, Until: 1 << 50, Limit: 3},
 		struct{}{},
 	} {
@@ -78,19 +78,21 @@ func FuzzRequests(f *testing.F) {
 	}
 	disk := stocked(f, here)
 	f.Fuzz(func(t *testing.T, which uint8, body []byte) {
-		a := &Agent{self: here.ID()}
+		d := &Decider{cfg: Config{Self: here.ID()}}
 		copied := disk.Copy()
-		var err error
-		if a.ipam, err = ipam.New(ipam.Config{Decisions: here, Disk: copied}); err != nil {
+		own, err := ipam.New(ipam.Config{Decisions: here, Disk: copied})
+		if err != nil {
 			t.Fatal(err)
 		}
-		defer a.ipam.Close()
-		if a.history, err = history.Open(history.Config{Self: a.self, Disk: bucket{ipamtest.NewDisk()}}); err != nil {
+		defer own.Close()
+		d.ipam = own
+		past, err := history.Open(history.Config{Self: here.ID(), Disk: bucket{ipamtest.NewDisk()}})
+		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		serve := []func(context.Context, netip.AddrPort, []byte) ([]byte, error){a.serveCede, a.serveYield, a.history.Serve}
+		serve := []func(context.Context, netip.AddrPort, []byte) ([]byte, error){d.serveCede, d.serveDonate, past.Serve}
 		answer, err := serve[int(which)%len(serve)](ctx, netip.AddrPort{}, body)
 		if err == nil && !json.Valid(answer) || err != nil && err.Error() == "" {
 			t.Errorf("%d %q: %q, %v", which, body, answer, err)

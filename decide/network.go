@@ -1,0 +1,130 @@
+package decide
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/weftnet/weft/attach"
+	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/replicate"
+)
+
+// EnsureNetwork implements attach.Networks. The ledger decides first; then the
+// pools stay until the network goes. Only what this agent asked Docker for is a replica. An
+// agent that is started meanwhile refuses it, and asks for it anew: Docker repeats no call
+// for a network that it has.
+func (d *Decider) EnsureNetwork(ctx context.Context, r attach.NetworkRequest) (netmap.Network, error) {
+	if r.Owner == netmap.OwnerDocker && r.Replica != 0 && !d.cfg.Creating(r.Replica) {
+		return netmap.Network{}, netmap.Refuse(netmap.BadInput, "option %s=%d is set by the agent, on the replicas that it makes here of networks of other hosts, and this is none of them; leave the option out", dockerapi.ReplicaOption, r.Replica)
+	}
+	bits, err := blockBits(r.Block)
+	if err != nil {
+		return netmap.Network{}, err
+	}
+	if err := d.useSubnets(ctx, r, bits); err != nil {
+		return netmap.Network{}, err
+	}
+	reply, err := d.cfg.Member.Decide(ctx, ledger.Command{Kind: ledger.KindEnsureNetwork, EnsureNetwork: &ledger.EnsureNetwork{
+		Subnets: r.Subnets, Name: r.Name, MTU: r.MTU, VNI: r.VNI, Multicast: r.Multicast, Internal: r.Internal, Replica: r.Replica,
+	}})
+	if err != nil {
+		return netmap.Network{}, errors.Join(err, d.undo(ctx, r.ID))
+	}
+	return *reply.Network, nil
+}
+
+// useSubnets has this host use the subnets of a network. Docker has asked for them before.
+func (d *Decider) useSubnets(ctx context.Context, r attach.NetworkRequest, bits ipam.BlockBits) error {
+	if r.Owner == netmap.OwnerDocker {
+		return d.ipam.NetworkCreated(ctx, r.ID, r.Subnets, bits)
+	}
+	for _, subnet := range r.Subnets {
+		if _, err := d.ipam.Register(ctx, ipam.SubnetRequest{Want: subnet, V6: subnet.Addr().Is6()}, r.ID); err != nil {
+			return errors.Join(err, d.undo(ctx, r.ID))
+		}
+	}
+	return nil
+}
+
+// undoLimit is for giving up what nobody waits for any more.
+const undoLimit = 5 * time.Second
+
+// undo gives the pools of a network up that did not come to exist. What kept it from
+// that may have been the end of ctx.
+func (d *Decider) undo(ctx context.Context, docker string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
+	defer cancel()
+	return d.ipam.NetworkDeleted(ctx, docker)
+}
+
+func blockBits(option string) (ipam.BlockBits, error) {
+	if option == "" {
+		return ipam.BlockBits{}, nil
+	}
+	return ipam.ParseBlockBits(option)
+}
+
+// RejoinNetwork implements attach.Networks. The network may have gone with its last
+// member; then it is made as it was, under its old VNI if that is free.
+func (d *Decider) RejoinNetwork(ctx context.Context, r attach.NetworkRecord) (netmap.Network, error) {
+	for _, subnet := range r.Network.Subnets {
+		if err := d.ipam.Retake(ctx, subnet); err != nil {
+			return netmap.Network{}, err
+		}
+	}
+	n := r.Network
+	ask := &ledger.EnsureNetwork{
+		Subnets: n.Subnets, Name: n.Name, VNI: n.VNI, MTU: n.MTU, Multicast: n.Multicast, Internal: n.Internal, Docker: n.Docker,
+	}
+	reply, err := d.cfg.Member.Decide(ctx, ledger.Command{Kind: ledger.KindEnsureNetwork, EnsureNetwork: ask})
+	if err != nil && netmap.Final(err) {
+		ask.Name, ask.VNI = "", 0
+		reply, err = d.cfg.Member.Decide(ctx, ledger.Command{Kind: ledger.KindEnsureNetwork, EnsureNetwork: ask})
+	}
+	if err != nil {
+		return netmap.Network{}, err
+	}
+	return *reply.Network, nil
+}
+
+// Joinable implements attach.Networks. A network that a user removed on another host
+// goes from this one with its last container: new ones would keep it for ever, and
+// would not reach those on the network that has its name now.
+func (d *Decider) Joinable(id netmap.NetworkID) error {
+	view := d.cfg.Gossip.View()
+	n, ok := view.Network(id)
+	if !ok || !n.Retired || !d.cfg.Replicate {
+		return nil
+	}
+	replaced := slices.ContainsFunc(view.Networks, func(o netmap.Network) bool { return o.Name == n.Name && !o.Retired })
+	return netmap.Refuse(netmap.Held, "network %s%s; then start this container again", cmp.Or(n.Name, fmt.Sprint(id)), replicate.RemovedElsewhere(d.running(id), replaced))
+}
+
+// running are the containers of this host that run on a network, by name.
+func (d *Decider) running(id netmap.NetworkID) []string {
+	var out []string
+	for _, e := range d.own.Endpoints() {
+		if e.Endpoint.Network == id && e.Joined {
+			out = append(out, cmp.Or(d.cfg.NameOf(e.Endpoint.ID), fmt.Sprintf("endpoint %.12s", e.Endpoint.ID)))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// LeaveNetwork implements attach.Networks: first the network, then its subnets.
+func (d *Decider) LeaveNetwork(ctx context.Context, r attach.NetworkRecord, last bool) error {
+	if last {
+		if _, err := d.cfg.Member.Decide(ctx, ledger.Command{Kind: ledger.KindLeaveNetwork, LeaveNetwork: &ledger.LeaveNetwork{ID: r.Network.ID}}); err != nil {
+			return err
+		}
+	}
+	return d.ipam.NetworkDeleted(ctx, r.ID)
+}
