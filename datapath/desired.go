@@ -8,11 +8,11 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Desired is what the kernel of host self should hold. A nil or empty view is
-// one that knows nothing yet: the local networks and ports work all the same.
+// Desired returns what the kernel of host self should hold. With a nil or empty view the
+// local networks and ports work all the same.
 //
-// Hosts that cannot be reached keep their entries until they are removed from
-// the cluster, since being unreachable for us is not being dead (invariant 7).
+// Hosts that cannot be reached keep their entries until they are removed from the cluster:
+// a host that this one cannot reach may be alive.
 func Desired(view *netmap.View, self netmap.HostID, local Local) State {
 	if view == nil {
 		view = &netmap.View{}
@@ -29,7 +29,7 @@ func Desired(view *netmap.View, self netmap.HostID, local Local) State {
 	return s
 }
 
-// DeviceOf is what a network's devices on host self are made from.
+// DeviceOf returns what a network's devices on host self are made from.
 func DeviceOf(view *netmap.View, self netmap.HostID, n netmap.Network, local Local) Device {
 	if view == nil {
 		view = &netmap.View{}
@@ -87,8 +87,8 @@ func remotes(view *netmap.View, self netmap.HostID, local Local) map[netmap.Netw
 	return out
 }
 
-// builder collects one network. The first claim on an address or a MAC stands:
-// local ports come first, since they are plugged here whatever others say.
+// builder collects one network. The first claim on an address or a MAC wins. Local ports
+// come first, since they are plugged here whatever other hosts announce.
 type builder struct {
 	net   Network
 	addrs map[netip.Addr]bool
@@ -127,7 +127,7 @@ func (b *builder) addRemote(remotes []remote, multicast bool) {
 	}
 }
 
-// entry reports whether the MAC was free.
+// entry adds a MAC with its addresses. It reports whether the MAC was free.
 func (b *builder) entry(mac netmap.MAC, port string, addrs ...netip.Addr) bool {
 	for _, a := range addrs {
 		if a.IsValid() && !mac.IsZero() && !b.addrs[a] {

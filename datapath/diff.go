@@ -8,10 +8,9 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Diff is how to get from what the kernel has to what it should have: all adds
-// before all deletes, so that nothing that stays reachable is ever unreachable.
-// Nothing is deleted that want.Keep protects, and equal states have no
-// difference. The one thing that cannot be changed in place is a VXLAN device's
+// Diff returns the operations that lead from what the kernel has to what it should have:
+// all adds before all deletes, so that an endpoint that stays reachable is reachable all
+// the time. It deletes nothing that want.Keep protects. Equal states have no difference. The one thing that cannot be changed in place is a VXLAN device's
 // source and port: adding one with others replaces it.
 func Diff(have, want State) []Op {
 	goal := Goal(have, want)
@@ -100,7 +99,7 @@ func (d *differ) tables(have, want Network) {
 	})
 }
 
-// drop removes a whole network; its entries go with its devices.
+// drop removes a whole network. The kernel removes its entries with its devices.
 func (d *differ) drop(have Network) {
 	dev := have.Device
 	if have.Bridge != "" {
@@ -114,8 +113,8 @@ func (d *differ) drop(have Network) {
 	}
 }
 
-// strays go unless somebody wants a device or port of that name, in which case
-// adding it has taken the stray over.
+// strays removes stray devices, unless a device or port of that name is wanted: adding
+// that one has taken the stray over.
 func (d *differ) strays(have, goal State) {
 	if goal.Keep {
 		return
@@ -184,7 +183,7 @@ func diffTable[E, K comparable](d *differ, have, want []E, key func(E) K, op fun
 	}
 }
 
-// withoutVXLAN is what is left of a network when its VXLAN device is made anew.
+// withoutVXLAN returns what is left of a network when its VXLAN device is made again.
 func (n Network) withoutVXLAN() Network {
 	vxlan := cmp.Or(n.VXLAN, VXLANName(n.VNI))
 	n.VXLAN, n.FDB, n.Flood = "", nil, nil

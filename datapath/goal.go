@@ -7,9 +7,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Goal is what the kernel holds once Diff(have, want) is carried out: want itself,
-// or with want.Keep everything of both, want's word counting for one address, MAC
-// or port.
+// Goal returns what the kernel holds once Diff(have, want) is carried out: want itself, or
+// with want.Keep everything of both; want wins for an address, MAC or port in both.
 func Goal(have, want State) State {
 	if !want.Keep {
 		return want
@@ -76,8 +75,8 @@ type Plugged struct {
 	Port   Port
 }
 
-// With is the state with ports that were plugged after it was computed; what it
-// says about their addresses and MACs gives way.
+// With returns the state with ports that were plugged after it was computed. They replace
+// what it has for their addresses and MACs.
 func (s State) With(plugged []Plugged) State {
 	if len(plugged) == 0 {
 		return s
@@ -114,8 +113,8 @@ func (n Network) with(p Port) Network {
 	return n
 }
 
-// Without is the state without endpoints that were unplugged after it was
-// computed, and without the answers for their addresses.
+// Without returns the state without endpoints that were unplugged after it was computed,
+// and without the answers for their addresses.
 func (s State) Without(unplugged func(netmap.EndpointID) bool) State {
 	s.Networks = slices.Clone(s.Networks)
 	for i, n := range s.Networks {

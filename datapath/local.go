@@ -6,8 +6,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Local is what a host knows about itself without anybody's help, from its disk
-// and its kernel.
+// Local is what a host knows about itself from its disk and its kernel.
 type Local struct {
 	Networks []netmap.Network // that this host takes part in, as last known here
 	Ports    []Port           // endpoints plugged on this host

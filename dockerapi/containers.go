@@ -15,7 +15,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Attachment is a container's place on one network.
+// Attachment is a container on one network.
 type Attachment struct {
 	Container string // Docker's id
 	Name      string // without the leading slash
@@ -26,9 +26,9 @@ type Attachment struct {
 }
 
 // Attachments lists the containers on a network of the local Docker, given by
-// Docker's id and name, sorted by their names. Stopped containers count: without
-// their network they could not start. One that never ran knows its network only
-// by the word that the user gave, id or name.
+// Docker's id and name, sorted by their names. Stopped containers are included: without
+// their network they could not start. A container that never ran refers to its network as
+// the user did, by id or name.
 func (d *Docker) Attachments(ctx context.Context, id, name string) ([]Attachment, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -51,7 +51,7 @@ func (d *Docker) Attachments(ctx context.Context, id, name string) ([]Attachment
 
 // Endpoints lists the endpoints that Docker has on one of its networks, sorted: of
 // containers that run, that are being started, and those that a crash left behind.
-// Attachments knows an endpoint only once its container runs.
+// Attachments has an endpoint only once its container runs.
 func (d *Docker) Endpoints(ctx context.Context, id string) ([]netmap.EndpointID, error) {
 	got, err := d.inspect(ctx, id)
 	if err != nil {

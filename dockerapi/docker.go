@@ -26,7 +26,7 @@ const (
 // "socket" of config.json.
 const PluginSocket = "weft.sock"
 
-// Errors that callers decide on.
+// Errors that callers test for.
 var (
 	// ErrInUse: the network has containers and stays.
 	ErrInUse = errors.New("has active endpoints")
@@ -43,7 +43,7 @@ type Config struct {
 	// of enabled managed plugins that Docker lists (for a plugin that is not
 	// managed: "weft").
 	Drivers []string
-	// Disabled plugins count too: they do nothing, but have networks.
+	// Disabled includes disabled plugins: they do nothing, but have networks.
 	Disabled bool
 	// Retry is the first pause before the event stream is opened again; it doubles
 	// up to 20 times that. 0 = 250 ms.
@@ -79,7 +79,7 @@ func (d *Docker) Close() error {
 	return d.cli.Close()
 }
 
-// renew replaces the client, and with it what was negotiated.
+// renew replaces the client, and with it the negotiated version.
 func (d *Docker) renew() error {
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

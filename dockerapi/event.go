@@ -12,12 +12,12 @@ type Kind string
 
 // The kinds of events.
 const (
-	// Resync comes once the stream is open, at first and after each time it broke,
-	// and after events had to be dropped: whatever was known before may be stale,
-	// list again. Whatever happens from then on is an event.
+	// Resync comes when the stream is open, at first and after each time it broke, and after
+	// events were dropped. What the caller knew before may be stale: it has to list again.
+	// From then on it gets an event for each change.
 	Resync Kind = "resync"
-	// Lost comes once when the stream cannot be had; Err says why. It is opened
-	// again by itself, which a Resync tells.
+	// Lost comes once when the stream cannot be opened; Err says why. Watch opens it again
+	// by itself, and then sends a Resync.
 	Lost Kind = "lost"
 
 	NetworkCreated   Kind = "network-created"
@@ -69,7 +69,7 @@ var kinds = map[events.Type]map[events.Action]Kind{
 	},
 }
 
-// translate reports false for events that nobody here needs.
+// translate returns false for events that no caller needs.
 func translate(m events.Message) (Event, bool) {
 	kind, ok := kinds[m.Type][m.Action]
 	if !ok || m.Actor.ID == "" {

@@ -27,9 +27,9 @@ func gatewayOptions() map[string]string {
 }
 
 // CreateGateway creates docker_gwbridge as Docker does, before a container needs it. If
-// Docker puts it on what is to be avoided, it goes to a /16 of 172.16.0.0/12, where Docker
-// puts its networks by default; where that has no room it stays where Docker put it. One
-// that Docker created meanwhile is no error.
+// Docker chooses a subnet that is to be avoided, it gets a free /16 of 172.16.0.0/12, where
+// Docker puts its networks by default; if none is free it keeps the subnet that Docker
+// chose. It is no error if Docker has created the network meanwhile.
 func (d *Docker) CreateGateway(ctx context.Context, avoid []netip.Prefix) error {
 	id, err := d.createGateway(ctx, netip.Prefix{})
 	if err != nil || id == "" {
@@ -50,7 +50,7 @@ func (d *Docker) CreateGateway(ctx context.Context, avoid []netip.Prefix) error 
 	return err
 }
 
-// createGateway answers no id if there is such a network already.
+// createGateway returns an empty id if there is such a network already.
 func (d *Docker) createGateway(ctx context.Context, subnet netip.Prefix) (id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
@@ -68,7 +68,7 @@ func (d *Docker) createGateway(ctx context.Context, subnet netip.Prefix) (id str
 	return "", fmt.Errorf("dockerapi: cannot create network %s: %w", GatewayNetwork, err)
 }
 
-// vacant is the first /16 of 172.16.0.0/12 that overlaps none of these; zero if there is none.
+// vacant returns the first /16 of 172.16.0.0/12 that overlaps none of these, or zero.
 func vacant(avoid []netip.Prefix) netip.Prefix {
 	for second := byte(17); second < 32; second++ {
 		if p := netip.PrefixFrom(netip.AddrFrom4([4]byte{172, second}), 16); !overlaps(p, avoid) {

@@ -10,7 +10,7 @@ import (
 	"regexp"
 )
 
-// mostBytes bounds what is read of an answer: 10,000 networks are 10 MB.
+// mostBytes bounds the length of an answer: 10,000 networks are 10 MB.
 const mostBytes = 64 << 20
 
 var networksPath = regexp.MustCompile(`^(/v[0-9.]+)?/networks(/[^/]+)?$`)
@@ -47,8 +47,8 @@ func (l lenient) RoundTrip(req *http.Request) (*http.Response, error) {
 // CloseIdleConnections is what http.Client.CloseIdleConnections looks for.
 func (l lenient) CloseIdleConnections() { l.next.CloseIdleConnections() }
 
-// tidy rewrites a network or a list of them. What is no JSON stays as it is, for
-// the client library to complain about.
+// tidy rewrites a network or a list of them. It leaves text that is no JSON as it is, so
+// that the client library reports the error.
 func tidy(raw []byte) []byte {
 	var answer any
 	if json.Unmarshal(raw, &answer) != nil {

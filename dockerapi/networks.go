@@ -84,8 +84,8 @@ func fromDocker(n network.Network, drivers []string) Network {
 	return out
 }
 
-// replicaOf is the network that the option names. One that is no number was written by
-// somebody else, and the network is none of our replicas.
+// replicaOf returns the network that the option names. If the value is no number, a user
+// wrote it, and the network is not a replica.
 func replicaOf(options map[string]string) netmap.NetworkID {
 	id, err := strconv.ParseUint(options[ReplicaOption], 10, 64)
 	if err != nil {

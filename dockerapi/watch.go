@@ -13,16 +13,15 @@ import (
 	"github.com/weftnet/weft/turn"
 )
 
-// backlog is how many events may wait for their reader; beyond it they are
-// dropped and a Resync says so. Docker itself drops events for slow readers
-// without a word.
+// backlog is how many events may wait for the reader. Further ones are dropped, and a
+// Resync says so. Docker itself drops events for slow readers silently.
 const backlog = 256
 
-// errEnded is what a stream that Docker closed properly ends with.
+// errEnded is the error of a stream that Docker closed properly.
 var errEnded = errors.New("Docker ended the event stream")
 
 // Watch delivers events until ctx ends, then closes the channel. The first one is
-// a Resync or a Lost. It reconnects for ever.
+// a Resync or a Lost. It reconnects without limit.
 func (d *Docker) Watch(ctx context.Context) <-chan Event {
 	out := make(chan Event, backlog)
 	go d.watch(ctx, out)
@@ -81,8 +80,8 @@ func ended(err error) error {
 	return err
 }
 
-// watcher hands events to the reader without ever waiting for it. Its fields
-// belong to the goroutine of Watch.
+// watcher passes events to the reader and never waits for it. Only the goroutine of Watch
+// uses its fields.
 type watcher struct {
 	out    chan<- Event
 	resync bool // a Resync is owed
@@ -91,8 +90,8 @@ type watcher struct {
 
 func (w *watcher) connected() { w.resync, w.down = true, false }
 
-// lost tells the reader about an outage once, if it has room for it; the Resync
-// that follows is what counts.
+// lost tells the reader about an outage once, if its queue is not full. The Resync that
+// follows is sufficient for it.
 func (w *watcher) lost(err error) {
 	if w.down {
 		return
@@ -104,7 +103,7 @@ func (w *watcher) lost(err error) {
 	}
 }
 
-// owed is where a Resync goes as soon as the reader has room; nil if none is owed.
+// owed returns the channel for a Resync that is still to be sent; nil if there is none.
 func (w *watcher) owed() chan<- Event {
 	if w.resync {
 		return w.out
@@ -127,7 +126,8 @@ func (w *watcher) copy(ctx context.Context, from client.EventsResult) error {
 	}
 }
 
-// deliver drops what comes while a Resync is owed: it will be listed.
+// deliver passes an event on. It drops events while a Resync is still to be sent, as the
+// reader will list everything then.
 func (w *watcher) deliver(m events.Message) {
 	e, ok := translate(m)
 	if !ok || w.resync {

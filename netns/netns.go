@@ -1,6 +1,7 @@
 // Package netns opens network namespaces, runs functions in them, and pins them so that
-// they outlive the process. It and the lab alone enter namespaces: Go moves goroutines
-// between threads, so a function that enters one gets a thread that ends with it.
+// they outlive the process. Besides the lab, it is the only package that enters
+// namespaces. Go moves goroutines between threads, so a function that enters a namespace
+// gets a thread of its own, which ends with the function.
 package netns
 
 import (
@@ -81,7 +82,7 @@ func (ns *Namespace) enter() error {
 	return nil
 }
 
-// Again opens the same namespace once more, to be closed by itself.
+// Again opens the same namespace once more. The caller has to close both.
 func (ns *Namespace) Again() (*Namespace, error) {
 	fd, err := unix.FcntlInt(ns.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -94,5 +95,5 @@ func (ns *Namespace) Again() (*Namespace, error) {
 // valid until Close.
 func (ns *Namespace) Fd() int { return int(ns.file.Fd()) }
 
-// Close closes the file. What holds the namespace besides keeps it.
+// Close closes the file. The namespace stays if anything else holds it.
 func (ns *Namespace) Close() error { return ns.file.Close() }

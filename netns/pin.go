@@ -12,8 +12,8 @@ import (
 )
 
 // Pin mounts a namespace at a path in the mount namespace of process pid (0: our own),
-// so that it outlives all that hold it. If one is pinned there already, that one counts
-// and stays. Pin answers with the pinned one, to be closed by itself.
+// so that it outlives the processes that hold it. If one is pinned there already, that one
+// stays. Pin returns the pinned namespace, which the caller has to close.
 //
 // A bind mount made in a container's own mount namespace would not reach the host, so a
 // thread enters the one of the process, such as a dockerd.
@@ -43,7 +43,7 @@ func Pin(pid int, path string, ns *Namespace) (pinned *Namespace, err error) {
 	return pinned, nil
 }
 
-// Unpin takes a pin away in the mount namespace of process pid (0: our own), with the
+// Unpin removes a pin in the mount namespace of process pid (0: our own), with the
 // folders named weft and netns above it that are empty then. It reports whether there
 // was one.
 func Unpin(pid int, path string) (was bool, err error) {

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onThread runs fn on a thread of its own that ends with it, so that fn may
-// enter namespaces and need not find the way back. The main thread would not
-// end, and /proc/self shows its namespaces, so it is never the one.
+// onThread runs fn on a thread of its own that ends with it, so that fn may enter
+// namespaces without leaving them again. It never uses the main thread, which would not
+// end, and whose namespaces /proc/self shows.
 func onThread(fn func() error) error {
 	done := make(chan error, 1)
 	go func() {

@@ -49,7 +49,7 @@ var table = []Setting{
 	},
 	{
 		Env: "WEFT_EXPECT", Default: "0",
-		Meaning: "found together when this many hosts see each other, the same number and WEFT_JOIN on all; 0 = found alone or join",
+		Meaning: "found the cluster together when this many hosts see each other, the same number and WEFT_JOIN on all; 0 = join, or found alone without WEFT_JOIN",
 		Wants:   "a number of hosts 0-1000",
 		Type:    "hosts",
 		parse:   number(0, 1000, func(s *Settings, n int) { s.Expect = n }),
