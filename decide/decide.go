@@ -12,7 +12,7 @@ import (
 	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/ipam"
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/store/synced"
 )
@@ -20,7 +20,7 @@ import (
 // Member is this host's part in the cluster.
 type Member interface {
 	// Decide asks the ledger, and waits until this host's own facts have reached the answer.
-	Decide(ctx context.Context, c ledger.Command) (ledger.Reply, error)
+	Decide(ctx context.Context, c state.Command) (state.Reply, error)
 	// ReadOwn waits until this host's own facts have reached a decision that was made under
 	// a generation of the ledger.
 	ReadOwn(ctx context.Context, generation, index uint64) error
@@ -91,7 +91,7 @@ func (d *Decider) Begin(addresses IPAM, own Attachments) {
 
 // EnsureSubnet implements ipam.Decisions.
 func (d *Decider) EnsureSubnet(ctx context.Context, r ipam.SubnetRequest) (netmap.Subnet, error) {
-	reply, err := d.cfg.Member.Decide(ctx, ledger.Command{Kind: ledger.KindEnsureSubnet, EnsureSubnet: &ledger.EnsureSubnet{
+	reply, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindEnsureSubnet, EnsureSubnet: &state.EnsureSubnet{
 		Want: r.Want, V6: r.V6, BlockBits: r.BlockBits, Range: r.Range, Avoid: r.Avoid,
 	}})
 	if err != nil {
@@ -102,13 +102,13 @@ func (d *Decider) EnsureSubnet(ctx context.Context, r ipam.SubnetRequest) (netma
 
 // UseSubnets implements ipam.Decisions.
 func (d *Decider) UseSubnets(ctx context.Context, used synced.Value[[]netip.Prefix]) error {
-	_, err := d.cfg.Member.Decide(ctx, ledger.Command{Kind: ledger.KindUseSubnets, UseSubnets: &ledger.UseSubnets{Prefixes: used.Get()}})
+	_, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindUseSubnets, UseSubnets: &state.UseSubnets{Prefixes: used.Get()}})
 	return err
 }
 
 // Reserve implements ipam.Decisions.
 func (d *Decider) Reserve(ctx context.Context, subnet netip.Prefix, name string, addr netip.Addr) (netmap.Subnet, error) {
-	r, err := d.cfg.Member.Decide(ctx, ledger.Command{Kind: ledger.KindReserve, Reserve: &ledger.Reserve{Subnet: subnet, Name: name, Addr: addr}})
+	r, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindReserve, Reserve: &state.Reserve{Subnet: subnet, Name: name, Addr: addr}})
 	if err != nil {
 		return netmap.Subnet{}, err
 	}
@@ -118,7 +118,7 @@ func (d *Decider) Reserve(ctx context.Context, subnet netip.Prefix, name string,
 // GrantBlock implements ipam.Decisions.
 func (d *Decider) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap.Block, []netmap.Claim, error) {
 	generation := d.cfg.Member.Generation()
-	reply, err := d.cfg.Member.Decide(ctx, ledger.Command{Kind: ledger.KindGrantBlock, GrantBlock: &ledger.GrantBlock{
+	reply, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindGrantBlock, GrantBlock: &state.GrantBlock{
 		Subnet: r.Subnet, Within: r.Within, Have: r.Have,
 	}})
 	if errors.Is(err, &netmap.Refusal{Kind: netmap.Exhausted}) {
@@ -140,7 +140,7 @@ func (d *Decider) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap
 // the owner cedes one of its own.
 func (d *Decider) Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr) (netmap.Claim, error) {
 	generation := d.cfg.Member.Generation()
-	r, err := d.cfg.Member.Decide(ctx, ledger.Command{Kind: ledger.KindClaim, Claim: &ledger.Claim{Subnet: subnet, Addr: addr}})
+	r, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindClaim, Claim: &state.Claim{Subnet: subnet, Addr: addr}})
 	if err == nil {
 		return *r.Claim, nil
 	}
@@ -157,7 +157,7 @@ func (d *Decider) Claim(ctx context.Context, subnet netip.Prefix, addr netip.Add
 // Cede implements ipam.Decisions.
 func (d *Decider) Cede(ctx context.Context, c synced.Value[ipam.Transfer]) (netmap.Claim, error) {
 	given := c.Get()
-	r, err := d.cfg.Member.Decide(ctx, ledger.Command{Kind: ledger.KindCede, Cede: &ledger.Cede{Addr: given.Addr, To: given.To}})
+	r, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindCede, Cede: &state.Cede{Addr: given.Addr, To: given.To}})
 	if err != nil {
 		return netmap.Claim{}, err
 	}
@@ -167,13 +167,13 @@ func (d *Decider) Cede(ctx context.Context, c synced.Value[ipam.Transfer]) (netm
 // ReturnBlock implements ipam.Decisions.
 func (d *Decider) ReturnBlock(ctx context.Context, r synced.Value[ipam.Returned]) error {
 	b := r.Get()
-	_, err := d.cfg.Member.Decide(ctx, ledger.Command{Kind: ledger.KindReturnBlock, ReturnBlock: &ledger.ReturnBlock{Block: b.Prefix, Epoch: b.Epoch, Late: b.Late}})
+	_, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindReturnBlock, ReturnBlock: &state.ReturnBlock{Block: b.Prefix, Epoch: b.Epoch, Late: b.Late}})
 	return err
 }
 
 // Unclaim implements ipam.Decisions.
 func (d *Decider) Unclaim(ctx context.Context, r synced.Value[netmap.Claim]) error {
 	c := r.Get()
-	_, err := d.cfg.Member.Decide(ctx, ledger.Command{Kind: ledger.KindUnclaim, Unclaim: &ledger.Unclaim{Addr: c.Addr, Epoch: c.Epoch}})
+	_, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindUnclaim, Unclaim: &state.Unclaim{Addr: c.Addr, Epoch: c.Epoch}})
 	return err
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/weftnet/weft/history"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/ipam/ipamtest"
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/rpc"
 )
 
@@ -66,7 +66,7 @@ func FuzzRequests(f *testing.F) {
 	for i, q := range []any{
 		cedeQuestion{Owner: here.ID(), Subnet: subnet, Addr: addr, To: there.ID()},
 		donateQuestion{Subnet: subnet, Within: subnet, To: there.ID()},
-		ledger.Query{Space: subnet, Host: here.ID(), Since: 1, Until: 1 << 50, Limit: 3},
+		state.Query{Space: subnet, Host: here.ID(), Since: 1, Until: 1 << 50, Limit: 3},
 		struct{}{},
 	} {
 		body, err := json.Marshal(q)

@@ -11,7 +11,7 @@ import (
 	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/ipam"
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/replicate"
 )
@@ -31,7 +31,7 @@ func (d *Decider) EnsureNetwork(ctx context.Context, r attach.NetworkRequest) (n
 	if err := d.useSubnets(ctx, r, bits); err != nil {
 		return netmap.Network{}, err
 	}
-	reply, err := d.cfg.Member.Decide(ctx, ledger.Command{Kind: ledger.KindEnsureNetwork, EnsureNetwork: &ledger.EnsureNetwork{
+	reply, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindEnsureNetwork, EnsureNetwork: &state.EnsureNetwork{
 		Subnets: r.Subnets, Name: r.Name, MTU: r.MTU, VNI: r.VNI, Multicast: r.Multicast, Internal: r.Internal, Replica: r.Replica,
 	}})
 	if err != nil {
@@ -80,13 +80,13 @@ func (d *Decider) RejoinNetwork(ctx context.Context, r attach.NetworkRecord) (ne
 		}
 	}
 	n := r.Network
-	ask := &ledger.EnsureNetwork{
+	ask := &state.EnsureNetwork{
 		Subnets: n.Subnets, Name: n.Name, VNI: n.VNI, MTU: n.MTU, Multicast: n.Multicast, Internal: n.Internal, Docker: n.Docker,
 	}
-	reply, err := d.cfg.Member.Decide(ctx, ledger.Command{Kind: ledger.KindEnsureNetwork, EnsureNetwork: ask})
+	reply, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindEnsureNetwork, EnsureNetwork: ask})
 	if err != nil && netmap.Final(err) {
 		ask.Name, ask.VNI = "", 0
-		reply, err = d.cfg.Member.Decide(ctx, ledger.Command{Kind: ledger.KindEnsureNetwork, EnsureNetwork: ask})
+		reply, err = d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindEnsureNetwork, EnsureNetwork: ask})
 	}
 	if err != nil {
 		return netmap.Network{}, err
@@ -122,7 +122,7 @@ func (d *Decider) running(id netmap.NetworkID) []string {
 // LeaveNetwork implements attach.Networks: first the network, then its subnets.
 func (d *Decider) LeaveNetwork(ctx context.Context, r attach.NetworkRecord, last bool) error {
 	if last {
-		if _, err := d.cfg.Member.Decide(ctx, ledger.Command{Kind: ledger.KindLeaveNetwork, LeaveNetwork: &ledger.LeaveNetwork{ID: r.Network.ID}}); err != nil {
+		if _, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindLeaveNetwork, LeaveNetwork: &state.LeaveNetwork{ID: r.Network.ID}}); err != nil {
 			return err
 		}
 	}

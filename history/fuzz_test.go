@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -44,7 +44,7 @@ func FuzzRecords(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q %q: %v", key, value, err)
 		}
-		if _, err := s.find(ledger.Query{}); err != nil {
+		if _, err := s.find(state.Query{}); err != nil {
 			t.Errorf("%q %q: %v", key, value, err)
 		}
 		if err := s.write(); err != nil {

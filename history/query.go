@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/api"
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/turn"
 )
@@ -33,7 +33,7 @@ type Config struct {
 	Exists func(netmap.EndpointID) bool // whether an endpoint of the last run still exists
 	View   func() *netmap.View
 	// Decided asks the ledger what it decided.
-	Decided func(ctx context.Context, q ledger.Query) (ledger.Past, error)
+	Decided func(ctx context.Context, q state.Query) (state.Past, error)
 	// Call asks another host. The error is a *netmap.Refusal if the host was never heard of.
 	Call func(ctx context.Context, host netmap.HostID, request string, body []byte) ([]byte, error)
 	// Problem is told what is wrong with the store, and "" when it is well again.
@@ -90,7 +90,7 @@ func (h *History) Query(ctx context.Context, q api.HistoryQuery) (*api.History, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	want := ledger.Query{Space: q.Space, Since: millis(q.Since), Until: millis(q.Until), Limit: q.Limit}
+	want := state.Query{Space: q.Space, Since: millis(q.Since), Until: millis(q.Until), Limit: q.Limit}
 	view := h.cfg.View()
 	if q.Host != "" {
 		id, err := view.FindHost(q.Host)
@@ -105,7 +105,7 @@ func (h *History) Query(ctx context.Context, q api.HistoryQuery) (*api.History, 
 		out.Missing = append(out.Missing, "what the ledger decided: "+err.Error())
 	}
 	out.Forget("what the ledger decided", clock(past.Forgot))
-	full := min(cmp.Or(q.Limit, ledger.MaxEvents), ledger.MaxEvents)
+	full := min(cmp.Or(q.Limit, state.MaxEvents), state.MaxEvents)
 	cut := len(past.Events) >= full
 	gone := map[string]bool{}
 	for _, e := range past.Events {
@@ -141,7 +141,7 @@ func clock(ms int64) time.Time {
 	return time.UnixMilli(ms)
 }
 
-func eventLine(view *netmap.View, e ledger.Event) api.HistoryLine {
+func eventLine(view *netmap.View, e state.Event) api.HistoryLine {
 	l := api.HistoryLine{At: clock(e.At), What: e.What, Space: e.Space, HostID: e.Host, Host: cmp.Or(e.Name, view.HostName(e.Host)), Network: e.Label, Index: e.Index}
 	if !e.By.IsZero() {
 		l.By = view.HostName(e.By)
@@ -151,7 +151,7 @@ func eventLine(view *netmap.View, e ledger.Event) api.HistoryLine {
 
 // addEndpoints asks the hosts for their endpoints: all of them, or the one that is
 // asked about. Cut: there may be more.
-func (h *History) addEndpoints(ctx context.Context, view *netmap.View, q ledger.Query, out *api.History) (cut bool) {
+func (h *History) addEndpoints(ctx context.Context, view *netmap.View, q state.Query, out *api.History) (cut bool) {
 	body, err := json.Marshal(q)
 	if err != nil {
 		out.Missing = append(out.Missing, err.Error())
@@ -174,7 +174,7 @@ func (h *History) addEndpoints(ctx context.Context, view *netmap.View, q ledger.
 				out.Missing = append(out.Missing, whose+", which does not answer")
 			}
 			out.Forget(whose, clock(got.Forgot))
-			cut = cut || len(got.Entries) == ledger.MaxEvents
+			cut = cut || len(got.Entries) == state.MaxEvents
 			for _, e := range got.Entries {
 				out.Lines = append(out.Lines, endpointLine(view, host.ID, e))
 			}
@@ -185,7 +185,7 @@ func (h *History) addEndpoints(ctx context.Context, view *netmap.View, q ledger.
 	return cut
 }
 
-func (h *History) endpointsOf(ctx context.Context, id netmap.HostID, q ledger.Query, body []byte) (out answer, err error) {
+func (h *History) endpointsOf(ctx context.Context, id netmap.HostID, q state.Query, body []byte) (out answer, err error) {
 	if id == h.cfg.Self {
 		return h.store.find(q)
 	}
@@ -201,7 +201,7 @@ func (h *History) endpointsOf(ctx context.Context, id netmap.HostID, q ledger.Qu
 
 // Serve answers another host's Request.
 func (h *History) Serve(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
-	var q ledger.Query
+	var q state.Query
 	if err := json.Unmarshal(body, &q); err != nil {
 		return nil, netmap.Refuse(netmap.BadInput, "the query of the history cannot be read: %v", err)
 	}

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -179,7 +179,7 @@ type answer struct {
 const clockSlack = 24 * time.Hour
 
 // find returns the entries that a query wants.
-func (s *store) find(q ledger.Query) (out answer, err error) {
+func (s *store) find(q state.Query) (out answer, err error) {
 	if err := s.write(); err != nil { // what is still to be written is on no disk
 		return out, err
 	}
@@ -191,7 +191,7 @@ func (s *store) find(q ledger.Query) (out answer, err error) {
 		}
 	}
 	s.mu.Unlock()
-	needle, oldest, most := needle(q.Space), pageKey(first), len(out.Entries)+ledger.MaxEvents
+	needle, oldest, most := needle(q.Space), pageKey(first), len(out.Entries)+state.MaxEvents
 	err = s.disk.ScanReverse(pagePrefix, func(key string, value []byte) bool {
 		var page []entry
 		if key < oldest {
@@ -211,12 +211,12 @@ func (s *store) find(q ledger.Query) (out answer, err error) {
 		return len(out.Entries) < most && (len(page) == 0 || page[0].To > q.Since-clockSlack.Milliseconds())
 	})
 	slices.SortFunc(out.Entries, func(x, y entry) int { return cmp.Compare(x.From, y.From) })
-	out.Entries = out.Entries[max(0, len(out.Entries)-ledger.MaxEvents):]
+	out.Entries = out.Entries[max(0, len(out.Entries)-state.MaxEvents):]
 	return out, err
 }
 
 // wanted reports whether a query is about an entry.
-func (e entry) wanted(q ledger.Query) bool {
+func (e entry) wanted(q state.Query) bool {
 	to := cmp.Or(e.To, time.Now().UnixMilli())
 	return q.Wants(netmap.Single(e.V4), e.From, to) || q.Space.IsValid() && q.Wants(netmap.Single(e.V6), e.From, to)
 }

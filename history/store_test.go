@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	disk "github.com/weftnet/weft/store"
 )
@@ -34,7 +34,7 @@ func endpointOf(n int) netmap.Endpoint {
 }
 
 // asked are the names that a store answers, and until when it forgot.
-func (d *store) asked(t *testing.T, q ledger.Query) (names []string, forgot time.Time) {
+func (d *store) asked(t *testing.T, q state.Query) (names []string, forgot time.Time) {
 	t.Helper()
 	got, err := d.find(q)
 	if err != nil {
@@ -76,7 +76,7 @@ func TestTheStoreDropsTheOldestEnds(t *testing.T) {
 		}
 		check := func(when string) {
 			t.Helper()
-			names, forgot := d.asked(t, ledger.Query{})
+			names, forgot := d.asked(t, state.Query{})
 			if diff := cmp.Diff(want, names); diff != "" || !forgot.Equal(ends[oldest]) {
 				t.Errorf("%s it forgot until %v, want %v; (-want +got):\n%s", when, forgot, ends[oldest], diff)
 			}
@@ -84,12 +84,12 @@ func TestTheStoreDropsTheOldestEnds(t *testing.T) {
 		check("at first")
 		for n, want := range map[int][]string{0: {"c0"}, oldest - 1: nil, oldest: {endpointOf(oldest).Name}, newest: {endpointOf(newest).Name}} {
 			for _, a := range []netip.Addr{endpointOf(n).V4, endpointOf(n).V6} {
-				if names, _ := d.asked(t, ledger.Query{Space: netmap.Single(a)}); !cmp.Equal(want, names) {
+				if names, _ := d.asked(t, state.Query{Space: netmap.Single(a)}); !cmp.Equal(want, names) {
 					t.Errorf("%s was of %q, want %q", a, names, want)
 				}
 			}
 		}
-		names, forgot := d.asked(t, ledger.Query{Since: ends[newest-1].UnixMilli()})
+		names, forgot := d.asked(t, state.Query{Since: ends[newest-1].UnixMilli()})
 		if !cmp.Equal([]string{"c0", endpointOf(newest - 1).Name, endpointOf(newest).Name}, names) || !forgot.IsZero() {
 			t.Errorf("since the last end but one there were %q; it forgot what was until %v", names, forgot)
 		}
@@ -138,7 +138,7 @@ func TestTheStoreOfTwoBusyDays(t *testing.T) {
 		}
 	}
 	began := time.Now()
-	names, _ := d.asked(t, ledger.Query{Space: netmap.Single(endpointOf(77).V4)})
+	names, _ := d.asked(t, state.Query{Space: netmap.Single(endpointOf(77).V4)})
 	took := time.Since(began)
 	if len(names) != 6 || names[0] != "service-web-50077" {
 		t.Errorf("of six that had the address and are not forgotten it knows %q", names)

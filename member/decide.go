@@ -4,23 +4,23 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
 // Decide asks the ledger and waits until this host's own facts have reached the
 // answer, so that whoever asked reads his own writes.
-func (m *Member) Decide(ctx context.Context, c ledger.Command) (ledger.Reply, error) {
+func (m *Member) Decide(ctx context.Context, c state.Command) (state.Reply, error) {
 	if m.hasLeft() {
-		return ledger.Reply{}, netmap.Refuse(netmap.Removed, "%s", m.departure())
+		return state.Reply{}, netmap.Refuse(netmap.Removed, "%s", m.departure())
 	}
 	if err := m.awaitMembership(ctx); err != nil {
-		return ledger.Reply{}, err
+		return state.Reply{}, err
 	}
 	generation := m.Generation()
 	if err := m.heedGeneration(ctx); err != nil {
 		m.heedFence(ctx, err)
-		return ledger.Reply{}, err
+		return state.Reply{}, err
 	}
 	r, err := m.ledger.Do(ctx, c)
 	if err != nil {

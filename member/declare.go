@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 )
 
 // declaredKey is where the generation is on disk to which this host has shown what it
@@ -122,9 +122,9 @@ func (m *Member) declareAll(ctx context.Context, generation uint64) (err error) 
 	if _, err := m.ledger.Admit(ctx); err != nil {
 		return err
 	}
-	show := &ledger.Show{}
+	show := &state.Show{}
 	for _, p := range m.own.IPAM.Inventory() {
-		h := ledger.Holding{Subnet: p.Subnet, Claims: p.Claims}
+		h := state.Holding{Subnet: p.Subnet, Claims: p.Claims}
 		for _, b := range p.Blocks {
 			h.Blocks = append(h.Blocks, b.Block)
 		}
@@ -135,7 +135,7 @@ func (m *Member) declareAll(ctx context.Context, generation uint64) (err error) 
 			show.Networks = append(show.Networks, r.Network)
 		}
 	}
-	r, err := m.ledger.Do(ctx, ledger.Command{Kind: ledger.KindShow, Show: show})
+	r, err := m.ledger.Do(ctx, state.Command{Kind: state.KindShow, Show: show})
 	if err != nil {
 		return err
 	}

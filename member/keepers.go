@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -40,10 +41,10 @@ func (m *Member) forgetKeepers() error {
 	return m.cfg.Bucket("keepers").Commit(nil, keepersKey)
 }
 
-func (m *Member) lineage() []ledger.Birth {
-	out := make([]ledger.Birth, 0, len(m.identity.Lineage))
+func (m *Member) lineage() []state.Birth {
+	out := make([]state.Birth, 0, len(m.identity.Lineage))
 	for _, b := range m.identity.Lineage {
-		out = append(out, ledger.Birth{Start: b.Start, Nonce: b.Nonce})
+		out = append(out, state.Birth{Start: b.Start, Nonce: b.Nonce})
 	}
 	return out
 }

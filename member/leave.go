@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/lease"
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/turn"
 )
@@ -71,7 +71,7 @@ func (m *Member) leave(ctx context.Context, force bool) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
 	defer cancel()
-	_, err := m.Decide(ctx, ledger.Command{Kind: ledger.KindLeave})
+	_, err := m.Decide(ctx, state.Command{Kind: state.KindLeave})
 	if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Removed}) && !m.hasLeft() {
 		var refusal *netmap.Refusal
 		if errors.As(err, &refusal) && refusal.Kind != netmap.NoQuorum {

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/gossip"
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/turn"
 )
 
@@ -105,7 +105,7 @@ func (m *Member) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := m.ledger.Do(ctx, ledger.Command{Kind: ledger.KindRenew})
+	r, err := m.ledger.Do(ctx, state.Command{Kind: state.KindRenew})
 	if err == nil {
 		err = r.Err()
 	}

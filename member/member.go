@@ -20,6 +20,7 @@ import (
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/store"
 	"github.com/weftnet/weft/turn"
@@ -58,10 +59,10 @@ type Gossip interface {
 
 // Ledger is the way to the cluster's decisions.
 type Ledger interface {
-	Do(ctx context.Context, cmd ledger.Command) (ledger.Reply, error)
-	Admit(ctx context.Context) (ledger.Reply, error)
-	Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (ledger.Reply, error)
-	FoundTogether(ctx context.Context, p ledger.Plan) (ledger.Reply, error)
+	Do(ctx context.Context, cmd state.Command) (state.Reply, error)
+	Admit(ctx context.Context) (state.Reply, error)
+	Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (state.Reply, error)
+	FoundTogether(ctx context.Context, p ledger.Plan) (state.Reply, error)
 	Recover(ctx context.Context, r ledger.Recovery) (ledger.Recovered, error)
 	Heed(generation uint64) error
 	AskRemoved(ctx context.Context) (ledger.Verdict, error)

@@ -5,7 +5,7 @@ import (
 
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/history"
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -16,7 +16,7 @@ func (a *Agent) openHistory() (err error) {
 			r, ok := a.attach.Endpoint(id)
 			return ok && r.Joined
 		},
-		Decided: func(ctx context.Context, q ledger.Query) (ledger.Past, error) { return a.ledger.History(ctx, q) },
+		Decided: func(ctx context.Context, q state.Query) (state.Past, error) { return a.ledger.History(ctx, q) },
 		Problem: func(sentence string) { a.problem("history", sentence) },
 	})
 	if err == nil {

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/api"
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -25,7 +25,7 @@ func (a *Agent) RemoveHost(ctx context.Context, r api.Removal) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	reply, err := a.member.Decide(ctx, ledger.Command{Kind: ledger.KindRemove, Remove: &ledger.Remove{Target: id, IsOff: r.IsOff}})
+	reply, err := a.member.Decide(ctx, state.Command{Kind: state.KindRemove, Remove: &state.Remove{Target: id, IsOff: r.IsOff}})
 	if err != nil {
 		return "", err
 	}
@@ -45,7 +45,7 @@ func (a *Agent) AddRange(ctx context.Context, r api.Range) (string, error) {
 			return "", netmap.Refuse(netmap.Overlaps, "range %s overlaps %s (%s) of this host; choose another", r.Prefix, route.Prefix, route.Name)
 		}
 	}
-	if _, err := a.member.Decide(ctx, ledger.Command{Kind: ledger.KindAddRange, AddRange: &ledger.AddRange{Range: r.Prefix}}); err != nil {
+	if _, err := a.member.Decide(ctx, state.Command{Kind: state.KindAddRange, AddRange: &state.AddRange{Range: r.Prefix}}); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("range %s is added: networks without --subnet come from it when the others are full", r.Prefix), nil

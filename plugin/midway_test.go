@@ -11,6 +11,7 @@ import (
 
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/plugin"
 	"github.com/weftnet/weft/plugin/plugintest"
 )
@@ -19,13 +20,13 @@ import (
 // is decided, or its answer after that.
 type midway struct {
 	plugin.Ledger
-	kind    ledger.Kind
+	kind    state.Kind
 	decided bool
 	used    *atomic.Bool // from when on none is held up any more
 	hit, on chan struct{}
 }
 
-func (m midway) Do(ctx context.Context, cmd ledger.Command) (ledger.Reply, error) {
+func (m midway) Do(ctx context.Context, cmd state.Command) (state.Reply, error) {
 	if cmd.Kind != m.kind || !m.used.CompareAndSwap(false, true) {
 		return m.Ledger.Do(ctx, cmd)
 	}
@@ -39,7 +40,7 @@ func (m midway) Do(ctx context.Context, cmd ledger.Command) (ledger.Reply, error
 }
 
 // heldUp has a host's way to the ledger be such a one. The host was not started.
-func (h *host) heldUp(kind ledger.Kind, decided bool) midway {
+func (h *host) heldUp(kind state.Kind, decided bool) midway {
 	m := midway{kind: kind, decided: decided, used: &atomic.Bool{}, hit: make(chan struct{}), on: make(chan struct{})}
 	h.rooms.Ledger = func(cfg ledger.Config) (plugin.Ledger, error) {
 		l, err := ledger.Open(cfg)
@@ -58,16 +59,16 @@ func (h *host) heldUp(kind ledger.Kind, decided bool) midway {
 func TestARemovalInTheMiddle(t *testing.T) {
 	for _, c := range []struct {
 		what    string
-		kind    ledger.Kind
+		kind    state.Kind
 		decided bool
 		removed int
 	}{
-		{"owner, before it ceded", ledger.KindCede, false, 1},
-		{"owner, after it ceded", ledger.KindCede, true, 1},
-		{"heir, before it was ceded", ledger.KindCede, false, 2},
-		{"heir, after it was ceded", ledger.KindCede, true, 2},
-		{"claimer, before it claimed", ledger.KindClaim, false, 2},
-		{"claimer, after it claimed", ledger.KindClaim, true, 2},
+		{"owner, before it ceded", state.KindCede, false, 1},
+		{"owner, after it ceded", state.KindCede, true, 1},
+		{"heir, before it was ceded", state.KindCede, false, 2},
+		{"heir, after it was ceded", state.KindCede, true, 2},
+		{"claimer, before it claimed", state.KindClaim, false, 2},
+		{"claimer, after it claimed", state.KindClaim, true, 2},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			bubble(t, func(t *testing.T, cl *cluster) {
@@ -77,9 +78,9 @@ func TestARemovalInTheMiddle(t *testing.T) {
 	}
 }
 
-func removalInTheMiddle(t *testing.T, c *cluster, kind ledger.Kind, decided bool, removed int) {
+func removalInTheMiddle(t *testing.T, c *cluster, kind state.Kind, decided bool, removed int) {
 	t.Helper()
-	asks := map[ledger.Kind]int{ledger.KindCede: 1, ledger.KindClaim: 2}[kind] // whose command it is
+	asks := map[state.Kind]int{state.KindCede: 1, state.KindClaim: 2}[kind] // whose command it is
 	var m midway
 	hosts := up(c, 4, unreplicated, func(h *host) {
 		if len(c.hosts) == asks+1 {
@@ -92,7 +93,7 @@ func removalInTheMiddle(t *testing.T, c *cluster, kind ledger.Kind, decided bool
 	}
 	third, owner, heir := hosts[0], hosts[1], hosts[2]
 	want := at(owner.run("first", ids[1], "")).Next()
-	if kind == ledger.KindClaim {
+	if kind == state.KindClaim {
 		want = netip.MustParseAddr("10.40.0.200") // in nobody's block
 	}
 	heir.run("other", ids[2], "")

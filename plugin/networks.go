@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/weftnet/weft/api"
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -30,7 +30,7 @@ func (a *Agent) RemoveNetwork(ctx context.Context, r api.NetworkRemoval) (string
 	if r.DryRun {
 		return fmt.Sprintf("network %s (%d, %s) would be removed: %s", cmp.Or(n.Name, "without a name"), n.ID, joined(n.Subnets), where), nil
 	}
-	if _, err := a.member.Decide(ctx, ledger.Command{Kind: ledger.KindRetireNetwork, RetireNetwork: &ledger.RetireNetwork{ID: n.ID}}); err != nil {
+	if _, err := a.member.Decide(ctx, state.Command{Kind: state.KindRetireNetwork, RetireNetwork: &state.RetireNetwork{ID: n.ID}}); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("network %s (%d, %s) is removed: %s", cmp.Or(n.Name, "without a name"), n.ID, joined(n.Subnets), where), nil

@@ -4,7 +4,7 @@ import (
 	"context"
 	"net/netip"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/replicate"
 )
@@ -19,7 +19,7 @@ func (a *Agent) openReplicas() (err error) {
 			}
 			return out
 		},
-		Decide: func(ctx context.Context, c ledger.Command) error {
+		Decide: func(ctx context.Context, c state.Command) error {
 			_, err := a.member.Decide(ctx, c)
 			return err
 		},

@@ -7,6 +7,7 @@ import (
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/store"
 	"github.com/weftnet/weft/underlay"
@@ -57,17 +58,17 @@ type Gossip interface {
 
 // Ledger is the way to the cluster's decisions.
 type Ledger interface {
-	Do(ctx context.Context, cmd ledger.Command) (ledger.Reply, error)
-	Admit(ctx context.Context) (ledger.Reply, error)
-	Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (ledger.Reply, error)
+	Do(ctx context.Context, cmd state.Command) (state.Reply, error)
+	Admit(ctx context.Context) (state.Reply, error)
+	Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (state.Reply, error)
 	Recover(ctx context.Context, r ledger.Recovery) (ledger.Recovered, error)
 	Heed(generation uint64) error
 	Announced(keepers []netmap.HostID)
 	AskRemoved(ctx context.Context) (ledger.Verdict, error)
 	AskGeneration(ctx context.Context, heard uint64) (uint64, error)
 	Vacate(ctx context.Context) error
-	History(ctx context.Context, q ledger.Query) (ledger.Past, error)
-	FoundTogether(ctx context.Context, p ledger.Plan) (ledger.Reply, error)
+	History(ctx context.Context, q state.Query) (state.Past, error)
+	FoundTogether(ctx context.Context, p ledger.Plan) (state.Reply, error)
 	Cluster() netmap.ClusterID
 	Status() ledger.Status
 	Close() error

@@ -10,7 +10,7 @@ import (
 
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/dockerapi"
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin/plugintest"
 )
@@ -22,7 +22,7 @@ func TestTwoOwnersCedeForOneRequest(t *testing.T) {
 		var m midway
 		hosts := up(c, 3, unreplicated, func(h *host) {
 			if len(c.hosts) == 1 {
-				m = h.heldUp(ledger.KindCede, true)
+				m = h.heldUp(state.KindCede, true)
 				m.used.Store(true)
 			}
 		})

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -85,9 +85,9 @@ func planReplicas(decided []netmap.Network, local []dockerNet) []step {
 // it has one, and says how it looks. Docker allows what the ledger does not.
 func name(n netmap.Network, d dockerNet) []step {
 	as := cmp.Or(n.Name, d.Name)
-	refusal := ledger.CheckName("network name", as)
+	refusal := state.CheckName("network name", as)
 	if refusal == nil {
-		refusal = ledger.CheckDocker(d.Name, d.Shown)
+		refusal = state.CheckDocker(d.Name, d.Shown)
 	}
 	if refusal != nil {
 		return []step{{Problem: refusal.Error() + "; the network stays on this host"}}

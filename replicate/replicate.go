@@ -14,7 +14,7 @@ import (
 
 	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/dockerapi"
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -66,7 +66,7 @@ type Config struct {
 	Routes    func() []netip.Prefix // that this host routes already
 	// Decide has the ledger carry a command out. The error is a *netmap.Refusal where the
 	// ledger refuses it.
-	Decide func(ctx context.Context, c ledger.Command) error
+	Decide func(ctx context.Context, c state.Command) error
 	Named  func(netmap.EndpointID) bool              // whether the name of an endpoint's container is known
 	Name   func(e netmap.Endpoint, container string) // is told that name, whenever it is seen
 	// Problem is told what is wrong, by topic, and "" when it is over.
@@ -182,7 +182,7 @@ func (r *Replicator) tell(ctx context.Context, gone removal) error {
 			return nil
 		}
 	}
-	err := r.do(ctx, ledger.Command{Kind: ledger.KindRetireNetwork, RetireNetwork: &ledger.RetireNetwork{ID: gone.Network}})
+	err := r.do(ctx, state.Command{Kind: state.KindRetireNetwork, RetireNetwork: &state.RetireNetwork{ID: gone.Network}})
 	if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) {
 		return fmt.Errorf("network %s was removed here, and the other hosts cannot be told yet: %w", gone.Name, err)
 	}
@@ -357,7 +357,7 @@ func (r *Replicator) carryOut(ctx context.Context, s step, networks []dockerapi.
 		}
 		return err
 	default:
-		err := r.do(ctx, ledger.Command{Kind: ledger.KindNameNetwork, NameNetwork: &ledger.NameNetwork{ID: s.Name, Name: s.As, Docker: &s.Shown}})
+		err := r.do(ctx, state.Command{Kind: state.KindNameNetwork, NameNetwork: &state.NameNetwork{ID: s.Name, Name: s.As, Docker: &s.Shown}})
 		if errors.Is(err, &netmap.Refusal{Kind: netmap.Conflict}) {
 			return nil // another host was first; its word arrives as a fact
 		}
@@ -386,7 +386,7 @@ func (r *Replicator) driverName(networks []dockerapi.Network) string {
 	return names[0]
 }
 
-func (r *Replicator) do(ctx context.Context, c ledger.Command) error {
+func (r *Replicator) do(ctx context.Context, c state.Command) error {
 	ctx, cancel := context.WithTimeout(ctx, decideBudget)
 	defer cancel()
 	return r.cfg.Decide(ctx, c)

@@ -11,6 +11,7 @@ import (
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin"
 )
@@ -67,21 +68,21 @@ func silent(*host) plugin.Rooms {
 
 type silentLedger struct{ plugin.Ledger }
 
-func (l silentLedger) Do(ctx context.Context, c ledger.Command) (ledger.Reply, error) {
-	if c.Kind == ledger.KindShow {
-		c.Show = &ledger.Show{}
+func (l silentLedger) Do(ctx context.Context, c state.Command) (state.Reply, error) {
+	if c.Kind == state.KindShow {
+		c.Show = &state.Show{}
 	}
 	return l.Ledger.Do(ctx, c)
 }
 
 type deafLedger struct{ plugin.Ledger }
 
-func (l deafLedger) Do(ctx context.Context, c ledger.Command) (ledger.Reply, error) {
+func (l deafLedger) Do(ctx context.Context, c state.Command) (state.Reply, error) {
 	r, err := l.Ledger.Do(ctx, c)
 	return r, unheard(err)
 }
 
-func (l deafLedger) Admit(ctx context.Context) (ledger.Reply, error) {
+func (l deafLedger) Admit(ctx context.Context) (state.Reply, error) {
 	r, err := l.Ledger.Admit(ctx)
 	return r, unheard(err)
 }

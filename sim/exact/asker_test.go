@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin"
 	"github.com/weftnet/weft/turn"
@@ -33,9 +34,9 @@ type asker struct {
 // question is one request on its way.
 type question struct {
 	life *life
-	cmd  ledger.Command
+	cmd  state.Command
 	open bool
-	done chan ledger.Reply
+	done chan state.Reply
 }
 
 // doLimit is that of ledger.Do.
@@ -44,9 +45,9 @@ const doLimit = 4500 * time.Millisecond
 var errNobody = netmap.Refuse(netmap.NoQuorum, "nothing can be decided now: a majority of the keepers did not answer")
 
 // Do implements plugin.Ledger with the promises of ledger.Do.
-func (a *asker) Do(ctx context.Context, cmd ledger.Command) (ledger.Reply, error) {
+func (a *asker) Do(ctx context.Context, cmd state.Command) (state.Reply, error) {
 	if err := a.beAdmitted(ctx); err != nil {
-		return ledger.Reply{}, err
+		return state.Reply{}, err
 	}
 	return a.ask(ctx, cmd)
 }
@@ -64,8 +65,8 @@ func (a *asker) beAdmitted(ctx context.Context) error {
 }
 
 // Admit implements plugin.Ledger.
-func (a *asker) Admit(ctx context.Context) (ledger.Reply, error) {
-	r, err := a.ask(ctx, ledger.Command{Kind: ledger.KindAdmit, Admit: &ledger.Admit{Name: a.cfg.Name, Addr: a.cfg.Addr, Lineage: a.cfg.Lineage}})
+func (a *asker) Admit(ctx context.Context) (state.Reply, error) {
+	r, err := a.ask(ctx, state.Command{Kind: state.KindAdmit, Admit: &state.Admit{Name: a.cfg.Name, Addr: a.cfg.Addr, Lineage: a.cfg.Lineage}})
 	if err == nil {
 		a.admitted = true
 	}
@@ -73,12 +74,12 @@ func (a *asker) Admit(ctx context.Context) (ledger.Reply, error) {
 }
 
 // Found implements plugin.Ledger.
-func (a *asker) Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (ledger.Reply, error) {
+func (a *asker) Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (state.Reply, error) {
 	return a.FoundTogether(ctx, ledger.Plan{Cluster: cluster, Ranges: ranges, Keepers: []ledger.Peer{{ID: a.cfg.Self}}})
 }
 
 // FoundTogether implements plugin.Ledger.
-func (a *asker) FoundTogether(ctx context.Context, p ledger.Plan) (ledger.Reply, error) {
+func (a *asker) FoundTogether(ctx context.Context, p ledger.Plan) (state.Reply, error) {
 	w, m := a.life.m.w, a.life.m
 	a.cluster = p.Cluster
 	began := make(chan struct{})
@@ -87,8 +88,8 @@ func (a *asker) FoundTogether(ctx context.Context, p ledger.Plan) (ledger.Reply,
 		close(began)
 	})
 	<-began
-	if _, err := a.ask(ctx, ledger.Command{Kind: ledger.KindFound, Found: &ledger.Found{Cluster: p.Cluster, Ranges: p.Ranges}}); err != nil {
-		return ledger.Reply{}, err
+	if _, err := a.ask(ctx, state.Command{Kind: state.KindFound, Found: &state.Found{Cluster: p.Cluster, Ranges: p.Ranges}}); err != nil {
+		return state.Reply{}, err
 	}
 	return a.Admit(ctx)
 }
@@ -111,9 +112,9 @@ func (a *asker) Status() ledger.Status {
 // Close implements plugin.Ledger.
 func (a *asker) Close() error { return nil }
 
-func (a *asker) ask(ctx context.Context, cmd ledger.Command) (ledger.Reply, error) {
+func (a *asker) ask(ctx context.Context, cmd state.Command) (state.Reply, error) {
 	if ctx.Err() != nil {
-		return ledger.Reply{}, errNobody
+		return state.Reply{}, errNobody
 	}
 	if _, ok := ctx.Deadline(); !ok {
 		limited, cancel := context.WithTimeout(ctx, doLimit)
@@ -122,10 +123,10 @@ func (a *asker) ask(ctx context.Context, cmd ledger.Command) (ledger.Reply, erro
 	}
 	w := a.life.m.w
 	cmd.Host, cmd.Start, cmd.Nonce, cmd.Cluster = a.cfg.Self, a.cfg.Start, a.cfg.Nonce, a.cluster
-	q := &question{life: a.life, cmd: cmd, open: true, done: make(chan ledger.Reply, 1)}
+	q := &question{life: a.life, cmd: cmd, open: true, done: make(chan state.Reply, 1)}
 	words, err := json.Marshal(cmd)
 	if err != nil {
-		return ledger.Reply{}, err
+		return state.Reply{}, err
 	}
 	w.arrive(a.life.m.n, "ledger "+string(words), func() { w.ledger.take(q) })
 	select {
@@ -136,9 +137,9 @@ func (a *asker) ask(ctx context.Context, cmd ledger.Command) (ledger.Reply, erro
 		return r, r.Err()
 	case <-ctx.Done():
 		w.arrive(a.life.m.n, fmt.Sprintf("ledger: gives up %s", words), func() { a.close(q) })
-		return ledger.Reply{}, errNobody
+		return state.Reply{}, errNobody
 	case <-a.life.off:
-		return ledger.Reply{}, errNobody
+		return state.Reply{}, errNobody
 	}
 }
 

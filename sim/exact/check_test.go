@@ -16,7 +16,7 @@ import (
 	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/lease"
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin/plugintest"
 )
@@ -83,7 +83,7 @@ func (w *world) granted(m *machine, container string, addr netip.Addr) {
 		w.meet("taken back from a container that never came")
 	case before.identity == now.identity && before.m != m:
 		w.meet("a clone doubled an address") // docs/addresses/arguments.md, what is not covered
-	case before.m.copied && w.ledger.birth[before.identity] != (ledger.Birth{Start: before.m.disk.identity.Start, Nonce: before.m.disk.identity.Nonce}):
+	case before.m.copied && w.ledger.birth[before.identity] != (state.Birth{Start: before.m.disk.identity.Start, Nonce: before.m.disk.identity.Nonce}):
 		w.meet("a clone gave away what its original had handed out") // the same
 	default:
 		w.wrong("(1) (2) %s was given to %s on %s and before to %s on %s", addr, container, m, before.container, before.m)
@@ -125,7 +125,7 @@ func (w *world) checkRight(m *machine, addr netip.Addr) (excuse string) {
 		w.wrong("(4) %s hands out %s, which was not in use on the old disk that it booted with", m, addr)
 	case m.aged != nil && !m.leased():
 		return "handed out by an old disk, unheard"
-	case m.copied && w.ledger.birth[id] != (ledger.Birth{Start: l.ledger.cfg.Start, Nonce: l.ledger.cfg.Nonce}):
+	case m.copied && w.ledger.birth[id] != (state.Birth{Start: l.ledger.cfg.Start, Nonce: l.ledger.cfg.Nonce}):
 		return "handed out by a clone, unheard"
 	case gone.index > 0:
 		w.wrong("(4) %s hands out %s, and was removed by decision %d", m, addr, gone.index)
@@ -149,12 +149,12 @@ func (m *machine) lease() time.Duration {
 }
 
 // checkReply is invariants 4 and 5 as far as one command shows them.
-func (w *world) checkReply(cmd ledger.Command, r ledger.Reply) {
+func (w *world) checkReply(cmd state.Command, r state.Reply) {
 	l := w.ledger
-	if gone := l.removed[cmd.Host].index; gone > 0 && gone < l.state.Applied() && cmd.Kind != ledger.KindFound && r.Refusal == nil {
+	if gone := l.removed[cmd.Host].index; gone > 0 && gone < l.state.Applied() && cmd.Kind != state.KindFound && r.Refusal == nil {
 		w.wrong("(4) %s was removed by decision %d, and is answered %s by decision %d", cmd.Host.Short(), gone, cmd.Kind, r.Index)
 	}
-	if newest := l.birth[cmd.Host]; cmd.Start < newest.Start && cmd.Kind != ledger.KindFound && r.Refusal == nil {
+	if newest := l.birth[cmd.Host]; cmd.Start < newest.Start && cmd.Kind != state.KindFound && r.Refusal == nil {
 		w.wrong("(4) start %d of %s is answered %s, and start %d was admitted", cmd.Start, cmd.Host.Short(), cmd.Kind, newest.Start)
 	}
 	words, err := json.Marshal(r)
@@ -162,7 +162,7 @@ func (w *world) checkReply(cmd ledger.Command, r ledger.Reply) {
 		w.wrong("(9) %v", err)
 	}
 	key := fmt.Sprintf("%s %d %d %d", cmd.Host, cmd.Start, cmd.Nonce, cmd.Request)
-	if before, ok := l.replies[key]; cmd.Kind != ledger.KindFound && cmd.Request != 0 && ok && before != string(words) && r.Refusal == nil {
+	if before, ok := l.replies[key]; cmd.Kind != state.KindFound && cmd.Request != 0 && ok && before != string(words) && r.Refusal == nil {
 		w.wrong("(5) request %s was answered %s and now %s", key, before, words)
 	}
 	if r.Refusal == nil {

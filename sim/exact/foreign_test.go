@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -12,13 +12,13 @@ import (
 // where a keeper of ours was before.
 type foreign struct {
 	w     *world
-	state *ledger.State
+	state *state.State
 }
 
 func (w *world) foundForeign() *foreign {
-	f := &foreign{w: w, state: ledger.NewState()}
-	found := &ledger.Found{Cluster: w.newID(), Ranges: []netip.Prefix{netip.MustParsePrefix("10.32.0.0/12")}}
-	if r, _ := f.state.Apply(1, ledger.Command{Kind: ledger.KindFound, Host: w.newID(), Found: found}); r.Refusal != nil {
+	f := &foreign{w: w, state: state.NewState()}
+	found := &state.Found{Cluster: w.newID(), Ranges: []netip.Prefix{netip.MustParsePrefix("10.32.0.0/12")}}
+	if r, _ := f.state.Apply(1, state.Command{Kind: state.KindFound, Host: w.newID(), Found: found}); r.Refusal != nil {
 		w.wrong("the foreign cluster: %v", r.Refusal)
 	}
 	return f

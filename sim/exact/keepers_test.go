@@ -6,6 +6,7 @@ import (
 
 	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -179,7 +180,7 @@ func (l *ledgerLog) overdue() {
 		if !ok || id == l.leader.identity() || l.removed[id].index > 0 || h.index != l.heard[id] || l.leader.running()-h.at < after || l.leader.life.facts.sees(id) {
 			continue
 		}
-		c := ledger.Command{Kind: ledger.KindRemove, Cluster: l.state.Cluster(), Host: l.leader.identity(), Remove: &ledger.Remove{Target: id}}
+		c := state.Command{Kind: state.KindRemove, Cluster: l.state.Cluster(), Host: l.leader.identity(), Remove: &state.Remove{Target: id}}
 		c.Start, c.Nonce = l.leader.life.ledger.cfg.Start, l.leader.life.ledger.cfg.Nonce
 		l.w.meet("host removed by time")
 		l.decide(c)

@@ -6,13 +6,14 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
 // ledgerLog is the one linear log, and the keepers through which hosts reach it.
 type ledgerLog struct {
 	w       *world
-	state   *ledger.State
+	state   *state.State
 	truth   *netmap.Map // what is decided
 	log     []decision
 	heard   map[netmap.HostID]uint64 // index of the last renewal
@@ -23,7 +24,7 @@ type ledgerLog struct {
 	plan    ledger.Plan
 	replies map[string]string
 	renewed map[netmap.HostID]time.Duration // when the last renewal was decided, by true time
-	birth   map[netmap.HostID]ledger.Birth  // that is admitted
+	birth   map[netmap.HostID]state.Birth   // that is admitted
 	checked uint64
 	vacate  map[*machine]time.Duration // when a keeper asked to go
 }
@@ -94,7 +95,7 @@ func (l *ledgerLog) send(q *question) {
 	for range copies {
 		to := l.leader
 		switch {
-		case !q.cmd.Cluster.IsZero() && q.cmd.Kind != ledger.KindFound && w.chance(w.style.astray):
+		case !q.cmd.Cluster.IsZero() && q.cmd.Kind != state.KindFound && w.chance(w.style.astray):
 			w.after(w.latency(from, from), func() { w.foreign.take(q) })
 		case to == nil || !w.path(from, to):
 			w.meet("request to no leader")
@@ -124,7 +125,7 @@ func (l *ledgerLog) deliver(q *question, at *machine) {
 	w.after(w.latency(at, q.life.m), func() { l.answer(q, r) })
 }
 
-func (l *ledgerLog) answer(q *question, r ledger.Reply) {
+func (l *ledgerLog) answer(q *question, r state.Reply) {
 	if !q.open || q.life.m.life != q.life {
 		l.w.meet("answer nobody waits for")
 		return
@@ -135,24 +136,24 @@ func (l *ledgerLog) answer(q *question, r ledger.Reply) {
 	l.w.note("%s hears %s: %v, decision %d", q.life.m, q.cmd.Kind, r.Refusal, r.Index)
 	q.life.ledger.close(q)
 	q.life.told = max(q.life.told, r.Index)
-	if renewal := q.cmd.Kind == ledger.KindAdmit || q.cmd.Kind == ledger.KindRenew; renewal || r.Refusal != nil {
+	if renewal := q.cmd.Kind == state.KindAdmit || q.cmd.Kind == state.KindRenew; renewal || r.Refusal != nil {
 		q.life.fenced = r.Refusal != nil && (r.Refusal.Kind == netmap.Fenced || r.Refusal.Kind == netmap.Removed) || q.life.fenced && !renewal
 	}
 	q.done <- r
 }
 
 // decide is the leader's work: it fills in what it saw and has the state apply.
-func (l *ledgerLog) decide(cmd ledger.Command) ledger.Reply {
-	if cmd.Kind == ledger.KindRemove {
+func (l *ledgerLog) decide(cmd state.Command) state.Reply {
+	if cmd.Kind == state.KindRemove {
 		seen := *cmd.Remove
 		cmd.Remove = &seen
 		if h, ok := l.leader.life.ledger.ears[seen.Target]; ok {
 			seen.Since, seen.Unheard = h.index, (l.leader.running() - h.at).Milliseconds()
 		}
 	}
-	words, err := ledger.EncodeCommand(cmd)
+	words, err := state.EncodeCommand(cmd)
 	if err == nil {
-		cmd, err = ledger.DecodeCommand(words)
+		cmd, err = state.DecodeCommand(words)
 	}
 	if err != nil {
 		l.w.wrong("(9) a command cannot be encoded: %v", err)
@@ -160,11 +161,11 @@ func (l *ledgerLog) decide(cmd ledger.Command) ledger.Reply {
 	index := l.state.Applied() + 1
 	r, changes := l.state.Apply(index, cmd)
 	d := decision{index: index, changes: changes, founded: !l.state.Cluster().IsZero()}
-	if (cmd.Kind == ledger.KindAdmit || cmd.Kind == ledger.KindRenew) && r.Refusal == nil && r.Index == index {
+	if (cmd.Kind == state.KindAdmit || cmd.Kind == state.KindRenew) && r.Refusal == nil && r.Index == index {
 		l.heard[cmd.Host], d.heard = index, cmd.Host
 		l.renewed[cmd.Host] = l.w.clock()
 		if cmd.Start >= l.birth[cmd.Host].Start {
-			l.birth[cmd.Host] = ledger.Birth{Start: cmd.Start, Nonce: cmd.Nonce}
+			l.birth[cmd.Host] = state.Birth{Start: cmd.Start, Nonce: cmd.Nonce}
 		}
 	}
 	l.log = append(l.log, d)
@@ -178,7 +179,7 @@ func (l *ledgerLog) decide(cmd ledger.Command) ledger.Reply {
 }
 
 // learn keeps the truth.
-func (l *ledgerLog) learn(cmd ledger.Command, r ledger.Reply, changes []netmap.Change) {
+func (l *ledgerLog) learn(cmd state.Command, r state.Reply, changes []netmap.Change) {
 	if l.truth.Cluster().IsZero() && !l.state.Cluster().IsZero() {
 		l.truth.SetCluster(l.state.Cluster())
 	}
@@ -196,11 +197,11 @@ func (l *ledgerLog) learn(cmd ledger.Command, r ledger.Reply, changes []netmap.C
 			l.w.held[c.Addr.String()] = h
 		}
 	}
-	if cmd.Kind == ledger.KindLeave && r.Refusal == nil {
+	if cmd.Kind == state.KindLeave && r.Refusal == nil {
 		l.removed[cmd.Host] = removal{index: r.Index, left: true}
 		l.w.meet("host left")
 	}
-	if cmd.Kind == ledger.KindRemove && r.Refusal == nil && l.removed[cmd.Remove.Target].index == 0 {
+	if cmd.Kind == state.KindRemove && r.Refusal == nil && l.removed[cmd.Remove.Target].index == 0 {
 		l.removed[cmd.Remove.Target] = removal{index: r.Index, byWord: cmd.Remove.IsOff}
 		l.w.meet(map[bool]string{true: "host removed by an operator's word", false: "host removed after its lease"}[cmd.Remove.IsOff])
 	}
