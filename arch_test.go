@@ -22,11 +22,12 @@ const module = "github.com/weftnet/weft"
 // puts them together. A package that is not here must not exist.
 var arrows = map[string][]string{
 	".":   {"cli"},
-	"cli": {"api", "plugin", "settings", "turn"},
+	"cli": {"api", "cleanup", "plugin", "settings", "turn"},
 	"plugin": {
 		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "ledger/state", "history", "replicate", "dockerapi", "store", "api", "underlay", "settings", "discover",
 		"datapath/linux", "datapath", "rpc", "netmap", "lease", "turn", "member", "decide",
 	},
+	"cleanup":        {"api", "attach", "datapath/linux", "dockerapi", "member", "store"},
 	"decide":         {"replicate", "gossip", "ledger/state", "ipam", "store/synced", "attach", "dockerapi", "netmap"},
 	"member":         {"gossip", "ledger", "ledger/state", "ipam", "attach", "dockerapi", "store", "lease", "netmap", "turn"},
 	"driver":         {"attach", "rpc", "netmap"},

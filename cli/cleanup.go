@@ -4,11 +4,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weftnet/weft/api"
-	"github.com/weftnet/weft/plugin"
+	"github.com/weftnet/weft/cleanup"
 )
 
 func cleanupCommand() *cobra.Command {
-	c := plugin.Cleanup{Socket: api.SocketPath, Docker: "/var/run/docker.sock"}
+	c := cleanup.Cleanup{Socket: api.SocketPath, Docker: "/var/run/docker.sock"}
 	cmd := &cobra.Command{
 		Use:   "cleanup",
 		Short: "remove everything of Weft from this host's kernel and disk",

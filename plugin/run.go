@@ -42,7 +42,7 @@ func Run(ctx context.Context, cfg Config, socket string) error {
 	if err != nil {
 		return &StartError{errors.Join(err, a.Close())}
 	}
-	f := newFront()
+	f := newHandover()
 	srv := rpc.New(rpc.Config{Routes: f.handlers(a), Observe: cfg.observe})
 	cfg.calls, a.cfg.calls = srv.Counters, srv.Counters
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -65,7 +65,7 @@ func Run(ctx context.Context, cfg Config, socket string) error {
 
 // live lets one agent after the other answer until ctx ends, and returns the last one
 // for its caller to close.
-func (f *front) live(ctx context.Context, cfg Config, a *Agent) (*Agent, error) {
+func (f *handover) live(ctx context.Context, cfg Config, a *Agent) (*Agent, error) {
 	for {
 		f.open(a)
 		again, err := a.show(ctx)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/api"
+	"github.com/weftnet/weft/cleanup"
 	"github.com/weftnet/weft/plugin"
 	"github.com/weftnet/weft/plugin/plugintest"
 	"github.com/weftnet/weft/settings"
@@ -209,7 +210,7 @@ func TestTheSocketOfAnotherAgentIsNotTaken(t *testing.T) {
 	}
 	awaitReady(t, root, socket)
 	out := &strings.Builder{}
-	clean := plugin.Cleanup{Socket: filepath.Join(root, api.SocketPath), State: filepath.Join(root, "var/lib/weft")}
+	clean := cleanup.Cleanup{Socket: filepath.Join(root, api.SocketPath), State: filepath.Join(root, "var/lib/weft")}
 	if err := clean.Run(within(t, 20*time.Second), out); err == nil || !strings.Contains(err.Error(), "the agent runs") {
 		t.Errorf("cleanup under a running agent: %v %s", err, out)
 	}

@@ -1,4 +1,5 @@
-package plugin
+// Package cleanup removes Weft from a host: kernel, sockets and disk. No agent runs then.
+package cleanup
 
 import (
 	"context"

@@ -9,12 +9,12 @@ import (
 	"github.com/weftnet/weft/rpc"
 )
 
-// front passes Docker's calls on to the agent of the moment. A host that goes on as
+// handover passes Docker's calls on to the agent of the moment. A host that goes on as
 // another one misses none of them: while there is no agent they wait, and what the
 // old identity may not answer any more is put to the new one. That matters most when
 // a machine starts that was removed while it was off: dockerd starts its containers
 // at once, and tries each only once. Safe for concurrent use.
-type front struct {
+type handover struct {
 	mu      sync.Mutex
 	now     *Agent // nil between two
 	routes  map[string]rpc.Handler
@@ -22,10 +22,10 @@ type front struct {
 	changed chan struct{}   // closed and replaced with now
 }
 
-func newFront() *front { return &front{changed: make(chan struct{})} }
+func newHandover() *handover { return &handover{changed: make(chan struct{})} }
 
 // open lets calls through to an agent.
-func (f *front) open(a *Agent) {
+func (f *handover) open(a *Agent) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.now, f.routes, f.calls = a, a.Routes(), &sync.WaitGroup{}
@@ -34,7 +34,7 @@ func (f *front) open(a *Agent) {
 }
 
 // shut holds calls back and returns when none is in the agent any more.
-func (f *front) shut() {
+func (f *handover) shut() {
 	f.mu.Lock()
 	calls := f.calls
 	f.now = nil
@@ -43,7 +43,7 @@ func (f *front) shut() {
 }
 
 // handlers are the methods of both plugin protocols, of whichever agent there is.
-func (f *front) handlers(a *Agent) map[string]rpc.Handler {
+func (f *handover) handlers(a *Agent) map[string]rpc.Handler {
 	out := map[string]rpc.Handler{}
 	for method := range a.Routes() {
 		out[method] = rpc.Relay(func(ctx context.Context, call func(rpc.Handler) (any, error)) (any, error) {
@@ -53,7 +53,7 @@ func (f *front) handlers(a *Agent) map[string]rpc.Handler {
 	return out
 }
 
-func (f *front) pass(ctx context.Context, method string, call func(rpc.Handler) (any, error)) (any, error) {
+func (f *handover) pass(ctx context.Context, method string, call func(rpc.Handler) (any, error)) (any, error) {
 	for {
 		a, h, done, err := f.enter(ctx, method)
 		if err != nil {
@@ -68,7 +68,7 @@ func (f *front) pass(ctx context.Context, method string, call func(rpc.Handler) 
 }
 
 // enter waits for an agent and counts a call in it, until done is called.
-func (f *front) enter(ctx context.Context, method string) (a *Agent, h rpc.Handler, done func(), err error) {
+func (f *handover) enter(ctx context.Context, method string) (a *Agent, h rpc.Handler, done func(), err error) {
 	for {
 		f.mu.Lock()
 		if f.now != nil {
@@ -88,7 +88,7 @@ func (f *front) enter(ctx context.Context, method string) (a *Agent, h rpc.Handl
 
 // succeeded waits for the agent that comes after another one; false if none came in
 // time, as when the order to be another host cannot be written down.
-func (f *front) succeeded(ctx context.Context, a *Agent) bool {
+func (f *handover) succeeded(ctx context.Context, a *Agent) bool {
 	for {
 		f.mu.Lock()
 		other, changed := f.now != a, f.changed
