@@ -123,7 +123,8 @@ func (c Cleanup) unused(ctx context.Context) error {
 
 // files removes the state directory, if it is one of ours, and the sockets.
 func (c Cleanup) files() (gone []string, err error) {
-	paths := []string{c.Socket, filepath.Join(filepath.Dir(c.Socket), member.IncarnationFile)}
+	run := filepath.Dir(c.Socket)
+	paths := []string{c.Socket, filepath.Join(run, member.IncarnationFile), filepath.Join(run, member.ClocksFile)}
 	if _, err := os.Stat(filepath.Join(c.State, store.FileName)); err == nil {
 		paths = append(paths, c.State)
 	} else if entries, err := os.ReadDir(c.State); err == nil && len(entries) > 0 {
@@ -142,7 +143,7 @@ func (c Cleanup) files() (gone []string, err error) {
 		}
 	}
 	if !c.DryRun {
-		_ = os.Remove(filepath.Dir(c.Socket)) // if nothing else is in it
+		_ = os.Remove(run) // if nothing else is in it
 	}
 	return gone, nil
 }

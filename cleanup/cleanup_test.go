@@ -2,16 +2,20 @@ package cleanup
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/member"
 	"github.com/weftnet/weft/store"
 )
 
@@ -36,6 +40,27 @@ func TestCleanupLeavesAStateDirectoryInUse(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, store.FileName)); err != nil || out.Len() > 0 {
 		t.Errorf("%v, it said %q", err, &out)
+	}
+}
+
+// TestCleanupTakesWhatAnAgentLeaves beside its socket, and the directory with the last of it.
+func TestCleanupTakesWhatAnAgentLeaves(t *testing.T) {
+	run := filepath.Join(t.TempDir(), "weft")
+	if err := os.MkdirAll(run, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	left := []string{filepath.Join(run, "agent.sock"), filepath.Join(run, member.IncarnationFile), filepath.Join(run, member.ClocksFile)}
+	for _, name := range left {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone, err := Cleanup{Socket: left[0], State: filepath.Join(run, "none")}.files()
+	if err != nil || !slices.Equal(gone, left) {
+		t.Errorf("gone are %q, %v; want %q", gone, err, left)
+	}
+	if _, err := os.Stat(run); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s: %v", run, err)
 	}
 }
 

@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"sync"
 
@@ -112,8 +111,8 @@ func (d delegate) MergeRemoteState(buf []byte, _ bool) { d.g.mergeRemoteState(bu
 // NotifyAlive implements memberlist.AliveDelegate: an error keeps the host out.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	err := d.g.own().accepts(n.Meta)
-	if err == nil && !d.g.admits(n) {
-		err = errCrowded
+	if err == nil {
+		err = d.g.admits(n)
 	}
 	if err != nil {
 		d.g.events.put(eventOf(eventRefused, n, err))
@@ -134,8 +133,6 @@ func (d delegate) NotifyLeave(n *memberlist.Node) { d.g.events.put(eventOf(event
 func (d delegate) NotifyConflict(_, other *memberlist.Node) {
 	d.g.events.put(eventOf(eventConflict, other, nil))
 }
-
-var errCrowded = fmt.Errorf("is one of more than %d hosts that the ledger does not know: somebody invents them, or so many start at once; it is let in when others have been admitted or are gone", maxStrangers)
 
 var errForeign = errors.New("belongs to another cluster")
 

@@ -1,6 +1,8 @@
 package gossip
 
 import (
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -9,19 +11,25 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// How many members the ledger may not know. Anybody can invent members, and an exchange of
-// memberlist's, which names them all, has a limit (maxNodes). A host that has heard nothing
-// of the ledger yet knows none of them.
+// How many members may be in the gossip. Anybody can invent hosts, and starts of hosts, and an
+// exchange of memberlist's, which names them all, has a limit (maxNodes). A host that has
+// heard nothing of the ledger yet knows none of them.
 const (
-	maxStrangers = 512
-	maxAtFirst   = maxNodes / 2
+	maxStrangers = 512          // that the ledger does not know
+	maxAtFirst   = maxNodes / 2 // before the ledger is known
+	maxStarts    = 128          // of one host that it knows, less if it knows many hosts
+	fewStarts    = 2            // the one before, until it is found dead, and its successor
 )
 
-// strangers are the members that were let in and that the ledger did not know when it was
-// looked last. The zero strangers are none. Safe for concurrent use.
+// strangers are the members that were let in. The zero strangers are none. Safe for concurrent
+// use.
 type strangers struct {
 	mu    sync.Mutex
 	names map[string]stranger // by memberlist's name
+	// starts counts the names of each host.
+	starts map[netmap.HostID]int
+	// unknown counts the names of hosts that the ledger did not know when it was looked last.
+	unknown int
 	// admitted are the hosts that the ledger knew then; nil: nothing was heard of it.
 	admitted map[netmap.HostID]struct{}
 }
@@ -31,40 +39,69 @@ type stranger struct {
 	since time.Time
 }
 
-// admits reports whether memberlist may accept a node. memberlist holds its locks, for which
+// room reports whether one more start of a host may come in. The caller holds mu.
+func (s *strangers) room(host netmap.HostID, known bool) bool {
+	if known {
+		return s.starts[host] < max(fewStarts, min(maxStarts, maxAtFirst/max(1, len(s.admitted))))
+	}
+	return s.unknown < maxStrangers || s.admitted == nil && s.unknown < maxAtFirst
+}
+
+// admits says why memberlist may not accept a node. memberlist holds its locks, for which
 // a goroutine that holds g.mu may wait. So admits uses what the ledger knew a while ago.
-func (g *Gossip) admits(n *memberlist.Node) bool {
+func (g *Gossip) admits(n *memberlist.Node) error {
 	m, err := decodeMeta(n.Meta)
 	if err != nil {
-		return false
+		return err
+	}
+	if n.Name != nodeName(m.Host, m.Nonce) {
+		return fmt.Errorf("gossip: %.40q is not the name of its start: %w", n.Name, errUnsent)
 	}
 	s := &g.strangers
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, in := s.names[n.Name]; in {
-		return true
+		return nil
 	}
-	if _, known := s.admitted[m.Host]; known || m.Host == g.cfg.Host {
-		return true
+	_, known := s.admitted[m.Host]
+	known = known || m.Host == g.cfg.Host
+	switch {
+	case s.room(m.Host, known):
+	case known:
+		return errRestless
+	default:
+		return errCrowded
 	}
-	if len(s.names) < maxStrangers || s.admitted == nil && len(s.names) < maxAtFirst {
-		if s.names == nil {
-			s.names = map[string]stranger{}
-		}
-		s.names[n.Name] = stranger{m.Host, time.Now()}
-		return true
+	if s.names == nil {
+		s.names, s.starts = map[string]stranger{}, map[netmap.HostID]int{}
 	}
-	return false
+	s.names[n.Name] = stranger{m.Host, time.Now()}
+	s.starts[m.Host]++
+	if !known {
+		s.unknown++
+	}
+	return nil
 }
 
-// prune leaves out who is known to the ledger by now, and who is gone.
+var (
+	errCrowded  = fmt.Errorf("is one of more than %d hosts that the ledger does not know: somebody invents them, or so many start at once; it is let in when others have been admitted or are gone", maxStrangers)
+	errRestless = errors.New("is one of very many starts of its host within a minute: somebody invents them, or its agent ends again and again (see its log); it is let in when the earlier ones are gone")
+)
+
+// prune takes in whom the ledger knows by now, and leaves out who is gone.
 func (s *strangers) prune(now time.Time, admitted map[netmap.HostID]struct{}, alive func(name string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.admitted = admitted
+	s.admitted, s.unknown = admitted, 0
+	clear(s.starts)
 	for name, one := range s.names {
-		if _, known := admitted[one.host]; known || now.Sub(one.since) > ghostTime && !alive(name) {
+		if now.Sub(one.since) > ghostTime && !alive(name) {
 			delete(s.names, name)
+			continue
+		}
+		s.starts[one.host]++
+		if _, known := admitted[one.host]; !known {
+			s.unknown++
 		}
 	}
 }

@@ -64,3 +64,6 @@ func GiveLog(dir string, to netmap.HostID) error {
 	}
 	return errors.Join(l.Set(keySelf, to[:]), l.close())
 }
+
+// Leaving counts the hosts that this one was told are about to leave.
+func (l *Ledger) Leaving() int { return len(l.leaving) }

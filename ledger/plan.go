@@ -61,9 +61,19 @@ type acceptor struct {
 	Chosen   bool   `json:"chosen,omitempty"` // Plan is the outcome
 }
 
+// maxSkip is how far a ballot may be ahead of the one that was promised last. Who proposes
+// takes the next one, or the next of what others promised; whoever could skip to the last
+// number would leave none.
+const maxSkip = 1 << 20
+
+// far reports whether a ballot is too far ahead.
+func (a acceptor) far(b ballot) bool {
+	return b.Round > a.Promised.Round && b.Round-a.Promised.Round > maxSkip
+}
+
 // prepare promises to accept nothing under a lesser ballot.
 func (a acceptor) prepare(b ballot) (acceptor, bool) {
-	if b.compare(a.Promised) <= 0 {
+	if b.compare(a.Promised) <= 0 || a.far(b) {
 		return a, false
 	}
 	a.Promised = b
@@ -72,7 +82,7 @@ func (a acceptor) prepare(b ballot) (acceptor, bool) {
 
 // accept takes a plan unless a greater ballot was promised.
 func (a acceptor) accept(b ballot, p *Plan) (acceptor, bool) {
-	if b.compare(a.Promised) < 0 {
+	if b.compare(a.Promised) < 0 || a.far(b) {
 		return a, false
 	}
 	a.Promised, a.Accepted, a.Plan, a.Chosen = b, b, p, false

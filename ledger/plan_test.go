@@ -236,6 +236,24 @@ func TestOnePlanIsChosen(t *testing.T) {
 	t.Logf("%d runs founded", founded)
 }
 
+// TestNobodyUsesTheBallotsUp: a stranger that could promise or have accepted the last one
+// would leave none, or have the next proposers share his.
+func TestNobodyUsesTheBallotsUp(t *testing.T) {
+	stranger := hostID(66)
+	a := acceptor{Promised: ballot{5, hostID(1)}}
+	for _, round := range []uint64{5 + maxSkip + 1, 1<<64 - 1} {
+		if _, ok := a.prepare(ballot{round, stranger}); ok {
+			t.Errorf("ballot %d is promised", round)
+		}
+		if _, ok := a.accept(ballot{round, stranger}, &Plan{}); ok {
+			t.Errorf("a plan is accepted under ballot %d", round)
+		}
+	}
+	if next, ok := a.prepare(ballot{5 + maxSkip, stranger}); !ok || next.Promised.Round != 5+maxSkip {
+		t.Errorf("who skips some is refused: %+v", next)
+	}
+}
+
 // TestFirstKeepersAreDistinct: whoever proposes, the first keeper is he, and none
 // is named twice.
 func TestFirstKeepersAreDistinct(t *testing.T) {

@@ -201,6 +201,27 @@ func TestNoMessageOfAKeeperEndsAnother(t *testing.T) {
 	}
 }
 
+// TestOnlyMembersLeave: whoever else is said to be about to leave is not remembered.
+func TestOnlyMembersLeave(t *testing.T) {
+	bubble(t, 3, lan, func(s *sim) {
+		s.found()
+		s.grow(3)
+		i := newImpostor(s, netip.MustParseAddr("203.0.113.66"), s.hosts[2])
+		defer i.close()
+		for n := 1; n <= 3; n++ {
+			for id := range 100 {
+				invented := netmap.HostID{0xee, byte(id)}
+				if _, err := i.port.Call(s.t.Context(), s.hosts[n].at, "ledger.vacate", invented[:]); err == nil {
+					t.Fatalf("host-%d takes in that an invented host leaves", n)
+				}
+			}
+			if left := s.hosts[n].ledger.Leaving(); left > 0 {
+				t.Errorf("host-%d remembers %d", n, left)
+			}
+		}
+	})
+}
+
 // TestASnapshotThatTricklesHoldsNobodyUp: raft waits for whole snapshots only.
 func TestASnapshotThatTricklesHoldsNobodyUp(t *testing.T) {
 	bubble(t, 3, lan, func(s *sim) {

@@ -59,7 +59,15 @@ func (l *Ledger) handleVacate(_ context.Context, _ netip.AddrPort, body []byte) 
 	if len(body) != len(netmap.HostID{}) {
 		return nil, netmap.Refuse(netmap.BadInput, "a wish to leave does not say which host; give one")
 	}
-	l.vacates(netmap.HostID(body))
+	id := netmap.HostID(body)
+	k := l.kept()
+	if k == nil || !k.leads() {
+		return nil, netmap.Refuse(netmap.Busy, "host %s does not lead the ledger's keepers; ask the one that does", l.cfg.Self.Short())
+	}
+	if _, admitted := k.machine.facts().admitted[id]; !admitted {
+		return nil, netmap.Refuse(netmap.Unknown, "host %s is no member of this cluster; see weft status", id.Short())
+	}
+	l.vacates(id)
 	return nil, nil
 }
 

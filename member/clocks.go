@@ -45,8 +45,8 @@ func bootID() (string, error) {
 	return id, nil
 }
 
-// clocksFile is in a directory that a reboot empties.
-const clocksFile = "clocks"
+// ClocksFile is in a directory that a reboot empties.
+const ClocksFile = "clocks"
 
 // openClocks reads back what an earlier agent of this start of the machine saw. Without
 // a directory for it an agent knows only what it saw by itself.
@@ -58,7 +58,7 @@ func (m *Member) openClocks() *lease.Clocks {
 	if m.cfg.Volatile == "" {
 		return lease.NewClocks(read, nil, func([]byte) {})
 	}
-	file := filepath.Join(m.cfg.Volatile, clocksFile)
+	file := filepath.Join(m.cfg.Volatile, ClocksFile)
 	noted, _ := os.ReadFile(file) // there is none after a boot
 	return lease.NewClocks(read, noted, func(raw []byte) {
 		if err := writeVolatile(file, raw); err != nil {

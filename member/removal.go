@@ -133,6 +133,9 @@ func (m *Member) heedRemoval(ctx context.Context) error {
 	if _, renounced := m.lease.Renounced(); renounced { // meanwhile, on another question
 		return removed(m.cfg.Name)
 	}
+	if m.hasLeft() { // meanwhile, in order
+		return netmap.Refuse(netmap.Removed, "%s", m.departure())
+	}
 	switch verdict {
 	case ledger.Denied:
 		m.problem("removal", "")

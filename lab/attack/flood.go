@@ -98,8 +98,8 @@ func strangers(ctx context.Context, t Target) error {
 		copy(meta, []byte{1, 0, 0xaa, byte(n >> 8), byte(n)})
 		copy(meta[18:], []byte{0xbb, byte(n >> 8), byte(n)})
 		meta[41] = 1 // its start
-		b := append([]byte{0xf7, 1, 'm', 4, 0x86}, "\xabIncarnation\x01\xa4Node\xa8"...)
-		b = append(b, fmt.Sprintf("%08d", n)...)
+		b := append([]byte{0xf7, 1, 'm', 4, 0x86}, "\xabIncarnation\x01\xa4Node\xb3"...)
+		b = append(b, fmt.Sprintf("%x-000000", meta[2:8])...) // what a start is called
 		b = append(b, "\xa4Addr\xa4\xc6\x33"...)
 		b = append(b, byte(n>>8), byte(n))
 		b = append(b, "\xa4Port\xcd\x1f\x0e\xa4Meta\xda\x00\x32"...)

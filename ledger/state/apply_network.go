@@ -105,6 +105,9 @@ func list(prefixes []netip.Prefix) string {
 func (t *step) compareOptions(n *network, e *EnsureNetwork) *netmap.Refusal {
 	differs := func(option string, has, want any) *netmap.Refusal {
 		t.reply.Network = new(n.Network)
+		if n.Retired {
+			return netmap.Refuse(netmap.Conflict, "%s (%s) was removed, and is in use until its last container ends on %s, with %s %v, not %v; stop the containers there (weft status names them), or use the same options", networkName(n), list(n.Subnets), t.names(n.members), option, has, want)
+		}
 		return netmap.Refuse(netmap.Conflict, "%s (%s) exists with %s %v, not %v; use the same options on every host", networkName(n), list(n.Subnets), option, has, want)
 	}
 	switch {

@@ -267,6 +267,7 @@ func TestWhoRevivesANetworkIsItsCreator(t *testing.T) {
 	n := c.ok(networkOf(1, EnsureNetwork{Subnets: subnets(web), Name: "overlay"})).Network
 	c.ok(networkOf(2, EnsureNetwork{Subnets: subnets(web), Replica: n.ID}))
 	c.ok(Command{Kind: KindRetireNetwork, Host: hostID(1), RetireNetwork: &RetireNetwork{n.ID}})
+	c.refused(networkOf(1, EnsureNetwork{Subnets: subnets(web), MTU: 1300}), netmap.Conflict, "was removed", "host-2", "weft.mtu from the underlay, not 1300")
 	if got := c.ok(networkOf(2, EnsureNetwork{Subnets: subnets(web)})).Network; got.Retired || got.Creator != hostID(2) {
 		t.Errorf("revived by host 2 it is %+v", got)
 	}
