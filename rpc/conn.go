@@ -11,10 +11,12 @@ import (
 
 // Limits of a connection. net/http has its own, but the library's server sets none.
 const (
-	readTimeout  = 10 * time.Second // of a request's header, then of its body, then until the next
+	readTimeout  = 10 * time.Second // of a request's header, then of its body
 	writeTimeout = 30 * time.Second
 	maxHeader    = 20 << 10
-	maxConns     = 2 * maxCalls
+	// makeRoomEvery is how often an idle connection is looked for while one more waits.
+	makeRoomEvery = 50 * time.Millisecond
+	maxConns      = 2 * maxCalls
 )
 
 var errTooLong = fmt.Errorf("rpc: want a request whose header is at most %d bytes long", maxHeader)
@@ -100,8 +102,38 @@ func (s *conns) end(c *conn) {
 	defer s.mu.Unlock()
 	if _, open := s.open[c]; open {
 		s.open[c] = false
+		c.done.Store(true)
 	}
 	s.work.Done()
+}
+
+// take waits for the token of one more connection, and ends idle ones while there is none. It
+// returns false after shut.
+func (s *conns) take() bool {
+	for {
+		if len(s.made) == cap(s.made) {
+			s.endIdle()
+		}
+		select {
+		case s.made <- struct{}{}:
+			return true
+		case <-s.closed:
+			return false
+		case <-time.After(makeRoomEvery): // a busy one may be idle by now
+		}
+	}
+}
+
+// endIdle closes a connection that waits for its next request, if there is one.
+func (s *conns) endIdle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c, busy := range s.open {
+		if !busy && c.idle.Load() {
+			_ = c.Conn.Close() // the other end sees it
+			return
+		}
+	}
 }
 
 // listener accepts connections and gives them limits.
@@ -110,12 +142,10 @@ type listener struct {
 	conns *conns
 }
 
-// Accept implements net.Listener. While there are too many connections it waits until one
-// ends. A silent connection is ended by its deadline.
+// Accept implements net.Listener. While there are too many connections it ends an idle one and
+// waits until one has ended. One that never made a request is ended by its deadline.
 func (l listener) Accept() (net.Conn, error) {
-	select {
-	case l.conns.made <- struct{}{}:
-	case <-l.conns.closed:
+	if !l.conns.take() {
 		return nil, net.ErrClosed
 	}
 	raw, err := l.Listener.Accept()
@@ -144,10 +174,14 @@ func (s *conns) add(c *conn) {
 // local address into the context of each request: so a call finds its connection.
 type conn struct {
 	net.Conn
-	of    *conns
-	peer  Peer         // zero if unknown
-	left  atomic.Int64 // bytes that may still be read
-	ended sync.Once
+	of   *conns
+	peer Peer         // zero if unknown
+	left atomic.Int64 // bytes that may still be read
+	// done: a call has ended, and no byte of the next one has come; idle: its answer is sent,
+	// too. An idle connection stays: dockerd keeps it, and were it closed at the moment of the
+	// next call, dockerd would repeat that without its body.
+	done, idle atomic.Bool
+	ended      sync.Once
 }
 
 // LocalAddr implements net.Conn.
@@ -160,12 +194,18 @@ func (c *conn) Network() string { return c.Conn.LocalAddr().Network() }
 func (c *conn) String() string { return c.Conn.LocalAddr().String() }
 
 // SetReadDeadline implements net.Conn. net/http removes the deadline when it begins to wait
-// for a request; conn then sets its own, and limits the bytes to those of a header.
+// for a request; conn then sets its own, unless it is idle, and limits the bytes to those of
+// a header.
 func (c *conn) SetReadDeadline(t time.Time) error {
-	if t.IsZero() {
-		return c.expect(maxHeader)
+	switch {
+	case !t.IsZero():
+		return c.Conn.SetReadDeadline(t)
+	case c.done.Load(): // net/http has sent the answer by then
+		c.idle.Store(true)
+		c.left.Store(maxHeader)
+		return c.Conn.SetReadDeadline(t)
 	}
-	return c.Conn.SetReadDeadline(t)
+	return c.expect(maxHeader)
 }
 
 // expect allows this number of bytes to be read from now on, within readTimeout.
@@ -177,6 +217,10 @@ func (c *conn) expect(bytes int64) error {
 // Read implements net.Conn.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	if n > 0 && c.done.CompareAndSwap(true, false) { // the next request begins
+		c.idle.Store(false)
+		_ = c.Conn.SetReadDeadline(time.Now().Add(c.of.readTimeout)) // net/http finds out if it is closed
+	}
 	if c.left.Add(-int64(n)) < 0 {
 		return n, errTooLong
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -79,16 +81,53 @@ func TestConnectionsHaveLimits(t *testing.T) {
 	}
 }
 
-// TestAnIdleConnectionEnds, after it was used.
-func TestAnIdleConnectionEnds(t *testing.T) {
-	_, dial := impatient(t, 16, 100*time.Millisecond, time.Minute)
+// TestAnIdleConnectionStays: whoever made a request may make another one at any time later,
+// and is to go on with that once it has begun.
+func TestAnIdleConnectionStays(t *testing.T) {
+	const patience = 100 * time.Millisecond
+	_, dial := impatient(t, 16, patience, time.Minute)
 	conn := dial()
-	if _, err := fmt.Fprintf(conn, request, 2, "{}"); err != nil {
+	in := bufio.NewReader(conn)
+	for range 3 {
+		if _, err := fmt.Fprintf(conn, request, 2, "{}"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(resp.Body); err != nil || string(b) != `{"Text":""}` {
+			t.Errorf("%q, %v", b, err)
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(3 * patience)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("the idle connection has %v", err)
+		}
+		if err := conn.SetReadDeadline(time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := io.WriteString(conn, "POST /Test.Echo HTTP/1.1\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	all, err := io.ReadAll(conn)
-	if err != nil || !strings.HasSuffix(string(all), `{"Text":""}`) {
-		t.Errorf("%q, %v", all, err)
+	if b, err := io.ReadAll(in); err != nil || len(b) > 0 {
+		t.Errorf("after half a header: %q, %v", b, err)
+	}
+}
+
+// TestAnIdleConnectionMakesRoom for one more than there may be.
+func TestAnIdleConnectionMakesRoom(t *testing.T) {
+	_, dial := impatient(t, 2, time.Minute, time.Minute)
+	for range 5 {
+		conn := dial()
+		if _, err := fmt.Fprintf(conn, request, 2, "{}"); err != nil {
+			t.Fatal(err)
+		}
+		if got := answer(conn); got != "HTTP/1.1 200 OK" {
+			t.Fatal(got)
+		}
 	}
 }
 
