@@ -2,7 +2,6 @@ package replicate
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 	"testing"
 
@@ -25,11 +24,6 @@ func labelled(value string) netmap.DockerNetwork {
 	return netmap.DockerNetwork{Labels: map[string]string{"k": value}}
 }
 
-// optioned is network 7 with an option.
-func optioned(key, value string) netmap.Network {
-	return netmap.Network{ID: 7, Name: "overlay", Docker: &netmap.DockerNetwork{Options: map[string]string{key: value}}}
-}
-
 func TestPlanReplicas(t *testing.T) {
 	overlay := netmap.Network{ID: 7, Name: "overlay", Docker: &netmap.DockerNetwork{}}
 	for _, c := range []struct {
@@ -50,10 +44,6 @@ func TestPlanReplicas(t *testing.T) {
 		{"made anew elsewhere with other labels, a container is stopped here", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true, InUse: true, Shown: labelled("v1")}}, "remove a"},
 		{"made anew elsewhere, attachable", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true, Shown: netmap.DockerNetwork{Attachable: true}}}, "remove a"},
 		{"other options are what releases of Docker differ in", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true, Shown: netmap.DockerNetwork{Options: map[string]string{"o": "1"}}}}, ""},
-		{"made anew elsewhere with another value of an option", []netmap.Network{optioned("weft.mtu", "1400")}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true, Shown: netmap.DockerNetwork{Options: map[string]string{"weft.mtu": "1300"}}}}, "remove a"},
-		{"made anew elsewhere with an option more", []netmap.Network{optioned("o", "1")}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true}}, "remove a"},
-		{"made anew elsewhere without an option of Weft's", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true, Shown: netmap.DockerNetwork{IPAMOptions: map[string]string{"weft.block": "/28"}}}}, "remove a"},
-		{"made anew elsewhere with another --ip-range", []netmap.Network{{ID: 7, Name: "overlay", Docker: &netmap.DockerNetwork{Pools: []netmap.DockerPool{{Range: netip.MustParsePrefix("10.40.0.0/25")}}}}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true, Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{{}}}}}, "remove a"},
 		{"too many labels", []netmap.Network{{ID: 7}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Shown: labelled(strings.Repeat("v", 5000))}}, "problem"},
 		{"created elsewhere", []netmap.Network{overlay}, nil, "create overlay as 7"},
 		{"an unnamed one elsewhere stays there", []netmap.Network{{ID: 7}}, nil, ""},
