@@ -242,9 +242,6 @@ func (f *Founding) propose(ctx context.Context, self elector, seen []elector, vo
 	if err != nil {
 		return Plan{}, err
 	}
-	if mine.Promised.Host != self.ID { // no number is left after it
-		return Plan{}, netmap.Refuse(netmap.Conflict, "no host can found the cluster after attempt %d, which no release makes: somebody sends false messages; find out who reaches the port, and run weft cleanup here", mine.Promised.Round)
-	}
 	q := foundingAsk{Ballot: mine.Promised, From: self, Expect: f.cfg.Expect}
 	promises, quorum, errs := f.gather(ctx, requestPrepare, q, seen, func(a acceptor) bool { return a.Promised == q.Ballot })
 	if t := voters.count(quorum, self.Addr.Addr().Is6()); !t.quorum() {

@@ -2,34 +2,27 @@ package plugin
 
 import (
 	"context"
-	"net/netip"
 
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/ledger/state"
+	"github.com/weftnet/weft/member"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/store"
 	"github.com/weftnet/weft/underlay"
 )
 
-// Store is what must survive: who this host is, and a part for each room.
+// Store is what must survive: who this host is, and a part for each package.
 type Store interface {
-	Identity() store.Identity
-	Acknowledge(start uint64) error
-	Cluster() netmap.ClusterID
-	SetCluster(id netmap.ClusterID) error
-	// SkipTo has the next start begin above a number.
-	SkipTo(start uint64) error
-	// NewIdentity makes this host another one; the cluster stays.
-	NewIdentity() (store.Identity, error)
+	member.Store
 	Bucket(name string) Bucket
 	// Problem is why the last write failed; empty: it did not.
 	Problem() string
 	Close() error
 }
 
-// Bucket is one room's part of the store.
+// Bucket is one package's part of the store.
 type Bucket interface {
 	ipam.Disk
 	// ScanReverse visits the entries whose keys begin with a prefix, the last first, until
@@ -39,42 +32,24 @@ type Bucket interface {
 
 // Gossip is what the hosts tell each other.
 type Gossip interface {
-	View() *netmap.View
-	Removed(host netmap.HostID) bool
-	Subscribe() (changed <-chan struct{}, cancel func())
-	Synced() bool
-	Members() []gossip.Member
+	member.Gossip
 	Refused() []gossip.Refused
 	Stats() gossip.Stats
-	Twin() (gossip.Member, bool)
 	Announce(set map[netmap.Key]any, del []netmap.Key) error
 	PublishDecisions(d gossip.Decisions) error
-	WaitDecided(ctx context.Context, index uint64) error
-	SetCluster(id netmap.ClusterID)
 	SetKeeper(keeper bool)
-	Leave() error
 	Close() error
 }
 
 // Ledger is the way to the cluster's decisions.
 type Ledger interface {
-	Do(ctx context.Context, cmd state.Command) (state.Reply, error)
-	Admit(ctx context.Context) (state.Reply, error)
-	Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (state.Reply, error)
-	Recover(ctx context.Context, r ledger.Recovery) (ledger.Recovered, error)
-	Heed(generation uint64) error
+	member.Ledger
 	Announced(keepers []netmap.HostID)
-	AskRemoved(ctx context.Context) (ledger.Verdict, error)
-	AskGeneration(ctx context.Context, heard uint64) (uint64, error)
-	Vacate(ctx context.Context) error
 	History(ctx context.Context, q state.Query) (state.Past, error)
-	FoundTogether(ctx context.Context, p ledger.Plan) (state.Reply, error)
-	Cluster() netmap.ClusterID
-	Status() ledger.Status
 	Close() error
 }
 
-// Port is the one port that all rooms share.
+// Port is the one port that all packages share.
 type Port interface {
 	ledger.Underlay
 	Packets() *underlay.Packets
