@@ -20,9 +20,9 @@ type NetworkRecord struct {
 	// Deleted is set when the owner removed the network and the ledger has not heard
 	// of it yet.
 	Deleted bool `json:"deleted,omitempty"`
-	// Stray is set when this host took another identity, under which it is no member
+	// Unregistered is set when this host took another identity, under which it is no member
 	// of the network yet: see Attachments.Rejoin.
-	Stray bool `json:"stray,omitempty"`
+	Unregistered bool `json:"unregistered,omitempty"`
 }
 
 // EndpointRecord is one endpoint of this host.

@@ -48,8 +48,8 @@ type IPAM interface {
 	NetworkDeleted(ctx context.Context, docker string) error
 	QueueLast(addrs []netip.Addr) error
 	Cede(ctx context.Context, subnet netip.Prefix, addr netip.Addr, to netmap.HostID) (netmap.Claim, error)
-	Yield(ctx context.Context, subnet, within netip.Prefix, to netmap.HostID) (ipam.Relief, error)
-	Retake(ctx context.Context, subnet netip.Prefix) error
+	Donate(ctx context.Context, subnet, within netip.Prefix, to netmap.HostID) (ipam.Donation, error)
+	Reregister(ctx context.Context, subnet netip.Prefix) error
 	Register(ctx context.Context, r ipam.SubnetRequest, use string) (netmap.Subnet, error)
 }
 

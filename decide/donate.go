@@ -35,9 +35,9 @@ type donateQuestion struct {
 func (d *Decider) serveDonate(ctx context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
 	var q donateQuestion
 	if err := json.Unmarshal(body, &q); err != nil || !q.Within.IsValid() {
-		return nil, netmap.Refuse(netmap.BadInput, "the request to yield an address cannot be read: %v", err)
+		return nil, netmap.Refuse(netmap.BadInput, "the request to donate an address cannot be read: %v", err)
 	}
-	r, err := d.ipam.Yield(ctx, q.Subnet, q.Within, q.To)
+	r, err := d.ipam.Donate(ctx, q.Subnet, q.Within, q.To)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func (d *Decider) serveDonate(ctx context.Context, _ netip.AddrPort, body []byte
 // AskOthers implements ipam.Decisions. Whoever seems to have most is asked first;
 // the facts may be late, so those that seem to have nothing are asked too. In the
 // end it is a refusal that says who holds how much.
-func (d *Decider) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Relief, error) {
+func (d *Decider) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Donation, error) {
 	view, generation := d.cfg.Gossip.View(), d.cfg.Member.Generation()
 	all := Shares(view, r.Subnet, r.Within)
 	answers := map[netmap.HostID]string{d.cfg.Self: ""}
@@ -67,23 +67,23 @@ func (d *Decider) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Reli
 		}
 		answers[s.Host] = whyNot(err)
 	}
-	return ipam.Relief{}, scarce(view, all, answers)
+	return ipam.Donation{}, scarce(view, all, answers)
 }
 
-func (d *Decider) askDonation(ctx context.Context, view *netmap.View, id netmap.HostID, q donateQuestion) (ipam.Relief, error) {
+func (d *Decider) askDonation(ctx context.Context, view *netmap.View, id netmap.HostID, q donateQuestion) (ipam.Donation, error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	body, err := json.Marshal(q)
 	if err != nil {
-		return ipam.Relief{}, fmt.Errorf("decide: %w", err)
+		return ipam.Donation{}, fmt.Errorf("decide: %w", err)
 	}
 	answer, err := d.cfg.Port.Call(ctx, d.underlayOf(view, id), donateRequest, body)
 	if err != nil {
-		return ipam.Relief{}, err
+		return ipam.Donation{}, err
 	}
-	var r ipam.Relief
+	var r ipam.Donation
 	if err := json.Unmarshal(answer, &r); err != nil {
-		return r, fmt.Errorf("decide: host %s yielded something unreadable: %w", view.HostName(id), err)
+		return r, fmt.Errorf("decide: host %s donated something unreadable: %w", view.HostName(id), err)
 	}
 	return r, nil
 }

@@ -75,7 +75,7 @@ func blockBits(option string) (ipam.BlockBits, error) {
 // member; then it is made as it was, under its old VNI if that is free.
 func (d *Decider) RejoinNetwork(ctx context.Context, r attach.NetworkRecord) (netmap.Network, error) {
 	for _, subnet := range r.Network.Subnets {
-		if err := d.ipam.Retake(ctx, subnet); err != nil {
+		if err := d.ipam.Reregister(ctx, subnet); err != nil {
 			return netmap.Network{}, err
 		}
 	}

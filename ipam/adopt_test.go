@@ -61,9 +61,9 @@ func TestABlockThatWentMeanwhileIsNotAdoptedAgain(t *testing.T) {
 		for _, x := range held {
 			a.release(id, x)
 		}
-		gone, err := a.Yield(docker, subnet, subnet, b.host.ID())
+		gone, err := a.Donate(docker, subnet, subnet, b.host.ID())
 		if err != nil || !gone.Block.IsValid() {
-			t.Fatalf("yielded %+v, %v", gone, err)
+			t.Fatalf("donated %+v, %v", gone, err)
 		}
 		close(disk.hears)
 		who := map[string]string{<-asked: "host-a"}

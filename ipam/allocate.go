@@ -133,7 +133,7 @@ func (i *IPAM) poolFor(ctx context.Context, ask Ask) (*pool, error) {
 	if err := i.inNetwork(p, ask.Caller.Owner); err != nil {
 		return nil, err
 	}
-	return p, i.Retake(ctx, ask.Subnet)
+	return p, i.Reregister(ctx, ask.Subnet)
 }
 
 // before is the address of an area that a caller was given before, so that a repeated request
@@ -145,7 +145,7 @@ func (i *IPAM) before(p *pool, within netip.Prefix, c Caller) (netip.Addr, bool)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for a, m := range p.marks {
-		if m.Held && !m.Leaving && !m.Lost && m.Caller == c && within.Contains(a) {
+		if m.Held && !m.Leaving && !m.Evicted && m.Caller == c && within.Contains(a) {
 			return a, true
 		}
 	}
@@ -169,10 +169,10 @@ func (i *IPAM) Release(ctx context.Context, subnet netip.Prefix, a netip.Addr, c
 }
 
 // pool finds a pool, or takes the subnet into use again if this host's disk was
-// lost meanwhile: the id that Docker stored says which it is.
+// stranded meanwhile: the id that Docker stored says which it is.
 func (i *IPAM) pool(ctx context.Context, subnet netip.Prefix) (*pool, error) {
 	if p := i.lookup(subnet); p != nil {
-		return p, i.Retake(ctx, subnet)
+		return p, i.Reregister(ctx, subnet)
 	}
 	return i.makePool(ctx, SubnetRequest{Want: subnet, V6: subnet.Addr().Is6()})
 }

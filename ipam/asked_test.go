@@ -48,9 +48,9 @@ func TestWhatAStoppedContainerAskedForIsHandedOutLast(t *testing.T) {
 	}
 }
 
-// TestABlockWithWhatAStoppedContainerAskedForIsNotYielded: who takes the whole block would
+// TestABlockWithWhatAStoppedContainerAskedForIsNotDonated: who takes the whole block would
 // hand the address out first.
-func TestABlockWithWhatAStoppedContainerAskedForIsNotYielded(t *testing.T) {
+func TestABlockWithWhatAStoppedContainerAskedForIsNotDonated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipamtest.NewLedger()
 		a, b := start(t, l, "host-a"), start(t, l, "host-b")
@@ -66,16 +66,16 @@ func TestABlockWithWhatAStoppedContainerAskedForIsNotYielded(t *testing.T) {
 		a.release(id, a.get(id, "10.40.0.2"))
 		time.Sleep(time.Minute)
 		sub := netip.MustParsePrefix("10.40.0.0/28")
-		var yielded []string
+		var donated []string
 		for range 2 {
-			r, err := a.Yield(docker, sub, sub, b.host.ID())
+			r, err := a.Donate(docker, sub, sub, b.host.ID())
 			if err != nil {
 				t.Fatal(err)
 			}
-			yielded = append(yielded, r.Claim.Addr.String())
+			donated = append(donated, r.Claim.Addr.String())
 		}
-		if want := "[10.40.0.3 10.40.0.2]"; fmt.Sprint(yielded) != want {
-			t.Errorf("yielded %v, want %s", yielded, want)
+		if want := "[10.40.0.3 10.40.0.2]"; fmt.Sprint(donated) != want {
+			t.Errorf("donated %v, want %s", donated, want)
 		}
 	})
 }

@@ -16,9 +16,9 @@ import (
 // the same block from each other before either used it.
 const freshFor = 5 * time.Second
 
-// Relief is what another host gave up: one address, or a block, which the ledger
+// Donation is what another host gave up: one address, or a block, which the ledger
 // now has.
-type Relief struct {
+type Donation struct {
 	Claim netmap.Claim `json:"claim"` // zero: a block
 	Block netip.Prefix `json:"block"` // zero: an address
 }
@@ -31,7 +31,7 @@ type Transfer struct {
 
 // Cede writes an address of this host's blocks or claims over to another host if it
 // is free: first it is out of this host's own reach on disk, then the ledger hears
-// of it. Until the ledger has answered the address stays busy, so this host does not
+// of it. Until the ledger has answered the address stays locked, so this host does not
 // claim it for itself: of requests that are under way at once the ledger decides
 // any one first, and both would be granted. What is asked after that is decided
 // after it (ledger.Do); and what an earlier start asked is refused.
@@ -112,15 +112,15 @@ func (p *pool) cedable(a netip.Addr, who string) error {
 	return nil
 }
 
-// Yield gives up something of an area for a host that found no free block there:
+// Donate gives up something of an area for a host that found no free block there:
 // an empty block goes back to the ledger, else the address is ceded that this host
 // would have handed out next. A reserve is for times when nobody is in need. What the
 // ledger is granting at this moment is waited for: it may be what the other was refused.
 // The error is a *netmap.Refusal when nothing is free here.
-func (i *IPAM) Yield(ctx context.Context, subnet, within netip.Prefix, to netmap.HostID) (Relief, error) {
+func (i *IPAM) Donate(ctx context.Context, subnet, within netip.Prefix, to netmap.HostID) (Donation, error) {
 	p := i.lookup(subnet)
 	if p == nil {
-		return Relief{}, netmap.Refuse(netmap.Unknown, "ipam: this host does not use %s, so it has nothing of it to give; ask another host", subnet)
+		return Donation{}, netmap.Refuse(netmap.Unknown, "ipam: this host does not use %s, so it has nothing of it to give; ask another host", subnet)
 	}
 	block, a, f := i.part(p, within)
 	if f != nil {
@@ -132,12 +132,12 @@ func (i *IPAM) Yield(ctx context.Context, subnet, within netip.Prefix, to netmap
 	}
 	switch {
 	case block.Prefix.IsValid():
-		return Relief{Block: block.Prefix}, i.returnBlock(ctx, p, block)
+		return Donation{Block: block.Prefix}, i.returnBlock(ctx, p, block)
 	case a.IsValid():
 		c, err := i.cede(ctx, p, a, to)
-		return Relief{Claim: c}, err
+		return Donation{Claim: c}, err
 	}
-	return Relief{}, netmap.Refuse(netmap.Exhausted, "no address is free in %s on this host either; stop containers", within)
+	return Donation{}, netmap.Refuse(netmap.Exhausted, "no address is free in %s on this host either; stop containers", within)
 }
 
 // part finds what this host can do without of an area, an empty block or an address, and
@@ -168,19 +168,19 @@ func (p *pool) spare(within netip.Prefix) (netmap.Block, bool) {
 	return netmap.Block{}, false
 }
 
-// relieve asks the other hosts when the ledger has no block left, and answers
+// askDonation asks the other hosts when the ledger has no block left, and answers
 // whether the ledger is to be asked again; not, where an address came instead.
-func (i *IPAM) relieve(ctx context.Context, p *pool, within netip.Prefix) (again bool, err error) {
+func (i *IPAM) askDonation(ctx context.Context, p *pool, within netip.Prefix) (again bool, err error) {
 	r, err := i.cfg.Decisions.AskOthers(ctx, BlockRequest{Subnet: p.prefix, Within: within})
 	if err != nil || !r.Claim.Addr.IsValid() {
 		return err == nil, err
 	}
-	return false, i.borrow(p, r.Claim)
+	return false, i.adoptDonation(p, r.Claim)
 }
 
-// borrow makes an address that was ceded this host's, for anybody. It may have asked for
+// adoptDonation makes an address that was ceded this host's, for anybody. It may have asked for
 // that one meanwhile, or have ceded it further.
-func (i *IPAM) borrow(p *pool, c netmap.Claim) error {
+func (i *IPAM) adoptDonation(p *pool, c netmap.Claim) error {
 	if c.Subnet != p.prefix || !p.prefix.Contains(c.Addr) {
 		return fmt.Errorf("another host ceded %s of %s, which is no address of %s; run the same release of weft on all hosts", c.Addr, c.Subnet, p.prefix)
 	}
@@ -196,12 +196,12 @@ func (i *IPAM) borrow(p *pool, c netmap.Claim) error {
 	defer i.unlock(p, c.Addr)
 	i.expect(p, c)
 	defer i.arrived(p, c.Addr)
-	loan := Single{Claim: c, Loan: true}
-	if err := i.cfg.Disk.Commit(map[string][]byte{key(kindClaim, c.Addr): encode(loan)}, key(kindForeign, c.Addr)); err != nil {
+	got := Single{Claim: c, Donated: true}
+	if err := i.cfg.Disk.Commit(map[string][]byte{key(kindClaim, c.Addr): encode(got)}, key(kindForeign, c.Addr)); err != nil {
 		return fmt.Errorf("address %s was ceded to this host but cannot be written down: %w", c.Addr, err)
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	p.AddClaim(loan)
+	p.AddClaim(got)
 	return nil
 }

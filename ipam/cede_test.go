@@ -179,14 +179,14 @@ func TestNothingStaysOfAClaimThatWasOvertaken(t *testing.T) {
 	})
 }
 
-// lateRelief holds up the first answer of a host that yielded something.
-type lateRelief struct {
+// lateDonation holds up the first answer of a host that donated something.
+type lateDonation struct {
 	*ipamtest.Host
 	first           *sync.Once
 	decided, answer chan struct{}
 }
 
-func (l lateRelief) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Relief, error) {
+func (l lateDonation) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Donation, error) {
 	got, err := l.Host.AskOthers(ctx, r)
 	l.first.Do(func() {
 		close(l.decided)
@@ -195,13 +195,13 @@ func (l lateRelief) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Re
 	return got, err
 }
 
-// TestWhatWasYieldedAndCededBackIsNotHandedOut: a host in need gets an address of its own
+// TestWhatWasDonatedAndCededBackIsNotHandedOut: a host in need gets an address of its own
 // block back from another. Before it hears of that the other wants it again, and gets it.
-func TestWhatWasYieldedAndCededBackIsNotHandedOut(t *testing.T) {
+func TestWhatWasDonatedAndCededBackIsNotHandedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipamtest.NewLedger()
 		r, other := start(t, l, "one"), start(t, l, "two")
-		slow := lateRelief{r.host, new(sync.Once), make(chan struct{}), make(chan struct{})}
+		slow := lateDonation{r.host, new(sync.Once), make(chan struct{}), make(chan struct{})}
 		r.through(slow)
 		id := r.network("10.40.0.0/28", "") // blocks of four
 		other.network("10.40.0.0/28", "")

@@ -20,7 +20,7 @@ func (i *IPAM) freeIf(p *pool, a netip.Addr, right func(Use) bool) error {
 	use, _ := p.Used(a)
 	leaving := i.holder(a) != ""
 	switch {
-	case !use.Held || p.gone || leaving && use.Leaving && !use.Lost || !right(use):
+	case !use.Held || p.gone || leaving && use.Leaving && !use.Evicted || !right(use):
 		i.mu.Unlock()
 		return nil
 	case p.Locked(a):
@@ -28,9 +28,9 @@ func (i *IPAM) freeIf(p *pool, a netip.Addr, right func(Use) bool) error {
 		return busy(a)
 	}
 	p.Lock(a)
-	if use.Lost || !leaving && !p.Owns(a) {
+	if use.Evicted || !leaving && !p.Owns(a) {
 		i.mu.Unlock()
-		return i.forgetLost(p, a)
+		return i.forgetEvicted(p, a)
 	}
 	was := use
 	use.Held, use.Leaving = leaving, leaving

@@ -116,7 +116,7 @@ func (i *IPAM) sendReturn(ctx context.Context, p *pool, given synced.Value[Retur
 	return nil
 }
 
-// giveUp returns an address that was this host's by itself; locked. It stays busy
+// giveUp returns an address that was this host's by itself; locked. It stays locked
 // until the ledger has answered, so that it is not claimed anew meanwhile.
 func (i *IPAM) giveUp(ctx context.Context, p *pool, c netmap.Claim) error {
 	defer i.unlock(p, c.Addr)

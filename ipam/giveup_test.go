@@ -316,8 +316,8 @@ func TestABlockGoesBackWithWhatWasInUse(t *testing.T) {
 		time.Sleep(time.Minute)
 		r.host.Cut()
 		sub := netip.MustParsePrefix("10.40.0.0/28")
-		if _, err := r.Yield(docker, sub, sub, l.Host("host-b").ID()); err == nil {
-			t.Error("yielded, and the ledger has not heard")
+		if _, err := r.Donate(docker, sub, sub, l.Host("host-b").ID()); err == nil {
+			t.Error("donated, and the ledger has not heard")
 		}
 		r = r.restart()
 		r.host.Heal()

@@ -65,7 +65,7 @@ func (i *IPAM) run(p *pool, f *grantRequest) {
 	sure, err := i.takeBlock(ctx, p, f)
 	close(f.tried)
 	for again := true; again && isExhausted(err) && i.mayAsk(f); {
-		if again, err = i.relieve(ctx, p, f.within); again {
+		if again, err = i.askDonation(ctx, p, f.within); again {
 			sure, err = i.takeBlock(ctx, p, f)
 		}
 	}
@@ -96,7 +96,7 @@ func (i *IPAM) takeBlock(ctx context.Context, p *pool, f *grantRequest) (sure bo
 	i.mu.Unlock()
 	blocks, claims, err := i.askBlock(ctx, p, f.within)
 	if err != nil {
-		i.heedUnknown(p, err)
+		i.noteUnregistered(p, err)
 		return isRefusal(err), err
 	}
 	err = i.adopt(p, blocks, claims)
@@ -106,18 +106,18 @@ func (i *IPAM) takeBlock(ctx context.Context, p *pool, f *grantRequest) (sure bo
 // askClaim asks for an address by itself, of the ledger or of the host that owns it.
 func (i *IPAM) askClaim(ctx context.Context, p *pool, a netip.Addr) (netmap.Claim, error) {
 	c, err := i.cfg.Decisions.Claim(ctx, p.prefix, a)
-	i.heedUnknown(p, err)
+	i.noteUnregistered(p, err)
 	return c, err
 }
 
-// heedUnknown notes that the ledger does not count this host among those that use a
+// noteUnregistered notes that the ledger does not count this host among those that use a
 // subnet, though a network here does: the disk is from before it was released. The next
 // request takes it into use again. No owner refuses to cede in this way.
-func (i *IPAM) heedUnknown(p *pool, err error) {
+func (i *IPAM) noteUnregistered(p *pool, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) && len(p.networks) > 0 && !p.gone {
-		p.stray = true
+		p.unregistered = true
 	}
 }
 
@@ -200,8 +200,8 @@ func (p *pool) overtook(c netmap.Claim) bool {
 	return here && own.Epoch > c.Epoch || comes && next.Epoch > c.Epoch
 }
 
-// inFlight is what was granted and is on its way to the disk. A recovered ledger is shown
-// it with what is there: once it is written down it is handed out.
+// inFlight is what was granted and is on its way to the disk. This host declares
+// it to a recovered ledger with what is there: once it is written down it is handed out.
 type inFlight struct {
 	blocks map[netip.Prefix]netmap.Block
 	claims map[netip.Addr]netmap.Claim

@@ -72,8 +72,8 @@ type Decisions interface {
 	ReturnBlock(ctx context.Context, b synced.Value[Returned]) error
 	Unclaim(ctx context.Context, c synced.Value[netmap.Claim]) error
 	// AskOthers asks the hosts that own something of the area, those with most free
-	// first, to give up what IPAM.Yield does.
-	AskOthers(ctx context.Context, r BlockRequest) (Relief, error)
+	// first, to give up what IPAM.Donate does.
+	AskOthers(ctx context.Context, r BlockRequest) (Donation, error)
 }
 
 // Disk keeps records. Commit returns when they are synced; a failed one has changed
@@ -146,7 +146,7 @@ type pool struct {
 	prefix       netip.Prefix        // of the subnet; never changes
 	gone         bool                // is being released: nothing may begin
 	said         BlockBits           // --ipam-opt of the last RequestPool
-	stray        bool                // the ledger does not know this host as a holder: see Retake
+	unregistered bool                // the ledger does not know this host as a holder: see Reregister
 	networks     map[string]struct{} // by their owners' ids
 	opened       time.Time           // of the last RequestPool, while it may be followed by requests for reservations
 	asked        map[netip.Addr]bool // reservations that were asked for since then
@@ -164,7 +164,7 @@ type pool struct {
 	idle         map[netip.Prefix]time.Time   // since when a block was seen to be empty
 	unused       map[netip.Addr]time.Time     // since when a claim was seen to be free
 	missing      map[netip.Prefix]time.Time   // since when something granted is not known here
-	waits        map[netip.Addr]chan struct{} // closed when a busy address is no more; made by who waits
+	waits        map[netip.Addr]chan struct{} // closed when a locked address is unlocked; made by who waits
 	unsure       bool                         // the outcome of a grant is unknown: ask what is ours first
 	backoff      time.Duration
 	retryAt      time.Time
@@ -173,7 +173,7 @@ type pool struct {
 func newPool(r subnetRecord) *pool {
 	p := &pool{
 		Pool: NewPool(r.Subnet), prefix: r.Subnet.Prefix, networks: map[string]struct{}{}, asked: map[netip.Addr]bool{},
-		since: map[netip.Addr]time.Time{}, made: time.Now(), unsure: true, stray: r.Stray,
+		since: map[netip.Addr]time.Time{}, made: time.Now(), unsure: true, unregistered: r.Unregistered,
 		leaving: map[netip.Prefix]departure{}, returns: map[netip.Prefix]Returned{}, unclaims: map[netip.Addr]netmap.Claim{},
 		given: map[netip.Prefix]givenUp{}, adopted: map[netip.Prefix]time.Time{}, idle: map[netip.Prefix]time.Time{},
 		last: map[netip.Addr]lastUse{}, unused: map[netip.Addr]time.Time{}, missing: map[netip.Prefix]time.Time{},
@@ -196,8 +196,8 @@ func New(cfg Config) (*IPAM, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(r.strays) > 0 {
-		if err := cfg.Disk.Commit(nil, r.strays...); err != nil {
+	if len(r.leftovers) > 0 {
+		if err := cfg.Disk.Commit(nil, r.leftovers...); err != nil {
 			return nil, fmt.Errorf("ipam: forget addresses of released subnets: %w", err)
 		}
 	}

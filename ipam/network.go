@@ -21,7 +21,7 @@ func (i *IPAM) NetworkCreated(ctx context.Context, id string, subnets []netip.Pr
 		return err
 	}
 	for _, subnet := range subnets {
-		if err := i.Retake(ctx, subnet); err != nil {
+		if err := i.Reregister(ctx, subnet); err != nil {
 			return err
 		}
 	}
@@ -90,8 +90,8 @@ func (i *IPAM) networksOf(p *pool) map[string]struct{} {
 }
 
 // saveSubnet writes a pool's record. The caller is deciding and does not hold mu.
-func (i *IPAM) saveSubnet(s netmap.Subnet, networks map[string]struct{}, stray bool) error {
-	rec := subnetRecord{Subnet: s, Networks: slices.Sorted(maps.Keys(networks)), Stray: stray}
+func (i *IPAM) saveSubnet(s netmap.Subnet, networks map[string]struct{}, unregistered bool) error {
+	rec := subnetRecord{Subnet: s, Networks: slices.Sorted(maps.Keys(networks)), Unregistered: unregistered}
 	if err := i.cfg.Disk.Commit(map[string][]byte{key(kindSubnet, s.Prefix): encode(rec)}); err != nil {
 		return fmt.Errorf("ipam: change of %s was not written down: %w", s.Prefix, err)
 	}
@@ -122,7 +122,7 @@ func (i *IPAM) forgetNetwork(ctx context.Context, id string) (unused []netip.Pre
 		i.mu.Lock()
 		s := p.Subnet()
 		i.mu.Unlock()
-		if err := i.saveSubnet(s, networks, i.isStray(p)); err != nil {
+		if err := i.saveSubnet(s, networks, i.isUnregistered(p)); err != nil {
 			return unused, err
 		}
 		i.mu.Lock()

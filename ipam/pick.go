@@ -77,7 +77,7 @@ func (p *Pool) ready(a netip.Addr) bool {
 
 // anybodys reports whether this host may give an address to whoever asks for any.
 func (p *Pool) anybodys(a netip.Addr) bool {
-	if p.claims[a].Loan {
+	if p.claims[a].Donated {
 		return true
 	}
 	_, foreign := p.foreign[a]
@@ -123,7 +123,7 @@ func (p *Pool) touched(a netip.Addr) bool {
 // Free is the number of addresses within an area that Pick could find, at most some 2^62.
 func (p *Pool) Free(within netip.Prefix) uint64 {
 	n := p.unheld(within)
-	return n - min(p.withheld(within), n) + p.lent(within)
+	return n - min(p.withheld(within), n) + p.freeDonated(within)
 }
 
 // Scarce reports whether fewer than n addresses are free within an area. Mostly a look at
@@ -146,10 +146,10 @@ func (p *Pool) unheld(within netip.Prefix) (n uint64) {
 	return n
 }
 
-// lent counts the free loans within an area that lie in no own block.
-func (p *Pool) lent(area netip.Prefix) (n uint64) {
+// freeDonated counts the free donated addresses within an area that lie in no own block.
+func (p *Pool) freeDonated(area netip.Prefix) (n uint64) {
 	for a, c := range p.claims {
-		if m := p.marks[a]; c.Loan && area.Contains(a) && p.block(a) == nil && (m == nil || !m.Held && !m.Asked) && !p.Unusable(a) {
+		if m := p.marks[a]; c.Donated && area.Contains(a) && p.block(a) == nil && (m == nil || !m.Held && !m.Asked) && !p.Unusable(a) {
 			n++
 		}
 	}

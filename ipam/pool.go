@@ -22,11 +22,11 @@ type Use struct {
 	Caller  Caller `json:"caller,omitzero"`   // who asked for it last
 	Asked   bool   `json:"asked,omitempty"`   // by --ip
 	Leaving bool   `json:"leaving,omitempty"` // released while its endpoint still was there
-	Lost    bool   `json:"lost,omitempty"`    // held by a container, but another host's: see IPAM.Lose
+	Evicted bool   `json:"evicted,omitempty"` // held by a container, but another host's: see IPAM.Evict
 }
 
 // holds reports whether the address counts as held in its block.
-func (u Use) holds() bool { return u.Held && !u.Lost }
+func (u Use) holds() bool { return u.Held && !u.Evicted }
 
 // keeps reports whether the address is free and was asked for by --ip: its container may
 // start again.
@@ -44,7 +44,7 @@ type Pool struct {
 	claims   map[netip.Addr]Single        // held apart from own blocks
 	foreign  map[netip.Addr]netmap.HostID // in own blocks, but another host's
 	marks    map[netip.Addr]*mark         // every address ever touched
-	busy     map[netip.Addr]struct{}      // a change is on its way to disk
+	locked   map[netip.Addr]struct{}      // a change is on its way to disk
 	released list.List                    // of *mark, oldest first
 	byName   map[string]netip.Addr        // last address a name released
 	cursors  map[netip.Prefix]netip.Addr  // by area: all before it are touched
@@ -54,9 +54,9 @@ type Pool struct {
 // Single is an address that is this host's by itself.
 type Single struct {
 	netmap.Claim
-	// Loan says that it was taken because no block was free: anybody may have it.
+	// Donated says that it was taken because no block was free: anybody may have it.
 	// Else it is for whoever asks for just this one.
-	Loan bool `json:"loan,omitempty"`
+	Donated bool `json:"donated,omitempty"`
 }
 
 // share is one own block and how much of it is held, and kept for who stopped a
@@ -91,7 +91,7 @@ func NewPool(subnet netmap.Subnet) *Pool {
 		claims:  map[netip.Addr]Single{},
 		foreign: map[netip.Addr]netmap.HostID{},
 		marks:   map[netip.Addr]*mark{},
-		busy:    map[netip.Addr]struct{}{},
+		locked:  map[netip.Addr]struct{}{},
 		byName:  map[string]netip.Addr{},
 		cursors: map[netip.Prefix]netip.Addr{},
 	}
@@ -128,7 +128,7 @@ func (p *Pool) HasBlock(b netmap.Block) bool {
 // AddClaim adds an address that is this host's by itself.
 func (p *Pool) AddClaim(c Single) {
 	p.claims[c.Addr] = c
-	if c.Loan {
+	if c.Donated {
 		p.touch(c.Addr)
 	}
 	if _, was := p.foreign[c.Addr]; was {
@@ -199,16 +199,16 @@ func (p *Pool) Used(a netip.Addr) (Use, bool) {
 
 // Locked reports whether a change of the address is on its way to disk.
 func (p *Pool) Locked(a netip.Addr) bool {
-	_, ok := p.busy[a]
+	_, ok := p.locked[a]
 	return ok
 }
 
 // Lock keeps an address from being picked while a change of it is written; Unlock
 // ends that.
-func (p *Pool) Lock(a netip.Addr) { p.busy[a] = struct{}{} }
+func (p *Pool) Lock(a netip.Addr) { p.locked[a] = struct{}{} }
 
 // Unlock is the opposite of Lock.
-func (p *Pool) Unlock(a netip.Addr) { delete(p.busy, a) }
+func (p *Pool) Unlock(a netip.Addr) { delete(p.locked, a) }
 
 // NextSeq numbers a release.
 func (p *Pool) NextSeq() uint64 {

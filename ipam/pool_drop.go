@@ -18,7 +18,7 @@ func (p *Pool) Empty(block netip.Prefix) bool {
 	if s == nil || s.held > 0 {
 		return false
 	}
-	for a := range p.busy {
+	for a := range p.locked {
 		if block.Contains(a) {
 			return false
 		}
@@ -70,9 +70,9 @@ func (p *Pool) forget(a netip.Addr) {
 	delete(p.marks, a)
 }
 
-// Regain takes back an address of an own block that was another host's, as one
+// TakeBack takes back an address of an own block that was another host's, as one
 // that was released by this Use.Seq.
-func (p *Pool) Regain(a netip.Addr, u Use) {
+func (p *Pool) TakeBack(a netip.Addr, u Use) {
 	delete(p.foreign, a)
 	p.Release(a, u)
 }

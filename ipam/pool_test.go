@@ -25,7 +25,7 @@ type naive struct {
 	blocks   []netip.Prefix
 	held     map[netip.Addr]bool
 	foreign  map[netip.Addr]bool
-	claims   map[netip.Addr]bool // true: a loan
+	claims   map[netip.Addr]bool // true: donated
 	released []netip.Addr        // oldest first
 	asked    map[netip.Addr]bool // by --ip, by whoever had it last
 }
@@ -202,11 +202,11 @@ func TestPoolAgainstNaiveModel(t *testing.T) {
 				},
 				"claim": func(t *rapid.T) {
 					a := anyAddr.Draw(t, "addr")
-					loan := rapid.Bool().Draw(t, "loan")
+					donated := rapid.Bool().Draw(t, "donated")
 					if !p.Unusable(a) {
-						p.AddClaim(Single{Claim: netmap.Claim{Addr: a, Subnet: s.Prefix}, Loan: loan})
-						n.claims[a] = loan
-						if (n.foreign[a] || loan) && !n.held[a] && !slices.Contains(n.released, a) {
+						p.AddClaim(Single{Claim: netmap.Claim{Addr: a, Subnet: s.Prefix}, Donated: donated})
+						n.claims[a] = donated
+						if (n.foreign[a] || donated) && !n.held[a] && !slices.Contains(n.released, a) {
 							n.released = append(n.released, a)
 						}
 						delete(n.foreign, a)
@@ -244,10 +244,10 @@ func TestPoolAgainstNaiveModel(t *testing.T) {
 						}
 					}
 				},
-				"regain": func(t *rapid.T) {
+				"take back": func(t *rapid.T) {
 					a := anyAddr.Draw(t, "addr")
 					if n.foreign[a] {
-						p.Regain(a, Use{Seq: p.NextSeq()})
+						p.TakeBack(a, Use{Seq: p.NextSeq()})
 						delete(n.foreign, a)
 						n.drop(a)
 						n.released = append(n.released, a)

@@ -26,9 +26,9 @@ const (
 
 // subnetRecord is a pool on disk.
 type subnetRecord struct {
-	Subnet   netmap.Subnet `json:"subnet"`
-	Networks []string      `json:"networks,omitempty"` // their owners' ids of the networks on it, sorted
-	Stray    bool          `json:"stray,omitempty"`    // used under an earlier identity: see IPAM.Retake
+	Subnet       netmap.Subnet `json:"subnet"`
+	Networks     []string      `json:"networks,omitempty"`     // their owners' ids of the networks on it, sorted
+	Unregistered bool          `json:"unregistered,omitempty"` // used under an earlier identity: see IPAM.Reregister
 }
 
 func key(kind string, id fmt.Stringer) string { return kind + "/" + id.String() }
@@ -44,9 +44,9 @@ func encode(v any) []byte {
 
 // restored is what Load finds on disk.
 type restored struct {
-	pools  map[netip.Prefix]*pool
-	strays []string // keys of pools that are gone
-	uses   []use
+	pools     map[netip.Prefix]*pool
+	leftovers []string // keys of pools that are gone
+	uses      []use
 }
 
 // use is an address record that waits for its turn.
@@ -147,7 +147,7 @@ func (r *restored) readAddr(kind, id string, raw []byte) error {
 	})
 }
 
-// within decodes a record and adds it to its pool, or to the strays.
+// within decodes a record and adds it to its pool, or to the leftovers.
 func (r *restored) within(v any, kind, id string, raw []byte, home func() (netip.Prefix, func(*pool))) error {
 	if err := json.Unmarshal(raw, v); err != nil {
 		return err
@@ -157,6 +157,6 @@ func (r *restored) within(v any, kind, id string, raw []byte, home func() (netip
 		add(p)
 		return nil
 	}
-	r.strays = append(r.strays, kind+"/"+id)
+	r.leftovers = append(r.leftovers, kind+"/"+id)
 	return nil
 }

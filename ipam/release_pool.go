@@ -116,7 +116,7 @@ func (p *pool) occupied(holder func(netip.Addr) string) bool {
 			return true
 		}
 	}
-	return len(p.busy) > 0
+	return len(p.locked) > 0
 }
 
 // keys are all of a pool's records.

@@ -30,7 +30,7 @@ func (i *IPAM) repair(ctx context.Context, p *pool) {
 		return
 	}
 	for _, b := range i.cameBack(p, word) {
-		i.problem(i.regain(ctx, p, b))
+		i.problem(i.takeBack(ctx, p, b))
 	}
 	blocks, claims := i.unheardOf(p, word)
 	for _, b := range blocks {
@@ -60,10 +60,10 @@ func (i *IPAM) cameBack(p *pool, word Word) (out []netip.Prefix) {
 	return out
 }
 
-// regain asks the ledger which addresses of an own block are others', and takes
-// back the rest. They are busy meanwhile: an address that is ceded after the
+// takeBack asks the ledger which addresses of an own block are others', and takes
+// back the rest. They are locked meanwhile: an address that is ceded after the
 // question is in no answer to it.
-func (i *IPAM) regain(ctx context.Context, p *pool, block netip.Prefix) error {
+func (i *IPAM) takeBack(ctx context.Context, p *pool, block netip.Prefix) error {
 	locked := i.lockCeded(p, block)
 	defer func() {
 		for _, a := range locked {
@@ -85,7 +85,7 @@ func (i *IPAM) regain(ctx context.Context, p *pool, block netip.Prefix) error {
 	for _, c := range claims {
 		locked = i.unlockOne(p, locked, c.Addr)
 	}
-	return i.regainAll(p, locked)
+	return i.takeBackAll(p, locked)
 }
 
 func (i *IPAM) lockCeded(p *pool, block netip.Prefix) (out []netip.Addr) {
@@ -110,8 +110,8 @@ func (i *IPAM) unlockOne(p *pool, locked []netip.Addr, a netip.Addr) []netip.Add
 	return slices.Delete(locked, n, n+1)
 }
 
-// regainAll makes locked addresses this host's again, as released just now.
-func (i *IPAM) regainAll(p *pool, addrs []netip.Addr) error {
+// takeBackAll makes locked addresses this host's again, as released just now.
+func (i *IPAM) takeBackAll(p *pool, addrs []netip.Addr) error {
 	set, del := map[string][]byte{}, make([]string, 0, len(addrs))
 	uses := make([]Use, 0, len(addrs))
 	i.mu.Lock()
@@ -128,7 +128,7 @@ func (i *IPAM) regainAll(p *pool, addrs []netip.Addr) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for n, a := range addrs {
-		p.Regain(a, uses[n])
+		p.TakeBack(a, uses[n])
 	}
 	return nil
 }

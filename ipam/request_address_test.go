@@ -284,7 +284,7 @@ func testCede(t *testing.T) {
 	}{
 		{netmap.Held, sub, held, "10.40.0.2 is held by"},
 		{netmap.Held, sub, netip.MustParseAddr("10.40.0.1"), "reserved"},
-		{netmap.Busy, sub, netip.MustParseAddr("10.40.0.222"), "not this host's"}, // not Unknown: see heedUnknown
+		{netmap.Busy, sub, netip.MustParseAddr("10.40.0.222"), "not this host's"}, // not Unknown: see noteUnregistered
 		{netmap.Busy, netip.MustParsePrefix("10.9.0.0/24"), free, "does not use"},
 	} {
 		_, err := r.Cede(docker, c.subnet, c.addr, other)

@@ -107,7 +107,7 @@ func (i *IPAM) Outdated(facts func(subnet netip.Prefix) (Word, bool)) (how strin
 		p := i.pools[subnet]
 		word, ok := facts(subnet)
 		if !ok {
-			return "", errors.New("ipam: the ledger was recovered at this moment, and knows what this host holds only after it was shown that; try again")
+			return "", errors.New("ipam: the ledger was recovered at this moment, and knows what this host holds only after this host declared it; try again")
 		}
 		for _, s := range p.order {
 			if how := p.denied(word, s.Block); how != "" {

@@ -142,8 +142,8 @@ func TestInDoubtOnlyWhatWasInUseIsHandedOut(t *testing.T) {
 	}
 }
 
-// TestInDoubtTheFactsAreHeeded: a disk that is old may be told so by any host.
-func TestInDoubtTheFactsAreHeeded(t *testing.T) {
+// TestInDoubtTheFactsDecide: a disk that is old may be told so by any host.
+func TestInDoubtTheFactsDecide(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipamtest.NewLedger()
 		r, other := start(t, l, "one"), start(t, l, "two")

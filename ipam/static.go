@@ -132,7 +132,7 @@ func (i *IPAM) standing(p *pool, a netip.Addr, use Use) (next, error) {
 		p.put(a, used)
 	}
 	switch {
-	case p.unproven(a):
+	case p.unconfirmed(a):
 		p.Lock(a)
 		return claim, nil
 	case used.Held:
@@ -164,7 +164,7 @@ func (i *IPAM) refusal(p *pool, a netip.Addr, used, use Use) error {
 		return nil
 	case p.settling(a) != nil:
 		return busy(a)
-	case used.Lost:
+	case used.Evicted:
 		return given(a, i.describe(a))
 	case used.Held && !i.again(p, a, used, use):
 		return i.held(a, used)

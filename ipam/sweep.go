@@ -32,7 +32,7 @@ func (i *IPAM) sweep(ctx context.Context) {
 		i.tidy(ctx, p)
 		i.repair(ctx, p)
 	}
-	for _, a := range i.lost() {
+	for _, a := range i.stranded() {
 		if p := i.poolAt(a); p != nil {
 			i.problem(i.freeIf(p, a, func(u Use) bool { return i.isStranded(p, a, u) }))
 		}
@@ -57,18 +57,18 @@ func (i *IPAM) sorted() (out []*pool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, subnet := range netmap.SortedPrefixes(i.pools) {
-		if p := i.pools[subnet]; !p.gone && !p.stray {
+		if p := i.pools[subnet]; !p.gone && !p.unregistered {
 			out = append(out, p)
 		}
 	}
 	return out
 }
 
-// lost are addresses that no endpoint has and that Docker released, or never heard
+// stranded are addresses that no endpoint has and that Docker released, or never heard
 // of: an agent that ends between writing an address down and answering leaves one,
 // and dockerd does not ask what became of it (moby's pkg/plugins/client.go
 // repeats a call that broke without its body).
-func (i *IPAM) lost() (out []netip.Addr) {
+func (i *IPAM) stranded() (out []netip.Addr) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, p := range i.pools {
@@ -101,7 +101,7 @@ func (i *IPAM) Attach(a netip.Addr, owner netmap.Owner) error {
 		if u.Held && u.Caller.Owner != owner {
 			return netmap.Refuse(netmap.Held, "ipam: %s was not handed out to %s on this host; start the container again", a, owner)
 		}
-		if u.Held && !u.Leaving && !u.Lost && p.Owns(a) && !p.Locked(a) && !p.gone {
+		if u.Held && !u.Leaving && !u.Evicted && p.Owns(a) && !p.Locked(a) && !p.gone {
 			p.since[a] = time.Now()
 			return nil
 		}

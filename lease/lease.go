@@ -40,9 +40,9 @@ type Fence struct {
 	Host   netmap.HostID `json:"host"`
 	Why    string        `json:"why"`
 	Learnt Moment        `json:"learnt"`
-	// Renounced says that the identity is given up: the next start of the agent takes
+	// IdentityReset says that the identity is given up: the next start of the agent takes
 	// another one. No renewal lifts the fence.
-	Renounced bool `json:"renounced,omitempty"`
+	IdentityReset bool `json:"identity_reset,omitempty"`
 	// Left says that an operator made the host leave the cluster. Only an operator can make
 	// it join again, as a new host.
 	Left bool `json:"left,omitempty"`
@@ -52,7 +52,7 @@ type Fence struct {
 }
 
 // lasts reports whether the fence stays when a renewal is accepted.
-func (f *Fence) lasts() bool { return f.Renounced || f.Left || f.Outdated }
+func (f *Fence) lasts() bool { return f.IdentityReset || f.Left || f.Outdated }
 
 // Lease is this host's right to hand out addresses: until when, by its own clocks, and
 // whether the ledger revoked it. A change is on disk before it takes effect. All methods
@@ -163,7 +163,7 @@ func (l *Lease) Restamp() error {
 }
 
 // Revoke records that this identity may hand out no more addresses. It takes effect at
-// once, even if the disk cannot be written. A renounced identity stays renounced.
+// once, even if the disk cannot be written. A reset stays one.
 func (l *Lease) Revoke(f Fence) error {
 	now, err := l.clocks.Now()
 	f.Learnt = now
@@ -189,7 +189,7 @@ func (l *Lease) Revoke(f Fence) error {
 func (l *Lease) take(f Fence) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if old := l.fence; old == nil || f.Renounced && !old.Renounced || !old.lasts() && old.Why != f.Why {
+	if old := l.fence; old == nil || f.IdentityReset && !old.IdentityReset || !old.lasts() && old.Why != f.Why {
 		l.fence = &f
 		l.tell()
 	}
@@ -197,10 +197,10 @@ func (l *Lease) take(f Fence) bool {
 	return l.kept != *l.fence
 }
 
-// Renounce completes the change to another identity: the renounced one becomes the former
-// one, and the present one has no lease yet.
-func (l *Lease) Renounce() error {
-	f, _ := l.Renounced()
+// ResetIdentity completes the change to another identity: the one that was given up becomes
+// the former one, and the present one has no lease yet.
+func (l *Lease) ResetIdentity() error {
+	f, _ := l.IdentityReset()
 	raw, err := json.Marshal(f)
 	if err == nil {
 		err = l.disk.Commit(map[string][]byte{formerKey: raw}, fenceKey, leaseKey, leavingKey)
@@ -223,11 +223,11 @@ func (l *Lease) Formerly() (Fence, bool) {
 	return *l.former, true
 }
 
-// Renounced returns the fence if it is on disk that this identity is given up.
-func (l *Lease) Renounced() (Fence, bool) {
+// IdentityReset returns the fence if it is on disk that this identity is given up.
+func (l *Lease) IdentityReset() (Fence, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.kept, l.kept.Renounced
+	return l.kept, l.kept.IdentityReset
 }
 
 // Proven returns an error if the disk is proven to be an older copy.
@@ -305,7 +305,7 @@ func (l *Lease) State() (may Right, pending bool, err error) {
 	defer l.mu.Unlock()
 	left := l.sent.Left(now)
 	switch {
-	case l.fence != nil && l.fence.Renounced:
+	case l.fence != nil && l.fence.IdentityReset:
 		return Nothing, false, netmap.Refuse(netmap.Removed, "%s", l.fence.Why)
 	case l.fence != nil:
 		return Nothing, false, netmap.Refuse(netmap.Fenced, "%s", l.fence.Why)

@@ -30,9 +30,9 @@ func (l *Ledger) generationKnown() uint64 {
 	return 0
 }
 
-// Heed takes in that the ledger was recovered under this generation. A keeper of an
+// ObserveGeneration takes in that the ledger was recovered under this generation. A keeper of an
 // older one keeps no more: what it decided since is not the cluster's word.
-func (l *Ledger) Heed(generation uint64) error {
+func (l *Ledger) ObserveGeneration(generation uint64) error {
 	l.mu.Lock()
 	newer := generation > l.life
 	if newer {

@@ -48,7 +48,7 @@ type Recovered struct {
 	Decided    uint64          // newest decision that is known
 	Lost       []netmap.HostID // keepers that are gone, removed from the cluster
 	Keeps      []netmap.HostID // keepers that are left
-	Awaited    []netmap.HostID // members that are to show what they hold
+	Awaited    []netmap.HostID // members that are to declare what they hold
 }
 
 type consentAsk struct {
@@ -207,7 +207,7 @@ func (l *Ledger) recoverHere(c *survey, out Recovered) (Recovered, error) {
 		return Recovered{}, errors.Join(err, l.keep(s.Cluster(), 0, nil)) // as before
 	}
 	l.log.Warn("ledger: recovered without the majority of its keepers", "generation", out.Generation, "decided", out.Decided, "lost", c.list(out.Lost))
-	if err := l.Heed(out.Generation); err != nil {
+	if err := l.ObserveGeneration(out.Generation); err != nil {
 		return Recovered{}, err
 	}
 	return out, l.keep(s.Cluster(), out.Generation, nil)

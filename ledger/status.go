@@ -62,7 +62,7 @@ func (l *Ledger) picture() Status {
 	case f.halted != nil:
 		s.Problem = f.halted.Error()
 	case f.undeclared != "":
-		s.Problem = "the ledger was recovered, and no further block is given out until " + f.undeclared + " has shown what it holds: start it, or if the machine is off for good, remove it (weft host rm HOST --is-off)"
+		s.Problem = "the ledger was recovered, and no further block is given out until " + f.undeclared + " has declared what it holds: start it, or if the machine is off for good, remove it (weft host rm HOST --is-off)"
 	}
 	return s
 }

@@ -18,13 +18,13 @@ func (m *Member) Decide(ctx context.Context, c state.Command) (state.Reply, erro
 		return state.Reply{}, err
 	}
 	generation := m.Generation()
-	if err := m.heedGeneration(ctx); err != nil {
-		m.heedFence(ctx, err)
+	if err := m.observeGeneration(ctx); err != nil {
+		m.observeRefusal(ctx, err)
 		return state.Reply{}, err
 	}
 	r, err := m.ledger.Do(ctx, c)
 	if err != nil {
-		m.heedFence(ctx, err)
+		m.observeRefusal(ctx, err)
 		return r, err
 	}
 	if err := r.Err(); err != nil {
@@ -46,7 +46,7 @@ func (m *Member) ReadOwn(ctx context.Context, generation, index uint64) error {
 func (m *Member) Generation() uint64 { return max(1, m.cluster.Gossip.View().Generation) }
 
 // StillIn refuses what was decided under an earlier generation than there is now: this
-// host may have shown the recovered ledger what it holds before that came.
+// host may have declared to the recovered ledger what it holds before that came.
 func (m *Member) StillIn(generation uint64) error {
 	if now := m.Generation(); now != generation {
 		return netmap.Refuse(netmap.Busy, "the ledger was recovered while this host waited for it (generation %d is over, %d has begun), and the answer may count no more; try again", generation, now)

@@ -10,9 +10,9 @@ import (
 	"github.com/weftnet/weft/ledger/state"
 )
 
-// declaredKey is where the generation is on disk to which this host has shown what it
+// declaredKey is where the generation is on disk to which this host has declared what it
 // holds.
-const declaredKey = "shown"
+const declaredKey = "declared"
 
 // declareAgain is longer than any request to the ledger takes.
 const declareAgain = 10 * time.Second
@@ -23,15 +23,15 @@ type declaration struct {
 	mu   sync.Mutex
 	read bool
 	last uint64
-	// again is when it is shown once more: what the older ledger granted at the last
+	// again is when it is declared once more: what the older ledger granted at the last
 	// moment may have been on its way to this host's disk. Zero: it was.
 	again time.Time
-	busy  chan struct{} // closed when the one that shows has ended; nil: nobody does
+	busy  chan struct{} // closed when the one that declares has ended; nil: nobody does
 }
 
-// heedGeneration has a recovered ledger see what this host holds, before it is asked
+// observeGeneration declares to a recovered ledger what this host holds, before it is asked
 // for anything. In the first generation there is nothing to do.
-func (m *Member) heedGeneration(ctx context.Context) error {
+func (m *Member) observeGeneration(ctx context.Context) error {
 	heard := m.cluster.Gossip.View().Generation
 	if heard <= 1 {
 		return nil
@@ -41,7 +41,7 @@ func (m *Member) heedGeneration(ctx context.Context) error {
 	if generation <= 1 {
 		return nil
 	}
-	if err := m.ledger.Heed(generation); err != nil {
+	if err := m.ledger.ObserveGeneration(generation); err != nil {
 		return err
 	}
 	for {
@@ -55,7 +55,7 @@ func (m *Member) heedGeneration(ctx context.Context) error {
 		select {
 		case <-busy:
 		case <-ctx.Done():
-			return fmt.Errorf("member: what this host holds is being shown to the recovered ledger; try again: %w", ctx.Err())
+			return fmt.Errorf("member: what this host holds is being declared to the recovered ledger; try again: %w", ctx.Err())
 		}
 	}
 }
@@ -115,27 +115,27 @@ func (s *declaration) end(generation uint64, ok bool) {
 	}
 }
 
-// declareAll shows what this host holds by its own disk. The ledger may have forgotten
+// declareAll declares to the ledger what this host holds by its own disk. The ledger may have forgotten
 // this start of the agent, or the host: it is admitted first.
 func (m *Member) declareAll(ctx context.Context, generation uint64) (err error) {
 	defer func() { m.declared.end(generation, err == nil) }()
 	if _, err := m.ledger.Admit(ctx); err != nil {
 		return err
 	}
-	show := &state.Show{}
+	all := &state.DeclareHoldings{}
 	for _, p := range m.own.IPAM.Inventory() {
 		h := state.Holding{Subnet: p.Subnet, Claims: p.Claims}
 		for _, b := range p.Blocks {
 			h.Blocks = append(h.Blocks, b.Block)
 		}
-		show.Holdings = append(show.Holdings, h)
+		all.Holdings = append(all.Holdings, h)
 	}
 	for _, r := range m.own.Attachments.Networks() {
-		if !r.Deleted && !r.Stray {
-			show.Networks = append(show.Networks, r.Network)
+		if !r.Deleted && !r.Unregistered {
+			all.Networks = append(all.Networks, r.Network)
 		}
 	}
-	r, err := m.ledger.Do(ctx, state.Command{Kind: state.KindShow, Show: show})
+	r, err := m.ledger.Do(ctx, state.Command{Kind: state.KindDeclareHoldings, DeclareHoldings: all})
 	if err != nil {
 		return err
 	}

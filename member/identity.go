@@ -18,7 +18,7 @@ func (m *Member) revoke(f lease.Fence) {
 	if err := m.lease.Revoke(f); err != nil {
 		m.problem("lease", "that this host may hand out nothing any more cannot be written down: "+err.Error())
 	}
-	if _, renounced := m.lease.Renounced(); renounced {
+	if _, reset := m.lease.IdentityReset(); reset {
 		m.cfg.End()
 	}
 }
@@ -33,8 +33,8 @@ func (m *Member) NewIdentity(force, dryRun bool) (string, error) {
 		return "this host would become a new one: " + m.resetText(), nil
 	}
 	text := "this host becomes a new one: " + m.resetText()
-	m.revoke(lease.Fence{Host: m.self, Why: "an operator asked for a new identity (weft host new-identity)", Renounced: true})
-	if _, renounced := m.lease.Renounced(); !renounced {
+	m.revoke(lease.Fence{Host: m.self, Why: "an operator asked for a new identity (weft host new-identity)", IdentityReset: true})
+	if _, reset := m.lease.IdentityReset(); !reset {
 		return "", netmap.Refuse(netmap.Busy, "this host keeps its identity, since the order cannot be written to disk (weft status)")
 	}
 	return text, nil
@@ -91,8 +91,8 @@ func orNone(words []string) string {
 // Each step can be repeated: until the last one is on disk, the next start begins from the
 // first.
 func (m *Member) finishReset() error {
-	f, renounced := m.lease.Renounced()
-	if !renounced {
+	f, reset := m.lease.IdentityReset()
+	if !reset {
 		return nil
 	}
 	kept := ""
@@ -100,7 +100,7 @@ func (m *Member) finishReset() error {
 		func() (err error) { kept, err = ledger.Forget(m.cfg.LedgerDir); return err }, // what an old voter knows is nobody's any more
 		m.forgetKeepers, m.resetAddresses, m.resetNetworks,
 		func() error { _, err := m.cfg.Store.NewIdentity(); return err },
-		m.lease.Renounce,
+		m.lease.ResetIdentity,
 	} {
 		if err := step(); err != nil {
 			return fmt.Errorf("member: this host is to become a new one: %w", err)
@@ -116,7 +116,7 @@ func (m *Member) resetAddresses() error {
 	if err != nil {
 		return err
 	}
-	set, del, err := ipam.Renounce(records)
+	set, del, err := ipam.ResetIdentity(records)
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (m *Member) resetNetworks() error {
 	if err != nil {
 		return err
 	}
-	set, err := attach.Renounce(records)
+	set, err := attach.ResetIdentity(records)
 	if err != nil {
 		return err
 	}

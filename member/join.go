@@ -48,7 +48,7 @@ func (m *Member) try(ctx context.Context, do func(context.Context) error) bool {
 		m.problem("membership", "")
 	case ctx.Err() != nil:
 	default:
-		m.heedFence(ctx, err) // before anybody hears why
+		m.observeRefusal(ctx, err) // before anybody hears why
 		if m.hasLeft() {
 			err = errors.New(m.departure())
 		}
@@ -69,7 +69,7 @@ func (m *Member) becomeMember(ctx context.Context) error {
 	}
 	m.cluster.Gossip.SetCluster(cluster) // before the ledger's word may come
 	generation := m.Generation()
-	if err := m.heedGeneration(ctx); err != nil {
+	if err := m.observeGeneration(ctx); err != nil {
 		return err
 	}
 	sent, err := m.clocks.Sending()

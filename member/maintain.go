@@ -34,7 +34,7 @@ func (m *Member) maintain(ctx context.Context) {
 		if asked && !turn.Sleep(ctx, joinPause) { // for each request that waits there was a try just now
 			return
 		}
-		_ = m.heedFacts(ctx) // a problem tells it
+		_ = m.observeFacts(ctx) // a problem tells it
 		was := alone
 		if alone = m.alone(); was && !alone { // it may have been removed meanwhile
 			m.lease.RequestRenewal()
@@ -68,12 +68,12 @@ func (m *Member) alone() bool {
 func (m *Member) follow(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	err := m.heedGeneration(limited)
+	err := m.observeGeneration(limited)
 	switch {
 	case err == nil:
 		m.problem("recovery", "")
 	case ctx.Err() == nil:
-		m.heedFence(ctx, err)
+		m.observeRefusal(ctx, err)
 		m.problem("recovery", "the ledger was recovered and has not seen yet what this host holds: "+err.Error())
 	}
 }

@@ -64,7 +64,7 @@ type Ledger interface {
 	Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (state.Reply, error)
 	FoundTogether(ctx context.Context, p ledger.Plan) (state.Reply, error)
 	Recover(ctx context.Context, r ledger.Recovery) (ledger.Recovered, error)
-	Heed(generation uint64) error
+	ObserveGeneration(generation uint64) error
 	AskRemoved(ctx context.Context) (ledger.Verdict, error)
 	AskGeneration(ctx context.Context, heard uint64) (uint64, error)
 	Vacate(ctx context.Context) error
@@ -76,11 +76,11 @@ type Ledger interface {
 type IPAM interface {
 	Inventory() []ipam.PoolStock
 	Outdated(word func(subnet netip.Prefix) (ipam.Word, bool)) (how string, err error)
-	Strays() []netip.Prefix
-	Unproven() []netip.Addr
-	Retake(ctx context.Context, subnet netip.Prefix) error
-	Regain(ctx context.Context, addr netip.Addr) error
-	Lose(addr netip.Addr) error
+	Unregistered() []netip.Prefix
+	Unconfirmed() []netip.Addr
+	Reregister(ctx context.Context, subnet netip.Prefix) error
+	Reclaim(ctx context.Context, addr netip.Addr) error
+	Evict(addr netip.Addr) error
 }
 
 // Attachments are what this host has of the cluster's networks.

@@ -15,7 +15,7 @@ import (
 // (invariant 4); last, that it may all the same hand out what its containers had
 // before. What the facts tell of a removal counts before the ledger's word.
 func (m *Member) MayHandOut(ctx context.Context) (last bool, err error) {
-	if err := m.heedFacts(ctx); err != nil {
+	if err := m.observeFacts(ctx); err != nil {
 		return false, err
 	}
 	if m.leaving.now.Load() && !m.hasLeft() {

@@ -57,14 +57,14 @@ func (m *Member) reclaimRound(ctx context.Context) string {
 		return ""
 	}
 	for _, r := range m.own.Attachments.Networks() {
-		if r.Stray && !r.Deleted {
+		if r.Unregistered && !r.Deleted {
 			note(m.rejoin(ctx, r))
 		}
 	}
-	for _, subnet := range m.own.IPAM.Strays() {
-		note(m.own.IPAM.Retake(ctx, subnet))
+	for _, subnet := range m.own.IPAM.Unregistered() {
+		note(m.own.IPAM.Reregister(ctx, subnet))
 	}
-	for _, addr := range m.own.IPAM.Unproven() {
+	for _, addr := range m.own.IPAM.Unconfirmed() {
 		note(m.reclaimAddress(ctx, addr))
 	}
 	m.announceConfirmed()
@@ -90,8 +90,8 @@ func (m *Member) formerHint() string {
 
 // unregistered reports whether there is anything to ask for.
 func (m *Member) unregistered() bool {
-	stray := func(r attach.NetworkRecord) bool { return r.Stray }
-	return len(m.own.IPAM.Strays())+len(m.own.IPAM.Unproven()) > 0 || slices.ContainsFunc(m.own.Attachments.Networks(), stray)
+	unregistered := func(r attach.NetworkRecord) bool { return r.Unregistered }
+	return len(m.own.IPAM.Unregistered())+len(m.own.IPAM.Unconfirmed()) > 0 || slices.ContainsFunc(m.own.Attachments.Networks(), unregistered)
 }
 
 // rejoin makes this host a member of a network again. If that cannot be, since its
@@ -116,7 +116,7 @@ func (m *Member) rejoin(ctx context.Context, r attach.NetworkRecord) error {
 func (m *Member) reclaimAddress(ctx context.Context, addr netip.Addr) error {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	err := m.own.IPAM.Regain(ctx, addr)
+	err := m.own.IPAM.Reclaim(ctx, addr)
 	switch {
 	case err == nil:
 		return nil
@@ -128,7 +128,7 @@ func (m *Member) reclaimAddress(ctx context.Context, addr netip.Addr) error {
 			return lost
 		}
 	}
-	return m.own.IPAM.Lose(addr)
+	return m.own.IPAM.Evict(addr)
 }
 
 // evict takes an endpoint off the mesh and tells the operator.

@@ -28,37 +28,37 @@ type askedKeepers struct {
 	open bool
 }
 
-// heedFence ends the lease if the ledger refuses this identity. One that was removed
+// observeRefusal ends the lease if the ledger refuses this identity. One that was removed
 // from the cluster is given up, once the keepers that this host knew before confirm it:
 // anybody may have answered.
-func (m *Member) heedFence(ctx context.Context, err error) {
+func (m *Member) observeRefusal(ctx context.Context, err error) {
 	var refusal *netmap.Refusal
 	if !errors.As(err, &refusal) || refusal.Kind != netmap.Fenced && refusal.Kind != netmap.Removed {
 		return
 	}
-	if _, renounced := m.lease.Renounced(); renounced || m.hasLeft() {
+	if _, reset := m.lease.IdentityReset(); reset || m.hasLeft() {
 		return
 	}
 	if refusal.Kind == netmap.Removed {
-		_ = m.heedRemoval(ctx) // a problem tells it
+		_ = m.observeRemoval(ctx) // a problem tells it
 	}
-	if _, renounced := m.lease.Renounced(); !renounced && !m.hasLeft() { // until a renewal is accepted
+	if _, reset := m.lease.IdentityReset(); !reset && !m.hasLeft() { // until a renewal is accepted
 		m.revoke(lease.Fence{Host: m.self, Why: refusal.Text})
 	}
 }
 
-// heedFacts asks the keepers if the facts say that this host was removed: facts can be
+// observeFacts asks the keepers if the facts say that this host was removed: facts can be
 // forged. The error says why it hands out nothing meanwhile.
-func (m *Member) heedFacts(ctx context.Context) error {
+func (m *Member) observeFacts(ctx context.Context) error {
 	if !m.saidRemoved() {
 		return nil
 	}
-	err := m.heedRemoval(ctx)
-	_, renounced := m.lease.Renounced()
+	err := m.observeRemoval(ctx)
+	_, reset := m.lease.IdentityReset()
 	switch {
 	case m.hasLeft():
 		m.problem("membership", m.departure())
-	case renounced:
+	case reset:
 		m.problem("membership", err.Error())
 	default:
 		return err
@@ -98,8 +98,8 @@ func (m *Member) askRemoved(ctx context.Context) (ledger.Verdict, error) {
 // saidRemoved reports whether the facts say that this host was removed, and it has not
 // given up its identity yet.
 func (m *Member) saidRemoved() bool {
-	_, renounced := m.lease.Renounced()
-	return m.cluster.Gossip.Removed(m.self) && !renounced && !m.hasLeft()
+	_, reset := m.lease.IdentityReset()
+	return m.cluster.Gossip.Removed(m.self) && !reset && !m.hasLeft()
 }
 
 // askAgain fires when it is time to ask the keepers once more, as long as the facts say
@@ -126,11 +126,11 @@ func (m *Member) unconfirmed() bool {
 	return m.asked.open
 }
 
-// heedRemoval gives up this identity if the keepers confirm that it was removed, on
+// observeRemoval gives up this identity if the keepers confirm that it was removed, on
 // whoever's word that was asked. The error says why it hands out nothing meanwhile.
-func (m *Member) heedRemoval(ctx context.Context) error {
+func (m *Member) observeRemoval(ctx context.Context) error {
 	verdict, err := m.askRemoved(ctx)
-	if _, renounced := m.lease.Renounced(); renounced { // meanwhile, on another question
+	if _, reset := m.lease.IdentityReset(); reset { // meanwhile, on another question
 		return removed(m.cfg.Name)
 	}
 	if m.hasLeft() { // meanwhile, in order
@@ -151,7 +151,7 @@ func (m *Member) heedRemoval(ctx context.Context) error {
 	if m.lease.Leaving() {
 		m.revoke(lease.Fence{Host: m.self, Why: m.departure(), Left: true})
 	} else {
-		m.revoke(lease.Fence{Host: m.self, Why: refusal.Text, Renounced: true})
+		m.revoke(lease.Fence{Host: m.self, Why: refusal.Text, IdentityReset: true})
 	}
 	return refusal
 }

@@ -21,7 +21,7 @@ func (m *Member) outdated(how string) error {
 
 // compare finds out, after a decision of this start, whether the disk is an older copy
 // than the newest that the ledger heard of: then it claims what was given up since. A
-// recovered ledger knows all that the disk holds only after it was shown that.
+// recovered ledger knows all that the disk holds only after this host declared it.
 func (m *Member) compare(ctx context.Context, generation, index uint64) error {
 	if !m.owns() || m.declared.unsure() {
 		return nil

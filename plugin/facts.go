@@ -137,7 +137,7 @@ func (a *Agent) nameOf(id netmap.EndpointID) string {
 // as far as it holds them.
 func rightful(own *ipam.IPAM, e netmap.Endpoint) bool {
 	for _, addr := range []netip.Addr{e.V4, e.V6} {
-		if addr.IsValid() && !own.Rightful(addr) {
+		if addr.IsValid() && !own.Confirmed(addr) {
 			return false
 		}
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 // TestARecoveredLedgerGivesBackNothingThatIsLent: an owner ceded an address by a decision
-// that only the lost keepers knew. Until the heir has shown it, the owner must not find
+// that only the lost keepers knew. Until the heir has declared it, the owner must not find
 // it free.
 func TestARecoveredLedgerGivesBackNothingThatIsLent(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
@@ -47,6 +47,6 @@ func TestARecoveredLedgerGivesBackNothingThatIsLent(t *testing.T) {
 		heir.ready()
 		time.Sleep(3 * time.Minute)
 		nobodyTwice(t, []*host{owner, heir})
-		owner.run("late", ids[owner], "") // all have shown what they hold
+		owner.run("late", ids[owner], "") // all have declared what they hold
 	})
 }

@@ -100,7 +100,7 @@ func TestRecoverRefusesWhatItCannotKnow(t *testing.T) {
 }
 
 // TestTheLedgerIsRecovered from one of three keepers and from a minority of five:
-// what is held stays held, new blocks are given once all have shown theirs, and the
+// what is held stays held, new blocks are given once all have declared theirs, and the
 // usual number of keepers is found again.
 func TestTheLedgerIsRecovered(t *testing.T) {
 	for _, n := range []int{3, 5} {
@@ -205,7 +205,7 @@ func TestRecoveryWithNoKeeperLeft(t *testing.T) {
 }
 
 // TestWhatOnlyTheLostKeepersKnewIsNotGivenTwice: a block that was granted while the
-// survivor was cut off is shown by its holder before anything is granted anew.
+// survivor was cut off is declared by its holder before anything is granted anew.
 func TestWhatOnlyTheLostKeepersKnewIsNotGivenTwice(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 5, unreplicated)

@@ -149,7 +149,7 @@ func (w *world) heard(v *netmap.View) {
 }
 
 // belongs is whose an address is by the ledger's word. What only the lost keepers of
-// the generation before knew is so still, until its holder has shown it to this one.
+// the generation before knew is so still, until its holder has declared it to this one.
 // The caller holds mu.
 func (w *world) belongs(addr netip.Addr) netmap.HostID {
 	if owner := w.decided.Owner(addr); !owner.IsZero() {

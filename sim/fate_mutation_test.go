@@ -27,7 +27,7 @@ func TestFatesNoticeBrokenRules(t *testing.T) {
 		"a removal is not heeded":        {mutation{rooms: deaf}, "removed while it is cut off"},
 		"an expired lease is not heeded": {mutation{clocks: frozen}, "suspended beyond its lease"},
 		"an older disk is trusted":       {mutation{rooms: trusting}, "an older disk is restored"},
-		"what is held is not shown":      {mutation{rooms: silent}, "most keepers are lost for good"},
+		"what is held is not declared":   {mutation{rooms: silent}, "most keepers are lost for good"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := slices.IndexFunc(fates, func(f fate) bool { return f.name == c.fate })
@@ -58,7 +58,7 @@ func deaf(*host) plugin.Rooms {
 	}
 }
 
-// silent rooms have their hosts show a recovered ledger that they hold nothing.
+// silent packages have their hosts declare to a recovered ledger that they hold nothing.
 func silent(*host) plugin.Rooms {
 	return plugin.Rooms{Ledger: func(cfg ledger.Config) (plugin.Ledger, error) {
 		l, err := ledger.Open(cfg)
@@ -69,8 +69,8 @@ func silent(*host) plugin.Rooms {
 type silentLedger struct{ plugin.Ledger }
 
 func (l silentLedger) Do(ctx context.Context, c state.Command) (state.Reply, error) {
-	if c.Kind == state.KindShow {
-		c.Show = &state.Show{}
+	if c.Kind == state.KindDeclareHoldings {
+		c.DeclareHoldings = &state.DeclareHoldings{}
 	}
 	return l.Ledger.Do(ctx, c)
 }

@@ -24,7 +24,7 @@ type loss struct {
 
 // majorityLost: most keepers are gone for good, and with them what they decided last,
 // with which others handed out addresses; some of those are off, too, while one that
-// is left goes on. Whatever is shown to it later, no address is given twice. The lost
+// is left goes on. Whatever is declared to it later, no address is given twice. The lost
 // machines are repaired in the end and come back with their old disks.
 func (h *host) majorityLost() {
 	w := h.w

@@ -268,7 +268,7 @@ func (h *Host) Unclaim(ctx context.Context, r synced.Value[netmap.Claim]) error 
 }
 
 // AskOthers implements ipam.Decisions: in the order of their names.
-func (h *Host) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Relief, error) {
+func (h *Host) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Donation, error) {
 	h.l.mu.Lock()
 	others := slices.SortedFunc(maps.Values(h.l.hosts), func(a, b *Host) int { return strings.Compare(a.name, b.name) })
 	h.l.mu.Unlock()
@@ -276,11 +276,11 @@ func (h *Host) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Relief,
 		if o == h || o.IPAM == nil {
 			continue
 		}
-		if got, err := o.IPAM.Yield(ctx, r.Subnet, r.Within, h.id); err == nil {
+		if got, err := o.IPAM.Donate(ctx, r.Subnet, r.Within, h.id); err == nil {
 			return got, nil
 		}
 	}
-	return ipam.Relief{}, netmap.Refuse(netmap.Exhausted, "no host has an address to spare")
+	return ipam.Donation{}, netmap.Refuse(netmap.Exhausted, "no host has an address to spare")
 }
 
 // Word is what the facts tell a host of a subnet, without delay.

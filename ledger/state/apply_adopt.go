@@ -10,7 +10,7 @@ import (
 
 // adopt makes a state equal to the facts that a host has of the same ledger at a
 // later index. What facts do not tell, who uses which subnet and network, it
-// supposes of all members: each says so when it shows what it holds.
+// supposes of all members: each says so when it declares what it holds.
 func (s *State) adopt(facts []netmap.Change, decided uint64) {
 	if decided <= s.applied {
 		return

@@ -35,7 +35,7 @@ func (t *step) grantBlock(g *GrantBlock) *netmap.Refusal {
 	if g.Count < 0 || g.Count > maxGrant {
 		return netmap.Refuse(netmap.BadInput, "%d blocks at once; ask for 1 to %d", g.Count, maxGrant)
 	}
-	// After a recovery even what the host has is not answered before everybody has shown
+	// After a recovery even what the host has is not answered before everybody has declared
 	// what he holds: an address that is not known to be ceded would be taken back.
 	if refusal := t.complete(); refusal != nil {
 		return refusal

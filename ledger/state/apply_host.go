@@ -35,24 +35,24 @@ func (t *step) authorize() *netmap.Refusal {
 	if refusal := t.fence(t.self); refusal != nil {
 		return refusal
 	}
-	return t.mustShow()
+	return t.mustDeclare()
 }
 
-// mustShow lets a host that a recovered ledger has not seen do nothing else first.
-func (t *step) mustShow() *netmap.Refusal {
+// mustDeclare lets a host that a recovered ledger has not seen do nothing else first.
+func (t *step) mustDeclare() *netmap.Refusal {
 	switch t.cmd.Kind {
-	case KindAdmit, KindRenew, KindRemove, KindShow:
+	case KindAdmit, KindRenew, KindRemove, KindDeclareHoldings:
 		return nil
 	}
-	if t.self.shown < t.generation {
-		return netmap.Refuse(netmap.NoQuorum, "the ledger was recovered, and %s has not shown yet what it holds; its agent does so by itself, try again", t.HostName(t.self.ID))
+	if t.self.declared < t.generation {
+		return netmap.Refuse(netmap.NoQuorum, "the ledger was recovered, and %s has not declared yet what it holds; its agent does so by itself, try again", t.HostName(t.self.ID))
 	}
 	return nil
 }
 
 // fence compares the start that the command shows with the newest one known. Of
 // two machines with one identity, and of a disk and its older copy, only one can
-// show it.
+// declareHoldings it.
 func (t *step) fence(h *host) *netmap.Refusal {
 	shown := Birth{t.cmd.Start, t.cmd.Nonce}
 	switch {
@@ -64,7 +64,7 @@ func (t *step) fence(h *host) *netmap.Refusal {
 		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but start %d was seen already: its disk is an old copy, or a clone of it runs elsewhere; make it a new host there (weft host new-identity)", t.HostName(h.ID), shown.Start, h.Birth.Start)
 	case t.cmd.Kind != KindAdmit:
 		return netmap.Refuse(netmap.Unknown, "%s must be admitted again after its start %d before it asks for anything; its agent does so by itself, try again", t.HostName(h.ID), shown.Start)
-	case h.shown < t.generation:
+	case h.declared < t.generation:
 		return nil // the recovered ledger may have forgotten the starts in between
 	case len(t.cmd.Admit.Lineage) > 0 && !slices.Contains(t.cmd.Admit.Lineage, h.Birth):
 		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but its disk does not know start %d, which was seen already: it is an old copy, or a clone of it runs elsewhere; make it a new host there (weft host new-identity)", t.HostName(h.ID), shown.Start, h.Birth.Start)
@@ -127,7 +127,7 @@ func (t *step) admit(a *Admit) *netmap.Refusal {
 	h := t.self
 	if h == nil {
 		t.lastIndex++
-		h = &host{Host: Host{HostEntry: netmap.HostEntry{ID: t.cmd.Host, Index: t.lastIndex}}, shown: t.generation}
+		h = &host{Host: Host{HostEntry: netmap.HostEntry{ID: t.cmd.Host, Index: t.lastIndex}}, declared: t.generation}
 		t.hosts[t.cmd.Host] = h
 	}
 	before := h.HostEntry

@@ -264,7 +264,7 @@ func (t *step) name(n *network, c *NameNetwork) {
 }
 
 // maxDocker bounds what the ledger keeps of how Docker shows a network, in bytes: a host
-// shows a recovered ledger all its networks in one command, which MaxCommand bounds.
+// declares all its networks to a recovered ledger in one command, which MaxCommand bounds.
 const maxDocker = 16 << 10
 
 // CheckDocker refuses what Docker shows of a network if that is too much for the facts.

@@ -11,12 +11,12 @@ import (
 
 // A ledger that lost the majority of its keepers goes on from what one survivor
 // knows, under a greater generation. What it may have forgotten are the decisions
-// that only the lost keepers had. So each host shows what it holds, and until all
+// that only the lost keepers had. So each host declares what it holds, and until all
 // have, nothing new is given to anybody.
 
-// Show says what a host holds on its own disk, for a ledger that was recovered.
+// DeclareHoldings says what a host holds on its own disk, for a ledger that was recovered.
 // Whoever holds what another was given meanwhile is no member any more.
-type Show struct {
+type DeclareHoldings struct {
 	Holdings []Holding        `json:"holdings,omitempty"`
 	Networks []netmap.Network `json:"networks,omitempty"` // that its Docker has
 }
@@ -35,7 +35,7 @@ const recoveryGap = 4096
 // Undeclared are the members that have not told a recovered ledger what they hold, by id.
 func (s *State) Undeclared() (out []netmap.HostID) {
 	for _, h := range s.sortedHosts() {
-		if !h.Removed && h.shown < s.generation {
+		if !h.Removed && h.declared < s.generation {
 			out = append(out, h.ID)
 		}
 	}
@@ -49,7 +49,7 @@ func (t *step) complete() *netmap.Refusal {
 	if len(missing) == 0 {
 		return nil
 	}
-	return netmap.Refuse(netmap.NoQuorum, "the ledger was recovered, and nothing new is given out until %s has shown what it holds, which it does as soon as its agent reaches the keepers; start it, or if the machine is off for good, remove it (weft host rm HOST --is-off)", t.HostNames(missing))
+	return netmap.Refuse(netmap.NoQuorum, "the ledger was recovered, and nothing new is given out until %s has declared what it holds, which it does as soon as its agent reaches the keepers; start it, or if the machine is off for good, remove it (weft host rm HOST --is-off)", t.HostNames(missing))
 }
 
 // HostNames is how people are told of some hosts; the ninth and those after it are counted.
@@ -65,7 +65,7 @@ func (s *State) HostNames(hosts []netmap.HostID) string {
 	return strings.Join(names, ", ")
 }
 
-func (t *step) show(c *Show) *netmap.Refusal {
+func (t *step) declareHoldings(c *DeclareHoldings) *netmap.Refusal {
 	h := t.self
 	if t.generation <= 1 { // nothing was forgotten
 		t.reply.Host = new(h.HostEntry)
@@ -84,16 +84,16 @@ func (t *step) show(c *Show) *netmap.Refusal {
 	for _, n := range c.Networks {
 		t.has(n)
 	}
-	if h.shown < t.generation { // later it may be about to use what it does not name
-		h.shown = t.generation
+	if h.declared < t.generation { // later it may be about to use what it does not name
+		h.declared = t.generation
 		t.dropUnnamed(c)
 	}
 	t.reply.Host = new(h.HostEntry)
 	return nil
 }
 
-// conflicts reports whether something shown is another's by now.
-func (t *step) conflicts(c *Show) bool {
+// conflicts reports whether something declared is another's by now.
+func (t *step) conflicts(c *DeclareHoldings) bool {
 	for _, w := range c.Holdings {
 		s := t.subnets[w.Subnet.Prefix]
 		if s == nil || s.BlockBits != w.Subnet.BlockBits {
@@ -136,11 +136,11 @@ func (t *step) claimTaken(s *subnet, c netmap.Claim) bool {
 }
 
 // outdated reports whether what the ledger remembers of another host was over before
-// something later was granted: there was one history, and the other has not shown
+// something later was granted: there was one history, and the other has not declared
 // that it holds it still.
 func (t *step) outdated(owner netmap.HostID, known, later uint64) bool {
 	h := t.hosts[owner]
-	return known < later && known < t.recovered && (h == nil || h.shown < t.generation)
+	return known < later && known < t.recovered && (h == nil || h.declared < t.generation)
 }
 
 // inPlace is an empty subnet in the place of those that it overlaps, nil if one of
@@ -157,17 +157,17 @@ func (t *step) inPlace(n netmap.Subnet) *subnet {
 	return &subnet{Subnet: n, holders: hostSet{}, blocks: map[netip.Prefix]netmap.Block{}, freed: map[netip.Prefix]uint64{}}
 }
 
-// inUse reports whether somebody who has shown what it holds uses a subnet or is in
+// inUse reports whether somebody who has declared what it holds uses a subnet or is in
 // its network.
 func (t *step) inUse(holders hostSet, n *network) bool {
 	users := holders.sorted()
 	if n != nil {
 		users = append(users, n.members.sorted()...)
 	}
-	return slices.ContainsFunc(users, func(id netmap.HostID) bool { return t.hosts[id].shown >= t.generation })
+	return slices.ContainsFunc(users, func(id netmap.HostID) bool { return t.hosts[id].declared >= t.generation })
 }
 
-// vacate drops a subnet and its network that were gone before what is shown.
+// vacate drops a subnet and its network that were gone before what is declared.
 func (t *step) vacate(p netip.Prefix) {
 	if n := t.networkOf(p); n != nil {
 		for _, id := range n.members.sorted() {
@@ -181,7 +181,7 @@ func (t *step) vacate(p netip.Prefix) {
 	}
 }
 
-func (t *step) networkTaken(c *Show, n netmap.Network) bool {
+func (t *step) networkTaken(c *DeclareHoldings, n netmap.Network) bool {
 	if old := t.networks[n.ID]; old != nil {
 		return !slices.Equal(old.Subnets, n.Subnets)
 	}
@@ -194,8 +194,8 @@ func (t *step) networkTaken(c *Show, n netmap.Network) bool {
 		}
 	}
 	for _, p := range n.Subnets {
-		shown := slices.ContainsFunc(c.Holdings, func(w Holding) bool { return w.Subnet.Prefix == p })
-		if !shown && t.subnets[p] == nil {
+		declared := slices.ContainsFunc(c.Holdings, func(w Holding) bool { return w.Subnet.Prefix == p })
+		if !declared && t.subnets[p] == nil {
 			return true
 		}
 	}
@@ -259,7 +259,7 @@ func (t *step) has(n netmap.Network) {
 
 // dropUnnamed ends what the asking host uses no more: networks first, since a subnet
 // stays with its network.
-func (t *step) dropUnnamed(c *Show) {
+func (t *step) dropUnnamed(c *DeclareHoldings) {
 	for _, n := range t.sortedNetworks() {
 		named := slices.ContainsFunc(c.Networks, func(o netmap.Network) bool { return o.ID == n.ID })
 		if _, member := n.members[t.cmd.Host]; member && !named {
@@ -285,13 +285,13 @@ func (t *step) dropUnnamed(c *Show) {
 	}
 }
 
-func (c *Show) names(block netip.Prefix) bool {
+func (c *DeclareHoldings) names(block netip.Prefix) bool {
 	return slices.ContainsFunc(c.Holdings, func(w Holding) bool {
 		return slices.ContainsFunc(w.Blocks, func(b netmap.Block) bool { return b.Prefix == block })
 	})
 }
 
-func (c *Show) claims(a netip.Addr) bool {
+func (c *DeclareHoldings) claims(a netip.Addr) bool {
 	return slices.ContainsFunc(c.Holdings, func(w Holding) bool {
 		return slices.ContainsFunc(w.Claims, func(c netmap.Claim) bool { return c.Addr == a })
 	})

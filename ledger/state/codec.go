@@ -16,7 +16,7 @@ const Version = 1
 
 // Bounds of what is decoded, in bytes.
 const (
-	MaxCommand = 4 << 20 // what a host with thousands of networks shows a recovered ledger
+	MaxCommand = 4 << 20 // what a host with thousands of networks declares to a recovered ledger
 	MaxReply   = 1 << 20
 )
 
@@ -110,7 +110,7 @@ func (c Command) arguments() (present, known bool) {
 		KindClaim: c.Claim != nil, KindCede: c.Cede != nil, KindUnclaim: c.Unclaim != nil,
 		KindEnsureNetwork: c.EnsureNetwork != nil, KindNameNetwork: c.NameNetwork != nil,
 		KindRetireNetwork: c.RetireNetwork != nil, KindLeaveNetwork: c.LeaveNetwork != nil,
-		KindShow: c.Show != nil, KindLeave: true,
+		KindDeclareHoldings: c.DeclareHoldings != nil, KindLeave: true,
 	}
 	present, known = has[c.Kind]
 	return present, known

@@ -33,7 +33,7 @@ func samples() []Command {
 		{Kind: KindRetireNetwork, Host: h, RetireNetwork: &RetireNetwork{5}},
 		{Kind: KindLeaveNetwork, Host: h, LeaveNetwork: &LeaveNetwork{5}},
 		{Kind: KindLeave, Host: h},
-		{Kind: KindShow, Host: h, Known: NextGeneration(1, 3), Show: &Show{
+		{Kind: KindDeclareHoldings, Host: h, Known: NextGeneration(1, 3), DeclareHoldings: &DeclareHoldings{
 			Holdings: []Holding{{Subnet: netmap.Subnet{Prefix: pfx(web), BlockBits: 28}, Blocks: []netmap.Block{{Prefix: pfx("10.40.0.0/28"), Subnet: pfx(web), Owner: h, Epoch: 7}}, Claims: []netmap.Claim{{Addr: ip("10.40.0.77"), Subnet: pfx(web), Owner: h, Epoch: 9}}}},
 			Networks: []netmap.Network{{ID: 4, Name: "n", VNI: netmap.FirstVNI, Subnets: subnets(web)}},
 		}},

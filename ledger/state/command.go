@@ -14,25 +14,25 @@ type Kind string
 // The kinds of command. Each has its arguments in the field of Command of the
 // same name, where it has any.
 const (
-	KindFound         Kind = "found"
-	KindAdmit         Kind = "admit"
-	KindRenew         Kind = "renew"
-	KindRemove        Kind = "remove"
-	KindAddRange      Kind = "add-range"
-	KindEnsureSubnet  Kind = "ensure-subnet"
-	KindUseSubnets    Kind = "use-subnets"
-	KindReserve       Kind = "reserve"
-	KindGrantBlock    Kind = "grant-block"
-	KindReturnBlock   Kind = "return-block"
-	KindClaim         Kind = "claim"
-	KindCede          Kind = "cede"
-	KindUnclaim       Kind = "unclaim"
-	KindEnsureNetwork Kind = "ensure-network"
-	KindNameNetwork   Kind = "name-network"
-	KindRetireNetwork Kind = "retire-network"
-	KindLeaveNetwork  Kind = "leave-network"
-	KindShow          Kind = "show"
-	KindLeave         Kind = "leave" // the asking host is a member no more
+	KindFound           Kind = "found"
+	KindAdmit           Kind = "admit"
+	KindRenew           Kind = "renew"
+	KindRemove          Kind = "remove"
+	KindAddRange        Kind = "add-range"
+	KindEnsureSubnet    Kind = "ensure-subnet"
+	KindUseSubnets      Kind = "use-subnets"
+	KindReserve         Kind = "reserve"
+	KindGrantBlock      Kind = "grant-block"
+	KindReturnBlock     Kind = "return-block"
+	KindClaim           Kind = "claim"
+	KindCede            Kind = "cede"
+	KindUnclaim         Kind = "unclaim"
+	KindEnsureNetwork   Kind = "ensure-network"
+	KindNameNetwork     Kind = "name-network"
+	KindRetireNetwork   Kind = "retire-network"
+	KindLeaveNetwork    Kind = "leave-network"
+	KindDeclareHoldings Kind = "declare-holdings"
+	KindLeave           Kind = "leave" // the asking host is a member no more
 )
 
 // Command is one request for a decision. Ledger.Do fills in who asks.
@@ -48,23 +48,23 @@ type Command struct {
 	Known   uint64           `json:"known,omitempty"`   // the generation that the asking host knows of, if it is not the first
 	At      int64            `json:"at,omitempty"`      // leader's clock when it was proposed, Unix milliseconds
 
-	Found         *Found         `json:"found,omitempty"`
-	Admit         *Admit         `json:"admit,omitempty"`
-	Remove        *Remove        `json:"remove,omitempty"`
-	AddRange      *AddRange      `json:"add_range,omitempty"`
-	EnsureSubnet  *EnsureSubnet  `json:"ensure_subnet,omitempty"`
-	UseSubnets    *UseSubnets    `json:"use_subnets,omitempty"`
-	Reserve       *Reserve       `json:"reserve,omitempty"`
-	GrantBlock    *GrantBlock    `json:"grant_block,omitempty"`
-	ReturnBlock   *ReturnBlock   `json:"return_block,omitempty"`
-	Claim         *Claim         `json:"claim,omitempty"`
-	Cede          *Cede          `json:"cede,omitempty"`
-	Unclaim       *Unclaim       `json:"unclaim,omitempty"`
-	EnsureNetwork *EnsureNetwork `json:"ensure_network,omitempty"`
-	NameNetwork   *NameNetwork   `json:"name_network,omitempty"`
-	RetireNetwork *RetireNetwork `json:"retire_network,omitempty"`
-	LeaveNetwork  *LeaveNetwork  `json:"leave_network,omitempty"`
-	Show          *Show          `json:"show,omitempty"`
+	Found           *Found           `json:"found,omitempty"`
+	Admit           *Admit           `json:"admit,omitempty"`
+	Remove          *Remove          `json:"remove,omitempty"`
+	AddRange        *AddRange        `json:"add_range,omitempty"`
+	EnsureSubnet    *EnsureSubnet    `json:"ensure_subnet,omitempty"`
+	UseSubnets      *UseSubnets      `json:"use_subnets,omitempty"`
+	Reserve         *Reserve         `json:"reserve,omitempty"`
+	GrantBlock      *GrantBlock      `json:"grant_block,omitempty"`
+	ReturnBlock     *ReturnBlock     `json:"return_block,omitempty"`
+	Claim           *Claim           `json:"claim,omitempty"`
+	Cede            *Cede            `json:"cede,omitempty"`
+	Unclaim         *Unclaim         `json:"unclaim,omitempty"`
+	EnsureNetwork   *EnsureNetwork   `json:"ensure_network,omitempty"`
+	NameNetwork     *NameNetwork     `json:"name_network,omitempty"`
+	RetireNetwork   *RetireNetwork   `json:"retire_network,omitempty"`
+	LeaveNetwork    *LeaveNetwork    `json:"leave_network,omitempty"`
+	DeclareHoldings *DeclareHoldings `json:"declare_holdings,omitempty"`
 }
 
 // Number makes a command the newest request of its start; open are the numbers of those

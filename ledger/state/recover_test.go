@@ -12,8 +12,8 @@ import (
 )
 
 // holdings is what a host has on its disk when it was told of every decision.
-func holdings(s *State, id netmap.HostID) *Show {
-	out := &Show{}
+func holdings(s *State, id netmap.HostID) *DeclareHoldings {
+	out := &DeclareHoldings{}
 	for _, p := range netmap.SortedPrefixes(s.subnets) {
 		sub := s.subnets[p]
 		_, uses := sub.holders[id]
@@ -74,7 +74,7 @@ func clone(t testing.TB, s *State) *State {
 }
 
 // TestARecoveredLedgerGivesNothingTwice: it goes on from any earlier state, with the
-// facts of any later one or without a log at all; hosts show what they hold in any
+// facts of any later one or without a log at all; hosts declare what they hold in any
 // order, and ask for more all the time. Whoever was not lost keeps what it holds.
 func TestARecoveredLedgerGivesNothingTwice(t *testing.T) {
 	forgotten, refused := 0, 0
@@ -100,7 +100,7 @@ func TestARecoveredLedgerGivesNothingTwice(t *testing.T) {
 			rt.Fatal(err)
 		}
 		c := &cluster{t: t, state: clone(t, s), index: s.applied}
-		left := map[int]*Show{}
+		left := map[int]*DeclareHoldings{}
 		for n := 1; n <= 4; n++ {
 			if h := end.hosts[hostID(n)]; !h.Removed && !slices.Contains(lost, hostID(n)) {
 				left[n] = holdings(end, hostID(n))
@@ -121,29 +121,29 @@ func TestARecoveredLedgerGivesNothingTwice(t *testing.T) {
 				c.index++
 				r, _ := c.state.Apply(c.index, Command{Kind: KindGrantBlock, Host: hostID(asker), Start: 1, Nonce: 7, GrantBlock: &GrantBlock{Subnet: pfx(modelSubnets[3])}})
 				if len(left) > 0 && r.Refusal == nil && len(c.state.Undeclared()) > 0 {
-					rt.Fatalf("host %d was given %v before all had shown what they hold", asker, r.Block)
+					rt.Fatalf("host %d was given %v before all had declared what they hold", asker, r.Block)
 				}
 				if r.Refusal != nil {
 					refused++
 				}
 			}
-			show, member := left[n]
+			declared, member := left[n]
 			if !member {
 				continue
 			}
 			r := c.do(Command{Kind: KindAdmit, Host: hostID(n), Start: 1, Nonce: 7, Admit: &Admit{Name: "h"}})
 			if r.Refusal == nil {
-				r = c.do(Command{Kind: KindShow, Host: hostID(n), Start: 1, Nonce: 7, Show: show})
+				r = c.do(Command{Kind: KindDeclareHoldings, Host: hostID(n), Start: 1, Nonce: 7, DeclareHoldings: declared})
 			}
 			if r.Refusal != nil || r.Host.Removed {
 				rt.Fatalf("host %d, which nobody said was off, is refused: %+v", n, r)
 			}
 		}
 		if len(c.state.Undeclared()) > 0 {
-			rt.Fatalf("not all have shown: %s", c.state.HostNames(c.state.Undeclared()))
+			rt.Fatalf("not all have declared: %s", c.state.HostNames(c.state.Undeclared()))
 		}
-		for n, show := range left {
-			for _, w := range show.Holdings {
+		for n, declared := range left {
+			for _, w := range declared.Holdings {
 				for _, b := range w.Blocks {
 					if got := c.state.subnets[w.Subnet.Prefix].blocks[b.Prefix]; got.Owner != hostID(n) {
 						rt.Fatalf("block %s of host %d is now of %s", b.Prefix, n, got.Owner.Short())
@@ -159,15 +159,15 @@ func TestARecoveredLedgerGivesNothingTwice(t *testing.T) {
 				}
 			}
 		}
-		for n, show := range left {
+		for n, declared := range left {
 			for _, w := range holdings(c.state, hostID(n)).Holdings {
 				for _, b := range w.Blocks {
-					if b.Epoch < c.state.recovered && !show.names(b.Prefix) {
+					if b.Epoch < c.state.recovered && !declared.names(b.Prefix) {
 						rt.Fatalf("block %s is still of host %d, which does not hold it", b.Prefix, n)
 					}
 				}
 				for _, cl := range w.Claims {
-					if !show.claims(cl.Addr) {
+					if !declared.claims(cl.Addr) {
 						rt.Fatalf("address %s is still of host %d, which does not hold it", cl.Addr, n)
 					}
 				}
@@ -195,17 +195,17 @@ func TestWhoHoldsWhatIsAnothersIsNoMember(t *testing.T) {
 	subnet := netmap.Subnet{Prefix: pfx(web), BlockBits: 28}
 	other := netmap.Network{ID: 99, Name: "other", VNI: 1 << 20, Subnets: subnets(web)}
 	for name, tc := range map[string]struct {
-		show    Show
+		declare DeclareHoldings
 		removed bool
 	}{
-		"nothing":                   {Show{}, false},
-		"a free block":              {Show{Holdings: []Holding{{Subnet: subnet, Blocks: []netmap.Block{{Prefix: pfx("10.40.0.16/28"), Subnet: pfx(web), Epoch: 9}}}}}, false},
-		"a block of another":        {Show{Holdings: []Holding{{Subnet: subnet, Blocks: []netmap.Block{block(2, 9)}}}}, true},
-		"an address that was ceded": {Show{Holdings: []Holding{{Subnet: subnet, Claims: []netmap.Claim{claim(9)}}}}, false},
-		"an address of a block that was granted since": {Show{Holdings: []Holding{{Subnet: subnet, Claims: []netmap.Claim{{Addr: ip("10.40.0.39"), Subnet: pfx(web), Epoch: 9}}}}}, true},
-		"blocks of another size":                       {Show{Holdings: []Holding{{Subnet: netmap.Subnet{Prefix: pfx(web), BlockBits: 27}}}}, true},
-		"an overlapping subnet":                        {Show{Holdings: []Holding{{Subnet: netmap.Subnet{Prefix: pfx("10.40.0.0/20"), BlockBits: 28}}}}, true},
-		"another network's VNI":                        {Show{Holdings: []Holding{{Subnet: subnet}}, Networks: []netmap.Network{other}}, true},
+		"nothing":                   {DeclareHoldings{}, false},
+		"a free block":              {DeclareHoldings{Holdings: []Holding{{Subnet: subnet, Blocks: []netmap.Block{{Prefix: pfx("10.40.0.16/28"), Subnet: pfx(web), Epoch: 9}}}}}, false},
+		"a block of another":        {DeclareHoldings{Holdings: []Holding{{Subnet: subnet, Blocks: []netmap.Block{block(2, 9)}}}}, true},
+		"an address that was ceded": {DeclareHoldings{Holdings: []Holding{{Subnet: subnet, Claims: []netmap.Claim{claim(9)}}}}, false},
+		"an address of a block that was granted since": {DeclareHoldings{Holdings: []Holding{{Subnet: subnet, Claims: []netmap.Claim{{Addr: ip("10.40.0.39"), Subnet: pfx(web), Epoch: 9}}}}}, true},
+		"blocks of another size":                       {DeclareHoldings{Holdings: []Holding{{Subnet: netmap.Subnet{Prefix: pfx(web), BlockBits: 27}}}}, true},
+		"an overlapping subnet":                        {DeclareHoldings{Holdings: []Holding{{Subnet: netmap.Subnet{Prefix: pfx("10.40.0.0/20"), BlockBits: 28}}}}, true},
+		"another network's VNI":                        {DeclareHoldings{Holdings: []Holding{{Subnet: subnet}}, Networks: []netmap.Network{other}}, true},
 	} {
 		c := newCluster(t, 2)
 		c.ok(Command{Kind: KindEnsureSubnet, Host: hostID(1), Start: 1, Nonce: 7, EnsureSubnet: &EnsureSubnet{Want: pfx(web), BlockBits: 28}})
@@ -214,10 +214,10 @@ func TestWhoHoldsWhatIsAnothersIsNoMember(t *testing.T) {
 		mine := holdings(c.state, hostID(1))
 		c.state.Recover(clusterID, NextGeneration(1, 1), c.index, 0, nil)
 		c.index = c.state.applied
-		c.ok(Command{Kind: KindShow, Host: hostID(1), Start: 1, Nonce: 7, Show: mine})
+		c.ok(Command{Kind: KindDeclareHoldings, Host: hostID(1), Start: 1, Nonce: 7, DeclareHoldings: mine})
 		since := netmap.Block{Prefix: pfx("10.40.0.32/28"), Subnet: pfx(web), Owner: hostID(1), Epoch: c.state.recovered + 1}
 		c.state.subnets[pfx(web)].blocks[since.Prefix] = since
-		r := c.ok(Command{Kind: KindShow, Host: hostID(2), Start: 1, Nonce: 7, Show: &tc.show})
+		r := c.ok(Command{Kind: KindDeclareHoldings, Host: hostID(2), Start: 1, Nonce: 7, DeclareHoldings: &tc.declare})
 		if r.Host.Removed != tc.removed {
 			t.Errorf("%s: %+v", name, r.Host)
 		}
@@ -238,11 +238,11 @@ func TestAnAddressThatPassedOnIsItsNewHoldersWhoeverShowsFirst(t *testing.T) {
 		c.ok(Command{Kind: KindClaim, Host: hostID(1), Start: 1, Nonce: 7, Claim: &Claim{Subnet: pfx(web), Addr: ip("10.40.0.7")}})
 		remembered := clone(t, c.state)
 		c.ok(Command{Kind: KindCede, Host: hostID(1), Start: 1, Nonce: 7, Cede: &Cede{Addr: ip("10.40.0.7"), To: hostID(2)}})
-		shows := map[int]*Show{1: holdings(c.state, hostID(1)), 2: holdings(c.state, hostID(2))}
+		declared := map[int]*DeclareHoldings{1: holdings(c.state, hostID(1)), 2: holdings(c.state, hostID(2))}
 		remembered.Recover(clusterID, NextGeneration(1, 1), c.index, 0, nil)
 		c.state, c.index = remembered, remembered.applied
 		for _, n := range order {
-			if r := c.ok(Command{Kind: KindShow, Host: hostID(n), Start: 1, Nonce: 7, Show: shows[n]}); r.Host.Removed {
+			if r := c.ok(Command{Kind: KindDeclareHoldings, Host: hostID(n), Start: 1, Nonce: 7, DeclareHoldings: declared[n]}); r.Host.Removed {
 				t.Errorf("%v: host %d is removed for what it holds", order, n)
 			}
 		}
@@ -291,10 +291,10 @@ func TestAHostWithManyNetworksShowsThemAll(t *testing.T) {
 			apply(grant(1, p.String()))
 		}
 	}
-	show := holdings(s, hostID(1))
+	declared := holdings(s, hostID(1))
 	s.Recover(clusterID, 2, n, 0, nil)
 	n = s.Applied()
-	apply(Command{Kind: KindShow, Show: show})
+	apply(Command{Kind: KindDeclareHoldings, DeclareHoldings: declared})
 	apply(Command{Kind: KindUseSubnets, UseSubnets: &UseSubnets{used}})
 	apply(ensure(1, "10.99.0.0/24")) // something new is given out
 	if len(s.subnets) != many+1 || len(s.networks) != many {

@@ -33,7 +33,7 @@ type hostSnap struct {
 	Addr     netip.AddrPort   `json:"addr"`
 	Birth    Birth            `json:"birth"`
 	Heard    uint64           `json:"heard"`
-	Shown    uint64           `json:"shown"`
+	Declared uint64           `json:"declared"`
 	Settled  uint64           `json:"settled,omitempty"`
 	Answered []answered       `json:"answered,omitempty"`
 }
@@ -91,7 +91,7 @@ func (s *State) snapshot() snapshot {
 func (h *host) snapshot() hostSnap {
 	return hostSnap{
 		Entry: h.HostEntry, Addr: h.Addr, Birth: h.Birth, Heard: h.Heard,
-		Shown: h.shown, Settled: h.session.settled, Answered: slices.Clone(h.session.answered),
+		Declared: h.declared, Settled: h.session.settled, Answered: slices.Clone(h.session.answered),
 	}
 }
 
@@ -145,7 +145,7 @@ func DecodeState(b []byte) (*State, error) {
 	s.lastIndex, s.nextVNI, s.ranges = snap.LastIndex, snap.NextVNI, snap.Ranges
 	s.history, s.forgot = snap.History[max(0, len(snap.History)-mostHistory-historySlop):], snap.Forgot
 	for _, h := range snap.Hosts {
-		s.hosts[h.Entry.ID] = &host{Host{h.Entry, h.Addr, h.Birth, h.Heard}, h.Shown, session{h.Settled, h.Answered}}
+		s.hosts[h.Entry.ID] = &host{Host{h.Entry, h.Addr, h.Birth, h.Heard}, h.Declared, session{h.Settled, h.Answered}}
 	}
 	for _, sub := range snap.Subnets {
 		s.subnets[sub.Subnet.Prefix] = sub.restore()

@@ -45,8 +45,8 @@ type Host struct {
 
 type host struct {
 	Host
-	shown   uint64 // the generation in which it showed what it holds, or came
-	session session
+	declared uint64 // the generation in which it declared what it holds, or came
+	session  session
 }
 
 type subnet struct {
@@ -157,8 +157,8 @@ func (t *step) dispatch() *netmap.Refusal {
 		return t.useSubnets(c.UseSubnets)
 	case KindReserve:
 		return t.reserve(c.Reserve)
-	case KindShow:
-		return t.show(c.Show)
+	case KindDeclareHoldings:
+		return t.declareHoldings(c.DeclareHoldings)
 	case KindLeave:
 		return t.leave()
 	}

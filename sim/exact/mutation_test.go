@@ -112,7 +112,7 @@ var mutations = []mutation{
 	{
 		"give an endpoint what was taken back from it", byTwo, "ipam/sweep.go",
 		"a container comes for its address when that is taken back",
-		"u.Held && !u.Leaving && !u.Lost && p.Owns(a) && !p.Locked(a) && !p.gone {", "!p.gone || u.Held {",
+		"u.Held && !u.Leaving && !u.Evicted && p.Owns(a) && !p.Locked(a) && !p.gone {", "!p.gone || u.Held {",
 	},
 	{
 		"forget a foreign claim in a granted block", notItsOwn, "ipam/grant.go",

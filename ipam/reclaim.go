@@ -12,12 +12,12 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Renounce is what becomes of this room's records when the host gives its identity
+// ResetIdentity is what becomes of this package's records when the host gives its identity
 // up: blocks and claims belonged to that, and with them go the addresses that were
 // released. Held ones stay, as their containers run on: they are to be asked for
-// again one by one (Regain). Subnets stay and are to be taken into use again. It is
+// again one by one (Reclaim). Subnets stay and are to be taken into use again. It is
 // pure, and applying it twice changes nothing more.
-func Renounce(records map[string][]byte) (set map[string][]byte, del []string, err error) {
+func ResetIdentity(records map[string][]byte) (set map[string][]byte, del []string, err error) {
 	set = map[string][]byte{}
 	for k, raw := range records {
 		kind, _, _ := strings.Cut(k, "/")
@@ -25,7 +25,7 @@ func Renounce(records map[string][]byte) (set map[string][]byte, del []string, e
 		case kindSubnet:
 			var r subnetRecord
 			err = json.Unmarshal(raw, &r)
-			r.Stray = true
+			r.Unregistered = true
 			set[k] = encode(r)
 		case kindAddr:
 			var u Use
@@ -43,14 +43,14 @@ func Renounce(records map[string][]byte) (set map[string][]byte, del []string, e
 	return set, del, nil
 }
 
-// Strays are the subnets of which this host, under its present identity, is still to
+// Unregistered are the subnets of which this host, under its present identity, is still to
 // become a holder, sorted.
-func (i *IPAM) Strays() []netip.Prefix {
+func (i *IPAM) Unregistered() []netip.Prefix {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	var out []netip.Prefix
 	for subnet, p := range i.pools {
-		if p.stray && !p.gone {
+		if p.unregistered && !p.gone {
 			out = append(out, subnet)
 		}
 	}
@@ -58,11 +58,11 @@ func (i *IPAM) Strays() []netip.Prefix {
 	return out
 }
 
-// Retake makes this host a holder of a stray subnet again; of another it changes
+// Reregister makes this host a holder of an unregistered subnet again; of another it changes
 // nothing. The subnet may have gone meanwhile: then it is made as it was.
-func (i *IPAM) Retake(ctx context.Context, subnet netip.Prefix) error {
+func (i *IPAM) Reregister(ctx context.Context, subnet netip.Prefix) error {
 	p := i.lookup(subnet)
-	if p == nil || !i.isStray(p) {
+	if p == nil || !i.isUnregistered(p) {
 		return nil
 	}
 	leave, err := i.decide(ctx)
@@ -70,10 +70,10 @@ func (i *IPAM) Retake(ctx context.Context, subnet netip.Prefix) error {
 		return err
 	}
 	defer leave()
-	if i.lookup(subnet) != p || !i.isStray(p) {
+	if i.lookup(subnet) != p || !i.isUnregistered(p) {
 		return nil // taken or given up while we waited
 	}
-	s, err := i.retake(ctx, p.Subnet())
+	s, err := i.registerAgain(ctx, p.Subnet())
 	if err != nil {
 		return fmt.Errorf("ipam: %w", err)
 	}
@@ -82,20 +82,20 @@ func (i *IPAM) Retake(ctx context.Context, subnet netip.Prefix) error {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	p.stray = false
+	p.unregistered = false
 	p.SetSubnet(s)
 	return nil
 }
 
-func (i *IPAM) isStray(p *pool) bool {
+func (i *IPAM) isUnregistered(p *pool) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return p.stray
+	return p.unregistered
 }
 
-// retake has the ledger take this host for a holder, and repeats what was reserved.
+// registerAgain has the ledger take this host for a holder, and repeats what was reserved.
 // Others may have made the subnet anew meanwhile: then it is as they made it.
-func (i *IPAM) retake(ctx context.Context, was netmap.Subnet) (netmap.Subnet, error) {
+func (i *IPAM) registerAgain(ctx context.Context, was netmap.Subnet) (netmap.Subnet, error) {
 	ask := SubnetRequest{Want: was.Prefix, V6: was.Prefix.Addr().Is6(), BlockBits: was.BlockBits, Range: was.Range}
 	s, err := i.cfg.Decisions.EnsureSubnet(ctx, ask)
 	if errors.Is(err, &netmap.Refusal{Kind: netmap.Conflict}) {
@@ -114,15 +114,15 @@ func (i *IPAM) retake(ctx context.Context, was netmap.Subnet) (netmap.Subnet, er
 	return s, err
 }
 
-// Unproven are the addresses that containers of this host have held since before it
+// Unconfirmed are the addresses that containers of this host have held since before it
 // took its present identity, and for which the ledger is still to be asked, sorted.
-func (i *IPAM) Unproven() []netip.Addr {
+func (i *IPAM) Unconfirmed() []netip.Addr {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	var out []netip.Addr
 	for _, p := range i.pools {
 		for a := range p.marks {
-			if p.unproven(a) {
+			if p.unconfirmed(a) {
 				out = append(out, a)
 			}
 		}
@@ -131,9 +131,9 @@ func (i *IPAM) Unproven() []netip.Addr {
 	return out
 }
 
-// Rightful reports whether an address, as far as this host holds it, is its by the
-// ledger's word.
-func (i *IPAM) Rightful(a netip.Addr) bool {
+// Confirmed reports whether the ledger has confirmed an address of this host for it; also
+// of an address that it does not hold.
+func (i *IPAM) Confirmed(a netip.Addr) bool {
 	p := i.poolAt(a)
 	if p == nil {
 		return true
@@ -141,23 +141,23 @@ func (i *IPAM) Rightful(a netip.Addr) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	used, _ := p.Used(a)
-	return !used.Lost && !p.unproven(a)
+	return !used.Evicted && !p.unconfirmed(a)
 }
 
-// Regain asks for an unproven address: of the ledger, or of the host that owns it
+// Reclaim asks for an unconfirmed address: of the ledger, or of the host that owns it
 // now. Of another address it changes nothing. The error is that of Decisions.Claim.
-func (i *IPAM) Regain(ctx context.Context, a netip.Addr) error {
+func (i *IPAM) Reclaim(ctx context.Context, a netip.Addr) error {
 	p := i.poolAt(a)
 	if p == nil {
 		return nil
 	}
-	if err := i.Retake(ctx, p.prefix); err != nil {
+	if err := i.Reregister(ctx, p.prefix); err != nil {
 		return err
 	}
 	i.mu.Lock()
 	used, _ := p.Used(a)
 	switch {
-	case p.gone || !p.unproven(a):
+	case p.gone || !p.unconfirmed(a):
 		i.mu.Unlock()
 		return nil
 	case p.Locked(a):
@@ -175,10 +175,10 @@ func (i *IPAM) Regain(ctx context.Context, a netip.Addr) error {
 	return err
 }
 
-// Lose notes that an unproven address belongs to another host for good. Here it is
+// Evict notes that an unconfirmed address belongs to another host for good. Here it is
 // neither handed out nor asked for until Docker releases it, whose container
 // believes that it has it.
-func (i *IPAM) Lose(a netip.Addr) error {
+func (i *IPAM) Evict(a netip.Addr) error {
 	p := i.poolAt(a)
 	if p == nil {
 		return nil
@@ -186,7 +186,7 @@ func (i *IPAM) Lose(a netip.Addr) error {
 	i.mu.Lock()
 	used, _ := p.Used(a)
 	switch {
-	case !p.unproven(a):
+	case !p.unconfirmed(a):
 		i.mu.Unlock()
 		return nil
 	case p.Locked(a):
@@ -194,7 +194,7 @@ func (i *IPAM) Lose(a netip.Addr) error {
 		return busy(a)
 	}
 	p.Lock(a)
-	used.Lost = true
+	used.Evicted = true
 	i.mu.Unlock()
 	err := i.cfg.Disk.Commit(map[string][]byte{key(kindAddr, a): encode(used)})
 	i.mu.Lock()
@@ -240,8 +240,8 @@ func (i *IPAM) QueueLast(addrs []netip.Addr) error {
 	return nil
 }
 
-// forgetLost ends what Lose began: Docker has released the address.
-func (i *IPAM) forgetLost(p *pool, a netip.Addr) error {
+// forgetEvicted ends what Evict began: Docker has released the address.
+func (i *IPAM) forgetEvicted(p *pool, a netip.Addr) error {
 	err := i.cfg.Disk.Commit(nil, key(kindAddr, a))
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -254,13 +254,13 @@ func (i *IPAM) forgetLost(p *pool, a netip.Addr) error {
 	return nil
 }
 
-// unproven reports whether an address is held that is not this host's.
-func (p *Pool) unproven(a netip.Addr) bool {
+// unconfirmed reports whether an address is held that is not this host's.
+func (p *Pool) unconfirmed(a netip.Addr) bool {
 	m := p.marks[a]
-	return m != nil && m.Held && !m.Lost && !p.Owns(a)
+	return m != nil && m.Held && !m.Evicted && !p.Owns(a)
 }
 
-// given is the answer to who asks for an address that was lost.
+// given is the answer to who asks for an address that was evicted.
 func given(a netip.Addr, who string) error {
 	return netmap.Refuse(netmap.Held, "ipam: %s belongs to another host by now, though %s of this host still believes that it has it; remove that one, and choose another address", a, who)
 }

@@ -11,10 +11,10 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Renounce is what becomes of this room's records when the host gives its identity
+// ResetIdentity is what becomes of this package's records when the host gives its identity
 // up: of no network is it a member any more. It is pure, and applying it twice
 // changes nothing more.
-func Renounce(records map[string][]byte) (set map[string][]byte, err error) {
+func ResetIdentity(records map[string][]byte) (set map[string][]byte, err error) {
 	set = map[string][]byte{}
 	for key, raw := range records {
 		if !strings.HasPrefix(key, networkPrefix) {
@@ -24,7 +24,7 @@ func Renounce(records map[string][]byte) (set map[string][]byte, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("attach: the record %s on disk is damaged: %w", key, err)
 		}
-		r.Stray = true
+		r.Unregistered = true
 		if set[key], err = json.Marshal(r); err != nil {
 			return nil, fmt.Errorf("attach: %w", err)
 		}
@@ -45,12 +45,12 @@ func DockerNetworks(records map[string][]byte) []string {
 	return out
 }
 
-// Rejoin makes this host a member again of what a stray network, by its owner's id, is a
+// Rejoin makes this host a member again of what an unregistered network, by its owner's id, is a
 // part of. If that is another network by now, its endpoints are in that one from then on.
-// Of a network that is not stray it changes nothing.
+// Of a registered network it changes nothing.
 func (a *Attachments) Rejoin(ctx context.Context, id string) error {
 	r, ok := a.network(id)
-	if !ok || !r.Stray {
+	if !ok || !r.Unregistered {
 		return nil
 	}
 	release, err := a.holdNetwork(ctx, id, r.Network.Subnets)
@@ -59,7 +59,7 @@ func (a *Attachments) Rejoin(ctx context.Context, id string) error {
 	}
 	defer release()
 	r, ok = a.network(id)
-	if !ok || !r.Stray {
+	if !ok || !r.Unregistered {
 		return nil // another call was faster
 	}
 	network, err := a.cfg.Networks.RejoinNetwork(ctx, r)
@@ -76,13 +76,13 @@ func (a *Attachments) Rejoin(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	r.Network, r.Stray = network, false
+	r.Network, r.Unregistered = network, false
 	return a.saveNetwork(r)
 }
 
 // rejoined is the network of a record, of which this host is a member.
 func (a *Attachments) rejoined(ctx context.Context, r NetworkRecord) (netmap.Network, error) {
-	if !r.Stray {
+	if !r.Unregistered {
 		return r.Network, nil
 	}
 	err := a.Rejoin(ctx, r.ID)

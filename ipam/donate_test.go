@@ -141,9 +141,9 @@ func TestWhatWasLentGoesHome(t *testing.T) {
 	})
 }
 
-// TestABlockThatIsJustComingIsYielded: the ledger has granted it to one host, which is
+// TestABlockThatIsInFlightIsDonated: the ledger has granted it to one host, which is
 // still writing it down when another, that was refused because of that, asks for a part.
-func TestABlockThatIsJustComingIsYielded(t *testing.T) {
+func TestABlockThatIsInFlightIsDonated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipamtest.NewLedger()
 		a, b := start(t, l, "host-a"), start(t, l, "host-b")
@@ -193,25 +193,25 @@ func TestABlockThatWasWaitedForIsNotTakenWhole(t *testing.T) {
 		got := a.get(id, "")
 		a.release(id, got)
 		sub := netip.MustParsePrefix("10.40.0.0/27")
-		r, err := a.Yield(docker, sub, sub, b.host.ID())
+		r, err := a.Donate(docker, sub, sub, b.host.ID())
 		if err != nil || !r.Claim.Addr.IsValid() || r.Claim.Owner != b.host.ID() {
 			t.Errorf("a block that came just now: %+v, %v, want one address", r, err)
 		}
 		time.Sleep(6 * time.Second)
-		if r, err = a.Yield(docker, sub, sub, b.host.ID()); err != nil || r.Block != netip.MustParsePrefix("10.40.0.0/30") {
+		if r, err = a.Donate(docker, sub, sub, b.host.ID()); err != nil || r.Block != netip.MustParsePrefix("10.40.0.0/30") {
 			t.Errorf("an empty block: %+v, %v, want the block", r, err)
 		}
-		_, err = a.Yield(docker, sub, sub, b.host.ID())
+		_, err = a.Donate(docker, sub, sub, b.host.ID())
 		a.refuses(netmap.Exhausted, err, "on this host either")
-		_, err = a.Yield(docker, netip.MustParsePrefix("10.9.0.0/24"), sub, b.host.ID())
+		_, err = a.Donate(docker, netip.MustParsePrefix("10.9.0.0/24"), sub, b.host.ID())
 		a.refuses(netmap.Unknown, err, "does not use 10.9.0.0/24")
 		a.Close()
 		b.Close()
 	})
 }
 
-// TestNothingIsYieldedWithoutADisk: what cannot be written down stays.
-func TestNothingIsYieldedWithoutADisk(t *testing.T) {
+// TestNothingIsDonatedWithoutADisk: what cannot be written down stays.
+func TestNothingIsDonatedWithoutADisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipamtest.NewLedger()
 		a, b := start(t, l, "host-a"), start(t, l, "host-b")
@@ -220,8 +220,8 @@ func TestNothingIsYieldedWithoutADisk(t *testing.T) {
 		time.Sleep(time.Minute)
 		sub := netip.MustParsePrefix("10.40.0.0/28")
 		a.disk.Fail(errors.New("disk is full"))
-		if _, err := a.Yield(docker, sub, sub, b.host.ID()); err == nil {
-			t.Error("a block was yielded without a disk")
+		if _, err := a.Donate(docker, sub, sub, b.host.ID()); err == nil {
+			t.Error("a block was donated without a disk")
 		}
 		held := a.disk.Keys("block/")
 		a.disk.Fail(nil)

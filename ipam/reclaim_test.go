@@ -42,8 +42,8 @@ func testWhatARemovedHostHadComesLast(t *testing.T) {
 	}
 }
 
-// TestRenounceKeepsWhatContainersHold and nothing else; it can be repeated.
-func TestRenounceKeepsWhatContainersHold(t *testing.T) {
+// TestResetIdentityKeepsWhatContainersHold and nothing else; it can be repeated.
+func TestResetIdentityKeepsWhatContainersHold(t *testing.T) {
 	l := ipamtest.NewLedger()
 	r := start(t, l, "one")
 	id := r.network("10.40.0.0/24", "")
@@ -55,7 +55,7 @@ func TestRenounceKeepsWhatContainersHold(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		set, del, err := ipam.Renounce(records)
+		set, del, err := ipam.ResetIdentity(records)
 		if err == nil {
 			err = r.disk.Commit(set, del...)
 		}
@@ -70,14 +70,14 @@ func TestRenounceKeepsWhatContainersHold(t *testing.T) {
 	if len(stock.Blocks) != 0 || len(stock.Held) != 1 || stock.Held[0] != addrOf(held) {
 		t.Errorf("it has %+v", stock)
 	}
-	if got := other.Unproven(); len(got) != 1 || got[0] != addrOf(held) || other.Rightful(got[0]) {
-		t.Errorf("unproven is %v", got)
+	if got := other.Unconfirmed(); len(got) != 1 || got[0] != addrOf(held) || other.Confirmed(got[0]) {
+		t.Errorf("unconfirmed is %v", got)
 	}
-	if got := other.Strays(); len(got) != 1 {
-		t.Errorf("strays are %v", got)
+	if got := other.Unregistered(); len(got) != 1 {
+		t.Errorf("unregistered are %v", got)
 	}
 	// What the other host holds is lost here, until Docker says that it is not needed.
-	if err := other.Lose(addrOf(held)); err != nil {
+	if err := other.Evict(addrOf(held)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := other.ask(as("dockerd 2"), id, held); err == nil {
@@ -85,8 +85,8 @@ func TestRenounceKeepsWhatContainersHold(t *testing.T) {
 	}
 	other = other.restart()
 	other.hold(held)
-	if len(other.Unproven()) != 0 || other.Rightful(addrOf(held)) {
-		t.Errorf("after a restart unproven is %v", other.Unproven())
+	if len(other.Unconfirmed()) != 0 || other.Confirmed(addrOf(held)) {
+		t.Errorf("after a restart unconfirmed is %v", other.Unconfirmed())
 	}
 	other.endpoints.Delete(addrOf(held))
 	other.release(id, held)
