@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -49,6 +50,37 @@ func TestIntegrationConfigFrom(t *testing.T) {
 	s.matrix(s.runOnAll(name, "box")...)
 }
 
+// TestIntegrationMadeAnewWithOtherOptions: a network that its user removes and makes anew with
+// the same subnet looks everywhere as it was made last, also where a stopped container is on it;
+// where one runs, a PROBLEM names it until it stops.
+func TestIntegrationMadeAnewWithOtherOptions(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	one, two, three := s.lab.Host(1), s.lab.Host(2), s.lab.Host(3)
+	subnet := []string{"--subnet", "10.64.44.0/24"}
+	name := s.network(one, "anew", append(subnet, "--ip-range", "10.64.44.0/25", "-o", "com.example.note=first")...)
+	s.docker(two, "run", "--name", s.name("batch"), "--net", name, lab.BusyBoxImage, "true")
+	box := s.run(three, name, "box")
+	s.docker(one, "network", "rm", name)
+	s.docker(one, append([]string{"network", "create", "-d", lab.PluginName, "--ipam-driver", lab.PluginName, "--ip-range", "10.64.44.128/25", "-o", "com.example.note=second", name}, subnet...)...)
+	want := s.looks(one, name)
+	same := func(h *lab.Host) {
+		t.Helper()
+		eventually(t, spreadWithin, func(ctx context.Context) error {
+			got, err := looksNow(ctx, h, name)
+			if diff := cmp.Diff(want, got); err == nil && diff != "" {
+				err = fmt.Errorf("on %s (-want +got):\n%s", h.Name(), diff)
+			}
+			return err
+		})
+	}
+	same(two)
+	eventually(t, spreadWithin, s.problem(three, "network "+name+" was made anew", box.name, "docker network disconnect"))
+	s.docker(three, "rm", "-f", box.name)
+	same(three)
+	s.matrix(s.runOnAll(name, "b")...)
+}
+
 // looksTheSame compares what every member shows of a network with what the first host does,
 // which created it.
 func (s *scene) looksTheSame(name string) {
@@ -65,9 +97,20 @@ func (s *scene) looksTheSame(name string) {
 // the mark of a replica and the --config-only network.
 func (s *scene) looks(h *lab.Host, network string) map[string]any {
 	s.t.Helper()
+	shown, err := looksNow(s.t.Context(), h, network)
+	must(s.t, err)
+	return shown
+}
+
+// looksNow is looks; it fails where Docker has no such network.
+func looksNow(ctx context.Context, h *lab.Host, network string) (map[string]any, error) {
+	text, err := h.Docker(ctx, "network", "inspect", network)
+	if err != nil {
+		return nil, err
+	}
 	var shown []map[string]any
-	if err := json.Unmarshal([]byte(s.docker(h, "network", "inspect", network)), &shown); err != nil || len(shown) != 1 {
-		s.t.Fatalf("network inspect on %s: %v, %d networks", h.Name(), err, len(shown))
+	if err := json.Unmarshal([]byte(text), &shown); err != nil || len(shown) != 1 {
+		return nil, fmt.Errorf("network inspect on %s: %v, %d networks", h.Name(), err, len(shown))
 	}
 	for _, own := range []string{"Id", "Created", "Containers", "Status", "ConfigFrom"} {
 		delete(shown[0], own)
@@ -78,7 +121,7 @@ func (s *scene) looks(h *lab.Host, network string) map[string]any {
 			shown[0]["Options"] = nil
 		}
 	}
-	return shown[0]
+	return shown[0], nil
 }
 
 // TestIntegrationPruneOnAReplica takes the network from no other host, and the replica comes

@@ -100,7 +100,7 @@ func TestNetworksAreRemovedFromAnyHost(t *testing.T) {
 }
 
 // TestReplicasShowWhatTheFirstNetworkShows, and what it shows when its user makes it
-// anew with other labels.
+// anew with other labels, options and --ip-range.
 func TestReplicasShowWhatTheFirstNetworkShows(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 2)
@@ -121,12 +121,13 @@ func TestReplicasShowWhatTheFirstNetworkShows(t *testing.T) {
 		}
 		one.docker.BreakAPI(errors.New("Docker is busy")) // the agent hears of both at once
 		one.remove(made)
-		spec.Shown.Labels = map[string]string{"keep": "no"}
+		spec.Shown.Labels, spec.Shown.Options["note"] = map[string]string{"keep": "no"}, "new"
+		spec.Shown.Pools[0].Range = netip.MustParsePrefix("10.40.0.128/25")
 		if _, err := one.docker.CreateNetwork(t.Context(), spec); err != nil {
 			t.Fatal(err)
 		}
 		one.docker.BreakAPI(nil)
-		two.until("the new labels", soon, func() bool { return two.lookup("web") != "" && same() })
+		two.until("it looks as it does now", soon, func() bool { return two.lookup("web") != "" && same() })
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
@@ -103,16 +104,35 @@ func staleReplica(n netmap.Network, d dockerNet) []step {
 	case n.Docker == nil || alike(*n.Docker, d.Shown):
 		return nil
 	case len(d.Running) > 0:
-		return []step{{Problem: "network " + d.Name + " was made anew on another host with other labels, --attachable or names of --aux-address, and this host shows the former ones until the last of these stops: " +
+		return []step{{Problem: "network " + d.Name + " was made anew on another host with other options or labels, and this host shows the former ones until the last of these stops: " +
 			strings.Join(d.Running, ", ") + "; stop them, or take them off it (docker network disconnect)"}}
 	}
 	return []step{{Remove: &d}}
 }
 
-// alike compares what every release of Docker shows as it was given; in the rest they differ.
-func alike(a, b netmap.DockerNetwork) bool {
-	return maps.Equal(a.Labels, b.Labels) && a.Attachable == b.Attachable &&
-		slices.EqualFunc(a.Pools, b.Pools, func(x, y netmap.DockerPool) bool { return maps.Equal(x.Aux, y.Aux) })
+// alike compares how a network is to look with how a replica does, as far as every release of
+// Docker shows it as it was given.
+func alike(want, has netmap.DockerNetwork) bool {
+	return maps.Equal(want.Labels, has.Labels) && want.Attachable == has.Attachable &&
+		given(want.Options, has.Options) && given(want.IPAMOptions, has.IPAMOptions) &&
+		slices.EqualFunc(want.Pools, has.Pools, func(x, y netmap.DockerPool) bool { return maps.Equal(x.Aux, y.Aux) && x.Range == y.Range })
+}
+
+// given reports whether a replica has the options that were given and no others, but for its
+// mark and those that releases of Docker add.
+func given(want, has map[string]string) bool {
+	for key, value := range want {
+		if got, ok := has[key]; !ok || got != value {
+			return false
+		}
+	}
+	for key := range has {
+		_, wanted := want[key]
+		if !wanted && key != dockerapi.ReplicaOption && !strings.HasPrefix(key, "com.docker.network.") {
+			return false
+		}
+	}
+	return true
 }
 
 // stepsFor says what is to be done about one local network of ours.

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/weftnet/weft/netmap"
@@ -102,6 +103,7 @@ func (t *step) unclaim(u *Unclaim) *netmap.Refusal {
 	if c, ok := t.claims[u.Addr]; ok && c.Owner == t.cmd.Host && c.Epoch == u.Epoch {
 		delete(t.claims, u.Addr)
 		t.gone(c)
+		t.postpone([]netip.Addr{u.Addr})
 	}
 	return nil // to return what one does not hold is no mistake
 }

@@ -182,8 +182,9 @@ func (t *step) remove(r *Remove) *netmap.Refusal {
 // maxLate bounds the addresses of a subnet that are remembered to be given out last.
 const maxLate = 4096
 
-// postpone notes what a removed host's endpoints held, or was in use in a returned
-// block until lately, for whoever is granted the blocks. What lies in another host's block was that host's to give, and is.
+// postpone notes what was in use until lately, in a returned block, as a returned claim or by
+// a removed host's endpoints, for whoever is granted the blocks. What lies in another host's
+// block was that host's to give, and is.
 func (t *step) postpone(held []netip.Addr) {
 	for _, p := range netmap.SortedPrefixes(t.subnets) {
 		s := t.subnets[p]

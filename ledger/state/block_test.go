@@ -197,6 +197,18 @@ func TestGrantsTellOfReservations(t *testing.T) {
 
 // TestAReturnedBlockTellsWhatWasInUse: its next owner hands that out last. What lies
 // elsewhere is nobody's to tell, and more than a few is not remembered.
+// TestAReturnedClaimIsInUseUntilLately: whoever is granted the block around it is told.
+func TestAReturnedClaimIsInUseUntilLately(t *testing.T) {
+	c := newCluster(t, 2)
+	c.ok(ensure(1, web))
+	c.ok(ensure(2, web))
+	claim := c.ok(claimOf(1, web, "10.40.0.5")).Claim
+	c.ok(Command{Kind: KindUnclaim, Host: hostID(1), Unclaim: &Unclaim{claim.Addr, claim.Epoch}})
+	if got := c.ok(grant(2, web)).Late; !slices.Equal(got, []netip.Addr{claim.Addr}) {
+		t.Errorf("granted with the late addresses %v, want %v", got, claim.Addr)
+	}
+}
+
 func TestAReturnedBlockTellsWhatWasInUse(t *testing.T) {
 	c := newCluster(t, 2)
 	c.ok(ensure(1, "10.40.0.0/16"))
