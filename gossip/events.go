@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/weftnet/weft/turn"
 )
 
 // event is what memberlist reported. Of several with one key the last one counts.
@@ -58,7 +60,7 @@ func (q *eventQueue) put(e event) {
 		q.order = append(q.order, key)
 	}
 	q.latest[key] = e
-	poke(q.wake)
+	turn.Poke(q.wake)
 }
 
 func (q *eventQueue) take() []event {
@@ -71,14 +73,6 @@ func (q *eventQueue) take() []event {
 	q.order = nil
 	clear(q.latest)
 	return out
-}
-
-// poke wakes the goroutine that waits on a channel of one.
-func poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }
 
 func eventOf(kind eventKind, n *memberlist.Node, why error) event {

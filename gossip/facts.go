@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/weftnet/weft/follow"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // View returns all facts as they are now.
@@ -41,7 +43,7 @@ func (g *Gossip) Subscribe() (changed <-chan struct{}, cancel func()) {
 // notify wakes all subscribers. Under g.mu.
 func (g *Gossip) notify() {
 	for c := range g.subs {
-		poke(c)
+		turn.Poke(c)
 	}
 }
 
@@ -101,7 +103,7 @@ func (g *Gossip) Announce(set map[netmap.Key]any, del []netmap.Key) error {
 	}
 	g.afterChange(g.cfg.Host, effect)
 	if effect.Advanced {
-		poke(g.unsent)
+		turn.Poke(g.unsent)
 	}
 	return nil
 }
@@ -166,7 +168,7 @@ func (g *Gossip) PublishDecisions(d Decisions) error {
 	}
 	g.afterChange(cluster, effect)
 	if d.Lead {
-		poke(g.unsent)
+		turn.Poke(g.unsent)
 	}
 	return nil
 }
@@ -177,44 +179,31 @@ const waitStep = time.Second
 // WaitDecided waits until the decisions up to a raft index are known, and asks a keeper
 // for them at once.
 func (g *Gossip) WaitDecided(ctx context.Context, index uint64) error {
-	changed, cancel := g.Subscribe()
-	defer cancel()
-	for {
-		known := g.wantDecided(index)
-		if known >= index {
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(g.ctx, stop)()
+	known := g.decided(index, true)
+	if known >= index {
+		return nil
+	}
+	for look := range follow.Facts(waiting, g, follow.When{Every: waitStep}) {
+		if known = g.decided(index, look.Due); known >= index {
 			return nil
 		}
-		again := time.NewTimer(waitStep)
-		for waiting := true; waiting; {
-			select {
-			case <-changed:
-				waiting = g.decided() < index
-			case <-again.C:
-				waiting = false
-			case <-ctx.Done():
-				again.Stop()
-				return fmt.Errorf("gossip: decision %d is not known here yet (known to %d): %w", index, known, ctx.Err())
-			case <-g.ctx.Done():
-				again.Stop()
-				return fmt.Errorf("gossip: closed before decision %d was known", index)
-			}
-		}
-		again.Stop()
 	}
+	if ctx.Err() == nil {
+		return fmt.Errorf("gossip: closed before decision %d was known", index)
+	}
+	return fmt.Errorf("gossip: decision %d is not known here yet (known to %d): %w", index, known, ctx.Err())
 }
 
-func (g *Gossip) decided() uint64 {
+// decided returns the newest decision that is known here. If that is older than index, ask
+// has a keeper asked for it.
+func (g *Gossip) decided(index uint64, ask bool) (known uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	head, _ := g.facts.Head(g.facts.Cluster())
-	return head.Seq
-}
-
-func (g *Gossip) wantDecided(index uint64) (known uint64) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	head, _ := g.facts.Head(g.facts.Cluster())
-	if head.Seq < index && !head.Origin.IsZero() {
+	if ask && head.Seq < index && !head.Origin.IsZero() {
 		g.want(netmap.Head{Origin: head.Origin, Life: max(1, head.Life), Seq: index}, netmap.HostID{}, 0)
 	}
 	return head.Seq

@@ -129,7 +129,7 @@ func (g *Gossip) changeIdentity(change func(*meta)) {
 	next := g.own()
 	change(&next)
 	g.identity.Store(&next)
-	poke(g.renew)
+	turn.Poke(g.renew)
 }
 
 // updateWait is how long memberlist may take to get word of a new identity out.
@@ -187,7 +187,7 @@ func (g *Gossip) SetCluster(id netmap.ClusterID) {
 	g.synced = g.cfg.Lone && len(g.roster.hosts()) == 0
 	g.notify()
 	g.mu.Unlock()
-	poke(g.unsent)
+	turn.Poke(g.unsent)
 }
 
 // SetKeeper tells the other hosts whether this host votes on the ledger.

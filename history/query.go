@@ -73,7 +73,7 @@ func (h *History) Run(ctx context.Context) {
 		sentence := ""
 		if err := h.store.write(); err != nil {
 			sentence = err.Error()
-			h.store.poke()
+			turn.Poke(h.store.dirty)
 		}
 		h.cfg.Problem(sentence)
 		if ctx.Err() != nil {

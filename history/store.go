@@ -14,6 +14,7 @@ import (
 
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // Bounds and pace of the store. Endpoints that have ended are on disk in pages; 300,000
@@ -112,17 +113,10 @@ func (s *store) readPages() error {
 	})
 }
 
-func (s *store) poke() {
-	select {
-	case s.dirty <- struct{}{}:
-	default:
-	}
-}
-
 // change has an entry written, or deleted. The caller holds mu.
 func (s *store) change(key string, value any) {
 	s.changed[key] = value
-	s.poke()
+	turn.Poke(s.dirty)
 }
 
 // began notes that an endpoint exists, or its name.

@@ -3,8 +3,8 @@ package member
 import (
 	"context"
 	"slices"
-	"time"
 
+	"github.com/weftnet/weft/follow"
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/turn"
@@ -12,26 +12,9 @@ import (
 
 // maintain keeps the lease, and learns from the facts when it is over.
 func (m *Member) maintain(ctx context.Context) {
-	poll := time.NewTicker(leasePoll)
-	defer poll.Stop()
-	changed, unsubscribe := m.cluster.Gossip.Subscribe()
-	defer unsubscribe()
 	alone := m.alone()
-	for {
-		due, asked := false, false
-		select {
-		case <-ctx.Done():
-			return
-		case <-poll.C:
-			due = true
-		case <-changed:
-		case <-m.askAgain():
-		case <-m.lease.Wanted():
-			asked = true
-		}
-		// What came at once is taken at once: which of them select saw means nothing.
-		due, asked = due || took(poll.C), asked || took(m.lease.Wanted())
-		if asked && !turn.Sleep(ctx, joinPause) { // for each request that waits there was a try just now
+	for look := range follow.Facts(ctx, m.cluster.Gossip, follow.When{Every: leasePoll, Wake: m.lease.Wanted()}) {
+		if look.Woken && !turn.Sleep(ctx, joinPause) { // for each request that waits there was a try just now
 			return
 		}
 		_ = m.observeFacts(ctx) // a problem tells it
@@ -39,11 +22,13 @@ func (m *Member) maintain(ctx context.Context) {
 		if alone = m.alone(); was && !alone { // it may have been removed meanwhile
 			m.lease.RequestRenewal()
 		}
-		m.follow(ctx)
-		if !due && !asked {
-			continue
+		m.declare(ctx)
+		if look.Due || look.Woken {
+			m.keepLease(ctx)
 		}
-		m.keepLease(ctx)
+		if m.saidRemoved() {
+			look.Again(askAgainAfter)
+		}
 	}
 }
 
@@ -64,8 +49,8 @@ func (m *Member) alone() bool {
 	return !slices.ContainsFunc(m.cluster.Gossip.Members(), func(other gossip.Member) bool { return other.Alive })
 }
 
-// follow shows a recovered ledger what this host holds.
-func (m *Member) follow(ctx context.Context) {
+// declare tells a recovered ledger what this host holds.
+func (m *Member) declare(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	err := m.observeGeneration(limited)
@@ -75,16 +60,6 @@ func (m *Member) follow(ctx context.Context) {
 	case ctx.Err() == nil:
 		m.observeRefusal(ctx, err)
 		m.problem("recovery", "the ledger was recovered and has not seen yet what this host holds: "+err.Error())
-	}
-}
-
-// took reports whether something was waiting in a channel, and takes it.
-func took[T any](c <-chan T) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
 	}
 }
 

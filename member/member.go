@@ -16,6 +16,7 @@ import (
 
 	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/follow"
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/lease"
@@ -46,9 +47,8 @@ type Disk interface {
 
 // Gossip is what the other hosts tell.
 type Gossip interface {
-	View() *netmap.View
+	follow.Source
 	Removed(host netmap.HostID) bool
-	Subscribe() (changed <-chan struct{}, cancel func())
 	Synced() bool
 	Members() []gossip.Member
 	Twin() (gossip.Member, bool)

@@ -102,15 +102,6 @@ func (m *Member) saidRemoved() bool {
 	return m.cluster.Gossip.Removed(m.self) && !reset && !m.hasLeft()
 }
 
-// askAgain fires when it is time to ask the keepers once more, as long as the facts say
-// that this host was removed.
-func (m *Member) askAgain() <-chan time.Time {
-	if !m.saidRemoved() {
-		return nil
-	}
-	return time.After(askAgainAfter)
-}
-
 // notRemoved takes in that the ledger goes on with this host.
 func (m *Member) notRemoved() {
 	m.asked.mu.Lock()

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"net/netip"
 	"time"
+
+	"github.com/weftnet/weft/follow"
 )
 
 // whoRequest is the name of the host-to-host request that asks an agent who it is.
@@ -23,25 +25,17 @@ func (m *Member) serveWho(context.Context, netip.AddrPort, []byte) ([]byte, erro
 // proof: an earlier start of this host may look alive for a while. The other one is
 // asked.
 func (m *Member) copied(ctx context.Context) bool {
-	changed, unsubscribe := m.cluster.Gossip.Subscribe()
-	defer unsubscribe()
-	patience := time.NewTimer(twinWait)
-	defer patience.Stop()
-	for {
+	limited, cancel := context.WithTimeout(ctx, twinWait)
+	defer cancel()
+	for range follow.Facts(limited, m.cluster.Gossip, follow.When{Every: twinWait}) {
 		if twin, seen := m.cluster.Gossip.Twin(); seen && m.answersAsThis(ctx, twin.Addr) {
 			return true
 		}
 		if m.cluster.Gossip.Synced() { // it stands alone, or has met who knows all
 			return false
 		}
-		select {
-		case <-changed:
-		case <-patience.C:
-			return false
-		case <-ctx.Done():
-			return false
-		}
 	}
+	return false
 }
 
 // answersAsThis reports whether an agent of this identity that is not this one answers at

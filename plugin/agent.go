@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weftnet/weft/attach"
@@ -95,7 +96,7 @@ type Agent struct {
 	ended chan struct{} // closed once this agent is to be followed by another one
 	end   func()        // closes it; it may be called more than once
 	kick  chan struct{} // wakes the reconciling loop
-	look  chan struct{} // has that loop look at the underlay
+	moved atomic.Bool   // the underlay may have changed
 	tasks sync.WaitGroup
 	stop  context.CancelFunc
 	began time.Time
@@ -112,7 +113,7 @@ type Agent struct {
 // Docker; whatever fails here is told at once, because nothing would work without it.
 func Open(cfg Config) (a *Agent, err error) {
 	cfg.Rooms = cfg.Rooms.filled()
-	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), attaching: turn.NewKeyed(), ended: make(chan struct{}), kick: make(chan struct{}, 1), look: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}, restarts: replicate.NewRestarts()}
+	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), attaching: turn.NewKeyed(), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}, restarts: replicate.NewRestarts()}
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop, a.end = stop, sync.OnceFunc(func() { close(a.ended) })
 	opened := a // a return of nil sets a first
@@ -129,8 +130,8 @@ func Open(cfg Config) (a *Agent, err error) {
 	if err := a.announceSelf(); err != nil {
 		return nil, err
 	}
-	follow := func(ctx context.Context) { a.restarts.Follow(ctx, a.cfg.Docker) }
-	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.settle, a.history.Run, a.replicas.Run, follow, a.member.Reclaim} {
+	restarts := func(ctx context.Context) { a.restarts.Follow(ctx, a.cfg.Docker) }
+	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.settle, a.history.Run, a.replicas.Run, restarts, a.member.Reclaim} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil

@@ -28,7 +28,7 @@ var nowhere = place{Addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}), MTU: 1500}
 
 // findPlace is this host's address and MTU at the start of its agent. Docker may start
 // before the network has an address; containers that start then need the agent all the
-// same, so the last known address counts, and followUnderlay looks on.
+// same, so the last known address counts, and checkUnderlay goes on looking.
 func (a *Agent) findPlace() (place, error) {
 	last := a.lastPlace()
 	addr, mtu, err := a.cfg.Kernel.Underlay(last.Addr)
@@ -79,21 +79,19 @@ func lostPlace(addr netip.Addr, err error) string {
 	return fmt.Sprintf("this host has lost its underlay address %s, other hosts cannot reach it; it goes on as soon as it has that address or another one: %v", addr, err)
 }
 
-// watchUnderlay has the reconciling loop look at the underlay when the kernel tells of a
+// watchUnderlay has reconcile look at the underlay when the kernel tells of a
 // change there.
 func (a *Agent) watchUnderlay(ctx context.Context) {
 	a.cfg.Kernel.WatchUnderlay(ctx, func() {
-		select {
-		case a.look <- struct{}{}:
-		default: // it will look anyway
-		}
+		a.moved.Store(true)
+		a.wake()
 	})
 }
 
-// followUnderlay looks where this host is on the underlay now. With another address
+// checkUnderlay looks where this host is on the underlay now. With another address
 // the agent starts again: memberlist takes no other address from a member that lives, and
 // a start tells everybody everything. Another MTU needs only to be told.
-func (a *Agent) followUnderlay() {
+func (a *Agent) checkUnderlay() {
 	was := a.place()
 	current := was.Addr
 	if current == nowhere.Addr {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/follow"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/turn"
 )
@@ -24,41 +25,26 @@ type datapathHealth struct {
 	err      error
 }
 
-// wake makes the reconciling loop run soon; it never blocks.
-func (a *Agent) wake() {
-	select {
-	case a.kick <- struct{}{}:
-	default: // it will run anyway
-	}
-}
+// wake has the kernel compared with the facts soon. It never blocks.
+func (a *Agent) wake() { turn.Poke(a.kick) }
 
-// reconcile keeps the kernel equal to what the facts say, whenever they change
-// and now and then without a reason (invariant 8).
+// reconcile makes the kernel equal to what the facts say: when they change, when this host's
+// endpoints or its underlay do, and every driftInterval, in case somebody else changed the
+// kernel (invariant 8).
 func (a *Agent) reconcile(ctx context.Context) {
-	changed, unsubscribe := a.gossip.Subscribe()
-	defer unsubscribe()
-	drift := time.NewTicker(driftInterval)
-	defer drift.Stop()
-	for {
-		drifted := false
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-		case <-a.kick:
-		case <-a.look:
-			a.followUnderlay()
-		case <-drift.C:
-			drifted = true
-			a.followUnderlay()
+	for look := range follow.Facts(ctx, a.gossip, follow.When{Every: driftInterval, Wake: a.kick}) {
+		if a.moved.Swap(false) || look.Due {
+			a.checkUnderlay()
 		}
-		a.setKernel(ctx, drifted)
-		view := a.View()
+		a.setKernel(ctx, look.Due)
+		view := look.View()
 		a.problem("ranges", rangeProblem(a.cfg.Settings.Ranges, view.Ranges))
 		a.ledger.Announced(view.Keepers())
 	}
 }
 
+// setKernel makes the kernel equal to what the facts say. If nothing of this host asked for
+// that, what it changes is counted as a repair.
 func (a *Agent) setKernel(ctx context.Context, drifted bool) {
 	ctx, cancel := context.WithTimeout(ctx, driftInterval)
 	defer cancel()

@@ -9,13 +9,16 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/follow"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // Pace of the Replicator.
@@ -50,9 +53,8 @@ type Driver interface {
 
 // Facts are what the cluster knows.
 type Facts interface {
-	View() *netmap.View
+	follow.Source
 	Synced() bool
-	Subscribe() (changed <-chan struct{}, cancel func())
 }
 
 // Config is what a Replicator is made of. All functions are called concurrently.
@@ -116,38 +118,25 @@ func (r *Replicator) Run(ctx context.Context) {
 	if r.cfg.Docker == nil {
 		return
 	}
-	events := r.cfg.Docker.Watch(ctx)
-	changed, unsubscribe := r.cfg.Facts.Subscribe()
-	defer unsubscribe()
-	again := time.NewTimer(lookEvery)
-	defer again.Stop()
-	for {
-		heard, learnt := events, changed
-		if r.failed {
-			// Its own attempt, decisions of it included, is no reason to try again at once.
-			heard, learnt = nil, nil
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case e, open := <-heard:
-			if !open {
-				return
+	heard := make(chan struct{}, 1)
+	var hearing sync.WaitGroup
+	defer hearing.Wait()
+	hearing.Go(func() {
+		for e := range r.cfg.Docker.Watch(ctx) {
+			if e.Kind != dockerapi.ContainerCreated { // it has no endpoint yet
+				turn.Poke(heard)
 			}
-			if e.Kind == dockerapi.ContainerCreated {
-				continue // it has no endpoint yet
-			}
-		case <-learnt:
-		case <-again.C:
 		}
-		for range len(events) {
-			<-events // a look sees what all that wait are about
+	})
+	for next := range follow.Facts(ctx, r.cfg.Facts, follow.When{Every: lookEvery, Wake: heard}) {
+		ok := r.look(ctx)
+		// The steps of a look change the facts and Docker, so neither ends this pause.
+		for r.failed && turn.Sleep(ctx, retryAfter) {
+			ok = r.look(ctx)
 		}
-		pause := lookEvery
-		if !r.look(ctx) {
-			pause = retryAfter
+		if !ok {
+			next.Again(retryAfter)
 		}
-		again.Reset(pause)
 	}
 }
 

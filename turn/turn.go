@@ -1,7 +1,8 @@
 // Package turn has a lock for work that takes long, such as writing to a disk or asking
 // other hosts. Unlike with a mutex, a caller can wait for it until a context ends, and a
 // waiting caller is durably blocked for testing/synctest, so that virtual time advances
-// while the holder waits for something. Sleep is a pause that a context ends.
+// while the holder waits for something. Sleep is a pause that a context ends, Poke wakes a
+// loop.
 package turn
 
 import (
@@ -47,6 +48,15 @@ func (t Turn) Try() (end func(), ok bool) {
 }
 
 func (t Turn) end() { <-t }
+
+// Poke puts a token into c, which has space for one, unless there is one already. It never
+// blocks.
+func Poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
 
 // Sleep waits for d, or until ctx ends. It returns false if ctx has ended.
 func Sleep(ctx context.Context, d time.Duration) bool {

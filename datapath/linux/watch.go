@@ -93,12 +93,8 @@ func (n notices) subscribe(done <-chan struct{}) error {
 // sift passes on that something relevant came, until the subscription ends.
 func sift[T any](n notices, updates <-chan T, relevant func(T) bool) {
 	for u := range updates {
-		if !relevant(u) {
-			continue
-		}
-		select {
-		case n.relevant <- struct{}{}:
-		default: // one waits already
+		if relevant(u) {
+			turn.Poke(n.relevant)
 		}
 	}
 	n.end(errors.New("the subscription ended"))
