@@ -27,15 +27,15 @@ const (
 // *netmap.Refusal of the same kind where the agent refused. It is safe for concurrent use.
 type Client struct{ socket string }
 
-// At is the client of the agent at a socket: SocketPath, below the host's root directory.
+// At returns a client of the agent at a socket: SocketPath, below the host's root directory.
 func At(socket string) Client { return Client{socket} }
 
-// Report is what weft status shows.
+// Report returns what `weft status` shows.
 func (c Client) Report(ctx context.Context) (*Report, error) {
 	return get[*Report](ctx, c, http.MethodGet, "/status", nil)
 }
 
-// NotReady says why the host cannot serve containers. The sentence is empty if it can.
+// NotReady returns why the host cannot serve containers. The sentence is empty if it can.
 func (c Client) NotReady(ctx context.Context) (sentence string, err error) {
 	resp, err := c.do(ctx, http.MethodGet, "/health", nil)
 	if err != nil {
@@ -54,48 +54,48 @@ func (c Client) NotReady(ctx context.Context) (sentence string, err error) {
 	return "", fmt.Errorf("api: the agent answers %s; is it of another release?", resp.Status)
 }
 
-// RemoveHost removes a host for good, and answers what to tell the operator.
+// RemoveHost removes a host for good. Like every order, it returns a sentence for the operator.
 func (c Client) RemoveHost(ctx context.Context, r Removal) (string, error) {
 	return c.order(ctx, "/hosts/remove", r)
 }
 
-// Connect has the host look for others at a peer too, and answers what to tell the operator.
+// Connect adds a peer at which the host looks for other hosts.
 func (c Client) Connect(ctx context.Context, p PeerChange) (string, error) {
 	return c.order(ctx, "/peers/connect", p)
 }
 
-// Forget has the host look for others at a peer no more, and answers what to tell the operator.
+// Forget removes a peer at which the host looks for other hosts.
 func (c Client) Forget(ctx context.Context, p PeerChange) (string, error) {
 	return c.order(ctx, "/peers/forget", p)
 }
 
-// NewIdentity makes the host a new one, and answers what to tell the operator.
+// NewIdentity gives the host a new identity.
 func (c Client) NewIdentity(ctx context.Context, r Renunciation) (string, error) {
 	return c.order(ctx, "/host/new-identity", r)
 }
 
-// AddRange adds address space for networks without --subnet, and answers what to tell the operator.
+// AddRange adds address space for networks without --subnet.
 func (c Client) AddRange(ctx context.Context, r Range) (string, error) {
 	return c.order(ctx, "/ranges/add", r)
 }
 
-// RemoveNetwork removes a network from all hosts, and answers what to tell the operator.
+// RemoveNetwork removes a network from all hosts.
 func (c Client) RemoveNetwork(ctx context.Context, r NetworkRemoval) (string, error) {
 	return c.order(ctx, "/networks/remove", r)
 }
 
-// Leave takes the host out of the cluster, and answers what to tell the operator.
+// Leave takes the host out of the cluster.
 func (c Client) Leave(ctx context.Context, d Departure) (string, error) {
 	return c.order(ctx, "/host/leave", d)
 }
 
-// RecoverLedger goes on without a majority of the ledger's keepers, and answers what to
-// tell the operator.
+// RecoverLedger makes the host the keeper of the ledger after a majority of its keepers was
+// lost.
 func (c Client) RecoverLedger(ctx context.Context, r Recovery) (string, error) {
 	return c.order(ctx, "/ledger/recover", r)
 }
 
-// History is a part of the past.
+// History returns a part of the past.
 func (c Client) History(ctx context.Context, q HistoryQuery) (*History, error) {
 	return get[*History](ctx, c, http.MethodPost, "/ledger/log", q)
 }
@@ -105,18 +105,18 @@ func (c Client) AttachEndpoint(ctx context.Context, r AttachRequest) (*Attachmen
 	return get[*Attachment](ctx, c, http.MethodPost, "/endpoints/attach", r)
 }
 
-// DetachEndpoint gives up what AttachEndpoint made. An unknown endpoint is no error.
+// DetachEndpoint deletes what AttachEndpoint made. An unknown endpoint is no error.
 func (c Client) DetachEndpoint(ctx context.Context, r DetachRequest) (string, error) {
 	return c.order(ctx, "/endpoints/detach", r)
 }
 
-// order makes a request that is answered by a sentence.
+// order sends a request that is answered by a sentence.
 func (c Client) order(ctx context.Context, route string, what any) (string, error) {
 	s, err := get[sentence](ctx, c, http.MethodPost, route, what)
 	return s.Text, err
 }
 
-// get makes a request and reads the answer, or the error that comes in its place.
+// get sends a request and reads the answer, or the error that comes instead.
 func get[A any](ctx context.Context, c Client, method, route string, what any) (a A, err error) {
 	resp, err := c.do(ctx, method, route, what)
 	if err != nil {
@@ -181,7 +181,8 @@ func (f failure) err() error {
 	return errors.New(f.Error)
 }
 
-// failed is an error as it is sent: the whole sentence, with the kind of the refusal in it.
+// failed returns the form in which an error is sent: its whole text and the kind of the refusal
+// in it.
 func failed(err error) failure {
 	f := failure{Error: err.Error()}
 	if r, ok := errors.AsType[*netmap.Refusal](err); ok {

@@ -18,7 +18,7 @@ type HistoryQuery struct {
 	Host  string       `json:"host,omitempty"` // by name or id
 	Since time.Time    `json:"since"`
 	Until time.Time    `json:"until"`
-	Limit int          `json:"limit,omitempty"` // the newest so many lines
+	Limit int          `json:"limit,omitempty"` // of lines, the newest ones
 }
 
 // History is a part of the past, the oldest first. Field names are part of the JSON
@@ -26,19 +26,19 @@ type HistoryQuery struct {
 type History struct {
 	Lines   []HistoryLine `json:"lines"`
 	Missing []string      `json:"missing,omitempty"` // who did not answer, and what else is not here
-	// Since is when the past begins that nobody has forgotten anything of; zero: it is
-	// all there. What is Missing counts as there.
+	// Since is the time from which nothing was forgotten; zero: nothing was. What is Missing
+	// counts as complete.
 	Since     time.Time   `json:"since,omitzero"`
 	Forgotten []Forgotten `json:"forgotten,omitempty"`
 }
 
-// Forgotten is a part of the past of which only what was after a time is remembered.
+// Forgotten is a part of the past that is remembered only from some time on.
 type Forgotten struct {
 	What  string    `json:"what"`
 	Until time.Time `json:"until"`
 }
 
-// Forget notes that a part of the past is forgotten until a time; zero: it is not.
+// Forget notes that a part of the past was forgotten until a time; zero: it was not.
 func (h *History) Forget(what string, until time.Time) {
 	if until.IsZero() {
 		return
@@ -50,7 +50,7 @@ func (h *History) Forget(what string, until time.Time) {
 	}
 }
 
-// HistoryLine is something that happened, or the time of an endpoint.
+// HistoryLine is an event, or the life of an endpoint.
 type HistoryLine struct {
 	At        time.Time     `json:"at"`    // zero: not known
 	Ended     time.Time     `json:"ended"` // of an endpoint; zero: it is there
@@ -65,7 +65,7 @@ type HistoryLine struct {
 	Index     uint64        `json:"index,omitempty"` // of the decision
 }
 
-// HistoryText writes a part of the past for people.
+// HistoryText prints a part of the past as text.
 func HistoryText(w io.Writer, h *History) error {
 	t := tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)
 	p := &printer{w: t}
@@ -76,13 +76,13 @@ func HistoryText(w io.Writer, h *History) error {
 		p.f("%s\t%s\t%s\t%s\t%s\n", moment(l.At), l.What, spaces(l), l.Host, detail(l))
 	}
 	if len(h.Lines) == 0 {
-		p.f("nothing is remembered that fits\n")
+		p.f("nothing is remembered that matches\n")
 	}
 	for _, m := range h.Missing {
 		p.f("missing: %s\n", m)
 	}
 	for _, f := range h.Forgotten {
-		p.f("forgotten: %s, of what was over by %s\n", f.What, moment(f.Until))
+		p.f("forgotten: %s, what had ended by %s\n", f.What, moment(f.Until))
 	}
 	if p.err != nil {
 		return fmt.Errorf("api: %w", p.err)

@@ -25,9 +25,9 @@ func TestHistorySaysWhatIsForgotten(t *testing.T) {
 	if err := api.HistoryText(&text, &h); err != nil {
 		t.Fatal(err)
 	}
-	const want = "nothing is remembered that fits\n" +
-		"forgotten: the containers of host host-a, of what was over by 2026-01-31 12:00:00\n" +
-		"forgotten: the containers of host host-b, of what was over by 2026-01-31 13:00:00\n"
+	const want = "nothing is remembered that matches\n" +
+		"forgotten: the containers of host host-a, what had ended by 2026-01-31 12:00:00\n" +
+		"forgotten: the containers of host host-b, what had ended by 2026-01-31 13:00:00\n"
 	if text.String() != want {
 		t.Errorf("it says\n%swant\n%s", &text, want)
 	}

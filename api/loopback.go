@@ -29,7 +29,7 @@ const (
 // listenPause is how long after a failed try the server tries to listen again.
 const listenPause = time.Second
 
-// Reporter is what can be read of an agent. Its methods may be called concurrently.
+// Reporter is the readable part of an Agent. Its methods may be called concurrently.
 type Reporter interface {
 	Report() *Report
 	// NotReady says in one sentence why this host cannot serve containers now. It is

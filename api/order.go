@@ -9,7 +9,7 @@ import (
 // Removal asks to remove a host for good.
 type Removal struct {
 	Host  string `json:"host"`             // its name, its id or the beginning of that
-	IsOff bool   `json:"is_off,omitempty"` // the operator's word that the machine is off: its lease need not run out
+	IsOff bool   `json:"is_off,omitempty"` // the operator confirms that the machine is off, so its lease need not expire
 }
 
 // PeerChange names a peer to connect to or to forget.
@@ -20,16 +20,16 @@ type PeerChange struct {
 // Renunciation asks that the agent's own host gives up its identity and becomes a new
 // host.
 type Renunciation struct {
-	Force  bool `json:"force,omitempty"`   // although nothing is wrong with the identity
+	Force  bool `json:"force,omitempty"`   // even if nothing is wrong with the identity
 	DryRun bool `json:"dry_run,omitempty"` // only say what would happen
 }
 
 // Departure asks that the agent's own host leaves the cluster.
 type Departure struct {
-	Force bool `json:"force,omitempty"` // although containers on it have addresses
+	Force bool `json:"force,omitempty"` // even if containers on it have addresses
 }
 
-// Range asks for further address space that networks without --subnet come from.
+// Range asks to add address space for networks without --subnet.
 type Range struct {
 	Prefix netip.Prefix `json:"prefix"`
 }
@@ -40,9 +40,10 @@ type NetworkRemoval struct {
 	DryRun  bool   `json:"dry_run,omitempty"` // only say what would happen
 }
 
-// Recovery asks to go on without a majority of the ledger's keepers.
+// Recovery asks to make the host the keeper of the ledger after a majority of its keepers was
+// lost.
 type Recovery struct {
-	Off    []string `json:"off,omitempty"`     // keepers, by name or id, that are off for good: the operator's word
+	Off    []string `json:"off,omitempty"`     // keepers, by name or id, that the operator confirms to be off for good
 	DryRun bool     `json:"dry_run,omitempty"` // only say what would happen
 }
 
@@ -66,7 +67,7 @@ type Attachment struct {
 	MTU       int              `json:"mtu"`   // bytes
 }
 
-// DetachRequest gives an endpoint and its addresses up.
+// DetachRequest asks to delete an endpoint and to release its addresses.
 type DetachRequest struct {
 	Owner    netmap.Owner      `json:"owner"`
 	Endpoint netmap.EndpointID `json:"endpoint"`

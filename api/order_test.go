@@ -297,7 +297,7 @@ missing: the containers of host host-c, which does not answer
 		t.Errorf("%v\n%s", err, b.String())
 	}
 	b.Reset()
-	if err := api.HistoryText(&b, &api.History{}); err != nil || b.String() != "nothing is remembered that fits\n" {
+	if err := api.HistoryText(&b, &api.History{}); err != nil || b.String() != "nothing is remembered that matches\n" {
 		t.Errorf("%v %q", err, b.String())
 	}
 	if err := api.HistoryText(brokenWriter{}, h); err == nil {

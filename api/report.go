@@ -10,8 +10,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Report is everything `weft status` prints. Field names are part of the JSON
-// that users script against: add, never rename.
+// Report is everything that `weft status` prints. Scripts of users depend on the JSON names:
+// add, never rename.
 type Report struct {
 	Version  string           `json:"version"`
 	Cluster  netmap.ClusterID `json:"cluster"`
@@ -42,21 +42,21 @@ type Host struct {
 	MTU      int            `json:"mtu,omitempty"` // bytes, of the underlay device
 }
 
-// Ledger is this agent's relation to the record of decisions.
+// Ledger is this agent's part in the ledger.
 type Ledger struct {
-	Role    string          `json:"role"` // leader, follower, candidate; none where nothing is kept
+	Role    string          `json:"role"` // leader, follower, candidate; none if this host is no keeper
 	Leader  netmap.HostID   `json:"leader"`
 	Keepers []netmap.HostID `json:"keepers"`
 	Decided uint64          `json:"decided"` // raft index that this host's facts have reached
 }
 
-// Process is what the agent itself takes of the machine.
+// Process is the agent's use of the machine.
 type Process struct {
 	Goroutines int    `json:"goroutines"`
 	Memory     uint64 `json:"memory"` // bytes that the Go runtime has from the kernel, without the binary's
 }
 
-// ThisProcess measures the process that asks.
+// ThisProcess measures the calling process.
 func ThisProcess() Process {
 	sample := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(sample)
@@ -68,9 +68,9 @@ type Peer struct {
 	Peer      string           `json:"peer"`
 	From      string           `json:"from"`                // WEFT_JOIN or weft connect
 	Forgotten bool             `json:"forgotten,omitempty"` // by weft forget: not tried
-	Addrs     []netip.AddrPort `json:"addrs"`               // what it gave last
+	Addrs     []netip.AddrPort `json:"addrs"`               // that it resolved to last
 	At        time.Time        `json:"at,omitzero"`         // and when; zero: never
-	Alive     int              `json:"alive"`               // of Addrs, where a live host is, this one included
+	Alive     int              `json:"alive"`               // how many of Addrs are those of live hosts, this one included
 	Error     string           `json:"error,omitempty"`     // of the last look-up
 }
 
@@ -86,14 +86,14 @@ type Network struct {
 	Name      string           `json:"name"`
 	VNI       netmap.VNI       `json:"vni"`
 	MTU       int              `json:"mtu"`               // bytes, of containers on this host; 0 where it takes no part
-	Retired   bool             `json:"retired,omitempty"` // removed by a user; goes with its last container
+	Retired   bool             `json:"retired,omitempty"` // removed by a user; it is deleted with its last container
 	Subnets   []Subnet         `json:"subnets"`
 	Endpoints []Endpoint       `json:"endpoints"`
 	Disputes  []Dispute        `json:"disputes,omitempty"`
 }
 
-// Dispute is an address that two containers were announced with. The loser is off the
-// network on every host until one of the two goes.
+// Dispute is an address that was announced for two containers. The loser is off the network on
+// every host until one of the two is stopped.
 type Dispute struct {
 	Addr   netip.Addr `json:"addr"`
 	Winner Endpoint   `json:"winner"`
@@ -109,8 +109,8 @@ type Subnet struct {
 	Shares  []Share      `json:"shares"` // of each host that has something of it
 }
 
-// Share is what one host has of a subnet. For this host it is exact, for another it
-// is what the facts tell: an address counts as used once a container has it.
+// Share is what one host has of a subnet. It is exact for this host, and follows the facts for
+// another: there an address counts as used once a container has it.
 type Share struct {
 	Host   netmap.HostID `json:"host"`
 	Blocks int           `json:"blocks"`
@@ -142,10 +142,10 @@ type Endpoint struct {
 	MAC  netmap.MAC        `json:"mac"`
 }
 
-// Datapath is the health of the kernel's side.
+// Datapath is the state of the kernel's side.
 type Datapath struct {
 	LastSet  time.Time `json:"last_set"`
-	Repaired uint64    `json:"repaired"` // operations that mended drift since the agent started
+	Repaired uint64    `json:"repaired"` // operations that repaired the kernel since the agent started
 	Error    string    `json:"error,omitempty"`
 }
 

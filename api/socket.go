@@ -18,7 +18,7 @@ import (
 // SocketPath is where the agent listens, below a host's root directory.
 const SocketPath = "/run/weft/agent.sock"
 
-// slowest is what the longest order may take.
+// slowest is the time limit of the longest order.
 const slowest = time.Minute
 
 // maxRequest bounds what the agent reads, bytes.
@@ -27,7 +27,7 @@ const maxRequest = 4 << 10
 // Agent is what answers on the socket. Its methods may be called concurrently.
 type Agent interface {
 	Reporter
-	// Orders answer a sentence for the operator.
+	// Orders return a sentence for the operator.
 	RemoveHost(ctx context.Context, r Removal) (string, error)
 	Connect(ctx context.Context, p PeerChange) (string, error)
 	Forget(ctx context.Context, p PeerChange) (string, error)
@@ -74,7 +74,7 @@ func Serve(ctx context.Context, path string, a Agent) error {
 		return fmt.Errorf("api: %w", err)
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
-		_ = ln.Close() // the chmod error is the one to tell
+		_ = ln.Close() // the error of chmod is returned
 		return fmt.Errorf("api: %w", err)
 	}
 	srv := &http.Server{Handler: Handler(a), ReadTimeout: 5 * time.Second, WriteTimeout: slowest}
@@ -93,16 +93,17 @@ func Serve(ctx context.Context, path string, a Agent) error {
 	return nil
 }
 
-// end lets the answer get out to an order that ends the agent.
+// end closes the server after a pause, so that the answer to an order that ends the agent is
+// still sent.
 func end(srv *http.Server) {
 	limit, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if err := srv.Shutdown(limit); err != nil {
-		_ = srv.Close() // who has not got its answer by now gets none
+		_ = srv.Close() // what is unanswered by now stays so
 	}
 }
 
-// answer carries one kind of request out and sends what comes of it.
+// answer serves one kind of request.
 func answer[Q, A any](carryOut func(context.Context, Q) (A, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

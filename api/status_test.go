@@ -67,7 +67,7 @@ mesos+http://leader.mesos:5050  WEFT_JOIN     2 of 5  10.99.0.1:7950 10.99.0.2:7
 web-1:7950                      WEFT_JOIN     0 of 0  forgotten
 gone:7950                       weft connect  0 of 0  none
 
-NETWORK overlay        vni 1048576  id 7  removed by a user, goes with its last container
+NETWORK overlay        vni 1048576  id 7  removed by a user, is deleted with its last container
   subnet 10.32.0.0/20  gateway 10.32.0.1
   share                host1  1 used, 61 free, blocks 1, single 0
   share                host2  1 used, 64 free, blocks 1, single 1

@@ -104,7 +104,7 @@ func (e Peer) words() string {
 func (p *printer) network(n Network) {
 	retired := ""
 	if n.Retired {
-		retired = "\tremoved by a user, goes with its last container"
+		retired = "\tremoved by a user, is deleted with its last container"
 	}
 	p.f("\nNETWORK %s\tvni %d\tid %d%s\n", orDash(n.Name), n.VNI, n.ID, retired)
 	for _, s := range n.Subnets {

@@ -1,4 +1,5 @@
-// Package cleanup removes Weft from a host: kernel, sockets and disk. No agent runs then.
+// Package cleanup removes Weft from a host on which no agent runs: from the kernel and from the
+// disk.
 package cleanup
 
 import (
@@ -25,12 +26,12 @@ type Cleanup struct {
 	Socket string // the agent's own; it must not answer
 	Docker string // Docker's socket, which need not exist
 	State  string // directory
-	DryRun bool   // only say what would go
+	DryRun bool   // only print what would be removed
 }
 
-// Run removes, and says what. It changes nothing while an agent runs or while
-// Docker has networks of Weft's, whose containers would lose their network; a dry
-// run then says that too.
+// Run removes everything, and prints what. It changes nothing while an agent runs, or while
+// Docker has networks of Weft's, whose containers would lose their network. A dry run says so
+// too.
 func (c Cleanup) Run(ctx context.Context, out io.Writer) error {
 	obstacle := c.check(ctx)
 	if obstacle != nil && !c.DryRun {
@@ -49,7 +50,7 @@ func (c Cleanup) Run(ctx context.Context, out io.Writer) error {
 		word = "would remove"
 	}
 	for _, g := range gone {
-		_, _ = fmt.Fprintln(out, word, g) // a reader that is gone misses the report
+		_, _ = fmt.Fprintln(out, word, g) // a closed output gets no report
 	}
 	if len(gone) == 0 {
 		_, _ = fmt.Fprintln(out, "nothing of Weft is left on this host")
@@ -89,7 +90,7 @@ func (c Cleanup) check(ctx context.Context) error {
 	switch err := store.Check(c.State); {
 	case errors.Is(err, store.ErrInUse): // of an agent that does not answer yet
 		return err
-	case errors.Is(err, store.ErrNewerFormat): // this release does not know all that is to go
+	case errors.Is(err, store.ErrNewerFormat): // this release does not know everything that is to be removed
 		return fmt.Errorf("%w, and use its weft cleanup; or remove the directory yourself first", err)
 	}
 	if _, err := os.Stat(c.Docker); errors.Is(err, fs.ErrNotExist) {
@@ -98,9 +99,10 @@ func (c Cleanup) check(ctx context.Context) error {
 	return c.unused(ctx)
 }
 
-// unused is an error while Docker has a network of ours: by the name of a plugin that is
-// enabled or disabled, by the mark of a replica, or, where the plugin was removed,
-// by the driver's own records. A state directory that cannot be read has none.
+// unused returns an error while Docker has a network of Weft's. It recognises one by the name
+// of an enabled or disabled plugin, by the mark of a replica or, if the plugin was removed, by
+// the driver's records in the state directory. A state directory that cannot be read has no
+// records.
 func (c Cleanup) unused(ctx context.Context) error {
 	docker, err := dockerapi.Open(dockerapi.Config{Socket: c.Docker, Drivers: []string{"weft", "weftnet/weft:latest"}, Disabled: true})
 	if err != nil {

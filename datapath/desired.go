@@ -41,8 +41,8 @@ func DeviceOf(view *netmap.View, self netmap.HostID, n netmap.Network, local Loc
 	}
 }
 
-// networks are those that the host takes part in, each once per id and VNI, in
-// the words of the view where it has the network.
+// networks returns the networks that the host takes part in, each once per id and VNI, as in
+// the view if it has the network.
 func networks(view *netmap.View, local Local) []netmap.Network {
 	var out []netmap.Network
 	ids, vnis := map[netmap.NetworkID]bool{}, map[netmap.VNI]bool{}
@@ -58,19 +58,19 @@ func networks(view *netmap.View, local Local) []netmap.Network {
 	return out
 }
 
-// remote is an endpoint elsewhere that can be reached.
+// remote is a reachable endpoint of another host.
 type remote struct {
 	netmap.EndpointView
 	vtep netip.Addr
 }
 
-// remotes are the endpoints of other hosts by network, in the view's order.
+// remotes returns the endpoints of other hosts by network, in the view's order.
 func remotes(view *netmap.View, self netmap.HostID, local Local) map[netmap.NetworkID][]remote {
 	vteps := map[netmap.HostID]netip.Addr{}
 	for _, h := range view.Hosts {
 		addr := h.Fact.Underlay.Addr().Unmap().WithZone("")
-		// A VXLAN device has one family, and a frame sent to ourselves would come
-		// back in for ever.
+		// A VXLAN device has one address family, and a frame sent to this host itself would
+		// come back for ever.
 		usable := addr.IsValid() && addr.Is4() == local.Source.Unmap().Is4() && addr != local.Source.Unmap()
 		if h.ID != self && !h.Entry.Removed && usable {
 			vteps[h.ID] = addr
@@ -87,7 +87,7 @@ func remotes(view *netmap.View, self netmap.HostID, local Local) map[netmap.Netw
 	return out
 }
 
-// builder collects one network. The first claim on an address or a MAC wins. Local ports
+// builder collects one network. The first endpoint with an address or a MAC wins. Local ports
 // come first, since they are plugged here whatever other hosts announce.
 type builder struct {
 	net   Network

@@ -8,10 +8,10 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Diff returns the operations that lead from what the kernel has to what it should have:
-// all adds before all deletes, so that an endpoint that stays reachable is reachable all
-// the time. It deletes nothing that want.Keep protects. Equal states have no difference. The one thing that cannot be changed in place is a VXLAN device's
-// source and port: adding one with others replaces it.
+// Diff returns the operations that lead from what the kernel has to what it should have. All
+// adds come before all deletes, so that an endpoint that stays reachable is reachable all the
+// time. It deletes nothing that want.Keep protects. Equal states have no difference. A VXLAN
+// device cannot change its source and port in place: an add with others replaces it.
 func Diff(have, want State) []Op {
 	goal := Goal(have, want)
 	var d differ
@@ -156,7 +156,7 @@ func diffTable[E, K comparable](d *differ, have, want []E, key func(E) K, op fun
 	old := make(map[K]E, len(have))
 	for _, e := range have {
 		if was, twice := old[key(e)]; twice && was != e {
-			// The kernel can send for one MAC to several hosts; we never ask for it.
+			// The kernel can send for one MAC to several hosts; Weft never asks for that.
 			if was == goal[key(e)] {
 				was, e = e, was
 			}

@@ -33,8 +33,8 @@ func Goal(have, want State) State {
 	return goal
 }
 
-// keep is want and what have knows beyond it. Entries that lead to a port which
-// is now elsewhere are not worth keeping.
+// keep returns want and what only have has, without entries that lead to a port which is now
+// elsewhere.
 func keep(have, want Network, taken map[string]bool) Network {
 	out := Network{Device: want.Device}
 	moved := map[string]bool{}

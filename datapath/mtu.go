@@ -13,15 +13,16 @@ const (
 	defaultUnderlayMTU = 1500
 	minMTU             = 576  // of IPv4 hosts (RFC 1122 §3.3.2)
 	minMTU6            = 1280 // below that Linux takes IPv6 off a device (RFC 8200 §5)
-	// maxMTU is that of the kernel's VXLAN, bridge and veth devices. Ours all have it: what
-	// containers send is bounded by their own ends, and a bridge would drop, without a word
-	// to the sender, what a container sends that was started when the underlay carried
-	// more. VXLAN tells such a one (Linux 5.8), or has its packets fragmented.
+	// maxMTU is the limit of the kernel's VXLAN, bridge and veth devices. All of Weft's devices
+	// in the overlay namespace have it: the containers' ends bound what they send. With a
+	// smaller MTU, a bridge would silently drop what a container sends that was started when
+	// the underlay carried more. VXLAN tells such a container (Linux 5.8), or has its packets
+	// fragmented.
 	maxMTU = 65535
 )
 
-// Overhead is what VXLAN adds to a frame's payload over an underlay of the
-// address's family, bytes: IP, UDP, VXLAN and the inner Ethernet header.
+// Overhead returns what VXLAN adds to a frame's payload over an underlay of the address's
+// family, in bytes: IP, UDP, VXLAN and the inner Ethernet header.
 func Overhead(source netip.Addr) int {
 	if source.Unmap().Is6() {
 		return 40 + 8 + 8 + 14
@@ -29,9 +30,9 @@ func Overhead(source netip.Addr) int {
 	return 20 + 8 + 8 + 14
 }
 
-// portMTU is what a network's containers get: the smallest that any host of the
-// cluster carries, since a container may be started on any of them tomorrow, or
-// what the user asked for if that is smaller.
+// portMTU returns the MTU of a network's containers: the smallest that any host of the cluster
+// carries, since a container may later start on any of them, or what the user asked for if that
+// is smaller.
 func portMTU(view *netmap.View, self netmap.HostID, n netmap.Network, l Local) int {
 	mtu := underlay(l.UnderlayMTU) - Overhead(l.Source)
 	for _, h := range view.Hosts {

@@ -9,8 +9,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Prefixes of the kernel names, none longer than the 15 bytes that Linux allows
-// (IFNAMSIZ). Everything that starts so is ours, and cleanup removes it.
+// Prefixes of the kernel names, none longer than the 15 bytes that Linux allows (IFNAMSIZ).
+// Every device with such a name is Weft's, and cleanup removes it.
 const (
 	BridgePrefix = "wfb"
 	VXLANPrefix  = "wfx"
@@ -42,8 +42,7 @@ func short(id netmap.EndpointID) string {
 	return fmt.Sprintf("%012x", h.Sum64()&(1<<48-1))
 }
 
-// BridgeAlias is the note on a bridge by which it is known again after a
-// restart.
+// BridgeAlias returns the alias of a bridge, by which the agent recognises it after a restart.
 func BridgeAlias(d Device) string { return fmt.Sprintf("weft network %d mtu %d", d.ID, d.PortMTU) }
 
 // ParseBridgeAlias reads what BridgeAlias wrote; ok is false for anything else.
@@ -59,7 +58,7 @@ func ParseBridgeAlias(s string) (id netmap.NetworkID, portMTU int, ok bool) {
 
 const portAlias = "weft endpoint "
 
-// PortAlias is the note on an overlay end: whose it is.
+// PortAlias returns the alias of an overlay end, which names its endpoint.
 func PortAlias(id netmap.EndpointID) string { return portAlias + string(id) }
 
 // ParsePortAlias reads what PortAlias wrote; empty for anything else.
@@ -71,7 +70,7 @@ func ParsePortAlias(s string) netmap.EndpointID {
 	return netmap.EndpointID(id)
 }
 
-// VNIOf is the VNI that a bridge or VXLAN device of ours is named after.
+// VNIOf returns the VNI in the name of a bridge or VXLAN device.
 func VNIOf(name string) (netmap.VNI, bool) {
 	for _, prefix := range []string{BridgePrefix, VXLANPrefix} {
 		if hex, ok := strings.CutPrefix(name, prefix); ok {

@@ -10,18 +10,17 @@ import (
 // Verb says what an operation does.
 type Verb uint8
 
-// Add makes a thing so, whether or not it exists in another form; Delete succeeds
-// when there is nothing.
+// Add creates a thing or changes it into the wanted form. Delete succeeds if there is nothing.
 const (
 	Add Verb = iota + 1
 	Delete
 )
 
-// Object says what an operation is about.
+// Object says what an operation is applied to.
 type Object uint8
 
-// The objects, in the order in which they are added; they are deleted the other
-// way round. ARP is answered only once the answer can be reached.
+// The objects, in the order in which they are added; they are deleted in the opposite order.
+// ARP is answered only once the answer can be reached.
 const (
 	ABridge Object = iota + 1
 	AVXLAN
@@ -33,8 +32,8 @@ const (
 	AStray
 )
 
-// Op is one step on the way to a state: comparable, safe to repeat. Fields that
-// the object has no use for are zero.
+// Op is one step on the way to a state. It is comparable and safe to repeat. Fields that the
+// object does not need are zero.
 type Op struct {
 	Verb   Verb
 	Object Object

@@ -20,13 +20,12 @@ import (
 // State is what the overlay namespace of one host holds, or should hold. Its
 // slices are sorted, so that equal states are equal values.
 type State struct {
-	// Keep says that this is partial knowledge: what the kernel has beyond it
-	// stays. What is in the state wins over what the kernel has for the same
-	// address. False in a state that was read.
+	// Keep says that the state is partial: what the kernel has beyond it stays. For one address
+	// the state wins over the kernel. Keep is false in a state that was read.
 	Keep     bool
 	Networks []Network // by VNI
-	// Stray are links of ours that belong to no working network, only in a state
-	// that was read: ports without a bridge, devices half made.
+	// Stray are links of Weft's that belong to no working network: ports without a bridge,
+	// devices half made. Only a state that was read has them.
 	Stray []string
 }
 
@@ -44,8 +43,8 @@ type Network struct {
 type Device struct {
 	ID  netmap.NetworkID
 	VNI netmap.VNI
-	// Bridge and VXLAN are the names. In a state that was read, a name is empty
-	// when the device is missing or is not what we would have made.
+	// Bridge and VXLAN are the names. In a state that was read, a name is empty if the device
+	// is missing or differs from what Weft makes.
 	Bridge, VXLAN string
 	// MTU is that of the two devices and of the ports' overlay ends, bytes: all
 	// that this host's underlay carries. PortMTU is what new containers get. They

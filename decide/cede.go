@@ -10,12 +10,11 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// cedeRequest is the name of the host-to-host request for one address of the
-// owner's block.
+// cedeRequest is the name of the host-to-host request for one address that another host owns.
 const cedeRequest = "ipam/cede"
 
 type cedeQuestion struct {
-	Owner  netmap.HostID `json:"owner"` // who is asked: at its address another host may be by now
+	Owner  netmap.HostID `json:"owner"` // who is asked: another host may have its underlay address by now
 	Subnet netip.Prefix  `json:"subnet"`
 	Addr   netip.Addr    `json:"addr"`
 	To     netmap.HostID `json:"to"`
@@ -43,13 +42,13 @@ func (d *Decider) askOwner(ctx context.Context, id netmap.HostID, q cedeQuestion
 	}
 	var c netmap.Claim
 	if err := json.Unmarshal(answer, &c); err != nil {
-		return netmap.Claim{}, fmt.Errorf("decide: host %s ceded %s unreadably: %w", view.HostName(id), q.Addr, err)
+		return netmap.Claim{}, fmt.Errorf("decide: host %s answers the request to cede %s with something that cannot be read: %w", view.HostName(id), q.Addr, err)
 	}
 	return c, nil
 }
 
-// ownerIsAway says that an address belongs to a host that cannot be asked, and who
-// has it there as far as the facts tell. They may be late, so it is no final word.
+// ownerIsAway says that an address belongs to a host that cannot be asked, and which container
+// has it there according to the facts. The facts may be late, so the refusal is not final.
 func (d *Decider) ownerIsAway(view *netmap.View, id netmap.HostID, addr netip.Addr, how string) error {
 	owner := "belongs to"
 	if e, ok := d.heldElsewhere(view, addr); ok {
@@ -59,8 +58,8 @@ func (d *Decider) ownerIsAway(view *netmap.View, id netmap.HostID, addr netip.Ad
 	return netmap.Refuse(netmap.Busy, "address %s %s host %s, which %s; wait until it is back or choose another --ip; if the host is gone for good, remove it (weft host rm %s)", addr, owner, name, how, name)
 }
 
-// nameHolder puts the container that holds an address into the error, where the
-// facts know it. They may be late, so it is as final as it was.
+// nameHolder adds the container that holds an address to the error, if the facts know it. They
+// may be late, so the kind of the refusal stays.
 func (d *Decider) nameHolder(addr netip.Addr, err error) error {
 	view := d.cfg.Gossip.View()
 	e, held := d.heldElsewhere(view, addr)
@@ -71,9 +70,9 @@ func (d *Decider) nameHolder(addr netip.Addr, err error) error {
 	return netmap.Refuse(refusal.Kind, "address %s is held by %s on host %s; choose another --ip, or stop that container", addr, e.Label(), view.HostName(e.Host))
 }
 
-// heldElsewhere is the endpoint that holds an address by the facts. An endpoint of
-// this host that another identity announces is none: this host had that identity
-// before, or has a copy.
+// heldElsewhere returns the endpoint that holds an address according to the facts. It skips an
+// endpoint of this host that another identity announces: this host had that identity before, or
+// is a copy of it.
 func (d *Decider) heldElsewhere(view *netmap.View, addr netip.Addr) (netmap.EndpointView, bool) {
 	for _, e := range view.Endpoints {
 		if _, mine := d.own.Endpoint(e.ID); !mine && (e.V4 == addr || e.V6 == addr) {
@@ -83,8 +82,8 @@ func (d *Decider) heldElsewhere(view *netmap.View, addr netip.Addr) (netmap.Endp
 	return netmap.EndpointView{}, false
 }
 
-// underlayOf is where a host is reached: by its own word, or, before its facts have
-// arrived here, by the gossip's. Not valid if nothing was heard of it.
+// underlayOf returns the address at which a host is reached: from its facts or, before they
+// have arrived here, from the gossip. It is not valid if nothing was heard of the host.
 func (d *Decider) underlayOf(view *netmap.View, id netmap.HostID) netip.AddrPort {
 	if h, ok := view.Host(id); ok && h.Fact.Underlay.IsValid() {
 		return h.Fact.Underlay
@@ -97,7 +96,7 @@ func (d *Decider) underlayOf(view *netmap.View, id netmap.HostID) netip.AddrPort
 	return netip.AddrPort{}
 }
 
-// Call sends a request to another host, wherever it is now.
+// Call sends a request to another host.
 func (d *Decider) Call(ctx context.Context, id netmap.HostID, request string, body []byte) ([]byte, error) {
 	at := d.underlayOf(d.cfg.Gossip.View(), id)
 	if !at.IsValid() {
@@ -106,7 +105,7 @@ func (d *Decider) Call(ctx context.Context, id netmap.HostID, request string, bo
 	return d.cfg.Port.Call(ctx, at, request, body)
 }
 
-// serveCede answers another host that wants one address of this host.
+// serveCede answers another host that wants an address of this host.
 func (d *Decider) serveCede(ctx context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
 	var q cedeQuestion
 	if err := json.Unmarshal(body, &q); err != nil {

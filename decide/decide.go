@@ -19,17 +19,17 @@ import (
 
 // Member is this host's part in the cluster.
 type Member interface {
-	// Decide asks the ledger, and waits until this host's own facts have reached the answer.
+	// Decide asks the ledger, and waits until this host's own facts include the decision.
 	Decide(ctx context.Context, c state.Command) (state.Reply, error)
-	// ReadOwn waits until this host's own facts have reached a decision that was made under
-	// a generation of the ledger.
+	// ReadOwn waits until this host's own facts include a decision that was made under a
+	// generation of the ledger.
 	ReadOwn(ctx context.Context, generation, index uint64) error
 	Generation() uint64
 	StillIn(generation uint64) error
 	Alive(id netmap.HostID) bool
 }
 
-// Gossip is what the other hosts tell.
+// Gossip has the facts, and the other hosts that are there.
 type Gossip interface {
 	View() *netmap.View
 	Members() []gossip.Member
@@ -42,7 +42,7 @@ type Port interface {
 	Call(ctx context.Context, to netip.AddrPort, name string, body []byte) ([]byte, error)
 }
 
-// IPAM is what this host has of the cluster's addresses.
+// IPAM has the subnets, blocks and addresses of this host.
 type IPAM interface {
 	NetworkCreated(ctx context.Context, docker string, subnets []netip.Prefix, bits ipam.BlockBits) error
 	NetworkDeleted(ctx context.Context, docker string) error
@@ -59,10 +59,10 @@ type Attachments interface {
 	Endpoints() []attach.EndpointRecord
 }
 
-// Config is what a Decider asks with. All functions are called concurrently.
+// Config says what a Decider is made of. All functions are called concurrently.
 type Config struct {
 	Self      netmap.HostID
-	Replicate bool // networks of other hosts are made and removed here
+	Replicate bool // this host makes and removes replicas of other hosts' networks
 	Member    Member
 	Gossip    Gossip
 	Port      Port
@@ -79,10 +79,10 @@ type Decider struct {
 	own  Attachments
 }
 
-// New makes a Decider, for ipam and attach to ask.
+// New returns a Decider, which ipam and attach are opened with.
 func New(cfg Config) *Decider { return &Decider{cfg: cfg} }
 
-// Begin lets a Decider answer other hosts, and serve ipam and attach.
+// Begin gives a Decider ipam and attach, and answers other hosts from then on.
 func (d *Decider) Begin(addresses IPAM, own Attachments) {
 	d.ipam, d.own = addresses, own
 	d.cfg.Port.Handle(cedeRequest, d.serveCede)
@@ -122,7 +122,7 @@ func (d *Decider) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap
 		Subnet: r.Subnet, Within: r.Within, Have: r.Have,
 	}})
 	if errors.Is(err, &netmap.Refusal{Kind: netmap.Exhausted}) {
-		// Whoever has the blocks is asked next: see who that is.
+		// AskOthers comes next, and asks the hosts that have the blocks according to the facts.
 		if late := d.cfg.Gossip.WaitDecided(ctx, reply.Index); late != nil {
 			err = fmt.Errorf("%w (%w)", err, late)
 		}
@@ -130,14 +130,14 @@ func (d *Decider) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := d.ipam.QueueLast(reply.Late); err != nil { // before any of them can be picked
+	if err := d.ipam.QueueLast(reply.Late); err != nil { // before ipam picks one of them
 		return nil, nil, err
 	}
 	return reply.Blocks, reply.Claims, d.cfg.Member.StillIn(generation)
 }
 
-// Claim implements ipam.Decisions: the ledger grants an address of a free block,
-// the owner cedes one of its own.
+// Claim implements ipam.Decisions. The ledger grants an address of a free block; an address
+// that another host owns is ceded by that host.
 func (d *Decider) Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr) (netmap.Claim, error) {
 	generation := d.cfg.Member.Generation()
 	r, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindClaim, Claim: &state.Claim{Subnet: subnet, Addr: addr}})

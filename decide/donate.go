@@ -15,11 +15,11 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// donateRequest is the name of the host-to-host request for whatever the asked host
-// can do without.
+// donateRequest is the name of the host-to-host request for addresses that the asked host does
+// not need.
 const donateRequest = "ipam/donate"
 
-// Bounds of asking around. A container waits meanwhile.
+// Bounds of AskOthers. A container waits for it.
 const (
 	maxAsked  = 12 // hosts
 	askWithin = 1200 * time.Millisecond
@@ -35,7 +35,7 @@ type donateQuestion struct {
 func (d *Decider) serveDonate(ctx context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
 	var q donateQuestion
 	if err := json.Unmarshal(body, &q); err != nil || !q.Within.IsValid() {
-		return nil, netmap.Refuse(netmap.BadInput, "the request to donate an address cannot be read: %v", err)
+		return nil, netmap.Refuse(netmap.BadInput, "the request to donate addresses cannot be read: %v", err)
 	}
 	r, err := d.ipam.Donate(ctx, q.Subnet, q.Within, q.To)
 	if err != nil {
@@ -44,9 +44,9 @@ func (d *Decider) serveDonate(ctx context.Context, _ netip.AddrPort, body []byte
 	return json.Marshal(r)
 }
 
-// AskOthers implements ipam.Decisions. Whoever seems to have most is asked first;
-// the facts may be late, so those that seem to have nothing are asked too. In the
-// end it is a refusal that says who holds how much.
+// AskOthers implements ipam.Decisions. It asks first the hosts that have most free addresses
+// according to the facts; these may be late, so it asks also those that seem to have none. Its
+// refusal says who holds how much.
 func (d *Decider) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Donation, error) {
 	view, generation := d.cfg.Gossip.View(), d.cfg.Member.Generation()
 	all := Shares(view, r.Subnet, r.Within)
@@ -83,12 +83,12 @@ func (d *Decider) askDonation(ctx context.Context, view *netmap.View, id netmap.
 	}
 	var r ipam.Donation
 	if err := json.Unmarshal(answer, &r); err != nil {
-		return r, fmt.Errorf("decide: host %s donated something unreadable: %w", view.HostName(id), err)
+		return r, fmt.Errorf("decide: host %s answers the request to donate with something that cannot be read: %w", view.HostName(id), err)
 	}
 	return r, nil
 }
 
-// whyNot is why a host gave nothing, in words; empty if it has nothing free.
+// whyNot says why a host gave nothing; empty if it has nothing free.
 func whyNot(err error) string {
 	var refusal *netmap.Refusal
 	switch {
@@ -100,7 +100,7 @@ func whyNot(err error) string {
 	return "does not answer"
 }
 
-// scarce says who holds how much, those with most first, and what to do.
+// scarce refuses with who holds how much, those with most first, and what to do.
 func scarce(view *netmap.View, all []Share, answers map[netmap.HostID]string) *netmap.Refusal {
 	slices.SortStableFunc(all, func(a, b Share) int { return cmp.Compare(b.Used+b.Free, a.Used+a.Free) })
 	words, gone := make([]string, 0, len(all)), []string{}
@@ -129,7 +129,7 @@ func scarce(view *netmap.View, all []Share, answers map[netmap.HostID]string) *n
 	return netmap.Refuse(netmap.Exhausted, "%s; %s", strings.Join(words, ", "), remedy)
 }
 
-// holding is a host's share in words.
+// holding describes a host's share.
 func holding(s Share, why string) string {
 	total := s.Used + s.Free
 	if why == "" {

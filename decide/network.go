@@ -16,10 +16,10 @@ import (
 	"github.com/weftnet/weft/replicate"
 )
 
-// EnsureNetwork implements attach.Networks. The ledger decides first; then the
-// pools stay until the network goes. Only what this agent asked Docker for is a replica. An
-// agent that is started meanwhile refuses it, and asks for it anew: Docker repeats no call
-// for a network that it has.
+// EnsureNetwork implements attach.Networks. The ledger decides first; then the network keeps
+// its pools until it is removed. Only a network that this agent asked Docker for is a replica.
+// An agent that was started since refuses the replica and asks Docker again, since Docker does
+// not repeat the call for a network that it has.
 func (d *Decider) EnsureNetwork(ctx context.Context, r attach.NetworkRequest) (netmap.Network, error) {
 	if r.Owner == netmap.OwnerDocker && r.Replica != 0 && !d.cfg.Creating(r.Replica) {
 		return netmap.Network{}, netmap.Refuse(netmap.BadInput, "option %s=%d is set by the agent, on the replicas that it makes here of networks of other hosts, and this is none of them; leave the option out", dockerapi.ReplicaOption, r.Replica)
@@ -40,7 +40,7 @@ func (d *Decider) EnsureNetwork(ctx context.Context, r attach.NetworkRequest) (n
 	return *reply.Network, nil
 }
 
-// useSubnets has this host use the subnets of a network. Docker has asked for them before.
+// useSubnets has ipam use the subnets of a network. Docker has requested their pools before.
 func (d *Decider) useSubnets(ctx context.Context, r attach.NetworkRequest, bits ipam.BlockBits) error {
 	if r.Owner == netmap.OwnerDocker {
 		return d.ipam.NetworkCreated(ctx, r.ID, r.Subnets, bits)
@@ -53,11 +53,10 @@ func (d *Decider) useSubnets(ctx context.Context, r attach.NetworkRequest, bits 
 	return nil
 }
 
-// undoLimit is for giving up what nobody waits for any more.
+// undoLimit limits undo, which runs after the caller has gone.
 const undoLimit = 5 * time.Second
 
-// undo gives the pools of a network up that did not come to exist. What kept it from
-// that may have been the end of ctx.
+// undo releases the pools of a network that could not be made, perhaps because ctx ended.
 func (d *Decider) undo(ctx context.Context, docker string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
 	defer cancel()
@@ -71,8 +70,8 @@ func blockBits(option string) (ipam.BlockBits, error) {
 	return ipam.ParseBlockBits(option)
 }
 
-// RejoinNetwork implements attach.Networks. The network may have gone with its last
-// member; then it is made as it was, under its old VNI if that is free.
+// RejoinNetwork implements attach.Networks. If the network was removed with its last member, it
+// is made again as it was, with its old VNI if that is free.
 func (d *Decider) RejoinNetwork(ctx context.Context, r attach.NetworkRecord) (netmap.Network, error) {
 	for _, subnet := range r.Network.Subnets {
 		if err := d.ipam.Reregister(ctx, subnet); err != nil {
@@ -94,9 +93,9 @@ func (d *Decider) RejoinNetwork(ctx context.Context, r attach.NetworkRecord) (ne
 	return *reply.Network, nil
 }
 
-// Joinable implements attach.Networks. A network that a user removed on another host
-// goes from this one with its last container: new ones would keep it for ever, and
-// would not reach those on the network that has its name now.
+// Joinable implements attach.Networks. It refuses a network that a user removed on another host
+// and that goes from this host with its last container. New containers would keep it for ever,
+// and could not reach those on the network that has its name now.
 func (d *Decider) Joinable(id netmap.NetworkID) error {
 	view := d.cfg.Gossip.View()
 	n, ok := view.Network(id)
@@ -107,7 +106,7 @@ func (d *Decider) Joinable(id netmap.NetworkID) error {
 	return netmap.Refuse(netmap.Held, "network %s%s; then start this container again", cmp.Or(n.Name, fmt.Sprint(id)), replicate.RemovedElsewhere(d.running(id), replaced))
 }
 
-// running are the containers of this host that run on a network, by name.
+// running returns the names of the containers of this host that run on a network.
 func (d *Decider) running(id netmap.NetworkID) []string {
 	var out []string
 	for _, e := range d.own.Endpoints() {
@@ -119,7 +118,8 @@ func (d *Decider) running(id netmap.NetworkID) []string {
 	return out
 }
 
-// LeaveNetwork implements attach.Networks: first the network, then its subnets.
+// LeaveNetwork implements attach.Networks. It leaves the network first and its subnets after
+// that.
 func (d *Decider) LeaveNetwork(ctx context.Context, r attach.NetworkRecord, last bool) error {
 	if last {
 		if _, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindLeaveNetwork, LeaveNetwork: &state.LeaveNetwork{ID: r.Network.ID}}); err != nil {

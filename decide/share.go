@@ -9,18 +9,18 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Share is what one host has of a subnet, as far as the facts tell. They tell of an
-// address once a container has it; what is on its way is counted as free.
+// Share is what one host has of a subnet according to the facts. An address is in them once a
+// container has it; until then it is counted as free.
 type Share struct {
 	Host   netmap.HostID
 	Blocks int
 	Claims int    // addresses held apart from blocks
 	Used   uint64 // addresses of containers
-	Free   uint64 // addresses in own blocks, and claims, that nobody has; at most some 2^62
+	Free   uint64 // addresses of its blocks and claims that no container has; at most about 2^62
 }
 
-// Shares divides an area of a subnet among the hosts that own something of it,
-// sorted by id.
+// Shares returns the shares of the hosts that own something in an area of a subnet, sorted by
+// host id.
 func Shares(view *netmap.View, subnet, area netip.Prefix) []Share {
 	all := map[netmap.HostID]Share{}
 	add := func(id netmap.HostID, change func(*Share)) {
@@ -55,7 +55,7 @@ func Shares(view *netmap.View, subnet, area netip.Prefix) []Share {
 	return slices.SortedFunc(maps.Values(all), func(a, b Share) int { return slices.Compare(a.Host[:], b.Host[:]) })
 }
 
-// usable is how many addresses of an area of a subnet containers can have.
+// usable returns how many addresses of an area of a subnet containers can have.
 func usable(view *netmap.View, subnet, area netip.Prefix) uint64 {
 	s, _ := view.Subnet(subnet)
 	never := map[netip.Addr]bool{subnet.Addr(): true, s.Gateway: true}
@@ -74,13 +74,13 @@ func usable(view *netmap.View, subnet, area netip.Prefix) uint64 {
 	return n
 }
 
-// maxSize is the greatest number of addresses that is told apart from more.
+// maxSize is the greatest number of addresses that is counted exactly.
 const maxSize = 1 << 62
 
-// size is the number of addresses of a prefix, at most maxSize.
+// size returns the number of addresses of a prefix, at most maxSize.
 func size(p netip.Prefix) uint64 { return 1 << min(p.Addr().BitLen()-p.Bits(), 62) }
 
-// both is the smaller of two prefixes that overlap.
+// both returns the smaller of two prefixes that overlap.
 func both(a, b netip.Prefix) netip.Prefix {
 	if a.Bits() > b.Bits() {
 		return a
@@ -88,7 +88,7 @@ func both(a, b netip.Prefix) netip.Prefix {
 	return b
 }
 
-// last is the greatest address of a prefix.
+// last returns the greatest address of a prefix.
 func last(p netip.Prefix) netip.Addr {
 	raw := p.Masked().Addr().AsSlice()
 	for i := range raw {
@@ -98,7 +98,7 @@ func last(p netip.Prefix) netip.Addr {
 	return a
 }
 
-// byFree puts the hosts with most free addresses first.
+// byFree orders the hosts with most free addresses first.
 func byFree(a, b Share) int {
 	return cmp.Or(cmp.Compare(b.Free, a.Free), slices.Compare(a.Host[:], b.Host[:]))
 }

@@ -13,25 +13,25 @@ import (
 	"github.com/weftnet/weft/lease"
 )
 
-// readClocks reads this machine's clocks: the one that runs since boot and while
-// suspended (clock_gettime(2)), and the one that people set.
+// readClocks reads this machine's clocks: the boot clock, which also runs while the machine is
+// suspended (clock_gettime(2)), and the wall clock, which people set.
 func readClocks() (lease.Moment, error) {
 	boot, err := bootID()
 	if err != nil {
-		return lease.Moment{}, fmt.Errorf("member: which boot this is: %w", err)
+		return lease.Moment{}, fmt.Errorf("member: cannot read the boot id: %w", err)
 	}
 	var up unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
-		return lease.Moment{}, fmt.Errorf("member: the boot clock: %w", err)
+		return lease.Moment{}, fmt.Errorf("member: cannot read the boot clock: %w", err)
 	}
 	return lease.Moment{Boot: boot, Up: time.Duration(up.Nano()), Wall: time.Now().Round(0)}, nil
 }
 
-// knownBoot is what bootID has read. No process outlives a start of the machine, and the
-// clocks are read for every address that is handed out.
+// knownBoot caches bootID. The clocks are read for every address that is handed out, and the
+// boot id of a process never changes.
 var knownBoot atomic.Pointer[string]
 
-// bootID tells this start of the machine from all others.
+// bootID identifies this boot of the machine.
 func bootID() (string, error) {
 	if known := knownBoot.Load(); known != nil {
 		return *known, nil
@@ -45,11 +45,11 @@ func bootID() (string, error) {
 	return id, nil
 }
 
-// ClocksFile is in a directory that a reboot empties.
+// ClocksFile is in Config.Volatile.
 const ClocksFile = "clocks"
 
-// openClocks reads back what an earlier agent of this start of the machine saw. Without
-// a directory for it an agent knows only what it saw by itself.
+// openClocks reads what an earlier agent noted about the clocks since this boot. Without a
+// directory for that, an agent knows only what it saw itself.
 func (m *Member) openClocks() *lease.Clocks {
 	read := m.cfg.Clocks
 	if read == nil {
@@ -59,15 +59,16 @@ func (m *Member) openClocks() *lease.Clocks {
 		return lease.NewClocks(read, nil, func([]byte) {})
 	}
 	file := filepath.Join(m.cfg.Volatile, ClocksFile)
-	noted, _ := os.ReadFile(file) // there is none after a boot
+	noted, _ := os.ReadFile(file) // after a boot there is none
 	return lease.NewClocks(read, noted, func(raw []byte) {
 		if err := writeVolatile(file, raw); err != nil {
-			m.cfg.Log.Warn("how the wall clock was set would be forgotten with this agent", "err", err)
+			m.cfg.Log.Warn("the next agent will not know how the wall clock was set", "err", err)
 		}
 	})
 }
 
-// writeVolatile replaces a file that need not outlive the machine's run, all or nothing.
+// writeVolatile replaces a file atomically. The file need not survive a reboot, so it is not
+// synced.
 func writeVolatile(file string, raw []byte) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err

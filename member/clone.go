@@ -9,14 +9,14 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// cloneStays is for how long two agents of one identity are a problem after they were
-// last seen: the gossip repeats it every ten minutes while both are there.
+// cloneStays is how long a clone counts as a problem after it was last seen. The gossip reports
+// it every ten minutes while both agents run.
 const cloneStays = 25 * time.Minute
 
-// maxClones bounds the other hosts' clones that are told of: anybody can invent some.
+// maxClones bounds the clones of other hosts that are shown, since anybody can invent some.
 const maxClones = 16
 
-// foundClone is told by the gossip that two agents use one identity.
+// foundClone is called by the gossip when two agents use one identity.
 func (m *Member) foundClone(c gossip.Clone) {
 	m.mu.Lock()
 	_, told := m.clones[c.Host]
@@ -27,7 +27,7 @@ func (m *Member) foundClone(c gossip.Clone) {
 	}
 	m.problem(cloneTopic(c.Host), fmt.Sprintf("two agents use the identity of host %s: one at %s and one at %s; the one that hands out nothing says so, and weft host new-identity makes it a host of its own", c.Host.Short(), placeText(c.A.Addr), placeText(c.B.Addr)))
 	m.mu.Lock()
-	m.clones[c.Host] = time.Now() // after the problem, which ends with this
+	m.clones[c.Host] = time.Now() // EndClones ends the problem with it
 	m.mu.Unlock()
 	if c.Host != m.self {
 		return
@@ -36,7 +36,7 @@ func (m *Member) foundClone(c gossip.Clone) {
 	if other.Nonce == m.identity.Nonce {
 		other = c.B
 	}
-	if other.Start >= m.identity.Start { // this disk may be the older one
+	if other.Start >= m.identity.Start { // this host's disk may be the older one
 		m.lease.Invalidate()
 		m.mu.Lock()
 		if other.Start > m.newest.start {
@@ -47,18 +47,18 @@ func (m *Member) foundClone(c gossip.Clone) {
 	m.lease.RequestRenewal() // the ledger knows which of the two may go on
 }
 
-// newerIncarnation is a start of this identity that others heard of, which is not this
-// agent's and not an earlier one: of a copy, or of a disk that was here.
+// newerIncarnation is a start of this identity that other hosts heard of and that is neither
+// this agent's nor an earlier one. It is a clone's, or was made with a newer disk.
 type newerIncarnation struct {
 	start uint64
 	since time.Time
 }
 
-// newerStays is how long another start may be on its way to the ledger.
+// newerStays is how long the ledger may take to hear of another start.
 const newerStays = time.Minute
 
-// newer is the start that stands in the way of what this host tells, once it is
-// time to do something about that; 0: none.
+// newer returns the start that keeps other hosts from believing this one, once it has lasted
+// newerStays; 0: none.
 func (m *Member) newer() uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -68,22 +68,22 @@ func (m *Member) newer() uint64 {
 	return m.newest.start
 }
 
-// skipTo begins a later start than one that others heard of and that the ledger, which
-// has accepted this one, never did: of two starts they believe the later one, and would
-// take nothing from this host until its number has passed.
+// skipTo has the agent start again with a number above one that other hosts heard of and that
+// the ledger never accepted. The hosts believe the start with the greater number, and would
+// ignore what this host announces until its own number is greater.
 func (m *Member) skipTo(start uint64) {
 	if err := m.cfg.Store.SkipTo(start); err != nil {
-		m.problem("facts", fmt.Sprintf("the other hosts believe start %d of this host, which is not its own, and that it starts again above that cannot be written down: %v", start, err))
+		m.problem("facts", fmt.Sprintf("the other hosts believe start %d of this host, which is not its own, and this host cannot write to disk that its next start begins above that: %v", start, err))
 		return
 	}
-	m.cfg.Log.Warn("the other hosts believe a start of this host that the ledger never accepted: it starts again above that", "start", m.identity.Start, "theirs", start)
+	m.cfg.Log.Warn("the other hosts believe a start of this host that the ledger never accepted; the agent starts again above it", "start", m.identity.Start, "theirs", start)
 	m.cfg.End()
 }
 
 func cloneTopic(id netmap.HostID) string { return "clone " + id.String() }
 
-// EndClones forgets those that are over: one of the two agents is gone, or the
-// identity was removed.
+// EndClones forgets clones that are over: one of the two agents is gone, or the identity was
+// removed.
 func (m *Member) EndClones(view *netmap.View) {
 	m.mu.Lock()
 	var over []netmap.HostID

@@ -10,28 +10,27 @@ import (
 	"github.com/weftnet/weft/ledger/state"
 )
 
-// declaredKey is where the generation is on disk to which this host has declared what it
-// holds.
+// declaredKey holds the generation to which this host has declared what it holds.
 const declaredKey = "declared"
 
 // declareAgain is longer than any request to the ledger takes.
 const declareAgain = 10 * time.Second
 
-// declaration is the generation of the ledger that has seen what this host holds. Safe
-// for concurrent use.
+// declaration is the generation of the ledger to which this host has declared what it holds.
+// Safe for concurrent use.
 type declaration struct {
 	mu   sync.Mutex
 	read bool
 	last uint64
-	// again is when it is declared once more: what the older ledger granted at the last
-	// moment may have been on its way to this host's disk. Zero: it was.
+	// again is when the host declares once more: a grant of the older ledger may have been on
+	// its way when it declared first. Zero: it has.
 	again time.Time
-	busy  chan struct{} // closed when the one that declares has ended; nil: nobody does
+	busy  chan struct{} // closed when the caller that declares has ended; nil: nobody does
 }
 
-// observeGeneration declares to a recovered ledger what this host holds, before it is asked
-// for anything. In the first generation there is nothing to do.
-func (m *Member) observeGeneration(ctx context.Context) error {
+// ensureDeclared tells a recovered ledger what this host holds before anything else is asked of
+// it. In the first generation there is nothing to do.
+func (m *Member) ensureDeclared(ctx context.Context) error {
 	heard := m.cluster.Gossip.View().Generation
 	if heard <= 1 {
 		return nil
@@ -55,13 +54,13 @@ func (m *Member) observeGeneration(ctx context.Context) error {
 		select {
 		case <-busy:
 		case <-ctx.Done():
-			return fmt.Errorf("member: what this host holds is being declared to the recovered ledger; try again: %w", ctx.Err())
+			return fmt.Errorf("member: this host is declaring to the recovered ledger what it holds; try again: %w", ctx.Err())
 		}
 	}
 }
 
-// unconfirmedGeneration says what to do about a recovery that no keeper confirms; empty
-// without an error.
+// unconfirmedGeneration says what to do if no keeper confirms a recovery; it is empty without
+// an error.
 func unconfirmedGeneration(err error) string {
 	if err == nil {
 		return ""
@@ -69,7 +68,8 @@ func unconfirmedGeneration(err error) string {
 	return fmt.Sprintf("whether the ledger was recovered is not known, and this host goes on as before: %v. If it was (weft ledger recover), name here one of the keepers that weft status shows where that was done: weft connect HOST", err)
 }
 
-// begin reports whether it was done, or who does it; else the caller has to.
+// begin reports whether the declaration is done, or returns a channel that is closed when the
+// caller that makes it has ended. Otherwise the caller has to make it.
 func (s *declaration) begin(m *Member, generation uint64) (done bool, busy <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +93,7 @@ func (s *declaration) begin(m *Member, generation uint64) (done bool, busy <-cha
 	return false, nil, nil
 }
 
-// unsure reports whether the ledger may not have seen yet all that the disk holds.
+// unsure reports whether the ledger may not know yet all that the disk holds.
 func (s *declaration) unsure() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,8 +115,8 @@ func (s *declaration) end(generation uint64, ok bool) {
 	}
 }
 
-// declareAll declares to the ledger what this host holds by its own disk. The ledger may have forgotten
-// this start of the agent, or the host: it is admitted first.
+// declareAll declares what this host holds by its own disk. The ledger may have forgotten this
+// start of the agent, or the host, so it is admitted first.
 func (m *Member) declareAll(ctx context.Context, generation uint64) (err error) {
 	defer func() { m.declared.end(generation, err == nil) }()
 	if _, err := m.ledger.Admit(ctx); err != nil {
@@ -142,6 +142,6 @@ func (m *Member) declareAll(ctx context.Context, generation uint64) (err error) 
 	if r.Host != nil && r.Host.Removed {
 		return removed(m.cfg.Name)
 	}
-	m.cfg.Log.Info("the ledger was recovered; it has seen what this host holds", "generation", generation)
+	m.cfg.Log.Info("the ledger was recovered, and this host has declared to it what it holds", "generation", generation)
 	return m.cfg.Bucket("recovery").Commit(map[string][]byte{declaredKey: binary.BigEndian.AppendUint64(nil, generation)})
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// openFounding lets this host take part in founding a cluster together with others
-// (WEFT_EXPECT). It answers them as long as this host is in no cluster.
+// openFounding prepares to found a cluster together with other hosts (WEFT_EXPECT). It answers
+// them while this host is in no cluster.
 func (m *Member) openFounding() (err error) {
 	m.together, err = ledger.OpenFounding(ledger.FoundingConfig{
 		Self: m.self, Name: m.cfg.Name, Addr: m.cluster.At, Expect: m.cfg.Expect, Ranges: m.cfg.Ranges,
@@ -18,7 +18,7 @@ func (m *Member) openFounding() (err error) {
 	return err
 }
 
-// clusterSoFar is the cluster that this host is in or is about to be in.
+// clusterSoFar returns the cluster that this host is in or is about to join.
 func (m *Member) clusterSoFar() netmap.ClusterID {
 	if c := m.cfg.Store.Cluster(); !c.IsZero() {
 		return c
@@ -26,7 +26,7 @@ func (m *Member) clusterSoFar() netmap.ClusterID {
 	return m.ledger.Cluster()
 }
 
-// newcomers are the other live hosts that are in no cluster.
+// newcomers returns the other live hosts that are in no cluster.
 func (m *Member) newcomers() []ledger.Member {
 	var out []ledger.Member
 	for _, other := range m.cluster.Gossip.Members() {
@@ -37,13 +37,13 @@ func (m *Member) newcomers() []ledger.Member {
 	return out
 }
 
-// expects reports whether this host waits for others to found a cluster with.
+// expects reports whether this host founds a cluster together with others.
 func (m *Member) expects() bool {
 	return m.cfg.Expect > 0 && len(m.cfg.Join) > 0
 }
 
-// resume goes on with a founding that this host was killed in, or with becoming a
-// member: a keeper of a cluster that it is no member of began the cluster's ledger.
+// resume continues after the agent was killed while it founded a cluster, or between that and
+// its admission: the ledger of a cluster is on disk, and this host is no member of it.
 func (m *Member) resume(ctx context.Context, c netmap.ClusterID) error {
 	if m.ledger.Status().Role == "none" {
 		return nil
@@ -55,18 +55,18 @@ func (m *Member) resume(ctx context.Context, c netmap.ClusterID) error {
 	return m.carryOut(ctx, plan)
 }
 
-// foundTogether makes one attempt to found a cluster with the others that are here,
-// or joins the one that they have founded.
+// foundTogether tries once to found a cluster with the other hosts that are there, or to join
+// the one that they have founded.
 func (m *Member) foundTogether(ctx context.Context) (netmap.ClusterID, error) {
 	c, err := m.clusterOfPeers()
 	if err == nil {
-		if plan, ok := m.together.Plan(c); ok { // it was chosen, and this host did not hear of it
+		if plan, ok := m.together.Plan(c); ok { // the others have decided it without this host
 			return c, m.carryOut(ctx, plan)
 		}
 		return c, nil
 	}
 	if m.anyMember() {
-		return netmap.ClusterID{}, err // of two clusters: that is no founding
+		return netmap.ClusterID{}, err // they are of two clusters
 	}
 	plan, err := m.together.Try(ctx)
 	if err != nil {
@@ -81,7 +81,7 @@ func (m *Member) carryOut(ctx context.Context, plan ledger.Plan) error {
 	return err
 }
 
-// anyMember reports whether a live host is in some cluster.
+// anyMember reports whether a live host is in a cluster.
 func (m *Member) anyMember() bool {
 	for _, other := range m.cluster.Gossip.Members() {
 		if other.Alive && !other.Cluster.IsZero() {

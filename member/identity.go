@@ -12,19 +12,19 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// revoke ends the right to hand out addresses, and this agent's life if the identity
-// is given up.
+// revoke ends this host's right to hand out addresses. If the identity is given up, it ends
+// this agent too.
 func (m *Member) revoke(f lease.Fence) {
 	if err := m.lease.Revoke(f); err != nil {
-		m.problem("lease", "that this host may hand out nothing any more cannot be written down: "+err.Error())
+		m.problem("lease", "this host may not hand out addresses any more, and cannot write that to disk: "+err.Error())
 	}
 	if _, reset := m.lease.IdentityReset(); reset {
 		m.cfg.End()
 	}
 }
 
-// NewIdentity makes this host a new one by an operator's word: after a clone of it was
-// made or an old disk restored. It answers a sentence for the operator.
+// NewIdentity gives this host a new identity at an operator's request, after it was cloned or
+// an old disk was restored. It returns a sentence for the operator.
 func (m *Member) NewIdentity(force, dryRun bool) (string, error) {
 	if err := m.resettable(force); err != nil {
 		return "", err
@@ -40,7 +40,7 @@ func (m *Member) NewIdentity(force, dryRun bool) (string, error) {
 	return text, nil
 }
 
-// resettable says why this host should keep its identity, or nil.
+// resettable returns why this host should keep its identity, or nil.
 func (m *Member) resettable(force bool) error {
 	if !m.lease.Fenced() && !force {
 		return netmap.Refuse(netmap.Conflict, "nothing is wrong with the identity of host %s (%s): the ledger accepts it, so it stays; --force makes a new one all the same", m.cfg.Name, m.self.Short())
@@ -86,10 +86,9 @@ func orNone(words []string) string {
 	return strings.Join(words, ", ")
 }
 
-// finishReset makes this host another one if its identity was given up. No other part of
-// the agent is open yet, and none was opened under the old identity since that is on disk.
-// Each step can be repeated: until the last one is on disk, the next start begins from the
-// first.
+// finishReset gives this host a new identity if the old one was given up. It runs before any
+// other part of the agent is open. Each step can be repeated: until the last one is on disk,
+// the next start begins with the first.
 func (m *Member) finishReset() error {
 	f, reset := m.lease.IdentityReset()
 	if !reset {
@@ -97,13 +96,13 @@ func (m *Member) finishReset() error {
 	}
 	kept := ""
 	for _, step := range []func() error{
-		func() (err error) { kept, err = ledger.Forget(m.cfg.LedgerDir); return err }, // what an old voter knows is nobody's any more
+		func() (err error) { kept, err = ledger.Forget(m.cfg.LedgerDir); return err }, // the new identity has no vote
 		m.forgetKeepers, m.resetAddresses, m.resetNetworks,
 		func() error { _, err := m.cfg.Store.NewIdentity(); return err },
 		m.lease.ResetIdentity,
 	} {
 		if err := step(); err != nil {
-			return fmt.Errorf("member: this host is to become a new one: %w", err)
+			return fmt.Errorf("member: this host cannot become a new one: %w", err)
 		}
 	}
 	m.cfg.Log.Warn("this host gave up its identity and is a new one", "host", m.cfg.Store.Identity().Host, "former", f.Host, "why", f.Why, "ledger_kept", kept)

@@ -11,35 +11,36 @@ import (
 	"github.com/weftnet/weft/store"
 )
 
-// IncarnationFile is in a directory that a reboot empties.
+// IncarnationFile is in Config.Volatile.
 const IncarnationFile = "incarnation"
 
-// incarnation is the newest start of an agent since the machine was started.
+// incarnation identifies one start of an agent.
 type incarnation struct {
 	Boot  string        `json:"boot"`
 	Host  netmap.HostID `json:"host"`
 	Start uint64        `json:"start"`
 	Nonce uint64        `json:"nonce"`
-	// Ended says that this start ended in order, and that its nonce is on disk as the last
-	// thing that it wrote.
+	// Ended says that this start ended in order. Its nonce was the last thing that it wrote to
+	// disk.
 	Ended bool `json:"ended,omitempty"`
 }
 
-// endKey is where the nonce of the start is on disk that ended in order last.
+// endKey holds the nonce of the start that ended in order last.
 const endKey = "end"
 
-// follows reports whether this start comes after another of the same disk: a disk that
-// does not know it is an older copy.
-func (b incarnation) follows(last incarnation, id store.Identity) bool {
-	if last.Boot != b.Boot || last.Host != b.Host {
+// follows reports whether this start comes after another one of the same disk. If the disk does
+// not know that one, it is an older copy.
+func (i incarnation) follows(last incarnation, id store.Identity) bool {
+	if last.Boot != i.Boot || last.Host != i.Host {
 		return true
 	}
-	return last.Start < b.Start && (len(id.Lineage) == 0 || slices.Contains(id.Lineage, store.Birth{Start: last.Start, Nonce: last.Nonce}))
+	return last.Start < i.Start && (len(id.Lineage) == 0 || slices.Contains(id.Lineage, store.Birth{Start: last.Start, Nonce: last.Nonce}))
 }
 
-// checkIncarnation finds out whether the disk is an older copy than the one of this machine's
-// last agent, and gives the identity up for lost then: what was handed out since that
-// copy is on no record. Where there is no such file nothing is known.
+// checkIncarnation compares the disk with what the last agent of this machine noted since the
+// boot. A disk that does not know that start is an older copy, and does not record what was
+// handed out after it was made. Then the identity is given up. Without the file nothing is
+// known.
 func (m *Member) checkIncarnation() {
 	now, err := m.clocks.Now()
 	if m.cfg.Volatile == "" || err != nil {
@@ -54,10 +55,10 @@ func (m *Member) checkIncarnation() {
 	switch {
 	case !known || m.moved:
 	case !mine.follows(last, m.identity):
-		_ = m.outdated(fmt.Sprintf("start %d of this host's agent was here since the machine was started, and the disk does not know of it", last.Start))
+		_ = m.outdated(fmt.Sprintf("the disk does not know start %d of this host's agent, which ran since the machine was booted", last.Start))
 		return
 	case last.Ended && m.endedLast() != last.Nonce:
-		_ = m.outdated(fmt.Sprintf("start %d of this host's agent ended in order, and the disk does not know of that", last.Start))
+		_ = m.outdated(fmt.Sprintf("the disk does not know that start %d of this host's agent ended in order", last.Start))
 		return
 	}
 	m.noteIncarnation(mine)
@@ -69,13 +70,13 @@ func (m *Member) noteIncarnation(b incarnation) {
 		err = writeVolatile(filepath.Join(m.cfg.Volatile, IncarnationFile), raw)
 	}
 	if err != nil {
-		m.cfg.Log.Warn("an older copy of the state directory would not be noticed", "err", err)
+		m.cfg.Log.Warn("this start cannot be noted; an older copy of the state directory would not be noticed", "err", err)
 		return
 	}
 	m.noted = b
 }
 
-// endedLast is the nonce of the start that ended in order last, by the disk.
+// endedLast returns the nonce of the start that ended in order last, according to the disk.
 func (m *Member) endedLast() (nonce uint64) {
 	kept, err := m.cfg.Bucket("host").Load()
 	if err != nil || json.Unmarshal(kept[endKey], &nonce) != nil {
@@ -84,8 +85,8 @@ func (m *Member) endedLast() (nonce uint64) {
 	return nonce
 }
 
-// noteEnd writes down that this start ends in order, on disk first: a copy of the disk
-// that was made while it ran does not say so.
+// noteEnd writes that this start ends in order: first to disk, so that a copy of the disk that
+// was made while the agent ran does not say so.
 func (m *Member) noteEnd() {
 	b := m.noted
 	raw, err := json.Marshal(b.Nonce)

@@ -13,22 +13,22 @@ import (
 	"github.com/weftnet/weft/turn"
 )
 
-// How long one try to become a member may take, and the pause before the next.
+// How long one attempt to become a member may take, and the pause before the next.
 const (
 	joinTimeout = 10 * time.Second
 	joinPause   = 500 * time.Millisecond
-	// leasePoll is how often the boot clock is looked at: timers stand still while the
-	// machine is suspended.
+	// leasePoll is how often the boot clock is read: timers stand still while the machine is
+	// suspended.
 	leasePoll = 30 * time.Second
 )
 
-// Join makes this host a member, for ever trying, shows a new start of a member
-// to the ledger, and then renews the lease. Nothing that this host owns already
-// waits for the first two.
+// Join makes this host a member, or tells the ledger about a new start of a member. It tries
+// until it succeeds or ctx ends, and then renews the lease. Containers use what this host holds
+// already meanwhile.
 func (m *Member) Join(ctx context.Context) {
 	for !m.try(ctx, m.becomeMember) {
 		pause := joinPause
-		if m.lease.Fenced() { // only an operator changes that
+		if m.lease.Fenced() { // until an operator acts
 			pause = leasePoll
 		}
 		if !turn.Sleep(ctx, pause) {
@@ -38,7 +38,7 @@ func (m *Member) Join(ctx context.Context) {
 	m.maintain(ctx)
 }
 
-// try does what needs the ledger's word, and keeps what stands in the way.
+// try runs an attempt that needs the ledger, and shows why it failed.
 func (m *Member) try(ctx context.Context, do func(context.Context) error) bool {
 	limited, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
@@ -48,7 +48,7 @@ func (m *Member) try(ctx context.Context, do func(context.Context) error) bool {
 		m.problem("membership", "")
 	case ctx.Err() != nil:
 	default:
-		m.observeRefusal(ctx, err) // before anybody hears why
+		m.endIfFenced(ctx, err) // before the problem is shown
 		if m.hasLeft() {
 			err = errors.New(m.departure())
 		}
@@ -57,8 +57,9 @@ func (m *Member) try(ctx context.Context, do func(context.Context) error) bool {
 	return err == nil
 }
 
-// becomeMember founds alone without WEFT_JOIN; with it, it joins, or founds
-// together with others if WEFT_EXPECT says so, and never alone (DESIGN §3).
+// becomeMember founds a cluster of one host if WEFT_JOIN is not set. Otherwise it joins a
+// cluster, or founds one together with other hosts if WEFT_EXPECT says so, and never alone
+// (DESIGN §3).
 func (m *Member) becomeMember(ctx context.Context) error {
 	if err := m.lease.Proven(); err != nil {
 		return err
@@ -67,9 +68,9 @@ func (m *Member) becomeMember(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.cluster.Gossip.SetCluster(cluster) // before the ledger's word may come
+	m.cluster.Gossip.SetCluster(cluster) // before decisions may arrive
 	generation := m.Generation()
-	if err := m.observeGeneration(ctx); err != nil {
+	if err := m.ensureDeclared(ctx); err != nil {
 		return err
 	}
 	sent, err := m.clocks.Sending()
@@ -92,7 +93,7 @@ func (m *Member) becomeMember(ctx context.Context) error {
 	return m.cfg.Store.Acknowledge(m.identity.Start)
 }
 
-// settleIn ties this host to its cluster, on disk first.
+// settleIn makes this host a member of a cluster, on disk first.
 func (m *Member) settleIn(cluster netmap.ClusterID) error {
 	if err := m.cfg.Store.SetCluster(cluster); err != nil {
 		return err
@@ -106,12 +107,12 @@ func (m *Member) settleIn(cluster netmap.ClusterID) error {
 	return nil
 }
 
-// findCluster is the cluster on disk, a new one, or that of the peers.
+// findCluster returns the cluster on disk, a new one, or that of the peers.
 func (m *Member) findCluster(ctx context.Context) (netmap.ClusterID, error) {
 	if c := m.cfg.Store.Cluster(); !c.IsZero() {
 		return c, nil
 	}
-	if c := m.ledger.Cluster(); !c.IsZero() { // this host was founding it, then killed
+	if c := m.ledger.Cluster(); !c.IsZero() { // it was killed while it founded the cluster
 		return c, m.resume(ctx, c)
 	}
 	if len(m.cfg.Join) == 0 {
@@ -139,7 +140,8 @@ func (m *Member) clusterOfPeers() (netmap.ClusterID, error) {
 	return members[0].Cluster, nil
 }
 
-// awaitMembership is passed at once by a host that was ever admitted.
+// awaitMembership waits until this host is a member of a cluster. A host that was ever admitted
+// does not wait.
 func (m *Member) awaitMembership(ctx context.Context) error {
 	if !m.cfg.Store.Cluster().IsZero() {
 		return nil

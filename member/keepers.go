@@ -9,34 +9,34 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// keepersKey is where the keepers are on disk that this host believes.
+// keepersKey holds the keepers that this host trusts.
 const keepersKey = "trusted"
 
-// loadKeepers reads the keepers that this host believed when it stopped.
+// loadKeepers reads the keepers that this host trusted when it stopped.
 func (m *Member) loadKeepers() (keepers []ledger.Peer) {
 	kept, err := m.cfg.Bucket("keepers").Load()
 	if err == nil && len(kept[keepersKey]) > 0 {
 		err = json.Unmarshal(kept[keepersKey], &keepers)
 	}
 	if err != nil {
-		m.cfg.Log.Warn("who kept the ledger cannot be read; this host believes those that answer it first", "err", err)
+		m.cfg.Log.Warn("the keepers of the ledger cannot be read from disk; this host trusts the first that answer", "err", err)
 		return nil
 	}
 	return keepers
 }
 
-// keepKeepers writes down whom this host believes.
+// keepKeepers writes the keepers that this host trusts to disk.
 func (m *Member) keepKeepers(keepers []ledger.Peer) {
 	raw, err := json.Marshal(keepers)
 	if err == nil {
 		err = m.cfg.Bucket("keepers").Commit(map[string][]byte{keepersKey: raw})
 	}
 	if err != nil {
-		m.cfg.Log.Warn("who keeps the ledger cannot be written down", "err", err)
+		m.cfg.Log.Warn("the keepers of the ledger cannot be written to disk", "err", err)
 	}
 }
 
-// forgetKeepers has this host believe those that answer it first.
+// forgetKeepers makes this host trust the first keepers that answer.
 func (m *Member) forgetKeepers() error {
 	return m.cfg.Bucket("keepers").Commit(nil, keepersKey)
 }
@@ -49,7 +49,7 @@ func (m *Member) lineage() []state.Birth {
 	return out
 }
 
-// ledgerMembers is what the ledger needs to know of the gossip's members.
+// ledgerMembers returns what the ledger needs to know of the gossip's members.
 func (m *Member) ledgerMembers() []ledger.Member {
 	var out []ledger.Member
 	for _, other := range m.cluster.Gossip.Members() {
@@ -58,7 +58,7 @@ func (m *Member) ledgerMembers() []ledger.Member {
 	return out
 }
 
-// ledgerFacts is what this host was told of the ledger's decisions.
+// ledgerFacts returns what this host knows of the ledger's decisions from the facts.
 func (m *Member) ledgerFacts() ledger.Facts {
 	view := m.cluster.Gossip.View()
 	f := ledger.Facts{Generation: view.Generation, Decided: view.Decided}
@@ -90,7 +90,7 @@ func (m *Member) ledgerFacts() ledger.Facts {
 	return f
 }
 
-// heldBy are the addresses that a host's endpoints hold, by its own facts.
+// heldBy returns the addresses that a host's endpoints hold according to its facts.
 func (m *Member) heldBy(id netmap.HostID) []netip.Addr {
 	var out []netip.Addr
 	for _, e := range m.cluster.Gossip.View().Endpoints {

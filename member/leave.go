@@ -15,21 +15,21 @@ import (
 	"github.com/weftnet/weft/turn"
 )
 
-// leaveTimeout is what an operator waits until others keep the ledger in the place of
-// this host.
+// leaveTimeout is how long an operator waits until other hosts keep the ledger in place of this
+// one.
 const leaveTimeout = 45 * time.Second
 
-// decideTimeout is how much of that the decision may take.
+// decideTimeout is the part of it that the decision may take.
 const decideTimeout = 5 * time.Second
 
-// leaving is a host on its way out.
+// leaving is the state of a host that is leaving the cluster.
 type leaving struct {
-	now  atomic.Bool // an operator asked for it: nothing new is handed out
+	now  atomic.Bool // an operator asked for it; nothing new is handed out
 	busy turn.Turn
 }
 
-// Leave takes this host out of the cluster for good, in order: containers first, then
-// the place among the keepers, then one decision that takes its identity. It answers a
+// Leave takes this host out of the cluster for good. It refuses while containers run, gives up
+// the place among the keepers, and then has the ledger remove the identity. It returns a
 // sentence for the operator.
 func (m *Member) Leave(ctx context.Context, force bool) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
@@ -63,7 +63,7 @@ func (m *Member) leave(ctx context.Context, force bool) error {
 	if err := m.ledger.Vacate(ctx); err != nil {
 		return err
 	}
-	if err := m.vacant(force); err != nil { // since then one may have been started that was on its way
+	if err := m.vacant(force); err != nil { // a container may have started meanwhile
 		return err
 	}
 	if err := m.lease.Leave(); err != nil {
@@ -77,29 +77,29 @@ func (m *Member) leave(ctx context.Context, force bool) error {
 		if errors.As(err, &refusal) && refusal.Kind != netmap.NoQuorum {
 			return errors.Join(err, m.lease.Stay())
 		}
-		m.lease.RequestRenewal() // a renewal that is accepted says that it has not left
+		m.lease.RequestRenewal() // if a renewal is accepted it has not left
 		return fmt.Errorf("%w; when the keepers are back this may still be decided: look at weft status then", err)
 	}
 	m.depart()
 	return nil
 }
 
-// depart ends what this host does as a member. What it told the others goes at once.
+// depart ends this host's part in the cluster. The other hosts drop its facts at once.
 func (m *Member) depart() {
 	m.revoke(lease.Fence{Host: m.self, Why: m.departure(), Left: true})
 	m.problem("membership", m.departure())
 	if err := m.cluster.Gossip.Leave(); err != nil {
-		m.cfg.Log.Warn("the other hosts notice by themselves that this host has left", "err", err)
+		m.cfg.Log.Warn("the other hosts cannot be told that this host has left; they find out by themselves", "err", err)
 	}
 }
 
-// departure says what a host that left can do.
+// departure says what the operator can do with a host that has left.
 func (m *Member) departure() string {
 	return fmt.Sprintf("host %s has left cluster %s: its addresses are free, and it hands out none any more. To take it in again as a new host, run weft host new-identity on it; "+
 		"to take Weft off it, remove its networks in Docker, disable the plugin and run weft cleanup", m.cfg.Name, m.cfg.Store.Cluster())
 }
 
-// hasLeft reports whether this identity left by an operator's word.
+// hasLeft reports whether this identity left at an operator's request.
 func (m *Member) hasLeft() bool { return m.lease.HasLeft() }
 
 // vacant refuses while a container would lose its address.

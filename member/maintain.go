@@ -10,16 +10,17 @@ import (
 	"github.com/weftnet/weft/turn"
 )
 
-// maintain keeps the lease, and learns from the facts when it is over.
+// maintain renews the lease, declares holdings to a recovered ledger, and finds out whether
+// this host was removed, until ctx ends.
 func (m *Member) maintain(ctx context.Context) {
 	alone := m.alone()
 	for look := range follow.Facts(ctx, m.cluster.Gossip, follow.When{Every: leasePoll, Wake: m.lease.Wanted()}) {
-		if look.Woken && !turn.Sleep(ctx, joinPause) { // for each request that waits there was a try just now
+		if look.Woken && !turn.Sleep(ctx, joinPause) { // each request that waits has just made an attempt itself
 			return
 		}
-		_ = m.observeFacts(ctx) // a problem tells it
+		_ = m.checkRemoved(ctx) // it shows a problem
 		was := alone
-		if alone = m.alone(); was && !alone { // it may have been removed meanwhile
+		if alone = m.alone(); was && !alone { // it may have been removed while it was alone
 			m.lease.RequestRenewal()
 		}
 		m.declare(ctx)
@@ -32,7 +33,7 @@ func (m *Member) maintain(ctx context.Context) {
 	}
 }
 
-// keepLease renews it if it is time to; a host on its way out does not.
+// keepLease renews the lease if it is due. A host that is leaving does not.
 func (m *Member) keepLease(ctx context.Context) {
 	if err := m.lease.Restamp(); err != nil {
 		m.cfg.Log.Warn("lease", "err", err)
@@ -44,7 +45,7 @@ func (m *Member) keepLease(ctx context.Context) {
 	m.tellLease()
 }
 
-// alone reports whether no other host is seen.
+// alone reports whether no other host is alive.
 func (m *Member) alone() bool {
 	return !slices.ContainsFunc(m.cluster.Gossip.Members(), func(other gossip.Member) bool { return other.Alive })
 }
@@ -53,28 +54,27 @@ func (m *Member) alone() bool {
 func (m *Member) declare(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	err := m.observeGeneration(limited)
+	err := m.ensureDeclared(limited)
 	switch {
 	case err == nil:
 		m.problem("recovery", "")
 	case ctx.Err() == nil:
-		m.observeRefusal(ctx, err)
+		m.endIfFenced(ctx, err)
 		m.problem("recovery", "the ledger was recovered and has not seen yet what this host holds: "+err.Error())
 	}
 }
 
-// tellLease shows a lease that has run out.
+// tellLease shows a lease that has expired.
 func (m *Member) tellLease() {
 	_, _, err := m.lease.State()
-	if err == nil || m.lease.Fenced() { // that is told already
+	if err == nil || m.lease.Fenced() { // a fence is shown by its own problem
 		m.problem("lease", "")
 		return
 	}
 	m.problem("lease", "no new address is handed out: "+err.Error())
 }
 
-// renew has the ledger note that this host is there. The lease counts from before
-// the question was sent.
+// renew renews the lease with the ledger. The lease counts from before the request was sent.
 func (m *Member) renew(ctx context.Context) error {
 	sent, err := m.clocks.Sending()
 	if err != nil {

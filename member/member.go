@@ -27,25 +27,25 @@ import (
 	"github.com/weftnet/weft/turn"
 )
 
-// Store is who this host is, by its disk.
+// Store keeps this host's identity and cluster on disk.
 type Store interface {
 	Identity() store.Identity
 	Acknowledge(start uint64) error
 	Cluster() netmap.ClusterID
 	SetCluster(id netmap.ClusterID) error
-	// SkipTo has the next start begin above a number.
+	// SkipTo makes the next start begin above a number.
 	SkipTo(start uint64) error
-	// NewIdentity makes this host another one; the cluster stays.
+	// NewIdentity replaces this host's identity. It stays in its cluster.
 	NewIdentity() (store.Identity, error)
 }
 
-// Disk is one part of what survives restarts. Commit returns when it is synced.
+// Disk is one bucket of the store. Commit returns when it is synced.
 type Disk interface {
 	Load() (map[string][]byte, error)
 	Commit(set map[string][]byte, del ...string) error
 }
 
-// Gossip is what the other hosts tell.
+// Gossip has the facts, and the other hosts that are there.
 type Gossip interface {
 	follow.Source
 	Removed(host netmap.HostID) bool
@@ -57,7 +57,7 @@ type Gossip interface {
 	Leave() error
 }
 
-// Ledger is the way to the cluster's decisions.
+// Ledger asks the cluster for decisions.
 type Ledger interface {
 	Do(ctx context.Context, cmd state.Command) (state.Reply, error)
 	Admit(ctx context.Context) (state.Reply, error)
@@ -72,7 +72,7 @@ type Ledger interface {
 	Status() ledger.Status
 }
 
-// IPAM is what this host has of the cluster's addresses.
+// IPAM has the subnets, blocks and addresses of this host.
 type IPAM interface {
 	Inventory() []ipam.PoolStock
 	Outdated(word func(subnet netip.Prefix) (ipam.Word, bool)) (how string, err error)
@@ -83,7 +83,7 @@ type IPAM interface {
 	Evict(addr netip.Addr) error
 }
 
-// Attachments are what this host has of the cluster's networks.
+// Attachments are the networks and endpoints of this host.
 type Attachments interface {
 	Networks() []attach.NetworkRecord
 	Endpoints() []attach.EndpointRecord
@@ -92,37 +92,35 @@ type Attachments interface {
 	Evict(ctx context.Context, id netmap.EndpointID, name, why string) error
 }
 
-// Docker says who is on a network. It may be nil.
+// Docker lists the containers on a network. It may be nil.
 type Docker interface {
 	Attachments(ctx context.Context, id, name string) ([]dockerapi.Attachment, error)
 }
 
-// Config is what a Member begins with: its disk, its clocks and its settings. All functions
-// are called concurrently.
+// Config says what a Member is made of. All functions are called concurrently.
 type Config struct {
-	Name   string         // of this host, for people
+	Name   string         // of this host, for display
 	Join   []string       // WEFT_JOIN; empty: this host founds a cluster
-	Expect int            // hosts that found together; 0: none do
+	Expect int            // how many hosts found a cluster together; 0: WEFT_EXPECT is not set
 	Ranges []netip.Prefix // of a cluster that this host founds
 	Port   uint16
 
 	Store     Store
 	Bucket    func(name string) Disk
-	LedgerDir string // which is put aside with an identity
+	LedgerDir string // which is moved away with an identity
 	// Clocks reads the machine's clocks; nil: the kernel's.
 	Clocks func() (lease.Moment, error)
-	// Volatile is a directory that outlives the agent and that a reboot empties; empty:
-	// there is none.
+	// Volatile is a directory that is kept when the agent restarts and emptied when the machine
+	// does; empty: there is none.
 	Volatile string
 
 	// End has the agent closed and opened again. It may be called more than once.
 	End func()
-	// Announce tells the others about an endpoint that runs here, if its addresses are this
-	// host's.
+	// Announce announces an endpoint that runs here, if its addresses are this host's.
 	Announce func(netmap.Endpoint)
-	Changed  func()                         // is called when an endpoint was taken off the network
+	Changed  func()                         // is called after an endpoint was evicted
 	NameOf   func(netmap.EndpointID) string // the name of an endpoint's container; empty: it is not known
-	// Problem is told what is wrong, by topic, and "" when it is over.
+	// Problem shows a problem under a topic; "" ends it.
 	Problem func(topic, sentence string)
 	Log     *slog.Logger
 }
@@ -132,11 +130,11 @@ type Cluster struct {
 	At     netip.AddrPort // where the others reach this host
 	Gossip Gossip
 	Port   ledger.Underlay
-	// Seeds are the entries of WEFT_JOIN with the addresses that each stands for.
+	// Seeds returns the entries of WEFT_JOIN, each with the addresses that it stands for.
 	Seeds func(ctx context.Context) map[string][]netip.AddrPort
 }
 
-// Holdings are what this host has of the cluster.
+// Holdings are what this host has of the cluster's addresses and networks.
 type Holdings struct {
 	IPAM        IPAM
 	Attachments Attachments
@@ -150,8 +148,8 @@ type Member struct {
 	cfg      Config
 	self     netmap.HostID
 	identity store.Identity
-	noted    incarnation // of this start, in a directory that a reboot empties
-	moved    bool        // the machine was started since, or is another one: the disk may be a copy
+	noted    incarnation // what IncarnationFile says about this start
+	moved    bool        // the machine was booted since the last start, or is another one: the disk may be a copy
 	clocks   *lease.Clocks
 	lease    *lease.Lease
 	founds   netmap.ClusterID // the cluster that this host founds, if it does
@@ -162,18 +160,18 @@ type Member struct {
 	together *ledger.Founding // with other newcomers
 
 	declared declaration  // to a recovered ledger
-	asked    askedKeepers // about this host, by what is said
+	asked    askedKeepers // whether this host was removed
 	leaving  leaving
 	admitted chan struct{} // closed once this host is a member
 
 	mu      sync.Mutex
-	trouble string                      // why this host is no member; empty: nothing is known to be wrong
-	clones  map[netmap.HostID]time.Time // identities that two agents used, and when that was seen last
+	trouble string                      // why this host is no member; empty: not known
+	clones  map[netmap.HostID]time.Time // identities that two agents use, and when that was last seen
 	newest  newerIncarnation
 }
 
-// Open reads what this host's disk says about it. A reset of its identity that was begun is
-// carried out first, and the lease is revoked if the disk proves to be an older copy.
+// Open reads this host's identity from disk. It first finishes a reset of the identity that was
+// begun, and revokes the lease if the disk proves to be an older copy.
 func Open(cfg Config) (*Member, error) {
 	m := &Member{cfg: cfg, leaving: leaving{busy: turn.New()}, admitted: make(chan struct{}), clones: map[netmap.HostID]time.Time{}}
 	_, _ = rand.Read(m.founds[:]) // never fails (crypto/rand)
@@ -191,20 +189,22 @@ func Open(cfg Config) (*Member, error) {
 	return m, nil
 }
 
-// GossipConfig is what the gossip is to say about this host, and its word about clones.
+// GossipConfig returns the part of the gossip's configuration that comes from this host's
+// identity. The gossip reports clones to this Member.
 func (m *Member) GossipConfig() gossip.Config {
 	return gossip.Config{
 		Host: m.self, Start: m.identity.Start, Nonce: m.identity.Nonce, Cluster: m.cfg.Store.Cluster(), Name: m.cfg.Name, OnClone: m.foundClone,
 	}
 }
 
-// Connect lets a Member talk with other hosts.
+// Connect gives a Member the means to talk with other hosts.
 func (m *Member) Connect(c Cluster) {
 	m.cluster = c
 	c.Port.Handle(whoRequest, m.serveWho)
 }
 
-// LedgerConfig is what the ledger is to know about this host and of its facts.
+// LedgerConfig returns the part of the ledger's configuration that comes from this host's
+// identity and its facts.
 func (m *Member) LedgerConfig() ledger.Config {
 	cfg := ledger.Config{
 		Self: m.self, Start: m.identity.Start, Nonce: m.identity.Nonce, Lineage: m.lineage(),
@@ -218,20 +218,20 @@ func (m *Member) LedgerConfig() ledger.Config {
 	return cfg
 }
 
-// Begin lets a Member ask the ledger, and answer others that found a cluster. Join and
-// Reclaim are run next.
+// Begin gives a Member the ledger, and answers other hosts that found a cluster. The caller
+// runs Join and Reclaim next.
 func (m *Member) Begin(l Ledger, own Holdings) error {
 	m.ledger, m.own = l, own
 	return m.openFounding()
 }
 
-// Close notes on disk that this agent ends in order, as the last thing that it writes.
+// Close notes on disk that this agent ends in order. Nothing may be written after that.
 func (m *Member) Close() { m.noteEnd() }
 
 // Self is this host's id.
 func (m *Member) Self() netmap.HostID { return m.self }
 
-// State is this host's, in a word: founding, joining, ready or left.
+// State returns founding, joining, ready or left.
 func (m *Member) State() string {
 	if m.hasLeft() {
 		return "left"
@@ -247,7 +247,7 @@ func (m *Member) State() string {
 	return "joining"
 }
 
-// NotReady says why this host is no member of a cluster, or may hand out no address; empty:
+// NotReady returns why this host is no member of a cluster, or may hand out no address; empty:
 // it is one and may.
 func (m *Member) NotReady() string {
 	switch state := m.State(); {
@@ -264,14 +264,14 @@ func (m *Member) NotReady() string {
 	return ""
 }
 
-// whyNotYet is what stood in the way of becoming a member last.
+// whyNotYet returns why the last attempt to become a member failed.
 func (m *Member) whyNotYet() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.trouble
 }
 
-// problem tells what is wrong, and keeps what stands in the way of becoming a member.
+// problem shows a problem, and notes why this host is no member yet.
 func (m *Member) problem(topic, sentence string) {
 	if topic == "membership" {
 		m.mu.Lock()

@@ -11,11 +11,11 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// MayHandOut says why this host may hand out no new address, or nil
-// (invariant 4); last, that it may all the same hand out what its containers had
-// before. What the facts tell of a removal counts before the ledger's word.
+// MayHandOut returns why this host may hand out no new address, or nil (invariant 4). Last
+// reports that it may still hand out what its containers had before. It asks the facts about a
+// removal before the lease.
 func (m *Member) MayHandOut(ctx context.Context) (last bool, err error) {
-	if err := m.observeFacts(ctx); err != nil {
+	if err := m.checkRemoved(ctx); err != nil {
 		return false, err
 	}
 	if m.leaving.now.Load() && !m.hasLeft() {
@@ -25,7 +25,7 @@ func (m *Member) MayHandOut(ctx context.Context) (last bool, err error) {
 	return may == lease.WhatWasHere, m.nameKeepers(err)
 }
 
-// nameKeepers adds to what no keeper could answer which of them are missing.
+// nameKeepers adds to an error for lack of keepers which of them are missing.
 func (m *Member) nameKeepers(err error) error {
 	if !errors.Is(err, &netmap.Refusal{Kind: netmap.NoQuorum}) {
 		return err
@@ -37,8 +37,8 @@ func (m *Member) nameKeepers(err error) error {
 	return netmap.Refuse(netmap.NoQuorum, "%v; %s", err, trouble)
 }
 
-// unseenKeepers names the keepers by the facts that are not seen, empty if there are
-// none. Just after its start a host knows no others.
+// unseenKeepers names the keepers, according to the facts, that are not alive; empty if all
+// are. Just after its start a host knows no others.
 func (m *Member) unseenKeepers() string {
 	var unseen []string
 	view := m.cluster.Gossip.View()
@@ -53,7 +53,7 @@ func (m *Member) unseenKeepers() string {
 	return "these keepers are not seen: " + strings.Join(unseen, ", ")
 }
 
-// Alive reports whether the gossip sees another host alive.
+// Alive reports whether another host is alive according to the gossip.
 func (m *Member) Alive(id netmap.HostID) bool {
 	for _, other := range m.cluster.Gossip.Members() {
 		if other.ID == id {

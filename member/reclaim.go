@@ -15,18 +15,18 @@ import (
 	"github.com/weftnet/weft/turn"
 )
 
-// Pace of a new host that asks for what it had under its former identity.
+// Pace of Reclaim.
 const (
-	reclaimFirst = 200 * time.Millisecond // pause after a round that left something, doubling
+	reclaimFirst = 200 * time.Millisecond // pause after a round with something missing; doubles
 	reclaimLast  = 15 * time.Second
 )
 
-// Reclaim asks, for a host with another identity than before, for the networks and the
-// addresses of its running containers, until each has an answer. Containers whose
-// address another host got meanwhile are taken off the mesh.
+// Reclaim asks the ledger, after a reset of the identity, for the networks and addresses that
+// this host's running containers had under the former one, until each has an answer. It evicts
+// containers whose address another host got meanwhile.
 func (m *Member) Reclaim(ctx context.Context) {
 	if m.unregistered() {
-		m.problem("return", m.missing("nothing was asked yet"))
+		m.problem("return", m.missing("nothing was asked for yet"))
 	}
 	for pause := reclaimFirst; ; pause = min(2*pause, reclaimLast) {
 		left := m.reclaimRound(ctx)
@@ -40,7 +40,7 @@ func (m *Member) Reclaim(ctx context.Context) {
 	}
 }
 
-// reclaimRound asks once for all that is missing, and says what stays so.
+// reclaimRound asks once for everything that is missing, and describes what is still missing.
 func (m *Member) reclaimRound(ctx context.Context) string {
 	var left []string
 	note := func(err error) {
@@ -78,8 +78,8 @@ func (m *Member) missing(left ...string) string {
 	return "this host asks for what its containers had under its former identity; still missing: " + strings.Join(left, "; ") + m.formerHint()
 }
 
-// formerHint says what to do about the identity that this host had before, if the
-// cluster still counts it.
+// formerHint says what to do about this host's former identity if the cluster still has it as a
+// member.
 func (m *Member) formerHint() string {
 	f, had := m.lease.Formerly()
 	if h, known := m.cluster.Gossip.View().Host(f.Host); !had || !known || h.Entry.ID.IsZero() || h.Entry.Removed {
@@ -94,8 +94,8 @@ func (m *Member) unregistered() bool {
 	return len(m.own.IPAM.Unregistered())+len(m.own.IPAM.Unconfirmed()) > 0 || slices.ContainsFunc(m.own.Attachments.Networks(), unregistered)
 }
 
-// rejoin makes this host a member of a network again. If that cannot be, since its
-// subnet or its options belong to another one by now, the network's endpoints are lost.
+// rejoin makes this host a member of a network again. If another network has its subnet or
+// options by now, its endpoints are evicted.
 func (m *Member) rejoin(ctx context.Context, r attach.NetworkRecord) error {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
@@ -111,8 +111,7 @@ func (m *Member) rejoin(ctx context.Context, r attach.NetworkRecord) error {
 	return fmt.Errorf("docker network %.12s cannot be taken into use again, remove it: %w", r.ID, err)
 }
 
-// reclaimAddress asks for one address. An answer that it belongs to somebody else ends
-// the search.
+// reclaimAddress asks for one address. If it belongs to another host, its endpoint is evicted.
 func (m *Member) reclaimAddress(ctx context.Context, addr netip.Addr) error {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
@@ -131,7 +130,7 @@ func (m *Member) reclaimAddress(ctx context.Context, addr netip.Addr) error {
 	return m.own.IPAM.Evict(addr)
 }
 
-// evict takes an endpoint off the mesh and tells the operator.
+// evict takes an endpoint off the network and shows the operator why.
 func (m *Member) evict(ctx context.Context, e attach.EndpointRecord, why error) error {
 	e.Endpoint.Name = cmp.Or(m.containerName(ctx, e), e.Endpoint.Name)
 	if err := m.own.Attachments.Evict(ctx, e.Endpoint.ID, e.Endpoint.Name, why.Error()); err != nil {
@@ -143,12 +142,12 @@ func (m *Member) evict(ctx context.Context, e attach.EndpointRecord, why error) 
 	return nil
 }
 
-// containerName asks Docker who has an endpoint; empty if it does not say.
+// containerName asks Docker for the name of an endpoint's container; empty if it does not know.
 func (m *Member) containerName(ctx context.Context, e attach.EndpointRecord) string {
 	if m.own.Docker == nil || e.Owner != netmap.OwnerDocker {
 		return ""
 	}
-	attached, _ := m.own.Docker.Attachments(ctx, e.LocalNetwork, "") // a name is a help, not a need
+	attached, _ := m.own.Docker.Attachments(ctx, e.LocalNetwork, "") // without a name the id is shown
 	for _, at := range attached {
 		if at.Endpoint == e.Endpoint.ID {
 			return at.Name
@@ -157,13 +156,13 @@ func (m *Member) containerName(ctx context.Context, e attach.EndpointRecord) str
 	return ""
 }
 
-// evictedText is what the operator is told of a lost endpoint, until Docker deletes it.
+// evictedText describes an evicted endpoint, until Docker deletes it.
 func evictedText(e attach.EndpointRecord) string {
 	return fmt.Sprintf("%s is off the network: it had %s from before this host took another identity, and %s; stop it and start it again, it gets another address (with --ip: remove it, and choose another)",
 		e.Endpoint.Label(), e.Endpoint.AddrText(), e.Evicted)
 }
 
-// Evicted are the endpoints off the mesh, in words.
+// Evicted describes the evicted endpoints.
 func (m *Member) Evicted() []string {
 	var out []string
 	for _, e := range m.own.Attachments.Endpoints() {
@@ -174,7 +173,7 @@ func (m *Member) Evicted() []string {
 	return out
 }
 
-// announceConfirmed tells of the endpoints that run; what is told already is not told
+// announceConfirmed announces the endpoints that run. What is announced already is not sent
 // again.
 func (m *Member) announceConfirmed() {
 	for _, e := range m.own.Attachments.Endpoints() {

@@ -10,11 +10,11 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// recoverTimeout is what an operator waits for a recovery.
+// recoverTimeout is how long an operator waits for a recovery.
 const recoverTimeout = 20 * time.Second
 
-// RecoverLedger goes on without a majority of keepers that is gone for good. It
-// answers a sentence for the operator.
+// RecoverLedger makes this host the keeper of the ledger after a majority of the keepers was
+// lost for good. It returns a sentence for the operator.
 func (m *Member) RecoverLedger(ctx context.Context, hostsOff []string, dryRun bool) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
 	defer cancel()
@@ -27,10 +27,10 @@ func (m *Member) RecoverLedger(ctx context.Context, hostsOff []string, dryRun bo
 	for _, id := range m.ledgerFacts().Keepers {
 		keepers[id] = true
 	}
-	for _, word := range hostsOff {
-		id, err := only(view, keepers).FindHost(word)
+	for _, name := range hostsOff {
+		id, err := only(view, keepers).FindHost(name)
 		if err != nil {
-			id, err = view.FindHost(word)
+			id, err = view.FindHost(name)
 		}
 		if err != nil {
 			return "", err
@@ -44,7 +44,7 @@ func (m *Member) RecoverLedger(ctx context.Context, hostsOff []string, dryRun bo
 	return m.recovered(view, out, dryRun), nil
 }
 
-// only is a view of some hosts.
+// only returns a view with some of the hosts.
 func only(view *netmap.View, ids map[netmap.HostID]bool) *netmap.View {
 	some := &netmap.View{}
 	for _, h := range view.Hosts {
@@ -57,14 +57,14 @@ func only(view *netmap.View, ids map[netmap.HostID]bool) *netmap.View {
 
 func (m *Member) recovered(view *netmap.View, out ledger.Recovered, dryRun bool) string {
 	names := func(ids []netmap.HostID) string {
-		words := make([]string, 0, len(ids))
+		names := make([]string, 0, len(ids))
 		for _, id := range ids {
-			words = append(words, view.HostName(id)+" ("+id.Short()+")")
+			names = append(names, view.HostName(id)+" ("+id.Short()+")")
 		}
-		if len(words) == 0 {
+		if len(names) == 0 {
 			return "none"
 		}
-		return strings.Join(words, ", ")
+		return strings.Join(names, ", ")
 	}
 	will := "the ledger goes on from decision %d with this host as its keeper, under a new generation; others follow by themselves. Removed from the cluster for good: %s. Nothing new is given out until these have shown what they hold, which they do as soon as they are reached: %s"
 	if dryRun {

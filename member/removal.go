@@ -13,25 +13,25 @@ import (
 )
 
 const (
-	askRemovedWait   = 3 * time.Second // of the five that Docker waits
+	askRemovedWait   = 3 * time.Second // Docker waits five
 	askRemovedAtOnce = 500 * time.Millisecond
-	askAgainAfter    = time.Second // a keeper that lagged behind may confirm it then
+	askAgainAfter    = time.Second // a keeper that lags behind may have caught up by then
 )
 
-// asked is what the keepers said last to whether this host was removed. Safe for
+// askedKeepers is what the keepers answered last to whether this host was removed. Safe for
 // concurrent use.
 type askedKeepers struct {
 	mu     sync.Mutex
 	denied time.Time
-	// open: somebody said that this host was removed, and the keepers neither confirmed nor
-	// denied it.
+	// open: a host said that this one was removed, and the keepers neither confirmed nor denied
+	// it.
 	open bool
 }
 
-// observeRefusal ends the lease if the ledger refuses this identity. One that was removed
-// from the cluster is given up, once the keepers that this host knew before confirm it:
-// anybody may have answered.
-func (m *Member) observeRefusal(ctx context.Context, err error) {
+// endIfFenced ends the lease if err says that the ledger refuses this identity. If it says that
+// the identity was removed, the keepers that this host trusts must confirm that, since any host
+// may have answered.
+func (m *Member) endIfFenced(ctx context.Context, err error) {
 	var refusal *netmap.Refusal
 	if !errors.As(err, &refusal) || refusal.Kind != netmap.Fenced && refusal.Kind != netmap.Removed {
 		return
@@ -40,20 +40,20 @@ func (m *Member) observeRefusal(ctx context.Context, err error) {
 		return
 	}
 	if refusal.Kind == netmap.Removed {
-		_ = m.observeRemoval(ctx) // a problem tells it
+		_ = m.confirmRemoved(ctx) // it shows a problem
 	}
 	if _, reset := m.lease.IdentityReset(); !reset && !m.hasLeft() { // until a renewal is accepted
 		m.revoke(lease.Fence{Host: m.self, Why: refusal.Text})
 	}
 }
 
-// observeFacts asks the keepers if the facts say that this host was removed: facts can be
-// forged. The error says why it hands out nothing meanwhile.
-func (m *Member) observeFacts(ctx context.Context) error {
+// checkRemoved asks the keepers if the facts say that this host was removed, since facts can be
+// forged. The error says why this host hands out nothing meanwhile.
+func (m *Member) checkRemoved(ctx context.Context) error {
 	if !m.saidRemoved() {
 		return nil
 	}
-	err := m.observeRemoval(ctx)
+	err := m.confirmRemoved(ctx)
 	_, reset := m.lease.IdentityReset()
 	switch {
 	case m.hasLeft():
@@ -63,15 +63,15 @@ func (m *Member) observeFacts(ctx context.Context) error {
 	default:
 		return err
 	}
-	return nil // the lease says why
+	return nil // the lease has the reason
 }
 
 func removed(name string) *netmap.Refusal {
 	return netmap.Refuse(netmap.Removed, "host %s was removed from the cluster; it becomes a new host, which asks for the addresses of its running containers again; see weft status there", name)
 }
 
-// askRemoved asks the keepers that this host knew before whether it was removed. What they
-// deny is not asked again at once, however often it is said.
+// askRemoved asks the keepers that this host trusts whether it was removed. After they denied
+// it, it does not ask them again within askAgainAfter.
 func (m *Member) askRemoved(ctx context.Context) (ledger.Verdict, error) {
 	r := &m.asked
 	r.mu.Lock()
@@ -81,7 +81,7 @@ func (m *Member) askRemoved(ctx context.Context) (ledger.Verdict, error) {
 		return ledger.Denied, nil
 	}
 	wait := askRemovedWait
-	if ctx.Err() != nil { // the caller waits for nothing but this
+	if ctx.Err() != nil { // a caller waits for this alone
 		wait = askRemovedAtOnce
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
@@ -95,14 +95,14 @@ func (m *Member) askRemoved(ctx context.Context) (ledger.Verdict, error) {
 	return verdict, err
 }
 
-// saidRemoved reports whether the facts say that this host was removed, and it has not
-// given up its identity yet.
+// saidRemoved reports whether the facts say that this host was removed, and it has not given up
+// its identity yet.
 func (m *Member) saidRemoved() bool {
 	_, reset := m.lease.IdentityReset()
 	return m.cluster.Gossip.Removed(m.self) && !reset && !m.hasLeft()
 }
 
-// notRemoved takes in that the ledger goes on with this host.
+// notRemoved notes that the ledger accepts this host.
 func (m *Member) notRemoved() {
 	m.asked.mu.Lock()
 	m.asked.open = false
@@ -110,21 +110,21 @@ func (m *Member) notRemoved() {
 	m.problem("removal", "")
 }
 
-// unconfirmed reports whether a removal is to be asked about again.
+// unconfirmed reports whether the keepers have yet to confirm or deny a removal.
 func (m *Member) unconfirmed() bool {
 	m.asked.mu.Lock()
 	defer m.asked.mu.Unlock()
 	return m.asked.open
 }
 
-// observeRemoval gives up this identity if the keepers confirm that it was removed, on
-// whoever's word that was asked. The error says why it hands out nothing meanwhile.
-func (m *Member) observeRemoval(ctx context.Context) error {
+// confirmRemoved gives up this identity if the keepers confirm that it was removed, whoever
+// said so first. The error says why this host hands out nothing meanwhile.
+func (m *Member) confirmRemoved(ctx context.Context) error {
 	verdict, err := m.askRemoved(ctx)
-	if _, reset := m.lease.IdentityReset(); reset { // meanwhile, on another question
+	if _, reset := m.lease.IdentityReset(); reset { // by a concurrent call
 		return removed(m.cfg.Name)
 	}
-	if m.hasLeft() { // meanwhile, in order
+	if m.hasLeft() { // by Leave, meanwhile
 		return netmap.Refuse(netmap.Removed, "%s", m.departure())
 	}
 	switch verdict {

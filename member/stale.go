@@ -11,7 +11,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// outdated gives this identity up for lost, as the disk is proven to be an older copy.
+// outdated gives up this identity because the disk is proven to be an older copy.
 func (m *Member) outdated(how string) error {
 	text := fmt.Sprintf("the state directory of host %s is an older copy of the one that it had: %s; nothing is handed out; put the newer one back, or make this a new host (weft host new-identity)", m.self.Short(), how)
 	m.revoke(lease.Fence{Host: m.self, Why: text, Outdated: true})
@@ -19,9 +19,9 @@ func (m *Member) outdated(how string) error {
 	return netmap.Refuse(netmap.Fenced, "%s", text)
 }
 
-// compare finds out, after a decision of this start, whether the disk is an older copy
-// than the newest that the ledger heard of: then it claims what was given up since. A
-// recovered ledger knows all that the disk holds only after this host declared it.
+// compare finds out, after a decision for this start, whether the disk is older than what the
+// ledger last heard from this host: then it holds something that was given up since. A
+// recovered ledger knows all that the disk holds only after ensureDeclared.
 func (m *Member) compare(ctx context.Context, generation, index uint64) error {
 	if !m.owns() || m.declared.unsure() {
 		return nil
@@ -39,14 +39,14 @@ func (m *Member) compare(ctx context.Context, generation, index uint64) error {
 	return err
 }
 
-// owns reports whether the disk says that the ledger gave this host anything.
+// owns reports whether the ledger gave this host anything, according to the disk.
 func (m *Member) owns() bool {
 	return slices.ContainsFunc(m.own.IPAM.Inventory(), func(p ipam.PoolStock) bool { return len(p.Blocks)+len(p.Claims) > 0 })
 }
 
-// LedgerView is what the facts tell ipam of a subnet, once they are those of some live host.
+// LedgerView returns what the facts say about a subnet, or false until the facts are synced.
 func (m *Member) LedgerView(subnet netip.Prefix) (ipam.Word, bool) {
-	if !m.cluster.Gossip.Synced() { // before they are read
+	if !m.cluster.Gossip.Synced() { // read before the view
 		return ipam.Word{}, false
 	}
 	return m.viewOf(m.cluster.Gossip.View(), subnet), true

@@ -12,17 +12,17 @@ import (
 // whoRequest is the name of the host-to-host request that asks an agent who it is.
 const whoRequest = "host/who"
 
-// twinWait is how long a host whose disk may have come from another machine looks for
-// that machine, before it keeps the ledger as that did.
+// twinWait is how long a host whose disk may be a copy looks for the machine that it was copied
+// from, before it becomes a keeper with the copied log.
 const twinWait = 3 * time.Second
 
-// serveWho answers another host that asks which incarnation this agent is.
+// serveWho tells another host which incarnation this agent is.
 func (m *Member) serveWho(context.Context, netip.AddrPort, []byte) ([]byte, error) {
 	return json.Marshal(incarnation{Host: m.self, Start: m.identity.Start, Nonce: m.identity.Nonce})
 }
 
-// copied reports whether another machine runs as this host. The gossip's word is no
-// proof: an earlier start of this host may look alive for a while. The other one is
+// copied reports whether another machine runs with this identity. The gossip's members are no
+// proof, since an earlier start of this host may look alive for a while, so the other agent is
 // asked.
 func (m *Member) copied(ctx context.Context) bool {
 	limited, cancel := context.WithTimeout(ctx, twinWait)
@@ -31,15 +31,15 @@ func (m *Member) copied(ctx context.Context) bool {
 		if twin, seen := m.cluster.Gossip.Twin(); seen && m.answersAsThis(ctx, twin.Addr) {
 			return true
 		}
-		if m.cluster.Gossip.Synced() { // it stands alone, or has met who knows all
+		if m.cluster.Gossip.Synced() { // it is alone, or has met a host that knows every member
 			return false
 		}
 	}
 	return false
 }
 
-// answersAsThis reports whether an agent of this identity that is not this one answers at
-// an address.
+// answersAsThis reports whether an agent with this identity that is not this one answers at an
+// address.
 func (m *Member) answersAsThis(ctx context.Context, at netip.AddrPort) bool {
 	if at == m.cluster.At {
 		return false

@@ -31,40 +31,41 @@ import (
 
 // Kernel is the data plane of this host. All methods are safe for concurrent use.
 type Kernel interface {
-	// Underlay is this host's address for the others and the MTU of its device. The
-	// current address, unless it is zero, stays as long as it can; only one of its family
-	// replaces it. The error is linux.ErrNoAddress where the host has none at all.
+	// Underlay returns this host's address for the others and the MTU of its device. It keeps
+	// the current address, unless that is zero, as long as the host has it, and replaces it
+	// only by one of the same family. The error is linux.ErrNoAddress where the host has none
+	// at all.
 	Underlay(current netip.Addr) (netip.Addr, int, error)
-	// WatchUnderlay calls changed whenever Underlay may answer otherwise than before,
-	// until ctx ends.
+	// WatchUnderlay calls changed when the answer of Underlay may have changed, until ctx ends.
 	WatchUnderlay(ctx context.Context, changed func())
-	// Routes are the prefixes that the host routes already, Weft's own left out.
+	// Routes returns the prefixes that the host routes already, without Weft's own.
 	Routes() []ipam.Route
-	// Set makes the kernel equal to the state; repeating it changes nothing. It
-	// answers how many operations that took.
+	// Set makes the kernel equal to the state and returns how many operations that took.
+	// Repeating it changes nothing.
 	Set(ctx context.Context, s datapath.State) (int, error)
-	// Plug makes one port beside Set and names the interface for Docker.
+	// Plug makes one port at once, ahead of the next Set, and returns the name of the interface
+	// for Docker.
 	Plug(ctx context.Context, d datapath.Device, p datapath.Port) (string, error)
 	// Unplug removes a port; an unknown one is no error.
 	Unplug(ctx context.Context, id netmap.EndpointID) error
 }
 
-// Config says what an agent is made of. The simulation gives it a kernel, a
-// network and no Docker.
+// Config says what an agent is made of. The simulations give it a kernel and a network of their
+// own.
 type Config struct {
 	Settings settings.Settings
 	Version  string
 	Kernel   Kernel
 	Docker   replicate.Docker // nil: names and replicas are not kept
 	Network  underlay.Network // nil: the system's
-	OnCall   func(pid int32)  // hears of every call's process, which is dockerd; may be nil
-	OnReturn func()           // hears that the host goes on as another one, between two agents; may be nil
+	OnCall   func(pid int32)  // is called with the process id of each caller, which is dockerd; may be nil
+	OnReturn func()           // is called between two agents of one process; may be nil
 	// Clocks reads the machine's clocks; nil: the kernel's. The simulation has its own.
 	Clocks func() (lease.Moment, error)
-	// Volatile is a directory that outlives the agent and that a reboot empties; empty:
-	// there is none.
+	// Volatile is a directory that is kept when the agent restarts and emptied when the machine
+	// does; empty: there is none.
 	Volatile string
-	Rooms    Rooms // nil ones: the real ones
+	Deps     Deps // nil fields: the real ones
 	Log      *slog.Logger
 
 	calls func() rpc.Counters // of Docker's calls; nil: nobody counts them
@@ -86,16 +87,16 @@ type Agent struct {
 	driver  *driver.Driver
 	member  *member.Member
 	decider *decide.Decider
-	// attaching has requests of others than Docker about one network take turns.
+	// attaching orders requests about one network that do not come from Docker.
 	attaching *turn.Keyed
 
 	history  *history.History
 	replicas *replicate.Replicator
 	restarts *replicate.Restarts // of containers
 
-	ended chan struct{} // closed once this agent is to be followed by another one
+	ended chan struct{} // closed when Run is to replace this agent
 	end   func()        // closes it; it may be called more than once
-	kick  chan struct{} // wakes the reconciling loop
+	kick  chan struct{} // wakes reconcile
 	moved atomic.Bool   // the underlay may have changed
 	tasks sync.WaitGroup
 	stop  context.CancelFunc
@@ -109,14 +110,14 @@ type Agent struct {
 	names     map[netmap.EndpointID]string // containers of this host's endpoints
 }
 
-// Open opens every package that the agent is made of. It waits for no peer and not for
-// Docker; whatever fails here is told at once, because nothing would work without it.
+// Open opens every package that the agent is made of. It waits neither for another host nor for
+// Docker. It returns every failure, since the agent would not work.
 func Open(cfg Config) (a *Agent, err error) {
-	cfg.Rooms = cfg.Rooms.filled()
+	cfg.Deps = cfg.Deps.filled()
 	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), attaching: turn.NewKeyed(), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}, restarts: replicate.NewRestarts()}
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop, a.end = stop, sync.OnceFunc(func() { close(a.ended) })
-	opened := a // a return of nil sets a first
+	opened := a // `return nil, err` sets a to nil
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, opened.Close())
@@ -137,10 +138,10 @@ func Open(cfg Config) (a *Agent, err error) {
 	return a, nil
 }
 
-// openMember opens the disk, and reads who this host is.
+// openMember opens the disk and reads this host's identity.
 func (a *Agent) openMember() (err error) {
 	s := a.cfg.Settings
-	if a.store, err = a.cfg.Rooms.Store(s.HostPath(s.State)); err != nil {
+	if a.store, err = a.cfg.Deps.Store(s.HostPath(s.State)); err != nil {
 		return err
 	}
 	a.member, err = member.Open(member.Config{
@@ -168,7 +169,7 @@ func (a *Agent) openPort() error {
 	if at.Addr.Is4() {
 		listen = netip.AddrPortFrom(netip.IPv4Unspecified(), a.cfg.Settings.Port)
 	}
-	a.port, err = a.cfg.Rooms.Port(underlay.Config{Listen: listen, Source: at.Addr, Network: a.cfg.Network, Log: a.log})
+	a.port, err = a.cfg.Deps.Port(underlay.Config{Listen: listen, Source: at.Addr, Network: a.cfg.Network, Log: a.log})
 	return err
 }
 
@@ -178,7 +179,7 @@ func (a *Agent) openGossip() (err error) {
 	cfg.Underlay, cfg.Packets = a.port, a.port.Packets()
 	cfg.Handle = func(name string, h gossip.Handler) { a.port.Handle(name, h) }
 	cfg.Disk, cfg.Log = a.store.Bucket("gossip"), a.log
-	if a.gossip, err = a.cfg.Rooms.Gossip(cfg); err != nil {
+	if a.gossip, err = a.cfg.Deps.Gossip(cfg); err != nil {
 		return err
 	}
 	a.member.Connect(member.Cluster{At: a.fact.Underlay, Gossip: a.gossip, Port: a.port, Seeds: a.peers.Seeds})
@@ -189,7 +190,7 @@ func (a *Agent) openLedger() (err error) {
 	cfg := a.member.LedgerConfig()
 	cfg.RemoveAfter, cfg.Named = a.cfg.Settings.RemoveAfter, a.peers.Addrs
 	cfg.Underlay, cfg.OnChange, cfg.OnKeeper, cfg.Log = a.port, a.publish, a.keeps, a.log
-	if a.ledger, err = a.cfg.Rooms.Ledger(cfg); err != nil {
+	if a.ledger, err = a.cfg.Deps.Ledger(cfg); err != nil {
 		return err
 	}
 	return a.member.Begin(a.ledger, member.Holdings{IPAM: a.ipam, Attachments: a.attach, Docker: a.cfg.Docker})
@@ -226,15 +227,15 @@ func (a *Agent) openDocker() (err error) {
 	return a.openReplicas()
 }
 
-// Routes are the methods of both plugin protocols.
+// Routes returns the handlers of both plugin protocols.
 func (a *Agent) Routes() map[string]rpc.Handler {
 	routes := a.driver.Routes()
 	maps.Copy(routes, a.ipam.Routes())
 	return routes
 }
 
-// Close closes them, the last opened first. It does not leave the cluster: a
-// restart must not make the others forget this host.
+// Close closes what Open opened, in reverse order. This host stays a member of the cluster, so
+// the other hosts keep what they know about it.
 func (a *Agent) Close() error {
 	a.stop()
 	var errs []error
@@ -260,17 +261,16 @@ func (a *Agent) Close() error {
 	return errors.Join(errs...)
 }
 
-// Ended is closed once this agent is to be closed and opened again, and why is on disk:
-// it begins as another host, as this identity is given up, under a later start, or with
-// another underlay address.
+// Ended is closed when Run is to close this agent and open a new one: with another identity, a
+// later start or another underlay address. The reason is on disk by then.
 func (a *Agent) Ended() <-chan struct{} { return a.ended }
 
-// firstMeeting is how long a host that joins may look for its peers before that
-// counts as a fault.
+// firstMeeting is how long a host that joins may look for its peers before the log shows that
+// as an error.
 const firstMeeting = 5 * time.Second
 
-// problem keeps the newest sentence on a topic for `weft status`; an empty one
-// means that it is over. A new sentence is logged once.
+// problem keeps the newest sentence on a topic for `weft status` and logs it once. An empty
+// sentence removes the topic.
 func (a *Agent) problem(topic, sentence string) {
 	a.mu.Lock()
 	old := a.problems[topic]
@@ -286,7 +286,7 @@ func (a *Agent) problem(topic, sentence string) {
 	level := slog.LevelError
 	expects := a.cfg.Settings.Expect > 0 && len(a.cfg.Settings.Join) > 0
 	if topic == "membership" && (time.Since(a.began) < firstMeeting || expects && a.store.Cluster().IsZero()) {
-		level = slog.LevelInfo // a peer that is about to answer is no fault, nor is one that is about to be started
+		level = slog.LevelInfo // the peer may answer soon, or be started soon
 	}
 	a.log.Log(context.Background(), level, sentence, "topic", topic)
 }

@@ -13,11 +13,11 @@ import (
 	"github.com/weftnet/weft/underlay"
 )
 
-// Store is what must survive: who this host is, and a part for each package.
+// Store keeps what must survive: this host's identity, and one bucket for each package.
 type Store interface {
 	member.Store
 	Bucket(name string) Bucket
-	// Problem is why the last write failed; empty: it did not.
+	// Problem returns why the last write failed, or "".
 	Problem() string
 	Close() error
 }
@@ -25,12 +25,12 @@ type Store interface {
 // Bucket is one package's part of the store.
 type Bucket interface {
 	ipam.Disk
-	// ScanReverse visits the entries whose keys begin with a prefix, the last first, until
+	// ScanReverse visits the entries whose keys begin with a prefix, in descending order, until
 	// visit returns false.
 	ScanReverse(prefix string, visit func(key string, value []byte) bool) error
 }
 
-// Gossip is what the hosts tell each other.
+// Gossip exchanges facts with the other hosts.
 type Gossip interface {
 	member.Gossip
 	Refused() []gossip.Refused
@@ -41,7 +41,7 @@ type Gossip interface {
 	Close() error
 }
 
-// Ledger is the way to the cluster's decisions.
+// Ledger asks the cluster for decisions.
 type Ledger interface {
 	member.Ledger
 	Announced(keepers []netmap.HostID)
@@ -49,7 +49,7 @@ type Ledger interface {
 	Close() error
 }
 
-// Port is the one port that all packages share.
+// Port is the underlay port that all packages share.
 type Port interface {
 	ledger.Underlay
 	Packets() *underlay.Packets
@@ -57,38 +57,39 @@ type Port interface {
 	Close() error
 }
 
-// Rooms opens the rooms that the agent decides with. What is nil is the real one;
-// the exact simulation has its own, in which it decides what happens when.
-type Rooms struct {
+// Deps opens the packages that the agent stands on. A nil field means the real one. The exact
+// simulation has its own, in which it decides what happens and when.
+type Deps struct {
 	Store  func(dir string) (Store, error)
 	Port   func(cfg underlay.Config) (Port, error)
 	Gossip func(cfg gossip.Config) (Gossip, error)
 	Ledger func(cfg ledger.Config) (Ledger, error)
 }
 
-func (r Rooms) filled() Rooms {
-	if r.Store == nil {
-		r.Store = openStore
+func (d Deps) filled() Deps {
+	if d.Store == nil {
+		d.Store = openStore
 	}
-	if r.Port == nil {
-		r.Port = openPort
+	if d.Port == nil {
+		d.Port = openPort
 	}
-	if r.Gossip == nil {
-		r.Gossip = startGossip
+	if d.Gossip == nil {
+		d.Gossip = startGossip
 	}
-	if r.Ledger == nil {
-		r.Ledger = openLedger
+	if d.Ledger == nil {
+		d.Ledger = openLedger
 	}
-	return r
+	return d
 }
 
-// disk is a store whose buckets are what the rooms need of them.
+// disk makes a Store of a store.Store, whose Bucket returns a pointer.
 type disk struct{ *store.Store }
 
 // Bucket implements Store.
 func (d disk) Bucket(name string) Bucket { return d.Store.Bucket(name) }
 
-// The real rooms. A nil pointer behind an interface is not nil, hence the form.
+// The real ones. Each returns a nil interface with an error: a nil pointer in an interface is
+// not nil.
 
 func openStore(dir string) (Store, error) {
 	s, err := store.Open(dir)

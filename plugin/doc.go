@@ -1,4 +1,4 @@
-// Package plugin is the composition: it opens every package, ties them together and closes
-// them again. It holds no rule of its own but those that need several of them: what this
-// host announces, keeping the kernel equal to what was decided, and the report.
+// Package plugin is the composition: it opens every package, connects them and closes them
+// again. Its own rules are those that need several packages: what this host announces, keeping
+// the kernel equal to what was decided, and the report.
 package plugin

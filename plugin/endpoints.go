@@ -18,18 +18,18 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// endpointID is what others than Docker may call an endpoint: as Docker does.
+// endpointID is the form of the id that a request gives an endpoint. Docker's ids have it too.
 var endpointID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // Limits of requests for containers that are not Docker's.
 const (
 	attachTimeout = 10 * time.Second
-	leaveTimeout  = 5 * time.Second // to give up what nobody waits for any more
+	leaveTimeout  = 5 * time.Second // after the request has ended
 )
 
-// AttachEndpoint makes an endpoint for a container that is not Docker's: the host joins the
-// network if it is not on it, addresses are handed out, and the port is plugged. Repeating
-// it changes nothing. It implements api.Agent.
+// AttachEndpoint makes an endpoint for a container that is not Docker's. The host joins the
+// network if it is not on it, ipam allocates addresses, and the port is plugged. Repeating it
+// changes nothing. It implements api.Agent.
 func (a *Agent) AttachEndpoint(ctx context.Context, r api.AttachRequest) (*api.Attachment, error) {
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
@@ -64,7 +64,8 @@ func (a *Agent) AttachEndpoint(ctx context.Context, r api.AttachRequest) (*api.A
 	return out, nil
 }
 
-// joinedAs is a network that an owner has by an id; the host joins it if it is not on it.
+// joinedAs returns the network that an owner has under an id. The host joins it first if
+// necessary.
 func joinedAs(ctx context.Context, part attach.Part, id string, n netmap.Network) (netmap.Network, error) {
 	if !slices.ContainsFunc(part.Networks(), func(r attach.NetworkRecord) bool { return r.ID == id && !r.Deleted }) {
 		err := part.JoinNetwork(ctx, attach.NetworkRequest{ID: id, Subnets: n.Subnets, Multicast: n.Multicast, Internal: n.Internal, Replica: n.ID})
@@ -111,8 +112,9 @@ func attachTo(ctx context.Context, a *Agent, part attach.Part, id string, n netm
 	return out, err
 }
 
-// DetachEndpoint gives up an endpoint of a container that is not Docker's, its addresses,
-// and with the last one of its owner the network. It implements api.Agent.
+// DetachEndpoint deletes an endpoint of a container that is not Docker's and releases its
+// addresses. With the owner's last endpoint the host leaves the network. It implements
+// api.Agent.
 func (a *Agent) DetachEndpoint(ctx context.Context, r api.DetachRequest) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
@@ -143,8 +145,8 @@ func (a *Agent) DetachEndpoint(ctx context.Context, r api.DetachRequest) (string
 	return fmt.Sprintf("endpoint %.12s is gone, %s is free", r.Endpoint, e.Endpoint.AddrText()), err
 }
 
-// leaveUnused takes the host off a network of which its owner has no endpoint here. What
-// fails is tried again by Attachments.Settle.
+// leaveUnused has the host leave a network on which its owner has no endpoint here.
+// Attachments.Settle tries again what fails.
 func leaveUnused(ctx context.Context, log *slog.Logger, part attach.Part, id string) {
 	if slices.ContainsFunc(part.Endpoints(), func(e attach.EndpointRecord) bool { return e.LocalNetwork == id }) {
 		return
@@ -152,6 +154,6 @@ func leaveUnused(ctx context.Context, log *slog.Logger, part attach.Part, id str
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
 	if err := part.ForgetNetwork(ctx, id); err != nil {
-		log.Warn("a network without containers is given up later", "network", id, "err", err)
+		log.Warn("this host cannot leave a network without containers now, and tries again", "network", id, "err", err)
 	}
 }

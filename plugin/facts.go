@@ -11,9 +11,9 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// announceSelf tells the others about this host and everything that its disk says
-// it holds: the first announcement of a start is the whole truth, and the others
-// compare it with what they know, so that a restart makes nothing flap.
+// announceSelf announces this host and everything that its disk says it holds. Other hosts
+// compare this first announcement with what they know and withdraw only what it lacks, so a
+// restart interrupts nothing.
 func (a *Agent) announceSelf() error {
 	a.mu.Lock()
 	facts := map[netmap.Key]any{netmap.HostFactKey(a.self): a.fact}
@@ -28,24 +28,24 @@ func (a *Agent) announceSelf() error {
 	return a.gossip.Announce(facts, nil)
 }
 
-// keeps is told by the ledger whether this host keeps it.
+// keeps is called by the ledger when this host becomes a keeper or stops being one.
 func (a *Agent) keeps(keeper bool) {
 	a.gossip.SetKeeper(keeper)
 	a.changeFact(func(f *netmap.HostFact) { f.Keeper = keeper })
 }
 
-// changeFact changes what this host tells about itself.
+// changeFact changes and announces this host's own fact.
 func (a *Agent) changeFact(change func(*netmap.HostFact)) {
 	a.mu.Lock()
 	change(&a.fact)
 	fact, announced := a.fact, a.announced
 	a.mu.Unlock()
-	if announced { // else the first announcement, which must be whole, says it
+	if announced { // otherwise the first announcement, which must be complete, includes it
 		a.announce(map[netmap.Key]any{netmap.HostFactKey(a.self): fact})
 	}
 }
 
-// publish spreads what the ledger decided as facts; only keepers are called.
+// publish spreads a decision of the ledger as facts. The ledger of a keeper calls it.
 func (a *Agent) publish(d ledger.Decision) {
 	err := a.gossip.PublishDecisions(gossip.Decisions{
 		Cluster: d.Cluster, Generation: d.Generation, Index: d.Index, Whole: d.Whole, Lead: d.Leader, Changes: d.Changes,
@@ -55,7 +55,7 @@ func (a *Agent) publish(d ledger.Decision) {
 	}
 }
 
-// announce tells facts; what cannot be encoded is a fault of ours, and is shown.
+// announce announces facts. It shows a problem if they cannot be encoded, which is a bug.
 func (a *Agent) announce(set map[netmap.Key]any, del ...netmap.Key) {
 	if err := a.gossip.Announce(set, del); err != nil {
 		a.problem("facts", err.Error())
@@ -63,7 +63,8 @@ func (a *Agent) announce(set map[netmap.Key]any, del ...netmap.Key) {
 	a.wake()
 }
 
-// Announce implements attach.Facts. What this host is still to ask for is not told.
+// Announce implements attach.Facts. It skips an endpoint whose addresses the ledger has not
+// confirmed yet.
 func (a *Agent) Announce(e netmap.Endpoint) {
 	if !rightful(a.ipam, e) {
 		a.wake()
@@ -95,7 +96,7 @@ func (a *Agent) Gone(e netmap.Endpoint) {
 	}
 }
 
-// holder names the endpoint of this host that has an address, for ipam.
+// holder returns the id of this host's endpoint that has an address. ipam calls it.
 func (a *Agent) holder(addr netip.Addr) string {
 	r, ok := a.attach.Holder(addr)
 	if !ok {
@@ -106,8 +107,7 @@ func (a *Agent) holder(addr netip.Addr) string {
 	return e.Label()
 }
 
-// nameEndpoint announces the name of the container behind an endpoint of this
-// host, once Docker told it.
+// nameEndpoint announces the name of an endpoint's container, once Docker has told it.
 func (a *Agent) nameEndpoint(e netmap.Endpoint, name string) {
 	a.mu.Lock()
 	known := a.names[e.ID] == name
@@ -120,21 +120,22 @@ func (a *Agent) nameEndpoint(e netmap.Endpoint, name string) {
 		a.ipam.Named(addr, name)
 	}
 	a.Announce(e)
-	// It may have left while its name was being asked for; then it stays withdrawn.
+	// The container may have left while Docker was asked for its name.
 	if r, ok := a.attach.Endpoint(e.ID); !ok || !r.Joined {
 		a.Withdraw(e.ID)
 	}
 }
 
-// nameOf is the container of an endpoint of this host, by name; empty: it is not known.
+// nameOf returns the name of the container of an endpoint of this host, or "" while it is
+// unknown.
 func (a *Agent) nameOf(id netmap.EndpointID) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.names[id]
 }
 
-// rightful reports whether the ledger has confirmed an endpoint's addresses for this host,
-// as far as it holds them.
+// rightful reports whether the ledger has confirmed those of an endpoint's addresses for this
+// host that ipam holds.
 func rightful(own *ipam.IPAM, e netmap.Endpoint) bool {
 	for _, addr := range []netip.Addr{e.V4, e.V6} {
 		if addr.IsValid() && !own.Confirmed(addr) {

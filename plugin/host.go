@@ -18,20 +18,20 @@ import (
 	"github.com/weftnet/weft/settings"
 )
 
-// errNoCaller is the answer to who Docker is before its first call.
+// errNoCaller says that dockerd, whose mount namespace is needed, has not called yet.
 var errNoCaller = errors.New("docker has not called yet")
 
-// host is the machine that the agent runs on: its kernel, and the mount namespace
-// of the dockerd that calls.
+// host is the machine that the agent runs on: its kernel, and the mount namespace of dockerd,
+// which calls the agent.
 type host struct {
 	kernel  *linux.Kernel
-	managed bool // inside a managed plugin, whose mount namespace is not the host's
+	managed bool // as a managed plugin, whose mount namespace is not the host's
 	dockerd atomic.Int32
 	choice  settings.Advertise
 	log     *slog.Logger
 }
 
-// OnThisHost makes the Config of an agent that works on the machine it runs on.
+// OnThisHost returns the Config of an agent for the machine that it runs on.
 func OnThisHost(s settings.Settings, version string, log *slog.Logger) (Config, error) {
 	h := &host{managed: s.Root != "", choice: s.Advertise, log: log}
 	kernel, err := linux.Open(linux.Config{
@@ -41,7 +41,7 @@ func OnThisHost(s settings.Settings, version string, log *slog.Logger) (Config, 
 		return Config{}, err
 	}
 	h.kernel = kernel
-	var drivers []string // a managed plugin is found in Docker's list
+	var drivers []string // of a managed plugin: dockerapi finds them in Docker's list
 	if !h.managed {
 		drivers = []string{"weft"}
 	}
@@ -58,7 +58,7 @@ func (h *host) called(pid int32) {
 	}
 }
 
-// pid is a process in the host's mount namespace; 0 is this one.
+// pid returns a process in the host's mount namespace; 0 is this one.
 func (h *host) pid() (int, error) {
 	if !h.managed {
 		return 0, nil
@@ -69,12 +69,12 @@ func (h *host) pid() (int, error) {
 	return 0, errNoCaller
 }
 
-// returned makes the kernel's side begin anew, as a new process would.
+// returned makes the kernel's side forget what it knows, as in a new process.
 func (h *host) returned() {
 	ctx, cancel := context.WithTimeout(context.Background(), driftInterval)
 	defer cancel()
 	if err := h.kernel.Forget(ctx); err != nil {
-		h.log.Warn("what was plugged before is remembered", "err", err)
+		h.log.Warn("the kernel's side cannot forget what the agent before plugged", "err", err)
 	}
 }
 
@@ -101,12 +101,12 @@ func (h *host) Unplug(ctx context.Context, id netmap.EndpointID) error {
 	return h.kernel.Unplug(ctx, id)
 }
 
-// Routes implements Kernel. A host whose routes cannot be read has none: the
-// overlap check is a help, not a promise.
+// Routes implements Kernel. If the host's routes cannot be read it returns none: the check for
+// overlaps is a help to operators and no guarantee.
 func (h *host) Routes() []ipam.Route {
 	routes, err := linux.Routes(linux.Config{})
 	if err != nil {
-		h.log.Warn("the host's routes cannot be read, overlaps go unnoticed", "err", err)
+		h.log.Warn("the host's routes cannot be read; subnets that overlap them are not refused", "err", err)
 	}
 	out := make([]ipam.Route, 0, len(routes))
 	for _, r := range routes {
@@ -128,6 +128,6 @@ func (h *host) Underlay(current netip.Addr) (netip.Addr, int, error) {
 // WatchUnderlay implements Kernel.
 func (h *host) WatchUnderlay(ctx context.Context, changed func()) {
 	linux.WatchUnderlay(ctx, linux.Config{}, changed, func(err error) {
-		h.log.Warn("changes of the underlay are noticed late", "err", err)
+		h.log.Warn("the kernel reports no changes of the underlay; they are noticed by polling", "err", err)
 	})
 }

@@ -10,11 +10,11 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// decideTimeout is what an operator waits for a decision, at most.
+// decideTimeout is how long an operator waits for a decision at most.
 const decideTimeout = 5 * time.Second
 
-// RemoveHost removes a host from the cluster for good. To remove one twice, or from
-// several hosts at the same moment, is one decision. It implements api.Agent.
+// RemoveHost removes a host from the cluster for good. Removing it twice, or on several hosts
+// at once, is one decision. It implements api.Agent.
 func (a *Agent) RemoveHost(ctx context.Context, r api.Removal) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
 	defer cancel()
@@ -32,8 +32,8 @@ func (a *Agent) RemoveHost(ctx context.Context, r api.Removal) (string, error) {
 	return fmt.Sprintf("host %s (%s) is removed from the cluster: its blocks of addresses are free, and it hands out none any more", reply.Host.Name, id.Short()), nil
 }
 
-// AddRange gives the cluster further address space for networks without --subnet.
-// It implements api.Agent.
+// AddRange gives the cluster more address space for networks without --subnet. It implements
+// api.Agent.
 func (a *Agent) AddRange(ctx context.Context, r api.Range) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
 	defer cancel()

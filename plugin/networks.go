@@ -36,23 +36,23 @@ func (a *Agent) RemoveNetwork(ctx context.Context, r api.NetworkRemoval) (string
 	return fmt.Sprintf("network %s (%d, %s) is removed: %s", cmp.Or(n.Name, "without a name"), n.ID, joined(n.Subnets), where), nil
 }
 
-// findNetwork finds a network by its name or number. Of those with one name the one that
-// lives comes before those that were removed.
-func findNetwork(view *netmap.View, word string) (netmap.Network, error) {
+// findNetwork finds a network by its name or number. A network that exists is preferred to
+// removed ones of the same name.
+func findNetwork(view *netmap.View, name string) (netmap.Network, error) {
 	named := func(n netmap.Network) bool {
-		return n.Name == word || strconv.FormatUint(uint64(n.ID), 10) == word
+		return n.Name == name || strconv.FormatUint(uint64(n.ID), 10) == name
 	}
 	if i := slices.IndexFunc(view.Networks, func(n netmap.Network) bool { return named(n) && !n.Retired }); i >= 0 {
 		return view.Networks[i], nil
 	}
 	if i := slices.IndexFunc(view.Networks, named); i >= 0 {
 		n := view.Networks[i]
-		return netmap.Network{}, netmap.Refuse(netmap.Unknown, "network %s was removed already: %s", word, remains(view, n.ID))
+		return netmap.Network{}, netmap.Refuse(netmap.Unknown, "network %s was removed already: %s", name, remains(view, n.ID))
 	}
-	return netmap.Network{}, netmap.Refuse(netmap.Unknown, "there is no network %s in this cluster; weft status lists them", word)
+	return netmap.Network{}, netmap.Refuse(netmap.Unknown, "there is no network %s in this cluster; weft status lists them", name)
 }
 
-// remains says from where a network goes only later.
+// remains says on which hosts a removed network stays until its containers end.
 func remains(view *netmap.View, id netmap.NetworkID) string {
 	var hosts []string
 	for _, e := range view.Endpoints {

@@ -8,7 +8,7 @@ import (
 	"github.com/weftnet/weft/discover"
 )
 
-// openPeers reads where the other hosts may be.
+// openPeers reads the entries of WEFT_JOIN and of weft connect.
 func (a *Agent) openPeers() (err error) {
 	a.peers, err = discover.Open(discover.Config{
 		Join: a.cfg.Settings.Join, Self: a.fact.Underlay, Root: a.cfg.Settings.Root, Disk: a.store.Bucket("peers"), Log: a.log,
@@ -16,7 +16,7 @@ func (a *Agent) openPeers() (err error) {
 	return err
 }
 
-// peersNow are the entries, and at how many of their addresses a host lives.
+// peersNow returns the entries, each with the number of its addresses at which a host is alive.
 func (a *Agent) peersNow() []api.Peer {
 	alive := map[netip.AddrPort]bool{a.fact.Underlay: true}
 	for _, m := range a.gossip.Members() {

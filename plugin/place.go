@@ -11,24 +11,24 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// place is where this host is on the underlay.
+// place is this host's address on the underlay.
 type place struct {
 	Addr netip.Addr `json:"addr"`
 	MTU  int        `json:"mtu"` // bytes
-	// Wanted is what WEFT_ADVERTISE said then: an operator who changed it since
-	// does not want the old place.
+	// Wanted was WEFT_ADVERTISE at that time. If it has changed since, the old place does not
+	// count.
 	Wanted string `json:"wanted,omitempty"`
 }
 
 const placeKey = "underlay"
 
-// nowhere is the address of a host that never had one: others cannot reach it, and its
-// own containers need none.
+// nowhere is the place of a host that never had an address. Others cannot reach it, and its own
+// containers do not need one.
 var nowhere = place{Addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}), MTU: 1500}
 
-// findPlace is this host's address and MTU at the start of its agent. Docker may start
-// before the network has an address; containers that start then need the agent all the
-// same, so the last known address counts, and checkUnderlay goes on looking.
+// findPlace returns this host's address and MTU when its agent starts. Docker may start before
+// the network has an address, and the containers that start then need the agent. So findPlace
+// falls back to the last known address, and checkUnderlay corrects it later.
 func (a *Agent) findPlace() (place, error) {
 	last := a.lastPlace()
 	addr, mtu, err := a.cfg.Kernel.Underlay(last.Addr)
@@ -49,8 +49,8 @@ func (a *Agent) findPlace() (place, error) {
 	return last, nil
 }
 
-// lastPlace is where this host was found last, by its disk; zero: nowhere, or where its
-// operator does not want it any more.
+// lastPlace returns the place that is on disk, or zero if there is none or WEFT_ADVERTISE has
+// changed.
 func (a *Agent) lastPlace() (last place) {
 	kept, err := a.store.Bucket("host").Load()
 	if err != nil || json.Unmarshal(kept[placeKey], &last) != nil || last.Wanted != a.cfg.Settings.Advertise.String() {
@@ -59,19 +59,19 @@ func (a *Agent) lastPlace() (last place) {
 	return last
 }
 
-// keepPlace writes down where this host is, for a start without an address: no reason
-// not to go on if that fails.
+// keepPlace writes the place of this host to disk, for a start without an address. A failure is
+// logged only.
 func (a *Agent) keepPlace(p place) {
 	raw, err := json.Marshal(p)
 	if err == nil {
 		err = a.store.Bucket("host").Commit(map[string][]byte{placeKey: raw})
 	}
 	if err != nil {
-		a.log.Warn("the underlay's address cannot be written down", "addr", p.Addr, "err", err)
+		a.log.Warn("the underlay's address cannot be written to disk", "addr", p.Addr, "err", err)
 	}
 }
 
-// lostPlace says why the others cannot reach this host.
+// lostPlace says why the other hosts cannot reach this one.
 func lostPlace(addr netip.Addr, err error) string {
 	if addr == nowhere.Addr {
 		return fmt.Sprintf("this host has no underlay address yet, other hosts cannot reach it; it goes on as soon as it has one: %v", err)
@@ -79,8 +79,7 @@ func lostPlace(addr netip.Addr, err error) string {
 	return fmt.Sprintf("this host has lost its underlay address %s, other hosts cannot reach it; it goes on as soon as it has that address or another one: %v", addr, err)
 }
 
-// watchUnderlay has reconcile look at the underlay when the kernel tells of a
-// change there.
+// watchUnderlay wakes reconcile when the kernel reports a change of the underlay.
 func (a *Agent) watchUnderlay(ctx context.Context) {
 	a.cfg.Kernel.WatchUnderlay(ctx, func() {
 		a.moved.Store(true)
@@ -88,9 +87,9 @@ func (a *Agent) watchUnderlay(ctx context.Context) {
 	})
 }
 
-// checkUnderlay looks where this host is on the underlay now. With another address
-// the agent starts again: memberlist takes no other address from a member that lives, and
-// a start tells everybody everything. Another MTU needs only to be told.
+// checkUnderlay compares this host's place with the kernel. After a change of the address the
+// agent starts again, because memberlist accepts no other address of a live member, and a start
+// announces everything anyway. A new MTU is only announced.
 func (a *Agent) checkUnderlay() {
 	was := a.place()
 	current := was.Addr
@@ -117,7 +116,7 @@ func (a *Agent) checkUnderlay() {
 	}
 }
 
-// place is where this host says that it is.
+// place returns the place that this host announces.
 func (a *Agent) place() place {
 	a.mu.Lock()
 	defer a.mu.Unlock()

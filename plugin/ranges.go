@@ -12,11 +12,11 @@ import (
 
 const rangeSetting = "WEFT_RANGE"
 
-// rangeProblem tells the operator when this host asks for other ranges than the cluster was
-// founded with: the first founder decides, and who sets something else later should not
-// believe that it counts (DESIGN §8). It is empty if all wanted ranges are the cluster's, and for the
-// default, which a host that leaves the setting alone has. The cluster may have
-// more: ranges that were added, and an IPv6 one of its own.
+// rangeProblem says that WEFT_RANGES of this host differs from the ranges with which the
+// cluster was founded. The first founder decides, and an operator who sets something else later
+// should know that it has no effect (DESIGN §8). It is empty if the cluster has all wanted
+// ranges, and for the default. The cluster may have more: added ranges, and an IPv6 range of
+// its own.
 func rangeProblem(want []netip.Prefix, have []netmap.Range) string {
 	if len(have) == 0 || joined(want) == defaultRange() {
 		return ""

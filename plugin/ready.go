@@ -1,12 +1,12 @@
 package plugin
 
-// stopping are the topics of problems because of which containers that start get no
-// address, or reach nobody.
+// stopping are the topics of problems that keep new containers from an address or from the
+// network.
 var stopping = []string{"removal", "underlay", "datapath", "gateway"}
 
-// NotReady implements status.Reporter. A host is ready if it is a member of a cluster, may
-// hand out addresses, can write its disk, and has brought the kernel up to date. It need
-// not reach the keepers now: its own blocks serve it meanwhile.
+// NotReady implements api.Agent. A host is ready if it is a member of a cluster, may hand out
+// addresses, can write to its disk, and has set up the kernel. It need not reach the keepers at
+// the moment, as it has blocks of its own.
 func (a *Agent) NotReady() string {
 	if why := a.member.NotReady(); why != "" {
 		return why

@@ -12,13 +12,14 @@ import (
 	"github.com/weftnet/weft/turn"
 )
 
-// driftInterval is how often the kernel is read again without a reason.
+// driftInterval is how often the kernel is compared with the facts although nothing is known to
+// have changed.
 const driftInterval = 30 * time.Second
 
-// settleTimeout is for one attempt to tell the ledger what it could not be told before.
+// settleTimeout limits one attempt of settle.
 const settleTimeout = 10 * time.Second
 
-// datapathHealth is what `weft status` says about the kernel's side.
+// datapathHealth is what `weft status` shows about the kernel's side.
 type datapathHealth struct {
 	lastSet  time.Time
 	repaired uint64
@@ -50,7 +51,7 @@ func (a *Agent) setKernel(ctx context.Context, drifted bool) {
 	defer cancel()
 	n, err := a.cfg.Kernel.Set(ctx, a.Desired())
 	if errors.Is(err, errNoCaller) {
-		return // a first start: Docker calls within a second, and Plug makes the namespace
+		return // at a first start: Docker calls within a second, and Plug makes the namespace
 	}
 	a.mu.Lock()
 	a.datapath.lastSet, a.datapath.err = time.Now(), err
@@ -65,18 +66,18 @@ func (a *Agent) setKernel(ctx context.Context, drifted bool) {
 	a.problem("datapath", "")
 }
 
-// View is what this host knows of the cluster.
+// View returns what this host knows about the cluster.
 func (a *Agent) View() *netmap.View { return a.gossip.View() }
 
-// Desired is what this host's kernel should hold at this moment. Whether the facts
-// are synced is asked before they are read: a view from before would pass for the
-// whole truth, and take forwarding away that works (invariant 7).
+// Desired returns what this host's kernel should hold now. It reads whether the facts are
+// synced before it reads the facts. In the other order, an incomplete view could count as
+// complete, and working forwarding entries would be removed (invariant 7).
 func (a *Agent) Desired() datapath.State {
 	local := a.local()
 	return datapath.Desired(a.gossip.View(), a.self, local)
 }
 
-// local is what this host knows about itself without anybody's help.
+// local returns what this host knows about itself without the other hosts.
 func (a *Agent) local() datapath.Local {
 	at := a.place()
 	l := datapath.Local{
@@ -121,12 +122,12 @@ func (a *Agent) Unplug(ctx context.Context, id netmap.EndpointID) error {
 // Changed implements attach.Ports.
 func (a *Agent) Changed() { a.wake() }
 
-// settle tells the ledger again of what it could not be told at the time.
+// settle leaves networks for the ledger that were removed here while it could not be reached.
 func (a *Agent) settle(ctx context.Context) {
 	for turn.Sleep(ctx, driftInterval) {
 		try, cancel := context.WithTimeout(ctx, settleTimeout)
 		if err := a.attach.Settle(try); err != nil && ctx.Err() == nil {
-			a.log.Warn("networks that were removed here", "err", err)
+			a.log.Warn("the ledger has not been told yet that networks were removed here", "err", err)
 		}
 		cancel()
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Report is what `weft status` shows.
+// Report returns what `weft status` shows.
 func (a *Agent) Report() *api.Report {
 	view := a.gossip.View()
 	a.member.EndClones(view)
@@ -27,7 +27,7 @@ func (a *Agent) Report() *api.Report {
 	l := a.ledger.Status()
 	r.Ledger = api.Ledger{Role: l.Role, Leader: l.Leader, Decided: view.Decided}
 	for _, k := range l.Keepers {
-		if k.Voter { // one that still copies the log decides nothing yet
+		if k.Voter { // one that still copies the log has no vote yet
 			r.Ledger.Keepers = append(r.Ledger.Keepers, k.ID)
 		}
 	}
@@ -52,10 +52,10 @@ func (a *Agent) Report() *api.Report {
 	return r
 }
 
-// maxRefused bounds the refused hosts that are told of: anybody can invent some.
+// maxRefused bounds the refused hosts that the report lists, since anybody can invent some.
 const maxRefused = 5
 
-// refused tells of the hosts that were kept out last.
+// refused describes the hosts that were refused last.
 func refused(all []gossip.Refused) []string {
 	slices.SortFunc(all, func(x, y gossip.Refused) int { return y.Last.Compare(x.Last) })
 	var out []string
@@ -121,14 +121,15 @@ func (a *Agent) networks(view *netmap.View) []api.Network {
 	return out
 }
 
-// maxDisputes bounds what is told of each network: a host that lies can cause many.
+// maxDisputes bounds the disputes that the report lists for each network, since a host with
+// false facts can cause many.
 const maxDisputes = 100
 
 func reported(e netmap.EndpointView) api.Endpoint {
 	return api.Endpoint{ID: e.ID, Name: e.Name, Host: e.Host, V4: e.V4, V6: e.V6, MAC: e.MAC}
 }
 
-// counters are what the packages that hear strangers and Docker have counted.
+// counters returns what the packages have counted that hear other hosts and Docker.
 func counters(a *Agent) map[string]any {
 	out := map[string]any{"gossip": a.gossip.Stats(), "underlay": a.port.Stats()}
 	if a.cfg.calls != nil {
@@ -137,8 +138,8 @@ func counters(a *Agent) map[string]any {
 	return out
 }
 
-// shrunk tells of networks whose containers get a smaller MTU than was asked for, or
-// than this host's own underlay carries, and whose underlay is to blame.
+// shrunk describes the networks whose containers get a smaller MTU than was asked for, or than
+// this host's own underlay carries, and names the host with the smallest.
 func shrunk(view *netmap.View, self netmap.HostID, l datapath.Local) []string {
 	tightest := self
 	own := l.UnderlayMTU - datapath.Overhead(l.Source)
@@ -165,7 +166,7 @@ func shrunk(view *netmap.View, self netmap.HostID, l datapath.Local) []string {
 	return out
 }
 
-// usage counts this host's addresses by block.
+// usage counts this host's used addresses in each block.
 func usage(inventory []ipam.PoolStock) map[netip.Prefix]uint64 {
 	out := map[netip.Prefix]uint64{}
 	for _, p := range inventory {
@@ -199,7 +200,8 @@ func subnetOf(view *netmap.View, p netip.Prefix, used map[netip.Prefix]uint64) a
 	return out
 }
 
-// shares are those of a subnet for the report, this host's own by its own books.
+// shares returns the hosts' shares of a subnet. This host's own are counted by its ipam, not by
+// the facts.
 func shares(view *netmap.View, self netmap.HostID, subnet netip.Prefix, inventory []ipam.PoolStock) []api.Share {
 	out := []api.Share{}
 	for _, s := range decide.Shares(view, subnet, subnet) {
@@ -219,7 +221,7 @@ func shares(view *netmap.View, self netmap.HostID, subnet netip.Prefix, inventor
 	return out
 }
 
-// rangesInUse are the ranges and how many subnets lie in each.
+// rangesInUse returns the ranges, each with the number of subnets in it.
 func rangesInUse(view *netmap.View) []api.RangeUse {
 	out := []api.RangeUse{}
 	for _, r := range view.Ranges {

@@ -12,27 +12,27 @@ import (
 	"github.com/weftnet/weft/rpc"
 )
 
-// SocketPath is where Docker finds the plugin: dockerd binds it into a managed
-// plugin, and looks for it there itself when the agent is a service of the host.
+// SocketPath is where Docker looks for the plugin's socket. dockerd mounts the directory into a
+// managed plugin.
 const SocketPath = "/run/docker/plugins/weft.sock"
 
-// closeTimeout is what calls under way get when the agent is told to stop; Docker
-// kills it after 10 s.
+// closeTimeout is how long calls that are being served may take when the agent is told to stop.
+// Docker kills it after 10 s.
 const closeTimeout = 5 * time.Second
 
-// StartError is why the agent did not begin to serve.
+// StartError says why the agent did not begin to serve.
 type StartError struct{ Err error }
 
 // Error implements error.
 func (e *StartError) Error() string { return e.Err.Error() }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *StartError) Unwrap() error { return e.Err }
 
-// Run serves Docker until ctx ends. An error before that is a *StartError. The rooms are opened first: that waits for
-// nobody and takes some ten milliseconds, Docker looks for the socket after 500, and
-// an agent that cannot open them must not look enabled. A host that gives up its
-// identity, or has another underlay address, goes on with a new agent behind the same socket.
+// Run serves Docker until ctx ends. An error before it serves is a *StartError. It opens the
+// agent before the socket: that takes some ten milliseconds, Docker looks for the socket after
+// 500, and a plugin whose agent cannot open must not look enabled. When this host resets its
+// identity or gets another underlay address, Run replaces the agent behind the same socket.
 func Run(ctx context.Context, cfg Config, socket string) error {
 	a, err := Open(cfg)
 	if err != nil {
@@ -42,14 +42,14 @@ func Run(ctx context.Context, cfg Config, socket string) error {
 	if err != nil {
 		return &StartError{errors.Join(err, a.Close())}
 	}
-	f := newHandover()
-	srv := rpc.New(rpc.Config{Routes: f.handlers(a), Observe: cfg.observe})
+	calls := newHandover()
+	srv := rpc.New(rpc.Config{Routes: calls.handlers(a), Observe: cfg.observe})
 	cfg.calls, a.cfg.calls = srv.Counters, srv.Counters
 	ctx, cancel := context.WithCancelCause(ctx)
 	var serving sync.WaitGroup
 	serving.Go(func() { cancel(srv.Serve(ln)) })
 	cfg.Log.Info("serving Docker", "socket", socket, "host", a.self, "version", cfg.Version)
-	a, err = f.live(ctx, cfg, a)
+	a, err = calls.live(ctx, cfg, a)
 	limit, done := context.WithTimeout(context.Background(), closeTimeout)
 	defer done()
 	err = errors.Join(err, srv.Close(limit))
@@ -63,16 +63,16 @@ func Run(ctx context.Context, cfg Config, socket string) error {
 	return nil
 }
 
-// live lets one agent after the other answer until ctx ends, and returns the last one
-// for its caller to close.
-func (f *handover) live(ctx context.Context, cfg Config, a *Agent) (*Agent, error) {
+// live serves with one agent after the other until ctx ends. It returns the last one, which the
+// caller closes.
+func (h *handover) live(ctx context.Context, cfg Config, a *Agent) (*Agent, error) {
 	for {
-		f.open(a)
+		h.open(a)
 		again, err := a.show(ctx)
 		if err != nil || !again {
 			return a, err
 		}
-		f.shut()
+		h.shut()
 		if err := a.Close(); err != nil {
 			a.log.Warn("the agent did not end in order", "err", err)
 		}
@@ -80,20 +80,20 @@ func (f *handover) live(ctx context.Context, cfg Config, a *Agent) (*Agent, erro
 			cfg.OnReturn()
 		}
 		if a, err = Open(cfg); err != nil {
-			return nil, fmt.Errorf("to go on with a new agent: %w", err)
+			return nil, fmt.Errorf("the agent that replaces another one does not start: %w", err)
 		}
 		cfg.Log.Info("serving Docker again", "host", a.self)
 	}
 }
 
-// show serves the agent's own socket and, over HTTP, who may only read, until ctx ends or
-// the agent is to be followed by another one.
+// show serves the agent's own socket, and the report over HTTP, until ctx ends or the agent is
+// to be replaced.
 func (a *Agent) show(ctx context.Context) (again bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	var shown sync.WaitGroup
-	shown.Go(func() { cancel(api.Serve(ctx, a.cfg.Settings.HostPath(api.SocketPath), a)) })
+	var serving sync.WaitGroup
+	serving.Go(func() { cancel(api.Serve(ctx, a.cfg.Settings.HostPath(api.SocketPath), a)) })
 	if addr := a.cfg.Settings.Status; addr.IsValid() {
-		shown.Go(func() {
+		serving.Go(func() {
 			api.ServeLoopback(ctx, addr, a, func(sentence string) { a.problem("status", sentence) })
 		})
 	}
@@ -103,14 +103,14 @@ func (a *Agent) show(ctx context.Context) (again bool, err error) {
 		again = true
 		cancel(nil)
 	}
-	shown.Wait() // its socket is removed
+	serving.Wait() // until the socket is removed
 	if err = context.Cause(ctx); errors.Is(err, context.Canceled) {
 		err = nil
 	}
 	return again, err
 }
 
-// observe learns who Docker is and tells of calls that failed.
+// observe passes on who called, and logs calls that failed.
 func (cfg Config) observe(d rpc.Done) {
 	if cfg.OnCall != nil {
 		cfg.OnCall(d.Peer.PID)

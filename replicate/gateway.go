@@ -14,17 +14,17 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// gatewayGrace is how long docker_gwbridge may be missing before it is created again:
-// a user who moves it removes it first.
+// gatewayGrace is how long docker_gwbridge may be missing before it is created again. A user
+// who moves it removes it first.
 const gatewayGrace = lookEvery
 
-// gatewayKeeper remembers docker_gwbridge between two looks at Docker's networks.
+// gatewayKeeper remembers whether Docker listed docker_gwbridge at earlier looks.
 type gatewayKeeper struct {
-	seen bool      // it was there since the agent started
+	seen bool      // it has been there since the agent started
 	gone time.Time // when it was found missing after that; zero: it is there
 }
 
-// due takes in whether the network is there, and answers whether to create it now.
+// due notes whether the network is there, and reports whether to create it now.
 func (k *gatewayKeeper) due(now time.Time, present bool) bool {
 	switch {
 	case present:
@@ -37,10 +37,10 @@ func (k *gatewayKeeper) due(now time.Time, present bool) bool {
 	return !k.seen || now.Sub(k.gone) >= gatewayGrace
 }
 
-// keepGateway has docker_gwbridge there before a network is created, so that a --subnet
-// that overlaps it is refused then: otherwise Docker would put it on that subnet when
-// the first container starts, and no container could. Where that has happened, as to
-// one that came back while no agent ran, it tells.
+// keepGateway creates docker_gwbridge before a user creates a network, so that a --subnet that
+// overlaps it is refused. Otherwise Docker would put docker_gwbridge on that subnet when the
+// first container starts, and no container could start. Where that has happened, for instance
+// to a docker_gwbridge that was created while no agent ran, keepGateway shows a problem.
 func (r *Replicator) keepGateway(ctx context.Context, networks []dockerapi.Network) {
 	i := slices.IndexFunc(networks, func(n dockerapi.Network) bool { return n.Name == dockerapi.GatewayNetwork })
 	if i >= 0 {
@@ -66,11 +66,11 @@ func (r *Replicator) keepGateway(ctx context.Context, networks []dockerapi.Netwo
 	}
 	r.gateway.due(time.Now(), true)
 	r.cfg.Problem("gateway", "")
-	r.cfg.Log.Info("docker_gwbridge was created before a container needs it")
+	r.cfg.Log.Info("created docker_gwbridge, which the first container needs")
 }
 
-// gatewayOverlap is the problem of networks whose subnet docker_gwbridge has on this
-// host; empty: there are none.
+// gatewayOverlap describes the network whose subnet docker_gwbridge has on this host; empty:
+// there is none.
 func (r *Replicator) gatewayOverlap(gateway dockerapi.Network) string {
 	for _, n := range r.cfg.Facts.View().Networks {
 		if n.Retired || n.Internal || !r.cfg.Replicate && !r.has(n.ID) {
@@ -85,7 +85,7 @@ func (r *Replicator) gatewayOverlap(gateway dockerapi.Network) string {
 	return ""
 }
 
-// has reports whether a network of the cluster is one of this host's Docker.
+// has reports whether a network of the cluster is in this host's Docker.
 func (r *Replicator) has(id netmap.NetworkID) bool {
 	return slices.ContainsFunc(r.cfg.Driver.Networks(), func(n attach.NetworkRecord) bool { return !n.Deleted && n.Network.ID == id })
 }

@@ -11,16 +11,16 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// orphanAfter is how long Docker may fail to list what the driver has before it
-// counts as deleted while no agent answered. Docker lists an endpoint once its
-// container runs, seconds after CreateEndpoint.
+// orphanAfter is how long Docker must not list something that the driver has before it counts
+// as deleted while no agent answered. Docker lists an endpoint once its container runs, seconds
+// after CreateEndpoint.
 const orphanAfter = time.Minute
 
-// absence remembers since when things that should be there are not.
+// absence remembers since when things are missing that should be there.
 type absence map[string]time.Time
 
-// overdue takes in which of the wanted things are present now, and answers those
-// that have been missing without a break for orphanAfter, sorted.
+// overdue notes which of the wanted things are present now. It returns those that have been
+// missing for orphanAfter without a break, sorted.
 func (a absence) overdue(now time.Time, wanted []string, present map[string]bool) []string {
 	var out []string
 	missing := map[string]bool{}
@@ -45,9 +45,9 @@ func (a absence) overdue(now time.Time, wanted []string, present map[string]bool
 	return out
 }
 
-// forgetOrphans removes endpoints and networks that Docker deleted while the agent
-// did not answer: Docker logs that error and never asks again. What the driver has is
-// in use until Docker, asked twice without a failure in between, says otherwise.
+// forgetOrphans removes endpoints and networks that Docker deleted while no agent answered:
+// Docker logs that error and does not ask again. What the driver has is in use until Docker did
+// not list it at two looks, without a failure in between.
 func (r *Replicator) forgetOrphans(ctx context.Context, networks []dockerapi.Network, attached map[netmap.EndpointID]string) error {
 	present := map[string]bool{}
 	for _, n := range networks {
@@ -61,8 +61,8 @@ func (r *Replicator) forgetOrphans(ctx context.Context, networks []dockerapi.Net
 		return err
 	}
 	for _, id := range r.missing.overdue(time.Now(), slices.Concat(wantNetworks, wantEndpoints), present) {
-		// What fails is Settle's to repeat. To ask the ledger whenever the facts change
-		// would change the facts: each of its answers is a decision.
+		// Attachments.Settle repeats what fails. A retry after each change of the facts would
+		// be endless, since each answer of the ledger changes the facts.
 		r.missing[id] = time.Now()
 		var err error
 		if slices.Contains(wantNetworks, id) {
@@ -70,14 +70,14 @@ func (r *Replicator) forgetOrphans(ctx context.Context, networks []dockerapi.Net
 		} else {
 			err = r.cfg.Driver.ForgetEndpoint(ctx, netmap.EndpointID(id))
 		}
-		r.cfg.Log.Info("forgotten, because Docker does not have it any more", "id", id, "err", err)
+		r.cfg.Log.Info("deleted, because Docker does not have it any more", "id", id, "err", err)
 	}
 	return nil
 }
 
-// expected is what the driver has. Of endpoints that no running container has it asks
-// Docker's networks: a container may take minutes to start, with its endpoint made
-// at the beginning. Those that Docker has are put to what is present.
+// expected returns what the driver has. For endpoints of no running container it asks Docker
+// about their network and adds what Docker has to present: a container may take minutes to
+// start, and its endpoint is made at the beginning.
 func (r *Replicator) expected(ctx context.Context, present map[string]bool) (networks, endpoints []string, err error) {
 	for _, rec := range r.cfg.Driver.Networks() {
 		networks = append(networks, rec.ID)
@@ -101,9 +101,8 @@ func (r *Replicator) expected(ctx context.Context, present map[string]bool) (net
 	return networks, endpoints, nil
 }
 
-// nameUnknown tells of containers that Docker has on our networks and whose
-// endpoints this host's disk does not know: it is an older copy, or it was lost. They
-// are off the network.
+// nameUnknown shows containers that Docker has on Weft's networks and whose endpoints are not
+// on this host's disk, because the disk is an older copy or was lost. They are off the network.
 func (r *Replicator) nameUnknown(attached map[netmap.EndpointID]string) {
 	known := map[string]bool{}
 	for _, rec := range r.cfg.Driver.Endpoints() {
@@ -118,9 +117,9 @@ func (r *Replicator) nameUnknown(attached map[netmap.EndpointID]string) {
 		names = append(names, attached[netmap.EndpointID(id)])
 	}
 	if len(names) == 0 {
-		r.cfg.Problem("strangers", "")
+		r.cfg.Problem("unknown-endpoints", "")
 		return
 	}
 	slices.Sort(names)
-	r.cfg.Problem("strangers", fmt.Sprintf("containers that this host's state directory does not know are off the network: %s; it is an older copy, or was lost; start them again (docker restart)", strings.Join(names, ", ")))
+	r.cfg.Problem("unknown-endpoints", fmt.Sprintf("containers that this host's state directory does not know are off the network: %s; it is an older copy, or was lost; start them again (docker restart)", strings.Join(names, ", ")))
 }

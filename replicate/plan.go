@@ -13,31 +13,30 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// dockerNet is one network in the local Docker, as far as replication cares.
+// dockerNet is what replication needs to know of one network in the local Docker.
 type dockerNet struct {
 	ID      string           // Docker's, random per host
 	Name    string           // Docker's
 	Ours    bool             // made with Weft's driver
 	Network netmap.NetworkID // 0 where it is not ours or not known yet
 	Replica bool             // made by an agent, not by a user
-	First   bool             // made by the user who made the cluster's: replicas show what it does
+	First   bool             // made by the user who created the network: replicas look like this one
 	Shown   netmap.DockerNetwork
 	InUse   bool     // containers are attached, stopped ones too
 	Running []string // names of the containers that have an endpoint on it
 }
 
-// step is one thing that replication has to do next. Exactly one group of fields
-// is set.
+// step is one thing to do next. Exactly one group of fields is set.
 type step struct {
 	Create  *netmap.Network      // make this network in the local Docker
-	Remove  *dockerNet           // drop this one from the local Docker
+	Remove  *dockerNet           // remove this one from the local Docker
 	Name    netmap.NetworkID     // record that this network…
 	As      string               // …has this name
 	Shown   netmap.DockerNetwork // …and is shown like this by Docker
-	Problem string               // tell the operator
+	Problem string               // show it to the operator
 }
 
-// String is the step in an operator's words.
+// String describes the step for the log.
 func (s step) String() string {
 	switch {
 	case s.Create != nil:
@@ -51,13 +50,12 @@ func (s step) String() string {
 	}
 }
 
-// planReplicas compares the networks that the ledger names with those of the
-// local Docker. It is pure, and calling it again after its steps were carried out
-// gives none: that is how networks created at the same moment on many hosts end
-// as one (DESIGN §5). The first name in the ledger wins; a network that lost and
-// is unused gives way to a replica of the winner. A network that a user removed waits
-// for containers that run: a stopped one has no endpoint, and does not keep Docker
-// from removing a network where its user does it.
+// planReplicas compares the networks that the ledger names with those of the local Docker. It
+// is pure. After its steps were carried out it returns none. So networks that were created at
+// the same moment on many hosts end as one (DESIGN §5): the first name in the ledger wins, and
+// a network that lost is replaced by a replica of the winner once it is unused. A network that
+// a user removed is removed here once no container runs on it; a stopped container has no
+// endpoint, and does not keep Docker from removing a network on the user's own host either.
 func planReplicas(decided []netmap.Network, local []dockerNet) []step {
 	var steps []step
 	byName := make(map[string]dockerNet, len(local))
@@ -82,8 +80,8 @@ func planReplicas(decided []netmap.Network, local []dockerNet) []step {
 	return steps
 }
 
-// name is the step that gives a network of the cluster the name that it has here, unless
-// it has one, and says how it looks. Docker allows what the ledger does not.
+// name returns the step that records the name of a network, unless it has one, and how Docker
+// shows it. Docker allows names that the ledger refuses.
 func name(n netmap.Network, d dockerNet) []step {
 	as := cmp.Or(n.Name, d.Name)
 	refusal := state.CheckName("network name", as)
@@ -96,9 +94,9 @@ func name(n netmap.Network, d dockerNet) []step {
 	return []step{{Name: n.ID, As: as, Shown: d.Shown}}
 }
 
-// staleReplica makes way for a replica that looks as the network does now, since its user
-// removed it and made it anew with the same subnets. As with a network that was removed,
-// containers that run keep it and stopped ones do not.
+// staleReplica removes a replica that no longer looks like its network, after the user removed
+// the network and made it anew with the same subnets. As with a removed network, running
+// containers keep it and stopped ones do not.
 func staleReplica(n netmap.Network, d dockerNet) []step {
 	switch {
 	case n.Docker == nil || alike(*n.Docker, d.Shown):
@@ -135,7 +133,7 @@ func given(want, has map[string]string) bool {
 	return true
 }
 
-// stepsFor says what is to be done about one local network of ours.
+// stepsFor returns what is to be done about one local network of Weft's driver.
 func stepsFor(decided []netmap.Network, d dockerNet) []step {
 	i := slices.IndexFunc(decided, func(n netmap.Network) bool { return n.ID == d.Network })
 	if !d.Ours || i < 0 {
@@ -158,9 +156,9 @@ func stepsFor(decided []netmap.Network, d dockerNet) []step {
 	return nil
 }
 
-// RemovedElsewhere continues a sentence about a network that a user removed on another
-// host, while these containers of this host run on it. Replaced says that another
-// network has its name now.
+// RemovedElsewhere is the rest of a sentence about a network that a user removed on another
+// host while these containers of this host run on it. Replaced says that another network has
+// its name now.
 func RemovedElsewhere(running []string, replaced bool) string {
 	text := " was removed on another host (docker network rm) and takes no new containers; it goes from this host with its last one"
 	if len(running) > 0 {

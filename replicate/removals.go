@@ -11,17 +11,17 @@ import (
 	"github.com/weftnet/weft/turn"
 )
 
-// Disk keeps records by key. Commit returns when they are synced; a failed one has changed
+// Disk keeps records by key. Commit returns when they are synced; a Commit that fails changes
 // nothing.
 type Disk interface {
 	Load() (map[string][]byte, error)
 	Commit(set map[string][]byte, del ...string) error
 }
 
-// removals are the networks that a user removed from the local Docker and of which the
-// ledger is still to hear: else they would be made anew as replicas. They are on disk
-// before Docker is answered, as an agent that is started again cannot tell one from a
-// network that was never here. Safe for concurrent use.
+// removals are the networks that a user removed from the local Docker and that the ledger has
+// yet to retire; without this record replication would make them again. They are on disk before
+// Docker is answered, because an agent that restarts cannot tell a removed network from one
+// that was never here. Safe for concurrent use.
 type removals struct {
 	disk Disk
 
@@ -31,7 +31,7 @@ type removals struct {
 	gone    map[string]removal   // by a user
 }
 
-// removal is what is on disk, under Docker's id of the network.
+// removal is one record, under Docker's id of the network.
 type removal struct {
 	Network netmap.NetworkID `json:"network"`
 	Name    string           `json:"name"`
@@ -54,14 +54,14 @@ func openRemovals(disk Disk) (*removals, error) {
 	return r, nil
 }
 
-// deleted hears from Docker that a network goes. What it never listed was never a
-// network: it gives one up that it could not make.
+// deleted is called when Docker deletes a network. If Docker never listed it, it was being
+// created, and Docker undoes that.
 func (r *removals) deleted(id string) error {
 	defer r.writing.Wait()()
 	return r.miss(id)
 }
 
-// looked takes in what Docker lists now.
+// looked notes which networks Docker lists now.
 func (r *removals) looked(now map[string]dockerNet) error {
 	defer r.writing.Wait()()
 	var errs []error
@@ -72,7 +72,7 @@ func (r *removals) looked(now map[string]dockerNet) error {
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(r.gone)) {
-		if _, still := now[id]; still { // or again: Docker could not remove it
+		if _, still := now[id]; still { // or there again: Docker could not remove it
 			errs = append(errs, r.strike(id))
 		}
 	}
@@ -80,7 +80,7 @@ func (r *removals) looked(now map[string]dockerNet) error {
 	return errors.Join(errs...)
 }
 
-// miss writes down that a user removed a network. The caller is writing.
+// miss writes a removal by a user to disk. The caller holds writing.
 func (r *removals) miss(id string) error {
 	d := r.listed[id]
 	if _, noted := r.gone[id]; noted || d.Network == 0 || r.own[id] {
@@ -92,27 +92,27 @@ func (r *removals) miss(id string) error {
 		err = r.disk.Commit(map[string][]byte{id: raw})
 	}
 	if err != nil {
-		return fmt.Errorf("replicate: the removal of network %s is not on disk, and is forgotten if the agent ends before the cluster has heard of it: %w", d.Name, err)
+		return fmt.Errorf("replicate: the removal of network %s cannot be written to disk, and is forgotten if the agent ends before the cluster has heard of it: %w", d.Name, err)
 	}
 	return nil
 }
 
-// strike forgets a removal. The caller is writing.
+// strike deletes a removal. The caller holds writing.
 func (r *removals) strike(id string) error {
 	delete(r.gone, id)
 	if err := r.disk.Commit(nil, id); err != nil {
-		return fmt.Errorf("replicate: the removal of network %.12s is not struck off the disk: %w", id, err)
+		return fmt.Errorf("replicate: the removal of network %.12s cannot be deleted from disk: %w", id, err)
 	}
 	return nil
 }
 
-// done ends a removal that the ledger has heard of, or that the user took back.
+// done deletes a removal that the ledger has carried out, or that the user took back.
 func (r *removals) done(id string) error {
 	defer r.writing.Wait()()
 	return r.strike(id)
 }
 
-// byAgent says that this agent itself removes a network, or that it could not.
+// byAgent notes that this agent removes a network, or that it could not.
 func (r *removals) byAgent(id string, removes bool) {
 	defer r.writing.Wait()()
 	delete(r.own, id)
@@ -121,13 +121,13 @@ func (r *removals) byAgent(id string, removes bool) {
 	}
 }
 
-// pending are the removals that the ledger is still to hear of.
+// pending returns the removals that the ledger has yet to carry out.
 func (r *removals) pending() map[string]removal {
 	defer r.writing.Wait()()
 	return maps.Clone(r.gone)
 }
 
-// was is which network a Docker network was at the last look, 0 if none.
+// was returns which network a Docker network was at the last look, 0 if none.
 func (r *removals) was(id string) netmap.NetworkID {
 	defer r.writing.Wait()()
 	return r.listed[id].Network

@@ -23,13 +23,13 @@ import (
 
 // Pace of the Replicator.
 const (
-	retryAfter   = 2 * time.Second  // a step that failed
-	lookEvery    = 30 * time.Second // at the latest
+	retryAfter   = 2 * time.Second  // after a step that failed
+	lookEvery    = 30 * time.Second // without a reason
 	lookBudget   = 90 * time.Second // for one look and its steps
 	decideBudget = 10 * time.Second // for one decision of the ledger
 )
 
-// Docker is the engine of this host. All methods are safe for concurrent use.
+// Docker is the Docker Engine of this host. All methods are safe for concurrent use.
 type Docker interface {
 	Watch(ctx context.Context) <-chan dockerapi.Event
 	Networks(ctx context.Context) ([]dockerapi.Network, error)
@@ -41,8 +41,8 @@ type Docker interface {
 	Drivers(ctx context.Context) ([]string, error)
 }
 
-// Driver is what Docker has on this host, over its network protocol. What others have is none
-// of it: Docker cannot say that it is gone.
+// Driver has the networks and endpoints that Docker made over its network protocol, without
+// those of other owners: Docker cannot say whether these are gone.
 type Driver interface {
 	Networks() []attach.NetworkRecord
 	Endpoints() []attach.EndpointRecord
@@ -51,27 +51,27 @@ type Driver interface {
 	ForgetEndpoint(ctx context.Context, id netmap.EndpointID) error
 }
 
-// Facts are what the cluster knows.
+// Facts are the facts of the cluster.
 type Facts interface {
 	follow.Source
 	Synced() bool
 }
 
-// Config is what a Replicator is made of. All functions are called concurrently.
+// Config says what a Replicator is made of. All functions are called concurrently.
 type Config struct {
 	Self      netmap.HostID
-	Replicate bool // false: names are learnt, and no replica is made or removed
+	Replicate bool // false: no replica is made or removed here
 	Docker    Docker
 	Driver    Driver
 	Facts     Facts
 	Disk      Disk
 	Routes    func() []netip.Prefix // that this host routes already
-	// Decide has the ledger carry a command out. The error is a *netmap.Refusal where the
-	// ledger refuses it.
+	// Decide has the ledger carry out a command. The error is a *netmap.Refusal if the ledger
+	// refuses it.
 	Decide func(ctx context.Context, c state.Command) error
-	Named  func(netmap.EndpointID) bool              // whether the name of an endpoint's container is known
-	Name   func(e netmap.Endpoint, container string) // is told that name, whenever it is seen
-	// Problem is told what is wrong, by topic, and "" when it is over.
+	Named  func(netmap.EndpointID) bool              // reports whether the name of an endpoint's container is known
+	Name   func(e netmap.Endpoint, container string) // is called with that name whenever it is seen
+	// Problem shows a problem under a topic; "" ends it.
 	Problem func(topic, sentence string)
 	Log     *slog.Logger
 }
@@ -82,18 +82,18 @@ type Replicator struct {
 	cfg      Config
 	removals *removals
 	swarm    swarmNetworks
-	// creating is the network of which this host's Docker is asked to make a replica. It is
-	// kept if that fails, since Docker may be late.
+	// creating is the network of which this host asked its Docker to make a replica. It is kept
+	// if the request fails, since Docker may still carry it out.
 	creating atomic.Uint64
 
-	// Run alone uses these.
+	// Used by Run alone.
 	missing absence // what the driver has and Docker does not
 	unknown absence // endpoints that Docker has and the driver does not
-	failed  bool    // a step of the last look
+	failed  bool    // a step of the last look has failed
 	gateway gatewayKeeper
 }
 
-// Open reads what is on disk.
+// Open reads the removals from disk.
 func Open(cfg Config) (*Replicator, error) {
 	removals, err := openRemovals(cfg.Disk)
 	if err != nil {
@@ -102,18 +102,18 @@ func Open(cfg Config) (*Replicator, error) {
 	return &Replicator{cfg: cfg, removals: removals, missing: absence{}, unknown: absence{}}, nil
 }
 
-// Creating reports whether this host's Docker was asked to make a replica of a network.
+// Creating reports whether this host asked its Docker to make a replica of a network.
 func (r *Replicator) Creating(id netmap.NetworkID) bool { return r.creating.Load() == uint64(id) }
 
-// Deleted is told that Docker deletes a network, before Docker is answered.
+// Deleted is called when Docker deletes a network, before Docker is answered.
 func (r *Replicator) Deleted(docker string) {
 	if err := r.removals.deleted(docker); err != nil {
-		r.cfg.Log.Warn("a removed network", "err", err)
+		r.cfg.Log.Warn("the removal of a network", "err", err)
 	}
 }
 
-// Run follows Docker's events and the facts until ctx ends. Without a Docker it returns at
-// once.
+// Run compares Docker's networks with the cluster's after each event of Docker and each change
+// of the facts, until ctx ends. Without a Docker it returns at once.
 func (r *Replicator) Run(ctx context.Context) {
 	if r.cfg.Docker == nil {
 		return
@@ -130,7 +130,7 @@ func (r *Replicator) Run(ctx context.Context) {
 	})
 	for next := range follow.Facts(ctx, r.cfg.Facts, follow.When{Every: lookEvery, Wake: heard}) {
 		ok := r.look(ctx)
-		// The steps of a look change the facts and Docker, so neither ends this pause.
+		// The steps of a look cause events and change the facts, so neither ends this pause.
 		for r.failed && turn.Sleep(ctx, retryAfter) {
 			ok = r.look(ctx)
 		}
@@ -140,8 +140,9 @@ func (r *Replicator) Run(ctx context.Context) {
 	}
 }
 
-// retire passes a user's `network rm` on: the network goes everywhere, or comes back
-// here where it is a replica. Until the ledger has heard of it nothing is made anew here.
+// retire tells the ledger which networks a user removed here with `network rm`. Such a network
+// is removed everywhere; a replica is made again here. Before the ledger has answered, no
+// network is made here.
 func (r *Replicator) retire(ctx context.Context) error {
 	pending := r.removals.pending()
 	for _, id := range slices.Sorted(maps.Keys(pending)) {
@@ -161,8 +162,8 @@ func (r *Replicator) retire(ctx context.Context) error {
 	return nil
 }
 
-// tell has the ledger retire a network that was removed here, if that is for a removal
-// on this host to do.
+// tell has the ledger retire a network that was removed here, unless it was a replica of a
+// network whose creator is still a member.
 func (r *Replicator) tell(ctx context.Context, gone removal) error {
 	if gone.Replica {
 		if creator := r.creator(gone.Network); creator != "" {
@@ -179,8 +180,8 @@ func (r *Replicator) tell(ctx context.Context, gone removal) error {
 	return nil
 }
 
-// creator is the name of the other host that created a network, empty where that is no
-// member of the cluster any more: then a removal on any host counts.
+// creator returns the name of the other host that created a network; empty if that is no member
+// of the cluster any more, in which case a removal on any host counts.
 func (r *Replicator) creator(id netmap.NetworkID) string {
 	view := r.cfg.Facts.View()
 	n, known := view.Network(id)
@@ -191,23 +192,24 @@ func (r *Replicator) creator(id netmap.NetworkID) string {
 	return view.HostName(n.Creator)
 }
 
-// back reports whether the user created a network again that he removed: that is his
-// last word, whatever the ledger has not heard of the removal. Docker gave it another id
-// then: the old one may be here still, as Docker tells the driver last of a removal.
+// back reports whether the user created a removed network again, under another Docker id. That
+// is what he wants now, whatever the ledger has yet to hear of the removal. The old one may
+// still be here, since Docker calls the driver at the end of a removal.
 func (r *Replicator) back(docker string, id netmap.NetworkID) bool {
 	return slices.ContainsFunc(r.cfg.Driver.Networks(), func(rec attach.NetworkRecord) bool {
 		return !rec.Deleted && rec.Network.ID == id && rec.ID != docker
 	})
 }
 
-// look compares once and carries the steps out; false asks for another look soon.
+// look compares once and carries out the steps. It returns false if another look should come
+// soon.
 func (r *Replicator) look(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, lookBudget)
 	defer cancel()
 	r.failed = false
 	local, networks, err := r.local(ctx)
 	if err != nil {
-		clear(r.missing) // what it had meanwhile is not known
+		clear(r.missing) // what Docker had meanwhile is not known
 		return false     // Docker is down or restarting; its events tell when it is back
 	}
 	r.listSwarmNetworks(networks)
@@ -226,9 +228,9 @@ func (r *Replicator) look(ctx context.Context) bool {
 			problems = append(problems, s.Problem)
 			continue
 		}
-		r.cfg.Log.Info("keeping Docker's networks equal", "step", s.String())
+		r.cfg.Log.Info("changing Docker's networks", "step", s.String())
 		if err := r.carryOut(ctx, s, networks); err != nil {
-			// Docker tells when what uses a network ends.
+			// Docker's events tell when a network is no longer in use.
 			r.failed = r.failed || !errors.Is(err, dockerapi.ErrInUse)
 			problems = append(problems, err.Error())
 		}
@@ -237,9 +239,10 @@ func (r *Replicator) look(ctx context.Context) bool {
 	return ok && !r.failed
 }
 
-// wanted are the steps that this host takes. Without replication it says how the networks
-// look that users named with weft.network, for hosts that make replicas of them; and
-// where the driver has a network still, Docker is about to say that it removed it.
+// wanted returns the steps that this host takes. A host without replication only records how
+// the networks look that its users named with weft.network, for hosts that make replicas of
+// them. A network that the driver still has is not created: Docker is about to report its
+// removal.
 func (r *Replicator) wanted(steps []step) []step {
 	view := r.cfg.Facts.View()
 	return slices.DeleteFunc(steps, func(s step) bool {
@@ -251,8 +254,8 @@ func (r *Replicator) wanted(steps []step) []step {
 	})
 }
 
-// local lists Docker's networks as replication sees them, and learns the names of
-// the containers on them.
+// local lists Docker's networks for planReplicas, and learns the names of the containers on
+// them.
 func (r *Replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Network, error) {
 	networks, err := r.cfg.Docker.Networks(ctx)
 	if err != nil {
@@ -272,7 +275,7 @@ func (r *Replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Networ
 		if known, ok := view.Network(d.Network); ok {
 			d.First = known.Creator == r.cfg.Self && !d.Replica
 		}
-		if d.Network == 0 { // being removed: what it was counts
+		if d.Network == 0 { // it is being removed: what it was counts
 			d.Network = r.removals.was(n.ID)
 		}
 		if ours {
@@ -285,7 +288,8 @@ func (r *Replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Networ
 				if at.Endpoint != "" {
 					containers[at.Endpoint] = at.Name
 				}
-				// Docker lists a container as running until after it has told that its endpoint is gone.
+				// Docker lists a container as running until it has reported that its endpoint
+				// is gone.
 				if _, has := r.cfg.Driver.Endpoint(at.Endpoint); has {
 					d.Running = append(d.Running, at.Name)
 				}
@@ -300,7 +304,7 @@ func (r *Replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Networ
 	}
 	r.nameUnknown(containers)
 	if err := r.removals.looked(seen); err != nil {
-		r.cfg.Log.Warn("removed networks", "err", err)
+		r.cfg.Log.Warn("the removal of networks", "err", err)
 	}
 	return out, networks, nil
 }
@@ -313,8 +317,8 @@ func (r *Replicator) nameEndpoints(containers map[netmap.EndpointID]string) {
 	}
 }
 
-// nameless reports whether an endpoint of a container has no name yet: Docker tells
-// of a `network connect` before it lists the container on the network.
+// nameless reports whether an endpoint of a container has no name yet. Docker reports a
+// `network connect` before it lists the container on the network.
 func (r *Replicator) nameless() bool {
 	return slices.ContainsFunc(r.cfg.Driver.Endpoints(), func(e attach.EndpointRecord) bool {
 		return e.Joined && !r.cfg.Named(e.Endpoint.ID)
@@ -348,18 +352,18 @@ func (r *Replicator) carryOut(ctx context.Context, s step, networks []dockerapi.
 	default:
 		err := r.do(ctx, state.Command{Kind: state.KindNameNetwork, NameNetwork: &state.NameNetwork{ID: s.Name, Name: s.As, Docker: &s.Shown}})
 		if errors.Is(err, &netmap.Refusal{Kind: netmap.Conflict}) {
-			return nil // another host was first; its word arrives as a fact
+			return nil // another host was first; its name arrives as a fact
 		}
 		return err
 	}
 }
 
-// spec is a network of the cluster in Docker's words.
+// spec returns the request to Docker for a replica of a network.
 func (r *Replicator) spec(n netmap.Network, networks []dockerapi.Network) dockerapi.ReplicaSpec {
 	return dockerapi.ReplicaSpec{Network: n.ID, Name: n.Name, Driver: r.driverName(networks), Internal: n.Internal, Shown: *n.Docker}
 }
 
-// driverName is the name under which this Docker knows the plugin.
+// driverName returns the name under which this Docker knows the plugin.
 func (r *Replicator) driverName(networks []dockerapi.Network) string {
 	for _, n := range networks {
 		if n.Ours {

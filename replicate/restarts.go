@@ -10,42 +10,41 @@ import (
 	"github.com/weftnet/weft/dockerapi"
 )
 
-// How long after its end a container is expected back. A restart policy waits up to
-// a minute, an operator may take a little longer.
+// How long after its end a container is expected to start again. A restart policy waits up to a
+// minute, an operator may take a little longer.
 const (
 	backSoon = 15 * time.Second // docker restart
 	backAt   = 5 * time.Minute
 	// startsIn is how long a container that was created may wait for its first start.
 	startsIn = 10 * time.Minute
-	// heardIn is when the event of a container's end has come at the latest.
+	// heardIn is how late the event of a container's end may come.
 	heardIn = 2 * time.Second
 )
 
-// Restarts knows from Docker's events which containers ended and exist, so that one
-// that is started again can get its address back. Engines before 29 do not say on
-// whose behalf they ask for an address; but a container that starts was either
-// created before, of which an event tells, or has run before. So as long as no
-// container waits for its first start, and only one ended lately, it is that one. A
-// wrong guess costs a container its old address and nothing else
-// (docs/decisions/0011). Safe for concurrent use.
+// Restarts learns from Docker's events which containers ended and exist, so that a container
+// that starts again can get its address back. Docker before release 29 does not say for which
+// container it requests an address. But a container that starts was either created before,
+// which an event reports, or has run before. So if no container waits for its first start and
+// only one ended lately, it is that one. A wrong guess costs a container its old address and
+// nothing else (docs/decisions/0011). Safe for concurrent use.
 type Restarts struct {
 	mu    sync.Mutex
-	live  bool                 // events arrive
-	fresh map[string]time.Time // when it was created, of those never started; by Docker's id
-	ended map[string]time.Time // by name
-	// left is when a container whose end is not heard of left a network, by name. 20.10
-	// tells of the end before that; later engines after it, and with docker restart only
-	// milliseconds before they ask for an address again.
+	live  bool                 // events are arriving
+	fresh map[string]time.Time // when containers were created that never started, by Docker's id
+	ended map[string]time.Time // when containers ended, by name
+	// left is when a container left a network whose end was not reported yet, by name. Docker
+	// 20.10 reports the end before; later releases report it after, and with docker restart
+	// only milliseconds before they request an address again.
 	left map[string]time.Time
 }
 
-// NewRestarts knows nothing yet.
+// NewRestarts returns a Restarts that has heard no event.
 func NewRestarts() *Restarts {
 	return &Restarts{fresh: map[string]time.Time{}, ended: map[string]time.Time{}, left: map[string]time.Time{}}
 }
 
-// Follow takes in Docker's events until ctx ends, on a stream of its own: they must not wait
-// for what is done about others. Without a Docker it returns at once.
+// Follow handles Docker's events until ctx ends. It has a stream of its own, so that the
+// Replicator's work does not delay it. Without a Docker it returns at once.
 func (r *Restarts) Follow(ctx context.Context, d Docker) {
 	if d == nil {
 		return
@@ -55,12 +54,12 @@ func (r *Restarts) Follow(ctx context.Context, d Docker) {
 	}
 }
 
-// hear takes in an event.
+// hear handles an event.
 func (r *Restarts) hear(e dockerapi.Event, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch e.Kind {
-	case dockerapi.Resync, dockerapi.Lost: // what happened in between is not known
+	case dockerapi.Resync, dockerapi.Lost: // events were lost
 		r.live = e.Kind == dockerapi.Resync
 		clear(r.fresh)
 		clear(r.ended)
@@ -85,7 +84,7 @@ func (r *Restarts) hear(e dockerapi.Event, now time.Time) {
 	}
 }
 
-// Left is told that a container left a network: most likely it ends.
+// Left is called when a container left a network. Most likely it ends.
 func (r *Restarts) Left(name string, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -95,13 +94,13 @@ func (r *Restarts) Left(name string, now time.Time) {
 	forget(r.left, heardIn, now)
 }
 
-// forget drops what is longer ago.
+// forget deletes the entries that are older than a duration.
 func forget(when map[string]time.Time, than time.Duration, now time.Time) {
 	maps.DeleteFunc(when, func(_ string, at time.Time) bool { return now.Sub(at) > than })
 }
 
-// Returning returns the names of the containers of which one may be starting again,
-// sorted; none where another container may start as well.
+// Returning returns the sorted names of the containers of which one may be starting again; none
+// if a new container may be starting.
 func (r *Restarts) Returning(now time.Time) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

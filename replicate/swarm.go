@@ -11,20 +11,20 @@ import (
 	"github.com/weftnet/weft/dockerapi"
 )
 
-// swarmMemory is how long a network of swarm scope counts after a task on it was refused:
-// swarm tries again after five seconds unless a service says otherwise.
+// swarmMemory is how long a network of swarm scope is shown after a task on it was refused.
+// Swarm tries again after five seconds unless a service says otherwise.
 const swarmMemory = 30 * time.Second
 
-// swarmNetworks are networks of swarm scope with Weft's driver. Docker asks no plugin when
-// it creates them; each task on them is refused. Managers list them, a worker's Docker
-// tells of them by the calls that are refused alone.
+// swarmNetworks are networks of swarm scope with Weft's driver. Docker creates them without
+// asking the plugin, which refuses each task on them. A manager lists them; on a worker only
+// the refused calls tell of them.
 type swarmNetworks struct {
 	mu      sync.Mutex
 	listed  map[string]string    // the name by Docker's id, as of the last look
 	refused map[string]time.Time // by Docker's id, when that was last
 }
 
-// listSwarmNetworks takes in what Docker lists, and tells of it.
+// listSwarmNetworks notes the networks that Docker lists, and shows them as a problem.
 func (r *Replicator) listSwarmNetworks(networks []dockerapi.Network) {
 	listed := map[string]string{}
 	for _, n := range networks {
@@ -43,7 +43,7 @@ func (r *Replicator) listSwarmNetworks(networks []dockerapi.Network) {
 	r.tellSwarmNetworks()
 }
 
-// RefusedSwarm is told that a task on a network of swarm scope was refused, and returns the
+// RefusedSwarm is called when a task on a network of swarm scope was refused. It returns the
 // network's name; empty if this host's Docker does not list it.
 func (r *Replicator) RefusedSwarm(docker string) (name string) {
 	r.swarm.mu.Lock()
@@ -66,8 +66,8 @@ func (r *Replicator) tellSwarmNetworks() {
 	r.cfg.Problem("swarm", fmt.Sprintf("no task can start on %s: Weft does not support --scope swarm yet; remove what is named on a manager (docker network rm; docker network ls --no-trunc has the ids), and create it without --scope swarm for containers of docker run and docker compose; services of a swarm need Docker's own driver, -d overlay", strings.Join(names, ", ")))
 }
 
-// names are those that Docker lists, and the ids of others on which a task was refused
-// of late.
+// names returns the names of the networks that Docker lists, and the ids of others on which a
+// task was refused lately.
 func (s *swarmNetworks) names() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -45,8 +45,8 @@ func TestFatesNoticeBrokenRules(t *testing.T) {
 }
 
 // deaf rooms do not tell the agent that its host was removed.
-func deaf(*host) plugin.Rooms {
-	return plugin.Rooms{
+func deaf(*host) plugin.Deps {
+	return plugin.Deps{
 		Ledger: func(cfg ledger.Config) (plugin.Ledger, error) {
 			l, err := ledger.Open(cfg)
 			return deafLedger{l}, err
@@ -58,9 +58,9 @@ func deaf(*host) plugin.Rooms {
 	}
 }
 
-// silent packages have their hosts declare to a recovered ledger that they hold nothing.
-func silent(*host) plugin.Rooms {
-	return plugin.Rooms{Ledger: func(cfg ledger.Config) (plugin.Ledger, error) {
+// silent rooms have their hosts show a recovered ledger that they hold nothing.
+func silent(*host) plugin.Deps {
+	return plugin.Deps{Ledger: func(cfg ledger.Config) (plugin.Ledger, error) {
 		l, err := ledger.Open(cfg)
 		return silentLedger{l}, err
 	}}
@@ -115,8 +115,8 @@ func frozen(h *host) func() (lease.Moment, error) {
 }
 
 // trusting rooms let every start pass for the newest.
-func trusting(*host) plugin.Rooms {
-	return plugin.Rooms{Ledger: func(cfg ledger.Config) (plugin.Ledger, error) {
+func trusting(*host) plugin.Deps {
+	return plugin.Deps{Ledger: func(cfg ledger.Config) (plugin.Ledger, error) {
 		cfg.Start, cfg.Lineage = uint64(time.Now().Unix()), nil
 		l, err := ledger.Open(cfg)
 		return l, err

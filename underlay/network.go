@@ -33,8 +33,8 @@ type PacketConn interface {
 // calling thread.
 func System() Network { return system{} }
 
-// receiveBuffer is asked for on the datagram socket, in bytes: a burst of facts
-// from a thousand hosts must outlive one scheduling delay.
+// receiveBuffer is the requested size of the datagram socket's buffer, in bytes: a burst of
+// facts from a thousand hosts must fit while the agent is not scheduled.
 const receiveBuffer = 4 << 20
 
 type system struct{}
@@ -72,8 +72,8 @@ func (system) Dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (net
 	return conn, err
 }
 
-// enlarge sets the receive buffer past net.core.rmem_max where we may
-// (CAP_NET_ADMIN), else as far as the kernel allows. Neither is worth failing for.
+// enlarge sets the receive buffer beyond net.core.rmem_max if the process may (CAP_NET_ADMIN),
+// otherwise as far as the kernel allows. Failing to is no error.
 func enlarge(conn *net.UDPConn) {
 	_ = conn.SetReadBuffer(receiveBuffer)
 	raw, err := conn.SyscallConn()
@@ -100,7 +100,7 @@ func (p systemPackets) LocalAddr() netip.AddrPort {
 	return addrPort(p.UDPConn.LocalAddr())
 }
 
-// plain strips the IPv4-in-IPv6 form that dual-stack sockets report.
+// plain removes the IPv4-in-IPv6 form that dual-stack sockets report.
 func plain(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
@@ -122,8 +122,8 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return plain(got)
 }
 
-// portTries is how often a port that is free for TCP is looked for when the
-// caller leaves the choice to us and UDP has it taken.
+// portTries is how often bind looks for a port that is free for both TCP and UDP, if the caller
+// left the choice to it.
 const portTries = 16
 
 // bind opens both sockets on one port number.

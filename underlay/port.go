@@ -33,7 +33,7 @@ type Port struct {
 	listener net.Listener
 	packets  *Packets
 	log      *slog.Logger
-	limited  *loglimit.Limiter // bounds the lines about garbage
+	limited  *loglimit.Limiter // bounds the lines that other hosts can cause
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -56,15 +56,15 @@ type counters struct {
 
 // Stats are counts since Open.
 type Stats struct {
-	Garbage  uint64 `json:"garbage"`  // streams and frames that were not ours
+	Garbage  uint64 `json:"garbage"`  // streams and frames that no Weft agent sends
 	Unserved uint64 `json:"unserved"` // streams of a kind that nobody listens to
 	Overflow uint64 `json:"overflow"` // streams dropped because nobody accepted them in time
 	Requests uint64 `json:"requests"` // requests answered
 	Failed   uint64 `json:"failed"`   // of them, answered with an error
 }
 
-// Open listens on TCP and UDP and starts to accept. The error names the port and
-// the remedy when it is taken.
+// Open listens on TCP and UDP and starts to accept. If the port is taken, the error says by
+// what and what to do.
 func Open(cfg Config) (*Port, error) {
 	if cfg.Network == nil {
 		cfg.Network = System()
@@ -95,13 +95,13 @@ func Open(cfg Config) (*Port, error) {
 	return p, nil
 }
 
-// Addr is the address listened on, with the port that was really chosen.
+// Addr returns the address that the port listens on, with the real port number.
 func (p *Port) Addr() netip.AddrPort { return p.addr }
 
-// Packets is the datagram side. There is one, shared by all callers.
+// Packets returns the datagram side, which all callers share.
 func (p *Port) Packets() *Packets { return p.packets }
 
-// Stats is a copy of the counters.
+// Stats returns a copy of the counters.
 func (p *Port) Stats() Stats {
 	return Stats{
 		Garbage: p.stats.garbage.Load(), Unserved: p.stats.unserved.Load(), Overflow: p.stats.overflow.Load(),
@@ -109,10 +109,9 @@ func (p *Port) Stats() Stats {
 	}
 }
 
-// Close stops listening, ends every wait for a stream, a datagram or a request,
-// cancels the handlers' contexts and waits for them, at most five seconds.
-// Streams already handed over stay open: whoever accepted them closes them. Closing
-// twice is fine.
+// Close stops listening, ends every wait for a stream, a datagram or a request, cancels the
+// contexts of handlers and waits for them, at most five seconds. Streams that were handed over
+// stay open: their package closes them. Close may be called twice.
 func (p *Port) Close() error {
 	if !p.markClosed() {
 		return nil
@@ -131,7 +130,8 @@ func (p *Port) Close() error {
 	}
 }
 
-// markClosed closes all that can be closed without waiting; false if it was done.
+// markClosed closes everything that can be closed without waiting. It returns false if Close
+// was called before.
 func (p *Port) markClosed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -148,7 +148,7 @@ func (p *Port) markClosed() bool {
 	return true
 }
 
-// adopt makes Close close conn; false when Close came first.
+// adopt makes Close close conn too. It returns false if Close was called before.
 func (p *Port) adopt(conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,8 +11,8 @@ const (
 
 // The preface opens every stream: two bytes of magic, a version, the kind.
 // memberlist's own streams begin with a message type (0 to 13) or 244 for a
-// label, HTTP and TLS with other bytes than these two, so a peer of another
-// make is told apart by the first byte.
+// label, HTTP and TLS with other bytes than these two. So the first byte tells whether a peer
+// runs Weft.
 const (
 	prefaceLen     = 4
 	prefaceVersion = 1

@@ -11,10 +11,10 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Handler answers one kind of request. ctx ends when the caller no longer waits
-// or the Port closes; from is the other end of the connection (its port is not
-// the caller's underlay port). A netmap.Refusal reaches the caller unchanged,
-// another error as its text. body is the handler's to keep.
+// Handler answers one kind of request. ctx ends when the caller no longer waits or the Port
+// closes. from is the other end of the connection; its port is not the caller's underlay port.
+// A netmap.Refusal reaches the caller unchanged, another error as its text. The handler may
+// keep body.
 type Handler = func(ctx context.Context, from netip.AddrPort, body []byte) ([]byte, error)
 
 // RemoteError is an error that a handler on another host returned.
@@ -25,8 +25,8 @@ func (e *RemoteError) Error() string { return e.Text }
 
 // Limits of the request side.
 const (
-	maxRequests = 256              // answered at once, half of them of one source; more wait as pending streams
-	maxPatience = 60 * time.Second // the longest a caller may ask us to work
+	maxRequests = 256              // served at the same time, half of them of one source; more wait as pending streams
+	maxPatience = 60 * time.Second // how long a caller may have a handler work
 	readWait    = 5 * time.Second  // for the bytes of a request to arrive
 	writeWait   = 5 * time.Second  // for the bytes of an answer to leave
 )
@@ -43,11 +43,10 @@ func (p *Port) Handle(name string, h Handler) {
 	p.handlers[name] = h
 }
 
-// Call asks another host and returns its answer. It ends with ctx, or after ten
-// seconds if ctx has no deadline. Errors: a *netmap.Refusal or a *RemoteError
-// from the handler (errors.As), else what kept the host from answering, naming
-// it. When the connection broke, the request may or may not have been carried
-// out.
+// Call sends a request to another host and returns its answer. It ends with ctx, or after ten
+// seconds if ctx has no deadline. The error is a *netmap.Refusal or a *RemoteError from the
+// handler, or says why the host did not answer. If the connection broke, the request may or may
+// not have been carried out.
 func (p *Port) Call(ctx context.Context, to netip.AddrPort, name string, body []byte) ([]byte, error) {
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
@@ -68,7 +67,7 @@ func (p *Port) Call(ctx context.Context, to netip.AddrPort, name string, body []
 }
 
 func (p *Port) call(ctx context.Context, to netip.AddrPort, name string, body []byte) (answer, error) {
-	deadline, _ := ctx.Deadline() // bounded set one
+	deadline, _ := ctx.Deadline() // bounded has set one
 	frame, err := question{patience: time.Until(deadline), name: name, body: body}.encode()
 	if err != nil {
 		return answer{}, err
@@ -128,8 +127,8 @@ func (p *Port) serve(g *pendingConn) {
 	_ = writeAll(g, a.encode()) // the caller sees a broken connection
 }
 
-// slot waits until one request more of this source may be answered; false if the stream
-// ends first.
+// slot waits until one more request of this source may be served. It returns false if the
+// stream ends first.
 func (p *Port) slot(g *pendingConn) bool {
 	for {
 		ok, freed := p.slots.try(g.from, 1)
@@ -150,8 +149,8 @@ func (p *Port) slot(g *pendingConn) bool {
 var errCrowded = fmt.Errorf("larger than %d bytes while others as large are received: at most %d MiB at once, %d MiB of one source",
 	smallFrame, maxBodies>>20, maxBodiesFrom>>20)
 
-// question reads a request; held becomes what its body takes of the budget. It does not
-// wait for memory: those who wait would be as many as anybody likes.
+// question reads a request. It sets held to the memory of its body. It does not wait for
+// memory, since any number of requests could wait.
 func (p *Port) question(g *pendingConn, held *int) (question, error) {
 	_ = g.SetReadDeadline(time.Now().Add(readWait))
 	frame, err := readFrame(g.Conn, requestHead+maxName+MaxBody, func(n int) error {
@@ -167,7 +166,7 @@ func (p *Port) question(g *pendingConn, held *int) (question, error) {
 	return decodeQuestion(frame)
 }
 
-// dispatch runs the handler; one that panics has answered with an error.
+// dispatch runs the handler. If it panics, dispatch returns an error.
 func (p *Port) dispatch(ctx context.Context, from netip.AddrPort, q question) (body []byte, err error) {
 	p.mu.Lock()
 	h := p.handlers[q.name]

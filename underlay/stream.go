@@ -21,9 +21,8 @@ const (
 	acceptPause = 50 * time.Millisecond
 )
 
-// Stream is the listener for streams of a kind, one per kind: asking twice gives
-// the same one until it is closed, then a fresh one. Streams arrive without
-// their preface.
+// Stream returns the listener for streams of a kind. Until it is closed, later calls return the
+// same one. Streams arrive without their preface.
 func (p *Port) Stream(kind byte) net.Listener {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -38,8 +37,8 @@ func (p *Port) Stream(kind byte) net.Listener {
 	return s
 }
 
-// Dial opens a stream of a kind to another host's port. The preface is already
-// sent; that the other side accepted it shows in its first answer.
+// Dial opens a stream of a kind to another host's port and sends the preface. Only the first
+// answer shows that the other side accepted it.
 func (p *Port) Dial(ctx context.Context, kind byte, to netip.AddrPort) (net.Conn, error) {
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
@@ -58,7 +57,7 @@ func (p *Port) Dial(ctx context.Context, kind byte, to netip.AddrPort) (net.Conn
 // dialLimit ends a Dial whose caller set no deadline.
 const dialLimit = 10 * time.Second
 
-// bounded is ctx with a deadline for certain, and the end of Close.
+// bounded returns ctx with a deadline, which also ends when the Port closes.
 func (p *Port) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	cancelLimit := context.CancelFunc(func() {})
 	if _, ok := ctx.Deadline(); !ok {
@@ -74,7 +73,7 @@ func writeAll(w io.Writer, b []byte) error {
 	return err
 }
 
-// accept takes streams until Close, as many as may be pending at once; others wait in the
+// accept accepts streams until Close, as many as may be pending at once. Others wait in the
 // kernel's backlog.
 func (p *Port) accept() {
 	for {
@@ -103,8 +102,8 @@ func closeIf(conn net.Conn) {
 	}
 }
 
-// welcome reads a stream's preface and hands the stream to the listener of its kind, or
-// answers its request.
+// welcome reads a stream's preface and hands the stream to the listener of its kind, or serves
+// its request.
 func (p *Port) welcome(g *pendingConn) {
 	if !p.adopt(g) {
 		_ = g.Close()
@@ -115,7 +114,7 @@ func (p *Port) welcome(g *pendingConn) {
 		p.serve(g)
 		return
 	}
-	p.release(g) // whoever accepts it closes it
+	p.release(g) // its package closes it
 	if err == nil {
 		err = p.handOver(g, kind)
 	}
@@ -164,7 +163,7 @@ func (p *Port) handOver(g *pendingConn, kind byte) error {
 		}
 	}
 	if !s.offer(g) {
-		if s.open.leave(g) { // else it was closed, and counted, for a newer one
+		if s.open.leave(g) { // otherwise it was closed, and counted, for a newer one
 			p.stats.overflow.Add(1)
 		}
 		return fmt.Errorf("nobody accepted it within %s, or %d others of its kind wait", acceptWait, cap(s.queue))

@@ -34,11 +34,12 @@ const recoveryGap = 4096
 
 // Undeclared are the members that have not told a recovered ledger what they hold, by id.
 func (s *State) Undeclared() (out []netmap.HostID) {
-	for _, h := range s.sortedHosts() {
+	for _, h := range s.hosts {
 		if !h.Removed && h.declared < s.generation {
 			out = append(out, h.ID)
 		}
 	}
+	slices.SortFunc(out, netmap.ID.Compare)
 	return out
 }
 

@@ -157,7 +157,7 @@ func (m *machine) start() {
 	m.w.note("%s starts, %s start %d", m, m.identity().Short(), m.disk.identity.Start)
 	cfg := plugin.Config{
 		Settings: m.settings(), Version: "exact", Kernel: m.kernel, Docker: m.docker, Log: m.w.logger(m), Clocks: m.clocks, Volatile: m.volatile,
-		Rooms: plugin.Rooms{
+		Deps: plugin.Deps{
 			Store: func(string) (plugin.Store, error) { return l.rom, nil },
 			Port: func(underlay.Config) (plugin.Port, error) {
 				l.port = &port{life: l, handlers: map[string]handler{}}
