@@ -24,7 +24,7 @@ func (l *Ledger) DiskWrites() (n int) {
 
 // GreetingFor is how a stream of the first generation begins.
 func GreetingFor(cluster netmap.ClusterID, from, to netmap.HostID, start, nonce uint64) []byte {
-	return greeting{cluster: raftClusterID(cluster, 1), from: from, birth: state.Birth{Start: start, Nonce: nonce}}.encode(to)
+	return greeting{cluster: raftClusterID(cluster, 1), from: from, incarnation: state.Incarnation{Start: start, Nonce: nonce}}.encode(to)
 }
 
 // GreetingBytes is how long one without earlier starts is.

@@ -27,16 +27,18 @@ var greetingCases = map[string]struct {
 	change           func(*greeting)
 	listens, dialled bool
 }{
-	"as seen":                   {func(*greeting) {}, true, true},
-	"a newer start, no lineage": {func(g *greeting) { g.birth = start(2, 1) }, true, true},
-	"a newer start":             {func(g *greeting) { g.birth, g.lineage = start(3, 1), []state.Birth{start(2, 9), start(1, 7)} }, true, true},
-	"this keeper lags":          {func(g *greeting) { g.birth, g.lineage = start(9, 1), []state.Birth{start(8, 9)} }, true, true},
-	"another cluster":           {func(g *greeting) { g.cluster[0]++ }, false, false},
-	"for another host":          {func(g *greeting) { g.to[0]++ }, false, false},
-	"a clone":                   {func(g *greeting) { g.birth.Nonce++ }, false, false},
-	"an old disk":               {func(g *greeting) { g.birth.Start = 0 }, false, false},
+	"as seen":                        {func(*greeting) {}, true, true},
+	"a newer start, no earlier ones": {func(g *greeting) { g.incarnation = start(2, 1) }, true, true},
+	"a newer start": {func(g *greeting) {
+		g.incarnation, g.earlier = start(3, 1), []state.Incarnation{start(2, 9), start(1, 7)}
+	}, true, true},
+	"this keeper lags": {func(g *greeting) { g.incarnation, g.earlier = start(9, 1), []state.Incarnation{start(8, 9)} }, true, true},
+	"another cluster":  {func(g *greeting) { g.cluster[0]++ }, false, false},
+	"for another host": {func(g *greeting) { g.to[0]++ }, false, false},
+	"a clone":          {func(g *greeting) { g.incarnation.Nonce++ }, false, false},
+	"an old disk":      {func(g *greeting) { g.incarnation.Start = 0 }, false, false},
 	"an old disk, started often": {func(g *greeting) {
-		g.birth, g.lineage = start(3, 1), []state.Birth{start(2, 9), start(1, 8), start(0, 5)}
+		g.incarnation, g.earlier = start(3, 1), []state.Incarnation{start(2, 9), start(1, 8), start(0, 5)}
 	}, false, false},
 	"a removed host": {func(g *greeting) { g.from = hostID(3) }, false, true},
 	"a newcomer":     {func(g *greeting) { g.from = hostID(9) }, true, true},
@@ -44,7 +46,7 @@ var greetingCases = map[string]struct {
 
 func TestStreamsForOthersAreRefused(t *testing.T) {
 	for name, c := range greetingCases {
-		g := greeting{cluster: clusterID, to: hostID(1), from: hostID(2), birth: start(1, 7)}
+		g := greeting{cluster: clusterID, to: hostID(1), from: hostID(2), incarnation: start(1, 7)}
 		c.change(&g)
 		if got := accepted(t, testLayer(t, nil), g.encode(g.to)); got != c.listens {
 			t.Errorf("%s: listened to: %t", name, got)
@@ -53,7 +55,7 @@ func TestStreamsForOthersAreRefused(t *testing.T) {
 			t.Errorf("%s: dialled: %v", name, err)
 		}
 	}
-	for name, raw := range map[string][]byte{"garbage": bytes.Repeat([]byte{0xff}, 2*greetingLen), "too short": []byte("x"), "too long a lineage": append(greeting{}.encode(hostID(1))[:greetingLen-2], 0xff, 0xff)} {
+	for name, raw := range map[string][]byte{"garbage": bytes.Repeat([]byte{0xff}, 2*greetingLen), "too short": []byte("x"), "too many earlier starts": append(greeting{}.encode(hostID(1))[:greetingLen-2], 0xff, 0xff)} {
 		if accepted(t, testLayer(t, nil), raw) || dialled(testLayer(t, raw), hostID(2)) == nil {
 			t.Errorf("%s is taken for a greeting", name)
 		}
@@ -65,9 +67,9 @@ func TestStreamsForOthersAreRefused(t *testing.T) {
 
 // TestAHostWhoseOwnLogKnowsBetterKeepsOut: nobody listens to it, and it to nobody.
 func TestAHostWhoseOwnLogKnowsBetterKeepsOut(t *testing.T) {
-	g := greeting{cluster: clusterID, from: hostID(2), birth: start(1, 7)}.encode(hostID(1))
+	g := greeting{cluster: clusterID, from: hostID(2), incarnation: start(1, 7)}.encode(hostID(1))
 	l := testLayer(t, g)
-	l.self.birth, l.self.lineage = start(3, 1), []state.Birth{start(2, 1), start(1, 8)}
+	l.self.incarnation, l.self.earlier = start(3, 1), []state.Incarnation{start(2, 1), start(1, 8)}
 	if accepted(t, l, g) || dialled(l, hostID(2)) == nil {
 		t.Error("an old disk has streams")
 	}
@@ -80,7 +82,7 @@ func testLayer(t *testing.T, answer []byte) *layer {
 	m := &machine{state: c.state, leads: func() bool { return false }}
 	l := &layer{
 		log: loglimit.New(slog.New(slog.DiscardHandler)), conns: map[net.Conn]*opened{}, underlay: answering(answer),
-		self: greeting{cluster: clusterID, from: hostID(1), birth: start(1, 7)},
+		self: greeting{cluster: clusterID, from: hostID(1), incarnation: start(1, 7)},
 	}
 	l.fenced = func(g greeting, dialled bool) error { return m.fenced(l.self, g, dialled) }
 	l.admits = func(netmap.HostID, netip.Addr) error { return nil }
@@ -149,7 +151,7 @@ func (answering) Call(context.Context, netip.AddrPort, string, []byte) ([]byte, 
 }
 
 func FuzzGreeting(f *testing.F) {
-	f.Add(greeting{cluster: clusterID, from: hostID(2), birth: start(3, 9), lineage: []state.Birth{start(2, 8), start(1, 7)}}.encode(hostID(1)))
+	f.Add(greeting{cluster: clusterID, from: hostID(2), incarnation: start(3, 9), earlier: []state.Incarnation{start(2, 8), start(1, 7)}}.encode(hostID(1)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := bytes.NewReader(b)
 		g, err := readGreeting(r)
@@ -159,10 +161,10 @@ func FuzzGreeting(f *testing.F) {
 	})
 }
 
-func TestALongLineageIsCut(t *testing.T) {
-	g := greeting{lineage: slices.Repeat([]state.Birth{start(1, 2)}, 2*maxLineage)}
-	if got, err := readGreeting(bytes.NewReader(g.encode(hostID(1)))); err != nil || len(got.lineage) != maxLineage {
-		t.Errorf("%d starts, %v", len(got.lineage), err)
+func TestManyEarlierStartsAreCut(t *testing.T) {
+	g := greeting{earlier: slices.Repeat([]state.Incarnation{start(1, 2)}, 2*maxEarlier)}
+	if got, err := readGreeting(bytes.NewReader(g.encode(hostID(1)))); err != nil || len(got.earlier) != maxEarlier {
+		t.Errorf("%d starts, %v", len(got.earlier), err)
 	}
 }
 
@@ -174,7 +176,7 @@ func TestStrangersDoNotFloodTheLog(t *testing.T) {
 	l.log = log
 	raft := lineLog{log}
 	for i := range 200 {
-		strange := greeting{cluster: clusterID, from: hostID(2), birth: start(1, 7)}.encode(hostID(9))
+		strange := greeting{cluster: clusterID, from: hostID(2), incarnation: start(1, 7)}.encode(hostID(9))
 		if accepted(t, l, strange) {
 			t.Fatal("a stream for another host is accepted")
 		}
@@ -185,4 +187,4 @@ func TestStrangersDoNotFloodTheLog(t *testing.T) {
 	}
 }
 
-func start(n, nonce uint64) state.Birth { return state.Birth{Start: n, Nonce: nonce} }
+func start(n, nonce uint64) state.Incarnation { return state.Incarnation{Start: n, Nonce: nonce} }

@@ -40,7 +40,7 @@ type Config struct {
 	Self    netmap.HostID
 	Start   uint64 // start number and nonce of this agent
 	Nonce   uint64
-	Lineage []state.Birth // earlier starts of this disk
+	Earlier []state.Incarnation // earlier starts of this disk
 	Name    string
 	Addr    netip.AddrPort   // where the other hosts reach this one
 	Cluster netmap.ClusterID // zero: not a member of any yet
@@ -275,7 +275,7 @@ func (l *Ledger) decideHere(ctx context.Context, found state.Command) error {
 // Admit makes this host a member, or shows this start of it. Do does so by itself
 // before the first command; to call it early shows early that a host is refused.
 func (l *Ledger) Admit(ctx context.Context) (state.Reply, error) {
-	r, err := l.decide(ctx, state.Command{Kind: state.KindAdmit, Admit: &state.Admit{Name: l.cfg.Name, Addr: l.cfg.Addr, Lineage: l.cfg.Lineage}})
+	r, err := l.decide(ctx, state.Command{Kind: state.KindAdmit, Admit: &state.Admit{Name: l.cfg.Name, Addr: l.cfg.Addr, Earlier: l.cfg.Earlier}})
 	if err == nil {
 		l.asking.setAdmitted()
 	}

@@ -23,7 +23,7 @@ func anOldDisk(s *sim, outage bool) {
 	s.found()
 	s.grow(3)
 	h, kept := s.hosts[2], s.t.TempDir()
-	first := state.Birth{Start: h.starts, Nonce: h.nonce}
+	first := state.Incarnation{Start: h.starts, Nonce: h.nonce}
 	h.stop()
 	copyDisk(s.t, kept, s.dirOf(2))
 	h.start()
@@ -38,10 +38,10 @@ func anOldDisk(s *sim, outage bool) {
 		s.t.Fatal(err)
 	}
 	copyDisk(s.t, s.dirOf(2), kept)
-	h.lineage = append(h.lineage, first)
+	h.earlier = append(h.earlier, first)
 	for h.starts, h.copies = first.Start, 1; h.starts < 9; {
 		h.reboot()
-		h.lineage = append(h.lineage, state.Birth{Start: h.starts, Nonce: h.nonce})
+		h.earlier = append(h.earlier, state.Incarnation{Start: h.starts, Nonce: h.nonce})
 		h.crash()
 	}
 	if outage {

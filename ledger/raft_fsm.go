@@ -252,8 +252,8 @@ func (m *machine) fenced(self, other greeting, dialled bool) error {
 // outdated says how it is known that a disk is an older copy: raft must neither count
 // its vote nor its word, since it forgot what it acknowledged.
 func outdated(s *state.State, g greeting) error {
-	if h, known := s.Host(g.from); known && !g.knows(h.Birth) {
-		return fmt.Errorf("%s shows start %d, but its disk does not know start %d, which was seen already: an older copy or a clone; make it a new host there (weft host new-identity)", s.HostName(g.from), g.birth.Start, h.Birth.Start)
+	if h, known := s.Host(g.from); known && !g.knows(h.Incarnation) {
+		return fmt.Errorf("%s shows start %d, but its disk does not know start %d, which was seen already: an older copy or a clone; make it a new host there (weft host new-identity)", s.HostName(g.from), g.incarnation.Start, h.Incarnation.Start)
 	}
 	return nil
 }

@@ -15,37 +15,37 @@ import (
 // own, and nobody would see that a voter's disk is an older copy. Therefore every
 // stream begins with a greeting of both ends that says so.
 type greeting struct {
-	cluster netmap.ClusterID // and generation, see raftClusterID
-	to      netmap.HostID
-	from    netmap.HostID
-	birth   state.Birth
-	lineage []state.Birth // earlier starts of the disk, back to the last that the ledger acknowledged
+	cluster     netmap.ClusterID // and generation, see raftClusterID
+	to          netmap.HostID
+	from        netmap.HostID
+	incarnation state.Incarnation
+	earlier     []state.Incarnation // earlier starts of the disk, back to the last that the ledger acknowledged
 }
 
 const (
 	greetingVersion = 2 // the first byte; the form before had none
 	greetingLen     = 1 + 3*16 + 16 + 2
-	maxLineage      = 1024 // as many as a host remembers
+	maxEarlier      = 1024 // as many as a host remembers
 )
 
 func (g greeting) encode(to netmap.HostID) []byte {
-	g.lineage = g.lineage[:min(len(g.lineage), maxLineage)]
-	b := append(make([]byte, 0, greetingLen+16*len(g.lineage)), greetingVersion)
+	g.earlier = g.earlier[:min(len(g.earlier), maxEarlier)]
+	b := append(make([]byte, 0, greetingLen+16*len(g.earlier)), greetingVersion)
 	b = append(append(append(b, g.cluster[:]...), to[:]...), g.from[:]...)
-	b = appendBirth(b, g.birth)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(g.lineage)))
-	for _, e := range g.lineage {
-		b = appendBirth(b, e)
+	b = appendIncarnation(b, g.incarnation)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(g.earlier)))
+	for _, e := range g.earlier {
+		b = appendIncarnation(b, e)
 	}
 	return b
 }
 
-func appendBirth(b []byte, e state.Birth) []byte {
+func appendIncarnation(b []byte, e state.Incarnation) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, e.Start), e.Nonce)
 }
 
-func birthAt(b []byte) state.Birth {
-	return state.Birth{Start: binary.BigEndian.Uint64(b), Nonce: binary.BigEndian.Uint64(b[8:])}
+func incarnationAt(b []byte) state.Incarnation {
+	return state.Incarnation{Start: binary.BigEndian.Uint64(b), Nonce: binary.BigEndian.Uint64(b[8:])}
 }
 
 // errForm means that a greeting cannot be read by this release.
@@ -60,30 +60,30 @@ func readGreeting(r io.Reader) (greeting, error) {
 	if b[0] != greetingVersion {
 		return greeting{}, fmt.Errorf("form %d, want %d: %w", b[0], greetingVersion, errForm)
 	}
-	g := greeting{cluster: netmap.ClusterID(b[1:17]), to: netmap.HostID(b[17:33]), from: netmap.HostID(b[33:49]), birth: birthAt(b[49:])}
+	g := greeting{cluster: netmap.ClusterID(b[1:17]), to: netmap.HostID(b[17:33]), from: netmap.HostID(b[33:49]), incarnation: incarnationAt(b[49:])}
 	n := int(binary.BigEndian.Uint16(b[65:]))
-	if n > maxLineage {
-		return greeting{}, fmt.Errorf("%d earlier starts, at most %d: %w", n, maxLineage, errForm)
+	if n > maxEarlier {
+		return greeting{}, fmt.Errorf("%d earlier starts, at most %d: %w", n, maxEarlier, errForm)
 	}
 	rest := make([]byte, 16*n)
 	if _, err := io.ReadFull(r, rest); err != nil {
 		return greeting{}, err
 	}
 	for ; len(rest) > 0; rest = rest[16:] {
-		g.lineage = append(g.lineage, birthAt(rest))
+		g.earlier = append(g.earlier, incarnationAt(rest))
 	}
 	return g, nil
 }
 
-// knows reports whether the disk that shows this birth may have made another one too.
+// knows reports whether the disk that shows this incarnation may have made another one too.
 // It remembers all since the last that the ledger acknowledged; an earlier one is
 // known to a keeper that lags, and says nothing.
-func (g greeting) knows(b state.Birth) bool {
-	if b == g.birth {
+func (g greeting) knows(b state.Incarnation) bool {
+	if b == g.incarnation {
 		return true
 	}
-	oldest := g.birth.Start
-	for _, e := range g.lineage {
+	oldest := g.incarnation.Start
+	for _, e := range g.earlier {
 		if e == b {
 			return true
 		}

@@ -156,7 +156,7 @@ func (k *keeper) claimGeneration(generation uint64) error {
 }
 
 func (l *Ledger) newLayer(k *keeper, cluster netmap.ClusterID) *layer {
-	self := greeting{cluster: raftClusterID(cluster, k.generation), from: l.cfg.Self, birth: state.Birth{Start: l.cfg.Start, Nonce: l.cfg.Nonce}, lineage: l.cfg.Lineage}
+	self := greeting{cluster: raftClusterID(cluster, k.generation), from: l.cfg.Self, incarnation: state.Incarnation{Start: l.cfg.Start, Nonce: l.cfg.Nonce}, earlier: l.cfg.Earlier}
 	return &layer{
 		Listener: l.cfg.Underlay.Stream(StreamKind), underlay: l.cfg.Underlay, conns: map[net.Conn]*opened{},
 		addr: serverAddress(l.cfg.Self, l.cfg.Addr), log: loglimit.New(l.log), self: self,

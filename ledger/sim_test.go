@@ -45,7 +45,7 @@ type simHost struct {
 	starts uint64
 	nonce  uint64
 	// What an older copy of the disk knows: the starts that it made, and that no other did.
-	lineage []state.Birth
+	earlier []state.Incarnation
 	copies  uint64
 	blind   atomic.Bool // its gossip knows nobody
 	copied  func(context.Context) bool
@@ -160,7 +160,7 @@ func (h *simHost) start() {
 		cluster = clusterID
 	}
 	l, err := ledger.Open(ledger.Config{
-		Self: hostID(h.n), Start: h.starts, Nonce: h.nonce, Lineage: h.lineage, Name: fmt.Sprintf("host-%d", h.n), Addr: h.at,
+		Self: hostID(h.n), Start: h.starts, Nonce: h.nonce, Earlier: h.earlier, Name: fmt.Sprintf("host-%d", h.n), Addr: h.at,
 		Cluster: cluster, Dir: h.sim.dirOf(h.n), Underlay: p, Members: h.members, OnChange: h.onChange, Log: log,
 		RemoveAfter: h.sim.removeAfter,
 		OnKeeper:    h.onKeeper, Copied: h.copied, Trusted: h.trusted,

@@ -34,7 +34,7 @@ func (i incarnation) follows(last incarnation, id store.Identity) bool {
 	if last.Boot != i.Boot || last.Host != i.Host {
 		return true
 	}
-	return last.Start < i.Start && (len(id.Lineage) == 0 || slices.Contains(id.Lineage, store.Birth{Start: last.Start, Nonce: last.Nonce}))
+	return last.Start < i.Start && (len(id.Earlier) == 0 || slices.Contains(id.Earlier, store.Incarnation{Start: last.Start, Nonce: last.Nonce}))
 }
 
 // checkIncarnation compares the disk with what the last agent of this machine noted since the

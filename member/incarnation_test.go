@@ -35,7 +35,7 @@ func (d *disk) bucket(name string) Disk {
 func (d *disk) next(nonce uint64) *disk {
 	was := d.identity
 	out := &disk{identity: store.Identity{Host: was.Host, Start: was.Start + 1, Nonce: nonce}, buckets: map[string]*ipamtest.Disk{}}
-	out.identity.Lineage = append([]store.Birth{{Start: was.Start, Nonce: was.Nonce}}, was.Lineage...)
+	out.identity.Earlier = append([]store.Incarnation{{Start: was.Start, Nonce: was.Nonce}}, was.Earlier...)
 	for name, b := range d.buckets {
 		out.buckets[name] = b.Copy()
 	}

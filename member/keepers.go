@@ -41,10 +41,10 @@ func (m *Member) forgetKeepers() error {
 	return m.cfg.Bucket("keepers").Commit(nil, keepersKey)
 }
 
-func (m *Member) lineage() []state.Birth {
-	out := make([]state.Birth, 0, len(m.identity.Lineage))
-	for _, b := range m.identity.Lineage {
-		out = append(out, state.Birth{Start: b.Start, Nonce: b.Nonce})
+func (m *Member) earlier() []state.Incarnation {
+	out := make([]state.Incarnation, 0, len(m.identity.Earlier))
+	for _, b := range m.identity.Earlier {
+		out = append(out, state.Incarnation{Start: b.Start, Nonce: b.Nonce})
 	}
 	return out
 }

@@ -207,7 +207,7 @@ func (m *Member) Connect(c Cluster) {
 // identity and its facts.
 func (m *Member) LedgerConfig() ledger.Config {
 	cfg := ledger.Config{
-		Self: m.self, Start: m.identity.Start, Nonce: m.identity.Nonce, Lineage: m.lineage(),
+		Self: m.self, Start: m.identity.Start, Nonce: m.identity.Nonce, Earlier: m.earlier(),
 		Name: m.cfg.Name, Addr: m.cluster.At, Cluster: m.cfg.Store.Cluster(), Dir: m.cfg.LedgerDir,
 		Trusted: m.loadKeepers(), OnTrusted: m.keepKeepers, Fenced: m.lease.Fenced,
 		Members: m.ledgerMembers, Facts: m.ledgerFacts, Held: m.heldBy,

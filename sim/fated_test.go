@@ -98,7 +98,7 @@ func (h *host) recorded() {
 			h.w.t.Fatal(err)
 		}
 		defer s.Close()
-		return len(s.Identity().Lineage) == 1
+		return len(s.Identity().Earlier) == 1
 	})
 }
 

@@ -62,7 +62,7 @@ func storm(dir string) {
 }
 
 // TestKilledInTheMiddle kills the process at random moments: whatever was answered
-// is there afterwards, nothing is there by half, and each start is a new birth. With
+// is there afterwards, nothing is there by half, and each start is a new incarnation. With
 // four pages nearly every second commit makes a checkpoint.
 func TestKilledInTheMiddle(t *testing.T) {
 	for _, pages := range []int{4, 1024} {

@@ -13,7 +13,7 @@ import (
 // FuzzState: what the state file says of itself, of its journal and of the host is read
 // or refused as a bad record, and what is read is written as it was.
 func FuzzState(f *testing.F) {
-	f.Add([]byte(`{"generation":3,"pages":256}`), []byte(`{"host":"0123456789abcdef0123456789abcdef","start":7,"nonce":9,"lineage":[{"start":6,"nonce":8}]}`))
+	f.Add([]byte(`{"generation":3,"pages":256}`), []byte(`{"host":"0123456789abcdef0123456789abcdef","start":7,"nonce":9,"earlier":[{"start":6,"nonce":8}]}`))
 	f.Add([]byte(`{"generation":0}`), []byte(`{"host":""}`))
 	f.Add([]byte(`{"generation":18446744073709551615,"pages":-1}`), []byte(`{"start":18446744073709551615}`))
 	f.Fuzz(func(t *testing.T, journal, identity []byte) {
@@ -35,10 +35,10 @@ func FuzzState(f *testing.F) {
 			t.Fatalf("identity %q: %+v, %v", identity, id, err)
 		}
 		again, err := readIdentity(c.set[keyIdentity])
-		if diff := cmp.Diff(id, again); diff != "" && len(id.Lineage)+len(again.Lineage) > 0 || err != nil {
+		if diff := cmp.Diff(id, again); diff != "" && len(id.Earlier)+len(again.Earlier) > 0 || err != nil {
 			t.Errorf("%v (-want +got):\n%s", err, diff)
 		}
-		if next := id.next(); id.Start > 0 && (len(next.Lineage) == 0 || next.Lineage[0] != (Birth{Start: id.Start, Nonce: id.Nonce})) {
+		if next := id.next(); id.Start > 0 && (len(next.Earlier) == 0 || next.Earlier[0] != (Incarnation{Start: id.Start, Nonce: id.Nonce})) {
 			t.Errorf("after %+v comes %+v", id, next)
 		}
 	})

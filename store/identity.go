@@ -27,23 +27,23 @@ var errBadRecord = errors.New("bad record")
 // badFile is the database library's error for a file that is not a database.
 var badFile = []error{bberr.ErrInvalid, bberr.ErrVersionMismatch, bberr.ErrChecksum}
 
-// maxLineage bounds the remembered starts that the ledger has not acknowledged.
-const maxLineage = 1024
+// maxEarlier bounds the remembered starts that the ledger has not acknowledged.
+const maxEarlier = 1024
 
-// Birth identifies one start of the agent under one identity.
-type Birth struct {
+// Incarnation identifies one start of the agent under one identity.
+type Incarnation struct {
 	Start uint64 `json:"start"` // 1 at the first start, then one more each time
 	Nonce uint64 `json:"nonce"` // random
 }
 
-// Identity identifies this host. With Lineage the ledger tells a continuation from a clone
+// Identity identifies this host. With Earlier the ledger tells a continuation from a clone
 // or an old disk: the newest start that the ledger has seen of this host must be this one
-// or in its lineage.
+// or one of Earlier.
 type Identity struct {
 	Host    netmap.HostID `json:"host"`
 	Start   uint64        `json:"start"`
 	Nonce   uint64        `json:"nonce"`
-	Lineage []Birth       `json:"lineage,omitempty"` // earlier births, newest first, back to the last acknowledged one
+	Earlier []Incarnation `json:"earlier,omitempty"` // newest first, back to the last start that the ledger acknowledged
 }
 
 // identityCell is the identity and cluster as they are on disk.
@@ -53,9 +53,9 @@ type identityCell struct {
 	cluster netmap.ClusterID
 }
 
-// birth begins the next start of the identity, which it makes if there is none, and
+// nextStart begins the next start of the identity, which it makes if there is none, and
 // returns the change to commit.
-func (s *Store) birth() (change, error) {
+func (s *Store) nextStart() (change, error) {
 	meta, err := s.Bucket(string(metaBucket)).Load()
 	if err != nil {
 		return change{}, err
@@ -95,11 +95,11 @@ func identityChange(id Identity) (change, error) {
 // next returns the identity one start later.
 func (id Identity) next() Identity {
 	if id.Start > 0 {
-		id.Lineage = slices.Insert(slices.Clone(id.Lineage), 0, Birth{Start: id.Start, Nonce: id.Nonce})
+		id.Earlier = slices.Insert(slices.Clone(id.Earlier), 0, Incarnation{Start: id.Start, Nonce: id.Nonce})
 	}
-	if n := len(id.Lineage); n > maxLineage {
+	if n := len(id.Earlier); n > maxEarlier {
 		// Keep the oldest: it is the one that was acknowledged.
-		id.Lineage = slices.Delete(id.Lineage, maxLineage-1, n-1)
+		id.Earlier = slices.Delete(id.Earlier, maxEarlier-1, n-1)
 	}
 	id.Start++
 	id.Nonce = newNonce()
@@ -108,13 +108,13 @@ func (id Identity) next() Identity {
 
 // acknowledged returns the identity without the starts that are not needed any more.
 func (id Identity) acknowledged(start uint64) Identity {
-	kept := slices.Clone(id.Lineage)
+	kept := slices.Clone(id.Earlier)
 	if start >= id.Start {
 		kept = nil
-	} else if i := slices.IndexFunc(kept, func(b Birth) bool { return b.Start <= start }); i >= 0 {
+	} else if i := slices.IndexFunc(kept, func(b Incarnation) bool { return b.Start <= start }); i >= 0 {
 		kept = kept[:i+1]
 	}
-	id.Lineage = kept
+	id.Earlier = kept
 	return id
 }
 
@@ -123,12 +123,12 @@ func (s *Store) Identity() Identity {
 	s.ident.mu.Lock()
 	defer s.ident.mu.Unlock()
 	id := s.ident.id
-	id.Lineage = slices.Clone(id.Lineage)
+	id.Earlier = slices.Clone(id.Earlier)
 	return id
 }
 
 // Acknowledge notes that the ledger has recorded the start with this number. Earlier
-// starts leave the lineage.
+// starts are dropped.
 func (s *Store) Acknowledge(start uint64) error {
 	return s.change(func(id Identity) Identity { return id.acknowledged(start) })
 }
@@ -144,7 +144,7 @@ func (s *Store) NewIdentity() (Identity, error) {
 const mostStarts = 1 << 20
 
 // SkipTo makes the next start of this identity greater than a number that others take for
-// one of its starts, and that it never had. The lineage continues.
+// one of its starts, and that it never had. Earlier is kept.
 func (s *Store) SkipTo(start uint64) error {
 	if now := s.Identity().Start; start > now && start-now > mostStarts {
 		return fmt.Errorf("store: start %d cannot follow start %d of this host; somebody made it up", start, now)

@@ -242,7 +242,7 @@ func TestADirectoryOfFormat1IsUpgraded(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := open(t, dir)
-	if id := s.Identity(); id.Host != was.Host || id.Start != was.Start+1 || id.Lineage[0] != (store.Birth{Start: was.Start, Nonce: was.Nonce}) {
+	if id := s.Identity(); id.Host != was.Host || id.Start != was.Start+1 || id.Earlier[0] != (store.Incarnation{Start: was.Start, Nonce: was.Nonce}) {
 		t.Errorf("identity %+v after %+v", id, was)
 	}
 	if got := s.Cluster().String(); got != before["weft"]["cluster"] {

@@ -105,11 +105,11 @@ func (s *Store) begin(pages int) error {
 	}
 	s.journal = journal
 	s.journaled.take(ops)
-	birth, err := s.birth()
+	begin, err := s.nextStart()
 	if err != nil {
 		return err
 	}
-	return explain(s.firstCommit(birth.ops()))
+	return explain(s.firstCommit(begin.ops()))
 }
 
 // damaged turns panics and errors of the database library about bad pages into ErrDamaged

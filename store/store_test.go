@@ -153,8 +153,8 @@ func TestIdentityIsMadeOnceAndEveryStartIsANewBirth(t *testing.T) {
 		if id.Start != uint64(i+1) {
 			t.Errorf("life %d has start number %d", i, id.Start)
 		}
-		if len(id.Lineage) != i || i > 0 && id.Lineage[0] != (store.Birth{Start: lives[i-1].Start, Nonce: lives[i-1].Nonce}) {
-			t.Errorf("life %d has lineage %v", i, id.Lineage)
+		if len(id.Earlier) != i || i > 0 && id.Earlier[0] != (store.Incarnation{Start: lives[i-1].Start, Nonce: lives[i-1].Nonce}) {
+			t.Errorf("start %d has earlier starts %v", i, id.Earlier)
 		}
 	}
 	s := open(t, dir)
@@ -164,7 +164,7 @@ func TestIdentityIsMadeOnceAndEveryStartIsANewBirth(t *testing.T) {
 	shut(t, s)
 	id := open(t, dir).Identity()
 	var starts []uint64
-	for _, b := range id.Lineage {
+	for _, b := range id.Earlier {
 		starts = append(starts, b.Start)
 	}
 	if diff := cmp.Diff([]uint64{5, 4, 3}, starts); id.Start != 6 || diff != "" {
@@ -172,19 +172,19 @@ func TestIdentityIsMadeOnceAndEveryStartIsANewBirth(t *testing.T) {
 	}
 }
 
-func TestLineageIsBoundedAndKeepsTheAcknowledgedBirth(t *testing.T) {
+func TestEarlierStartsAreBoundedAndKeepTheAcknowledgedOne(t *testing.T) {
 	id := store.Identity{Start: 1, Nonce: 77}
 	for range 3000 {
 		id = id.Next()
 	}
-	if n := len(id.Lineage); n != 1024 {
-		t.Fatalf("lineage of %d births", n)
+	if n := len(id.Earlier); n != 1024 {
+		t.Fatalf("%d earlier starts", n)
 	}
-	if first := id.Lineage[1023]; first != (store.Birth{Start: 1, Nonce: 77}) {
-		t.Errorf("oldest birth is %+v", first)
+	if first := id.Earlier[1023]; first != (store.Incarnation{Start: 1, Nonce: 77}) {
+		t.Errorf("oldest earlier start is %+v", first)
 	}
-	if newest := id.Lineage[0]; newest.Start != id.Start-1 {
-		t.Errorf("newest birth is %+v at start %d", newest, id.Start)
+	if newest := id.Earlier[0]; newest.Start != id.Start-1 {
+		t.Errorf("newest earlier start is %+v at start %d", newest, id.Start)
 	}
 }
 
@@ -196,7 +196,7 @@ func TestNewIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fresh.Host == old.Host || fresh.Start != 1 || fresh.Nonce == old.Nonce || len(fresh.Lineage) != 0 {
+	if fresh.Host == old.Host || fresh.Start != 1 || fresh.Nonce == old.Nonce || len(fresh.Earlier) != 0 {
 		t.Errorf("new identity %+v after %+v", fresh, old)
 	}
 	shut(t, s)
@@ -287,7 +287,7 @@ func overwrite(t *testing.T, dir string, at int64, with string) {
 	}
 }
 
-// TestSkipTo: the next life begins above a number, and its lineage goes on.
+// TestSkipTo: the next start begins above a number, and remembers the earlier ones.
 func TestSkipTo(t *testing.T) {
 	dir := t.TempDir()
 	s, err := store.Open(dir)
@@ -309,7 +309,7 @@ func TestSkipTo(t *testing.T) {
 	}
 	defer s.Close()
 	now := s.Identity()
-	if now.Host != was.Host || now.Start != 8 || len(now.Lineage) != 2 || now.Lineage[0].Start != 7 || now.Lineage[1] != (store.Birth{Start: was.Start, Nonce: was.Nonce}) {
+	if now.Host != was.Host || now.Start != 8 || len(now.Earlier) != 2 || now.Earlier[0].Start != 7 || now.Earlier[1] != (store.Incarnation{Start: was.Start, Nonce: was.Nonce}) {
 		t.Errorf("after %+v came %+v", was, now)
 	}
 }

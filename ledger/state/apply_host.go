@@ -54,20 +54,20 @@ func (t *step) mustDeclare() *netmap.Refusal {
 // two machines with one identity, and of a disk and its older copy, only one can
 // declareHoldings it.
 func (t *step) fence(h *host) *netmap.Refusal {
-	shown := Birth{t.cmd.Start, t.cmd.Nonce}
+	shown := Incarnation{t.cmd.Start, t.cmd.Nonce}
 	switch {
-	case shown == h.Birth:
+	case shown == h.Incarnation:
 		return nil
-	case shown.Start == h.Birth.Start:
+	case shown.Start == h.Incarnation.Start:
 		return netmap.Refuse(netmap.Fenced, "two machines run with the identity of %s: both show start %d, with different nonces; make the copy a new host there (weft host new-identity)", t.HostName(h.ID), shown.Start)
-	case shown.Start < h.Birth.Start:
-		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but start %d was seen already: its disk is an old copy, or a clone of it runs elsewhere; make it a new host there (weft host new-identity)", t.HostName(h.ID), shown.Start, h.Birth.Start)
+	case shown.Start < h.Incarnation.Start:
+		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but start %d was seen already: its disk is an old copy, or a clone of it runs elsewhere; make it a new host there (weft host new-identity)", t.HostName(h.ID), shown.Start, h.Incarnation.Start)
 	case t.cmd.Kind != KindAdmit:
 		return netmap.Refuse(netmap.Unknown, "%s must be admitted again after its start %d before it asks for anything; its agent does so by itself, try again", t.HostName(h.ID), shown.Start)
 	case h.declared < t.generation:
 		return nil // the recovered ledger may have forgotten the starts in between
-	case len(t.cmd.Admit.Lineage) > 0 && !slices.Contains(t.cmd.Admit.Lineage, h.Birth):
-		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but its disk does not know start %d, which was seen already: it is an old copy, or a clone of it runs elsewhere; make it a new host there (weft host new-identity)", t.HostName(h.ID), shown.Start, h.Birth.Start)
+	case len(t.cmd.Admit.Earlier) > 0 && !slices.Contains(t.cmd.Admit.Earlier, h.Incarnation):
+		return netmap.Refuse(netmap.Fenced, "%s shows start %d, but its disk does not know start %d, which was seen already: it is an old copy, or a clone of it runs elsewhere; make it a new host there (weft host new-identity)", t.HostName(h.ID), shown.Start, h.Incarnation.Start)
 	}
 	return nil
 }
@@ -132,8 +132,8 @@ func (t *step) admit(a *Admit) *netmap.Refusal {
 	}
 	before := h.HostEntry
 	h.Name, h.Addr, h.Heard = a.Name, a.Addr, t.index
-	if shown := (Birth{t.cmd.Start, t.cmd.Nonce}); shown != h.Birth {
-		h.Birth, h.session = shown, session{}
+	if shown := (Incarnation{t.cmd.Start, t.cmd.Nonce}); shown != h.Incarnation {
+		h.Incarnation, h.session = shown, session{}
 	}
 	if h.HostEntry != before || t.self == nil {
 		t.set(h.HostEntry)

@@ -16,7 +16,7 @@ func samples() []Command {
 	h := hostID(1)
 	return []Command{
 		{Kind: KindFound, Host: h, Found: &Found{Cluster: clusterID, Ranges: subnets("10.32.0.0/12")}},
-		{Kind: KindAdmit, Host: h, Start: 2, Nonce: 1 << 63, Admit: &Admit{Name: "a", Addr: netip.MustParseAddrPort("192.0.2.1:7950"), Lineage: []Birth{{1, 7}}}},
+		{Kind: KindAdmit, Host: h, Start: 2, Nonce: 1 << 63, Admit: &Admit{Name: "a", Addr: netip.MustParseAddrPort("192.0.2.1:7950"), Earlier: []Incarnation{{1, 7}}}},
 		{Kind: KindRenew, Host: h, At: 1700000000000},
 		{Kind: KindRemove, Host: h, Remove: &Remove{Target: hostID(2), IsOff: true}},
 		{Kind: KindAddRange, Host: h, AddRange: &AddRange{pfx("10.99.0.0/16")}},

@@ -85,8 +85,8 @@ type Found struct {
 	Ranges  []netip.Prefix   `json:"ranges"` // without an IPv6 one, a ULA /48 follows from the cluster id
 }
 
-// Birth is one start of an agent: its number and its random nonce.
-type Birth struct {
+// Incarnation is one start of an agent: its number and its random nonce.
+type Incarnation struct {
 	Start uint64 `json:"start"`
 	Nonce uint64 `json:"nonce"`
 }
@@ -95,10 +95,10 @@ type Birth struct {
 type Admit struct {
 	Name string         `json:"name"` // for people; need not be unique
 	Addr netip.AddrPort `json:"addr"` // underlay
-	// Lineage are earlier starts of the same disk. It must contain the newest
+	// Earlier are earlier starts of the same disk. It must contain the newest
 	// start that the ledger knows, else the disk is an older copy. Empty: unknown,
 	// then only the start number counts.
-	Lineage []Birth `json:"lineage,omitempty"`
+	Earlier []Incarnation `json:"earlier,omitempty"`
 }
 
 // Remove takes a host out for good: it owns nothing any more, and its identity

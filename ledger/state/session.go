@@ -26,7 +26,7 @@ const MaxAnswered = 128
 
 // repeated finds the answer of an earlier copy of this request.
 func (t *step) repeated() (earlier Reply, seen bool, refusal *netmap.Refusal) {
-	if t.cmd.Request == 0 || t.self == nil || t.cmd.Start != t.self.Birth.Start {
+	if t.cmd.Request == 0 || t.self == nil || t.cmd.Start != t.self.Incarnation.Start {
 		return Reply{}, false, nil
 	}
 	s := &t.self.session
@@ -56,7 +56,7 @@ func (t *step) tooLate(request uint64) Reply {
 // remember keeps the answer of a request for copies of it that come later.
 func (t *step) remember() {
 	h := t.hosts[t.cmd.Host]
-	if h == nil || h.Removed || t.cmd.Request == 0 || h.Birth != (Birth{t.cmd.Start, t.cmd.Nonce}) {
+	if h == nil || h.Removed || t.cmd.Request == 0 || h.Incarnation != (Incarnation{t.cmd.Start, t.cmd.Nonce}) {
 		return
 	}
 	s := &h.session

@@ -29,13 +29,13 @@ type snapshot struct {
 }
 
 type hostSnap struct {
-	Entry    netmap.HostEntry `json:"entry"`
-	Addr     netip.AddrPort   `json:"addr"`
-	Birth    Birth            `json:"birth"`
-	Heard    uint64           `json:"heard"`
-	Declared uint64           `json:"declared"`
-	Settled  uint64           `json:"settled,omitempty"`
-	Answered []answered       `json:"answered,omitempty"`
+	Entry       netmap.HostEntry `json:"entry"`
+	Addr        netip.AddrPort   `json:"addr"`
+	Incarnation Incarnation      `json:"incarnation"`
+	Heard       uint64           `json:"heard"`
+	Declared    uint64           `json:"declared"`
+	Settled     uint64           `json:"settled,omitempty"`
+	Answered    []answered       `json:"answered,omitempty"`
 }
 
 type subnetSnap struct {
@@ -90,7 +90,7 @@ func (s *State) snapshot() snapshot {
 
 func (h *host) snapshot() hostSnap {
 	return hostSnap{
-		Entry: h.HostEntry, Addr: h.Addr, Birth: h.Birth, Heard: h.Heard,
+		Entry: h.HostEntry, Addr: h.Addr, Incarnation: h.Incarnation, Heard: h.Heard,
 		Declared: h.declared, Settled: h.session.settled, Answered: slices.Clone(h.session.answered),
 	}
 }
@@ -145,7 +145,7 @@ func DecodeState(b []byte) (*State, error) {
 	s.lastIndex, s.nextVNI, s.ranges = snap.LastIndex, snap.NextVNI, snap.Ranges
 	s.history, s.forgot = snap.History[max(0, len(snap.History)-mostHistory-historySlop):], snap.Forgot
 	for _, h := range snap.Hosts {
-		s.hosts[h.Entry.ID] = &host{Host{h.Entry, h.Addr, h.Birth, h.Heard}, h.Declared, session{h.Settled, h.Answered}}
+		s.hosts[h.Entry.ID] = &host{Host{h.Entry, h.Addr, h.Incarnation, h.Heard}, h.Declared, session{h.Settled, h.Answered}}
 	}
 	for _, sub := range snap.Subnets {
 		s.subnets[sub.Subnet.Prefix] = sub.restore()

@@ -38,9 +38,9 @@ type hostSet map[netmap.HostID]struct{}
 // Host is what the ledger knows of a host.
 type Host struct {
 	netmap.HostEntry
-	Addr  netip.AddrPort // where it was when it was admitted last
-	Birth Birth          // the newest start that was shown
-	Heard uint64         // index of the last admit or renew
+	Addr        netip.AddrPort // where it was when it was admitted last
+	Incarnation Incarnation    // the newest start that was shown
+	Heard       uint64         // index of the last admit or renew
 }
 
 type host struct {

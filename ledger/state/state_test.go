@@ -197,24 +197,24 @@ func TestMembership(t *testing.T) {
 
 func TestClonesAndOldDisksAreFenced(t *testing.T) {
 	c := newCluster(t, 1)
-	start := func(kind Kind, start, nonce uint64, lineage ...Birth) Command {
+	start := func(kind Kind, start, nonce uint64, earlier ...Incarnation) Command {
 		cmd := Command{Kind: kind, Host: hostID(1), Start: start, Nonce: nonce}
 		if kind == KindAdmit {
-			cmd.Admit = &Admit{Name: "host-1", Lineage: lineage}
+			cmd.Admit = &Admit{Name: "host-1", Earlier: earlier}
 		}
 		return cmd
 	}
 	c.refused(start(KindRenew, 1, 8), netmap.Fenced, "host-1", "start 1", "nonce")
 	c.refused(start(KindAdmit, 1, 8), netmap.Fenced, "two machines")
 	c.refused(start(KindRenew, 2, 9), netmap.Unknown, "admitted again")
-	c.ok(start(KindAdmit, 2, 9, Birth{1, 7}))
+	c.ok(start(KindAdmit, 2, 9, Incarnation{1, 7}))
 	c.refused(start(KindRenew, 1, 7), netmap.Fenced, "old copy")
 	c.refused(start(KindAdmit, 1, 7), netmap.Fenced, "old copy")
 	c.ok(start(KindRenew, 2, 9))
 	// An old disk that is started until its number is the greatest.
-	c.refused(start(KindAdmit, 3, 5, Birth{2, 6}, Birth{1, 7}), netmap.Fenced, "does not know start 2")
-	c.ok(start(KindAdmit, 5, 1, Birth{4, 4}, Birth{3, 3}, Birth{2, 9}))
-	c.ok(start(KindAdmit, 6, 1)) // lineage unknown
+	c.refused(start(KindAdmit, 3, 5, Incarnation{2, 6}, Incarnation{1, 7}), netmap.Fenced, "does not know start 2")
+	c.ok(start(KindAdmit, 5, 1, Incarnation{4, 4}, Incarnation{3, 3}, Incarnation{2, 9}))
+	c.ok(start(KindAdmit, 6, 1)) // earlier starts unknown
 }
 
 func TestRemovedHostsOwnNothing(t *testing.T) {

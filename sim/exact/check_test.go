@@ -83,7 +83,7 @@ func (w *world) granted(m *machine, container string, addr netip.Addr) {
 		w.meet("taken back from a container that never came")
 	case before.identity == now.identity && before.m != m:
 		w.meet("a clone doubled an address") // docs/addresses/arguments.md, what is not covered
-	case before.m.copied && w.ledger.birth[before.identity] != (state.Birth{Start: before.m.disk.identity.Start, Nonce: before.m.disk.identity.Nonce}):
+	case before.m.copied && w.ledger.incarnation[before.identity] != (state.Incarnation{Start: before.m.disk.identity.Start, Nonce: before.m.disk.identity.Nonce}):
 		w.meet("a clone gave away what its original had handed out") // the same
 	default:
 		w.wrong("(1) (2) %s was given to %s on %s and before to %s on %s", addr, container, m, before.container, before.m)
@@ -125,7 +125,7 @@ func (w *world) checkRight(m *machine, addr netip.Addr) (excuse string) {
 		w.wrong("(4) %s hands out %s, which was not in use on the old disk that it booted with", m, addr)
 	case m.aged != nil && !m.leased():
 		return "handed out by an old disk, unheard"
-	case m.copied && w.ledger.birth[id] != (state.Birth{Start: l.ledger.cfg.Start, Nonce: l.ledger.cfg.Nonce}):
+	case m.copied && w.ledger.incarnation[id] != (state.Incarnation{Start: l.ledger.cfg.Start, Nonce: l.ledger.cfg.Nonce}):
 		return "handed out by a clone, unheard"
 	case gone.index > 0:
 		w.wrong("(4) %s hands out %s, and was removed by decision %d", m, addr, gone.index)
@@ -154,7 +154,7 @@ func (w *world) checkReply(cmd state.Command, r state.Reply) {
 	if gone := l.removed[cmd.Host].index; gone > 0 && gone < l.state.Applied() && cmd.Kind != state.KindFound && r.Refusal == nil {
 		w.wrong("(4) %s was removed by decision %d, and is answered %s by decision %d", cmd.Host.Short(), gone, cmd.Kind, r.Index)
 	}
-	if newest := l.birth[cmd.Host]; cmd.Start < newest.Start && cmd.Kind != state.KindFound && r.Refusal == nil {
+	if newest := l.incarnation[cmd.Host]; cmd.Start < newest.Start && cmd.Kind != state.KindFound && r.Refusal == nil {
 		w.wrong("(4) start %d of %s is answered %s, and start %d was admitted", cmd.Start, cmd.Host.Short(), cmd.Kind, newest.Start)
 	}
 	words, err := json.Marshal(r)

@@ -27,7 +27,7 @@ type image struct {
 }
 
 func (i image) copy() image {
-	i.identity.Lineage = slices.Clone(i.identity.Lineage)
+	i.identity.Earlier = slices.Clone(i.identity.Earlier)
 	i.data = maps.Clone(i.data)
 	return i
 }
@@ -134,7 +134,7 @@ func (d *drive) open(l *life) *rom {
 func (d *drive) begin() {
 	id := &d.identity
 	if id.Start > 0 {
-		id.Lineage = slices.Insert(slices.Clone(id.Lineage), 0, store.Birth{Start: id.Start, Nonce: id.Nonce})
+		id.Earlier = slices.Insert(slices.Clone(id.Earlier), 0, store.Incarnation{Start: id.Start, Nonce: id.Nonce})
 	}
 	id.Start++
 	id.Nonce = d.m.w.dice.Uint64()
@@ -183,7 +183,7 @@ func (r *rom) SetCluster(id netmap.ClusterID) error {
 // Acknowledge implements plugin.Store.
 func (r *rom) Acknowledge(start uint64) error {
 	return r.write(fmt.Sprintf("acknowledged %d", start), func(i *image) {
-		i.identity.Lineage = slices.DeleteFunc(slices.Clone(i.identity.Lineage), func(b store.Birth) bool { return b.Start < start || start >= i.identity.Start })
+		i.identity.Earlier = slices.DeleteFunc(slices.Clone(i.identity.Earlier), func(b store.Incarnation) bool { return b.Start < start || start >= i.identity.Start })
 	})
 }
 

@@ -24,7 +24,7 @@ func (w *world) oldDisk(m *machine) bool {
 	if m.old.identity.Host != m.identity() || m.off || m.busy > 0 || m.n == 1 || m.twin || !w.ledger.spare(m) {
 		return false
 	}
-	if w.ledger.birth[m.identity()].Start == m.old.identity.Start {
+	if w.ledger.incarnation[m.identity()].Start == m.old.identity.Start {
 		w.meet("old disk of the newest start")
 	}
 	m.setBack(*m.old)

@@ -12,21 +12,21 @@ import (
 
 // ledgerLog is the one linear log, and the keepers through which hosts reach it.
 type ledgerLog struct {
-	w       *world
-	state   *state.State
-	truth   *netmap.Map // what is decided
-	log     []decision
-	heard   map[netmap.HostID]uint64 // index of the last renewal
-	removed map[netmap.HostID]removal
-	keepers []*machine
-	leader  *machine // nil: none is elected
-	want    int      // keepers
-	plan    ledger.Plan
-	replies map[string]string
-	renewed map[netmap.HostID]time.Duration // when the last renewal was decided, by true time
-	birth   map[netmap.HostID]state.Birth   // that is admitted
-	checked uint64
-	vacate  map[*machine]time.Duration // when a keeper asked to go
+	w           *world
+	state       *state.State
+	truth       *netmap.Map // what is decided
+	log         []decision
+	heard       map[netmap.HostID]uint64 // index of the last renewal
+	removed     map[netmap.HostID]removal
+	keepers     []*machine
+	leader      *machine // nil: none is elected
+	want        int      // keepers
+	plan        ledger.Plan
+	replies     map[string]string
+	renewed     map[netmap.HostID]time.Duration     // when the last renewal was decided, by true time
+	incarnation map[netmap.HostID]state.Incarnation // that is admitted
+	checked     uint64
+	vacate      map[*machine]time.Duration // when a keeper asked to go
 }
 
 type decision struct {
@@ -164,8 +164,8 @@ func (l *ledgerLog) decide(cmd state.Command) state.Reply {
 	if (cmd.Kind == state.KindAdmit || cmd.Kind == state.KindRenew) && r.Refusal == nil && r.Index == index {
 		l.heard[cmd.Host], d.heard = index, cmd.Host
 		l.renewed[cmd.Host] = l.w.clock()
-		if cmd.Start >= l.birth[cmd.Host].Start {
-			l.birth[cmd.Host] = state.Birth{Start: cmd.Start, Nonce: cmd.Nonce}
+		if cmd.Start >= l.incarnation[cmd.Host].Start {
+			l.incarnation[cmd.Host] = state.Incarnation{Start: cmd.Start, Nonce: cmd.Nonce}
 		}
 	}
 	l.log = append(l.log, d)

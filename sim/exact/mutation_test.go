@@ -147,7 +147,7 @@ var mutations = []mutation{
 	{
 		"let a clone go on", oldStart, "ledger/state/apply_host.go",
 		byChance,
-		"case shown == h.Birth:", "case shown == h.Birth || shown.Start < h.Birth.Start && t.cmd.Kind != KindAdmit:",
+		"case shown == h.Incarnation:", "case shown == h.Incarnation || shown.Start < h.Incarnation.Start && t.cmd.Kind != KindAdmit:",
 	},
 	{
 		"let the others believe a copy that is refused", believed, "member/clone.go",

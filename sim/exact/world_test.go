@@ -223,6 +223,6 @@ func newWorld(t *testing.T, seed uint64, dir string) *world {
 	}
 	w.style = w.drawStyle()
 	w.foreign = w.foundForeign()
-	w.ledger = &ledgerLog{w: w, state: state.NewState(), truth: netmap.NewMap(netmap.ClusterID{}), heard: map[netmap.HostID]uint64{}, replies: map[string]string{}, removed: map[netmap.HostID]removal{}, vacate: map[*machine]time.Duration{}, birth: map[netmap.HostID]state.Birth{}, renewed: map[netmap.HostID]time.Duration{}}
+	w.ledger = &ledgerLog{w: w, state: state.NewState(), truth: netmap.NewMap(netmap.ClusterID{}), heard: map[netmap.HostID]uint64{}, replies: map[string]string{}, removed: map[netmap.HostID]removal{}, vacate: map[*machine]time.Duration{}, incarnation: map[netmap.HostID]state.Incarnation{}, renewed: map[netmap.HostID]time.Duration{}}
 	return w
 }
