@@ -336,7 +336,7 @@ func TestNobodySleeps(t *testing.T) {
 	}
 }
 
-func TestRoomsHaveNamesAndDocs(t *testing.T) {
+func TestPackagesHaveNamesAndDocs(t *testing.T) {
 	documented := map[string]bool{}
 	for _, s := range sources(t) {
 		documented[s.pkg] = documented[s.pkg] || !s.test && s.ast.Doc != nil

@@ -28,8 +28,8 @@ const (
 	eventConflict // another address under the name of a live node
 )
 
-// eventQueueLimit bounds the events that wait. Events about life and death are never
-// dropped, as there are no more of them than nodes.
+// eventQueueLimit bounds the events that wait. Events about hosts that come alive or die are
+// never dropped, as there are no more of them than nodes.
 const eventQueueLimit = 1 << 14
 
 // eventQueue accepts events under memberlist's locks and returns them in the order of

@@ -17,7 +17,7 @@ const (
 	maxUnheard = 64                   // pieces of one log sent; beyond, others pull
 )
 
-// outbox keeps how far this host's own log and the ledger's were sent.
+// outbox notes up to where this host's own log and the ledger's were sent.
 type outbox struct {
 	own       uint64 // of the own log
 	decided   uint64 // of the ledger's log
@@ -25,8 +25,8 @@ type outbox struct {
 	lead      bool
 }
 
-// setLead makes this host send the ledger's log to the others, from what is known now on,
-// or stops it.
+// setLead makes this host send the ledger's log to the others from what is known now, or stops
+// that.
 func (o *outbox) setLead(lead bool, facts *netmap.Map) {
 	if lead && !o.lead {
 		head, _ := facts.Head(facts.Cluster())
@@ -35,8 +35,8 @@ func (o *outbox) setLead(lead bool, facts *netmap.Map) {
 	o.lead = lead
 }
 
-// due returns what is to be sent: batches, and heads where a batch would be too large.
-// What was not sent yet follows from the log itself, so nothing is queued.
+// due returns what is to be sent: batches, and heads instead of batches that would be too
+// large. It derives that from the logs, so nothing is queued.
 func (o *outbox) due(facts *netmap.Map, self netmap.HostID) (batches []netmap.Batch, heads []netmap.Head) {
 	if facts.Cluster().IsZero() {
 		return nil, nil
@@ -73,8 +73,8 @@ func collect(facts *netmap.Map, origin netmap.ID, sent uint64, batches *[]netmap
 	return head.Seq
 }
 
-// fanOut sends what changed to every live host of the cluster: at once, as somebody may
-// wait for it, and what follows close upon it together.
+// fanOut sends what changed to every live host of the cluster: at once, since others may wait
+// for it, and together with what follows within the gather time.
 func (g *Gossip) fanOut() {
 	var last time.Time
 	for g.wait(g.unsent) {

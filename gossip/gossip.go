@@ -45,7 +45,7 @@ type Gossip struct {
 	out       outbox
 	repair    repairs
 	peers     peerBook
-	silent    map[netip.AddrPort]bool // peers of whom it was told that they do not answer
+	silent    map[netip.AddrPort]bool // peers of which the log says that they do not answer
 	refuse    refusals
 	synced    bool
 	subs      map[chan struct{}]struct{}
@@ -124,7 +124,7 @@ func (g *Gossip) memberlistConfig() *memberlist.Config {
 
 func (g *Gossip) own() meta { return *g.identity.Load() }
 
-// changeIdentity changes what others are told about this host.
+// changeIdentity changes the identity that memberlist spreads about this host.
 func (g *Gossip) changeIdentity(change func(*meta)) {
 	next := g.own()
 	change(&next)
@@ -132,11 +132,11 @@ func (g *Gossip) changeIdentity(change func(*meta)) {
 	turn.Poke(g.renew)
 }
 
-// updateWait is how long memberlist may take to get word of a new identity out.
+// updateWait is how long memberlist may take to send a new identity.
 const updateWait = 5 * time.Second
 
-// tellIdentity has memberlist repeat what changed about this host. Close does not wait
-// for that: memberlist waits until it was repeated often enough.
+// tellIdentity has memberlist spread the changed identity. Close does not wait for it, as
+// memberlist waits until it was sent often enough.
 func (g *Gossip) tellIdentity() {
 	for g.wait(g.renew) {
 		told := make(chan error, 1)
@@ -170,8 +170,8 @@ func (g *Gossip) run(task func()) bool {
 	return true
 }
 
-// SetCluster tells the package that this host was admitted to a cluster, or founded it.
-// From then on its facts are sent. Calling it again changes nothing.
+// SetCluster is called when this host was admitted to a cluster, or founded it. From then on
+// its facts are sent. Calling it again changes nothing.
 func (g *Gossip) SetCluster(id netmap.ClusterID) {
 	g.mu.Lock()
 	if g.facts.Cluster() == id {
@@ -197,7 +197,7 @@ func (g *Gossip) SetKeeper(keeper bool) {
 	g.changeIdentity(func(m *meta) { m.Keeper = keeper })
 }
 
-// Stats is a copy of the counters.
+// Stats returns a copy of the counters.
 func (g *Gossip) Stats() Stats {
 	s := &g.stats
 	return Stats{
@@ -207,8 +207,8 @@ func (g *Gossip) Stats() Stats {
 	}
 }
 
-// Leave tells the others that this host is gone for good. Without it they keep
-// what they know of it, which is what a restart wants. Call Close after it.
+// Leave announces that this host is gone for good. Without it, as at a restart, the other hosts
+// keep what they know about it. Close comes after it.
 func (g *Gossip) Leave() error {
 	g.mu.Lock()
 	closed := g.closed
@@ -217,13 +217,13 @@ func (g *Gossip) Leave() error {
 		return nil
 	}
 	if err := g.list.Leave(updateWait); err != nil {
-		return fmt.Errorf("gossip: the others do not know that this host left: %w", err)
+		return fmt.Errorf("gossip: the other hosts do not know that this host left: %w", err)
 	}
 	return nil
 }
 
-// Close stops without telling the others and writes what is known to disk. The reader of
-// datagrams ends when the caller closes the underlay's port, which should come next.
+// Close stops without an announcement and writes what is known to disk. The reader of datagrams
+// ends when the caller closes the underlay's port, which should come next.
 func (g *Gossip) Close() error {
 	g.mu.Lock()
 	if g.closed {
@@ -241,7 +241,7 @@ func (g *Gossip) Close() error {
 	return errors.Join(err, g.save())
 }
 
-// readPackets takes datagrams until the port closes.
+// readPackets reads datagrams until the port closes.
 func (g *Gossip) readPackets() {
 	buf := make([]byte, maxDatagram+1) // a longer one shows
 	for {
@@ -259,7 +259,7 @@ func (g *Gossip) readPackets() {
 	}
 }
 
-// receive sorts one datagram; buf is used again after it.
+// receive handles one datagram. The caller reuses buf.
 func (g *Gossip) receive(buf []byte, from netip.AddrPort) {
 	p, err := decodePacket(buf)
 	switch {

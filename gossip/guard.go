@@ -41,7 +41,7 @@ const (
 // errUnsent means that no agent sends such a message.
 var errUnsent = errors.New("not a message that an agent sends")
 
-// checkMessage looks at one of memberlist's datagrams.
+// checkMessage checks one of memberlist's datagrams.
 func checkMessage(b []byte) error {
 	if len(b) > 5 && b[0] == typeCRC {
 		b = b[5:]
@@ -52,7 +52,7 @@ func checkMessage(b []byte) error {
 	return checkType(b)
 }
 
-// checkParts looks at the messages of a compound: their lengths, then the messages.
+// checkParts checks a compound message: the lengths, then each message.
 func checkParts(b []byte, n int) error {
 	if len(b) < 2*n {
 		return fmt.Errorf("gossip: a compound of %d bytes for %d messages: %w", len(b), n, netmap.ErrMalformed)

@@ -36,20 +36,20 @@ const (
 	ghostTime = time.Minute
 	maxDead   = 4096 // dead hosts remembered
 	// cloneAgain is how long a clone that was reported is not reported again.
-	cloneAgain = 10 * time.Minute
-	maxTold    = 256 // clones that are remembered as reported
+	cloneAgain  = 10 * time.Minute
+	maxReported = 256 // clones that are remembered as reported
 )
 
 // roster keeps every start of every host, by memberlist's name. It is not safe for
 // concurrent use.
 type roster struct {
-	self  Member
-	nodes map[string]Member
-	told  map[[2]uint64]time.Time // clones reported, by their nonces
+	self     Member
+	nodes    map[string]Member
+	reported map[[2]uint64]time.Time // clones reported, by their nonces
 }
 
 func newRoster(self Member) *roster {
-	return &roster{self: self, nodes: map[string]Member{}, told: map[[2]uint64]time.Time{}}
+	return &roster{self: self, nodes: map[string]Member{}, reported: map[[2]uint64]time.Time{}}
 }
 
 // update records that a start is alive or dead. It reports whether a host came alive.
@@ -112,8 +112,8 @@ func (r *roster) find(id netmap.HostID) (Member, bool) {
 }
 
 // clones finds, among some hosts, ids that two agents use at once and that were not reported
-// lately. Two starts with one number are two agents for certain; of an earlier
-// start it is only known once it outlived ghostTime beside the later one.
+// lately. Two starts with one number are certainly two agents. An earlier start counts as a
+// second agent once it has been alive beside the later one for ghostTime.
 func (r *roster) clones(now time.Time, among func(netmap.HostID) bool) []Clone {
 	var all []Member
 	if among(r.self.ID) {
@@ -143,13 +143,13 @@ func (r *roster) clones(now time.Time, among func(netmap.HostID) bool) []Clone {
 
 func (r *roster) unreported(a, b Member, now time.Time) bool {
 	pair := [2]uint64{a.Nonce, b.Nonce}
-	if last, ok := r.told[pair]; ok && now.Sub(last) < cloneAgain {
+	if last, ok := r.reported[pair]; ok && now.Sub(last) < cloneAgain {
 		return false
 	}
-	if len(r.told) >= maxTold {
-		clear(r.told)
+	if len(r.reported) >= maxReported {
+		clear(r.reported)
 	}
-	r.told[pair] = now
+	r.reported[pair] = now
 	return true
 }
 

@@ -17,7 +17,7 @@ const maxMeta = 63
 
 const metaHead = 1 + 1 + 16 + 16 + 8 + 8
 
-// meta is what a host tells with every sign of life.
+// meta is what memberlist spreads about a host.
 type meta struct {
 	Host    netmap.HostID
 	Cluster netmap.ClusterID
@@ -64,7 +64,7 @@ func (e *protocolError) Error() string {
 	return fmt.Sprintf("speaks version %d of the gossip protocol, this agent speaks %d; run the same release on both", e.theirs, protocol)
 }
 
-// printable keeps a name from outside out of the way of terminals and logs.
+// printable replaces what could harm a terminal or a log in a name from outside.
 func printable(b []byte) string {
 	out := make([]byte, 0, len(b))
 	for _, c := range b {

@@ -23,14 +23,13 @@ const (
 	answeredFor = 5 * time.Minute
 )
 
-// echoes are the moments after a first join at which a few known members are
-// joined again: hosts that started together know few others, so memberlist
-// repeats their first signs of life too seldom.
+// echoes are the times after a first join at which a few known members are joined again. Hosts
+// that started together know few others, so memberlist repeats their first messages too seldom.
 var echoes = []time.Duration{time.Second, 3 * time.Second, 8 * time.Second}
 
-// rejoin keeps looking for hosts: all configured and known addresses while nobody
-// is there, later those that are not alive, so that a cut heals that lasted
-// longer than memberlist remembers its dead.
+// rejoin keeps looking for hosts: at all configured and known addresses while no host is alive,
+// later at those of hosts that are not alive. So a network partition heals even if it lasts
+// longer than memberlist remembers dead hosts.
 func (g *Gossip) rejoin() {
 	lonely, joined := joinFirst, false
 	answered := map[netip.AddrPort]time.Time{}
@@ -59,7 +58,7 @@ func (g *Gossip) rejoin() {
 	}
 }
 
-// echo begins to join a few members again, beside the loop.
+// echo joins a few members again, concurrently with rejoin.
 func (g *Gossip) echo() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -93,7 +92,7 @@ func (g *Gossip) alone() bool {
 	return !slices.ContainsFunc(g.roster.hosts(), func(m Member) bool { return m.Alive })
 }
 
-// everyone lists all addresses where a host may be, configured or known.
+// everyone lists all configured and known addresses of hosts.
 func (g *Gossip) everyone() []netip.AddrPort {
 	configured := g.cfg.Peers(g.ctx)
 	g.mu.Lock()
@@ -102,11 +101,11 @@ func (g *Gossip) everyone() []netip.AddrPort {
 	return shuffled(unique(append(configured, absent...), g.cfg.Advertise))
 }
 
-// missingHosts lists a few addresses of hosts that are known and not alive, and
-// one configured address where no host is alive: newcomers that were cut apart
-// before they met know each other from there alone. A configured address
-// that answered lately is left alone: under another name it is a member already,
-// and each join costs an exchange of all members.
+// missingHosts lists a few addresses of known hosts that are not alive, and one configured
+// address at which no host is alive: newcomers that were partitioned before they met know each
+// other's addresses only from the configuration. It skips a configured address that answered
+// lately, since the host is a member under another address, and each join costs an exchange of
+// all members.
 func (g *Gossip) missingHosts(answered map[netip.AddrPort]time.Time) []netip.AddrPort {
 	configured := g.cfg.Peers(g.ctx)
 	g.mu.Lock()
@@ -120,7 +119,7 @@ func (g *Gossip) missingHosts(answered map[netip.AddrPort]time.Time) []netip.Add
 	return unique(out, g.cfg.Advertise)
 }
 
-// absent divides the known addresses. Under g.mu.
+// absent divides the known addresses into those of absent and of live hosts. Under g.mu.
 func (g *Gossip) absent() (absent []netip.AddrPort, alive map[netip.AddrPort]bool) {
 	alive = map[netip.AddrPort]bool{}
 	known := g.peers.list()
@@ -134,7 +133,7 @@ func (g *Gossip) absent() (absent []netip.AddrPort, alive map[netip.AddrPort]boo
 	return slices.DeleteFunc(unique(known, g.cfg.Advertise), func(a netip.AddrPort) bool { return alive[a] }), alive
 }
 
-// unique drops what is there twice, and one more.
+// unique removes duplicates, and one more address.
 func unique(addrs []netip.AddrPort, without netip.AddrPort) []netip.AddrPort {
 	seen := map[netip.AddrPort]bool{without: true}
 	return slices.DeleteFunc(addrs, func(a netip.AddrPort) bool {
@@ -149,9 +148,8 @@ func shuffled(a []netip.AddrPort) []netip.AddrPort {
 	return a
 }
 
-// joinAll joins addresses, many at once: one that does not answer takes as long as
-// a connection takes to fail. It notes who answered, and ends when many have: each
-// tells of all hosts that it knows.
+// joinAll joins addresses, many at once: one that does not answer takes as long as a connection
+// takes to fail. It notes which answered, and ends when many have, as each knows all hosts.
 func (g *Gossip) joinAll(addrs []netip.AddrPort, answered map[netip.AddrPort]time.Time) {
 	slots := make(chan struct{}, pullSlots)
 	var mu sync.Mutex
@@ -165,7 +163,7 @@ func (g *Gossip) joinAll(addrs []netip.AddrPort, answered map[netip.AddrPort]tim
 		all.Go(func() {
 			defer func() { <-slots }()
 			_, err := g.list.Join([]string{a.String()})
-			g.tellSilent(a, err)
+			g.logSilent(a, err)
 			if err != nil {
 				return
 			}
@@ -178,8 +176,8 @@ func (g *Gossip) joinAll(addrs []netip.AddrPort, answered map[netip.AddrPort]tim
 	all.Wait()
 }
 
-// tellSilent tells that a peer does not answer, once until it does.
-func (g *Gossip) tellSilent(peer netip.AddrPort, err error) {
+// logSilent logs once that a peer does not answer, until it answers.
+func (g *Gossip) logSilent(peer netip.AddrPort, err error) {
 	g.mu.Lock()
 	told := g.silent[peer]
 	delete(g.silent, peer)
@@ -191,7 +189,7 @@ func (g *Gossip) tellSilent(peer netip.AddrPort, err error) {
 	}
 	g.mu.Unlock()
 	if err != nil && !told {
-		g.limited.Warn("join "+peer.String(), "gossip: a peer does not answer; trying on", "peer", peer.String(), "err", err)
+		g.limited.Warn("join "+peer.String(), "gossip: a peer does not answer; trying again", "peer", peer.String(), "err", err)
 	}
 }
 
@@ -214,7 +212,7 @@ func (g *Gossip) handleEvents() {
 func (g *Gossip) noteMember(e event) {
 	m, err := decodeMeta(e.meta)
 	if err != nil {
-		return // it was refused before
+		return // it was refused
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -233,7 +231,7 @@ func (g *Gossip) noteRefused(e event) {
 	g.mu.Lock()
 	r := g.refuse.add(e, g.own(), time.Now())
 	g.mu.Unlock()
-	about := "refused " + r.Theirs.String() // one voice for a whole cluster
+	about := "refused " + r.Theirs.String() // one line for a whole cluster
 	if r.Theirs.IsZero() {
 		about = "refused " + e.addr.String()
 	}
@@ -266,14 +264,14 @@ func (g *Gossip) reportClones(among func(netmap.HostID) bool) {
 	}
 }
 
-// reportClone logs a clone and tells the caller, beside all locks. Under g.mu.
+// reportClone logs a clone and calls OnClone without locks. Under g.mu.
 func (g *Gossip) reportClone(c Clone) {
 	g.limited.Log(slog.LevelError, "clone "+c.Host.String(), "gossip: two agents use one host id: a copied or an older disk; make the copy a new host there (weft host new-identity)",
 		"host", c.Host.String(), "addr", c.A.Addr.String(), "start", c.A.Start, "peer", c.B.Addr.String(), "peer_start", c.B.Start)
 	g.run(func() { g.cfg.OnClone(c) })
 }
 
-// tidyEvery is how often old starts and dead hosts are looked at.
+// tidyEvery is how often old starts and dead hosts are dropped.
 const tidyEvery = 20 * time.Second
 
 func (g *Gossip) tidy() {

@@ -65,8 +65,8 @@ func (r *repairs) release(origin netmap.ID) []netmap.Batch {
 
 func (r *repairs) touch(origin netmap.ID, now time.Time) { r.touched[origin] = now }
 
-// news lists the logs to tell other hosts about: always this host's own and the ledger's,
-// then the others that changed lately, in a random order.
+// news lists the logs whose heads to send: always this host's own and the ledger's, then the
+// others that changed lately, in random order.
 func (r *repairs) news(facts *netmap.Map, self netmap.HostID, now time.Time) []netmap.Head {
 	var out []netmap.Head
 	for _, id := range []netmap.ID{self, facts.Cluster()} {
@@ -86,12 +86,11 @@ func (r *repairs) news(facts *netmap.Map, self netmap.HostID, now time.Time) []n
 	return out[:min(len(out), maxHeads)]
 }
 
-// jitter spreads an interval so that hosts that started together do not stay in
-// step.
+// jitter varies an interval, so that hosts that started together do not act at the same time.
 func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2) }
 
-// tellHeads tells a few other hosts every second how far this host's logs reach, so that
-// they notice the loss of a log's last datagram.
+// tellHeads sends the heads of this host's logs to a few other hosts every second, so that they
+// notice the loss of a log's last datagram.
 func (g *Gossip) tellHeads() {
 	for turn.Sleep(g.ctx, jitter(headsEvery)) {
 		g.mu.Lock()

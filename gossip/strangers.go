@@ -21,8 +21,8 @@ const (
 	fewStarts    = 2            // the one before, until it is found dead, and its successor
 )
 
-// strangers are the members that were let in. The zero strangers are none. Safe for concurrent
-// use.
+// strangers are the members that were admitted to the gossip. The zero value has none. Safe for
+// concurrent use.
 type strangers struct {
 	mu    sync.Mutex
 	names map[string]stranger // by memberlist's name
@@ -39,16 +39,17 @@ type stranger struct {
 	since time.Time
 }
 
-// room reports whether one more start of a host may come in. The caller holds mu.
-func (s *strangers) room(host netmap.HostID, known bool) bool {
+// fits reports whether one more start of a host may be admitted. The caller holds mu.
+func (s *strangers) fits(host netmap.HostID, known bool) bool {
 	if known {
 		return s.starts[host] < max(fewStarts, min(maxStarts, maxAtFirst/max(1, len(s.admitted))))
 	}
 	return s.unknown < maxStrangers || s.admitted == nil && s.unknown < maxAtFirst
 }
 
-// admits says why memberlist may not accept a node. memberlist holds its locks, for which
-// a goroutine that holds g.mu may wait. So admits uses what the ledger knew a while ago.
+// admits returns why memberlist may not accept a node, or nil. memberlist holds its locks, for
+// which a goroutine that holds g.mu may wait, so admits uses what the ledger knew at the last
+// prune.
 func (g *Gossip) admits(n *memberlist.Node) error {
 	m, err := decodeMeta(n.Meta)
 	if err != nil {
@@ -66,7 +67,7 @@ func (g *Gossip) admits(n *memberlist.Node) error {
 	_, known := s.admitted[m.Host]
 	known = known || m.Host == g.cfg.Host
 	switch {
-	case s.room(m.Host, known):
+	case s.fits(m.Host, known):
 	case known:
 		return errRestless
 	default:
@@ -88,7 +89,7 @@ var (
 	errRestless = errors.New("is one of very many starts of its host within a minute: somebody invents them, or its agent ends again and again (see its log); it is let in when the earlier ones are gone")
 )
 
-// prune takes in whom the ledger knows by now, and leaves out who is gone.
+// prune notes which hosts the ledger knows now, and drops nodes that are gone.
 func (s *strangers) prune(now time.Time, admitted map[netmap.HostID]struct{}, alive func(name string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -44,7 +44,7 @@ type Config struct {
 	Name    string
 	Addr    netip.AddrPort   // where the other hosts reach this one
 	Cluster netmap.ClusterID // zero: not a member of any yet
-	Dir     string           // of this room's own, made when the host becomes a keeper
+	Dir     string           // of this package's own, made when the host becomes a keeper
 	// RemoveAfter is how long after the end of its lease an unreachable host is
 	// removed for good, while this host leads; 0: never.
 	RemoveAfter time.Duration

@@ -38,7 +38,7 @@ type host struct {
 	set    settings.Settings
 	kernel *plugintest.Kernel
 	docker *plugintest.Engine
-	rooms  plugin.Deps // nil fields: the real ones
+	deps   plugin.Deps // nil fields: the real ones
 	log    journal
 
 	server *rpc.Server
@@ -106,7 +106,7 @@ func (h *host) config() plugin.Config {
 	return plugin.Config{
 		Settings: h.set, Version: "test", Kernel: h.kernel, Network: h.c.net.Host(h.addr),
 		Docker: h.docker, Log: slog.New(slog.NewTextHandler(&h.log, nil)),
-		Volatile: filepath.Join(h.c.dir, h.set.Name+".run"), Deps: h.rooms,
+		Volatile: filepath.Join(h.c.dir, h.set.Name+".run"), Deps: h.deps,
 	}
 }
 

@@ -19,7 +19,7 @@ func TestADisputeIsShown(t *testing.T) {
 		var liar plugin.Gossip
 		hosts := up(c, 2, func(h *host) {
 			if len(c.hosts) == 2 {
-				h.rooms.Gossip = func(cfg gossip.Config) (_ plugin.Gossip, err error) {
+				h.deps.Gossip = func(cfg gossip.Config) (_ plugin.Gossip, err error) {
 					liar, err = gossip.Start(cfg)
 					return liar, err
 				}

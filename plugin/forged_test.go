@@ -85,7 +85,7 @@ func TestWhatFactsSayOfARemovalIsAsked(t *testing.T) {
 		var wrong atomic.Bool
 		hosts := up(c, 4, func(h *host) {
 			if len(c.hosts) == 4 {
-				h.rooms.Gossip = func(cfg gossip.Config) (plugin.Gossip, error) {
+				h.deps.Gossip = func(cfg gossip.Config) (plugin.Gossip, error) {
 					g, err := gossip.Start(cfg)
 					return misled{g, &wrong}, err
 				}

@@ -42,7 +42,7 @@ func (m midway) Do(ctx context.Context, cmd state.Command) (state.Reply, error) 
 // heldUp has a host's way to the ledger be such a one. The host was not started.
 func (h *host) heldUp(kind state.Kind, decided bool) midway {
 	m := midway{kind: kind, decided: decided, used: &atomic.Bool{}, hit: make(chan struct{}), on: make(chan struct{})}
-	h.rooms.Ledger = func(cfg ledger.Config) (plugin.Ledger, error) {
+	h.deps.Ledger = func(cfg ledger.Config) (plugin.Ledger, error) {
 		l, err := ledger.Open(cfg)
 		if err != nil {
 			return nil, err

@@ -47,7 +47,7 @@ func onASlowDisk(c *cluster, subnet string) *slowDisk {
 	up(c, 7, unreplicated, func(h *host) {
 		until := new(atomic.Pointer[chan struct{}])
 		untils[h] = until
-		h.rooms.Store = func(dir string) (plugin.Store, error) {
+		h.deps.Store = func(dir string) (plugin.Store, error) {
 			s, err := store.Open(dir)
 			if err != nil {
 				return nil, err

@@ -16,7 +16,7 @@ import (
 	"github.com/weftnet/weft/plugin"
 )
 
-// TestFatesNoticeBrokenRules: a host that does not heed what the rules say of its
+// TestFatesNoticeBrokenRules: a host that ignores what the rules say of its
 // identity hands out an address, and that is noticed.
 func TestFatesNoticeBrokenRules(t *testing.T) {
 	tooLongForRace(t)
@@ -24,10 +24,10 @@ func TestFatesNoticeBrokenRules(t *testing.T) {
 		mutation
 		fate string
 	}{
-		"a removal is not heeded":        {mutation{rooms: deaf}, "removed while it is cut off"},
-		"an expired lease is not heeded": {mutation{clocks: frozen}, "suspended beyond its lease"},
-		"an older disk is trusted":       {mutation{rooms: trusting}, "an older disk is restored"},
-		"what is held is not declared":   {mutation{rooms: silent}, "most keepers are lost for good"},
+		"a removal is ignored":         {mutation{deps: deaf}, "removed while it is cut off"},
+		"an expired lease is ignored":  {mutation{clocks: frozen}, "suspended beyond its lease"},
+		"an older disk is trusted":     {mutation{deps: trusting}, "an older disk is restored"},
+		"what is held is not declared": {mutation{deps: silent}, "most keepers are lost for good"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := slices.IndexFunc(fates, func(f fate) bool { return f.name == c.fate })
@@ -44,7 +44,7 @@ func TestFatesNoticeBrokenRules(t *testing.T) {
 	}
 }
 
-// deaf rooms do not tell the agent that its host was removed.
+// deaf gossip and ledger do not tell the agent that its host was removed.
 func deaf(*host) plugin.Deps {
 	return plugin.Deps{
 		Ledger: func(cfg ledger.Config) (plugin.Ledger, error) {
@@ -58,7 +58,7 @@ func deaf(*host) plugin.Deps {
 	}
 }
 
-// silent rooms have their hosts show a recovered ledger that they hold nothing.
+// silent hosts declare to a recovered ledger that they hold nothing.
 func silent(*host) plugin.Deps {
 	return plugin.Deps{Ledger: func(cfg ledger.Config) (plugin.Ledger, error) {
 		l, err := ledger.Open(cfg)
@@ -114,7 +114,7 @@ func frozen(h *host) func() (lease.Moment, error) {
 	}
 }
 
-// trusting rooms let every start pass for the newest.
+// trusting ledgers take every start for the newest.
 func trusting(*host) plugin.Deps {
 	return plugin.Deps{Ledger: func(cfg ledger.Config) (plugin.Ledger, error) {
 		cfg.Start, cfg.Earlier = uint64(time.Now().Unix()), nil

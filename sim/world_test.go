@@ -36,7 +36,7 @@ type mutation struct {
 	handler func(h *host, agent http.Handler) http.Handler
 	kernel  func(h *host) plugin.Kernel
 	disk    func(h *host, dir string) // after a crash, before the next start
-	rooms   func(h *host) plugin.Deps
+	deps    func(h *host) plugin.Deps
 	clocks  func(h *host) func() (lease.Moment, error)
 	noticed string // how a fault begins that shows it; the seed ends then
 }
@@ -213,8 +213,8 @@ func (h *host) start() {
 		Settings: h.settings(), Version: "sim", Kernel: kernel, Network: h.w.net.Host(h.addr), Log: h.log, Clocks: h.clocks,
 		Volatile: h.volatile(),
 	}
-	if h.w.mutated.rooms != nil {
-		cfg.Deps, cfg.Volatile = h.w.mutated.rooms(h), ""
+	if h.w.mutated.deps != nil {
+		cfg.Deps, cfg.Volatile = h.w.mutated.deps(h), ""
 	}
 	if h.w.mutated.clocks != nil {
 		cfg.Clocks = h.w.mutated.clocks(h)

@@ -12,9 +12,9 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// batchSize is how many entries go to the kernel with one system call: their
-// acknowledgements, some 800 bytes of socket memory each, wait in the receive
-// buffer, and Plug waits for at most one batch.
+// batchSize is how many entries go to the kernel with one system call. Their acknowledgements,
+// some 800 bytes of socket memory each, wait in the receive buffer, and Plug waits for at most
+// one batch.
 const batchSize = 200
 
 // entry is one change of a forwarding or neighbour table, as the kernel takes it
@@ -30,12 +30,11 @@ type entry struct {
 	dst    netip.Addr
 }
 
-// static entries neither age nor move; VXLAN refuses those that are not
-// reachable as well.
+// static entries neither age nor move. VXLAN refuses entries that are not reachable as well.
 const static = unix.NUD_NOARP | unix.NUD_REACHABLE
 
-// newEntry translates an operation on a table. links are the overlay's devices by
-// name; ok is false if the device is not there, and so nor is its table.
+// newEntry translates an operation on a table. links are the overlay's devices by name. ok is
+// false if the device does not exist, and its table neither.
 func newEntry(op datapath.Op, links map[string]int) (e entry, ok bool) {
 	e = entry{op: op, family: unix.AF_BRIDGE, state: static, flags: unix.NTF_SELF, mac: op.MAC, dst: op.Addr}
 	device := op.Device.VXLAN
@@ -95,8 +94,8 @@ func appendAttr(b []byte, kind uint16, value []byte) []byte {
 	return b
 }
 
-// send carries entries out with one system call and returns the kernel's answer
-// to each, in order. The error means that the answers did not arrive.
+// send carries out entries with one system call and returns the kernel's answer to each, in
+// order. The error means that the answers did not arrive.
 func (s *space) send(entries []entry) ([]error, error) {
 	sock := s.batch.Socket
 	var b []byte
@@ -128,7 +127,7 @@ func (s *space) send(entries []entry) ([]error, error) {
 	return answers, nil
 }
 
-// excuse forgives answers that mean "it is so already".
+// excuse drops errors that mean that the kernel is in the wanted state already.
 func (e entry) excuse(err error) error {
 	gone := errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ESRCH)
 	switch {

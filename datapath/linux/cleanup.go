@@ -15,10 +15,9 @@ import (
 	"github.com/weftnet/weft/netns"
 )
 
-// Cleanup removes everything that this package ever leaves in a kernel, whichever
-// process left it: devices, veth pairs with the ends in containers, the pinned
-// namespace. It says what it removed, also when it could not remove all. Running
-// containers lose their networks.
+// Cleanup removes everything that this package can leave in a kernel, whichever process made
+// it: devices, veth pairs with their ends in containers, the pinned namespace. It returns what
+// it removed, also with an error. Running containers lose their networks.
 func (k *Kernel) Cleanup(ctx context.Context) (removed []string, err error) {
 	if err := k.setting.enter(ctx); err != nil {
 		return nil, err
@@ -54,8 +53,8 @@ func (k *Kernel) Cleanup(ctx context.Context) (removed []string, err error) {
 // purgeGroup marks the devices of one purge; "weft" in ASCII.
 const purgeGroup = 0x77656674
 
-// purge deletes devices; the other end of a veth pair goes along. All go at once,
-// since each time the kernel waits for all its processors.
+// purge deletes devices. The other end of a veth pair is deleted with it. One request deletes
+// all, since the kernel waits for all processors at each deletion.
 func (s *space) purge(match func(netlink.Link) bool) (removed []string, err error) {
 	links, err := retry(s.LinkList)
 	if err != nil {

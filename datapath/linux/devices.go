@@ -11,8 +11,8 @@ import (
 	"github.com/weftnet/weft/datapath"
 )
 
-// noAddress is IN6_ADDR_GEN_MODE_NONE (linux/if_link.h): IPv6 stays on, so that a
-// bridge can hold neighbours, without an address of its own.
+// noAddress is IN6_ADDR_GEN_MODE_NONE (linux/if_link.h). IPv6 stays on, so that a bridge can
+// hold neighbours, and the device gets no address.
 const noAddress = 1
 
 // errNoPort says that there is no veth pair to attach; only Plug makes one.
@@ -44,7 +44,7 @@ func (s *space) link(name string) (netlink.Link, error) {
 	return l, err
 }
 
-// remove deletes a device; one that is not there is deleted.
+// remove deletes a device. It is no error if the device does not exist.
 func (s *space) remove(name string) error {
 	l, err := s.link(name)
 	if err != nil || l == nil {
@@ -56,9 +56,9 @@ func (s *space) remove(name string) error {
 	return nil
 }
 
-// addBridge makes a bridge or puts right the one that is there. Its ports are
-// without VLANs, else each entry would be stored once more for VLAN 1. The alias
-// comes last: without it the bridge counts as half made.
+// addBridge makes a bridge, or repairs the existing one. Its ports have no VLANs, as each entry
+// would otherwise be stored again for VLAN 1. The alias is set last: a bridge without it counts
+// as incomplete.
 func (k *Kernel) addBridge(d datapath.Device) error {
 	l, err := k.overlay.link(d.Bridge)
 	if err != nil {
@@ -84,7 +84,7 @@ func (k *Kernel) addBridge(d datapath.Device) error {
 	return k.overlay.LinkSetAlias(b, datapath.BridgeAlias(d))
 }
 
-// plain reports whether a bridge floods groups and knows no VLANs.
+// plain reports whether a bridge floods multicast and uses no VLANs.
 func plain(b *netlink.Bridge) bool {
 	snoops := b.MulticastSnooping != nil && *b.MulticastSnooping
 	return !snoops && (b.VlanDefaultPVID == nil || *b.VlanDefaultPVID == 0)
@@ -96,12 +96,12 @@ func attrs(name string, mtu int) netlink.LinkAttrs {
 	return a
 }
 
-// finish sets what all our devices have in common, and sets them up.
+// finish sets what all of Weft's devices have in common, and sets them up.
 func (s *space) finish(l netlink.Link, mtu int) error {
 	if err := s.LinkSetMTU(l, mtu); err != nil {
 		return fmt.Errorf("mtu %d: %w", mtu, err)
 	}
-	// A host without IPv6 has nothing to switch off.
+	// On a host without IPv6 there is nothing to switch off.
 	if err := s.LinkSetIP6AddrGenMode(l, noAddress); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("no IPv6 address: %w", err)
 	}
@@ -111,9 +111,9 @@ func (s *space) finish(l netlink.Link, mtu int) error {
 	return nil
 }
 
-// addVXLAN makes a VXLAN device or puts right the one that is there. The device
-// belongs to the host's namespace, where its UDP socket lives, and appears in the
-// overlay's, in one step: nobody sees it come and go in between.
+// addVXLAN makes a VXLAN device, or repairs the existing one. The device is created in the
+// overlay namespace with its UDP socket in the host's, in one request, so it never appears in
+// the host's namespace.
 func (k *Kernel) addVXLAN(d datapath.Device) error {
 	l, err := k.overlay.link(d.VXLAN)
 	if err != nil {
@@ -176,8 +176,8 @@ func (k *Kernel) attach(d datapath.Device, p datapath.Bridged) error {
 	return k.overlay.LinkSetAlias(l, datapath.PortAlias(p.Endpoint))
 }
 
-// enslave puts a device on a bridge, as a port that does not learn: a container
-// cannot take over another's MAC by sending from it.
+// enslave adds a device to a bridge, as a port that does not learn: a container cannot take
+// over another's MAC by sending from it.
 func (s *space) enslave(l netlink.Link, bridge string) error {
 	b, err := s.LinkByName(bridge)
 	if err != nil {
@@ -185,7 +185,7 @@ func (s *space) enslave(l netlink.Link, bridge string) error {
 	}
 	err = s.LinkSetMaster(l, b)
 	if errors.Is(err, unix.EXFULL) {
-		return fmt.Errorf("bridge %s has 1023 ports, more the kernel does not take: start the container on another host: %w", bridge, err)
+		return fmt.Errorf("bridge %s has 1023 ports, and the kernel allows no more: start the container on another host: %w", bridge, err)
 	}
 	if err != nil {
 		return fmt.Errorf("attach %s to bridge %s: %w", l.Attrs().Name, bridge, err)

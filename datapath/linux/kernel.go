@@ -18,42 +18,42 @@ const DefaultPin = "/run/weft/netns/overlay"
 // timeout bounds every wait for an answer of the kernel.
 const timeout = 5 * time.Second
 
-// Config says where the host is. The zero Config is right for an agent that runs
-// as a process of the host.
+// Config says how to reach the host. The zero Config is right for an agent that runs as a
+// process of the host.
 type Config struct {
 	// HostNS is a path of the host's network namespace; empty = the caller's.
 	HostNS string
 	// Pin is the path of the pin in the host's mount namespace; empty =
 	// DefaultPin. It must be on a file system that a reboot empties.
 	Pin string
-	// PinView is where the pin shows in the agent's own mount namespace, such as
+	// PinView is the path of the pin in the agent's own mount namespace, such as
 	// /host/run/weft/netns/overlay; empty = Pin.
 	PinView string
-	// HostPID is a process whose mount namespace is the host's, such as the
-	// dockerd that called, or 0 for the agent's own. An error says that none is
-	// known yet; then only a namespace that shows at PinView can be used. Nil
-	// means 0. It is called with the Kernel locked and must not call it.
+	// HostPID returns a process whose mount namespace is the host's, such as dockerd, or 0 for
+	// the agent's own. It returns an error while none is known; then only a namespace that is
+	// visible at PinView can be used. Nil means 0. It is called with the Kernel locked and must
+	// not call it.
 	HostPID func() (int, error)
 	// ProcSys is a writable /proc/sys; empty = /proc/sys. Its entries are those
 	// of the thread's network namespace, wherever it is mounted from.
 	ProcSys string
 }
 
-// Kernel is the overlay of one host. Safe for concurrent use; Plug and Unplug
-// wait for at most a few milliseconds' work of a Set.
+// Kernel is the overlay of one host. Safe for concurrent use. Plug and Unplug wait for a Set
+// for a few milliseconds at most.
 type Kernel struct {
 	cfg     Config
 	setting gate // serialises Set and Read, guards the use of reader; taken before turn
 	turn    gate // guards everything below, and the kernel's tables
 	host    *space
 	overlay *space // nil until found or made
-	reader  *space // the same, for readings that Plug need not wait for
+	reader  *space // the same, for reads during which Plug need not wait
 	notes   []string
 	ports   ports
 }
 
-// Open connects to the host's network namespace, and to the overlay namespace if
-// it is there; else the first Set or Plug makes it. It changes nothing.
+// Open connects to the host's network namespace, and to the overlay namespace if it exists.
+// Otherwise the first Set or Plug makes that. Open changes nothing.
 func Open(cfg Config) (*Kernel, error) {
 	cfg = cfg.withDefaults()
 	host, err := openPath(cfg.HostNS)
@@ -86,7 +86,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Close lets go of the namespaces. The overlay keeps working.
+// Close closes the namespaces. The overlay keeps working.
 func (k *Kernel) Close() error {
 	k.setting <- struct{}{}
 	defer k.setting.leave()
@@ -107,11 +107,11 @@ func (k *Kernel) release() (err error) {
 type Report struct {
 	Done   []datapath.Op // carried out, in order
 	Failed []Failure     // not carried out; all others were tried
-	// Missing are wanted endpoints that have no port, and that only Plug can give
-	// one: their container's end is gone.
+	// Missing are wanted endpoints without a port because the container's end of the veth pair
+	// is gone. Only Plug can make a new pair.
 	Missing []netmap.EndpointID
-	// Notes are things that the host does not let us do and that work is possible
-	// without, such as a sysctl that is read-only.
+	// Notes are things that the host does not allow and that are not required, such as writing
+	// a read-only sysctl.
 	Notes []string
 }
 
@@ -124,10 +124,10 @@ type Failure struct {
 // Error implements error.
 func (f Failure) Error() string { return fmt.Sprintf("%s: %v", f.Op, f.Err) }
 
-// Unwrap gives the kernel's answer.
+// Unwrap returns the kernel's answer.
 func (f Failure) Unwrap() error { return f.Err }
 
-// gate is a mutex that one can stop waiting for.
+// gate is a mutex whose waiters can give up.
 type gate chan struct{}
 
 func newGate() gate { return make(gate, 1) }

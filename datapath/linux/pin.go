@@ -11,7 +11,7 @@ import (
 	"github.com/weftnet/weft/netns"
 )
 
-// find opens the overlay namespace if its pin can be seen.
+// find opens the overlay namespace if its pin is visible.
 func (k *Kernel) find() error {
 	ns, err := k.openPin()
 	if err != nil {
@@ -36,8 +36,8 @@ func (k *Kernel) adopt(ns *netns.Namespace) error {
 	return nil
 }
 
-// openPin looks where the pin should show, and where the host sees it: the mount
-// reaches a managed plugin only if the host's /run is shared.
+// openPin tries PinView and then the host's own path: the mount reaches a managed plugin only
+// if the host's /run is shared.
 func (k *Kernel) openPin() (*netns.Namespace, error) {
 	ns, err := netns.Open(k.cfg.PinView)
 	if err == nil {
@@ -62,7 +62,7 @@ func (k *Kernel) ensure() error {
 	pid, err := k.cfg.HostPID()
 	if err != nil {
 		if k.overlay != nil {
-			return nil // it works without; the next time
+			return nil // it works without; the next call tries again
 		}
 		return fmt.Errorf("linux: cannot make the overlay namespace before Docker has called: %w", err)
 	}
@@ -76,8 +76,8 @@ func (k *Kernel) ensure() error {
 	return k.adopt(ns)
 }
 
-// unpinned reports whether the pin of the namespace that we hold is gone for
-// certain: somebody unmounted it, and the namespace would end with this process.
+// unpinned reports whether the pin of the open namespace is certainly gone. Somebody unmounted
+// it, and the namespace would end with this process.
 func (k *Kernel) unpinned() bool {
 	ns, err := k.openPin()
 	if err != nil {
@@ -87,8 +87,8 @@ func (k *Kernel) unpinned() bool {
 	return false
 }
 
-// pin pins the namespace that we hold, or a new one; if the host has one there
-// already, that one counts.
+// pin pins the open namespace, or a new one. If the host has one pinned there already, that one
+// is used.
 func (k *Kernel) pin(pid int) (*netns.Namespace, error) {
 	if k.overlay != nil {
 		return netns.Pin(pid, k.cfg.Pin, k.overlay.ns)
@@ -97,25 +97,24 @@ func (k *Kernel) pin(pid int) (*netns.Namespace, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = ns.Close() }() // pinned, or of no use
+	defer func() { _ = ns.Close() }() // it is pinned, or not used
 	return netns.Pin(pid, k.cfg.Pin, ns)
 }
 
-// unpin takes the pin away. It reports whether there was one.
+// unpin removes the pin. It reports whether there was one.
 func (k *Kernel) unpin() (was bool, err error) {
 	pid, err := k.cfg.HostPID()
 	if err == nil {
 		was, err = netns.Unpin(pid, k.cfg.Pin)
 	}
 	if err != nil {
-		return was, fmt.Errorf("linux: cannot take the pin of the overlay namespace away: %w", err)
+		return was, fmt.Errorf("linux: cannot remove the pin of the overlay namespace: %w", err)
 	}
 	return was, nil
 }
 
-// quiet keeps new devices of the namespace from listening to router
-// advertisements. Devices get no link-local address either, but that is a netlink
-// attribute.
+// quiet keeps new devices of the namespace from handling router advertisements. They get no
+// link-local address either, but that is a netlink attribute.
 func quiet(ns *netns.Namespace, procSys string) error {
 	return ns.Do(func() error {
 		for _, name := range []string{"accept_ra", "autoconf"} {

@@ -15,11 +15,11 @@ import (
 	"github.com/weftnet/weft/netns"
 )
 
-// Plug gives an endpoint its port and answers with the name of the end that waits
-// in the host's namespace, MAC and MTU set. It makes the network's devices if
-// they are not there yet and touches nothing else, so it is done in about a
-// millisecond, then local containers and those known here reach the port. It may
-// be repeated: a port whose container has it already is left alone.
+// Plug makes the port of an endpoint and returns the name of the end that waits in the host's
+// namespace, with MAC and MTU set. It makes the network's devices if they do not exist and
+// touches nothing else, so it takes about a millisecond. Then local containers and the remote
+// ones that are known here reach the port. It may be repeated: a port whose container has it
+// already is left alone.
 func (k *Kernel) Plug(ctx context.Context, p datapath.Plugged) (inner string, err error) {
 	if err := k.turn.enter(ctx); err != nil {
 		return "", err
@@ -50,7 +50,7 @@ func (k *Kernel) plug(p datapath.Plugged) error {
 	return err
 }
 
-// connect makes the pair's overlay end a port that frames are sent to.
+// connect makes the pair's overlay end a port, and adds its entries.
 func (k *Kernel) connect(p datapath.Plugged) error {
 	outer := datapath.Bridged{Name: datapath.OuterName(p.Port.Endpoint), Endpoint: p.Port.Endpoint}
 	if err := k.attach(p.Device, outer); err != nil {
@@ -73,8 +73,7 @@ func neighbours(verb datapath.Verb, p datapath.Plugged) (ops []datapath.Op) {
 	return ops
 }
 
-// ready makes the network's devices, unless they look right at a glance; Set
-// looks closer.
+// ready makes the network's devices unless they look right. Set checks them completely.
 func (k *Kernel) ready(d datapath.Device) error {
 	b, err := k.overlay.link(d.Bridge)
 	if err != nil {
@@ -96,8 +95,8 @@ func (k *Kernel) ready(d datapath.Device) error {
 	return nil
 }
 
-// pair makes the endpoint's veth pair, each end where it belongs, in one step.
-// What is left of an earlier try is used if it is whole; else the pair is fresh.
+// pair makes the endpoint's veth pair, each end in its namespace, with one request. It uses a
+// complete pair of an earlier attempt; otherwise the pair is fresh.
 func (k *Kernel) pair(p datapath.Plugged) (fresh bool, err error) {
 	innerName, outerName := datapath.InnerName(p.Port.Endpoint), datapath.OuterName(p.Port.Endpoint)
 	inner, err := k.host.link(innerName)
@@ -109,14 +108,14 @@ func (k *Kernel) pair(p datapath.Plugged) (fresh bool, err error) {
 		return false, err
 	}
 	if inner != nil && inner.Type() != "veth" {
-		return false, fmt.Errorf("the host has a %s device %s that is not ours: rename or delete it", inner.Type(), innerName)
+		return false, fmt.Errorf("the host has a %s device %s that is not Weft's: rename or delete it", inner.Type(), innerName)
 	}
 	switch {
 	case outer != nil && inner == nil: // Docker has moved it
 		return false, nil
 	case outer != nil:
 		return false, k.host.dress(inner, p)
-	case inner != nil: // its other end is nowhere of ours
+	case inner != nil: // its other end is in none of Weft's namespaces
 		if err := k.host.remove(innerName); err != nil {
 			return false, err
 		}
@@ -130,7 +129,7 @@ func (k *Kernel) pair(p datapath.Plugged) (fresh bool, err error) {
 	return true, nil
 }
 
-// mac is nil where the kernel may choose one.
+// mac returns the MAC of the port, or nil if the kernel may choose one.
 func mac(p datapath.Port) net.HardwareAddr {
 	if m := p.HardwareAddr(); !m.IsZero() {
 		return m.HardwareAddr()
@@ -138,7 +137,7 @@ func mac(p datapath.Port) net.HardwareAddr {
 	return nil
 }
 
-// dress sets what Docker shall see.
+// dress sets the MTU and the MAC of the end that Docker gets.
 func (s *space) dress(inner netlink.Link, p datapath.Plugged) error {
 	if err := s.LinkSetMTU(inner, p.Device.PortMTU); err != nil {
 		return fmt.Errorf("mtu %d of %s: %w", p.Device.PortMTU, inner.Attrs().Name, err)
@@ -181,9 +180,8 @@ func (k *Kernel) now(ops []datapath.Op) error {
 	return errors.Join(append(answers, err)...)
 }
 
-// Forget drops the memory of what was plugged and unplugged, which stands against
-// states: whoever plugged it has ended, and the next Set is by somebody else, as after
-// a restart of the agent.
+// Forget forgets what was plugged and unplugged, which overrides the states that Set gets. It
+// is called when another agent takes over, which restores that from its disk.
 func (k *Kernel) Forget(ctx context.Context) error {
 	if err := k.turn.enter(ctx); err != nil {
 		return err
@@ -193,8 +191,8 @@ func (k *Kernel) Forget(ctx context.Context) error {
 	return nil
 }
 
-// Unplug takes an endpoint's port away, wherever its other end is. One that is
-// not there is unplugged.
+// Unplug removes an endpoint's port, wherever its other end is. It is no error if there is
+// none.
 func (k *Kernel) Unplug(ctx context.Context, id netmap.EndpointID) error {
 	if err := k.turn.enter(ctx); err != nil {
 		return err
@@ -223,7 +221,7 @@ func (k *Kernel) unplug(id netmap.EndpointID, was datapath.Plugged, known bool) 
 			return err
 		}
 	}
-	// Goes with the other end, unless there is none.
+	// It is deleted with the other end, unless there is none.
 	l, err := k.host.link(datapath.InnerName(id))
 	if err != nil || l == nil || l.Type() != "veth" {
 		return err

@@ -7,16 +7,15 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// ports remembers what this process plugged and unplugged. It stands against
-// states that were computed before, and against what a Set that runs at the same
-// time planned before.
+// ports remembers what this process plugged and unplugged. It overrides states that were
+// computed before, and what a concurrent Set planned before.
 type ports struct {
 	plugged   map[netmap.EndpointID]datapath.Plugged
 	unplugged map[netmap.EndpointID]bool
 	index     *index // nil after a change
 }
 
-// index is what plugged ports stand on.
+// index holds what the plugged ports use.
 type index struct {
 	names map[string]bool // of their ports and devices
 	vnis  map[netmap.VNI]bool
@@ -47,7 +46,7 @@ func (p *ports) unplug(id netmap.EndpointID) (was datapath.Plugged, ok bool) {
 	return was, ok
 }
 
-// goal is want, corrected.
+// goal returns want with what was plugged and unplugged since.
 func (p *ports) goal(want datapath.State) datapath.State {
 	plugged := make([]datapath.Plugged, 0, len(p.plugged))
 	for _, one := range p.plugged {
@@ -56,8 +55,7 @@ func (p *ports) goal(want datapath.State) datapath.State {
 	return want.Without(func(id netmap.EndpointID) bool { return p.unplugged[id] }).With(plugged)
 }
 
-// forget drops the memory of unplugged endpoints once the caller's states have
-// caught up.
+// forget forgets unplugged endpoints that the caller's states no longer have.
 func (p *ports) forget(want datapath.State) {
 	if want.Keep || len(p.unplugged) == 0 {
 		return

@@ -17,9 +17,9 @@ import (
 	"github.com/weftnet/weft/netns"
 )
 
-// Read is what the overlay namespace holds. Devices that are not what we would
-// have made count as missing, or as stray if their name is ours. The empty state
-// is that of a host without overlay namespace.
+// Read returns what the overlay namespace holds. Devices that differ from what Weft makes count
+// as missing, or as stray if they have a name of Weft's. A host without overlay namespace has
+// the empty state.
 func (k *Kernel) Read(ctx context.Context) (datapath.State, error) {
 	if err := k.setting.enter(ctx); err != nil {
 		return datapath.State{}, err
@@ -35,7 +35,7 @@ func (k *Kernel) Read(ctx context.Context) (datapath.State, error) {
 	return reader.read()
 }
 
-// look finds the overlay namespace, without making one.
+// look opens the overlay namespace and makes none.
 func (k *Kernel) look(ctx context.Context) (*space, error) {
 	if err := k.turn.enter(ctx); err != nil {
 		return nil, err
@@ -72,8 +72,8 @@ func (s *space) read() (datapath.State, error) {
 	return r.state(), nil
 }
 
-// retry repeats a dump that a change came in between of; the last try counts as
-// it is, since the next reading repairs what it missed.
+// retry repeats a dump that a change interrupted. The last attempt counts as it is, since the
+// next reading repairs what it missed.
 func retry[T any](dump func() ([]T, error)) (out []T, err error) {
 	for range 3 {
 		if out, err = dump(); !errors.Is(err, netlink.ErrDumpInterrupted) {
@@ -83,8 +83,8 @@ func retry[T any](dump func() ([]T, error)) (out []T, err error) {
 	return out, nil
 }
 
-// bridgePorts are the flags of all bridge ports. The library's own question asks
-// for one port and lists them all each time.
+// bridgePorts returns the flags of all bridge ports. The library's request is for one port and
+// lists them all each time.
 func (s *space) bridgePorts() ([]netlink.Link, error) {
 	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
 	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: s.batch}
@@ -110,7 +110,7 @@ type bridged struct {
 	name string
 }
 
-// reading puts a state together.
+// reading builds a state from dumps.
 type reading struct {
 	networks map[netmap.VNI]*datapath.Network
 	bridges  map[int]netmap.VNI // sound ones, by interface index
@@ -151,8 +151,7 @@ func (r *reading) bridge(b *netlink.Bridge) {
 	r.networks[vni] = &datapath.Network{Device: datapath.Device{ID: id, VNI: vni, Bridge: b.Name, MTU: b.MTU, PortMTU: portMTU}}
 }
 
-// port reports whether a link is a working port of a sound bridge, and of the
-// right one.
+// port reports whether a link is a working port of the right, complete bridge.
 func (r *reading) port(l netlink.Link, flags *netlink.Protinfo) bool {
 	a := l.Attrs()
 	vni, attached := r.bridges[a.MasterIndex]

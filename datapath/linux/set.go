@@ -10,15 +10,14 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// rounds is how often Set looks again after it has changed devices: what a device
-// holds is only seen once it is right.
+// rounds is how often Set reads again after it has changed devices: the entries of a device can
+// be read only once it is right.
 const rounds = 3
 
-// Set makes the overlay what want says: it reads the kernel, does what differs,
-// and reads again what became of the devices. It may be repeated and is then
-// nothing but a reading. Ports that Plug added stay until Unplug, whatever an
-// older state says. Set tries everything and then returns an error that names
-// what failed; one network that fails does not hold up the others.
+// Set makes the overlay equal to want: it reads the kernel, changes what differs, and reads
+// again what became of the devices. Repeated, it only reads. Ports that Plug added stay until
+// Unplug, whatever an older state says. Set tries everything and then returns an error that
+// names what failed; a network that fails does not affect the others.
 func (k *Kernel) Set(ctx context.Context, want datapath.State) (Report, error) {
 	if err := k.setting.enter(ctx); err != nil {
 		return Report{}, err
@@ -37,8 +36,7 @@ func (k *Kernel) Set(ctx context.Context, want datapath.State) (Report, error) {
 	return report, report.err()
 }
 
-// round is one reading and what follows from it. It reports whether it is worth
-// looking again.
+// round reads once and carries out what follows. It reports whether to read again.
 func (k *Kernel) round(ctx context.Context, want datapath.State, report *Report) (again bool, err error) {
 	ops, err := k.plan(ctx, want, report)
 	if err != nil {
@@ -68,8 +66,8 @@ func (k *Kernel) round(ctx context.Context, want datapath.State, report *Report)
 	return again, nil
 }
 
-// plan reads the kernel beside Plug and Unplug; what they change meanwhile is
-// known when the plan is carried out.
+// plan reads the kernel while Plug and Unplug may change it. What they change is taken into
+// account when the plan is carried out.
 func (k *Kernel) plan(ctx context.Context, want datapath.State, report *Report) ([]datapath.Op, error) {
 	var reader *space
 	err := k.locked(ctx, func() error {
@@ -118,7 +116,7 @@ func (k *Kernel) step(ctx context.Context, op datapath.Op, broken map[netmap.VNI
 	return true, nil
 }
 
-// tables carries out operations on entries, a batch at a time.
+// tables carries out operations on entries, one batch at a time.
 func (k *Kernel) tables(ctx context.Context, ops []datapath.Op, broken map[netmap.VNI]bool, report *Report) error {
 	var links map[string]int
 	for batch := range slices.Chunk(ops, batchSize) {
@@ -148,7 +146,7 @@ func (k *Kernel) locked(ctx context.Context, fn func() error) error {
 func (k *Kernel) entries(ops []datapath.Op, links map[string]int, broken map[netmap.VNI]bool, report *Report) error {
 	batch := make([]entry, 0, len(ops))
 	for _, op := range ops {
-		// An entry of a device that is not there is told of with the device.
+		// If the device is missing, only the device is reported.
 		if e, ok := newEntry(op, links); ok && !broken[op.Device.VNI] && !k.ports.outdated(op) {
 			batch = append(batch, e)
 		}
@@ -182,7 +180,7 @@ func (s *space) names() (map[string]int, error) {
 	return out, nil
 }
 
-// err is all failures in one, the first few by name.
+// err returns one error for all failures, which names the first few.
 func (r Report) err() error {
 	if len(r.Failed) == 0 {
 		return nil

@@ -11,12 +11,12 @@ import (
 	"github.com/weftnet/weft/netns"
 )
 
-// space is a network namespace that is talked to without entering it: sockets
-// stay in the namespace in which they were opened.
+// space is a network namespace that is used without entering it: sockets stay in the namespace
+// in which they were opened.
 type space struct {
 	ns *netns.Namespace
 	*netlink.Handle
-	batch *nl.SocketHandle // for messages that the library has no words for
+	batch *nl.SocketHandle // for messages that the library cannot write
 }
 
 func openPath(path string) (*space, error) {
@@ -27,7 +27,7 @@ func openPath(path string) (*space, error) {
 	return openSpace(ns)
 }
 
-// openSpace takes the namespace over.
+// openSpace opens sockets in a namespace, and owns it from then on.
 func openSpace(ns *netns.Namespace) (*space, error) {
 	s := &space{ns: ns}
 	err := ns.Do(s.connect)
@@ -55,7 +55,7 @@ func (s *space) connect() error {
 	return nil
 }
 
-// limits gives every wait a deadline and dumps of thousands of entries room.
+// limits gives every wait a deadline and the sockets buffers for dumps of thousands of entries.
 func (s *space) limits() error {
 	if err := s.SetSocketTimeout(timeout); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (s *space) close() error {
 	return s.ns.Close()
 }
 
-// again opens the same namespace with sockets of its own.
+// again opens the same namespace with other sockets.
 func (s *space) again() (*space, error) {
 	ns, err := s.ns.Again()
 	if err != nil {

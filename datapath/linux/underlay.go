@@ -14,14 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Underlay is how a host reaches the others.
+// Underlay is the address at which a host reaches the others.
 type Underlay struct {
 	Addr   netip.Addr
 	Device string
 	MTU    int // of the device, bytes
 }
 
-// Route is a destination that a host has its own way to.
+// Route is a destination in the host's main routing table.
 type Route struct {
 	Prefix netip.Prefix
 	Device string // empty for routes without one, such as blackholes
@@ -31,11 +31,11 @@ type Route struct {
 // its network is up.
 var ErrNoAddress = errors.New("no device that is up has an address that other hosts could reach")
 
-// FindUnderlay picks the address that other hosts shall send to. want is empty
-// for the source address of the default route (IPv4 first), or an address of this
-// host, a CIDR that it lies in, or the name of a device. An address that is in use
-// already stays for as long as the host has it and want allows it, and only one of
-// its family replaces it: the hosts of a cluster reach each other by one family.
+// FindUnderlay picks the address that other hosts send to. want is empty for the source address
+// of the default route (IPv4 first), or an address of this host, a CIDR that it lies in, or the
+// name of a device. The current address stays as long as the host has it and want allows it.
+// Only an address of the same family replaces it, as the hosts of a cluster reach each other by
+// one family.
 func FindUnderlay(cfg Config, want string, current netip.Addr) (Underlay, error) {
 	s, err := openPath(cfg.withDefaults().HostNS)
 	if err != nil {
@@ -70,7 +70,7 @@ func FindUnderlay(cfg Config, want string, current netip.Addr) (Underlay, error)
 // defaultRoute stands for WEFT_ADVERTISE where that is empty.
 const defaultRoute = "the default route"
 
-// unfit lists what the host has in place of the address that is wanted.
+// unfit is the error that lists what the host has instead of the wanted address.
 func unfit(all []Underlay, want string, current netip.Addr) error {
 	var names []string
 	for _, u := range all {
@@ -115,11 +115,11 @@ func (s *space) wanted(want string, all []Underlay) (func(Underlay) bool, error)
 	return func(u Underlay) bool { return u.Device == want }, nil
 }
 
-// far are addresses of nobody (RFC 5737, IANA) that only default routes lead to.
+// far are addresses that nobody has (RFC 5737, IANA), to which only default routes lead.
 var far = []netip.Addr{netip.AddrFrom4([4]byte{198, 51, 100, 1}), netip.AddrFrom16([16]byte{0: 0x20, 15: 1})}
 
-// defaultSource asks the kernel which of these addresses it would send from; nothing
-// is sent. A host without a default route that has one address only has no choice.
+// defaultSource asks the kernel from which of these addresses it would send; nothing is sent. A
+// host without a default route and with one address uses that one.
 func (s *space) defaultSource(all []Underlay) netip.Addr {
 	for _, to := range far {
 		routes, err := s.RouteGet(to.AsSlice())
@@ -137,8 +137,8 @@ func (s *space) defaultSource(all []Underlay) netip.Addr {
 	return netip.Addr{}
 }
 
-// addresses are those that others may reach, of devices that are up, IPv4 first, then as
-// the kernel lists them. Addresses of containers' networks on this host are among them.
+// addresses returns the addresses that other hosts may reach, of devices that are up: IPv4
+// first, then in the kernel's order. Addresses of container networks on this host are included.
 func (s *space) addresses() ([]Underlay, error) {
 	links, err := retry(s.LinkList)
 	if err != nil {
@@ -167,8 +167,8 @@ func (s *space) addresses() ([]Underlay, error) {
 	return out, nil
 }
 
-// Routes are the destinations that a subnet must not overlap: all of the host's
-// main routing table but default routes, multicast and link-local ones.
+// Routes returns the destinations that a subnet must not overlap: the host's main routing table
+// without default, multicast and link-local routes.
 func Routes(cfg Config) ([]Route, error) {
 	s, err := openPath(cfg.withDefaults().HostNS)
 	if err != nil {

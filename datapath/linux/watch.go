@@ -17,20 +17,20 @@ import (
 )
 
 const (
-	// watchSettle is how long the kernel must have said nothing before the underlay is
-	// looked at: a DHCP client changes several things one after the other.
+	// watchSettle is how long the kernel must have been silent before the underlay is read: a
+	// DHCP client changes several things one after the other.
 	watchSettle = 200 * time.Millisecond
-	// watchLimit bounds that wait where the kernel never stops.
+	// watchLimit bounds that wait if the kernel is never silent.
 	watchLimit = 2 * time.Second
-	// watchAgain is the pause before a subscription that ended is made anew.
+	// watchAgain is the pause before a subscription that ended is opened again.
 	watchAgain = time.Second
-	// watchBuffer is how many bytes of notices may wait for us.
+	// watchBuffer is how many bytes of notifications may wait.
 	watchBuffer = 1 << 20
 )
 
-// WatchUnderlay calls changed whenever the kernel tells of a change after which
-// FindUnderlay may give another answer, until ctx ends. A subscription that fails is made
-// anew; failed hears why.
+// WatchUnderlay calls changed when the kernel reports a change after which FindUnderlay may
+// give another answer, until ctx ends. It opens a subscription again that failed, and passes
+// the reason to failed.
 func WatchUnderlay(ctx context.Context, cfg Config, changed func(), failed func(error)) {
 	for ctx.Err() == nil {
 		if err := watchOnce(ctx, cfg, changed); err != nil && ctx.Err() == nil {
@@ -53,26 +53,25 @@ func watchOnce(ctx context.Context, cfg Config, changed func()) error {
 		return fmt.Errorf("linux: subscribe to the host's addresses, devices and routes: %w", err)
 	}
 	for {
-		changed() // at first: what was changed before the subscription was never told
+		changed() // something may have changed before the subscription
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case err := <-n.lost:
-			return fmt.Errorf("linux: the kernel tells nothing any more: %w", err)
+			return fmt.Errorf("linux: the kernel sends no more notifications: %w", err)
 		case <-n.relevant:
 			n.settle(ctx)
 		}
 	}
 }
 
-// notices are what the kernel tells, without the rest.
+// notices are the relevant notifications of the kernel.
 type notices struct {
 	relevant chan struct{}
 	lost     chan error
 }
 
-// subscribe asks the kernel for notices of the calling thread's namespace until done is
-// closed.
+// subscribe subscribes to notifications of the calling thread's namespace until done is closed.
 func (n notices) subscribe(done <-chan struct{}) error {
 	addrs, links, routes := make(chan netlink.AddrUpdate), make(chan netlink.LinkUpdate), make(chan netlink.RouteUpdate)
 	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{ErrorCallback: n.end, ReceiveBufferSize: watchBuffer, ReceiveBufferForceSize: true}); err != nil {
@@ -108,7 +107,7 @@ func (n notices) end(err error) {
 	}
 }
 
-// settle waits until nothing relevant has come for a while.
+// settle waits until nothing relevant has come for watchSettle.
 func (n notices) settle(ctx context.Context) {
 	limit := time.After(watchLimit)
 	for {
@@ -124,8 +123,8 @@ func (n notices) settle(ctx context.Context) {
 	}
 }
 
-// ofContainer reports whether a device is of a container's network by its name: such
-// come and go with every container.
+// ofContainer reports whether a device belongs to a container network, by its name. Such
+// devices come and go with every container.
 func ofContainer(device string) bool { return strings.HasPrefix(device, "veth") || ofDocker(device) }
 
 // leadsFar reports whether a route may be the one that FindUnderlay asks for: a default

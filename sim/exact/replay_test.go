@@ -101,12 +101,12 @@ func TestExactPast(t *testing.T) {
 // TestKeptSeedsHaveStories: what a seed found is told by a scene or a test, since the
 // seed itself means something else as soon as the simulation changes.
 func TestKeptSeedsHaveStories(t *testing.T) {
-	rooms, err := filepath.Glob("../../*/*_test.go")
+	files, err := filepath.Glob("../../*/*_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var tests strings.Builder
-	for _, file := range rooms {
+	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
