@@ -41,6 +41,13 @@ plugin: build ## build/plugin, for docker plugin create
 	cp config.json build/plugin/
 	cp build/weft build/plugin/rootfs/
 
+.PHONY: nextlevel
+nextlevel: ## build/nextlevel, a plugin of the next feature level: tests upgrade to it
+	rm -rf build/nextlevel
+	mkdir -p build/nextlevel/rootfs
+	cp config.json build/nextlevel/
+	GOOS=linux GOARCH=$(ARCH) $(GO_BUILD) -tags nextlevel -o build/nextlevel/rootfs/weft .
+
 # What a release is built for, and where it lies.
 ARCHES  ?= amd64 arm64
 RELEASE ?= build/release/$(VERSION)
@@ -101,14 +108,15 @@ AT_ONCE := 2
 # change broke, make fuzz what was always wrong. The seeds of the exact simulation derive
 # from the tree: each change meets others, and a run says what the next one of it will say.
 .PHONY: test
-test: deps plugin lab lint ## everything: lint, fuzz, unit, kernel, simulation, real Docker
+test: deps plugin nextlevel lab lint ## everything: lint, fuzz, unit, kernel, simulation, real Docker
 	scripts/fuzz.sh 2000x
 	rm -rf build/tally && mkdir -p $(TALLY)
+	go test -tags nextlevel -run Level ./ledger/state ./ledger
 	export WEFT_TREE=$$(scripts/tree.sh); WEFT_LAB_REQUIRED=1 WEFT_TALLY=$(TALLY) go test -p $(AT_ONCE) -exec $(CURDIR)/scripts/run-test.sh -timeout 25m $(LONGEST) ./... || failed=1; \
 		cat $(TALLY)/* || true; exit $${failed:-0}
 
 .PHONY: test-long
-test-long: deps plugin lab ## what takes longer than make test may, in an hour at most: more seeds, longer storms and attacks, later engines
+test-long: deps plugin nextlevel lab ## what takes longer than make test may, in an hour at most: more seeds, longer storms and attacks, later engines
 	scripts/test-long.sh $(or $(SEEDS),300) $(or $(SIM),4m)
 
 # What differs between engines: the plugin's life, both protocols, restarts, IPv6, what inspect shows.

@@ -14,6 +14,7 @@ import (
 // add, never rename.
 type Report struct {
 	Version  string           `json:"version"`
+	Level    int              `json:"level"` // feature level of this agent's release
 	Cluster  netmap.ClusterID `json:"cluster"`
 	Self     netmap.HostID    `json:"self"`
 	Name     string           `json:"name"`
@@ -39,12 +40,14 @@ type Host struct {
 	State    string         `json:"state"` // alive, unreachable or removed
 	Keeper   bool           `json:"keeper"`
 	Version  string         `json:"version,omitempty"`
-	MTU      int            `json:"mtu,omitempty"` // bytes, of the underlay device
+	Level    int            `json:"level,omitempty"` // feature level of its release; 0: it is not admitted yet
+	MTU      int            `json:"mtu,omitempty"`   // bytes, of the underlay device
 }
 
 // Ledger is this agent's part in the ledger.
 type Ledger struct {
-	Role    string          `json:"role"` // leader, follower, candidate; none if this host is no keeper
+	Level   int             `json:"level"` // the cluster's feature level: the lowest of its hosts; 0: not known
+	Role    string          `json:"role"`  // leader, follower, candidate; none if this host is no keeper
 	Leader  netmap.HostID   `json:"leader"`
 	Keepers []netmap.HostID `json:"keepers"`
 	Decided uint64          `json:"decided"` // raft index that this host's facts have reached

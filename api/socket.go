@@ -57,8 +57,15 @@ func Handler(a Agent) http.Handler {
 	mux.HandleFunc("POST /ledger/log", answer(a.History))
 	mux.HandleFunc("POST /endpoints/attach", answer(a.AttachEndpoint))
 	mux.HandleFunc("POST /endpoints/detach", order(a.DetachEndpoint))
+	if f, is := a.(Further); is {
+		f.Further(mux)
+	}
 	return mux
 }
+
+// Further is an agent that answers more requests. That of the next feature level does (build
+// tag nextlevel).
+type Further interface{ Further(mux *http.ServeMux) }
 
 // Serve answers GET /status, GET /health and operators' orders on a unix socket of mode 0600
 // until ctx ends. It replaces a socket that an earlier agent left behind.

@@ -19,13 +19,13 @@ func sample() *api.Report {
 	a, b := netmap.HostID{0xa1}, netmap.HostID{0xb2}
 	used := uint64(1)
 	return &api.Report{
-		Version: "0.1.0", Cluster: netmap.ClusterID{0xc3}, Self: a, Name: "host1", State: "ready",
+		Version: "0.1.0", Level: 2, Cluster: netmap.ClusterID{0xc3}, Self: a, Name: "host1", State: "ready",
 		Problems: []string{"keeper host2 does not answer"},
 		Hosts: []api.Host{
-			{ID: a, Name: "host1", Underlay: netip.MustParseAddrPort("10.99.0.1:7950"), State: "alive", Keeper: true, Version: "0.1.0"},
-			{ID: b, Name: "host2", Underlay: netip.MustParseAddrPort("[fd99::2]:7950"), State: "unreachable"},
+			{ID: a, Name: "host1", Underlay: netip.MustParseAddrPort("10.99.0.1:7950"), State: "alive", Keeper: true, Version: "0.1.0", Level: 2},
+			{ID: b, Name: "host2", Underlay: netip.MustParseAddrPort("[fd99::2]:7950"), State: "unreachable", Level: 1},
 		},
-		Ledger: api.Ledger{Role: "leader", Leader: a, Keepers: []netmap.HostID{a}, Decided: 12},
+		Ledger: api.Ledger{Level: 1, Role: "leader", Leader: a, Keepers: []netmap.HostID{a}, Decided: 12},
 		Ranges: []api.RangeUse{{Prefix: netip.MustParsePrefix("10.32.0.0/12"), Subnets: 1}, {Prefix: netip.MustParsePrefix("fd00:1::/48")}},
 		Peers: []api.Peer{
 			{Peer: "mesos+http://leader.mesos:5050", From: "WEFT_JOIN", Alive: 2, Error: "connection refused", Addrs: []netip.AddrPort{
@@ -55,6 +55,7 @@ func sample() *api.Report {
 const sampleText = `weft 0.1.0 on host1 (a1000000)
 cluster  c3000000000000000000000000000000  ready
 ledger   leader                            keepers host1, leader host1, decided 12
+level    feature level 1 of 2: host2 runs an older release
 ranges   10.32.0.0/12 (1 used), then fd00:1::/48 (0 used)
 PROBLEM  keeper host2 does not answer
 
@@ -86,6 +87,32 @@ func TestTextIsForPeople(t *testing.T) {
 	}
 	if diff := cmp.Diff(sampleText, b.String()); diff != "" {
 		t.Errorf("text (-want +got):\n%s", diff)
+	}
+}
+
+func TestOlderReleasesAreNamedUpToANumber(t *testing.T) {
+	r := sample()
+	r.Hosts[1].Level = 2
+	level := func() string {
+		var b strings.Builder
+		if err := api.Text(&b, r); err != nil {
+			t.Fatal(err)
+		}
+		_, line, _ := strings.Cut(b.String(), "feature level ")
+		line, _, _ = strings.Cut(line, "\n")
+		return line
+	}
+	r.Ledger.Level = 2
+	r.Hosts = append(r.Hosts, api.Host{Name: "gone", ID: netmap.HostID{1}, State: "removed", Level: 1}, api.Host{Name: "newcomer", ID: netmap.HostID{2}})
+	if got := level(); got != "2" {
+		t.Errorf("feature level %s", got)
+	}
+	r.Ledger.Level = 1
+	for i := range 10 {
+		r.Hosts = append(r.Hosts, api.Host{Name: "old" + string(rune('0'+i)), ID: netmap.HostID{9, byte(i)}, State: "alive", Level: 1})
+	}
+	if got := level(); got != "1 of 2: old0, old1, old2, old3, old4, old5, old6, old7, 2 more run an older release" {
+		t.Errorf("feature level %s", got)
 	}
 }
 

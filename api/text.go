@@ -50,6 +50,9 @@ func (p *printer) head() {
 		names = append(names, p.r.HostName(k))
 	}
 	p.f("ledger\t%s\tkeepers %s, leader %s, decided %d\n", r.Ledger.Role, orNone(names), r.HostName(r.Ledger.Leader), r.Ledger.Decided)
+	if r.Ledger.Level > 0 {
+		p.f("level\tfeature level %d%s\n", r.Ledger.Level, r.heldBack())
+	}
 	if len(r.Ranges) > 0 {
 		p.f("ranges\t%s\n", strings.Join(rangeWords(r.Ranges), ", then "))
 	}
@@ -62,6 +65,30 @@ func (p *printer) head() {
 	for _, problem := range r.Problems {
 		p.f("PROBLEM\t%s\n", problem)
 	}
+}
+
+// mostOlder of the hosts with an older release are named.
+const mostOlder = 8
+
+// heldBack says which hosts keep the cluster's feature level below that of this agent's release.
+func (r *Report) heldBack() string {
+	var older []string
+	for _, h := range r.Hosts {
+		if h.State != removed && h.Level > 0 && h.Level < r.Level {
+			older = append(older, r.HostName(h.ID))
+		}
+	}
+	if len(older) == 0 {
+		return ""
+	}
+	if more := len(older) - mostOlder; more > 0 {
+		older = append(older[:mostOlder], fmt.Sprintf("%d more", more))
+	}
+	verb := "run"
+	if len(older) == 1 {
+		verb = "runs"
+	}
+	return fmt.Sprintf(" of %d: %s %s an older release", r.Level, strings.Join(older, ", "), verb)
 }
 
 func (p *printer) hosts() {

@@ -104,7 +104,7 @@ func bringUp() (*rig, error) {
 	defer cancel()
 	r := &rig{}
 	var err error
-	if r.plugin, err = pluginDir(ctx); err != nil {
+	if r.plugin, err = pluginDir(ctx, "plugin"); err != nil {
 		return nil, err
 	}
 	r.weft = filepath.Join(r.plugin, "rootfs", "weft")
@@ -149,17 +149,17 @@ func takeDown(failed bool) error {
 	return shared.rig.lab.Down(ctx)
 }
 
-// pluginDir is build/plugin, made anew if a source is younger. WEFT_PLUGIN_DIR
-// names another one, to try a released plugin.
-func pluginDir(ctx context.Context) (string, error) {
-	if dir := os.Getenv("WEFT_PLUGIN_DIR"); dir != "" {
+// pluginDir is build/plugin or build/nextlevel, made anew if a source is younger.
+// WEFT_PLUGIN_DIR names another plugin, to try a released one.
+func pluginDir(ctx context.Context, target string) (string, error) {
+	if dir := os.Getenv("WEFT_PLUGIN_DIR"); dir != "" && target == "plugin" {
 		return filepath.Abs(dir)
 	}
 	root, err := filepath.Abs("..")
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(root, "build", "plugin")
+	dir := filepath.Join(root, "build", target)
 	built, err := os.Stat(filepath.Join(dir, "rootfs", "weft"))
 	if err == nil {
 		var stale bool
@@ -170,9 +170,9 @@ func pluginDir(ctx context.Context) (string, error) {
 			return dir, nil
 		}
 	}
-	out, err := exec.CommandContext(ctx, "make", "-C", root, "plugin").CombinedOutput()
+	out, err := exec.CommandContext(ctx, "make", "-C", root, target).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("make plugin: %w: %s", err, out)
+		return "", fmt.Errorf("make %s: %w: %s", target, err, out)
 	}
 	return dir, nil
 }

@@ -113,7 +113,7 @@ func (g *Gossip) memberlistConfig() *memberlist.Config {
 	c.Transport, c.Delegate, c.Events, c.Alive, c.Conflict = g.transport, d, d, d, d
 	c.AdvertiseAddr, c.AdvertisePort = g.cfg.Advertise.Addr().String(), int(g.cfg.Advertise.Port())
 	c.BindPort = c.AdvertisePort
-	c.DelegateProtocolMin, c.DelegateProtocolVersion, c.DelegateProtocolMax = protocol, protocol, protocol
+	c.DelegateProtocolMin, c.DelegateProtocolVersion, c.DelegateProtocolMax = protocol.Oldest, protocol.Written, protocol.Newest
 	c.EnableCompression = false // costs more than the small messages are worth
 	c.HandoffQueueDepth = 8192
 	c.UDPBufferSize = maxPacket

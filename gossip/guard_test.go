@@ -42,7 +42,7 @@ func TestDatagramsThatMemberlistDoesNotSee(t *testing.T) {
 			t.Errorf("%s reaches memberlist", name)
 		}
 	}
-	long := append([]byte{packetMagic, packetVersion, packetMemberlist}, make([]byte, maxDatagram)...)
+	long := append([]byte{packetMagic, protocol.Written, packetMemberlist}, make([]byte, maxDatagram)...)
 	if _, err := decodePacket(long); err == nil {
 		t.Error("a datagram longer than any agent sends is taken")
 	}

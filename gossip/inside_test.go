@@ -55,14 +55,42 @@ func TestIdentitiesThatAreRefused(t *testing.T) {
 		}
 	}
 	later := other.encode()
-	later[0] = protocol + 1
+	later[0] = protocol.Newest + 1
 	var version *protocolError
 	if err := own.accepts(later); !errors.As(err, &version) {
 		t.Errorf("another protocol: %v", err)
 	}
-	for _, b := range [][]byte{nil, {protocol}, make([]byte, 60), append(other.encode(), make([]byte, 60)...)} {
+	for _, b := range [][]byte{nil, {protocol.Written}, make([]byte, 60), append(other.encode(), make([]byte, 60)...)} {
 		if err := own.accepts(b); err == nil {
 			t.Errorf("% x was accepted", b)
+		}
+	}
+}
+
+// TestTwoReleasesUnderstandEachOther: a release that reads the next version takes it from
+// whoever writes it, and is itself read by the release before.
+func TestTwoReleasesUnderstandEachOther(t *testing.T) {
+	own := meta{Host: netmap.HostID{1}, Cluster: netmap.ClusterID{1}, Start: 1}
+	before := protocol
+	t.Cleanup(func() { protocol = before })
+	written := func(v netmap.Forms) (identity, datagram, digest []byte) {
+		protocol = v
+		return own.encode(), encodePacket(packetDigest, own.Cluster, 0), (&Gossip{facts: netmap.NewMap(own.Cluster)}).localState()
+	}
+	first, second, third := netmap.Forms{Oldest: 1, Written: 1, Newest: 1}, netmap.Forms{Oldest: 1, Written: 1, Newest: 2}, netmap.Forms{Oldest: 1, Written: 2, Newest: 2}
+	for _, c := range []struct {
+		from, to netmap.Forms
+		reads    bool
+	}{{first, second, true}, {second, first, true}, {second, third, true}, {third, second, true}, {third, first, false}} {
+		identity, datagram, digest := written(c.from)
+		protocol = c.to
+		_, err1 := decodeMeta(identity)
+		_, err2 := decodePacket(datagram)
+		g := &Gossip{}
+		g.identity.Store(&meta{})
+		g.mergeRemoteState(digest)
+		if (err1 == nil) != c.reads || (err2 == nil) != c.reads || (g.stats.malformed.Load() == 0) != c.reads {
+			t.Errorf("%v is to be read by %v: %v; identity %v, datagram %v, %d malformed", c.from, c.to, c.reads, err1, err2, g.stats.malformed.Load())
 		}
 	}
 }
@@ -77,7 +105,7 @@ func TestRefusalsNameTheCause(t *testing.T) {
 	if !strings.Contains(got.Text, "version 9") || !strings.Contains(got.Text, peer.String()) {
 		t.Errorf("%q", got.Text)
 	}
-	got = r.add(event{kind: eventRefused, addr: peer, meta: []byte{protocol}}, own, at.Add(time.Hour))
+	got = r.add(event{kind: eventRefused, addr: peer, meta: []byte{protocol.Written}}, own, at.Add(time.Hour))
 	if got.Count != 2 || !got.First.Equal(at) || !strings.Contains(got.Text, "cannot be understood") {
 		t.Errorf("%+v", got)
 	}
@@ -115,7 +143,7 @@ func FuzzDatagram(f *testing.F) {
 func FuzzMeta(f *testing.F) {
 	f.Add(meta{Host: netmap.HostID{1}, Cluster: netmap.ClusterID{2}, Start: 1, Nonce: 7, Keeper: true, Name: "web-1"}.encode())
 	f.Add(meta{Host: netmap.HostID{1}, Start: 1 << 63, Name: "a\x1b[2J"}.encode())
-	f.Add([]byte{protocol + 1})
+	f.Add([]byte{protocol.Newest + 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := decodeMeta(b)
 		if err != nil {

@@ -8,9 +8,9 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// protocol is the version of what this package says to other hosts. Hosts of
-// different versions refuse each other.
-const protocol = 1
+// protocol has the versions of what this package says to other hosts: identities,
+// datagrams and digests. Hosts that cannot read each other refuse each other.
+var protocol = netmap.Forms{Oldest: 1, Written: 1, Newest: 1}
 
 // maxMeta keeps what memberlist repeats in every message about a host small.
 const maxMeta = 63
@@ -28,7 +28,7 @@ type meta struct {
 }
 
 func (m meta) encode() []byte {
-	b := append(make([]byte, 0, maxMeta), protocol, 0)
+	b := append(make([]byte, 0, maxMeta), protocol.Written, 0)
 	if m.Keeper {
 		b[1] = 1
 	}
@@ -43,7 +43,7 @@ func decodeMeta(b []byte) (meta, error) {
 	if len(b) < 1 {
 		return meta{}, fmt.Errorf("gossip: a host without identity: %w", netmap.ErrMalformed)
 	}
-	if b[0] != protocol {
+	if !protocol.Reads(b[0]) {
 		return meta{}, &protocolError{theirs: b[0]}
 	}
 	if len(b) < metaHead || len(b) > maxMeta || b[1] > 1 {
@@ -61,7 +61,7 @@ type protocolError struct{ theirs byte }
 
 // Error implements error.
 func (e *protocolError) Error() string {
-	return fmt.Sprintf("speaks version %d of the gossip protocol, this agent speaks %d; run the same release on both", e.theirs, protocol)
+	return fmt.Sprintf("speaks version %d of the gossip protocol, this agent reads %s; install the newer of the two releases on both", e.theirs, protocol)
 }
 
 // printable replaces what could harm a terminal or a log in a name from outside.

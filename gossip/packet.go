@@ -6,10 +6,9 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Every datagram begins with a magic byte, a version and a type.
+// Every datagram begins with a magic byte, the version of protocol and a type.
 const (
-	packetMagic   = 0xf7
-	packetVersion = 1
+	packetMagic = 0xf7
 
 	packetMemberlist = 'm' // memberlist's own bytes follow
 	packetBatch      = 'b' // cluster, batch
@@ -35,7 +34,7 @@ type packet struct {
 }
 
 func encodePacket(kind byte, cluster netmap.ClusterID, room int) []byte {
-	b := append(make([]byte, 0, packetHead+room), packetMagic, packetVersion, kind)
+	b := append(make([]byte, 0, packetHead+room), packetMagic, protocol.Written, kind)
 	return append(b, cluster[:]...)
 }
 
@@ -46,8 +45,8 @@ func decodePacket(b []byte) (packet, error) {
 	if len(b) > maxDatagram {
 		return packet{}, fmt.Errorf("gossip: a datagram of more than %d bytes: %w", maxDatagram, netmap.ErrMalformed)
 	}
-	if b[1] != packetVersion {
-		return packet{}, fmt.Errorf("gossip: a datagram of version %d, this agent speaks %d: %w", b[1], packetVersion, netmap.ErrMalformed)
+	if !protocol.Reads(b[1]) {
+		return packet{}, fmt.Errorf("gossip: a datagram of version %d, this agent reads %s: %w", b[1], protocol, netmap.ErrMalformed)
 	}
 	p := packet{Type: b[2], Body: b[3:]}
 	if p.Type == packetMemberlist {

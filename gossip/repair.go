@@ -136,11 +136,11 @@ func (g *Gossip) localState() []byte {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	note := digestNote{Cluster: g.facts.Cluster(), From: g.cfg.Host, Digest: g.facts.Digest()}
-	return append(append([]byte{packetVersion}, note.Cluster[:]...), note.body()...)
+	return append(append([]byte{protocol.Written}, note.Cluster[:]...), note.body()...)
 }
 
 func (g *Gossip) mergeRemoteState(buf []byte) {
-	if len(buf) < 17 || buf[0] != packetVersion {
+	if len(buf) < 17 || !protocol.Reads(buf[0]) {
 		g.stats.malformed.Add(1)
 		return
 	}

@@ -74,7 +74,7 @@ func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("gossip: memberlist wants to write to %q: %w", addr, err)
 	}
-	_, err = t.cfg.Packets.WriteTo(append([]byte{packetMagic, packetVersion, packetMemberlist}, b...), to)
+	_, err = t.cfg.Packets.WriteTo(append([]byte{packetMagic, protocol.Written, packetMemberlist}, b...), to)
 	return time.Now(), err
 }
 

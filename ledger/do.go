@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -33,7 +34,25 @@ func (l *Ledger) Do(ctx context.Context, cmd state.Command) (state.Reply, error)
 	if err := l.beAdmitted(ctx); err != nil {
 		return state.Reply{}, err
 	}
+	if err := l.checkLevel(ctx, cmd); err != nil {
+		return state.Reply{}, err
+	}
 	return l.decide(ctx, cmd)
+}
+
+// checkLevel refuses a command that is above the cluster's feature level: a host of an older
+// release could not even read it.
+func (l *Ledger) checkLevel(ctx context.Context, cmd state.Command) error {
+	if cmd.CheckLevel(l.knownLevel()) == nil {
+		return nil
+	}
+	if _, err := l.decide(ctx, state.Command{Kind: state.KindRenew}); err != nil { // the answer has the present level
+		return err
+	}
+	if refusal := cmd.CheckLevel(l.knownLevel()); refusal != nil {
+		return refusal
+	}
+	return nil
 }
 
 func (l *Ledger) beAdmitted(ctx context.Context) error {
@@ -90,6 +109,14 @@ func (l *Ledger) decide(ctx context.Context, cmd state.Command) (state.Reply, er
 			return state.Reply{}, l.noQuorum(failures)
 		}
 	}
+}
+
+// knownLevel is the cluster's feature level as this host was answered last. An older one is
+// on the safe side: it never falls.
+func (l *Ledger) knownLevel() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(l.level, 1)
 }
 
 // round asks each host that may lead or know who does, the likeliest first.
@@ -228,7 +255,8 @@ func (l *Ledger) ask(ctx context.Context, to Peer, cmd state.Command) (outcome, 
 
 // learn keeps what an answer says about keepers and cluster.
 func (l *Ledger) learn(o outcome) {
-	if o.Reply != nil && o.Reply.Refusal == nil {
+	decided := o.Reply != nil && o.Reply.Refusal == nil
+	if decided {
 		l.heardOfKeepers(o.Keepers)
 	}
 	l.mu.Lock()
@@ -236,10 +264,9 @@ func (l *Ledger) learn(o outcome) {
 	if !o.Leader.ID.IsZero() {
 		l.leader = o.Leader
 	}
-	if o.Reply != nil {
-		if l.cluster.IsZero() && o.Reply.Refusal == nil {
-			l.cluster = o.Reply.Cluster
-		}
+	if decided {
+		l.cluster = cmp.Or(l.cluster, o.Reply.Cluster)
+		l.level = max(l.level, o.Reply.Level)
 	}
 	if len(o.Keepers) > 0 { // also of one that knows no leader: who is missing is among these
 		l.known = l.known[:0]

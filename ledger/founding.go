@@ -74,6 +74,7 @@ type foundingAsk struct {
 	From   elector       `json:"from"`
 	To     netmap.HostID `json:"to"` // who is meant: another may be at its address by now
 	Expect int           `json:"expect"`
+	Level  int           `json:"level"` // feature level of the proposer's release
 	Plan   *Plan         `json:"plan,omitempty"`
 }
 
@@ -125,6 +126,9 @@ func (f *Founding) answer(ctx context.Context, q foundingAsk, change func(accept
 	}
 	if f.cfg.Expect != q.Expect {
 		return acceptor{}, netmap.Refuse(netmap.Conflict, "%s has WEFT_EXPECT=%d and %s has WEFT_EXPECT=%d; set the same on all hosts", f.cfg.Name, f.cfg.Expect, q.From.Name, q.Expect)
+	}
+	if q.Level != state.Level {
+		return acceptor{}, netmap.Refuse(netmap.Outdated, "%s runs a release of weft of feature level %d and %s one of level %d; install the same release on all hosts that found the cluster", f.cfg.Name, state.Level, q.From.Name, q.Level)
 	}
 	return f.change(ctx, func(a acceptor) (acceptor, bool) { return change(a, q) })
 }
@@ -242,7 +246,7 @@ func (f *Founding) propose(ctx context.Context, self elector, seen []elector, vo
 	if err != nil {
 		return Plan{}, err
 	}
-	q := foundingAsk{Ballot: mine.Promised, From: self, Expect: f.cfg.Expect}
+	q := foundingAsk{Ballot: mine.Promised, From: self, Expect: f.cfg.Expect, Level: state.Level}
 	promises, quorum, errs := f.gather(ctx, requestPrepare, q, seen, func(a acceptor) bool { return a.Promised == q.Ballot })
 	if t := voters.count(quorum, self.Addr.Addr().Is6()); !t.quorum() {
 		f.catchUp(ctx, promises)

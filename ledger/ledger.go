@@ -102,6 +102,7 @@ type Ledger struct {
 	leader  Peer                        // as last heard
 	leaving map[netmap.HostID]time.Time // hosts that are about to leave, and when they said so last
 	life    uint64                      // the greatest generation of the ledger that was heard of
+	level   int                         // the cluster's feature level as last heard; it never falls
 	closed  bool
 	fault   error // why this host keeps nothing though it should
 	// doubtful: whether the log on the disk is this host's own is still being asked.
@@ -275,7 +276,7 @@ func (l *Ledger) decideHere(ctx context.Context, found state.Command) error {
 // Admit makes this host a member, or shows this start of it. Do does so by itself
 // before the first command; to call it early shows early that a host is refused.
 func (l *Ledger) Admit(ctx context.Context) (state.Reply, error) {
-	r, err := l.decide(ctx, state.Command{Kind: state.KindAdmit, Admit: &state.Admit{Name: l.cfg.Name, Addr: l.cfg.Addr, Earlier: l.cfg.Earlier}})
+	r, err := l.decide(ctx, state.Command{Kind: state.KindAdmit, Admit: &state.Admit{Name: l.cfg.Name, Addr: l.cfg.Addr, Level: state.Level, Earlier: l.cfg.Earlier}})
 	if err == nil {
 		l.asking.setAdmitted()
 	}

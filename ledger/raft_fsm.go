@@ -108,6 +108,12 @@ func (m *machine) Restore(r io.ReadCloser) error {
 	return nil
 }
 
+func (m *machine) level() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.state.Level()
+}
+
 // whole is everything there is, as after a restore.
 func (m *machine) whole() Decision {
 	m.mu.Lock()

@@ -23,14 +23,16 @@ type greeting struct {
 }
 
 const (
-	greetingVersion = 2 // the first byte; the form before had none
-	greetingLen     = 1 + 3*16 + 16 + 2
-	maxEarlier      = 1024 // as many as a host remembers
+	greetingLen = 1 + 3*16 + 16 + 2
+	maxEarlier  = 1024 // as many as a host remembers
 )
+
+// greetingForms are those of the first byte; the form before had none.
+var greetingForms = netmap.Forms{Oldest: 2, Written: 2, Newest: 2}
 
 func (g greeting) encode(to netmap.HostID) []byte {
 	g.earlier = g.earlier[:min(len(g.earlier), maxEarlier)]
-	b := append(make([]byte, 0, greetingLen+16*len(g.earlier)), greetingVersion)
+	b := append(make([]byte, 0, greetingLen+16*len(g.earlier)), greetingForms.Written)
 	b = append(append(append(b, g.cluster[:]...), to[:]...), g.from[:]...)
 	b = appendIncarnation(b, g.incarnation)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(g.earlier)))
@@ -49,7 +51,7 @@ func incarnationAt(b []byte) state.Incarnation {
 }
 
 // errForm means that a greeting cannot be read by this release.
-var errForm = errors.New("not a greeting of this release; run the same release of weft on all keepers")
+var errForm = errors.New("not a greeting that this release reads; install the newer of the two releases of weft on both keepers")
 
 // readGreeting reads no byte that comes after the greeting.
 func readGreeting(r io.Reader) (greeting, error) {
@@ -57,8 +59,8 @@ func readGreeting(r io.Reader) (greeting, error) {
 	if _, err := io.ReadFull(r, b[:]); err != nil {
 		return greeting{}, err
 	}
-	if b[0] != greetingVersion {
-		return greeting{}, fmt.Errorf("form %d, want %d: %w", b[0], greetingVersion, errForm)
+	if !greetingForms.Reads(b[0]) {
+		return greeting{}, fmt.Errorf("form %d, want %s: %w", b[0], greetingForms, errForm)
 	}
 	g := greeting{cluster: netmap.ClusterID(b[1:17]), to: netmap.HostID(b[17:33]), from: netmap.HostID(b[33:49]), incarnation: incarnationAt(b[49:])}
 	n := int(binary.BigEndian.Uint16(b[65:]))

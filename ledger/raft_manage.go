@@ -203,6 +203,9 @@ func (l *Ledger) carryOut(ctx context.Context, k *keeper, m move) error {
 // propose has the leader decide. The error says that this keeper does not lead or
 // lost the lead meanwhile: then the command may or may not be decided later.
 func (k *keeper) propose(ctx context.Context, cmd state.Command) (state.Reply, error) {
+	if refusal := cmd.CheckLevel(k.machine.level()); refusal != nil {
+		return state.Reply{}, refusal
+	}
 	cmd.At = time.Now().UnixMilli()
 	cmd.Remove = k.machine.witness(cmd.Remove)
 	b, err := state.EncodeCommand(cmd)

@@ -52,7 +52,7 @@ func appendNoun(b []byte, noun any) []byte {
 	case Endpoint:
 		return appendEndpoint(b, n)
 	case HostEntry:
-		return appendBool(appendUvarint(appendString(b, n.Name), uint64(n.Index)), n.Removed)
+		return appendUvarint(appendBool(appendUvarint(appendString(b, n.Name), uint64(n.Index)), n.Removed), uint64(n.Level))
 	case Network:
 		return appendNetwork(b, n)
 	case Subnet:

@@ -44,7 +44,7 @@ func nouns() map[string]Change {
 		"endpoint dual":    at(Endpoint{ID: dockerID(3), Network: 300, V4: addr("10.32.0.2"), V6: addr("fd00::2"), MAC: MAC{2, 1, 2, 3, 4, 5}}),
 		"endpoint odd id":  at(Endpoint{ID: "test-endpoint"}),
 		"endpoint caps id": at(Endpoint{ID: EndpointID(strings.Repeat("A", 64))}),
-		"host entry":       at(HostEntry{ID: hostID(3), Name: "db", Index: 9, Removed: true}),
+		"host entry":       at(HostEntry{ID: hostID(3), Name: "db", Index: 9, Removed: true, Level: 3}),
 		"network": at(Network{
 			ID: 900, Name: "overlay", VNI: FirstVNI + 4, Subnets: []netip.Prefix{prefix("10.32.0.0/20"), prefix("fd00::/64")},
 			MTU: 1400, Multicast: true, Internal: true, Retired: true, Creator: hostID(4), Docker: sampleDocker(),

@@ -8,6 +8,9 @@ import (
 // maxMTU bounds an MTU and a prefix length in records; no device has more.
 const maxMTU = 1 << 20
 
+// MaxLevel bounds a feature level: no cluster comes so far.
+const MaxLevel = 1 << 16
+
 // maxRanges bounds the order of a range.
 const maxRanges = 1 << 20
 
@@ -46,7 +49,7 @@ func decodeNoun(kind Kind, id, v *reader) any {
 	case KindEndpoint:
 		return v.endpoint(id.endpointID())
 	case KindHostEntry:
-		return HostEntry{ID: id.id(), Name: v.name(), Index: uint32(v.number(math.MaxUint32)), Removed: v.bool()}
+		return HostEntry{ID: id.id(), Name: v.name(), Index: uint32(v.number(math.MaxUint32)), Removed: v.bool(), Level: v.count(MaxLevel)}
 	case KindNetwork:
 		return v.network(NetworkID(id.uvarint()))
 	case KindSubnet:

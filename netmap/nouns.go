@@ -53,6 +53,7 @@ type HostEntry struct {
 	Name    string `json:"name"`
 	Index   uint32 `json:"index"` // unique, from 1; VTEP-derived values come from it
 	Removed bool   `json:"removed,omitempty"`
+	Level   int    `json:"level,omitempty"` // feature level of the release that it was admitted with last
 }
 
 // Network is the ledger's record of a network.

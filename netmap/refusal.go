@@ -20,6 +20,7 @@ const (
 	Foreign   RefusalKind = "foreign"   // belongs to another cluster
 	Fenced    RefusalKind = "fenced"    // old disk or clone
 	Removed   RefusalKind = "removed"   // the asking host was removed from the cluster for good
+	Outdated  RefusalKind = "outdated"  // a release of weft is too old for what is asked
 	Busy      RefusalKind = "busy"      // is changing at this moment, or cannot be asked: try again
 	BadInput  RefusalKind = "bad-input" // cannot be parsed or makes no sense
 )

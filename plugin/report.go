@@ -13,6 +13,7 @@ import (
 	"github.com/weftnet/weft/decide"
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -21,11 +22,11 @@ func (a *Agent) Report() *api.Report {
 	view := a.gossip.View()
 	a.member.EndClones(view)
 	r := &api.Report{
-		Version: a.cfg.Version, Cluster: a.store.Cluster(), Self: a.self, Name: a.fact.Name, State: a.member.State(), NotReady: a.NotReady(),
+		Version: a.cfg.Version, Level: state.Level, Cluster: a.store.Cluster(), Self: a.self, Name: a.fact.Name, State: a.member.State(), NotReady: a.NotReady(),
 		Hosts: a.hosts(view), Peers: a.peersNow(), Ranges: rangesInUse(view), Networks: a.networks(view), At: time.Now(), Process: api.ThisProcess(), Counters: counters(a),
 	}
 	l := a.ledger.Status()
-	r.Ledger = api.Ledger{Role: l.Role, Leader: l.Leader, Decided: view.Decided}
+	r.Ledger = api.Ledger{Level: lowestLevel(r.Hosts), Role: l.Role, Leader: l.Leader, Decided: view.Decided}
 	for _, k := range l.Keepers {
 		if k.Voter { // one that still copies the log has no vote yet
 			r.Ledger.Keepers = append(r.Ledger.Keepers, k.ID)
@@ -77,7 +78,7 @@ func (a *Agent) hosts(view *netmap.View) []api.Host {
 	for _, h := range view.Hosts {
 		s := api.Host{
 			ID: h.ID, Name: view.HostName(h.ID), Underlay: h.Fact.Underlay, State: "unreachable",
-			Keeper: h.Fact.Keeper, Version: h.Fact.Version, MTU: h.Fact.MTU,
+			Keeper: h.Fact.Keeper, Version: h.Fact.Version, Level: h.Entry.Level, MTU: h.Fact.MTU,
 		}
 		switch {
 		case h.Entry.Removed:
@@ -89,6 +90,16 @@ func (a *Agent) hosts(view *netmap.View) []api.Host {
 	}
 	slices.SortStableFunc(out, func(x, y api.Host) int { return cmp.Compare(x.Name, y.Name) })
 	return out
+}
+
+// lowestLevel is the feature level that a cluster of these hosts runs; 0: none is admitted.
+func lowestLevel(hosts []api.Host) (lowest int) {
+	for _, h := range hosts {
+		if h.Level > 0 && h.State != "removed" && (lowest == 0 || h.Level < lowest) {
+			lowest = h.Level
+		}
+	}
+	return lowest
 }
 
 func (a *Agent) networks(view *netmap.View) []api.Network {

@@ -140,6 +140,22 @@ func FuzzPreface(f *testing.F) {
 	})
 }
 
+func TestPrefacesOfTwoReleases(t *testing.T) {
+	before := protocol
+	t.Cleanup(func() { protocol = before })
+	later := prefaceOf(KindLedger)
+	later[2]++
+	if kind, err := later.kind(); err == nil {
+		t.Errorf("a preface of a later release is of kind %c", kind)
+	}
+	protocol.Newest++
+	for _, p := range []preface{later, prefaceOf(KindLedger)} {
+		if kind, err := p.kind(); err != nil || kind != KindLedger {
+			t.Errorf("% x is not read by the next release: %v", p, err)
+		}
+	}
+}
+
 func TestPrefaceIsNothingThatMemberlistSends(t *testing.T) {
 	first := prefaceOf(KindGossip)[0]
 	if first <= 32 || first == 244 {

@@ -1,6 +1,10 @@
 package underlay
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/weftnet/weft/netmap"
+)
 
 // Kinds of stream. A kind is the fourth byte of the preface.
 const (
@@ -13,22 +17,22 @@ const (
 // memberlist's own streams begin with a message type (0 to 13) or 244 for a
 // label, HTTP and TLS with other bytes than these two. So the first byte tells whether a peer
 // runs Weft.
-const (
-	prefaceLen     = 4
-	prefaceVersion = 1
-)
+const prefaceLen = 4
+
+// protocol has the versions of the preface.
+var protocol = netmap.Forms{Oldest: 1, Written: 1, Newest: 1}
 
 type preface [prefaceLen]byte
 
-func prefaceOf(kind byte) preface { return preface{'W', 0xf7, prefaceVersion, kind} }
+func prefaceOf(kind byte) preface { return preface{'W', 0xf7, protocol.Written, kind} }
 
 // kind reads a preface that came from outside.
 func (p preface) kind() (byte, error) {
 	if p[0] != 'W' || p[1] != 0xf7 {
 		return 0, fmt.Errorf("begins with % x, which no Weft agent sends", p[:])
 	}
-	if p[2] != prefaceVersion {
-		return 0, fmt.Errorf("speaks version %d of the underlay protocol, this agent speaks %d", p[2], prefaceVersion)
+	if !protocol.Reads(p[2]) {
+		return 0, fmt.Errorf("speaks version %d of the underlay protocol, this agent reads %s", p[2], protocol)
 	}
 	return p[3], nil
 }

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -121,7 +122,7 @@ func (t *step) addRange(a *AddRange) *netmap.Refusal {
 }
 
 func (t *step) admit(a *Admit) *netmap.Refusal {
-	if refusal := CheckName("host name", a.Name); refusal != nil {
+	if refusal := cmp.Or(CheckName("host name", a.Name), t.checkRelease(a)); refusal != nil {
 		return refusal
 	}
 	h := t.self
@@ -131,7 +132,7 @@ func (t *step) admit(a *Admit) *netmap.Refusal {
 		t.hosts[t.cmd.Host] = h
 	}
 	before := h.HostEntry
-	h.Name, h.Addr, h.Heard = a.Name, a.Addr, t.index
+	h.Name, h.Addr, h.Level, h.Heard = a.Name, a.Addr, max(a.Level, 1), t.index
 	if shown := (Incarnation{t.cmd.Start, t.cmd.Nonce}); shown != h.Incarnation {
 		h.Incarnation, h.session = shown, session{}
 	}

@@ -5,14 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/weftnet/weft/netmap"
 )
-
-// Version is the newest form of commands and snapshots that this release writes
-// and reads. A log with newer entries must not be applied in part: the keeper
-// stops instead.
-const Version = 1
 
 // Bounds of what is decoded, in bytes.
 const (
@@ -20,20 +16,23 @@ const (
 	MaxReply   = 1 << 20
 )
 
-// ErrNewer is wrapped by decoders that meet a version or kind of a newer release.
+// ErrNewer is wrapped by decoders that meet a feature level or kind of a newer release.
 var ErrNewer = errors.New("written by a newer release of weft")
 
 // ErrMalformed is wrapped by decoders of what no release wrote.
 var ErrMalformed = errors.New("malformed")
 
 type versioned[T any] struct {
-	Version int `json:"v"`
-	Body    *T  `json:"body"`
+	Level int `json:"v"` // the first feature level that reads it
+	Body  *T  `json:"body"`
 }
 
-// Encode writes any of this package's values with the version before it.
-func Encode[T any](value T) ([]byte, error) {
-	b, err := json.Marshal(versioned[T]{Version, &value})
+// Encode writes any of this package's values with the first feature level that knows all
+// fields that are set.
+func Encode[T any](value T) ([]byte, error) { return encode(value, sinceOf(reflect.ValueOf(value))) }
+
+func encode[T any](value T, level int) ([]byte, error) {
+	b, err := json.Marshal(versioned[T]{level, &value})
 	if err != nil {
 		return nil, fmt.Errorf("ledger: encode %T: %w", value, err)
 	}
@@ -48,13 +47,13 @@ func Decode[T any](b []byte, limit int) (T, error) {
 		return zero, fmt.Errorf("ledger: %T of %d bytes, limit %d: %w", zero, len(b), limit, ErrMalformed)
 	}
 	var head struct {
-		Version int `json:"v"`
+		Level int `json:"v"`
 	}
-	if err := json.Unmarshal(b, &head); err != nil || head.Version < 1 {
-		return zero, fmt.Errorf("ledger: %T without a version: %w", zero, ErrMalformed)
+	if err := json.Unmarshal(b, &head); err != nil || head.Level < 1 {
+		return zero, fmt.Errorf("ledger: %T without a feature level: %w", zero, ErrMalformed)
 	}
-	if head.Version > Version {
-		return zero, fmt.Errorf("ledger: %T of version %d, this release knows %d: %w", zero, head.Version, Version, ErrNewer)
+	if head.Level > Level {
+		return zero, fmt.Errorf("ledger: %T of feature level %d, this release knows %d: %w", zero, head.Level, Level, ErrNewer)
 	}
 	var got versioned[T]
 	d := json.NewDecoder(bytes.NewReader(b))
@@ -66,10 +65,10 @@ func Decode[T any](b []byte, limit int) (T, error) {
 }
 
 // EncodeCommand writes a command for the log and the wire.
-func EncodeCommand(c Command) ([]byte, error) { return Encode(c) }
+func EncodeCommand(c Command) ([]byte, error) { return encode(c, c.Since()) }
 
 // DecodeCommand reads a command and checks that its kind is known and has its
-// arguments. The error wraps ErrNewer for kinds and versions of later releases.
+// arguments. The error wraps ErrNewer for kinds and levels of later releases.
 func DecodeCommand(b []byte) (Command, error) {
 	c, err := Decode[Command](b, MaxCommand)
 	if err != nil {
@@ -86,11 +85,11 @@ func DecodeReply(b []byte) (Reply, error) { return Decode[Reply](b, MaxReply) }
 
 // Check fails for a command that no release would apply.
 func (c Command) Check() error {
-	present, known := c.arguments()
+	rule, known := kinds[c.Kind]
 	switch {
 	case !known:
 		return fmt.Errorf("ledger: command %q: %w", c.Kind, ErrNewer)
-	case !present:
+	case rule.has != nil && !rule.has(c):
 		return netmap.Refuse(netmap.BadInput, "command %s comes without its arguments", c.Kind)
 	case max(c.Start, c.Known) > netmap.MaxCounter:
 		return netmap.Refuse(netmap.BadInput, "command %s is of start %d and generation %d, which no host reaches; look at who sends it", c.Kind, c.Start, c.Known)
@@ -98,20 +97,4 @@ func (c Command) Check() error {
 		return netmap.Refuse(netmap.BadInput, "command %s does not say which host asks", c.Kind)
 	}
 	return nil
-}
-
-// arguments reports whether the command has those of its kind, and whether the
-// kind is known.
-func (c Command) arguments() (present, known bool) {
-	has := map[Kind]bool{
-		KindFound: c.Found != nil, KindAdmit: c.Admit != nil, KindRenew: true, KindRemove: c.Remove != nil,
-		KindAddRange: c.AddRange != nil, KindEnsureSubnet: c.EnsureSubnet != nil, KindUseSubnets: c.UseSubnets != nil,
-		KindReserve: c.Reserve != nil, KindGrantBlock: c.GrantBlock != nil, KindReturnBlock: c.ReturnBlock != nil,
-		KindClaim: c.Claim != nil, KindCede: c.Cede != nil, KindUnclaim: c.Unclaim != nil,
-		KindEnsureNetwork: c.EnsureNetwork != nil, KindNameNetwork: c.NameNetwork != nil,
-		KindRetireNetwork: c.RetireNetwork != nil, KindLeaveNetwork: c.LeaveNetwork != nil,
-		KindDeclareHoldings: c.DeclareHoldings != nil, KindLeave: true,
-	}
-	present, known = has[c.Kind]
-	return present, known
 }

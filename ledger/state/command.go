@@ -8,7 +8,7 @@ import (
 )
 
 // Kind says what a command asks for. Kinds are names for ever: a name is never
-// given another meaning.
+// given another meaning. The registry kinds says from which feature level on each exists.
 type Kind string
 
 // The kinds of command. Each has its arguments in the field of Command of the
@@ -35,7 +35,8 @@ const (
 	KindLeave           Kind = "leave" // the asking host is a member no more
 )
 
-// Command is one request for a decision. Ledger.Do fills in who asks.
+// Command is one request for a decision. Ledger.Do fills in who asks. A field that a later
+// feature level adds, here or further inside, says so in a tag, such as since:"2".
 type Command struct {
 	Kind    Kind             `json:"kind"`
 	Cluster netmap.ClusterID `json:"cluster"`           // asked of; zero: whichever answers
@@ -95,6 +96,8 @@ type Incarnation struct {
 type Admit struct {
 	Name string         `json:"name"` // for people; need not be unique
 	Addr netip.AddrPort `json:"addr"` // underlay
+	// Level is the feature level of its release; 0 means 1.
+	Level int `json:"level,omitempty"`
 	// Earlier are earlier starts of the same disk. It must contain the newest
 	// start that the ledger knows, else the disk is an older copy. Empty: unknown,
 	// then only the start number counts.
@@ -215,11 +218,13 @@ type LeaveNetwork struct {
 	ID netmap.NetworkID `json:"id"`
 }
 
-// Reply is the answer to a command. Fields that the kind does not answer are nil.
+// Reply is the answer to a command. Fields that the kind does not answer are nil. A kind
+// answers nothing that is younger than itself, since whoever asks must be able to read it.
 type Reply struct {
 	Index   uint64            `json:"index"` // of the decision; wait for the netmap to reach it to read your own writes
 	Refusal *netmap.Refusal   `json:"refusal,omitempty"`
 	Cluster netmap.ClusterID  `json:"cluster"`
+	Level   int               `json:"level,omitempty"`   // the cluster's feature level
 	Host    *netmap.HostEntry `json:"host,omitempty"`    // admit, renew; of a refused claim: who owns the address
 	Subnet  *netmap.Subnet    `json:"subnet,omitempty"`  // ensure-subnet, reserve
 	Block   *netmap.Block     `json:"block,omitempty"`   // grant-block: the first of Blocks; of a refused claim: the block in the way

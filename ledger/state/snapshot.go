@@ -14,6 +14,7 @@ const MaxSnapshot = 256 << 20
 // snapshot is the state in a form that equal states share byte for byte.
 type snapshot struct {
 	Cluster    netmap.ClusterID `json:"cluster"`
+	Level      int              `json:"level"`
 	Generation uint64           `json:"generation"`
 	Recovered  uint64           `json:"recovered,omitempty"`
 	Applied    uint64           `json:"applied"`
@@ -56,12 +57,13 @@ type networkSnap struct {
 	Members []netmap.HostID `json:"members"`
 }
 
-// Encode writes the whole state. Equal states give equal bytes.
-func (s *State) Encode() ([]byte, error) { return Encode(s.snapshot()) }
+// Encode writes the whole state, for all releases that know the cluster's feature level.
+// Equal states give equal bytes.
+func (s *State) Encode() ([]byte, error) { return encode(s.snapshot(), s.Level()) }
 
 func (s *State) snapshot() snapshot {
 	out := snapshot{
-		Cluster: s.cluster, Generation: s.generation, Recovered: s.recovered, Applied: s.applied, LastIndex: s.lastIndex, NextVNI: s.nextVNI,
+		Cluster: s.cluster, Level: s.level, Generation: s.generation, Recovered: s.recovered, Applied: s.applied, LastIndex: s.lastIndex, NextVNI: s.nextVNI,
 		Ranges: slices.Clone(s.ranges), History: slices.Clone(s.history), Forgot: s.forgot,
 	}
 	for _, h := range s.sortedHosts() {
@@ -141,7 +143,7 @@ func DecodeState(b []byte) (*State, error) {
 		return nil, err
 	}
 	s := NewState()
-	s.cluster, s.generation, s.recovered, s.applied = snap.Cluster, snap.Generation, snap.Recovered, snap.Applied
+	s.cluster, s.level, s.generation, s.recovered, s.applied = snap.Cluster, snap.Level, snap.Generation, snap.Recovered, snap.Applied
 	s.lastIndex, s.nextVNI, s.ranges = snap.LastIndex, snap.NextVNI, snap.Ranges
 	s.history, s.forgot = snap.History[max(0, len(snap.History)-mostHistory-historySlop):], snap.Forgot
 	for _, h := range snap.Hosts {
@@ -156,7 +158,11 @@ func DecodeState(b []byte) (*State, error) {
 	for _, c := range snap.Claims {
 		s.claims[c.Addr] = c
 	}
-	if err := s.Verify(); err != nil {
+	err = s.Verify()
+	if s.level < 0 || s.level > Level { // its bytes would have said so
+		err = fmt.Errorf("feature level %d", s.level)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("ledger: snapshot: %w: %w", ErrMalformed, err)
 	}
 	return s, nil
@@ -192,12 +198,8 @@ func (s *State) Verify() error {
 	if s.nextVNI > maxVNI+1 {
 		return fmt.Errorf("next VNI %d", s.nextVNI)
 	}
-	indexes := map[uint32]bool{}
-	for _, h := range s.sortedHosts() {
-		if h.ID.IsZero() || h.Index == 0 || h.Index > s.lastIndex || indexes[h.Index] {
-			return fmt.Errorf("host %s with index %d", h.ID, h.Index)
-		}
-		indexes[h.Index] = true
+	if err := s.verifyHosts(); err != nil {
+		return err
 	}
 	prefixes := netmap.SortedPrefixes(s.subnets)
 	for i, p := range prefixes {
@@ -217,6 +219,20 @@ func (s *State) Verify() error {
 		return err
 	}
 	return s.verifyClaims()
+}
+
+func (s *State) verifyHosts() error {
+	indexes := map[uint32]bool{}
+	for _, h := range s.sortedHosts() {
+		if h.ID.IsZero() || h.Index == 0 || h.Index > s.lastIndex || indexes[h.Index] {
+			return fmt.Errorf("host %s with index %d", h.ID, h.Index)
+		}
+		if h.Level < 0 || h.Level > netmap.MaxLevel || !h.Removed && max(h.Level, 1) < s.level {
+			return fmt.Errorf("host %s of feature level %d in a cluster of level %d", h.ID, h.Level, s.level)
+		}
+		indexes[h.Index] = true
+	}
+	return nil
 }
 
 func (s *State) verifySubnet(sub *subnet) error {

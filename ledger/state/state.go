@@ -16,9 +16,10 @@ import (
 //
 // Invariants, after every command: subnets do not overlap; every block lies in
 // its subnet, has its subnet's size and one owner; VNIs and host indexes are
-// unique; a removed host holds nothing.
+// unique; a removed host holds nothing; no member is below the cluster's feature level.
 type State struct {
 	cluster    netmap.ClusterID
+	level      int    // see Level; 0 before the first member
 	generation uint64 // of the log: a recovered ledger has a greater one
 	recovered  uint64 // index at which this generation began; 0 in the first one
 	applied    uint64 // index of the newest command seen
@@ -118,7 +119,7 @@ func (s *State) Apply(index uint64, cmd Command) (Reply, []netmap.Change) {
 		return t.reply, nil
 	}
 	refusal := t.run()
-	t.reply.Refusal, t.reply.Cluster = refusal, s.cluster
+	t.reply.Refusal, t.reply.Cluster, t.reply.Level = refusal, s.cluster, s.Level()
 	s.applied = index
 	t.remember()
 	return t.reply, t.changes
@@ -131,62 +132,14 @@ func (t *step) run() *netmap.Refusal {
 	if refusal := t.authorize(); refusal != nil {
 		return refusal
 	}
+	if refusal := t.cmd.CheckLevel(t.Level()); refusal != nil {
+		return refusal
+	}
 	if earlier, seen, refusal := t.repeated(); seen {
 		t.reply = earlier
 		return refusal
 	}
-	return t.dispatch()
-}
-
-func (t *step) dispatch() *netmap.Refusal {
-	c := t.cmd
-	switch c.Kind {
-	case KindFound:
-		return t.found(c.Found)
-	case KindAdmit:
-		return t.admit(c.Admit)
-	case KindRenew:
-		return t.renew()
-	case KindRemove:
-		return t.remove(c.Remove)
-	case KindAddRange:
-		return t.addRange(c.AddRange)
-	case KindEnsureSubnet:
-		return t.ensureSubnet(c.EnsureSubnet)
-	case KindUseSubnets:
-		return t.useSubnets(c.UseSubnets)
-	case KindReserve:
-		return t.reserve(c.Reserve)
-	case KindDeclareHoldings:
-		return t.declareHoldings(c.DeclareHoldings)
-	case KindLeave:
-		return t.leave()
-	}
-	return t.dispatchMore()
-}
-
-func (t *step) dispatchMore() *netmap.Refusal {
-	c := t.cmd
-	switch c.Kind {
-	case KindGrantBlock:
-		return t.grantBlock(c.GrantBlock)
-	case KindReturnBlock:
-		return t.returnBlock(c.ReturnBlock)
-	case KindClaim:
-		return t.claim(c.Claim)
-	case KindCede:
-		return t.cede(c.Cede)
-	case KindUnclaim:
-		return t.unclaim(c.Unclaim)
-	case KindEnsureNetwork:
-		return t.ensureNetwork(c.EnsureNetwork)
-	case KindNameNetwork:
-		return t.nameNetwork(c.NameNetwork)
-	case KindRetireNetwork:
-		return t.retireNetwork(c.RetireNetwork)
-	default: // KindLeaveNetwork: check knows all kinds
-		return t.leaveNetwork(c.LeaveNetwork)
-	}
+	return kinds[t.cmd.Kind].do(t)
 }
 
 // set records that a noun is new or has changed.
@@ -194,6 +147,9 @@ func (t *step) set(noun any) {
 	key, _ := netmap.KeyOf(noun)
 	t.put(netmap.Change{Key: key, Value: noun})
 	t.noteSet(noun)
+	if _, is := noun.(netmap.HostEntry); is {
+		t.raiseLevel()
+	}
 }
 
 // gone records that a noun is no more.

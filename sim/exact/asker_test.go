@@ -66,7 +66,7 @@ func (a *asker) beAdmitted(ctx context.Context) error {
 
 // Admit implements plugin.Ledger.
 func (a *asker) Admit(ctx context.Context) (state.Reply, error) {
-	r, err := a.ask(ctx, state.Command{Kind: state.KindAdmit, Admit: &state.Admit{Name: a.cfg.Name, Addr: a.cfg.Addr, Earlier: a.cfg.Earlier}})
+	r, err := a.ask(ctx, state.Command{Kind: state.KindAdmit, Admit: &state.Admit{Name: a.cfg.Name, Addr: a.cfg.Addr, Level: state.Level, Earlier: a.cfg.Earlier}})
 	if err == nil {
 		a.admitted = true
 	}
