@@ -34,7 +34,8 @@ var arrows = map[string][]string{
 	"attach":         {"netmap", "turn"},
 	"history":        {"api", "ledger/state", "netmap", "turn"},
 	"replicate":      {"attach", "dockerapi", "ledger/state", "netmap", "turn", "follow"},
-	"ipam":           {"store/synced", "rpc", "netmap", "turn"},
+	"ipam":           {"ipam/pool", "store/synced", "rpc", "netmap", "turn"},
+	"ipam/pool":      {"netmap"},
 	"store/synced":   {},
 	"gossip":         {"netmap", "loglimit", "turn", "follow"},
 	"ledger":         {"ledger/state", "netmap", "lease", "turn", "loglimit"},
@@ -108,7 +109,7 @@ var inTests = []string{"github.com/google/go-cmp", "pgregory.net/rapid"}
 // pure packages and files compute values and touch nothing; a pattern is of
 // path.Match.
 var pure = []string{
-	"netmap/*.go", "datapath/*.go", "store/synced/*.go", "ledger/state/*.go", "ledger/plan.go",
+	"netmap/*.go", "datapath/*.go", "store/synced/*.go", "ipam/pool/*.go", "ledger/state/*.go", "ledger/plan.go",
 }
 
 // impure is what they do without: the network, the disk, the clock, the log,

@@ -32,8 +32,8 @@ func Shares(view *netmap.View, subnet, area netip.Prefix) []Share {
 	blocks := view.BlocksOf(subnet)
 	for _, b := range blocks {
 		if b.Prefix.Overlaps(area) {
-			n := usable(view, subnet, both(b.Prefix, area))
-			add(b.Owner, func(s *Share) { s.Blocks++; s.Free = min(s.Free+n, maxSize) })
+			n := usable(view, subnet, netmap.Common(b.Prefix, area))
+			add(b.Owner, func(s *Share) { s.Blocks++; s.Free = min(s.Free+n, netmap.MaxSize) })
 		}
 	}
 	for _, c := range view.ClaimsOf(subnet) {
@@ -60,42 +60,18 @@ func usable(view *netmap.View, subnet, area netip.Prefix) uint64 {
 	s, _ := view.Subnet(subnet)
 	never := map[netip.Addr]bool{subnet.Addr(): true, s.Gateway: true}
 	if subnet.Addr().Is4() {
-		never[last(subnet)] = true
+		never[netmap.LastAddr(subnet)] = true
 	}
 	for _, a := range s.Reserved {
 		never[a] = true
 	}
-	n := size(area)
+	n := netmap.Size(area)
 	for a := range never {
 		if area.Contains(a) {
 			n--
 		}
 	}
 	return n
-}
-
-// maxSize is the greatest number of addresses that is counted exactly.
-const maxSize = 1 << 62
-
-// size returns the number of addresses of a prefix, at most maxSize.
-func size(p netip.Prefix) uint64 { return 1 << min(p.Addr().BitLen()-p.Bits(), 62) }
-
-// both returns the smaller of two prefixes that overlap.
-func both(a, b netip.Prefix) netip.Prefix {
-	if a.Bits() > b.Bits() {
-		return a
-	}
-	return b
-}
-
-// last returns the greatest address of a prefix.
-func last(p netip.Prefix) netip.Addr {
-	raw := p.Masked().Addr().AsSlice()
-	for i := range raw {
-		raw[i] |= byte(0xff >> min(max(p.Bits()-8*i, 0), 8))
-	}
-	a, _ := netip.AddrFromSlice(raw)
-	return a
 }
 
 // byFree orders the hosts with most free addresses first.

@@ -8,32 +8,13 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/weftnet/weft/ipam/pool"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/store/synced"
 )
 
 // Caller is on whose behalf an address is asked for.
-type Caller struct {
-	Owner netmap.Owner `json:"owner,omitempty"`
-	// ID is what a caller that repeats itself is known by. Docker's is one life of dockerd:
-	// it asks anew for the address of each container once after a start, and never twice
-	// in one life. That of others is the container or the endpoint that the address is for:
-	// whoever asks again under it gets the same address.
-	ID string `json:"id,omitempty"`
-}
-
-// repeats reports whether a request repeats one of before, by which an address is held.
-func (c Caller) repeats(before Caller) bool {
-	if c.Owner == netmap.OwnerDocker {
-		return before.Owner == c.Owner && before.ID != c.ID
-	}
-	return before == c
-}
-
-// mayRelease reports whether an address that was handed out to another caller is this one's to release.
-func (c Caller) mayRelease(holder Caller) bool {
-	return c == holder || c.Owner == netmap.OwnerDocker && holder.Owner == c.Owner
-}
+type Caller = pool.Caller
 
 // Ask asks for an address.
 type Ask struct {
@@ -61,7 +42,7 @@ func (i *IPAM) Register(ctx context.Context, r SubnetRequest, network string) (n
 
 // register finds the pool of a subnet, at once if this host knows it, or has the ledger
 // decide the subnet. Without a subnet it makes another one each time.
-func (i *IPAM) register(ctx context.Context, r SubnetRequest) (*pool, error) {
+func (i *IPAM) register(ctx context.Context, r SubnetRequest) (*allocator, error) {
 	p := i.lookup(r.Want)
 	if p == nil {
 		var err error
@@ -93,7 +74,7 @@ func (i *IPAM) Allocate(ctx context.Context, ask Ask) (netip.Addr, error) {
 	if !within.IsValid() {
 		within = ask.Subnet
 	}
-	use := Use{Name: ask.Name, Caller: ask.Caller, Asked: ask.Want.IsValid()}
+	use := pool.Use{Name: ask.Name, Caller: ask.Caller, Asked: ask.Want.IsValid()}
 	want := ask.Want
 	if a, ok := i.before(p, within, ask.Caller); ok && !want.IsValid() {
 		want, use.Asked = a, false
@@ -122,7 +103,7 @@ func (i *IPAM) Allocate(ctx context.Context, ask Ask) (netip.Addr, error) {
 // poolFor is the pool that an address is asked of. Docker asks for the gateway and for
 // --aux-addresses before the network is there, and of a subnet that this host's disk may
 // have lost; others register theirs first.
-func (i *IPAM) poolFor(ctx context.Context, ask Ask) (*pool, error) {
+func (i *IPAM) poolFor(ctx context.Context, ask Ask) (*allocator, error) {
 	if ask.Caller.Owner == netmap.OwnerDocker {
 		return i.pool(ctx, ask.Subnet)
 	}
@@ -136,20 +117,11 @@ func (i *IPAM) poolFor(ctx context.Context, ask Ask) (*pool, error) {
 	return p, i.Reregister(ctx, ask.Subnet)
 }
 
-// before is the address of an area that a caller was given before, so that a repeated request
-// is answered the same. Docker's are not told apart by the caller.
-func (i *IPAM) before(p *pool, within netip.Prefix, c Caller) (netip.Addr, bool) {
-	if c.Owner == netmap.OwnerDocker {
-		return netip.Addr{}, false
-	}
+// before is the address of an area that a caller was given before.
+func (i *IPAM) before(p *allocator, within netip.Prefix, c Caller) (netip.Addr, bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for a, m := range p.marks {
-		if m.Held && !m.Leaving && !m.Evicted && m.Caller == c && within.Contains(a) {
-			return a, true
-		}
-	}
-	return netip.Addr{}, false
+	return p.HeldBy(c, within)
 }
 
 // Release takes an address back. Releasing what is not held, or was handed out to another
@@ -165,12 +137,12 @@ func (i *IPAM) Release(ctx context.Context, subnet netip.Prefix, a netip.Addr, c
 	if i.cfg.Released != nil && c.Owner == netmap.OwnerDocker {
 		i.problem(i.cfg.Released(ctx, a)) // the endpoint that stays keeps the address
 	}
-	return i.freeIf(p, a, func(u Use) bool { return c.mayRelease(u.Caller) })
+	return i.freeIf(p, a, func(u pool.Use) bool { return c.MayRelease(u.Caller) })
 }
 
 // pool finds a pool, or takes the subnet into use again if this host's disk was
 // stranded meanwhile: the id that Docker stored says which it is.
-func (i *IPAM) pool(ctx context.Context, subnet netip.Prefix) (*pool, error) {
+func (i *IPAM) pool(ctx context.Context, subnet netip.Prefix) (*allocator, error) {
 	if p := i.lookup(subnet); p != nil {
 		return p, i.Reregister(ctx, subnet)
 	}
@@ -180,7 +152,7 @@ func (i *IPAM) pool(ctx context.Context, subnet netip.Prefix) (*pool, error) {
 // inNetwork refuses a container's address of a pool that became no network of Weft's of the
 // same owner: Docker lends a pool to a network of any driver, and no endpoint would tell
 // that the address is in use.
-func (i *IPAM) inNetwork(p *pool, owner netmap.Owner) error {
+func (i *IPAM) inNetwork(p *allocator, owner netmap.Owner) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if p.serves(owner) {
@@ -194,7 +166,7 @@ func (i *IPAM) inNetwork(p *pool, owner netmap.Owner) error {
 
 // handOut writes down that a locked address is held, and asks once more whether it
 // may be handed out: the machine may have slept since it was asked before.
-func (i *IPAM) handOut(ctx context.Context, p *pool, a netip.Addr, use Use, c *netmap.Claim) (synced.Value[netip.Addr], error) {
+func (i *IPAM) handOut(ctx context.Context, p *allocator, a netip.Addr, use pool.Use, c *netmap.Claim) (synced.Value[netip.Addr], error) {
 	held, err := i.hold(p, a, use, c)
 	if err != nil {
 		return held, err
@@ -209,7 +181,7 @@ func (i *IPAM) handOut(ctx context.Context, p *pool, a netip.Addr, use Use, c *n
 
 // hold writes down that a locked address is held, with the claim that makes it ours
 // if there is one. If that fails nothing is held.
-func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) (synced.Value[netip.Addr], error) {
+func (i *IPAM) hold(p *allocator, a netip.Addr, use pool.Use, c *netmap.Claim) (synced.Value[netip.Addr], error) {
 	use.Held = true
 	i.mu.Lock()
 	was, _ := p.Used(a)
@@ -220,7 +192,7 @@ func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) (synced.Val
 	rec := map[string][]byte{key(kindAddr, a): encode(use)}
 	var del []string
 	if c != nil {
-		rec[key(kindClaim, a)] = encode(Single{Claim: *c})
+		rec[key(kindClaim, a)] = encode(pool.Claim{Claim: *c})
 		del = append(del, key(kindForeign, a))
 	}
 	held, err := synced.Commit(i.cfg.Disk, a, rec, del...)
@@ -231,21 +203,21 @@ func (i *IPAM) hold(p *pool, a netip.Addr, use Use, c *netmap.Claim) (synced.Val
 		return held, fmt.Errorf("ipam: %s was not handed out: %w", a, err)
 	}
 	if c != nil {
-		p.AddClaim(Single{Claim: *c})
+		p.AddClaim(pool.Claim{Claim: *c})
 	}
 	p.Hold(a, use)
 	p.since[a] = time.Now()
 	return held, nil
 }
 
-func (i *IPAM) unlock(p *pool, a netip.Addr) {
+func (i *IPAM) unlock(p *allocator, a netip.Addr) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	p.Unlock(a)
 }
 
 // dynamic hands out the next address of an area, waiting for a block if need be.
-func (i *IPAM) dynamic(ctx context.Context, p *pool, within netip.Prefix, use Use) (none synced.Value[netip.Addr], err error) {
+func (i *IPAM) dynamic(ctx context.Context, p *allocator, within netip.Prefix, use pool.Use) (none synced.Value[netip.Addr], err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var why error // no block came, by the last that was heard
@@ -283,7 +255,7 @@ func (i *IPAM) dynamic(ctx context.Context, p *pool, within netip.Prefix, use Us
 }
 
 // lastResort begins an address that Pool.LastResort finds.
-func (i *IPAM) lastResort(p *pool, within netip.Prefix) (netip.Addr, bool) {
+func (i *IPAM) lastResort(p *allocator, within netip.Prefix) (netip.Addr, bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	a, ok := p.LastResort(within)
@@ -295,7 +267,7 @@ func (i *IPAM) lastResort(p *pool, within netip.Prefix) (netip.Addr, bool) {
 
 // pick begins the next address, or finds out what to wait for. Before the last
 // quarter of a block is used up it asks for another one.
-func (i *IPAM) pick(p *pool, within netip.Prefix, name string) (netip.Addr, *grantRequest, error) {
+func (i *IPAM) pick(p *allocator, within netip.Prefix, name string) (netip.Addr, *grantRequest, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if p.gone {

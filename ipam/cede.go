@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/weftnet/weft/ipam/pool"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/store/synced"
 )
@@ -59,11 +60,11 @@ func (i *IPAM) Cede(ctx context.Context, subnet netip.Prefix, a netip.Addr, to n
 }
 
 // cede writes a locked address over.
-func (i *IPAM) cede(ctx context.Context, p *pool, a netip.Addr, to netmap.HostID) (netmap.Claim, error) {
+func (i *IPAM) cede(ctx context.Context, p *allocator, a netip.Addr, to netmap.HostID) (netmap.Claim, error) {
 	defer i.unlock(p, a)
 	i.mu.Lock()
 	set, del := map[string][]byte{}, []string{key(kindClaim, a)}
-	if p.block(a) != nil {
+	if _, inBlock := p.BlockAt(a); inBlock {
 		set[key(kindForeign, a)] = encode(to)
 	} else {
 		del = append(del, key(kindForeign, a), key(kindAddr, a))
@@ -93,8 +94,9 @@ func (i *IPAM) cede(ctx context.Context, p *pool, a netip.Addr, to netmap.HostID
 
 // cedable says why an address cannot be given to another host, or nil. Who has it is
 // empty as long as no endpoint does: its container may never come, and then it is free.
-func (p *pool) cedable(a netip.Addr, who string) error {
+func (p *allocator) cedable(a netip.Addr, who string) error {
 	used, _ := p.Used(a)
+	_, inBlock := p.BlockAt(a)
 	switch {
 	case p.gone:
 		return released(p.prefix)
@@ -103,10 +105,10 @@ func (p *pool) cedable(a netip.Addr, who string) error {
 	case used.Held:
 		return netmap.Refuse(netmap.Held, "%s is held by %s; choose another --ip, or stop that container", a, who)
 	case p.Unusable(a):
-		return netmap.Refuse(netmap.Held, "%s is reserved in subnet %s; choose another --ip", a, p.subnet.Prefix)
-	case len(p.inFlight.blocks) > 0 && p.block(a) == nil:
+		return netmap.Refuse(netmap.Held, "%s is reserved in subnet %s; choose another --ip", a, p.Subnet().Prefix)
+	case len(p.inFlight.blocks) > 0 && !inBlock:
 		return netmap.Refuse(netmap.Busy, "a further block of %s is being taken into use at this moment, and %s may lie in it; try again", p.prefix, a)
-	case p.block(a) == nil && !p.Owns(a):
+	case !inBlock && !p.Owns(a):
 		return netmap.Refuse(netmap.Busy, "%s is not this host's to cede; try again, its owner may have changed", a)
 	}
 	return nil
@@ -142,7 +144,7 @@ func (i *IPAM) Donate(ctx context.Context, subnet, within netip.Prefix, to netma
 
 // part finds what this host can do without of an area, an empty block or an address, and
 // begins to give it up; else it is the question to the ledger that may bring something.
-func (i *IPAM) part(p *pool, within netip.Prefix) (block netmap.Block, a netip.Addr, f *grantRequest) {
+func (i *IPAM) part(p *allocator, within netip.Prefix) (block netmap.Block, a netip.Addr, f *grantRequest) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if block, ok := p.spare(within); ok {
@@ -150,7 +152,7 @@ func (i *IPAM) part(p *pool, within netip.Prefix) (block netmap.Block, a netip.A
 		return block, a, nil
 	}
 	a, ok := p.LastResort(within)
-	if !ok || p.gone || len(p.inFlight.blocks) > 0 && p.block(a) == nil {
+	if _, inBlock := p.BlockAt(a); !ok || p.gone || len(p.inFlight.blocks) > 0 && !inBlock {
 		return block, netip.Addr{}, p.request
 	}
 	p.Lock(a)
@@ -159,9 +161,9 @@ func (i *IPAM) part(p *pool, within netip.Prefix) (block netmap.Block, a netip.A
 
 // spare finds an empty block that reaches into an area, and that no container with --ip
 // may want an address of. The caller holds mu.
-func (p *pool) spare(within netip.Prefix) (netmap.Block, bool) {
-	for _, s := range p.order {
-		if s.Prefix.Overlaps(within) && s.kept == 0 && p.Empty(s.Prefix) && time.Since(p.adopted[s.Prefix]) > freshFor && !p.gone {
+func (p *allocator) spare(within netip.Prefix) (netmap.Block, bool) {
+	for _, s := range p.Blocks() {
+		if s.Prefix.Overlaps(within) && s.Kept == 0 && p.Empty(s.Prefix) && time.Since(p.adopted[s.Prefix]) > freshFor && !p.gone {
 			return s.Block, true
 		}
 	}
@@ -170,7 +172,7 @@ func (p *pool) spare(within netip.Prefix) (netmap.Block, bool) {
 
 // askDonation asks the other hosts when the ledger has no block left, and answers
 // whether the ledger is to be asked again; not, where an address came instead.
-func (i *IPAM) askDonation(ctx context.Context, p *pool, within netip.Prefix) (again bool, err error) {
+func (i *IPAM) askDonation(ctx context.Context, p *allocator, within netip.Prefix) (again bool, err error) {
 	r, err := i.cfg.Decisions.AskOthers(ctx, BlockRequest{Subnet: p.prefix, Within: within})
 	if err != nil || !r.Claim.Addr.IsValid() {
 		return err == nil, err
@@ -180,7 +182,7 @@ func (i *IPAM) askDonation(ctx context.Context, p *pool, within netip.Prefix) (a
 
 // adoptDonation makes an address that was ceded this host's, for anybody. It may have asked for
 // that one meanwhile, or have ceded it further.
-func (i *IPAM) adoptDonation(p *pool, c netmap.Claim) error {
+func (i *IPAM) adoptDonation(p *allocator, c netmap.Claim) error {
 	if c.Subnet != p.prefix || !p.prefix.Contains(c.Addr) {
 		return fmt.Errorf("another host ceded %s of %s, which is no address of %s; run the same release of weft on all hosts", c.Addr, c.Subnet, p.prefix)
 	}
@@ -196,7 +198,7 @@ func (i *IPAM) adoptDonation(p *pool, c netmap.Claim) error {
 	defer i.unlock(p, c.Addr)
 	i.expect(p, c)
 	defer i.arrived(p, c.Addr)
-	got := Single{Claim: c, Donated: true}
+	got := pool.Claim{Claim: c, Donated: true}
 	if err := i.cfg.Disk.Commit(map[string][]byte{key(kindClaim, c.Addr): encode(got)}, key(kindForeign, c.Addr)); err != nil {
 		return fmt.Errorf("address %s was ceded to this host but cannot be written down: %w", c.Addr, err)
 	}

@@ -1,7 +1,7 @@
 // Package ipam hands out addresses from what the ledger gave to this host: Register,
 // Allocate and Release (allocate.go) for every caller, under Docker's IPAM protocol.
 //
-// Pool is the pure core: one subnet's blocks, claims and uses, which address is
+// Package pool is the pure core: one subnet's blocks, claims and uses, which address is
 // next and which are free. IPAM is the edge around it: the disk, the ledger's decisions,
 // and Docker's IPAM protocol.
 //

@@ -4,18 +4,20 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/weftnet/weft/ipam/pool"
 )
 
 // free releases a held address. As long as an endpoint has it, it is only noted
 // that Docker has released it: Docker does so for the IPv6 address of a container
 // without IPv6, and when a second container was refused the address.
-func (i *IPAM) free(p *pool, a netip.Addr) error {
-	return i.freeIf(p, a, func(Use) bool { return true })
+func (i *IPAM) free(p *allocator, a netip.Addr) error {
+	return i.freeIf(p, a, func(pool.Use) bool { return true })
 }
 
 // freeIf frees a held address if that is still right at the moment it begins; it asks
 // with mu held.
-func (i *IPAM) freeIf(p *pool, a netip.Addr, right func(Use) bool) error {
+func (i *IPAM) freeIf(p *allocator, a netip.Addr, right func(pool.Use) bool) error {
 	i.mu.Lock()
 	use, _ := p.Used(a)
 	leaving := i.holder(a) != ""
@@ -45,10 +47,10 @@ func (i *IPAM) freeIf(p *pool, a netip.Addr, right func(Use) bool) error {
 	p.Unlock(a)
 	if err != nil { // nobody repeats this but the sweep
 		was.Leaving = true
-		p.put(a, was)
+		p.Put(a, was)
 		return fmt.Errorf("ipam: %s is still held: %w", a, err)
 	}
-	p.put(a, use)
+	p.Put(a, use)
 	if !leaving {
 		delete(p.since, a)
 	}

@@ -49,23 +49,23 @@ type givenUp struct {
 
 // stale reports whether a block or claim was given up under this epoch. The caller
 // holds mu.
-func (p *pool) stale(what netip.Prefix, epoch uint64) bool { return epoch <= p.given[what].epoch }
+func (p *allocator) stale(what netip.Prefix, epoch uint64) bool { return epoch <= p.given[what].epoch }
 
-func (p *pool) give(what netip.Prefix, epoch uint64) {
+func (p *allocator) give(what netip.Prefix, epoch uint64) {
 	p.given[what] = givenUp{epoch: epoch, at: time.Now()}
 }
 
 // leave takes an empty block out of use, for returnBlock. The caller holds mu.
-func (p *pool) leave(b netmap.Block) {
+func (p *allocator) leave(b netmap.Block) {
 	p.leaving[b.Prefix] = departure{Block: b, done: make(chan struct{})}
 	p.Withdraw(b.Prefix)
 }
 
 // returnBlock returns a block that leaves. If that is not written down it stays.
-func (i *IPAM) returnBlock(ctx context.Context, p *pool, b netmap.Block) error {
+func (i *IPAM) returnBlock(ctx context.Context, p *allocator, b netmap.Block) error {
 	i.mu.Lock()
-	del := p.records(b.Prefix)
-	back := Returned{Block: b, Late: p.latest(b.Prefix, maxLate)}
+	del := p.keysOfBlock(b.Prefix)
+	back := Returned{Block: b, Late: p.Latest(b.Prefix, maxLate)}
 	i.mu.Unlock()
 	given, err := synced.Commit(i.cfg.Disk, back, map[string][]byte{key(kindReturn, b.Prefix): encode(back)}, del...)
 	i.mu.Lock()
@@ -85,7 +85,7 @@ func (i *IPAM) returnBlock(ctx context.Context, p *pool, b netmap.Block) error {
 }
 
 // persistReturn has the ledger hear that a block is returned which is out of reach already.
-func (i *IPAM) persistReturn(ctx context.Context, p *pool, b Returned) error {
+func (i *IPAM) persistReturn(ctx context.Context, p *allocator, b Returned) error {
 	given, err := synced.Commit(i.cfg.Disk, b, map[string][]byte{key(kindReturn, b.Prefix): encode(b)})
 	if err != nil {
 		return fmt.Errorf("ipam: block %s was not returned: %w", b.Prefix, err)
@@ -97,7 +97,7 @@ func (i *IPAM) persistReturn(ctx context.Context, p *pool, b Returned) error {
 }
 
 // sendReturn tells the ledger; the sweep repeats it when that fails.
-func (i *IPAM) sendReturn(ctx context.Context, p *pool, given synced.Value[Returned]) error {
+func (i *IPAM) sendReturn(ctx context.Context, p *allocator, given synced.Value[Returned]) error {
 	b := given.Get()
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
 	defer cancel()
@@ -118,11 +118,11 @@ func (i *IPAM) sendReturn(ctx context.Context, p *pool, given synced.Value[Retur
 
 // giveUp returns an address that was this host's by itself; locked. It stays locked
 // until the ledger has answered, so that it is not claimed anew meanwhile.
-func (i *IPAM) giveUp(ctx context.Context, p *pool, c netmap.Claim) error {
+func (i *IPAM) giveUp(ctx context.Context, p *allocator, c netmap.Claim) error {
 	defer i.unlock(p, c.Addr)
 	i.mu.Lock()
 	del := []string{key(kindClaim, c.Addr), key(kindForeign, c.Addr)} // see adopt
-	if p.block(c.Addr) == nil {
+	if _, inBlock := p.BlockAt(c.Addr); !inBlock {
 		del = append(del, key(kindAddr, c.Addr))
 	}
 	i.mu.Unlock()
@@ -140,7 +140,7 @@ func (i *IPAM) giveUp(ctx context.Context, p *pool, c netmap.Claim) error {
 
 // persistUnclaim has the ledger hear of an address that is returned and out of reach
 // already; locked.
-func (i *IPAM) persistUnclaim(ctx context.Context, p *pool, c netmap.Claim) error {
+func (i *IPAM) persistUnclaim(ctx context.Context, p *allocator, c netmap.Claim) error {
 	given, err := synced.Commit(i.cfg.Disk, c, map[string][]byte{key(kindUnclaim, c.Addr): encode(c)})
 	if err != nil {
 		return fmt.Errorf("ipam: address %s was not returned: %w", c.Addr, err)
@@ -153,7 +153,7 @@ func (i *IPAM) persistUnclaim(ctx context.Context, p *pool, c netmap.Claim) erro
 
 // sendUnclaim tells the ledger; the sweep repeats it when that fails. The address
 // is locked.
-func (i *IPAM) sendUnclaim(ctx context.Context, p *pool, given synced.Value[netmap.Claim]) error {
+func (i *IPAM) sendUnclaim(ctx context.Context, p *allocator, given synced.Value[netmap.Claim]) error {
 	c := given.Get()
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
 	defer cancel()
@@ -172,7 +172,7 @@ func (i *IPAM) sendUnclaim(ctx context.Context, p *pool, given synced.Value[netm
 
 // beforeClaim has the ledger hear of an earlier return of an address that is wanted
 // again; locked.
-func (i *IPAM) beforeClaim(ctx context.Context, p *pool, a netip.Addr) error {
+func (i *IPAM) beforeClaim(ctx context.Context, p *allocator, a netip.Addr) error {
 	i.mu.Lock()
 	c, pending := p.unclaims[a]
 	i.mu.Unlock()
@@ -184,7 +184,7 @@ func (i *IPAM) beforeClaim(ctx context.Context, p *pool, a netip.Addr) error {
 
 // tidy tells the ledger what it has not heard yet and, if it hears, gives back what
 // this pool has not needed for a while.
-func (i *IPAM) tidy(ctx context.Context, p *pool) {
+func (i *IPAM) tidy(ctx context.Context, p *allocator) {
 	i.mu.Lock()
 	blocks, claims := netmap.SortedPrefixes(p.returns), netmap.SortedAddrs(p.unclaims)
 	i.mu.Unlock()
@@ -212,13 +212,13 @@ func (i *IPAM) tidy(ctx context.Context, p *pool) {
 	}
 }
 
-func (p *pool) pending(what netip.Prefix) bool {
+func (p *allocator) pending(what netip.Prefix) bool {
 	_, block := p.returns[what]
 	_, claim := p.unclaims[what.Addr()]
 	return block || claim
 }
 
-func (i *IPAM) resendReturn(ctx context.Context, p *pool, prefix netip.Prefix) error {
+func (i *IPAM) resendReturn(ctx context.Context, p *allocator, prefix netip.Prefix) error {
 	i.mu.Lock()
 	b, pending := p.returns[prefix]
 	i.mu.Unlock()
@@ -228,7 +228,7 @@ func (i *IPAM) resendReturn(ctx context.Context, p *pool, prefix netip.Prefix) e
 	return i.persistReturn(ctx, p, b)
 }
 
-func (i *IPAM) resendUnclaim(ctx context.Context, p *pool, a netip.Addr) error {
+func (i *IPAM) resendUnclaim(ctx context.Context, p *allocator, a netip.Addr) error {
 	i.mu.Lock()
 	c, pending := p.unclaims[a]
 	if !pending || p.Locked(a) {
@@ -243,7 +243,7 @@ func (i *IPAM) resendUnclaim(ctx context.Context, p *pool, a netip.Addr) error {
 
 // returnOne gives back a block or a claim that has not been used for idleFor. More:
 // it did, and there may be others.
-func (i *IPAM) returnOne(ctx context.Context, p *pool) (more bool, err error) {
+func (i *IPAM) returnOne(ctx context.Context, p *allocator) (more bool, err error) {
 	i.mu.Lock()
 	now := time.Now()
 	c, claim := p.idleClaim(now)
@@ -267,11 +267,11 @@ func (i *IPAM) returnOne(ctx context.Context, p *pool) (more bool, err error) {
 // surplus finds a block, the highest first, that was empty for idleFor and without
 // which half a block is still free, so that giving it back does not make this host
 // ask for one: the last reserve stays. The caller holds mu.
-func (p *pool) surplus(now time.Time) (netmap.Block, bool) {
+func (p *allocator) surplus(now time.Time) (netmap.Block, bool) {
 	if p.gone {
 		return netmap.Block{}, false
 	}
-	for _, s := range slices.Backward(p.order) {
+	for _, s := range slices.Backward(p.Blocks()) {
 		if !p.Empty(s.Prefix) {
 			delete(p.idle, s.Prefix)
 			continue
@@ -289,28 +289,29 @@ func (p *pool) surplus(now time.Time) (netmap.Block, bool) {
 }
 
 // spared reports whether enough is free without a block, in the area that it is for.
-func (p *pool) spared(block netip.Prefix) bool {
+func (p *allocator) spared(block netip.Prefix) bool {
 	area := p.prefix
-	if r := p.subnet.Range; r.IsValid() && r.Overlaps(block) {
+	if r := p.Subnet().Range; r.IsValid() && r.Overlaps(block) {
 		area = r
 	}
-	own := common(block, area)
+	own := netmap.Common(block, area)
 	rest := p.Free(area) - min(p.Free(own), p.Free(area))
-	return rest >= max(size(block)/2, 1)
+	return rest >= max(netmap.Size(block)/2, 1)
 }
 
 // idleClaim finds a claim that nobody has had for idleFor. The caller holds mu.
-func (p *pool) idleClaim(now time.Time) (netmap.Claim, bool) {
-	for _, a := range netmap.SortedAddrs(p.claims) {
+func (p *allocator) idleClaim(now time.Time) (netmap.Claim, bool) {
+	for _, c := range p.Claims() {
+		a := c.Addr
 		since, known := p.unused[a]
 		switch {
-		case p.held(a) || p.Locked(a) || p.gone:
+		case p.IsHeld(a) || p.Locked(a) || p.gone:
 			delete(p.unused, a)
 		case !known:
 			p.unused[a] = now
 		case now.Sub(since) >= idleFor:
 			delete(p.unused, a)
-			return p.claims[a].Claim, true
+			return c.Claim, true
 		}
 	}
 	return netmap.Claim{}, false

@@ -27,7 +27,7 @@ func (f *grantRequest) final(within netip.Prefix) bool {
 }
 
 // requestBlock joins the request that is under way, or starts one. The caller holds mu.
-func (i *IPAM) requestBlock(p *pool, within netip.Prefix, needed bool) *grantRequest {
+func (i *IPAM) requestBlock(p *allocator, within netip.Prefix, needed bool) *grantRequest {
 	if p.request != nil {
 		p.request.needed = p.request.needed || needed && p.request.within == within
 		return p.request
@@ -46,12 +46,12 @@ func (i *IPAM) requestBlock(p *pool, within netip.Prefix, needed bool) *grantReq
 
 // prefetch asks for a block when less than a quarter of one is free, unless the
 // last attempt failed just now. The caller holds mu.
-func (i *IPAM) prefetch(p *pool, within netip.Prefix) {
-	first, err := within.Addr().Prefix(p.subnet.BlockBits)
+func (i *IPAM) prefetch(p *allocator, within netip.Prefix) {
+	first, err := within.Addr().Prefix(p.Subnet().BlockBits)
 	if err != nil || p.request != nil || time.Now().Before(p.retryAt) {
 		return
 	}
-	if block := size(first); block >= smallBlock && netmap.Within(first, within) && p.Scarce(within, block/4) {
+	if block := netmap.Size(first); block >= smallBlock && netmap.Within(first, within) && p.Scarce(within, block/4) {
 		i.requestBlock(p, within, false)
 	}
 }
@@ -59,7 +59,7 @@ func (i *IPAM) prefetch(p *pool, within netip.Prefix) {
 // run asks for a block and writes it down. If there is none and a container waits,
 // other hosts are asked to give up something; then there may be one, which yet
 // another host in need may be faster to get.
-func (i *IPAM) run(p *pool, f *grantRequest) {
+func (i *IPAM) run(p *allocator, f *grantRequest) {
 	ctx, cancel := context.WithTimeout(i.life, grantTimeout)
 	defer cancel()
 	sure, err := i.takeBlock(ctx, p, f)
@@ -90,7 +90,7 @@ func (i *IPAM) mayAsk(f *grantRequest) bool {
 }
 
 // takeBlock asks for a block and adopts it. Sure: what the ledger decided is known.
-func (i *IPAM) takeBlock(ctx context.Context, p *pool, f *grantRequest) (sure bool, err error) {
+func (i *IPAM) takeBlock(ctx context.Context, p *allocator, f *grantRequest) (sure bool, err error) {
 	i.mu.Lock()
 	p.settleCededOutside()
 	i.mu.Unlock()
@@ -104,7 +104,7 @@ func (i *IPAM) takeBlock(ctx context.Context, p *pool, f *grantRequest) (sure bo
 }
 
 // askClaim asks for an address by itself, of the ledger or of the host that owns it.
-func (i *IPAM) askClaim(ctx context.Context, p *pool, a netip.Addr) (netmap.Claim, error) {
+func (i *IPAM) askClaim(ctx context.Context, p *allocator, a netip.Addr) (netmap.Claim, error) {
 	c, err := i.cfg.Decisions.Claim(ctx, p.prefix, a)
 	i.noteUnregistered(p, err)
 	return c, err
@@ -113,7 +113,7 @@ func (i *IPAM) askClaim(ctx context.Context, p *pool, a netip.Addr) (netmap.Clai
 // noteUnregistered notes that the ledger does not count this host among those that use a
 // subnet, though a network here does: the disk is from before it was released. The next
 // request takes it into use again. No owner refuses to cede in this way.
-func (i *IPAM) noteUnregistered(p *pool, err error) {
+func (i *IPAM) noteUnregistered(p *allocator, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) && len(p.networks) > 0 && !p.gone {
@@ -123,9 +123,9 @@ func (i *IPAM) noteUnregistered(p *pool, err error) {
 
 // askBlock asks for a block. If the answer to an earlier question was lost, the
 // block that it granted is found first.
-func (i *IPAM) askBlock(ctx context.Context, p *pool, within netip.Prefix) ([]netmap.Block, []netmap.Claim, error) {
+func (i *IPAM) askBlock(ctx context.Context, p *allocator, within netip.Prefix) ([]netmap.Block, []netmap.Claim, error) {
 	i.mu.Lock()
-	req := BlockRequest{Subnet: p.subnet.Prefix, Within: within, Have: p.unsure}
+	req := BlockRequest{Subnet: p.Subnet().Prefix, Within: within, Have: p.unsure}
 	i.mu.Unlock()
 	blocks, claims, err := i.cfg.Decisions.GrantBlock(ctx, req)
 	if err != nil || !req.Have || i.anyNew(p, blocks) {
@@ -135,7 +135,7 @@ func (i *IPAM) askBlock(ctx context.Context, p *pool, within netip.Prefix) ([]ne
 	return i.cfg.Decisions.GrantBlock(ctx, req)
 }
 
-func (i *IPAM) anyNew(p *pool, blocks []netmap.Block) bool {
+func (i *IPAM) anyNew(p *allocator, blocks []netmap.Block) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return slices.ContainsFunc(blocks, p.isNew)
@@ -148,9 +148,9 @@ func (i *IPAM) anyNew(p *pool, blocks []netmap.Block) bool {
 // the claim. What is this host's already, is leaving or is being adopted by another call
 // is left alone: it may be given back while the disk is written to, and must not come
 // back after that.
-func (i *IPAM) adopt(p *pool, blocks []netmap.Block, claims []netmap.Claim) error {
+func (i *IPAM) adopt(p *allocator, blocks []netmap.Block, claims []netmap.Claim) error {
 	i.mu.Lock()
-	bits := p.subnet.BlockBits
+	bits := p.Subnet().BlockBits
 	blocks = slices.DeleteFunc(slices.Clone(blocks), func(b netmap.Block) bool { return !p.isNew(b) })
 	claims = append(slices.DeleteFunc(slices.Clone(claims), p.overtook), p.cededClaims()...)
 	for _, b := range blocks {
@@ -194,8 +194,8 @@ func (i *IPAM) adopt(p *pool, blocks []netmap.Block, claims []netmap.Claim) erro
 
 // overtook reports whether this host was given an address after another host's claim to
 // it. The caller holds mu.
-func (p *pool) overtook(c netmap.Claim) bool {
-	own, here := p.claims[c.Addr]
+func (p *allocator) overtook(c netmap.Claim) bool {
+	own, here := p.ClaimAt(c.Addr)
 	next, comes := p.inFlight.claims[c.Addr]
 	return here && own.Epoch > c.Epoch || comes && next.Epoch > c.Epoch
 }
@@ -209,7 +209,7 @@ type inFlight struct {
 
 // isNew reports whether a granted block is neither here nor gone again. The caller
 // holds mu.
-func (p *pool) isNew(b netmap.Block) bool {
+func (p *allocator) isNew(b netmap.Block) bool {
 	_, leaves := p.leaving[b.Prefix]
 	_, comes := p.inFlight.blocks[b.Prefix]
 	return !leaves && !comes && !p.HasBlock(b) && !p.stale(b.Prefix, b.Epoch)
@@ -217,7 +217,7 @@ func (p *pool) isNew(b netmap.Block) bool {
 
 // settleCededOutside forgets what was ceded and of which the ledger has answered: what is
 // asked for from now on is decided after that. The caller holds mu.
-func (p *pool) settleCededOutside() {
+func (p *allocator) settleCededOutside() {
 	for a := range p.cededOutside {
 		if !p.Locked(a) {
 			delete(p.cededOutside, a)
@@ -227,7 +227,7 @@ func (p *pool) settleCededOutside() {
 
 // cededClaims is what was ceded, or is at this moment, and is not claimed here again,
 // sorted.
-func (p *pool) cededClaims() (out []netmap.Claim) {
+func (p *allocator) cededClaims() (out []netmap.Claim) {
 	for _, a := range netmap.SortedAddrs(p.cededOutside) {
 		if !p.Owns(a) || p.Locked(a) {
 			out = append(out, netmap.Claim{Addr: a, Subnet: p.prefix, Owner: p.cededOutside[a]})

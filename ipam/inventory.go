@@ -36,14 +36,14 @@ func (i *IPAM) Inventory() []PoolStock {
 	return out
 }
 
-func (p *pool) stock() PoolStock {
-	s := PoolStock{Subnet: p.subnet, Networks: []string{}, Held: []netip.Addr{}, Free: p.Free(p.subnet.Prefix)}
+func (p *allocator) stock() PoolStock {
+	s := PoolStock{Subnet: p.Subnet(), Networks: []string{}, Held: []netip.Addr{}, Free: p.Free(p.Subnet().Prefix)}
 	for id := range p.networks {
 		s.Networks = append(s.Networks, id)
 	}
 	slices.Sort(s.Networks)
-	for _, b := range p.order {
-		s.Blocks = append(s.Blocks, BlockStock{Block: b.Block, Used: b.held, Free: p.Free(b.Prefix)})
+	for _, b := range p.Blocks() {
+		s.Blocks = append(s.Blocks, BlockStock{Block: b.Block, Used: b.Held, Free: p.Free(b.Prefix)})
 	}
 	for _, d := range p.leaving {
 		s.Blocks = append(s.Blocks, BlockStock{Block: d.Block})
@@ -54,17 +54,17 @@ func (p *pool) stock() PoolStock {
 		}
 	}
 	slices.SortFunc(s.Blocks, func(a, b BlockStock) int { return a.Prefix.Compare(b.Prefix) })
-	for _, c := range p.claims {
+	for _, c := range p.Claims() {
 		s.Claims = append(s.Claims, c.Claim)
 	}
 	for a, c := range p.inFlight.claims {
-		if _, here := p.claims[a]; !here {
+		if _, here := p.ClaimAt(a); !here {
 			s.Claims = append(s.Claims, c)
 		}
 	}
 	slices.SortFunc(s.Claims, func(a, b netmap.Claim) int { return a.Addr.Compare(b.Addr) })
-	for a, m := range p.marks {
-		if m.Held {
+	for a, u := range p.Uses() {
+		if u.Held {
 			s.Held = append(s.Held, a)
 		}
 	}

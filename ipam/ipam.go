@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weftnet/weft/ipam/pool"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
 	"github.com/weftnet/weft/store/synced"
@@ -136,13 +137,14 @@ type IPAM struct {
 	untold atomic.Bool
 
 	mu          sync.Mutex
-	pools       map[netip.Prefix]*pool
+	pools       map[netip.Prefix]*allocator
 	absentSince map[string]time.Time // since when a network of a pool is seen not to be
 }
 
-// pool is a Pool and what the edge knows of it. Guarded by IPAM.mu.
-type pool struct {
-	*Pool
+// allocator hands out the addresses of one subnet: its Pool, and what is under way. Guarded
+// by IPAM.mu.
+type allocator struct {
+	*pool.Pool
 	prefix       netip.Prefix        // of the subnet; never changes
 	gone         bool                // is being released: nothing may begin
 	said         BlockBits           // --ipam-opt of the last RequestPool
@@ -170,9 +172,9 @@ type pool struct {
 	retryAt      time.Time
 }
 
-func newPool(r subnetRecord) *pool {
-	p := &pool{
-		Pool: NewPool(r.Subnet), prefix: r.Subnet.Prefix, networks: map[string]struct{}{}, asked: map[netip.Addr]bool{},
+func newAllocator(r subnetRecord) *allocator {
+	p := &allocator{
+		Pool: pool.New(r.Subnet), prefix: r.Subnet.Prefix, networks: map[string]struct{}{}, asked: map[netip.Addr]bool{},
 		since: map[netip.Addr]time.Time{}, made: time.Now(), unsure: true, unregistered: r.Unregistered,
 		leaving: map[netip.Prefix]departure{}, returns: map[netip.Prefix]Returned{}, unclaims: map[netip.Addr]netmap.Claim{},
 		given: map[netip.Prefix]givenUp{}, adopted: map[netip.Prefix]time.Time{}, idle: map[netip.Prefix]time.Time{},
@@ -251,7 +253,7 @@ func (i *IPAM) problem(err error) {
 }
 
 // lookup finds the pool of a subnet, or nil.
-func (i *IPAM) lookup(subnet netip.Prefix) *pool {
+func (i *IPAM) lookup(subnet netip.Prefix) *allocator {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if p := i.pools[subnet]; p != nil && !p.gone {

@@ -5,21 +5,22 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/weftnet/weft/ipam/pool"
 	"github.com/weftnet/weft/netmap"
 )
 
 // used is a pool of one block in which every address was handed out and released before,
 // but for some that are other hosts'. The last ones were in use when this host stopped.
-func used(block netip.Prefix, foreign, last int) *pool {
-	p := newPool(subnetRecord{Subnet: netmap.Subnet{Prefix: netip.MustParsePrefix("10.0.0.0/8"), BlockBits: block.Bits(), Gateway: netip.MustParseAddr("10.0.0.1")}})
+func used(block netip.Prefix, foreign, last int) *allocator {
+	p := newAllocator(subnetRecord{Subnet: netmap.Subnet{Prefix: netip.MustParsePrefix("10.0.0.0/8"), BlockBits: block.Bits(), Gateway: netip.MustParseAddr("10.0.0.1")}})
 	p.AddBlock(netmap.Block{Prefix: block, Subnet: p.prefix})
 	a := block.Addr()
-	for n := range size(block) {
-		p.Release(a, Use{Seq: p.NextSeq()})
+	for n := range netmap.Size(block) {
+		p.Release(a, pool.Use{Seq: p.NextSeq()})
 		switch {
 		case n < uint64(foreign):
 			p.Forsake(a, netmap.HostID{1})
-		case n >= size(block)-uint64(last):
+		case n >= netmap.Size(block)-uint64(last):
 			p.last[a] = lastUse{held: n%2 == 0}
 		}
 		a = a.Next()
@@ -42,8 +43,8 @@ func BenchmarkLargeBlock(b *testing.B) {
 					b.Fatal(err)
 				}
 				p.Unlock(a)
-				p.Hold(a, Use{})
-				p.Release(a, Use{Seq: p.NextSeq()})
+				p.Hold(a, pool.Use{})
+				p.Release(a, pool.Use{Seq: p.NextSeq()})
 			}
 		})
 	}
@@ -63,7 +64,7 @@ func BenchmarkAfterABoot(b *testing.B) {
 				word.Others = append(word.Others, netmap.Claim{Addr: netip.AddrFrom4([4]byte{10, 2, byte(n >> 8), byte(n)}), Epoch: 1})
 			}
 			i := &IPAM{cfg: Config{Facts: func(netip.Prefix) (Word, bool) { return word, true }}}
-			word.Blocks = []netmap.Block{p.order[0].Block}
+			word.Blocks = []netmap.Block{p.Blocks()[0].Block}
 			for b.Loop() {
 				a, ok := i.pickLast(p, p.prefix, "")
 				if !ok {

@@ -14,15 +14,13 @@ func (i *IPAM) Named(a netip.Addr, container string) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if m := p.marks[a]; m != nil && m.Held {
-		m.Name = container
-	}
+	p.SetName(a, container)
 }
 
 // returning is the container that asks for an address of an area as far as that can
 // be told: the only one of those that may be starting again which had an address
 // there that still is free. Else empty.
-func (i *IPAM) returning(p *pool, within netip.Prefix) string {
+func (i *IPAM) returning(p *allocator, within netip.Prefix) string {
 	if i.cfg.Returning == nil {
 		return ""
 	}
@@ -31,7 +29,7 @@ func (i *IPAM) returning(p *pool, within netip.Prefix) string {
 	defer i.mu.Unlock()
 	found := ""
 	for _, name := range names {
-		if _, ok := p.remembered(name, within); !ok {
+		if _, ok := p.Remembered(name, within); !ok {
 			continue
 		}
 		if found != "" {

@@ -83,7 +83,7 @@ func (i *IPAM) useSubnet(ctx context.Context, id string, subnet netip.Prefix, bi
 
 // networksOf is a copy of a pool's networks. Only a caller that is deciding may
 // change them, so they stay as they are while it does.
-func (i *IPAM) networksOf(p *pool) map[string]struct{} {
+func (i *IPAM) networksOf(p *allocator) map[string]struct{} {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return maps.Clone(p.networks)
@@ -136,7 +136,7 @@ func (i *IPAM) forgetNetwork(ctx context.Context, id string) (unused []netip.Pre
 }
 
 // poolsOf are the pools that a network uses, sorted.
-func (i *IPAM) poolsOf(id string) (out []*pool) {
+func (i *IPAM) poolsOf(id string) (out []*allocator) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, subnet := range slices.SortedFunc(maps.Keys(i.pools), netip.Prefix.Compare) {
@@ -148,7 +148,7 @@ func (i *IPAM) poolsOf(id string) (out []*pool) {
 }
 
 // serves reports whether a network of an owner uses the pool. The caller holds mu.
-func (p *pool) serves(owner netmap.Owner) bool {
+func (p *allocator) serves(owner netmap.Owner) bool {
 	for id := range p.networks {
 		if netmap.OwnerOf(id) == owner {
 			return true
@@ -181,7 +181,7 @@ func (i *IPAM) EndpointGone(addrs ...netip.Addr) error {
 	return nil
 }
 
-func (i *IPAM) poolAt(a netip.Addr) *pool {
+func (i *IPAM) poolAt(a netip.Addr) *allocator {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for subnet, p := range i.pools {
@@ -194,15 +194,15 @@ func (i *IPAM) poolAt(a netip.Addr) *pool {
 
 // orphaned notes that an address has no endpoint from now on; Docker releases it
 // next, unless it ends before that.
-func (i *IPAM) orphaned(p *pool, a netip.Addr) {
+func (i *IPAM) orphaned(p *allocator, a netip.Addr) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if p.held(a) {
+	if p.IsHeld(a) {
 		p.since[a] = time.Now()
 	}
 }
 
-func (i *IPAM) leaving(p *pool, a netip.Addr) bool {
+func (i *IPAM) leaving(p *allocator, a netip.Addr) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	u, _ := p.Used(a)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/weftnet/weft/ipam/pool"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -28,7 +29,7 @@ func ResetIdentity(records map[string][]byte) (set map[string][]byte, del []stri
 			r.Unregistered = true
 			set[k] = encode(r)
 		case kindAddr:
-			var u Use
+			var u pool.Use
 			if err = json.Unmarshal(raw, &u); !u.Held {
 				del = append(del, k)
 			}
@@ -87,7 +88,7 @@ func (i *IPAM) Reregister(ctx context.Context, subnet netip.Prefix) error {
 	return nil
 }
 
-func (i *IPAM) isUnregistered(p *pool) bool {
+func (i *IPAM) isUnregistered(p *allocator) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return p.unregistered
@@ -121,8 +122,8 @@ func (i *IPAM) Unconfirmed() []netip.Addr {
 	defer i.mu.Unlock()
 	var out []netip.Addr
 	for _, p := range i.pools {
-		for a := range p.marks {
-			if p.unconfirmed(a) {
+		for a := range p.Uses() {
+			if p.Unconfirmed(a) {
 				out = append(out, a)
 			}
 		}
@@ -141,7 +142,7 @@ func (i *IPAM) Confirmed(a netip.Addr) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	used, _ := p.Used(a)
-	return !used.Evicted && !p.unconfirmed(a)
+	return !used.Evicted && !p.Unconfirmed(a)
 }
 
 // Reclaim asks for an unconfirmed address: of the ledger, or of the host that owns it
@@ -157,7 +158,7 @@ func (i *IPAM) Reclaim(ctx context.Context, a netip.Addr) error {
 	i.mu.Lock()
 	used, _ := p.Used(a)
 	switch {
-	case p.gone || !p.unconfirmed(a):
+	case p.gone || !p.Unconfirmed(a):
 		i.mu.Unlock()
 		return nil
 	case p.Locked(a):
@@ -186,7 +187,7 @@ func (i *IPAM) Evict(a netip.Addr) error {
 	i.mu.Lock()
 	used, _ := p.Used(a)
 	switch {
-	case !p.unconfirmed(a):
+	case !p.Unconfirmed(a):
 		i.mu.Unlock()
 		return nil
 	case p.Locked(a):
@@ -201,7 +202,7 @@ func (i *IPAM) Evict(a netip.Addr) error {
 	defer i.mu.Unlock()
 	p.Unlock(a)
 	if err == nil {
-		p.put(a, used)
+		p.Put(a, used)
 	}
 	return err
 }
@@ -212,11 +213,11 @@ func (i *IPAM) Evict(a netip.Addr) error {
 func (i *IPAM) QueueLast(addrs []netip.Addr) error {
 	set := map[string][]byte{}
 	i.mu.Lock()
-	late := map[netip.Addr]Use{}
+	late := map[netip.Addr]pool.Use{}
 	for _, a := range addrs {
 		for subnet, p := range i.pools {
 			if _, touched := p.Used(a); subnet.Contains(a) && !touched && !p.Locked(a) {
-				late[a] = Use{Seq: p.NextSeq()}
+				late[a] = pool.Use{Seq: p.NextSeq()}
 				set[key(kindAddr, a)] = encode(late[a])
 			}
 		}
@@ -241,7 +242,7 @@ func (i *IPAM) QueueLast(addrs []netip.Addr) error {
 }
 
 // forgetEvicted ends what Evict began: Docker has released the address.
-func (i *IPAM) forgetEvicted(p *pool, a netip.Addr) error {
+func (i *IPAM) forgetEvicted(p *allocator, a netip.Addr) error {
 	err := i.cfg.Disk.Commit(nil, key(kindAddr, a))
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -249,15 +250,9 @@ func (i *IPAM) forgetEvicted(p *pool, a netip.Addr) error {
 	if err != nil {
 		return fmt.Errorf("ipam: %s is still held: %w", a, err)
 	}
-	p.forget(a)
+	p.Forget(a)
 	delete(p.since, a)
 	return nil
-}
-
-// unconfirmed reports whether an address is held that is not this host's.
-func (p *Pool) unconfirmed(a netip.Addr) bool {
-	m := p.marks[a]
-	return m != nil && m.Held && !m.Evicted && !p.Owns(a)
 }
 
 // given is the answer to who asks for an address that was evicted.

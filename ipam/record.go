@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/weftnet/weft/ipam/pool"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -44,22 +45,22 @@ func encode(v any) []byte {
 
 // restored is what Load finds on disk.
 type restored struct {
-	pools     map[netip.Prefix]*pool
+	pools     map[netip.Prefix]*allocator
 	leftovers []string // keys of pools that are gone
 	uses      []use
 }
 
 // use is an address record that waits for its turn.
 type use struct {
-	Use
+	pool.Use
 	addr netip.Addr
-	pool *pool
+	pool *allocator
 }
 
 // restore reads everything back. What it cannot read it refuses: to hand out
 // addresses on half the knowledge would double them.
 func restore(raw map[string][]byte) (restored, error) {
-	r := restored{pools: map[netip.Prefix]*pool{}}
+	r := restored{pools: map[netip.Prefix]*allocator{}}
 	// Subnets first, then blocks, then what lies in them.
 	for _, kind := range []string{kindSubnet, kindBlock, kindReturn, kindClaim, kindUnclaim, kindForeign, kindAddr} {
 		for _, k := range slices.Sorted(maps.Keys(raw)) {
@@ -73,7 +74,7 @@ func restore(raw map[string][]byte) (restored, error) {
 	// In order of release, so that each goes to the end of the queue.
 	slices.SortStableFunc(r.uses, func(a, b use) int { return cmp.Compare(a.Seq, b.Seq) })
 	for _, u := range r.uses {
-		u.pool.put(u.addr, u.Use)
+		u.pool.Put(u.addr, u.Use)
 	}
 	r.uses = nil
 	r.noteLast()
@@ -86,23 +87,23 @@ func (r *restored) read(kind, id string, raw []byte) error {
 		return r.readSubnet(id, raw)
 	case kindBlock:
 		var b netmap.Block
-		return r.within(&b, kind, id, raw, func() (netip.Prefix, func(*pool)) {
-			return b.Subnet, func(p *pool) { p.AddBlock(b) }
+		return r.within(&b, kind, id, raw, func() (netip.Prefix, func(*allocator)) {
+			return b.Subnet, func(p *allocator) { p.AddBlock(b) }
 		})
 	case kindReturn:
 		var b Returned
-		return r.within(&b, kind, id, raw, func() (netip.Prefix, func(*pool)) {
-			return b.Subnet, func(p *pool) { p.returns[b.Prefix] = b; p.give(b.Prefix, b.Epoch) }
+		return r.within(&b, kind, id, raw, func() (netip.Prefix, func(*allocator)) {
+			return b.Subnet, func(p *allocator) { p.returns[b.Prefix] = b; p.give(b.Prefix, b.Epoch) }
 		})
 	case kindClaim:
-		var c Single
-		return r.within(&c, kind, id, raw, func() (netip.Prefix, func(*pool)) {
-			return c.Subnet, func(p *pool) { p.AddClaim(c) }
+		var c pool.Claim
+		return r.within(&c, kind, id, raw, func() (netip.Prefix, func(*allocator)) {
+			return c.Subnet, func(p *allocator) { p.AddClaim(c) }
 		})
 	case kindUnclaim:
 		var c netmap.Claim
-		return r.within(&c, kind, id, raw, func() (netip.Prefix, func(*pool)) {
-			return c.Subnet, func(p *pool) { p.unclaims[c.Addr] = c; p.give(netmap.Single(c.Addr), c.Epoch) }
+		return r.within(&c, kind, id, raw, func() (netip.Prefix, func(*allocator)) {
+			return c.Subnet, func(p *allocator) { p.unclaims[c.Addr] = c; p.give(netmap.Single(c.Addr), c.Epoch) }
 		})
 	}
 	return r.readAddr(kind, id, raw)
@@ -116,7 +117,7 @@ func (r *restored) readSubnet(id string, raw []byte) error {
 	if s.Subnet.Prefix.String() != id {
 		return fmt.Errorf("it is about %s", s.Subnet.Prefix)
 	}
-	r.pools[s.Subnet.Prefix] = newPool(s)
+	r.pools[s.Subnet.Prefix] = newAllocator(s)
 	return nil
 }
 
@@ -133,22 +134,22 @@ func (r *restored) readAddr(kind, id string, raw []byte) error {
 	}
 	if kind == kindForeign {
 		var to netmap.HostID
-		return r.within(&to, kind, id, raw, func() (netip.Prefix, func(*pool)) {
-			return home, func(p *pool) {
-				if _, own := p.claims[addr]; !own { // else it was claimed while its block came
+		return r.within(&to, kind, id, raw, func() (netip.Prefix, func(*allocator)) {
+			return home, func(p *allocator) {
+				if _, own := p.ClaimAt(addr); !own { // else it was claimed while its block came
 					p.Forsake(addr, to)
 				}
 			}
 		})
 	}
-	var u Use
-	return r.within(&u, kind, id, raw, func() (netip.Prefix, func(*pool)) {
-		return home, func(p *pool) { r.uses = append(r.uses, use{Use: u, addr: addr, pool: p}) }
+	var u pool.Use
+	return r.within(&u, kind, id, raw, func() (netip.Prefix, func(*allocator)) {
+		return home, func(p *allocator) { r.uses = append(r.uses, use{Use: u, addr: addr, pool: p}) }
 	})
 }
 
 // within decodes a record and adds it to its pool, or to the leftovers.
-func (r *restored) within(v any, kind, id string, raw []byte, home func() (netip.Prefix, func(*pool))) error {
+func (r *restored) within(v any, kind, id string, raw []byte, home func() (netip.Prefix, func(*allocator))) error {
 	if err := json.Unmarshal(raw, v); err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func (i *IPAM) release(ctx context.Context, subnet netip.Prefix) error {
 // retire lets nothing more begin in a pool that nobody uses and returns it. Nil:
 // somebody does, or there is none. No write to it is under way after that: one that
 // came late would survive as a right that the ledger gave to others.
-func (i *IPAM) retire(ctx context.Context, subnet netip.Prefix) (*pool, error) {
+func (i *IPAM) retire(ctx context.Context, subnet netip.Prefix) (*allocator, error) {
 	for {
 		i.mu.Lock()
 		p := i.pools[subnet]
@@ -74,7 +74,7 @@ func (i *IPAM) retire(ctx context.Context, subnet netip.Prefix) (*pool, error) {
 
 // underWay is closed when something that is being written to a pool is; nil if
 // there is none.
-func (p *pool) underWay() <-chan struct{} {
+func (p *allocator) underWay() <-chan struct{} {
 	if p.request != nil {
 		return p.request.done
 	}
@@ -110,34 +110,47 @@ func (i *IPAM) sendUsed(ctx context.Context) error {
 }
 
 // occupied reports whether an endpoint still has an address of the pool.
-func (p *pool) occupied(holder func(netip.Addr) string) bool {
-	for a, m := range p.marks {
-		if m.Held && holder(a) != "" {
+func (p *allocator) occupied(holder func(netip.Addr) string) bool {
+	for a, u := range p.Uses() {
+		if u.Held && holder(a) != "" {
 			return true
 		}
 	}
-	return len(p.locked) > 0
+	return p.AnyLocked()
 }
 
 // keys are all of a pool's records.
-func (p *pool) keys() []string {
-	out := []string{key(kindSubnet, p.subnet.Prefix)}
-	for b := range p.blocks {
-		out = append(out, key(kindBlock, b))
+func (p *allocator) keys() []string {
+	out := []string{key(kindSubnet, p.Subnet().Prefix)}
+	for _, b := range p.Blocks() {
+		out = append(out, key(kindBlock, b.Prefix))
 	}
 	for b := range p.returns {
 		out = append(out, key(kindReturn, b))
 	}
-	for a := range p.claims {
-		out = append(out, key(kindClaim, a), key(kindForeign, a)) // see adopt
+	for _, c := range p.Claims() {
+		out = append(out, key(kindClaim, c.Addr), key(kindForeign, c.Addr)) // see adopt
 	}
 	for a := range p.unclaims {
 		out = append(out, key(kindUnclaim, a))
 	}
-	for a := range p.foreign {
+	for _, a := range p.Foreign() {
 		out = append(out, key(kindForeign, a))
 	}
-	for a := range p.marks {
+	for a := range p.Uses() {
+		out = append(out, key(kindAddr, a))
+	}
+	return out
+}
+
+// keysOfBlock are the records of what DropBlock forgets.
+func (p *allocator) keysOfBlock(block netip.Prefix) []string {
+	out := []string{key(kindBlock, block)}
+	foreign, touched := p.Contents(block)
+	for _, a := range foreign {
+		out = append(out, key(kindForeign, a))
+	}
+	for _, a := range touched {
 		out = append(out, key(kindAddr, a))
 	}
 	return out

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weftnet/weft/ipam/pool"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -21,7 +22,7 @@ type Word struct {
 
 // repair finds what this host and the ledger believe differently: an address that
 // was ceded and came back, and what was granted in an answer that never arrived.
-func (i *IPAM) repair(ctx context.Context, p *pool) {
+func (i *IPAM) repair(ctx context.Context, p *allocator) {
 	if i.cfg.Facts == nil {
 		return
 	}
@@ -45,15 +46,15 @@ func (i *IPAM) repair(ctx context.Context, p *pool) {
 
 // cameBack are the own blocks with an address that was ceded and that nobody has
 // claimed any more.
-func (i *IPAM) cameBack(p *pool, word Word) (out []netip.Prefix) {
+func (i *IPAM) cameBack(p *allocator, word Word) (out []netip.Prefix) {
 	claimed := map[netip.Addr]bool{}
 	for _, c := range word.Others {
 		claimed[c.Addr] = true
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for _, a := range p.ceded() {
-		if s := p.block(a); s != nil && !claimed[a] && !p.Locked(a) && !slices.Contains(out, s.Prefix) {
+	for _, a := range p.Ceded() {
+		if s, in := p.BlockAt(a); in && !claimed[a] && !p.Locked(a) && !slices.Contains(out, s.Prefix) {
 			out = append(out, s.Prefix)
 		}
 	}
@@ -63,7 +64,7 @@ func (i *IPAM) cameBack(p *pool, word Word) (out []netip.Prefix) {
 // takeBack asks the ledger which addresses of an own block are others', and takes
 // back the rest. They are locked meanwhile: an address that is ceded after the
 // question is in no answer to it.
-func (i *IPAM) takeBack(ctx context.Context, p *pool, block netip.Prefix) error {
+func (i *IPAM) takeBack(ctx context.Context, p *allocator, block netip.Prefix) error {
 	locked := i.lockCeded(p, block)
 	defer func() {
 		for _, a := range locked {
@@ -88,10 +89,10 @@ func (i *IPAM) takeBack(ctx context.Context, p *pool, block netip.Prefix) error 
 	return i.takeBackAll(p, locked)
 }
 
-func (i *IPAM) lockCeded(p *pool, block netip.Prefix) (out []netip.Addr) {
+func (i *IPAM) lockCeded(p *allocator, block netip.Prefix) (out []netip.Addr) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for _, a := range p.ceded() {
+	for _, a := range p.Ceded() {
 		if block.Contains(a) && !p.Locked(a) {
 			p.Lock(a)
 			out = append(out, a)
@@ -101,7 +102,7 @@ func (i *IPAM) lockCeded(p *pool, block netip.Prefix) (out []netip.Addr) {
 }
 
 // unlockOne unlocks an address and leaves it out.
-func (i *IPAM) unlockOne(p *pool, locked []netip.Addr, a netip.Addr) []netip.Addr {
+func (i *IPAM) unlockOne(p *allocator, locked []netip.Addr, a netip.Addr) []netip.Addr {
 	n := slices.Index(locked, a)
 	if n < 0 {
 		return locked
@@ -111,12 +112,12 @@ func (i *IPAM) unlockOne(p *pool, locked []netip.Addr, a netip.Addr) []netip.Add
 }
 
 // takeBackAll makes locked addresses this host's again, as released just now.
-func (i *IPAM) takeBackAll(p *pool, addrs []netip.Addr) error {
+func (i *IPAM) takeBackAll(p *allocator, addrs []netip.Addr) error {
 	set, del := map[string][]byte{}, make([]string, 0, len(addrs))
-	uses := make([]Use, 0, len(addrs))
+	uses := make([]pool.Use, 0, len(addrs))
 	i.mu.Lock()
 	for _, a := range addrs {
-		use := Use{Seq: p.NextSeq()}
+		use := pool.Use{Seq: p.NextSeq()}
 		uses = append(uses, use)
 		set[key(kindAddr, a)] = encode(use)
 		del = append(del, key(kindForeign, a))
@@ -136,7 +137,7 @@ func (i *IPAM) takeBackAll(p *pool, addrs []netip.Addr) error {
 // unheardOf is what the ledger granted this host, and what this host has not heard
 // of for answersWithin: the answer was lost. From then on it is not taken any more.
 // The claims are locked.
-func (i *IPAM) unheardOf(p *pool, word Word) (blocks []netmap.Block, claims []netmap.Claim) {
+func (i *IPAM) unheardOf(p *allocator, word Word) (blocks []netmap.Block, claims []netmap.Claim) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if p.request != nil || p.gone {
@@ -149,7 +150,7 @@ func (i *IPAM) unheardOf(p *pool, word Word) (blocks []netmap.Block, claims []ne
 		}
 	}
 	for _, c := range word.Claims {
-		_, known := p.claims[c.Addr]
+		_, known := p.ClaimAt(c.Addr)
 		if !known && !p.Locked(c.Addr) && !p.pending(netmap.Single(c.Addr)) && p.overdue(missing, netmap.Single(c.Addr), c.Epoch) {
 			p.Lock(c.Addr)
 			claims = append(claims, c)
@@ -161,7 +162,7 @@ func (i *IPAM) unheardOf(p *pool, word Word) (blocks []netmap.Block, claims []ne
 
 // overdue notes that something granted is not known here, and gives it up if that
 // has been so for answersWithin.
-func (p *pool) overdue(missing map[netip.Prefix]time.Time, what netip.Prefix, epoch uint64) bool {
+func (p *allocator) overdue(missing map[netip.Prefix]time.Time, what netip.Prefix, epoch uint64) bool {
 	since, known := p.missing[what]
 	if !known {
 		since = time.Now()

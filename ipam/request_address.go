@@ -70,7 +70,7 @@ func (i *IPAM) gateway(ctx context.Context, subnet netip.Prefix, want netip.Addr
 }
 
 // reserve has the ledger keep an address from all hosts.
-func (i *IPAM) reserve(ctx context.Context, p *pool, name string, a netip.Addr) (netmap.Subnet, error) {
+func (i *IPAM) reserve(ctx context.Context, p *allocator, name string, a netip.Addr) (netmap.Subnet, error) {
 	leave, err := i.decide(ctx)
 	if err != nil {
 		return netmap.Subnet{}, err

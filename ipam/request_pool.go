@@ -41,7 +41,7 @@ func cidr(a netip.Addr, subnet netip.Prefix) string {
 }
 
 // makePool asks the ledger for a subnet and writes it down.
-func (i *IPAM) makePool(ctx context.Context, ask SubnetRequest) (*pool, error) {
+func (i *IPAM) makePool(ctx context.Context, ask SubnetRequest) (*allocator, error) {
 	leave, err := i.decide(ctx)
 	if err != nil {
 		return nil, err
@@ -76,8 +76,8 @@ func (i *IPAM) makePool(ctx context.Context, ask SubnetRequest) (*pool, error) {
 }
 
 // savePool makes a decided subnet this host's.
-func (i *IPAM) savePool(s netmap.Subnet) (*pool, error) {
-	p := newPool(subnetRecord{Subnet: s})
+func (i *IPAM) savePool(s netmap.Subnet) (*allocator, error) {
+	p := newAllocator(subnetRecord{Subnet: s})
 	if err := i.saveSubnet(s, nil, false); err != nil {
 		return nil, err
 	}

@@ -23,14 +23,14 @@ const stopsWithin = time.Minute
 func (r *restored) noteLast() {
 	newest := int64(0)
 	for _, p := range r.pools {
-		for _, m := range p.marks {
-			newest = max(newest, m.At)
+		for _, u := range p.Uses() {
+			newest = max(newest, u.At)
 		}
 	}
 	for _, p := range r.pools {
-		for a, m := range p.marks {
-			if m.Held || m.At > 0 && m.At >= newest-int64(stopsWithin.Seconds()) {
-				p.last[a] = lastUse{held: m.Held, asked: m.Asked}
+		for a, u := range p.Uses() {
+			if u.Held || u.At > 0 && u.At >= newest-int64(stopsWithin.Seconds()) {
+				p.last[a] = lastUse{held: u.Held, asked: u.Asked}
 			}
 		}
 	}
@@ -38,7 +38,7 @@ func (r *restored) noteLast() {
 
 // wasHere is whether an address was in use when this host stopped, and is its own still
 // as far as the facts know. What it returns is to be called with mu held.
-func (i *IPAM) wasHere(p *pool) func(netip.Addr) bool {
+func (i *IPAM) wasHere(p *allocator) func(netip.Addr) bool {
 	var word Word
 	known := false
 	if i.cfg.Facts != nil {
@@ -58,7 +58,7 @@ type lastUse struct {
 
 // pickLast begins the next of the addresses that were in use when this host stopped and
 // that no --ip had: of what it found held first, as nobody else has let go of that.
-func (i *IPAM) pickLast(p *pool, within netip.Prefix, name string) (netip.Addr, bool) {
+func (i *IPAM) pickLast(p *allocator, within netip.Prefix, name string) (netip.Addr, bool) {
 	wasHere := i.wasHere(p)
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -73,13 +73,13 @@ func (i *IPAM) pickLast(p *pool, within netip.Prefix, name string) (netip.Addr, 
 
 // lastOnes are the free ones of the addresses that pickLast picks from, the first choice
 // first. Few are, of many that were released before. The caller holds mu.
-func (p *pool) lastOnes(within netip.Prefix, name string) (out []netip.Addr) {
+func (p *allocator) lastOnes(within netip.Prefix, name string) (out []netip.Addr) {
 	for a, was := range p.last {
-		if !was.asked && within.Contains(a) && p.marks[a] != nil && p.ready(a) {
+		if _, touched := p.Used(a); touched && !was.asked && within.Contains(a) && p.Ready(a) {
 			out = append(out, a)
 		}
 	}
-	own, remembered := p.remembered(name, within)
+	own, remembered := p.Remembered(name, within)
 	rank := func(a netip.Addr) (n int) {
 		if !p.last[a].held {
 			n += 2
@@ -90,7 +90,9 @@ func (p *pool) lastOnes(within netip.Prefix, name string) (out []netip.Addr) {
 		return n
 	}
 	slices.SortFunc(out, func(a, b netip.Addr) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(p.marks[a].Seq, p.marks[b].Seq), a.Compare(b))
+		ua, _ := p.Used(a)
+		ub, _ := p.Used(b)
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(ua.Seq, ub.Seq), a.Compare(b))
 	})
 	return out
 }
@@ -109,13 +111,18 @@ func (i *IPAM) Outdated(facts func(subnet netip.Prefix) (Word, bool)) (how strin
 		if !ok {
 			return "", errors.New("ipam: the ledger was recovered at this moment, and knows what this host holds only after this host declared it; try again")
 		}
-		for _, s := range p.order {
+		for _, s := range p.Blocks() {
 			if how := p.denied(word, s.Block); how != "" {
 				return how, nil
 			}
 		}
-		for _, a := range append(netmap.SortedAddrs(p.claims), addrsOf(word.Others)...) {
-			if how := p.revoked(word, a); how != "" {
+		for _, c := range p.Claims() {
+			if how := p.revoked(word, c.Addr); how != "" {
+				return how, nil
+			}
+		}
+		for _, c := range word.Others {
+			if how := p.revoked(word, c.Addr); how != "" {
 				return how, nil
 			}
 		}
@@ -123,20 +130,12 @@ func (i *IPAM) Outdated(facts func(subnet netip.Prefix) (Word, bool)) (how strin
 	return "", nil
 }
 
-func addrsOf(claims []netmap.Claim) []netip.Addr {
-	out := make([]netip.Addr, 0, len(claims))
-	for _, c := range claims {
-		out = append(out, c.Addr)
-	}
-	return out
-}
-
 // revoked says why an address that is this host's by its records is not by the facts.
-func (p *pool) revoked(word Word, a netip.Addr) string {
+func (p *allocator) revoked(word Word, a netip.Addr) string {
 	if !p.Owns(a) {
 		return ""
 	}
-	own, claimed := p.claims[a]
+	own, claimed := p.ClaimAt(a)
 	if n := slices.IndexFunc(word.Others, func(c netmap.Claim) bool { return c.Addr == a }); n >= 0 && own.Epoch <= word.Decided {
 		return fmt.Sprintf("%s was given to host %s by decision %d", a, word.Others[n].Owner.Short(), word.Others[n].Epoch)
 	}
@@ -146,11 +145,12 @@ func (p *pool) revoked(word Word, a netip.Addr) string {
 		}
 		return ""
 	}
-	return p.denied(word, p.block(a).Block)
+	b, _ := p.BlockAt(a)
+	return p.denied(word, b)
 }
 
 // denied says why a block that is this host's by its records is not by the facts.
-func (p *pool) denied(word Word, b netmap.Block) string {
+func (p *allocator) denied(word Word, b netmap.Block) string {
 	if b.Epoch > word.Decided || slices.ContainsFunc(word.Blocks, func(o netmap.Block) bool { return o.Prefix == b.Prefix }) {
 		return ""
 	}

@@ -6,13 +6,14 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/weftnet/weft/ipam/pool"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/store/synced"
 )
 
 // static hands out the address that was asked for. Reserved says that it is one that
 // no container gets.
-func (i *IPAM) static(ctx context.Context, p *pool, a netip.Addr, use Use) (held synced.Value[netip.Addr], reserved bool, err error) {
+func (i *IPAM) static(ctx context.Context, p *allocator, a netip.Addr, use pool.Use) (held synced.Value[netip.Addr], reserved bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := i.settle(ctx, p, a); err != nil {
@@ -33,7 +34,7 @@ func (i *IPAM) static(ctx context.Context, p *pool, a netip.Addr, use Use) (held
 }
 
 // giveLocked hands a locked address out, after the ledger's word if that is needed.
-func (i *IPAM) giveLocked(ctx context.Context, p *pool, a netip.Addr, use Use, step next) (none synced.Value[netip.Addr], err error) {
+func (i *IPAM) giveLocked(ctx context.Context, p *allocator, a netip.Addr, use pool.Use, step next) (none synced.Value[netip.Addr], err error) {
 	if err := i.mayHandOut(ctx, p, a); err != nil {
 		i.unlock(p, a)
 		return none, err
@@ -51,7 +52,7 @@ func (i *IPAM) giveLocked(ctx context.Context, p *pool, a netip.Addr, use Use, s
 }
 
 // claim asks for a locked address.
-func (i *IPAM) claim(ctx context.Context, p *pool, a netip.Addr) (netmap.Claim, error) {
+func (i *IPAM) claim(ctx context.Context, p *allocator, a netip.Addr) (netmap.Claim, error) {
 	if err := i.beforeClaim(ctx, p, a); err != nil {
 		return netmap.Claim{}, err
 	}
@@ -69,13 +70,13 @@ func (i *IPAM) claim(ctx context.Context, p *pool, a netip.Addr) (netmap.Claim, 
 }
 
 // expect notes a claim that was granted and is on its way to the disk, until it arrived.
-func (i *IPAM) expect(p *pool, c netmap.Claim) {
+func (i *IPAM) expect(p *allocator, c netmap.Claim) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	p.inFlight.claims[c.Addr] = c
 }
 
-func (i *IPAM) arrived(p *pool, a netip.Addr) {
+func (i *IPAM) arrived(p *allocator, a netip.Addr) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	delete(p.inFlight.claims, a)
@@ -84,7 +85,7 @@ func (i *IPAM) arrived(p *pool, a netip.Addr) {
 // mayHandOut asks whether an address may be handed out now. A container that has it
 // keeps it: dockerd repeats its request after a restart that the container lived
 // through, and that gives nobody a new right.
-func (i *IPAM) mayHandOut(ctx context.Context, p *pool, a netip.Addr) error {
+func (i *IPAM) mayHandOut(ctx context.Context, p *allocator, a netip.Addr) error {
 	i.mu.Lock()
 	used, _ := p.Used(a)
 	i.mu.Unlock()
@@ -116,7 +117,7 @@ const (
 
 // standing judges an address that was asked for, and begins a change of it if one
 // is needed.
-func (i *IPAM) standing(p *pool, a netip.Addr, use Use) (next, error) {
+func (i *IPAM) standing(p *allocator, a netip.Addr, use pool.Use) (next, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	used, _ := p.Used(a)
@@ -129,10 +130,10 @@ func (i *IPAM) standing(p *pool, a netip.Addr, use Use) (next, error) {
 	}
 	if used.Held { // each dockerd asks once more only once, whatever it is answered
 		used.Caller = use.Caller
-		p.put(a, used)
+		p.Put(a, used)
 	}
 	switch {
-	case p.unconfirmed(a):
+	case p.Unconfirmed(a):
 		p.Lock(a)
 		return claim, nil
 	case used.Held:
@@ -151,7 +152,7 @@ func (i *IPAM) standing(p *pool, a netip.Addr, use Use) (next, error) {
 
 // refusal says why an address cannot be handed out to who asks for it, whatever the
 // ledger would say; with mu held.
-func (i *IPAM) refusal(p *pool, a netip.Addr, used, use Use) error {
+func (i *IPAM) refusal(p *allocator, a netip.Addr, used, use pool.Use) error {
 	s := p.Subnet()
 	switch err := impossible(a, s); {
 	case err != nil:
@@ -175,7 +176,7 @@ func (i *IPAM) refusal(p *pool, a netip.Addr, used, use Use) error {
 // replaysAux reports whether a request for a reserved address is Docker's for an
 // --aux-address: once, right after RequestPool, before any container's. The network's
 // other requests for it are those of a container.
-func (p *pool) replaysAux(a netip.Addr) bool {
+func (p *allocator) replaysAux(a netip.Addr) bool {
 	expected := !p.serves(netmap.OwnerDocker) || time.Since(p.opened) < auxWithin
 	return expected && !p.asked[a]
 }
@@ -201,8 +202,8 @@ func busy(a netip.Addr) error {
 // dockerd does: after a start, it asks once more for the addresses of its containers. The
 // same dockerd never asks twice for an address in use, except for one that it never heard
 // of because the answer was lost.
-func (i *IPAM) again(p *pool, a netip.Addr, used, use Use) bool {
-	if use.Caller.repeats(used.Caller) {
+func (i *IPAM) again(p *allocator, a netip.Addr, used, use pool.Use) bool {
+	if use.Caller.Repeats(used.Caller) {
 		return true
 	}
 	orphan := used.Caller == use.Caller && i.cfg.Holder != nil && i.holder(a) == ""
@@ -215,7 +216,7 @@ func (i *IPAM) again(p *pool, a netip.Addr, used, use Use) bool {
 
 // held says who has an address on this host. One that Docker released stays with its
 // endpoint until Docker, asked for what it has, does not know that one either.
-func (i *IPAM) held(a netip.Addr, used Use) error {
+func (i *IPAM) held(a netip.Addr, used pool.Use) error {
 	if used.Leaving {
 		return netmap.Refuse(netmap.Held, "ipam: %s is held by %s on this host, though Docker released it; if no container has that any more, the address is free within three minutes: try again then or choose another address", a, i.describe(a))
 	}
@@ -231,7 +232,7 @@ func (i *IPAM) describe(a netip.Addr) string {
 
 // reserveAux keeps an --aux-address from all hosts. Docker asks for it between
 // RequestPool and CreateNetwork, without its name.
-func (i *IPAM) reserveAux(ctx context.Context, p *pool, a netip.Addr) error {
+func (i *IPAM) reserveAux(ctx context.Context, p *allocator, a netip.Addr) error {
 	if _, err := i.reserve(ctx, p, a.String(), a); err != nil {
 		return err
 	}

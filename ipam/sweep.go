@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weftnet/weft/ipam/pool"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -34,7 +35,7 @@ func (i *IPAM) sweep(ctx context.Context) {
 	}
 	for _, a := range i.stranded() {
 		if p := i.poolAt(a); p != nil {
-			i.problem(i.freeIf(p, a, func(u Use) bool { return i.isStranded(p, a, u) }))
+			i.problem(i.freeIf(p, a, func(u pool.Use) bool { return i.isStranded(p, a, u) }))
 		}
 	}
 	for _, id := range i.absentNetworks() {
@@ -53,7 +54,7 @@ func (i *IPAM) sweep(ctx context.Context) {
 }
 
 // sorted are all pools that this host has a part in, in a fixed order.
-func (i *IPAM) sorted() (out []*pool) {
+func (i *IPAM) sorted() (out []*allocator) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, subnet := range netmap.SortedPrefixes(i.pools) {
@@ -72,8 +73,8 @@ func (i *IPAM) stranded() (out []netip.Addr) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, p := range i.pools {
-		for a, m := range p.marks {
-			if i.isStranded(p, a, m.Use) {
+		for a, u := range p.Uses() {
+			if i.isStranded(p, a, u) {
 				out = append(out, a)
 			}
 		}
@@ -83,7 +84,7 @@ func (i *IPAM) stranded() (out []netip.Addr) {
 }
 
 // isStranded reports whether nobody will come for an address. The caller holds mu.
-func (i *IPAM) isStranded(p *pool, a netip.Addr, u Use) bool {
+func (i *IPAM) isStranded(p *allocator, a netip.Addr, u pool.Use) bool {
 	return u.Held && i.holder(a) == "" && (u.Leaving || i.abandoned(p, a))
 }
 
@@ -111,7 +112,7 @@ func (i *IPAM) Attach(a netip.Addr, owner netmap.Owner) error {
 
 // abandoned reports whether an address without an endpoint has been held for so
 // long that none will come: Docker creates it at once. The caller holds mu.
-func (i *IPAM) abandoned(p *pool, a netip.Addr) bool {
+func (i *IPAM) abandoned(p *allocator, a netip.Addr) bool {
 	since, ok := p.since[a]
 	if !ok {
 		since = p.made // held since before this start

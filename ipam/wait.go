@@ -9,7 +9,7 @@ import (
 // of the ledger.
 
 // Unlock is the opposite of Lock. The caller holds mu.
-func (p *pool) Unlock(a netip.Addr) {
+func (p *allocator) Unlock(a netip.Addr) {
 	p.Pool.Unlock(a)
 	if c := p.waits[a]; c != nil {
 		close(c)
@@ -19,8 +19,8 @@ func (p *pool) Unlock(a netip.Addr) {
 
 // settling is closed when an address may be free to change again; nil if it is now.
 // The caller holds mu.
-func (p *pool) settling(a netip.Addr) <-chan struct{} {
-	if block, err := a.Prefix(p.subnet.BlockBits); err == nil && p.leaving[block].done != nil {
+func (p *allocator) settling(a netip.Addr) <-chan struct{} {
+	if block, err := a.Prefix(p.Subnet().BlockBits); err == nil && p.leaving[block].done != nil {
 		return p.leaving[block].done
 	}
 	if !p.Locked(a) {
@@ -33,7 +33,7 @@ func (p *pool) settling(a netip.Addr) <-chan struct{} {
 }
 
 // settle waits, with its context, until no change of an address is under way.
-func (i *IPAM) settle(ctx context.Context, p *pool, a netip.Addr) error {
+func (i *IPAM) settle(ctx context.Context, p *allocator, a netip.Addr) error {
 	for {
 		i.mu.Lock()
 		c := p.settling(a)

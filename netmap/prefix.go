@@ -28,6 +28,26 @@ func Within(inner, outer netip.Prefix) bool {
 	return inner.Bits() >= outer.Bits() && outer.Contains(inner.Addr())
 }
 
+// Common is the part that two prefixes share; the zero Prefix if there is none.
+func Common(a, b netip.Prefix) netip.Prefix {
+	switch {
+	case Within(a, b):
+		return a
+	case Within(b, a):
+		return b
+	}
+	return netip.Prefix{}
+}
+
+// MaxSize is the greatest number of addresses that is told apart from more. Two of them can
+// be added without overflow.
+const MaxSize = 1 << 62
+
+// Size is the number of addresses of a prefix, at most MaxSize.
+func Size(p netip.Prefix) uint64 {
+	return 1 << min(p.Addr().BitLen()-p.Bits(), 62)
+}
+
 // Single is the prefix of one address; the zero Prefix for the zero Addr.
 func Single(a netip.Addr) netip.Prefix {
 	if !a.IsValid() {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/ipam/pool"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin/plugintest"
 	"github.com/weftnet/weft/rpc"
@@ -193,7 +194,7 @@ func (h *host) checkDisk(dir string) {
 	h.w.mu.Lock()
 	var missing []string
 	for addr, who := range h.w.held {
-		var use ipam.Use
+		var use pool.Use
 		if who.host == h && (json.Unmarshal(records["addr/"+addr.String()], &use) != nil || !use.Held) {
 			missing = append(missing, addr.String())
 		}

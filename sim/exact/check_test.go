@@ -15,6 +15,7 @@ import (
 
 	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/ipam/pool"
 	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
@@ -92,7 +93,7 @@ func (w *world) granted(m *machine, container string, addr netip.Addr) {
 
 // hasOnDisk says whether an address is held on a machine's disk.
 func (m *machine) hasOnDisk(addr netip.Addr) bool {
-	var u ipam.Use
+	var u pool.Use
 	raw, ok := m.disk.data["ipam addr/"+addr.String()]
 	return ok && json.Unmarshal(raw, &u) == nil && u.Held
 }

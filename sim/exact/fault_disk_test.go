@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/ipam/pool"
 	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/netmap"
 )
@@ -46,7 +46,7 @@ func (i *image) inUse(addr netip.Addr) bool {
 	var newest, at int64
 	held := false
 	for key, raw := range i.data {
-		var u ipam.Use
+		var u pool.Use
 		if name, ok := strings.CutPrefix(key, "ipam addr/"); ok && json.Unmarshal(raw, &u) == nil {
 			newest = max(newest, u.At)
 			if name == addr.String() {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/attach"
-	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/ipam/pool"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -131,7 +131,7 @@ func (m *machine) rights() (out []string) {
 		case "block", "claim", "return", "unclaim", "release":
 			out = append(out, key)
 		case "addr":
-			var u ipam.Use
+			var u pool.Use
 			if json.Unmarshal(raw, &u) != nil || u.Held {
 				out = append(out, key)
 			}

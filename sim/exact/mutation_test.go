@@ -185,9 +185,9 @@ var mutations = []mutation{
 		"case !p.Owns(a):", "case p.gone:",
 	},
 	{
-		"return a block in which a container has an address", twice, "ipam/pool_drop.go",
+		"return a block in which a container has an address", twice, "ipam/pool/drop.go",
 		byChance,
-		"if s == nil || s.held > 0 {", "if s == nil {",
+		"if s == nil || s.Held > 0 {", "if s == nil {",
 	},
 	{
 		"found without most of the named hosts", twoClusters, "ledger/plan.go",

@@ -1,4 +1,4 @@
-package ipam
+package pool
 
 import (
 	"fmt"
@@ -134,7 +134,7 @@ func TestPoolAgainstNaiveModel(t *testing.T) {
 	} {
 		t.Run(family.subnet, rapid.MakeCheck(func(t *rapid.T) {
 			s := subnet(family.subnet, family.bits)
-			p := NewPool(s)
+			p := New(s)
 			n := &naive{subnet: s, held: map[netip.Addr]bool{}, foreign: map[netip.Addr]bool{}, claims: map[netip.Addr]bool{}, asked: map[netip.Addr]bool{}}
 			var addrs []netip.Addr
 			n.all(func(a netip.Addr) { addrs = append(addrs, a) })
@@ -204,7 +204,7 @@ func TestPoolAgainstNaiveModel(t *testing.T) {
 					a := anyAddr.Draw(t, "addr")
 					donated := rapid.Bool().Draw(t, "donated")
 					if !p.Unusable(a) {
-						p.AddClaim(Single{Claim: netmap.Claim{Addr: a, Subnet: s.Prefix}, Donated: donated})
+						p.AddClaim(Claim{Claim: netmap.Claim{Addr: a, Subnet: s.Prefix}, Donated: donated})
 						n.claims[a] = donated
 						if (n.foreign[a] || donated) && !n.held[a] && !slices.Contains(n.released, a) {
 							n.released = append(n.released, a)
@@ -278,7 +278,7 @@ func TestPoolAgainstNaiveModel(t *testing.T) {
 }
 
 func TestReuseIsAsLateAsPossible(t *testing.T) {
-	p := NewPool(subnet("10.40.0.0/24", 29))
+	p := New(subnet("10.40.0.0/24", 29))
 	p.AddBlock(netmap.Block{Prefix: prefix("10.40.0.8/29")})
 	var order []netip.Addr
 	for range 20 {
@@ -298,7 +298,7 @@ func TestReuseIsAsLateAsPossible(t *testing.T) {
 }
 
 func TestAContainerGetsItsAddressBack(t *testing.T) {
-	p := NewPool(subnet("10.40.0.0/24", 28))
+	p := New(subnet("10.40.0.0/24", 28))
 	p.AddBlock(netmap.Block{Prefix: prefix("10.40.0.16/28")})
 	p.Hold(addr("10.40.0.16"), Use{Name: "web"})
 	p.Release(addr("10.40.0.16"), Use{Name: "web", Seq: p.NextSeq()})
@@ -316,7 +316,7 @@ func TestAContainerGetsItsAddressBack(t *testing.T) {
 }
 
 func TestHugeBlocksCostNothing(t *testing.T) {
-	p := NewPool(subnet("fd00::/32", 48))
+	p := New(subnet("fd00::/32", 48))
 	p.AddBlock(netmap.Block{Prefix: prefix("fd00::/48")})
 	p.AddBlock(netmap.Block{Prefix: prefix("fd00:0:1::/48")})
 	p.AddBlock(netmap.Block{Prefix: prefix("fd00:0:2::/48")})
@@ -335,7 +335,7 @@ func TestHugeBlocksCostNothing(t *testing.T) {
 // TestHugeBlocksAreRememberedInPart: containers with ever new names come and go, and
 // what is remembered of them stays bounded; an address comes back late all the same.
 func TestHugeBlocksAreRememberedInPart(t *testing.T) {
-	p := NewPool(subnet("fd00::/48", 64))
+	p := New(subnet("fd00::/48", 64))
 	p.AddBlock(netmap.Block{Prefix: prefix("fd00::/64")})
 	last := map[netip.Addr]int{}
 	for i := range 2 * maxReleased {
@@ -354,7 +354,7 @@ func TestHugeBlocksAreRememberedInPart(t *testing.T) {
 }
 
 func TestPickIsQuickInAFullPool(t *testing.T) {
-	p := NewPool(subnet("10.0.0.0/8", 16))
+	p := New(subnet("10.0.0.0/8", 16))
 	p.AddBlock(netmap.Block{Prefix: prefix("10.1.0.0/16")})
 	for range 65000 { // quadratic work would not end in this test's time
 		a, _ := p.Pick(prefix("10.0.0.0/8"), "")

@@ -1,4 +1,4 @@
-package ipam
+package pool
 
 import (
 	"container/list"
@@ -17,12 +17,12 @@ const maxReleased = 1 << 16
 type Use struct {
 	Held    bool   `json:"held"`
 	Seq     uint64 `json:"seq,omitempty"`     // order of release; greater is later
-	At      int64  `json:"at,omitempty"`      // of the release, by the wall clock in Unix seconds: see noteLast
+	At      int64  `json:"at,omitempty"`      // of the release, by the wall clock in Unix seconds: it says what was in use when the host stopped
 	Name    string `json:"name,omitempty"`    // of the container, where it is known
 	Caller  Caller `json:"caller,omitzero"`   // who asked for it last
 	Asked   bool   `json:"asked,omitempty"`   // by --ip
 	Leaving bool   `json:"leaving,omitempty"` // released while its endpoint still was there
-	Evicted bool   `json:"evicted,omitempty"` // held by a container, but another host's: see IPAM.Evict
+	Evicted bool   `json:"evicted,omitempty"` // held by a container, but another host's: see ipam.IPAM.Evict
 }
 
 // holds reports whether the address counts as held in its block.
@@ -39,40 +39,41 @@ func (u Use) keeps() bool { return !u.Held && u.Asked }
 // what was once touched stays touched as long as the block is held.
 type Pool struct {
 	subnet   netmap.Subnet
-	blocks   map[netip.Prefix]*share
-	order    []*share                     // blocks by address
-	claims   map[netip.Addr]Single        // held apart from own blocks
+	blocks   map[netip.Prefix]*Block
+	order    []*Block                     // blocks by address
+	claims   map[netip.Addr]Claim         // held apart from own blocks
 	foreign  map[netip.Addr]netmap.HostID // in own blocks, but another host's
 	marks    map[netip.Addr]*mark         // every address ever touched
 	locked   map[netip.Addr]struct{}      // a change is on its way to disk
 	released list.List                    // of *mark, oldest first
 	byName   map[string]netip.Addr        // last address a name released
 	cursors  map[netip.Prefix]netip.Addr  // by area: all before it are touched
+	heldBy   map[Caller][]netip.Addr      // what callers hold that repeat themselves
 	seq      uint64
 }
 
-// Single is an address that is this host's by itself.
-type Single struct {
+// Claim is an address that is this host's by itself.
+type Claim struct {
 	netmap.Claim
 	// Donated says that it was taken because no block was free: anybody may have it.
 	// Else it is for whoever asks for just this one.
 	Donated bool `json:"donated,omitempty"`
 }
 
-// share is one own block and how much of it is held, and kept for who stopped a
-// container with --ip.
-type share struct {
+// Block is one own block.
+type Block struct {
 	netmap.Block
-	held, kept uint64
+	Held uint64 // addresses that somebody holds
+	Kept uint64 // addresses that are free and were asked for by --ip: the container may start again
 }
 
 // count is where a use of an address of the block counts.
-func (s *share) count(u Use) *uint64 {
+func (s *Block) count(u Use) *uint64 {
 	switch {
 	case u.holds():
-		return &s.held
+		return &s.Held
 	case u.keeps():
-		return &s.kept
+		return &s.Kept
 	}
 	return new(uint64)
 }
@@ -83,17 +84,18 @@ type mark struct {
 	elem *list.Element // in released, if not held and not another host's
 }
 
-// NewPool is a pool without blocks.
-func NewPool(subnet netmap.Subnet) *Pool {
+// New is a pool without blocks.
+func New(subnet netmap.Subnet) *Pool {
 	return &Pool{
 		subnet:  subnet,
-		blocks:  map[netip.Prefix]*share{},
-		claims:  map[netip.Addr]Single{},
+		blocks:  map[netip.Prefix]*Block{},
+		claims:  map[netip.Addr]Claim{},
 		foreign: map[netip.Addr]netmap.HostID{},
 		marks:   map[netip.Addr]*mark{},
 		locked:  map[netip.Addr]struct{}{},
 		byName:  map[string]netip.Addr{},
 		cursors: map[netip.Prefix]netip.Addr{},
+		heldBy:  map[Caller][]netip.Addr{},
 	}
 }
 
@@ -108,14 +110,14 @@ func (p *Pool) AddBlock(b netmap.Block) {
 	if p.blocks[b.Prefix] != nil {
 		return
 	}
-	s := &share{Block: b}
+	s := &Block{Block: b}
 	for a, m := range p.marks {
 		if b.Prefix.Contains(a) {
 			*s.count(m.Use)++
 		}
 	}
 	p.blocks[b.Prefix] = s
-	i, _ := slices.BinarySearchFunc(p.order, s, func(a, b *share) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
+	i, _ := slices.BinarySearchFunc(p.order, s, func(a, b *Block) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
 	p.order = slices.Insert(p.order, i, s)
 }
 
@@ -126,7 +128,7 @@ func (p *Pool) HasBlock(b netmap.Block) bool {
 }
 
 // AddClaim adds an address that is this host's by itself.
-func (p *Pool) AddClaim(c Single) {
+func (p *Pool) AddClaim(c Claim) {
 	p.claims[c.Addr] = c
 	if c.Donated {
 		p.touch(c.Addr)
@@ -146,7 +148,7 @@ func (p *Pool) Forsake(a netip.Addr, to netmap.HostID) {
 		p.requeue(a)
 		return
 	}
-	p.forget(a)
+	p.Forget(a)
 }
 
 // touch makes a known address one that was released just now.
@@ -157,7 +159,7 @@ func (p *Pool) touch(a netip.Addr) {
 }
 
 // block is the own block that an address lies in, or nil.
-func (p *Pool) block(a netip.Addr) *share {
+func (p *Pool) block(a netip.Addr) *Block {
 	prefix, err := a.Prefix(p.subnet.BlockBits)
 	if err != nil {
 		return nil
@@ -219,17 +221,18 @@ func (p *Pool) NextSeq() uint64 {
 // Hold marks an address as held.
 func (p *Pool) Hold(a netip.Addr, u Use) {
 	u.Held = true
-	p.put(a, u)
+	p.Put(a, u)
 }
 
 // Release marks an address as free to be handed out again, after those that were
 // released before it by Use.Seq.
 func (p *Pool) Release(a netip.Addr, u Use) {
 	u.Held, u.Leaving = false, false
-	p.put(a, u)
+	p.Put(a, u)
 }
 
-func (p *Pool) put(a netip.Addr, u Use) {
+// Put replaces what is remembered of an address.
+func (p *Pool) Put(a netip.Addr, u Use) {
 	m := p.marks[a]
 	if m == nil {
 		m = &mark{addr: a}
@@ -241,7 +244,9 @@ func (p *Pool) put(a netip.Addr, u Use) {
 	}
 	p.seq = max(p.seq, u.Seq)
 	p.unqueue(m)
+	p.unindex(m)
 	m.Use = u
+	p.index(m)
 	p.requeue(a)
 }
 

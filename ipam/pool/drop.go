@@ -1,4 +1,4 @@
-package ipam
+package pool
 
 import (
 	"maps"
@@ -15,7 +15,7 @@ import (
 // way to anybody.
 func (p *Pool) Empty(block netip.Prefix) bool {
 	s := p.blocks[block]
-	if s == nil || s.held > 0 {
+	if s == nil || s.Held > 0 {
 		return false
 	}
 	for a := range p.locked {
@@ -30,7 +30,7 @@ func (p *Pool) Empty(block netip.Prefix) bool {
 // addresses: AddBlock brings it back, DropBlock forgets it.
 func (p *Pool) Withdraw(block netip.Prefix) {
 	delete(p.blocks, block)
-	p.order = slices.DeleteFunc(p.order, func(s *share) bool { return s.Prefix == block })
+	p.order = slices.DeleteFunc(p.order, func(s *Block) bool { return s.Prefix == block })
 }
 
 // DropBlock forgets an own block that is empty, and what was remembered of its
@@ -44,7 +44,7 @@ func (p *Pool) DropBlock(block netip.Prefix) {
 	}
 	for a := range p.marks {
 		if _, own := p.claims[a]; block.Contains(a) && !own {
-			p.forget(a)
+			p.Forget(a)
 		}
 	}
 	maps.DeleteFunc(p.cursors, func(area netip.Prefix, _ netip.Addr) bool { return area.Overlaps(block) })
@@ -55,17 +55,17 @@ func (p *Pool) DropBlock(block netip.Prefix) {
 func (p *Pool) DropClaim(a netip.Addr) {
 	delete(p.claims, a)
 	if p.block(a) == nil {
-		p.forget(a)
+		p.Forget(a)
 	}
 }
 
-// forget removes every memory of an address that is not this host's any more.
-func (p *Pool) forget(a netip.Addr) {
+// Forget removes every memory of an address that is not this host's any more.
+func (p *Pool) Forget(a netip.Addr) {
 	m := p.marks[a]
 	if m == nil {
 		return
 	}
-	p.put(a, Use{}) // out of the count of its block
+	p.Put(a, Use{}) // out of the count of its block
 	p.unqueue(m)
 	delete(p.marks, a)
 }
@@ -77,9 +77,9 @@ func (p *Pool) TakeBack(a netip.Addr, u Use) {
 	p.Release(a, u)
 }
 
-// latest are the addresses of a block that were released last, at most n, in the
+// Latest are the addresses of a block that were released last, at most n, in the
 // order of their release.
-func (p *Pool) latest(block netip.Prefix, n int) (out []netip.Addr) {
+func (p *Pool) Latest(block netip.Prefix, n int) (out []netip.Addr) {
 	for e := p.released.Back(); e != nil && len(out) < n; e = e.Prev() {
 		if a := markOf(e).addr; block.Contains(a) {
 			out = append(out, a)
@@ -89,24 +89,24 @@ func (p *Pool) latest(block netip.Prefix, n int) (out []netip.Addr) {
 	return out
 }
 
-// records are the keys on disk of what DropBlock forgets.
-func (p *Pool) records(block netip.Prefix) []string {
-	out := []string{key(kindBlock, block)}
+// Contents are the addresses that DropBlock forgets: those that are other hosts', and those
+// that were ever touched, each sorted.
+func (p *Pool) Contents(block netip.Prefix) (foreign, touched []netip.Addr) {
 	for _, a := range netmap.SortedAddrs(p.foreign) {
 		if block.Contains(a) {
-			out = append(out, key(kindForeign, a))
+			foreign = append(foreign, a)
 		}
 	}
 	for _, a := range netmap.SortedAddrs(p.marks) {
 		if _, own := p.claims[a]; block.Contains(a) && !own {
-			out = append(out, key(kindAddr, a))
+			touched = append(touched, a)
 		}
 	}
-	return out
+	return foreign, touched
 }
 
-// ceded are the addresses of own blocks that are other hosts', sorted. Reserved
+// Ceded are the addresses of own blocks that are other hosts', sorted. Reserved
 // ones are nobody's.
-func (p *Pool) ceded() []netip.Addr {
+func (p *Pool) Ceded() []netip.Addr {
 	return slices.DeleteFunc(netmap.SortedAddrs(p.foreign), func(a netip.Addr) bool { return p.foreign[a] == netmap.HostID{} })
 }

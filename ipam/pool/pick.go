@@ -1,4 +1,4 @@
-package ipam
+package pool
 
 import (
 	"container/list"
@@ -18,7 +18,7 @@ func markOf(e *list.Element) *mark {
 // longest ago. Of those that somebody asked for by --ip it finds none: see LastResort.
 // It changes nothing that matters.
 func (p *Pool) Pick(within netip.Prefix, name string) (netip.Addr, bool) {
-	if a, ok := p.remembered(name, within); ok {
+	if a, ok := p.Remembered(name, within); ok {
 		return a, true
 	}
 	if p.released.Len() < maxReleased {
@@ -27,17 +27,17 @@ func (p *Pool) Pick(within netip.Prefix, name string) (netip.Addr, bool) {
 		}
 	}
 	for e := p.released.Front(); e != nil; e = e.Next() {
-		if a := markOf(e).addr; within.Contains(a) && p.ready(a) {
+		if a := markOf(e).addr; within.Contains(a) && p.Ready(a) {
 			return a, true
 		}
 	}
 	return p.fresh(within)
 }
 
-// remembered is the address within an area that a container had last, if it is free.
-func (p *Pool) remembered(name string, within netip.Prefix) (netip.Addr, bool) {
+// Remembered is the address within an area that a container had last, if it is free.
+func (p *Pool) Remembered(name string, within netip.Prefix) (netip.Addr, bool) {
 	a, ok := p.byName[name]
-	return a, ok && name != "" && within.Contains(a) && p.ready(a) && p.marks[a].Name == name
+	return a, ok && name != "" && within.Contains(a) && p.Ready(a) && p.marks[a].Name == name
 }
 
 // LastResort finds an address within an area as Pick does. Where there is none, it finds
@@ -48,7 +48,7 @@ func (p *Pool) LastResort(within netip.Prefix) (out netip.Addr, ok bool) {
 		return a, true
 	}
 	consider := func(a netip.Addr) {
-		free := within.Contains(a) && p.Owns(a) && !p.held(a) && !p.Locked(a) && !p.Unusable(a)
+		free := within.Contains(a) && p.Owns(a) && !p.IsHeld(a) && !p.Locked(a) && !p.Unusable(a)
 		if free && (!out.IsValid() || p.releasedBefore(a, out)) {
 			out = a
 		}
@@ -69,8 +69,8 @@ func (p *Pool) releasedBefore(a, b netip.Addr) bool {
 	return ua.Seq < ub.Seq || ua.Seq == ub.Seq && a.Less(b)
 }
 
-// ready reports whether an address may be handed out dynamically.
-func (p *Pool) ready(a netip.Addr) bool {
+// Ready reports whether an address may be handed out dynamically.
+func (p *Pool) Ready(a netip.Addr) bool {
 	m := p.marks[a]
 	return (m == nil || !m.Held && !m.Asked) && !p.Locked(a) && p.anybodys(a) && !p.Unusable(a)
 }
@@ -87,12 +87,12 @@ func (p *Pool) anybodys(a netip.Addr) bool {
 // fresh finds the lowest address within an area that was never used.
 func (p *Pool) fresh(within netip.Prefix) (netip.Addr, bool) {
 	for _, b := range p.order {
-		area := common(b.Prefix, within)
+		area := netmap.Common(b.Prefix, within)
 		if !area.IsValid() {
 			continue
 		}
 		for a := p.advance(area); area.Contains(a); a = a.Next() {
-			if p.marks[a] == nil && p.ready(a) {
+			if p.marks[a] == nil && p.Ready(a) {
 				return a, true
 			}
 		}
@@ -120,7 +120,7 @@ func (p *Pool) touched(a netip.Addr) bool {
 	return p.marks[a] != nil || foreign || p.Unusable(a)
 }
 
-// Free is the number of addresses within an area that Pick could find, at most some 2^62.
+// Free is the number of addresses within an area that Pick could find, at most some netmap.MaxSize.
 func (p *Pool) Free(within netip.Prefix) uint64 {
 	n := p.unheld(within)
 	return n - min(p.withheld(within), n) + p.freeDonated(within)
@@ -138,9 +138,9 @@ func (p *Pool) Scarce(within netip.Prefix, n uint64) bool {
 // back by --ip.
 func (p *Pool) unheld(within netip.Prefix) (n uint64) {
 	for _, b := range p.order {
-		if area := common(b.Prefix, within); area.IsValid() {
-			all := size(area)
-			n = min(n+all-min(p.takenIn(b, area), all), 1<<62)
+		if area := netmap.Common(b.Prefix, within); area.IsValid() {
+			all := netmap.Size(area)
+			n = min(n+all-min(p.takenIn(b, area), all), netmap.MaxSize)
 		}
 	}
 	return n
@@ -156,15 +156,15 @@ func (p *Pool) freeDonated(area netip.Prefix) (n uint64) {
 	return n
 }
 
-func (p *Pool) held(a netip.Addr) bool {
+func (p *Pool) IsHeld(a netip.Addr) bool {
 	m := p.marks[a]
 	return m != nil && m.Held
 }
 
 // takenIn counts the addresses of an own block within an area that are held or kept.
-func (p *Pool) takenIn(b *share, area netip.Prefix) (n uint64) {
+func (p *Pool) takenIn(b *Block, area netip.Prefix) (n uint64) {
 	if area == b.Prefix {
-		return b.held + b.kept
+		return b.Held + b.Kept
 	}
 	for a, m := range p.marks {
 		if (m.holds() || m.keeps()) && area.Contains(a) {
