@@ -76,7 +76,7 @@ func (i *IPAM) Allocate(ctx context.Context, ask Ask) (netip.Addr, error) {
 	}
 	use := pool.Use{Name: ask.Name, Caller: ask.Caller, Asked: ask.Want.IsValid()}
 	want := ask.Want
-	if a, ok := i.before(p, within, ask.Caller); ok && !want.IsValid() {
+	if a, ok := p.before(within, ask.Caller); ok && !want.IsValid() {
 		want, use.Asked = a, false
 	}
 	var held synced.Value[netip.Addr]
@@ -86,13 +86,13 @@ func (i *IPAM) Allocate(ctx context.Context, ask Ask) (netip.Addr, error) {
 			return want, err
 		}
 	} else {
-		if err := i.inNetwork(p, ask.Caller.Owner); err != nil {
+		if err := p.inNetwork(ask.Caller.Owner); err != nil {
 			return netip.Addr{}, err
 		}
 		if use.Name == "" && ask.Caller.Owner == netmap.OwnerDocker {
-			use.Name = i.returning(p, within)
+			use.Name = p.returning(within)
 		}
-		held, err = i.dynamic(ctx, p, within, use)
+		held, err = p.dynamic(ctx, within, use)
 	}
 	if err != nil {
 		return netip.Addr{}, err
@@ -111,16 +111,16 @@ func (i *IPAM) poolFor(ctx context.Context, ask Ask) (*allocator, error) {
 	if p == nil {
 		return nil, netmap.Refuse(netmap.Unknown, "ipam: this host is on no network with subnet %s; join the network first", ask.Subnet)
 	}
-	if err := i.inNetwork(p, ask.Caller.Owner); err != nil {
+	if err := p.inNetwork(ask.Caller.Owner); err != nil {
 		return nil, err
 	}
 	return p, i.Reregister(ctx, ask.Subnet)
 }
 
 // before is the address of an area that a caller was given before.
-func (i *IPAM) before(p *allocator, within netip.Prefix, c Caller) (netip.Addr, bool) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) before(within netip.Prefix, c Caller) (netip.Addr, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return p.HeldBy(c, within)
 }
 
@@ -131,13 +131,13 @@ func (i *IPAM) Release(ctx context.Context, subnet netip.Prefix, a netip.Addr, c
 	if p == nil {
 		return nil
 	}
-	if err := i.settle(ctx, p, a); err != nil {
+	if err := p.settle(ctx, a); err != nil {
 		return err
 	}
 	if i.cfg.Released != nil && c.Owner == netmap.OwnerDocker {
 		i.problem(i.cfg.Released(ctx, a)) // the endpoint that stays keeps the address
 	}
-	return i.freeIf(p, a, func(u pool.Use) bool { return c.MayRelease(u.Caller) })
+	return p.freeIf(a, func(u pool.Use) bool { return c.MayRelease(u.Caller) })
 }
 
 // pool finds a pool, or takes the subnet into use again if this host's disk was
@@ -152,9 +152,9 @@ func (i *IPAM) pool(ctx context.Context, subnet netip.Prefix) (*allocator, error
 // inNetwork refuses a container's address of a pool that became no network of Weft's of the
 // same owner: Docker lends a pool to a network of any driver, and no endpoint would tell
 // that the address is in use.
-func (i *IPAM) inNetwork(p *allocator, owner netmap.Owner) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) inNetwork(owner netmap.Owner) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.serves(owner) {
 		return nil
 	}
@@ -166,26 +166,26 @@ func (i *IPAM) inNetwork(p *allocator, owner netmap.Owner) error {
 
 // handOut writes down that a locked address is held, and asks once more whether it
 // may be handed out: the machine may have slept since it was asked before.
-func (i *IPAM) handOut(ctx context.Context, p *allocator, a netip.Addr, use pool.Use, c *netmap.Claim) (synced.Value[netip.Addr], error) {
-	held, err := i.hold(p, a, use, c)
+func (p *allocator) handOut(ctx context.Context, a netip.Addr, use pool.Use, c *netmap.Claim) (synced.Value[netip.Addr], error) {
+	held, err := p.hold(a, use, c)
 	if err != nil {
 		return held, err
 	}
 	now, cancel := context.WithCancel(ctx)
 	cancel() // who was to be waited for was waited for
-	if err := i.mayHandOut(now, p, a); err != nil {
-		return held, errors.Join(err, i.free(p, a))
+	if err := p.mayHandOut(now, a); err != nil {
+		return held, errors.Join(err, p.free(a))
 	}
 	return held, nil
 }
 
 // hold writes down that a locked address is held, with the claim that makes it ours
 // if there is one. If that fails nothing is held.
-func (i *IPAM) hold(p *allocator, a netip.Addr, use pool.Use, c *netmap.Claim) (synced.Value[netip.Addr], error) {
+func (p *allocator) hold(a netip.Addr, use pool.Use, c *netmap.Claim) (synced.Value[netip.Addr], error) {
 	use.Held = true
-	i.mu.Lock()
+	p.mu.Lock()
 	was, _ := p.Used(a)
-	i.mu.Unlock()
+	p.mu.Unlock()
 	if was.Held { // a request that is repeated asks for the address, and does not say the name
 		use.Name, use.Asked = cmp.Or(use.Name, was.Name), was.Asked
 	}
@@ -195,9 +195,9 @@ func (i *IPAM) hold(p *allocator, a netip.Addr, use pool.Use, c *netmap.Claim) (
 		rec[key(kindClaim, a)] = encode(pool.Claim{Claim: *c})
 		del = append(del, key(kindForeign, a))
 	}
-	held, err := synced.Commit(i.cfg.Disk, a, rec, del...)
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	held, err := synced.Commit(p.cfg.Disk, a, rec, del...)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.Unlock(a)
 	if err != nil {
 		return held, fmt.Errorf("ipam: %s was not handed out: %w", a, err)
@@ -210,40 +210,40 @@ func (i *IPAM) hold(p *allocator, a netip.Addr, use pool.Use, c *netmap.Claim) (
 	return held, nil
 }
 
-func (i *IPAM) unlock(p *allocator, a netip.Addr) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) endChange(a netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.Unlock(a)
 }
 
 // dynamic hands out the next address of an area, waiting for a block if need be.
-func (i *IPAM) dynamic(ctx context.Context, p *allocator, within netip.Prefix, use pool.Use) (none synced.Value[netip.Addr], err error) {
+func (p *allocator) dynamic(ctx context.Context, within netip.Prefix, use pool.Use) (none synced.Value[netip.Addr], err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var why error // no block came, by the last that was heard
 	for {
-		last, err := i.allowed(ctx)
+		last, err := p.allowed(ctx)
 		if err != nil && !last {
 			return none, err
 		}
 		if err != nil {
-			if a, ok := i.pickLast(p, within, use.Name); ok {
-				return i.handOut(ctx, p, a, use, nil)
+			if a, ok := p.pickLast(within, use.Name); ok {
+				return p.handOut(ctx, a, use, nil)
 			}
 			return none, err
 		}
-		a, f, err := i.pick(p, within, use.Name)
+		a, f, err := p.pick(within, use.Name)
 		switch {
 		case err != nil:
 			return none, err
 		case f == nil:
-			return i.handOut(ctx, p, a, use, nil)
+			return p.handOut(ctx, a, use, nil)
 		}
 		select {
 		case <-f.done:
 			if f.final(within) {
-				if a, ok := i.lastResort(p, within); ok {
-					return i.handOut(ctx, p, a, use, nil)
+				if a, ok := p.lastResort(within); ok {
+					return p.handOut(ctx, a, use, nil)
 				}
 				return none, fmt.Errorf("ipam: no address is free in %s: %w", within, f.err)
 			}
@@ -255,9 +255,9 @@ func (i *IPAM) dynamic(ctx context.Context, p *allocator, within netip.Prefix, u
 }
 
 // lastResort begins an address that Pool.LastResort finds.
-func (i *IPAM) lastResort(p *allocator, within netip.Prefix) (netip.Addr, bool) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) lastResort(within netip.Prefix) (netip.Addr, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	a, ok := p.LastResort(within)
 	if ok = ok && !p.gone; ok {
 		p.Lock(a)
@@ -267,18 +267,18 @@ func (i *IPAM) lastResort(p *allocator, within netip.Prefix) (netip.Addr, bool) 
 
 // pick begins the next address, or finds out what to wait for. Before the last
 // quarter of a block is used up it asks for another one.
-func (i *IPAM) pick(p *allocator, within netip.Prefix, name string) (netip.Addr, *grantRequest, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) pick(within netip.Prefix, name string) (netip.Addr, *grantRequest, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.gone {
 		return netip.Addr{}, nil, released(p.prefix)
 	}
 	a, ok := p.Pick(within, name)
 	if !ok {
-		return a, i.requestBlock(p, within, true), nil
+		return a, p.requestBlock(within, true), nil
 	}
 	p.opened = time.Time{}
 	p.Lock(a)
-	i.prefetch(p, within)
+	p.prefetch(within)
 	return a, nil, nil
 }

@@ -44,7 +44,7 @@ func (i *IPAM) Cede(ctx context.Context, subnet netip.Prefix, a netip.Addr, to n
 	if p == nil {
 		return netmap.Claim{}, netmap.Refuse(netmap.Busy, "ipam: this host does not use %s, so it has no address of it to cede; try again, its owner may have changed", subnet)
 	}
-	if err := i.settle(ctx, p, a); err != nil {
+	if err := p.settle(ctx, a); err != nil {
 		return netmap.Claim{}, err
 	}
 	i.mu.Lock()
@@ -56,13 +56,13 @@ func (i *IPAM) Cede(ctx context.Context, subnet netip.Prefix, a netip.Addr, to n
 	if err != nil {
 		return netmap.Claim{}, err
 	}
-	return i.cede(ctx, p, a, to)
+	return p.cede(ctx, a, to)
 }
 
 // cede writes a locked address over.
-func (i *IPAM) cede(ctx context.Context, p *allocator, a netip.Addr, to netmap.HostID) (netmap.Claim, error) {
-	defer i.unlock(p, a)
-	i.mu.Lock()
+func (p *allocator) cede(ctx context.Context, a netip.Addr, to netmap.HostID) (netmap.Claim, error) {
+	defer p.endChange(a)
+	p.mu.Lock()
 	set, del := map[string][]byte{}, []string{key(kindClaim, a)}
 	if _, inBlock := p.BlockAt(a); inBlock {
 		set[key(kindForeign, a)] = encode(to)
@@ -72,22 +72,22 @@ func (i *IPAM) cede(ctx context.Context, p *allocator, a netip.Addr, to netmap.H
 	}
 	before := p.given[netmap.Single(a)]
 	p.give(netmap.Single(a), math.MaxUint64) // this host may own it by an answer that is still on its way
-	i.mu.Unlock()
-	given, err := synced.Commit(i.cfg.Disk, Transfer{Addr: a, To: to}, set, del...)
-	i.mu.Lock()
+	p.mu.Unlock()
+	given, err := synced.Commit(p.cfg.Disk, Transfer{Addr: a, To: to}, set, del...)
+	p.mu.Lock()
 	if err != nil {
 		delete(p.cededOutside, a)
 		p.given[netmap.Single(a)] = before
-		i.mu.Unlock()
+		p.mu.Unlock()
 		return netmap.Claim{}, fmt.Errorf("ipam: %s was not ceded: %w", a, err)
 	}
 	p.Forsake(a, to)
-	i.mu.Unlock()
-	c, err := i.cfg.Decisions.Cede(ctx, given)
+	p.mu.Unlock()
+	c, err := p.cfg.Decisions.Cede(ctx, given)
 	if err == nil { // what is this host's by a later decision may come
-		i.mu.Lock()
+		p.mu.Lock()
 		p.give(netmap.Single(a), c.Epoch)
-		i.mu.Unlock()
+		p.mu.Unlock()
 	}
 	return c, err
 }
@@ -124,19 +124,19 @@ func (i *IPAM) Donate(ctx context.Context, subnet, within netip.Prefix, to netma
 	if p == nil {
 		return Donation{}, netmap.Refuse(netmap.Unknown, "ipam: this host does not use %s, so it has nothing of it to give; ask another host", subnet)
 	}
-	block, a, f := i.part(p, within)
+	block, a, f := p.part(within)
 	if f != nil {
 		select {
 		case <-f.tried:
 		case <-ctx.Done():
 		}
-		block, a, _ = i.part(p, within)
+		block, a, _ = p.part(within)
 	}
 	switch {
 	case block.Prefix.IsValid():
-		return Donation{Block: block.Prefix}, i.returnBlock(ctx, p, block)
+		return Donation{Block: block.Prefix}, p.returnBlock(ctx, block)
 	case a.IsValid():
-		c, err := i.cede(ctx, p, a, to)
+		c, err := p.cede(ctx, a, to)
 		return Donation{Claim: c}, err
 	}
 	return Donation{}, netmap.Refuse(netmap.Exhausted, "no address is free in %s on this host either; stop containers", within)
@@ -144,9 +144,9 @@ func (i *IPAM) Donate(ctx context.Context, subnet, within netip.Prefix, to netma
 
 // part finds what this host can do without of an area, an empty block or an address, and
 // begins to give it up; else it is the question to the ledger that may bring something.
-func (i *IPAM) part(p *allocator, within netip.Prefix) (block netmap.Block, a netip.Addr, f *grantRequest) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) part(within netip.Prefix) (block netmap.Block, a netip.Addr, f *grantRequest) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if block, ok := p.spare(within); ok {
 		p.leave(block)
 		return block, a, nil
@@ -172,38 +172,38 @@ func (p *allocator) spare(within netip.Prefix) (netmap.Block, bool) {
 
 // askDonation asks the other hosts when the ledger has no block left, and answers
 // whether the ledger is to be asked again; not, where an address came instead.
-func (i *IPAM) askDonation(ctx context.Context, p *allocator, within netip.Prefix) (again bool, err error) {
-	r, err := i.cfg.Decisions.AskOthers(ctx, BlockRequest{Subnet: p.prefix, Within: within})
+func (p *allocator) askDonation(ctx context.Context, within netip.Prefix) (again bool, err error) {
+	r, err := p.cfg.Decisions.AskOthers(ctx, BlockRequest{Subnet: p.prefix, Within: within})
 	if err != nil || !r.Claim.Addr.IsValid() {
 		return err == nil, err
 	}
-	return false, i.adoptDonation(p, r.Claim)
+	return false, p.adoptDonation(r.Claim)
 }
 
 // adoptDonation makes an address that was ceded this host's, for anybody. It may have asked for
 // that one meanwhile, or have ceded it further.
-func (i *IPAM) adoptDonation(p *allocator, c netmap.Claim) error {
+func (p *allocator) adoptDonation(c netmap.Claim) error {
 	if c.Subnet != p.prefix || !p.prefix.Contains(c.Addr) {
 		return fmt.Errorf("another host ceded %s of %s, which is no address of %s; run the same release of weft on all hosts", c.Addr, c.Subnet, p.prefix)
 	}
-	i.mu.Lock()
+	p.mu.Lock()
 	elsewhere := p.Locked(c.Addr) || p.stale(netmap.Single(c.Addr), c.Epoch)
 	if !elsewhere {
 		p.Lock(c.Addr)
 	}
-	i.mu.Unlock()
+	p.mu.Unlock()
 	if elsewhere {
 		return nil
 	}
-	defer i.unlock(p, c.Addr)
-	i.expect(p, c)
-	defer i.arrived(p, c.Addr)
+	defer p.endChange(c.Addr)
+	p.expect(c)
+	defer p.arrived(c.Addr)
 	got := pool.Claim{Claim: c, Donated: true}
-	if err := i.cfg.Disk.Commit(map[string][]byte{key(kindClaim, c.Addr): encode(got)}, key(kindForeign, c.Addr)); err != nil {
+	if err := p.cfg.Disk.Commit(map[string][]byte{key(kindClaim, c.Addr): encode(got)}, key(kindForeign, c.Addr)); err != nil {
 		return fmt.Errorf("address %s was ceded to this host but cannot be written down: %w", c.Addr, err)
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.AddClaim(got)
 	return nil
 }

@@ -11,39 +11,39 @@ import (
 // free releases a held address. As long as an endpoint has it, it is only noted
 // that Docker has released it: Docker does so for the IPv6 address of a container
 // without IPv6, and when a second container was refused the address.
-func (i *IPAM) free(p *allocator, a netip.Addr) error {
-	return i.freeIf(p, a, func(pool.Use) bool { return true })
+func (p *allocator) free(a netip.Addr) error {
+	return p.freeIf(a, func(pool.Use) bool { return true })
 }
 
 // freeIf frees a held address if that is still right at the moment it begins; it asks
 // with mu held.
-func (i *IPAM) freeIf(p *allocator, a netip.Addr, right func(pool.Use) bool) error {
-	i.mu.Lock()
+func (p *allocator) freeIf(a netip.Addr, right func(pool.Use) bool) error {
+	p.mu.Lock()
 	use, _ := p.Used(a)
-	leaving := i.holder(a) != ""
+	leaving := p.holder(a) != ""
 	switch {
 	case !use.Held || p.gone || leaving && use.Leaving && !use.Evicted || !right(use):
-		i.mu.Unlock()
+		p.mu.Unlock()
 		return nil
 	case p.Locked(a):
-		i.mu.Unlock()
+		p.mu.Unlock()
 		return busy(a)
 	}
 	p.Lock(a)
 	if use.Evicted || !leaving && !p.Owns(a) {
-		i.mu.Unlock()
-		return i.forgetEvicted(p, a)
+		p.mu.Unlock()
+		return p.forgetEvicted(a)
 	}
 	was := use
 	use.Held, use.Leaving = leaving, leaving
 	if !leaving {
 		use.Seq, use.At, use.Caller = p.NextSeq(), time.Now().Unix(), Caller{}
 	}
-	i.mu.Unlock()
+	p.mu.Unlock()
 
-	err := i.cfg.Disk.Commit(map[string][]byte{key(kindAddr, a): encode(use)})
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	err := p.cfg.Disk.Commit(map[string][]byte{key(kindAddr, a): encode(use)})
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.Unlock(a)
 	if err != nil { // nobody repeats this but the sweep
 		was.Leaving = true

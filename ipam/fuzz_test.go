@@ -42,7 +42,7 @@ func FuzzRestore(f *testing.F) {
 	f.Add("block/10.40.0.0/28", []byte(`{}`), "claim/10.40.0.3", []byte(`{"addr":"x"}`))
 	f.Add("foreign/10.40.0.3", []byte(`"zz"`), "release/10.0.0.0/8", []byte{})
 	f.Fuzz(func(_ *testing.T, k1 string, v1 []byte, k2 string, v2 []byte) {
-		r, err := restore(map[string][]byte{k1: v1, k2: v2})
+		r, err := restore(&env{}, map[string][]byte{k1: v1, k2: v2})
 		if err != nil {
 			return
 		}

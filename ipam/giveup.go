@@ -62,54 +62,54 @@ func (p *allocator) leave(b netmap.Block) {
 }
 
 // returnBlock returns a block that leaves. If that is not written down it stays.
-func (i *IPAM) returnBlock(ctx context.Context, p *allocator, b netmap.Block) error {
-	i.mu.Lock()
+func (p *allocator) returnBlock(ctx context.Context, b netmap.Block) error {
+	p.mu.Lock()
 	del := p.keysOfBlock(b.Prefix)
 	back := Returned{Block: b, Late: p.Latest(b.Prefix, maxLate)}
-	i.mu.Unlock()
-	given, err := synced.Commit(i.cfg.Disk, back, map[string][]byte{key(kindReturn, b.Prefix): encode(back)}, del...)
-	i.mu.Lock()
+	p.mu.Unlock()
+	given, err := synced.Commit(p.cfg.Disk, back, map[string][]byte{key(kindReturn, b.Prefix): encode(back)}, del...)
+	p.mu.Lock()
 	close(p.leaving[b.Prefix].done)
 	delete(p.leaving, b.Prefix)
 	if err != nil {
 		p.AddBlock(b)
-		i.mu.Unlock()
+		p.mu.Unlock()
 		return fmt.Errorf("ipam: block %s was not returned: %w", b.Prefix, err)
 	}
 	p.DropBlock(b.Prefix)
 	p.returns[b.Prefix] = back
 	delete(p.adopted, b.Prefix)
 	p.give(b.Prefix, b.Epoch)
-	i.mu.Unlock()
-	return i.sendReturn(ctx, p, given)
+	p.mu.Unlock()
+	return p.sendReturn(ctx, given)
 }
 
 // persistReturn has the ledger hear that a block is returned which is out of reach already.
-func (i *IPAM) persistReturn(ctx context.Context, p *allocator, b Returned) error {
-	given, err := synced.Commit(i.cfg.Disk, b, map[string][]byte{key(kindReturn, b.Prefix): encode(b)})
+func (p *allocator) persistReturn(ctx context.Context, b Returned) error {
+	given, err := synced.Commit(p.cfg.Disk, b, map[string][]byte{key(kindReturn, b.Prefix): encode(b)})
 	if err != nil {
 		return fmt.Errorf("ipam: block %s was not returned: %w", b.Prefix, err)
 	}
-	i.mu.Lock()
+	p.mu.Lock()
 	p.returns[b.Prefix] = b
-	i.mu.Unlock()
-	return i.sendReturn(ctx, p, given)
+	p.mu.Unlock()
+	return p.sendReturn(ctx, given)
 }
 
 // sendReturn tells the ledger; the sweep repeats it when that fails.
-func (i *IPAM) sendReturn(ctx context.Context, p *allocator, given synced.Value[Returned]) error {
+func (p *allocator) sendReturn(ctx context.Context, given synced.Value[Returned]) error {
 	b := given.Get()
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
 	defer cancel()
-	err := i.cfg.Decisions.ReturnBlock(ctx, given)
+	err := p.cfg.Decisions.ReturnBlock(ctx, given)
 	if err == nil {
-		err = i.cfg.Disk.Commit(nil, key(kindReturn, b.Prefix))
+		err = p.cfg.Disk.Commit(nil, key(kindReturn, b.Prefix))
 	}
 	if err != nil {
 		return fmt.Errorf("ipam: the ledger is still to hear that block %s is returned: %w", b.Prefix, err)
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.returns[b.Prefix].Epoch == b.Epoch {
 		delete(p.returns, b.Prefix)
 	}
@@ -118,83 +118,83 @@ func (i *IPAM) sendReturn(ctx context.Context, p *allocator, given synced.Value[
 
 // giveUp returns an address that was this host's by itself; locked. It stays locked
 // until the ledger has answered, so that it is not claimed anew meanwhile.
-func (i *IPAM) giveUp(ctx context.Context, p *allocator, c netmap.Claim) error {
-	defer i.unlock(p, c.Addr)
-	i.mu.Lock()
+func (p *allocator) giveUp(ctx context.Context, c netmap.Claim) error {
+	defer p.endChange(c.Addr)
+	p.mu.Lock()
 	del := []string{key(kindClaim, c.Addr), key(kindForeign, c.Addr)} // see adopt
 	if _, inBlock := p.BlockAt(c.Addr); !inBlock {
 		del = append(del, key(kindAddr, c.Addr))
 	}
-	i.mu.Unlock()
-	given, err := synced.Commit(i.cfg.Disk, c, map[string][]byte{key(kindUnclaim, c.Addr): encode(c)}, del...)
+	p.mu.Unlock()
+	given, err := synced.Commit(p.cfg.Disk, c, map[string][]byte{key(kindUnclaim, c.Addr): encode(c)}, del...)
 	if err != nil {
 		return fmt.Errorf("ipam: address %s was not returned: %w", c.Addr, err)
 	}
-	i.mu.Lock()
+	p.mu.Lock()
 	p.DropClaim(c.Addr)
 	p.unclaims[c.Addr] = c
 	p.give(netmap.Single(c.Addr), c.Epoch)
-	i.mu.Unlock()
-	return i.sendUnclaim(ctx, p, given)
+	p.mu.Unlock()
+	return p.sendUnclaim(ctx, given)
 }
 
 // persistUnclaim has the ledger hear of an address that is returned and out of reach
 // already; locked.
-func (i *IPAM) persistUnclaim(ctx context.Context, p *allocator, c netmap.Claim) error {
-	given, err := synced.Commit(i.cfg.Disk, c, map[string][]byte{key(kindUnclaim, c.Addr): encode(c)})
+func (p *allocator) persistUnclaim(ctx context.Context, c netmap.Claim) error {
+	given, err := synced.Commit(p.cfg.Disk, c, map[string][]byte{key(kindUnclaim, c.Addr): encode(c)})
 	if err != nil {
 		return fmt.Errorf("ipam: address %s was not returned: %w", c.Addr, err)
 	}
-	i.mu.Lock()
+	p.mu.Lock()
 	p.unclaims[c.Addr] = c
-	i.mu.Unlock()
-	return i.sendUnclaim(ctx, p, given)
+	p.mu.Unlock()
+	return p.sendUnclaim(ctx, given)
 }
 
 // sendUnclaim tells the ledger; the sweep repeats it when that fails. The address
 // is locked.
-func (i *IPAM) sendUnclaim(ctx context.Context, p *allocator, given synced.Value[netmap.Claim]) error {
+func (p *allocator) sendUnclaim(ctx context.Context, given synced.Value[netmap.Claim]) error {
 	c := given.Get()
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
 	defer cancel()
-	err := i.cfg.Decisions.Unclaim(ctx, given)
+	err := p.cfg.Decisions.Unclaim(ctx, given)
 	if err == nil {
-		err = i.cfg.Disk.Commit(nil, key(kindUnclaim, c.Addr))
+		err = p.cfg.Disk.Commit(nil, key(kindUnclaim, c.Addr))
 	}
 	if err != nil {
 		return fmt.Errorf("ipam: the ledger is still to hear that address %s is returned: %w", c.Addr, err)
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	delete(p.unclaims, c.Addr)
 	return nil
 }
 
 // beforeClaim has the ledger hear of an earlier return of an address that is wanted
 // again; locked.
-func (i *IPAM) beforeClaim(ctx context.Context, p *allocator, a netip.Addr) error {
-	i.mu.Lock()
+func (p *allocator) beforeClaim(ctx context.Context, a netip.Addr) error {
+	p.mu.Lock()
 	c, pending := p.unclaims[a]
-	i.mu.Unlock()
+	p.mu.Unlock()
 	if !pending {
 		return nil
 	}
-	return i.persistUnclaim(ctx, p, c)
+	return p.persistUnclaim(ctx, c)
 }
 
 // tidy tells the ledger what it has not heard yet and, if it hears, gives back what
 // this pool has not needed for a while.
-func (i *IPAM) tidy(ctx context.Context, p *allocator) {
-	i.mu.Lock()
+func (p *allocator) tidy(ctx context.Context) {
+	p.mu.Lock()
 	blocks, claims := netmap.SortedPrefixes(p.returns), netmap.SortedAddrs(p.unclaims)
-	i.mu.Unlock()
+	p.mu.Unlock()
 	for _, b := range blocks {
-		i.problem(i.resendReturn(ctx, p, b))
+		p.problem(p.resendReturn(ctx, b))
 	}
 	for _, a := range claims {
-		i.problem(i.resendUnclaim(ctx, p, a))
+		p.problem(p.resendUnclaim(ctx, a))
 	}
-	i.mu.Lock()
+	p.mu.Lock()
 	heard := len(p.returns)+len(p.unclaims) == 0
 	if p.request == nil {
 		p.settleCededOutside()
@@ -204,11 +204,11 @@ func (i *IPAM) tidy(ctx context.Context, p *allocator) {
 			delete(p.given, what)
 		}
 	}
-	i.mu.Unlock()
+	p.mu.Unlock()
 	for more := heard; more; {
 		var err error
-		more, err = i.returnOne(ctx, p)
-		i.problem(err)
+		more, err = p.returnOne(ctx)
+		p.problem(err)
 	}
 }
 
@@ -218,49 +218,49 @@ func (p *allocator) pending(what netip.Prefix) bool {
 	return block || claim
 }
 
-func (i *IPAM) resendReturn(ctx context.Context, p *allocator, prefix netip.Prefix) error {
-	i.mu.Lock()
+func (p *allocator) resendReturn(ctx context.Context, prefix netip.Prefix) error {
+	p.mu.Lock()
 	b, pending := p.returns[prefix]
-	i.mu.Unlock()
+	p.mu.Unlock()
 	if !pending {
 		return nil
 	}
-	return i.persistReturn(ctx, p, b)
+	return p.persistReturn(ctx, b)
 }
 
-func (i *IPAM) resendUnclaim(ctx context.Context, p *allocator, a netip.Addr) error {
-	i.mu.Lock()
+func (p *allocator) resendUnclaim(ctx context.Context, a netip.Addr) error {
+	p.mu.Lock()
 	c, pending := p.unclaims[a]
 	if !pending || p.Locked(a) {
-		i.mu.Unlock()
+		p.mu.Unlock()
 		return nil
 	}
 	p.Lock(a)
-	i.mu.Unlock()
-	defer i.unlock(p, a)
-	return i.persistUnclaim(ctx, p, c)
+	p.mu.Unlock()
+	defer p.endChange(a)
+	return p.persistUnclaim(ctx, c)
 }
 
 // returnOne gives back a block or a claim that has not been used for idleFor. More:
 // it did, and there may be others.
-func (i *IPAM) returnOne(ctx context.Context, p *allocator) (more bool, err error) {
-	i.mu.Lock()
+func (p *allocator) returnOne(ctx context.Context) (more bool, err error) {
+	p.mu.Lock()
 	now := time.Now()
 	c, claim := p.idleClaim(now)
 	if claim {
 		p.Lock(c.Addr)
-		i.mu.Unlock()
-		err = i.giveUp(ctx, p, c)
+		p.mu.Unlock()
+		err = p.giveUp(ctx, c)
 		return err == nil, err
 	}
 	b, block := p.surplus(now)
 	if block {
 		p.leave(b)
-		i.mu.Unlock()
-		err = i.returnBlock(ctx, p, b)
+		p.mu.Unlock()
+		err = p.returnBlock(ctx, b)
 		return err == nil, err
 	}
-	i.mu.Unlock()
+	p.mu.Unlock()
 	return false, nil
 }
 

@@ -27,50 +27,50 @@ func (f *grantRequest) final(within netip.Prefix) bool {
 }
 
 // requestBlock joins the request that is under way, or starts one. The caller holds mu.
-func (i *IPAM) requestBlock(p *allocator, within netip.Prefix, needed bool) *grantRequest {
+func (p *allocator) requestBlock(within netip.Prefix, needed bool) *grantRequest {
 	if p.request != nil {
 		p.request.needed = p.request.needed || needed && p.request.within == within
 		return p.request
 	}
 	f := &grantRequest{within: within, needed: needed, tried: make(chan struct{}), done: make(chan struct{})}
-	if i.life.Err() != nil {
-		f.err = fmt.Errorf("the agent is ending; try again when it runs (docker plugin ls): %w", i.life.Err())
+	if p.life.Err() != nil {
+		f.err = fmt.Errorf("the agent is ending; try again when it runs (docker plugin ls): %w", p.life.Err())
 		close(f.tried)
 		close(f.done)
 		return f
 	}
 	p.request = f
-	i.work.Go(func() { i.run(p, f) })
+	p.work.Go(func() { p.run(f) })
 	return f
 }
 
 // prefetch asks for a block when less than a quarter of one is free, unless the
 // last attempt failed just now. The caller holds mu.
-func (i *IPAM) prefetch(p *allocator, within netip.Prefix) {
+func (p *allocator) prefetch(within netip.Prefix) {
 	first, err := within.Addr().Prefix(p.Subnet().BlockBits)
 	if err != nil || p.request != nil || time.Now().Before(p.retryAt) {
 		return
 	}
 	if block := netmap.Size(first); block >= smallBlock && netmap.Within(first, within) && p.Scarce(within, block/4) {
-		i.requestBlock(p, within, false)
+		p.requestBlock(within, false)
 	}
 }
 
 // run asks for a block and writes it down. If there is none and a container waits,
 // other hosts are asked to give up something; then there may be one, which yet
 // another host in need may be faster to get.
-func (i *IPAM) run(p *allocator, f *grantRequest) {
-	ctx, cancel := context.WithTimeout(i.life, grantTimeout)
+func (p *allocator) run(f *grantRequest) {
+	ctx, cancel := context.WithTimeout(p.life, grantTimeout)
 	defer cancel()
-	sure, err := i.takeBlock(ctx, p, f)
+	sure, err := p.takeBlock(ctx, f)
 	close(f.tried)
-	for again := true; again && isExhausted(err) && i.mayAsk(f); {
-		if again, err = i.askDonation(ctx, p, f.within); again {
-			sure, err = i.takeBlock(ctx, p, f)
+	for again := true; again && isExhausted(err) && p.mayAsk(f); {
+		if again, err = p.askDonation(ctx, f.within); again {
+			sure, err = p.takeBlock(ctx, f)
 		}
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.request, p.unsure = nil, !sure
 	p.backoff = min(max(2*p.backoff, minBackoff), maxBackoff)
 	if err == nil {
@@ -82,40 +82,40 @@ func (i *IPAM) run(p *allocator, f *grantRequest) {
 }
 
 // mayAsk reports whether others may be asked, and notes that they are.
-func (i *IPAM) mayAsk(f *grantRequest) bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) mayAsk(f *grantRequest) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	f.asked = f.asked || f.needed
 	return f.needed
 }
 
 // takeBlock asks for a block and adopts it. Sure: what the ledger decided is known.
-func (i *IPAM) takeBlock(ctx context.Context, p *allocator, f *grantRequest) (sure bool, err error) {
-	i.mu.Lock()
+func (p *allocator) takeBlock(ctx context.Context, f *grantRequest) (sure bool, err error) {
+	p.mu.Lock()
 	p.settleCededOutside()
-	i.mu.Unlock()
-	blocks, claims, err := i.askBlock(ctx, p, f.within)
+	p.mu.Unlock()
+	blocks, claims, err := p.askBlock(ctx, f.within)
 	if err != nil {
-		i.noteUnregistered(p, err)
+		p.noteUnregistered(err)
 		return isRefusal(err), err
 	}
-	err = i.adopt(p, blocks, claims)
+	err = p.adopt(blocks, claims)
 	return err == nil, err
 }
 
 // askClaim asks for an address by itself, of the ledger or of the host that owns it.
-func (i *IPAM) askClaim(ctx context.Context, p *allocator, a netip.Addr) (netmap.Claim, error) {
-	c, err := i.cfg.Decisions.Claim(ctx, p.prefix, a)
-	i.noteUnregistered(p, err)
+func (p *allocator) askClaim(ctx context.Context, a netip.Addr) (netmap.Claim, error) {
+	c, err := p.cfg.Decisions.Claim(ctx, p.prefix, a)
+	p.noteUnregistered(err)
 	return c, err
 }
 
 // noteUnregistered notes that the ledger does not count this host among those that use a
 // subnet, though a network here does: the disk is from before it was released. The next
 // request takes it into use again. No owner refuses to cede in this way.
-func (i *IPAM) noteUnregistered(p *allocator, err error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) noteUnregistered(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) && len(p.networks) > 0 && !p.gone {
 		p.unregistered = true
 	}
@@ -123,21 +123,21 @@ func (i *IPAM) noteUnregistered(p *allocator, err error) {
 
 // askBlock asks for a block. If the answer to an earlier question was lost, the
 // block that it granted is found first.
-func (i *IPAM) askBlock(ctx context.Context, p *allocator, within netip.Prefix) ([]netmap.Block, []netmap.Claim, error) {
-	i.mu.Lock()
+func (p *allocator) askBlock(ctx context.Context, within netip.Prefix) ([]netmap.Block, []netmap.Claim, error) {
+	p.mu.Lock()
 	req := BlockRequest{Subnet: p.Subnet().Prefix, Within: within, Have: p.unsure}
-	i.mu.Unlock()
-	blocks, claims, err := i.cfg.Decisions.GrantBlock(ctx, req)
-	if err != nil || !req.Have || i.anyNew(p, blocks) {
+	p.mu.Unlock()
+	blocks, claims, err := p.cfg.Decisions.GrantBlock(ctx, req)
+	if err != nil || !req.Have || p.anyNew(blocks) {
 		return blocks, claims, err
 	}
 	req.Have = false
-	return i.cfg.Decisions.GrantBlock(ctx, req)
+	return p.cfg.Decisions.GrantBlock(ctx, req)
 }
 
-func (i *IPAM) anyNew(p *allocator, blocks []netmap.Block) bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) anyNew(blocks []netmap.Block) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return slices.ContainsFunc(blocks, p.isNew)
 }
 
@@ -148,18 +148,18 @@ func (i *IPAM) anyNew(p *allocator, blocks []netmap.Block) bool {
 // the claim. What is this host's already, is leaving or is being adopted by another call
 // is left alone: it may be given back while the disk is written to, and must not come
 // back after that.
-func (i *IPAM) adopt(p *allocator, blocks []netmap.Block, claims []netmap.Claim) error {
-	i.mu.Lock()
+func (p *allocator) adopt(blocks []netmap.Block, claims []netmap.Claim) error {
+	p.mu.Lock()
 	bits := p.Subnet().BlockBits
 	blocks = slices.DeleteFunc(slices.Clone(blocks), func(b netmap.Block) bool { return !p.isNew(b) })
 	claims = append(slices.DeleteFunc(slices.Clone(claims), p.overtook), p.cededClaims()...)
 	for _, b := range blocks {
 		p.inFlight.blocks[b.Prefix] = b
 	}
-	i.mu.Unlock()
+	p.mu.Unlock()
 	defer func() {
-		i.mu.Lock()
-		defer i.mu.Unlock()
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		for _, b := range blocks {
 			delete(p.inFlight.blocks, b.Prefix)
 		}
@@ -177,11 +177,11 @@ func (i *IPAM) adopt(p *allocator, blocks []netmap.Block, claims []netmap.Claim)
 	for _, c := range claims {
 		set[key(kindForeign, c.Addr)] = encode(c.Owner)
 	}
-	if err := i.cfg.Disk.Commit(set); err != nil {
+	if err := p.cfg.Disk.Commit(set); err != nil {
 		return fmt.Errorf("a further block was granted but cannot be written down: %w", err)
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, b := range blocks {
 		p.adopted[b.Prefix] = time.Now()
 		p.AddBlock(b)

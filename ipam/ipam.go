@@ -4,11 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/weftnet/weft/ipam/pool"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/rpc"
 	"github.com/weftnet/weft/store/synced"
@@ -123,10 +121,7 @@ type Config struct {
 
 // IPAM hands out addresses to all owners, and answers Docker's IPAM protocol. All methods are safe for concurrent use.
 type IPAM struct {
-	cfg  Config
-	stop context.CancelFunc
-	life context.Context // of what runs behind the scenes
-	work sync.WaitGroup
+	*env
 
 	// deciding is held while subnets are made, changed and released, so that a
 	// release never overtakes a creation. Taken with ctx; before mu.
@@ -136,65 +131,19 @@ type IPAM struct {
 	// start, as the disk may be an older one. Only who is deciding changes it.
 	untold atomic.Bool
 
-	mu          sync.Mutex
+	// Guarded by mu.
 	pools       map[netip.Prefix]*allocator
 	absentSince map[string]time.Time // since when a network of a pool is seen not to be
 }
 
-// allocator hands out the addresses of one subnet: its Pool, and what is under way. Guarded
-// by IPAM.mu.
-type allocator struct {
-	*pool.Pool
-	prefix       netip.Prefix        // of the subnet; never changes
-	gone         bool                // is being released: nothing may begin
-	said         BlockBits           // --ipam-opt of the last RequestPool
-	unregistered bool                // the ledger does not know this host as a holder: see Reregister
-	networks     map[string]struct{} // by their owners' ids
-	opened       time.Time           // of the last RequestPool, while it may be followed by requests for reservations
-	asked        map[netip.Addr]bool // reservations that were asked for since then
-	since        map[netip.Addr]time.Time
-	made         time.Time
-	last         map[netip.Addr]lastUse // in use when this host stopped
-	request      *grantRequest
-	inFlight     inFlight                     // while it has blocks nothing outside of others is ceded
-	cededOutside map[netip.Addr]netmap.HostID // ceded outside own blocks, since before the request began: they may lie in what it brings
-	leaving      map[netip.Prefix]departure   // blocks on their way back
-	returns      map[netip.Prefix]Returned    // given back on disk, of which the ledger is to hear
-	unclaims     map[netip.Addr]netmap.Claim  // the same for single addresses
-	given        map[netip.Prefix]givenUp     // what of all that must not be taken again
-	adopted      map[netip.Prefix]time.Time   // when a block came that was waited for
-	idle         map[netip.Prefix]time.Time   // since when a block was seen to be empty
-	unused       map[netip.Addr]time.Time     // since when a claim was seen to be free
-	missing      map[netip.Prefix]time.Time   // since when something granted is not known here
-	waits        map[netip.Addr]chan struct{} // closed when a locked address is unlocked; made by who waits
-	unsure       bool                         // the outcome of a grant is unknown: ask what is ours first
-	backoff      time.Duration
-	retryAt      time.Time
-}
-
-func newAllocator(r subnetRecord) *allocator {
-	p := &allocator{
-		Pool: pool.New(r.Subnet), prefix: r.Subnet.Prefix, networks: map[string]struct{}{}, asked: map[netip.Addr]bool{},
-		since: map[netip.Addr]time.Time{}, made: time.Now(), unsure: true, unregistered: r.Unregistered,
-		leaving: map[netip.Prefix]departure{}, returns: map[netip.Prefix]Returned{}, unclaims: map[netip.Addr]netmap.Claim{},
-		given: map[netip.Prefix]givenUp{}, adopted: map[netip.Prefix]time.Time{}, idle: map[netip.Prefix]time.Time{},
-		last: map[netip.Addr]lastUse{}, unused: map[netip.Addr]time.Time{}, missing: map[netip.Prefix]time.Time{},
-		inFlight:     inFlight{map[netip.Prefix]netmap.Block{}, map[netip.Addr]netmap.Claim{}},
-		cededOutside: map[netip.Addr]netmap.HostID{}, waits: map[netip.Addr]chan struct{}{},
-	}
-	for _, id := range r.Networks {
-		p.networks[id] = struct{}{}
-	}
-	return p
-}
-
 // New reads everything back from disk and serves at once; it asks nobody.
 func New(cfg Config) (*IPAM, error) {
+	e := &env{cfg: cfg}
 	raw, err := cfg.Disk.Load()
 	if err != nil {
 		return nil, fmt.Errorf("ipam: %w", err)
 	}
-	r, err := restore(raw)
+	r, err := restore(e, raw)
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +152,7 @@ func New(cfg Config) (*IPAM, error) {
 			return nil, fmt.Errorf("ipam: forget addresses of released subnets: %w", err)
 		}
 	}
-	i := &IPAM{cfg: cfg, deciding: turn.New(), pools: r.pools, absentSince: map[string]time.Time{}}
+	i := &IPAM{env: e, deciding: turn.New(), pools: r.pools, absentSince: map[string]time.Time{}}
 	i.untold.Store(true)
 	i.life, i.stop = context.WithCancel(context.Background())
 	i.work.Go(i.sweepForEver)
@@ -225,30 +174,6 @@ func (i *IPAM) Routes() map[string]rpc.Handler {
 		"IpamDriver.ReleasePool":             rpc.Call(i.ReleasePool),
 		"IpamDriver.RequestAddress":          rpc.Call(i.RequestAddress),
 		"IpamDriver.ReleaseAddress":          rpc.Call(i.ReleaseAddress),
-	}
-}
-
-func (i *IPAM) holder(a netip.Addr) string {
-	if i.cfg.Holder == nil {
-		return ""
-	}
-	return i.cfg.Holder(a)
-}
-
-// allowed is asked before a new address is picked, so that nothing is locked in vain.
-func (i *IPAM) allowed(ctx context.Context) (last bool, err error) {
-	if i.cfg.Allowed == nil {
-		return false, nil
-	}
-	if last, err = i.cfg.Allowed(ctx); err != nil {
-		err = fmt.Errorf("ipam: no new address is handed out: %w", err)
-	}
-	return last, err
-}
-
-func (i *IPAM) problem(err error) {
-	if err != nil && i.cfg.Problem != nil {
-		i.cfg.Problem(err)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // used is a pool of one block in which every address was handed out and released before,
 // but for some that are other hosts'. The last ones were in use when this host stopped.
 func used(block netip.Prefix, foreign, last int) *allocator {
-	p := newAllocator(subnetRecord{Subnet: netmap.Subnet{Prefix: netip.MustParsePrefix("10.0.0.0/8"), BlockBits: block.Bits(), Gateway: netip.MustParseAddr("10.0.0.1")}})
+	p := newAllocator(&env{}, subnetRecord{Subnet: netmap.Subnet{Prefix: netip.MustParsePrefix("10.0.0.0/8"), BlockBits: block.Bits(), Gateway: netip.MustParseAddr("10.0.0.1")}})
 	p.AddBlock(netmap.Block{Prefix: block, Subnet: p.prefix})
 	a := block.Addr()
 	for n := range netmap.Size(block) {
@@ -36,9 +36,9 @@ func BenchmarkLargeBlock(b *testing.B) {
 		foreign int
 	}{{"10.1.0.0/24", 0}, {"10.1.0.0/24", 100}, {"10.1.0.0/16", 0}, {"10.1.0.0/16", 10000}} {
 		b.Run(fmt.Sprintf("%s,foreign=%d", c.block, c.foreign), func(b *testing.B) {
-			i, p := &IPAM{}, used(netip.MustParsePrefix(c.block), c.foreign, 0)
+			p := used(netip.MustParsePrefix(c.block), c.foreign, 0)
 			for b.Loop() {
-				a, _, err := i.pick(p, p.prefix, "")
+				a, _, err := p.pick(p.prefix, "")
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -63,10 +63,10 @@ func BenchmarkAfterABoot(b *testing.B) {
 			for n := range c.others {
 				word.Others = append(word.Others, netmap.Claim{Addr: netip.AddrFrom4([4]byte{10, 2, byte(n >> 8), byte(n)}), Epoch: 1})
 			}
-			i := &IPAM{cfg: Config{Facts: func(netip.Prefix) (Word, bool) { return word, true }}}
+			p.cfg = Config{Facts: func(netip.Prefix) (Word, bool) { return word, true }}
 			word.Blocks = []netmap.Block{p.Blocks()[0].Block}
 			for b.Loop() {
-				a, ok := i.pickLast(p, p.prefix, "")
+				a, ok := p.pickLast(p.prefix, "")
 				if !ok {
 					b.Fatal("none is found")
 				}

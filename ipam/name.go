@@ -20,13 +20,13 @@ func (i *IPAM) Named(a netip.Addr, container string) {
 // returning is the container that asks for an address of an area as far as that can
 // be told: the only one of those that may be starting again which had an address
 // there that still is free. Else empty.
-func (i *IPAM) returning(p *allocator, within netip.Prefix) string {
-	if i.cfg.Returning == nil {
+func (p *allocator) returning(within netip.Prefix) string {
+	if p.cfg.Returning == nil {
 		return ""
 	}
-	names := i.cfg.Returning()
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	names := p.cfg.Returning()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	found := ""
 	for _, name := range names {
 		if _, ok := p.Remembered(name, within); !ok {

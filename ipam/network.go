@@ -68,7 +68,7 @@ func (i *IPAM) useSubnet(ctx context.Context, id string, subnet netip.Prefix, bi
 		}
 		s = changed
 	}
-	networks := i.networksOf(p)
+	networks := p.networksOf()
 	networks[id] = struct{}{}
 	if err := i.saveSubnet(s, networks, false); err != nil {
 		return err
@@ -83,16 +83,16 @@ func (i *IPAM) useSubnet(ctx context.Context, id string, subnet netip.Prefix, bi
 
 // networksOf is a copy of a pool's networks. Only a caller that is deciding may
 // change them, so they stay as they are while it does.
-func (i *IPAM) networksOf(p *allocator) map[string]struct{} {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) networksOf() map[string]struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return maps.Clone(p.networks)
 }
 
 // saveSubnet writes a pool's record. The caller is deciding and does not hold mu.
-func (i *IPAM) saveSubnet(s netmap.Subnet, networks map[string]struct{}, unregistered bool) error {
+func (e *env) saveSubnet(s netmap.Subnet, networks map[string]struct{}, unregistered bool) error {
 	rec := subnetRecord{Subnet: s, Networks: slices.Sorted(maps.Keys(networks)), Unregistered: unregistered}
-	if err := i.cfg.Disk.Commit(map[string][]byte{key(kindSubnet, s.Prefix): encode(rec)}); err != nil {
+	if err := e.cfg.Disk.Commit(map[string][]byte{key(kindSubnet, s.Prefix): encode(rec)}); err != nil {
 		return fmt.Errorf("ipam: change of %s was not written down: %w", s.Prefix, err)
 	}
 	return nil
@@ -117,12 +117,12 @@ func (i *IPAM) forgetNetwork(ctx context.Context, id string) (unused []netip.Pre
 	}
 	defer leave()
 	for _, p := range i.poolsOf(id) {
-		networks := i.networksOf(p)
+		networks := p.networksOf()
 		delete(networks, id)
 		i.mu.Lock()
 		s := p.Subnet()
 		i.mu.Unlock()
-		if err := i.saveSubnet(s, networks, i.isUnregistered(p)); err != nil {
+		if err := i.saveSubnet(s, networks, p.isUnregistered()); err != nil {
 			return unused, err
 		}
 		i.mu.Lock()
@@ -170,11 +170,11 @@ func (i *IPAM) EndpointGone(addrs ...netip.Addr) error {
 		if p == nil {
 			continue
 		}
-		if !i.leaving(p, a) {
-			i.orphaned(p, a)
+		if !p.isLeaving(a) {
+			p.orphaned(a)
 			continue
 		}
-		if err := i.free(p, a); err != nil {
+		if err := p.free(a); err != nil {
 			return err
 		}
 	}
@@ -194,17 +194,17 @@ func (i *IPAM) poolAt(a netip.Addr) *allocator {
 
 // orphaned notes that an address has no endpoint from now on; Docker releases it
 // next, unless it ends before that.
-func (i *IPAM) orphaned(p *allocator, a netip.Addr) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) orphaned(a netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.IsHeld(a) {
 		p.since[a] = time.Now()
 	}
 }
 
-func (i *IPAM) leaving(p *allocator, a netip.Addr) bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) isLeaving(a netip.Addr) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	u, _ := p.Used(a)
 	return u.Held && u.Leaving
 }

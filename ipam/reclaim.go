@@ -63,7 +63,7 @@ func (i *IPAM) Unregistered() []netip.Prefix {
 // nothing. The subnet may have gone meanwhile: then it is made as it was.
 func (i *IPAM) Reregister(ctx context.Context, subnet netip.Prefix) error {
 	p := i.lookup(subnet)
-	if p == nil || !i.isUnregistered(p) {
+	if p == nil || !p.isUnregistered() {
 		return nil
 	}
 	leave, err := i.decide(ctx)
@@ -71,14 +71,14 @@ func (i *IPAM) Reregister(ctx context.Context, subnet netip.Prefix) error {
 		return err
 	}
 	defer leave()
-	if i.lookup(subnet) != p || !i.isUnregistered(p) {
+	if i.lookup(subnet) != p || !p.isUnregistered() {
 		return nil // taken or given up while we waited
 	}
 	s, err := i.registerAgain(ctx, p.Subnet())
 	if err != nil {
 		return fmt.Errorf("ipam: %w", err)
 	}
-	if err := i.saveSubnet(s, i.networksOf(p), false); err != nil {
+	if err := i.saveSubnet(s, p.networksOf(), false); err != nil {
 		return err
 	}
 	i.mu.Lock()
@@ -88,9 +88,9 @@ func (i *IPAM) Reregister(ctx context.Context, subnet netip.Prefix) error {
 	return nil
 }
 
-func (i *IPAM) isUnregistered(p *allocator) bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) isUnregistered() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return p.unregistered
 }
 
@@ -167,12 +167,12 @@ func (i *IPAM) Reclaim(ctx context.Context, a netip.Addr) error {
 	}
 	p.Lock(a)
 	i.mu.Unlock()
-	c, err := i.askClaim(ctx, p, a)
+	c, err := p.askClaim(ctx, a)
 	if err != nil {
-		i.unlock(p, a)
+		p.endChange(a)
 		return err
 	}
-	_, err = i.hold(p, a, used, &c)
+	_, err = p.hold(a, used, &c)
 	return err
 }
 
@@ -242,10 +242,10 @@ func (i *IPAM) QueueLast(addrs []netip.Addr) error {
 }
 
 // forgetEvicted ends what Evict began: Docker has released the address.
-func (i *IPAM) forgetEvicted(p *allocator, a netip.Addr) error {
-	err := i.cfg.Disk.Commit(nil, key(kindAddr, a))
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) forgetEvicted(a netip.Addr) error {
+	err := p.cfg.Disk.Commit(nil, key(kindAddr, a))
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.Unlock(a)
 	if err != nil {
 		return fmt.Errorf("ipam: %s is still held: %w", a, err)

@@ -45,6 +45,7 @@ func encode(v any) []byte {
 
 // restored is what Load finds on disk.
 type restored struct {
+	env       *env
 	pools     map[netip.Prefix]*allocator
 	leftovers []string // keys of pools that are gone
 	uses      []use
@@ -59,8 +60,8 @@ type use struct {
 
 // restore reads everything back. What it cannot read it refuses: to hand out
 // addresses on half the knowledge would double them.
-func restore(raw map[string][]byte) (restored, error) {
-	r := restored{pools: map[netip.Prefix]*allocator{}}
+func restore(e *env, raw map[string][]byte) (restored, error) {
+	r := restored{env: e, pools: map[netip.Prefix]*allocator{}}
 	// Subnets first, then blocks, then what lies in them.
 	for _, kind := range []string{kindSubnet, kindBlock, kindReturn, kindClaim, kindUnclaim, kindForeign, kindAddr} {
 		for _, k := range slices.Sorted(maps.Keys(raw)) {
@@ -117,7 +118,7 @@ func (r *restored) readSubnet(id string, raw []byte) error {
 	if s.Subnet.Prefix.String() != id {
 		return fmt.Errorf("it is about %s", s.Subnet.Prefix)
 	}
-	r.pools[s.Subnet.Prefix] = newAllocator(s)
+	r.pools[s.Subnet.Prefix] = newAllocator(r.env, s)
 	return nil
 }
 

@@ -22,37 +22,37 @@ type Word struct {
 
 // repair finds what this host and the ledger believe differently: an address that
 // was ceded and came back, and what was granted in an answer that never arrived.
-func (i *IPAM) repair(ctx context.Context, p *allocator) {
-	if i.cfg.Facts == nil {
+func (p *allocator) repair(ctx context.Context) {
+	if p.cfg.Facts == nil {
 		return
 	}
-	word, ok := i.cfg.Facts(p.prefix)
+	word, ok := p.cfg.Facts(p.prefix)
 	if !ok {
 		return
 	}
-	for _, b := range i.cameBack(p, word) {
-		i.problem(i.takeBack(ctx, p, b))
+	for _, b := range p.cameBack(word) {
+		p.problem(p.takeBack(ctx, b))
 	}
-	blocks, claims := i.unheardOf(p, word)
+	blocks, claims := p.unheardOf(word)
 	for _, b := range blocks {
-		i.problem(i.persistReturn(ctx, p, Returned{Block: b}))
+		p.problem(p.persistReturn(ctx, Returned{Block: b}))
 	}
 	for _, c := range claims {
-		err := i.persistUnclaim(ctx, p, c)
-		i.unlock(p, c.Addr)
-		i.problem(err)
+		err := p.persistUnclaim(ctx, c)
+		p.endChange(c.Addr)
+		p.problem(err)
 	}
 }
 
 // cameBack are the own blocks with an address that was ceded and that nobody has
 // claimed any more.
-func (i *IPAM) cameBack(p *allocator, word Word) (out []netip.Prefix) {
+func (p *allocator) cameBack(word Word) (out []netip.Prefix) {
 	claimed := map[netip.Addr]bool{}
 	for _, c := range word.Others {
 		claimed[c.Addr] = true
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, a := range p.Ceded() {
 		if s, in := p.BlockAt(a); in && !claimed[a] && !p.Locked(a) && !slices.Contains(out, s.Prefix) {
 			out = append(out, s.Prefix)
@@ -64,34 +64,34 @@ func (i *IPAM) cameBack(p *allocator, word Word) (out []netip.Prefix) {
 // takeBack asks the ledger which addresses of an own block are others', and takes
 // back the rest. They are locked meanwhile: an address that is ceded after the
 // question is in no answer to it.
-func (i *IPAM) takeBack(ctx context.Context, p *allocator, block netip.Prefix) error {
-	locked := i.lockCeded(p, block)
+func (p *allocator) takeBack(ctx context.Context, block netip.Prefix) error {
+	locked := p.lockCeded(block)
 	defer func() {
 		for _, a := range locked {
-			i.unlock(p, a)
+			p.endChange(a)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
 	defer cancel()
-	blocks, claims, err := i.cfg.Decisions.GrantBlock(ctx, BlockRequest{Subnet: p.prefix, Within: block, Have: true})
+	blocks, claims, err := p.cfg.Decisions.GrantBlock(ctx, BlockRequest{Subnet: p.prefix, Within: block, Have: true})
 	if err != nil {
 		return fmt.Errorf("ipam: addresses that were ceded from block %s and may be free: %w", block, err)
 	}
-	i.mu.Lock()
+	p.mu.Lock()
 	known := slices.ContainsFunc(blocks, func(b netmap.Block) bool { return b.Prefix == block && p.HasBlock(b) })
-	i.mu.Unlock()
+	p.mu.Unlock()
 	if !known {
 		return nil // it left meanwhile
 	}
 	for _, c := range claims {
-		locked = i.unlockOne(p, locked, c.Addr)
+		locked = p.unlockOne(locked, c.Addr)
 	}
-	return i.takeBackAll(p, locked)
+	return p.takeBackAll(locked)
 }
 
-func (i *IPAM) lockCeded(p *allocator, block netip.Prefix) (out []netip.Addr) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) lockCeded(block netip.Prefix) (out []netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, a := range p.Ceded() {
 		if block.Contains(a) && !p.Locked(a) {
 			p.Lock(a)
@@ -102,32 +102,32 @@ func (i *IPAM) lockCeded(p *allocator, block netip.Prefix) (out []netip.Addr) {
 }
 
 // unlockOne unlocks an address and leaves it out.
-func (i *IPAM) unlockOne(p *allocator, locked []netip.Addr, a netip.Addr) []netip.Addr {
+func (p *allocator) unlockOne(locked []netip.Addr, a netip.Addr) []netip.Addr {
 	n := slices.Index(locked, a)
 	if n < 0 {
 		return locked
 	}
-	i.unlock(p, a)
+	p.endChange(a)
 	return slices.Delete(locked, n, n+1)
 }
 
 // takeBackAll makes locked addresses this host's again, as released just now.
-func (i *IPAM) takeBackAll(p *allocator, addrs []netip.Addr) error {
+func (p *allocator) takeBackAll(addrs []netip.Addr) error {
 	set, del := map[string][]byte{}, make([]string, 0, len(addrs))
 	uses := make([]pool.Use, 0, len(addrs))
-	i.mu.Lock()
+	p.mu.Lock()
 	for _, a := range addrs {
 		use := pool.Use{Seq: p.NextSeq()}
 		uses = append(uses, use)
 		set[key(kindAddr, a)] = encode(use)
 		del = append(del, key(kindForeign, a))
 	}
-	i.mu.Unlock()
-	if err := i.cfg.Disk.Commit(set, del...); err != nil {
+	p.mu.Unlock()
+	if err := p.cfg.Disk.Commit(set, del...); err != nil {
 		return fmt.Errorf("ipam: addresses that came back were not written down: %w", err)
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for n, a := range addrs {
 		p.TakeBack(a, uses[n])
 	}
@@ -137,9 +137,9 @@ func (i *IPAM) takeBackAll(p *allocator, addrs []netip.Addr) error {
 // unheardOf is what the ledger granted this host, and what this host has not heard
 // of for answersWithin: the answer was lost. From then on it is not taken any more.
 // The claims are locked.
-func (i *IPAM) unheardOf(p *allocator, word Word) (blocks []netmap.Block, claims []netmap.Claim) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) unheardOf(word Word) (blocks []netmap.Block, claims []netmap.Claim) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.request != nil || p.gone {
 		return nil, nil
 	}

@@ -80,7 +80,7 @@ func (i *IPAM) reserve(ctx context.Context, p *allocator, name string, a netip.A
 	if err != nil {
 		return s, fmt.Errorf("ipam: %w", err)
 	}
-	if err := i.saveSubnet(s, i.networksOf(p), false); err != nil {
+	if err := i.saveSubnet(s, p.networksOf(), false); err != nil {
 		return s, err
 	}
 	i.mu.Lock()

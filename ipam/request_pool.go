@@ -77,7 +77,7 @@ func (i *IPAM) makePool(ctx context.Context, ask SubnetRequest) (*allocator, err
 
 // savePool makes a decided subnet this host's.
 func (i *IPAM) savePool(s netmap.Subnet) (*allocator, error) {
-	p := newAllocator(subnetRecord{Subnet: s})
+	p := newAllocator(i.env, subnetRecord{Subnet: s})
 	if err := i.saveSubnet(s, nil, false); err != nil {
 		return nil, err
 	}

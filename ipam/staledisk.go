@@ -38,11 +38,11 @@ func (r *restored) noteLast() {
 
 // wasHere is whether an address was in use when this host stopped, and is its own still
 // as far as the facts know. What it returns is to be called with mu held.
-func (i *IPAM) wasHere(p *allocator) func(netip.Addr) bool {
+func (p *allocator) wasHere() func(netip.Addr) bool {
 	var word Word
 	known := false
-	if i.cfg.Facts != nil {
-		word, known = i.cfg.Facts(p.prefix)
+	if p.cfg.Facts != nil {
+		word, known = p.cfg.Facts(p.prefix)
 	}
 	return func(a netip.Addr) bool {
 		_, was := p.last[a]
@@ -58,10 +58,10 @@ type lastUse struct {
 
 // pickLast begins the next of the addresses that were in use when this host stopped and
 // that no --ip had: of what it found held first, as nobody else has let go of that.
-func (i *IPAM) pickLast(p *allocator, within netip.Prefix, name string) (netip.Addr, bool) {
-	wasHere := i.wasHere(p)
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) pickLast(within netip.Prefix, name string) (netip.Addr, bool) {
+	wasHere := p.wasHere()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, a := range p.lastOnes(within, name) {
 		if !p.gone && wasHere(a) {
 			p.Lock(a)

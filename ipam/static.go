@@ -16,10 +16,10 @@ import (
 func (i *IPAM) static(ctx context.Context, p *allocator, a netip.Addr, use pool.Use) (held synced.Value[netip.Addr], reserved bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := i.settle(ctx, p, a); err != nil {
+	if err := p.settle(ctx, a); err != nil {
 		return held, false, err
 	}
-	step, err := i.standing(p, a, use)
+	step, err := p.standing(a, use)
 	if err != nil {
 		return held, false, err
 	}
@@ -29,40 +29,40 @@ func (i *IPAM) static(ctx context.Context, p *allocator, a netip.Addr, use pool.
 	case reserve:
 		return held, true, i.reserveAux(ctx, p, a)
 	}
-	held, err = i.giveLocked(ctx, p, a, use, step)
+	held, err = p.giveLocked(ctx, a, use, step)
 	return held, false, err
 }
 
 // giveLocked hands a locked address out, after the ledger's word if that is needed.
-func (i *IPAM) giveLocked(ctx context.Context, p *allocator, a netip.Addr, use pool.Use, step next) (none synced.Value[netip.Addr], err error) {
-	if err := i.mayHandOut(ctx, p, a); err != nil {
-		i.unlock(p, a)
+func (p *allocator) giveLocked(ctx context.Context, a netip.Addr, use pool.Use, step next) (none synced.Value[netip.Addr], err error) {
+	if err := p.mayHandOut(ctx, a); err != nil {
+		p.endChange(a)
 		return none, err
 	}
 	if step == hold {
-		return i.handOut(ctx, p, a, use, nil)
+		return p.handOut(ctx, a, use, nil)
 	}
-	defer i.arrived(p, a)
-	c, err := i.claim(ctx, p, a)
+	defer p.arrived(a)
+	c, err := p.claim(ctx, a)
 	if err != nil {
-		i.unlock(p, a)
+		p.endChange(a)
 		return none, err
 	}
-	return i.handOut(ctx, p, a, use, &c)
+	return p.handOut(ctx, a, use, &c)
 }
 
 // claim asks for a locked address.
-func (i *IPAM) claim(ctx context.Context, p *allocator, a netip.Addr) (netmap.Claim, error) {
-	if err := i.beforeClaim(ctx, p, a); err != nil {
+func (p *allocator) claim(ctx context.Context, a netip.Addr) (netmap.Claim, error) {
+	if err := p.beforeClaim(ctx, a); err != nil {
 		return netmap.Claim{}, err
 	}
-	c, err := i.askClaim(ctx, p, a)
+	c, err := p.askClaim(ctx, a)
 	if err != nil {
 		return c, fmt.Errorf("ipam: %w", err)
 	}
-	i.expect(p, c)
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	p.expect(c)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.stale(netmap.Single(a), c.Epoch) {
 		return c, busy(a)
 	}
@@ -70,35 +70,35 @@ func (i *IPAM) claim(ctx context.Context, p *allocator, a netip.Addr) (netmap.Cl
 }
 
 // expect notes a claim that was granted and is on its way to the disk, until it arrived.
-func (i *IPAM) expect(p *allocator, c netmap.Claim) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) expect(c netmap.Claim) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.inFlight.claims[c.Addr] = c
 }
 
-func (i *IPAM) arrived(p *allocator, a netip.Addr) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) arrived(a netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	delete(p.inFlight.claims, a)
 }
 
 // mayHandOut asks whether an address may be handed out now. A container that has it
 // keeps it: dockerd repeats its request after a restart that the container lived
 // through, and that gives nobody a new right.
-func (i *IPAM) mayHandOut(ctx context.Context, p *allocator, a netip.Addr) error {
-	i.mu.Lock()
+func (p *allocator) mayHandOut(ctx context.Context, a netip.Addr) error {
+	p.mu.Lock()
 	used, _ := p.Used(a)
-	i.mu.Unlock()
-	if used.Held && i.holder(a) != "" {
+	p.mu.Unlock()
+	if used.Held && p.holder(a) != "" {
 		return nil
 	}
-	last, err := i.allowed(ctx)
+	last, err := p.allowed(ctx)
 	if err == nil || !last {
 		return err
 	}
-	wasHere := i.wasHere(p)
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	wasHere := p.wasHere()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if wasHere(a) {
 		return nil
 	}
@@ -117,11 +117,11 @@ const (
 
 // standing judges an address that was asked for, and begins a change of it if one
 // is needed.
-func (i *IPAM) standing(p *allocator, a netip.Addr, use pool.Use) (next, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+func (p *allocator) standing(a netip.Addr, use pool.Use) (next, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	used, _ := p.Used(a)
-	if err := i.refusal(p, a, used, use); err != nil {
+	if err := p.refusal(a, used, use); err != nil {
 		return 0, err
 	}
 	if p.Reserved(a) {
@@ -152,7 +152,7 @@ func (i *IPAM) standing(p *allocator, a netip.Addr, use pool.Use) (next, error) 
 
 // refusal says why an address cannot be handed out to who asks for it, whatever the
 // ledger would say; with mu held.
-func (i *IPAM) refusal(p *allocator, a netip.Addr, used, use pool.Use) error {
+func (p *allocator) refusal(a netip.Addr, used, use pool.Use) error {
 	s := p.Subnet()
 	switch err := impossible(a, s); {
 	case err != nil:
@@ -166,9 +166,9 @@ func (i *IPAM) refusal(p *allocator, a netip.Addr, used, use pool.Use) error {
 	case p.settling(a) != nil:
 		return busy(a)
 	case used.Evicted:
-		return given(a, i.describe(a))
-	case used.Held && !i.again(p, a, used, use):
-		return i.held(a, used)
+		return given(a, p.describe(a))
+	case used.Held && !p.again(a, used, use):
+		return p.held(a, used)
 	}
 	return nil
 }
@@ -202,11 +202,11 @@ func busy(a netip.Addr) error {
 // dockerd does: after a start, it asks once more for the addresses of its containers. The
 // same dockerd never asks twice for an address in use, except for one that it never heard
 // of because the answer was lost.
-func (i *IPAM) again(p *allocator, a netip.Addr, used, use pool.Use) bool {
+func (p *allocator) again(a netip.Addr, used, use pool.Use) bool {
 	if use.Caller.Repeats(used.Caller) {
 		return true
 	}
-	orphan := used.Caller == use.Caller && i.cfg.Holder != nil && i.holder(a) == ""
+	orphan := used.Caller == use.Caller && p.cfg.Holder != nil && p.holder(a) == ""
 	since, ok := p.since[a]
 	if !ok {
 		since = p.made // held since before this start
@@ -216,15 +216,15 @@ func (i *IPAM) again(p *allocator, a netip.Addr, used, use pool.Use) bool {
 
 // held says who has an address on this host. One that Docker released stays with its
 // endpoint until Docker, asked for what it has, does not know that one either.
-func (i *IPAM) held(a netip.Addr, used pool.Use) error {
+func (e *env) held(a netip.Addr, used pool.Use) error {
 	if used.Leaving {
-		return netmap.Refuse(netmap.Held, "ipam: %s is held by %s on this host, though Docker released it; if no container has that any more, the address is free within three minutes: try again then or choose another address", a, i.describe(a))
+		return netmap.Refuse(netmap.Held, "ipam: %s is held by %s on this host, though Docker released it; if no container has that any more, the address is free within three minutes: try again then or choose another address", a, e.describe(a))
 	}
-	return netmap.Refuse(netmap.Held, "ipam: %s is held by %s on this host; stop that container or choose another address", a, i.describe(a))
+	return netmap.Refuse(netmap.Held, "ipam: %s is held by %s on this host; stop that container or choose another address", a, e.describe(a))
 }
 
-func (i *IPAM) describe(a netip.Addr) string {
-	if who := i.holder(a); who != "" {
+func (e *env) describe(a netip.Addr) string {
+	if who := e.holder(a); who != "" {
 		return who
 	}
 	return "a container that is being started"

@@ -30,12 +30,12 @@ func (i *IPAM) sweepForEver() {
 // be, and tells the ledger of releases that it missed.
 func (i *IPAM) sweep(ctx context.Context) {
 	for _, p := range i.sorted() {
-		i.tidy(ctx, p)
-		i.repair(ctx, p)
+		p.tidy(ctx)
+		p.repair(ctx)
 	}
 	for _, a := range i.stranded() {
 		if p := i.poolAt(a); p != nil {
-			i.problem(i.freeIf(p, a, func(u pool.Use) bool { return i.isStranded(p, a, u) }))
+			i.problem(p.freeIf(a, func(u pool.Use) bool { return p.isStranded(a, u) }))
 		}
 	}
 	for _, id := range i.absentNetworks() {
@@ -74,7 +74,7 @@ func (i *IPAM) stranded() (out []netip.Addr) {
 	defer i.mu.Unlock()
 	for _, p := range i.pools {
 		for a, u := range p.Uses() {
-			if i.isStranded(p, a, u) {
+			if p.isStranded(a, u) {
 				out = append(out, a)
 			}
 		}
@@ -84,8 +84,8 @@ func (i *IPAM) stranded() (out []netip.Addr) {
 }
 
 // isStranded reports whether nobody will come for an address. The caller holds mu.
-func (i *IPAM) isStranded(p *allocator, a netip.Addr, u pool.Use) bool {
-	return u.Held && i.holder(a) == "" && (u.Leaving || i.abandoned(p, a))
+func (p *allocator) isStranded(a netip.Addr, u pool.Use) bool {
+	return u.Held && p.holder(a) == "" && (u.Leaving || p.abandoned(a))
 }
 
 // Attach says that an endpoint is about to be written down with an address, which it
@@ -112,12 +112,12 @@ func (i *IPAM) Attach(a netip.Addr, owner netmap.Owner) error {
 
 // abandoned reports whether an address without an endpoint has been held for so
 // long that none will come: Docker creates it at once. The caller holds mu.
-func (i *IPAM) abandoned(p *allocator, a netip.Addr) bool {
+func (p *allocator) abandoned(a netip.Addr) bool {
 	since, ok := p.since[a]
 	if !ok {
 		since = p.made // held since before this start
 	}
-	return i.cfg.Holder != nil && time.Since(since) > abandonedAfter
+	return p.cfg.Holder != nil && time.Since(since) > abandonedAfter
 }
 
 // absentNetworks are networks that pools are kept for and that have not been there for longer

@@ -33,11 +33,11 @@ func (p *allocator) settling(a netip.Addr) <-chan struct{} {
 }
 
 // settle waits, with its context, until no change of an address is under way.
-func (i *IPAM) settle(ctx context.Context, p *allocator, a netip.Addr) error {
+func (p *allocator) settle(ctx context.Context, a netip.Addr) error {
 	for {
-		i.mu.Lock()
+		p.mu.Lock()
 		c := p.settling(a)
-		i.mu.Unlock()
+		p.mu.Unlock()
 		if c == nil {
 			return nil
 		}

@@ -102,12 +102,12 @@ var mutations = []mutation{
 	{
 		"take home what another host still has", twice + "|" + notItsOwn, "ipam/repair.go",
 		"one of two addresses that were ceded comes home",
-		"\tfor _, c := range claims {\n\t\tlocked = i.unlockOne(p, locked, c.Addr)\n\t}\n", "\t_ = claims\n",
+		"\tfor _, c := range claims {\n\t\tlocked = p.unlockOne(locked, c.Addr)\n\t}\n", "\t_ = claims\n",
 	},
 	{
 		"reuse before release", twice, "ipam/sweep.go",
 		"a container takes a minute from its address to its endpoint",
-		"(u.Leaving || i.abandoned(p, a))", "(u.Leaving || p.since != nil)",
+		"(u.Leaving || p.abandoned(a))", "(u.Leaving || p.since != nil)",
 	},
 	{
 		"give an endpoint what was taken back from it", byTwo, "ipam/sweep.go",
@@ -122,7 +122,7 @@ var mutations = []mutation{
 	{
 		"ask for the lease only before the write", afterAll, "ipam/allocate.go",
 		"31: all machines sleep for longer than the lease",
-		"if err := i.mayHandOut(now, p, a); err != nil {", "if err := i.mayHandOut(now, p, a); err != nil && ctx.Err() != nil {",
+		"if err := p.mayHandOut(now, a); err != nil {", "if err := p.mayHandOut(now, a); err != nil && ctx.Err() != nil {",
 	},
 	{
 		"keep a lease through a reboot by the wall clock alone", notRefused + "|" + afterAll, "lease/moment.go",
