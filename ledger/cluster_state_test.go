@@ -62,3 +62,14 @@ func ensure(n int, subnet string) state.Command {
 func grant(n int, subnet string) state.Command {
 	return state.Command{Kind: state.KindGrantBlock, Host: hostID(n), GrantBlock: &state.GrantBlock{Subnet: netip.MustParsePrefix(subnet)}}
 }
+
+// TestNothingIsToldBeforeTheFounding: a request may overtake the founder's.
+func TestNothingIsToldBeforeTheFounding(t *testing.T) {
+	told := 0
+	l := &Ledger{cfg: Config{OnChange: func(Decision) { told++ }}}
+	l.publish(Decision{Index: 2})
+	l.publish(Decision{Index: 3, Cluster: netmap.ClusterID{1}, Generation: 1})
+	if told != 1 {
+		t.Errorf("%d decisions were told, want the founding alone", told)
+	}
+}

@@ -19,41 +19,41 @@ type confirmation struct {
 	trusted []Peer
 }
 
-// askKeepers asks the trusted keepers, and whom they name, about a host. If none of them
+// ask asks the trusted keepers, and whom they name, about a host. If none of them
 // keeps the ledger any more, it asks from the hosts on that the operator named.
-func (l *Ledger) askKeepers(ctx context.Context, about netmap.HostID) *confirmation {
-	c := &confirmation{answers: map[netmap.HostID]report{}, trusted: l.trusted.list()}
+func (t *trusted) ask(ctx context.Context, about netmap.HostID) *confirmation {
+	c := &confirmation{answers: map[netmap.HostID]report{}, trusted: t.list()}
 	next := addrsOf(c.trusted)
-	switch k := l.kept(); {
+	switch k := t.host.kept(); {
 	case k != nil && !k.current(): // the log ends in the past
 		if i := k.invited.Load(); i != nil {
 			next = append(next, i.By.Addr)
 		}
 	case k != nil:
-		c.hear(l.report(about))
+		c.hear(t.host.report(about))
 		next = append(next, addrsOf(k.peers())...)
 	}
-	l.askOn(ctx, c, next, about)
-	l.trusted.note(c.best().keeps() || len(c.trusted) == 0)
-	if !c.best().keeps() && l.cfg.Named != nil {
-		l.askOn(ctx, c, l.cfg.Named(ctx), about)
+	t.askOn(ctx, c, next, about)
+	t.note(c.best().keeps() || len(c.trusted) == 0)
+	if !c.best().keeps() && t.cfg.Named != nil {
+		t.askOn(ctx, c, t.cfg.Named(ctx), about)
 	}
 	return c
 }
 
 // askOn asks hosts, and those that these name as keepers.
-func (l *Ledger) askOn(ctx context.Context, c *confirmation, next []netip.AddrPort, about netmap.HostID) {
+func (t *trusted) askOn(ctx context.Context, c *confirmation, next []netip.AddrPort, about netmap.HostID) {
 	for range confirmHops {
-		next = c.unasked(next, l.cfg.Addr)
+		next = c.unasked(next, t.cfg.Addr)
 		if len(next) == 0 || ctx.Err() != nil {
 			return
 		}
 		c.asked = append(c.asked, next...)
-		heard := l.hearAt(ctx, next, about)
+		heard := t.hearAt(ctx, next, about)
 		next = nil
-		for _, t := range heard {
-			c.hear(t)
-			next = append(next, addrsOf(append(t.Voters, t.Trusted...))...)
+		for _, r := range heard {
+			c.hear(r)
+			next = append(next, addrsOf(append(r.Voters, r.Trusted...))...)
 		}
 	}
 }
@@ -101,23 +101,23 @@ func addrsOf(peers []Peer) []netip.AddrPort {
 }
 
 // hearAt asks whoever is at some addresses, all at once. Who does not answer is left out.
-func (l *Ledger) hearAt(ctx context.Context, addrs []netip.AddrPort, about netmap.HostID) (out []report) {
+func (t *trusted) hearAt(ctx context.Context, addrs []netip.AddrPort, about netmap.HostID) (out []report) {
 	ctx, cancel := context.WithTimeout(ctx, confirmWait)
 	defer cancel()
 	answers := make(chan report, len(addrs))
 	var all sync.WaitGroup
 	for _, at := range addrs {
 		all.Go(func() {
-			if t, err := askReport(ctx, l.cfg.Underlay, at, about); err == nil {
-				t.at = at
-				answers <- t
+			if r, err := askReport(ctx, t.cfg.Underlay, at, about); err == nil {
+				r.at = at
+				answers <- r
 			}
 		})
 	}
 	all.Wait()
 	close(answers)
-	for t := range answers {
-		out = append(out, t)
+	for r := range answers {
+		out = append(out, r)
 	}
 	return out
 }

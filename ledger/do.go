@@ -149,10 +149,10 @@ func (l *Ledger) round(ctx context.Context, cmd state.Command, failures map[netm
 		l.learn(o)
 		if !o.Leader.ID.IsZero() {
 			failures[to.ID] = "is not the leader"
-			queue = append(l.places(o.Leader), queue...)
+			queue = append(l.cfg.places(o.Leader), queue...)
 		}
 		for _, p := range o.Keepers {
-			queue = append(queue, Peer{ID: p.ID, Addr: l.current(p)})
+			queue = append(queue, Peer{ID: p.ID, Addr: l.cfg.current(p)})
 		}
 	}
 	return state.Reply{}, false, nil
@@ -175,25 +175,6 @@ func (l *Ledger) excuse(to Peer, err error) string {
 	return ""
 }
 
-// places are where a peer may be: where it is by the gossip, and where it was said to
-// be. They differ when it moved, and when a copy of it runs elsewhere: of the two
-// machines the one that leads must be found, even by the other.
-func (l *Ledger) places(p Peer) []Peer {
-	now := Peer{ID: p.ID, Addr: l.current(p)}
-	if p.Addr == now.Addr || !p.Addr.IsValid() {
-		return []Peer{now}
-	}
-	return []Peer{now, {ID: p.ID, Addr: p.Addr}}
-}
-
-// current is where a peer is now, else where it was said to be.
-func (l *Ledger) current(p Peer) netip.AddrPort {
-	if now := l.addrOf(p.ID); now.IsValid() {
-		return now
-	}
-	return p.Addr
-}
-
 // likely are the hosts to ask: this one if it keeps, the leader as last heard,
 // keepers, then any other host that is alive, as it may know the keepers.
 func (l *Ledger) likely() []Peer {
@@ -205,7 +186,7 @@ func (l *Ledger) likely() []Peer {
 		out = append(out, Peer{ID: l.cfg.Self})
 	}
 	if !leader.ID.IsZero() {
-		out = append(out, l.places(leader)...)
+		out = append(out, l.cfg.places(leader)...)
 	}
 	members := slices.Clone(l.cfg.Members())
 	rank := func(m Member) int {
@@ -257,7 +238,7 @@ func (l *Ledger) ask(ctx context.Context, to Peer, cmd state.Command) (outcome, 
 func (l *Ledger) learn(o outcome) {
 	decided := o.Reply != nil && o.Reply.Refusal == nil
 	if decided {
-		l.heardOfKeepers(o.Keepers)
+		l.trusted.heardOf(o.Keepers)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -4,23 +4,16 @@ import (
 	"encoding/json"
 	"errors"
 
-	"go.etcd.io/bbolt"
-
+	"github.com/weftnet/weft/ledger/raftlog"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
 // FailDisk has everything fail that this keeper asks of its disk from now on.
-func (l *Ledger) FailDisk(cause error) { l.kept().log.fault.note(cause) }
+func (l *Ledger) FailDisk(cause error) { l.kept().log.Fail(cause) }
 
 // DiskWrites counts the transactions of this keeper's disk; each is two syncs.
-func (l *Ledger) DiskWrites() (n int) {
-	_ = l.kept().log.view(func(tx *bbolt.Tx) error { // fails with the log alone
-		n = tx.ID()
-		return nil
-	})
-	return n
-}
+func (l *Ledger) DiskWrites() int { return l.kept().log.Writes() }
 
 // GreetingFor is how a stream of the first generation begins.
 func GreetingFor(cluster netmap.ClusterID, from, to netmap.HostID, start, nonce uint64) []byte {
@@ -48,22 +41,22 @@ func Testimony(self Peer, generation uint64, fenced, removed bool) []byte {
 // Invite makes the keeper of a directory one that was asked to keep the ledger by somebody
 // whose log had so many entries, and lost its own log since.
 func Invite(dir string, by Peer, after uint64) error {
-	l, err := openLog(dir)
+	l, err := raftlog.Open(dir, nil)
 	if err != nil {
 		return err
 	}
 	b, err := json.Marshal(invite{By: by, After: after})
-	return errors.Join(err, l.Set(keyInvite, b), l.close())
+	return errors.Join(err, l.Set(keyInvite, b), l.Close())
 }
 
 // GiveLog makes the log in a directory that of another host.
 func GiveLog(dir string, to netmap.HostID) error {
-	l, err := openLog(dir)
+	l, err := raftlog.Open(dir, nil)
 	if err != nil {
 		return err
 	}
-	return errors.Join(l.Set(keySelf, to[:]), l.close())
+	return errors.Join(l.Set(keySelf, to[:]), l.Close())
 }
 
 // Leaving counts the hosts that this one was told are about to leave.
-func (l *Ledger) Leaving() int { return len(l.leaving) }
+func (l *Ledger) Leaving() int { return len(l.leaving.at) }

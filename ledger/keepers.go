@@ -6,15 +6,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weftnet/weft/ledger/founding"
 	"github.com/weftnet/weft/netmap"
 )
 
-// Rules for who keeps the ledger.
-const (
-	mostKeepers  = 5                // while so many hosts can be reached
-	fewKeepers   = 3                // from three hosts on; one keeper before
-	replaceAfter = 60 * time.Second // a keeper that is dead for so long makes room for another
-)
+// replaceAfter is how long a keeper is dead before it makes room for another.
+const replaceAfter = 60 * time.Second
 
 // member is one place among the keepers.
 type member struct {
@@ -81,10 +78,10 @@ func (s membership) next() (move, bool) {
 // five are dropped and not waited for.
 func (s membership) wanted() int {
 	switch {
-	case s.Admitted >= mostKeepers && s.reachable() >= mostKeepers:
-		return mostKeepers
-	case s.Admitted >= fewKeepers:
-		return fewKeepers
+	case s.Admitted >= founding.MostKeepers && s.reachable() >= founding.MostKeepers:
+		return founding.MostKeepers
+	case s.Admitted >= founding.FewKeepers:
+		return founding.FewKeepers
 	}
 	return 1
 }

@@ -3,18 +3,19 @@ package ledger
 import (
 	"errors"
 
+	"github.com/weftnet/weft/ledger/raftlog"
 	"github.com/weftnet/weft/netmap"
 )
 
 // reopen goes on keeping where this host kept when it stopped.
 func (l *Ledger) reopen() error {
-	if err := settleDir(l.cfg.Dir); err != nil || !hasLog(l.cfg.Dir) {
+	if err := raftlog.Settle(l.cfg.Dir); err != nil || !raftlog.Exists(l.cfg.Dir) {
 		return err
 	}
 	err := l.keep(l.cfg.Cluster, 0, nil)
 	switch {
 	case errors.Is(err, errEmptyLog):
-		return setAside(l.cfg.Dir)
+		return raftlog.SetAside(l.cfg.Dir)
 	case err == nil && l.cfg.Cluster.IsZero() && len(l.kept().servers()) == 0: // killed while founding, before raft's first entry
 		err, l.cluster = l.retire(), netmap.ClusterID{}
 	}
@@ -57,8 +58,8 @@ func (l *Ledger) keep(cluster netmap.ClusterID, generation uint64, first []Peer)
 // host has no vote any more.
 func (l *Ledger) retire() error {
 	return l.cease(anyKeeper, func(*keeper) error {
-		l.log.Info("ledger: this host keeps the ledger no more", "log", l.cfg.Dir+oldDir)
-		return setAside(l.cfg.Dir)
+		l.log.Info("ledger: this host keeps the ledger no more", "log", l.cfg.Dir+raftlog.OldDir)
+		return raftlog.SetAside(l.cfg.Dir)
 	})
 }
 

@@ -5,85 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/weftnet/weft/ledger/founding"
+	"github.com/weftnet/weft/ledger/raftlog"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/turn"
 )
-
-// Underlay is what the ledger needs of the hosts' own network.
-type Underlay interface {
-	Stream(kind byte) net.Listener
-	Dial(ctx context.Context, kind byte, to netip.AddrPort) (net.Conn, error)
-	Handle(name string, h func(ctx context.Context, from netip.AddrPort, body []byte) ([]byte, error))
-	Call(ctx context.Context, to netip.AddrPort, name string, body []byte) ([]byte, error)
-}
-
-// Member is a host as the gossip knows it.
-type Member struct {
-	ID     netmap.HostID
-	Name   string
-	Addr   netip.AddrPort // underlay
-	Alive  bool
-	Keeper bool // says that it keeps the ledger
-}
-
-// Config is who this host is and whom it can ask.
-type Config struct {
-	Self    netmap.HostID
-	Start   uint64 // start number and nonce of this agent
-	Nonce   uint64
-	Earlier []state.Incarnation // earlier starts of this disk
-	Name    string
-	Addr    netip.AddrPort   // where the other hosts reach this one
-	Cluster netmap.ClusterID // zero: not a member of any yet
-	Dir     string           // of this package's own, made when the host becomes a keeper
-	// RemoveAfter is how long after the end of its lease an unreachable host is
-	// removed for good, while this host leads; 0: never.
-	RemoveAfter time.Duration
-
-	Underlay Underlay
-	// Members is the gossip's present view, with or without this host. It must
-	// not block and may be called at any time from any goroutine.
-	Members func() []Member
-	// OnChange is called on keepers for every applied command, in order of index,
-	// from one goroutine at a time; after a restart from a snapshot the first call
-	// has everything. The first calls may come before Open returns. It must not
-	// block for long nor call the Ledger.
-	OnChange func(Decision)
-	// OnKeeper is called, from one goroutine at a time, when the host becomes or
-	// ceases to be a keeper. It must not block nor call the Ledger.
-	OnKeeper func(bool)
-	// Facts are what this host was told of the ledger's decisions. Like Members, and
-	// not to be called from OnChange. Nil: nothing.
-	Facts func() Facts
-	// Copied is asked before the log on the disk of a member is used. It may take some
-	// seconds, and true says that another machine runs as this host: then the log is a
-	// copy, lacks what that one acknowledged since, must not vote, and is forgotten.
-	// Nil: the log is this host's own.
-	Copied func(ctx context.Context) bool
-	// Trusted are the keepers that this host believed when it stopped, and OnTrusted is
-	// called with those that it believes from now on, to be written to disk. It must not
-	// call the Ledger. Nil: they are forgotten.
-	Trusted   []Peer
-	OnTrusted func([]Peer)
-	// Fenced reports whether the ledger refuses this host, which then says so to those that
-	// ask it. Named are the addresses that the operator named, asked where none of the
-	// trusted keepers keeps the ledger any more. Both like Members. Nil: no, and none.
-	Fenced func() bool
-	Named  func(context.Context) []netip.AddrPort
-	// Held are the addresses that a host's endpoints were last known to hold. Like
-	// Members. Nil: nobody knows.
-	Held func(netmap.HostID) []netip.Addr
-	Log  *slog.Logger // nil: silent
-}
 
 // Ledger is this host's way to the cluster's decisions, and the keeper of them if
 // it was chosen. All methods are safe for concurrent use.
@@ -98,18 +31,18 @@ type Ledger struct {
 	mu      sync.Mutex
 	keeper  *keeper // nil: this host keeps nothing
 	cluster netmap.ClusterID
-	known   []netmap.HostID             // keepers as last heard, for hosts that are none
-	leader  Peer                        // as last heard
-	leaving map[netmap.HostID]time.Time // hosts that are about to leave, and when they said so last
-	life    uint64                      // the greatest generation of the ledger that was heard of
-	level   int                         // the cluster's feature level as last heard; it never falls
+	known   []netmap.HostID // keepers as last heard, for hosts that are none
+	leader  Peer            // as last heard
+	life    uint64          // the greatest generation of the ledger that was heard of
+	level   int             // the cluster's feature level as last heard; it never falls
 	closed  bool
 	fault   error // why this host keeps nothing though it should
 	// doubtful: whether the log on the disk is this host's own is still being asked.
 	doubtful bool
 
 	opening sync.WaitGroup
-	trusted trusted
+	leaving leavers
+	trusted *trusted
 	// dismissing: whether this keeper is one still is being asked.
 	dismissing atomic.Bool
 	asking     asking // requests under way
@@ -123,10 +56,11 @@ func Open(cfg Config) (*Ledger, error) {
 	if cfg.Self.IsZero() || cfg.Dir == "" || cfg.Underlay == nil {
 		return nil, errors.New("ledger: Config needs Self, Dir and Underlay")
 	}
-	l := &Ledger{cfg: cfg, log: cfg.Log, cluster: cfg.Cluster, lifecycle: turn.New(), trusted: trusted{keepers: cfg.Trusted}}
+	l := &Ledger{cfg: cfg, log: cfg.Log, cluster: cfg.Cluster, lifecycle: turn.New()}
+	l.trusted = &trusted{cfg: &l.cfg, log: cfg.Log, host: l, keepers: cfg.Trusted}
 	l.asking.init()
 	l.ctx, l.cancel = context.WithCancel(context.Background())
-	if cfg.Copied != nil && !cfg.Cluster.IsZero() && hasLog(cfg.Dir) {
+	if cfg.Copied != nil && !cfg.Cluster.IsZero() && raftlog.Exists(cfg.Dir) {
 		l.doubtful = true
 		l.cfg.Underlay.Handle(requestDo, l.handleDo)
 		l.opening.Go(l.reopenOwn)
@@ -161,28 +95,6 @@ func (l *Ledger) reopenOwn() {
 	l.doubtful = false
 	l.mu.Unlock()
 	l.serve(true)
-}
-
-func (cfg Config) filled() Config {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.OnChange == nil {
-		cfg.OnChange = func(Decision) {}
-	}
-	if cfg.OnKeeper == nil {
-		cfg.OnKeeper = func(bool) {}
-	}
-	if cfg.Members == nil {
-		cfg.Members = func() []Member { return nil }
-	}
-	if cfg.Held == nil {
-		cfg.Held = func(netmap.HostID) []netip.Addr { return nil }
-	}
-	if cfg.Facts == nil {
-		cfg.Facts = func() Facts { return Facts{} }
-	}
-	return cfg
 }
 
 func (l *Ledger) isDoubtful() bool {
@@ -227,23 +139,23 @@ func (l *Ledger) Close() error {
 // its own. Found is safe to repeat with the same id; a host that keeps another
 // cluster's ledger refuses (Foreign).
 func (l *Ledger) Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (state.Reply, error) {
-	return l.FoundTogether(ctx, Plan{Cluster: cluster, Keepers: []Peer{{ID: l.cfg.Self, Addr: l.cfg.Addr, Voter: true}}, Ranges: ranges})
+	return l.FoundTogether(ctx, founding.Plan{Cluster: cluster, Keepers: []founding.Keeper{{ID: l.cfg.Self, Addr: l.cfg.Addr}}, Ranges: ranges})
 }
 
 // FoundTogether carries out a plan on one of its first keepers, and ends when the
 // cluster exists. It is safe to repeat; a keeper of this cluster goes on with the
 // log that it has.
-func (l *Ledger) FoundTogether(ctx context.Context, p Plan) (state.Reply, error) {
+func (l *Ledger) FoundTogether(ctx context.Context, p founding.Plan) (state.Reply, error) {
 	if p.Cluster.IsZero() {
 		return state.Reply{}, errors.New("ledger: a cluster needs an id")
 	}
 	if known := l.Cluster(); !known.IsZero() && known != p.Cluster {
 		return state.Reply{}, netmap.Refuse(netmap.Foreign, "this host belongs to cluster %s and cannot found cluster %s; to move it, run weft cleanup on it and start it with WEFT_JOIN naming a host of the other", known, p.Cluster)
 	}
-	if l.kept() == nil && !p.keeps(l.cfg.Self) {
+	if l.kept() == nil && !p.Keeps(l.cfg.Self) {
 		return state.Reply{}, errors.New("ledger: this host is none of the first keepers")
 	}
-	if err := l.keep(p.Cluster, 1, p.Keepers); err != nil {
+	if err := l.keep(p.Cluster, 1, peersOf(p.Keepers)); err != nil {
 		return state.Reply{}, err
 	}
 	found := state.Command{Kind: state.KindFound, Host: l.cfg.Self, Start: l.cfg.Start, Nonce: l.cfg.Nonce, Found: &state.Found{Cluster: p.Cluster, Ranges: p.Ranges}}
@@ -299,19 +211,6 @@ func (l *Ledger) Whole() (Decision, bool) {
 	return Decision{}, false
 }
 
-// addrOf is where a host is now, by the gossip; zero if unknown.
-func (l *Ledger) addrOf(id netmap.HostID) netip.AddrPort {
-	if id == l.cfg.Self {
-		return l.cfg.Addr
-	}
-	for _, m := range l.cfg.Members() {
-		if m.ID == id {
-			return m.Addr
-		}
-	}
-	return netip.AddrPort{}
-}
-
 // ServerAddr implements raft.ServerAddressProvider: keepers are found where they
 // are now, not where they were when they became keepers.
 func (l *Ledger) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
@@ -319,7 +218,7 @@ func (l *Ledger) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 	if err != nil {
 		return "", fmt.Errorf("ledger: %w", err)
 	}
-	if addr := l.addrOf(host); addr.IsValid() {
+	if addr := l.cfg.addrOf(host); addr.IsValid() {
 		return serverAddress(host, addr), nil
 	}
 	if k := l.kept(); k != nil {
@@ -337,8 +236,8 @@ func (l *Ledger) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 // must not be open on the directory. Repeating it, also after a crash in the middle,
 // changes nothing. It returns where the log is kept, empty if there was none.
 func Forget(dir string) (kept string, err error) {
-	if hasLog(dir) {
-		kept = dir + oldDir
+	if raftlog.Exists(dir) {
+		kept = dir + raftlog.OldDir
 	}
-	return kept, setAside(dir)
+	return kept, raftlog.SetAside(dir)
 }

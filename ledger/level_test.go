@@ -3,28 +3,8 @@ package ledger
 import (
 	"bytes"
 	"errors"
-	"strings"
 	"testing"
-
-	"github.com/weftnet/weft/ledger/state"
-	"github.com/weftnet/weft/netmap"
-	"github.com/weftnet/weft/turn"
 )
-
-func TestHostsOfTwoReleasesDoNotFoundTogether(t *testing.T) {
-	f := &Founding{writing: turn.New(), cfg: FoundingConfig{Self: hostID(2), Name: "b", Expect: 3, Cluster: func() netmap.ClusterID { return netmap.ClusterID{} }}}
-	prepare := func(level int) (acceptor, error) {
-		return f.answer(t.Context(), foundingAsk{To: hostID(2), From: elector{Name: "a"}, Expect: 3, Level: level}, func(a acceptor, _ foundingAsk) (acceptor, bool) { return a, false })
-	}
-	if _, err := prepare(state.Level); err != nil {
-		t.Error(err)
-	}
-	for _, level := range []int{0, state.Level + 1} {
-		if _, err := prepare(level); !errors.Is(err, &netmap.Refusal{Kind: netmap.Outdated}) || !strings.Contains(err.Error(), "install the same release") {
-			t.Errorf("level %d: %v", level, err)
-		}
-	}
-}
 
 func TestGreetingsOfTwoReleases(t *testing.T) {
 	before := greetingForms

@@ -33,7 +33,11 @@ func checkTerm(term, current uint64) error {
 
 // checkConfiguration reads the keepers of an entry or a snapshot.
 func checkConfiguration(b []byte) (err error) {
-	defer func() { err = caught(err, recover()) }() // DecodeConfiguration panics
+	defer func() {
+		if p := recover(); p != nil { // DecodeConfiguration panics
+			err = fmt.Errorf("%v: %w", p, state.ErrMalformed)
+		}
+	}()
 	servers := raft.DecodeConfiguration(b).Servers
 	if len(servers) == 0 || len(servers) > mostServers {
 		return fmt.Errorf("a configuration of %d keepers: %w", len(servers), state.ErrMalformed)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/weftnet/weft/ledger/raftlog"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
@@ -88,12 +89,12 @@ func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
 		return nil, m.halted
 	}
 	b, err := m.state.Encode()
-	return frozen(b), err
+	return raftlog.Frozen(b), err
 }
 
 // Restore implements raft.FSM.
 func (m *machine) Restore(r io.ReadCloser) error {
-	s, err := readState(r)
+	s, err := raftlog.ReadState(r)
 	if err != nil {
 		return err
 	}
@@ -120,61 +121,6 @@ func (m *machine) whole() Decision {
 	defer m.mu.Unlock()
 	return m.decision(m.state.Applied(), m.state.Changes(), true)
 }
-
-// preloadLog takes in, before raft starts and anybody's vote counts, what the disk holds:
-// raft itself restores the snapshot, and the log once there is a leader. The entries that
-// were not decided count as well, since a start that a host has shown did happen.
-func (m *machine) preloadLog(snapshots raft.SnapshotStore, log *diskLog) error {
-	s, err := newestSnapshot(snapshots)
-	if err != nil {
-		return fmt.Errorf("ledger: read snapshots: %w", err)
-	}
-	if err := log.replay(s); err != nil && !errors.Is(err, state.ErrNewer) { // raft ends there, too
-		return err
-	}
-	m.pending = s
-	return nil
-}
-
-// newestSnapshot is the state that raft begins with, if it can.
-func newestSnapshot(snapshots raft.SnapshotStore) (*state.State, error) {
-	all, err := snapshots.List()
-	if err != nil {
-		return nil, err
-	}
-	for _, meta := range all { // the newest is the first
-		_, r, err := snapshots.Open(meta.ID)
-		if err != nil {
-			continue
-		}
-		if s, err := readState(r); err == nil {
-			return s, nil
-		}
-	}
-	return state.NewState(), nil
-}
-
-func readState(r io.ReadCloser) (*state.State, error) {
-	b, err := io.ReadAll(io.LimitReader(r, state.MaxSnapshot+1))
-	if err := errors.Join(err, r.Close()); err != nil {
-		return nil, fmt.Errorf("ledger: read snapshot: %w", err)
-	}
-	return state.DecodeState(b)
-}
-
-// frozen is an encoded state; it implements raft.FSMSnapshot.
-type frozen []byte
-
-// Persist implements raft.FSMSnapshot.
-func (f frozen) Persist(sink raft.SnapshotSink) error {
-	if _, err := sink.Write(f); err != nil {
-		return errors.Join(fmt.Errorf("ledger: write snapshot: %w", err), sink.Cancel())
-	}
-	return sink.Close()
-}
-
-// Release implements raft.FSMSnapshot.
-func (frozen) Release() {}
 
 // addrOf is where a host was when it was admitted last.
 func (m *machine) addrOf(id netmap.HostID) netip.AddrPort {

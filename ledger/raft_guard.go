@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/weftnet/weft/ledger/raftlog"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
@@ -266,13 +267,13 @@ func (p *guardedPipeline) check(g *guard) {
 func (l *Ledger) admits(k *keeper, id netmap.HostID, from netip.Addr) error {
 	places := k.places(id)
 	if len(places) == 0 {
-		l.vouch(k, id)
+		l.trusted.vouch(k, id)
 		return fmt.Errorf("host %s wants a stream: %w", id.Short(), errStranger)
 	}
 	if slices.ContainsFunc(places, func(p netip.AddrPort) bool { return p.Addr().Unmap() == from }) {
 		return nil
 	}
-	if l.addrOf(id).Addr().Unmap() == from && !l.atHome(id, places) { // it moved
+	if l.cfg.addrOf(id).Addr().Unmap() == from && !l.trusted.atHome(l.ctx, id, places) { // it moved
 		return nil
 	}
 	return fmt.Errorf("a stream in the name of host %s comes from %s, and that host is at %s; set WEFT_ADVERTISE there if it sends from another address", id.Short(), from, places[0])
@@ -318,7 +319,7 @@ func (k *keeper) invitedBy(i invite) error {
 	if err != nil {
 		return err
 	}
-	if err := k.log.within(func() error { return k.log.Set(keyInvite, b) }); err != nil {
+	if err := k.log.Within(func() error { return k.log.Set(keyInvite, b) }); err != nil {
 		return err
 	}
 	k.invited.Store(&i)
@@ -331,7 +332,7 @@ func (k *keeper) arrived() error {
 	if k.invited.Load() == nil || k.behind() {
 		return nil
 	}
-	if err := k.log.within(func() error { return k.log.Set(keyInvite, nil) }); err != nil {
+	if err := k.log.Within(func() error { return k.log.Set(keyInvite, nil) }); err != nil {
 		return err
 	}
 	k.invited.Store(nil)
@@ -342,7 +343,7 @@ func (k *keeper) arrived() error {
 // loadInvite reads it when a keeper starts.
 func (k *keeper) loadInvite() error {
 	b, err := k.log.Get(keyInvite)
-	if errors.Is(err, errNotFound) || err == nil && len(b) == 0 {
+	if errors.Is(err, raftlog.ErrNotFound) || err == nil && len(b) == 0 {
 		return nil
 	}
 	var i invite

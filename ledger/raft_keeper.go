@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/weftnet/weft/ledger/raftlog"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/loglimit"
 	"github.com/weftnet/weft/netmap"
@@ -31,7 +32,6 @@ const (
 	rpcWait        = 2 * time.Second
 	snapshotEvery  = 4096 // entries
 	trailing       = 1024 // entries kept behind a snapshot, for keepers that lag
-	keptSnapshots  = 2
 	enqueueWait    = time.Second
 	membershipWait = 3 * time.Second
 )
@@ -43,7 +43,7 @@ type keeper struct {
 	// generation is that of the log. A log of an older one is never added to again.
 	generation uint64
 	dir        string
-	log        *diskLog
+	log        *raftlog.Log
 	machine    *machine
 	raft       *raft.Raft
 	running    atomic.Pointer[raft.Raft] // the same, for raft's own goroutines while it starts
@@ -62,15 +62,14 @@ func (l *Ledger) startKeeper(cluster netmap.ClusterID, generation uint64, first 
 	if err := os.MkdirAll(l.cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
-	disk, err := openLog(l.cfg.Dir)
+	ctx, cancel := context.WithCancel(l.ctx)
+	disk, err := raftlog.Open(l.cfg.Dir, cancel)
 	if err != nil {
+		cancel()
 		return nil, err
 	}
-	k := &keeper{self: l.cfg.Self, dir: l.cfg.Dir, log: disk, done: make(chan struct{})}
-	ctx, cancel := context.WithCancel(l.ctx)
-	k.cancel = cancel
-	disk.fault.failed = cancel
-	err = disk.within(func() error {
+	k := &keeper{self: l.cfg.Self, dir: l.cfg.Dir, log: disk, cancel: cancel, done: make(chan struct{})}
+	err = disk.Within(func() error {
 		if err := errors.Join(k.claim(cluster, &cluster), k.claimGeneration(generation)); err != nil {
 			return err
 		}
@@ -87,12 +86,12 @@ func (l *Ledger) startKeeper(cluster netmap.ClusterID, generation uint64, first 
 	})
 	if err != nil {
 		k.abandon()
-		return nil, errors.Join(err, disk.close())
+		return nil, errors.Join(err, disk.Close())
 	}
 	go func() {
-		l.manage(ctx, k)
+		newManager(l, k).run(ctx)
 		close(k.done)
-		if disk.fault.err() != nil {
+		if disk.Fault() != nil {
 			l.stopOnFault(k)
 		}
 	}()
@@ -121,14 +120,14 @@ func (k *keeper) claim(cluster netmap.ClusterID, known *netmap.ClusterID) error 
 		var have netmap.ID
 		copy(have[:], b)
 		switch {
-		case errors.Is(err, errNotFound) && !c.want.IsZero():
+		case errors.Is(err, raftlog.ErrNotFound) && !c.want.IsZero():
 			err = k.log.Set(c.key, c.want[:])
 		case err == nil && c.want.IsZero() && c.into != nil:
 			*c.into = have
 		case err == nil && have != c.want:
 			return netmap.Refuse(netmap.Foreign, "the ledger in %s is of %s %s, not of %s; remove it if this host is to keep another", k.dir, c.what, have, c.want)
 		}
-		if err != nil && !errors.Is(err, errNotFound) {
+		if err != nil && !errors.Is(err, raftlog.ErrNotFound) {
 			return fmt.Errorf("ledger: %s: %w", k.dir, err)
 		}
 	}
@@ -144,7 +143,7 @@ func (k *keeper) claimGeneration(generation uint64) error {
 	switch {
 	case err == nil:
 		k.generation = have
-	case !errors.Is(err, errNotFound):
+	case !errors.Is(err, raftlog.ErrNotFound):
 		return fmt.Errorf("ledger: %s: %w", k.dir, err)
 	default:
 		k.generation = max(generation, 1)
@@ -168,7 +167,7 @@ func (l *Ledger) newLayer(k *keeper, cluster netmap.ClusterID) *layer {
 
 func (k *keeper) startRaft(l *Ledger, first []Peer) error {
 	logger := hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: lineLog{loglimit.New(l.log)}, DisableTime: true})
-	snapshots, err := raft.NewFileSnapshotStoreWithLogger(k.dir, keptSnapshots, logger)
+	snapshots, err := raftlog.Snapshots(k.dir, logger)
 	if err != nil {
 		return err
 	}
@@ -185,7 +184,7 @@ func (k *keeper) startRaft(l *Ledger, first []Peer) error {
 	if k.invited.Load() != nil {
 		cfg.HeartbeatTimeout, cfg.ElectionTimeout = patience, patience
 	}
-	if err := k.machine.preloadLog(snapshots, k.log); err != nil {
+	if k.machine.pending, err = raftlog.Preload(snapshots, k.log); err != nil {
 		return err
 	}
 	k.trans = newGuard(l, k, raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
@@ -309,7 +308,7 @@ func (k *keeper) stop() error {
 	err := k.trans.Close() // with all streams, so that no exchange with another keeper holds raft up
 	err = errors.Join(err, k.raft.Shutdown().Error())
 	<-k.done // its waits for raft have ended
-	if err = errors.Join(err, k.log.close()); err != nil {
+	if err = errors.Join(err, k.log.Close()); err != nil {
 		return fmt.Errorf("ledger: stop keeping: %w", err)
 	}
 	return nil

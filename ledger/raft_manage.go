@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/turn"
@@ -26,96 +28,105 @@ const (
 	lagTolerated = 8               // entries that a non-voter may be behind and vote
 )
 
-// manage keeps the set of keepers as membership says, while this keeper leads.
-func (l *Ledger) manage(ctx context.Context, k *keeper) {
-	watch := &watcher{dead: map[netmap.HostID]time.Time{}, refused: map[netmap.HostID]time.Time{}}
+// manager keeps the set of keepers as membership says, while its keeper leads.
+type manager struct {
+	cfg     *Config
+	log     *slog.Logger
+	k       *keeper
+	leaving *leavers
+	trusted *trusted
+
+	dead    map[netmap.HostID]time.Time // keepers, and since when
+	refused map[netmap.HostID]time.Time // hosts that would not be keepers, and when they said so
+	said    move                        // the change that was logged last
+}
+
+func newManager(l *Ledger, k *keeper) *manager {
+	return &manager{cfg: &l.cfg, log: l.log, k: k, leaving: &l.leaving, trusted: l.trusted, dead: map[netmap.HostID]time.Time{}, refused: map[netmap.HostID]time.Time{}}
+}
+
+// run ends with ctx.
+func (w *manager) run(ctx context.Context) {
 	for round := 0; turn.Sleep(ctx, manageEvery); round++ {
-		if err := k.machine.facts().halted; err != nil {
-			k.raft.Shutdown() // a future; stop waits for it
+		if err := w.k.machine.facts().halted; err != nil {
+			w.k.raft.Shutdown() // a future; stop waits for it
 			return
 		}
-		l.trustLog(k)
-		if !k.leads() {
-			clear(watch.dead)
+		w.trusted.addLog(w.k)
+		if !w.k.leads() {
+			clear(w.dead)
 			continue
 		}
-		if err := l.reconcile(ctx, k, watch, round%pollEvery == 0); err != nil && ctx.Err() == nil {
-			l.log.Warn("ledger: the keepers could not be changed; trying again", "err", err)
+		if err := w.reconcile(ctx, round%pollEvery == 0); err != nil && ctx.Err() == nil {
+			w.log.Warn("ledger: the keepers could not be changed; trying again", "err", err)
 		}
 		if round%removeEvery == removeEvery-1 {
-			l.removeOverdue(ctx, k)
+			w.removeOverdue(ctx)
 		}
 	}
 }
 
-// watcher remembers since when keepers have been dead, and who would not be one.
-type watcher struct {
-	dead    map[netmap.HostID]time.Time
-	refused map[netmap.HostID]time.Time
-	said    move
-}
-
 // reconcile makes one change to the set of keepers if one is due.
-func (l *Ledger) reconcile(ctx context.Context, k *keeper, watch *watcher, survey bool) error {
-	s := l.observe(k, watch)
+func (w *manager) reconcile(ctx context.Context, survey bool) error {
+	s := w.observe()
 	if len(s.Keepers) == 0 || s.Admitted == 0 {
 		return nil // not founded yet
 	}
 	if s.Removed[s.Self] {
-		return k.raft.LeadershipTransfer().Error()
+		return w.k.raft.LeadershipTransfer().Error()
 	}
-	l.pollReplicas(ctx, k, &s, survey)
+	w.pollReplicas(ctx, &s, survey)
 	if s.handsOver() {
-		return k.raft.LeadershipTransfer().Error()
+		return w.k.raft.LeadershipTransfer().Error()
 	}
 	m, due := s.next()
 	if !due {
-		watch.said = move{}
+		w.said = move{}
 		return nil
 	}
-	if m != watch.said { // a change that fails is tried again without a word
-		l.log.Info("ledger: changing the keepers", "change", string(m.Kind), "host", m.ID.Short(), "addr", m.Addr.String())
-		watch.said = m
+	if m != w.said { // a change that fails is tried again without a word
+		w.log.Info("ledger: changing the keepers", "change", string(m.Kind), "host", m.ID.Short(), "addr", m.Addr.String())
+		w.said = m
 	}
-	err := l.carryOut(ctx, k, m)
+	err := w.carryOut(ctx, m)
 	if m.Kind == moveInvite && err != nil { // meanwhile others are invited
-		watch.refused[m.ID] = time.Now()
+		w.refused[m.ID] = time.Now()
 		if !errors.Is(err, &netmap.Refusal{Kind: netmap.Busy}) {
-			watch.refused[m.ID] = time.Now().Add(inviteSoon - inviteAgain)
+			w.refused[m.ID] = time.Now().Add(inviteSoon - inviteAgain)
 		}
 	}
 	return err
 }
 
 // observe gathers what the choice of keepers depends on.
-func (l *Ledger) observe(k *keeper, watch *watcher) membership {
-	f := k.machine.facts()
-	s := membership{Self: k.self, Removed: f.removed, Admitted: len(f.admitted)}
+func (w *manager) observe() membership {
+	f := w.k.machine.facts()
+	s := membership{Self: w.k.self, Removed: f.removed, Admitted: len(f.admitted)}
 	alive, addrs := map[netmap.HostID]bool{}, map[netmap.HostID]netip.AddrPort{}
-	for _, m := range l.cfg.Members() {
+	for _, m := range w.cfg.Members() {
 		addrs[m.ID], alive[m.ID] = m.Addr, m.Alive
 	}
-	addrs[k.self], alive[k.self] = l.cfg.Addr, true
-	leaving := l.vacating()
+	addrs[w.k.self], alive[w.k.self] = w.cfg.Addr, true
+	leaving := w.leaving.list()
 	for id, index := range f.admitted {
-		s.Hosts = append(s.Hosts, candidate{ID: id, Addr: addrs[id], Index: index, Alive: alive[id], Refused: leaving[id] || watch.refusedLately(id)})
+		s.Hosts = append(s.Hosts, candidate{ID: id, Addr: addrs[id], Index: index, Alive: alive[id], Refused: leaving[id] || w.refusedLately(id)})
 		if leaving[id] {
 			s.Admitted--
 		}
 	}
 	now := time.Now()
-	for _, p := range k.peers() {
+	for _, p := range w.k.peers() {
 		if _, admitted := f.admitted[p.ID]; !admitted && !f.removed[p.ID] {
 			s.Admitted++ // one of the first keepers, about to be
 		}
-		m := member{ID: p.ID, Addr: l.current(p), Voter: p.Voter, Refused: watch.refusedLately(p.ID), Leaving: leaving[p.ID]}
+		m := member{ID: p.ID, Addr: w.cfg.current(p), Voter: p.Voter, Refused: w.refusedLately(p.ID), Leaving: leaving[p.ID]}
 		if alive[p.ID] {
-			delete(watch.dead, p.ID)
+			delete(w.dead, p.ID)
 		} else {
-			if watch.dead[p.ID].IsZero() {
-				watch.dead[p.ID] = now
+			if w.dead[p.ID].IsZero() {
+				w.dead[p.ID] = now
 			}
-			m.Dead = max(now.Sub(watch.dead[p.ID]), 1)
+			m.Dead = max(now.Sub(w.dead[p.ID]), 1)
 		}
 		s.Keepers = append(s.Keepers, m)
 	}
@@ -124,17 +135,17 @@ func (l *Ledger) observe(k *keeper, watch *watcher) membership {
 
 // refusedLately reports whether a host said no when it was invited, as one with a full
 // disk does, and is to be left alone.
-func (w *watcher) refusedLately(id netmap.HostID) bool {
+func (w *manager) refusedLately(id netmap.HostID) bool {
 	at, ever := w.refused[id]
 	return ever && time.Since(at) < inviteAgain
 }
 
 // pollReplicas asks the keepers how they are, and tells hosts that think they are
 // keepers and are not.
-func (l *Ledger) pollReplicas(ctx context.Context, k *keeper, s *membership, all bool) {
+func (w *manager) pollReplicas(ctx context.Context, s *membership, all bool) {
 	ctx, cancel := context.WithTimeout(ctx, pollWait)
 	defer cancel()
-	last := k.raft.LastIndex()
+	last := w.k.raft.LastIndex()
 	type report struct {
 		index  int
 		answer replicaStatus
@@ -148,7 +159,7 @@ func (l *Ledger) pollReplicas(ctx context.Context, k *keeper, s *membership, all
 		}
 		asked++
 		go func() {
-			answer, err := l.askReplicaStatus(ctx, m.Addr)
+			answer, err := w.askReplicaStatus(ctx, m.Addr)
 			reports <- report{i, answer, err}
 		}()
 	}
@@ -161,82 +172,105 @@ func (l *Ledger) pollReplicas(ctx context.Context, k *keeper, s *membership, all
 		s.Keepers[r.index].CaughtUp = r.answer.Keeps && r.answer.Applied > 0 && r.answer.Last+lagTolerated >= last
 	}
 	if all {
-		l.dismissStrangers(ctx, s)
+		w.dismissStrangers(ctx, s)
 	}
 }
 
-func (l *Ledger) dismissStrangers(ctx context.Context, s *membership) {
-	for _, m := range l.cfg.Members() {
+func (w *manager) dismissStrangers(ctx context.Context, s *membership) {
+	for _, m := range w.cfg.Members() {
 		keeps := slices.ContainsFunc(s.Keepers, func(k member) bool { return k.ID == m.ID })
 		if m.Keeper && m.Alive && !keeps && m.ID != s.Self {
-			l.dismiss(ctx, m.Addr)
+			w.dismiss(ctx, m.Addr)
 		}
 	}
 }
 
 // carryOut makes one change and waits until it is decided.
-func (l *Ledger) carryOut(ctx context.Context, k *keeper, m move) error {
-	id, addr := raft.ServerID(m.ID.String()), k.configured(m)
+func (w *manager) carryOut(ctx context.Context, m move) error {
+	id, addr := raft.ServerID(m.ID.String()), w.k.configured(m)
 	var f raft.IndexFuture
 	switch m.Kind {
 	case moveInvite:
-		if err := l.invite(ctx, m.ID, m.Addr, k); err != nil {
+		if err := w.invite(ctx, m.ID, m.Addr); err != nil {
 			return fmt.Errorf("host %s does not become a keeper: %w", m.ID.Short(), err)
 		}
-		f = k.raft.AddNonvoter(id, addr, 0, membershipWait)
+		f = w.k.raft.AddNonvoter(id, addr, 0, membershipWait)
 	case movePromote:
-		f = k.raft.AddVoter(id, addr, 0, membershipWait)
+		f = w.k.raft.AddVoter(id, addr, 0, membershipWait)
 	default:
-		f = k.raft.RemoveServer(id, 0, membershipWait)
+		f = w.k.raft.RemoveServer(id, 0, membershipWait)
 	}
 	if err := f.Error(); err != nil {
 		return fmt.Errorf("%s host %s: %w", m.Kind, m.ID.Short(), err)
 	}
 	if m.Kind == moveRemove {
-		if at := l.addrOf(m.ID); at.IsValid() {
-			l.dismiss(ctx, at)
+		if at := w.cfg.addrOf(m.ID); at.IsValid() {
+			w.dismiss(ctx, at)
 		}
 	}
 	return nil
 }
 
-// propose has the leader decide. The error says that this keeper does not lead or
-// lost the lead meanwhile: then the command may or may not be decided later.
-func (k *keeper) propose(ctx context.Context, cmd state.Command) (state.Reply, error) {
-	if refusal := cmd.CheckLevel(k.machine.level()); refusal != nil {
-		return state.Reply{}, refusal
-	}
-	cmd.At = time.Now().UnixMilli()
-	cmd.Remove = k.machine.witness(cmd.Remove)
-	b, err := state.EncodeCommand(cmd)
+func (w *manager) askReplicaStatus(ctx context.Context, at netip.AddrPort) (replicaStatus, error) {
+	b, err := w.cfg.Underlay.Call(ctx, at, requestReplicaStatus, nil)
 	if err != nil {
-		return state.Reply{}, err
+		return replicaStatus{}, err
 	}
-	if len(b) > state.MaxCommand {
-		return state.Reply{}, netmap.Refuse(netmap.BadInput, "the command %s has %d bytes, the limit is %d", cmd.Kind, len(b), state.MaxCommand)
+	return state.Decode[replicaStatus](b, state.MaxReply)
+}
+
+// invite says who is meant: at the address of a host that was removed its successor
+// may be by now.
+func (w *manager) invite(ctx context.Context, host netmap.HostID, at netip.AddrPort) error {
+	return w.tell(ctx, at, requestJoin, host)
+}
+
+func (w *manager) dismiss(ctx context.Context, at netip.AddrPort) {
+	if err := w.tell(ctx, at, requestDismiss, netmap.HostID{}); err != nil {
+		w.log.Debug("ledger: a former keeper was not told", "addr", at.String(), "err", err)
 	}
-	if !k.proposals.begin() {
-		return state.Reply{}, raft.ErrRaftShutdown
+}
+
+func (w *manager) tell(ctx context.Context, at netip.AddrPort, request string, host netmap.HostID) error {
+	i := invitation{Cluster: w.k.cluster, Leader: w.k.self, Host: host, After: w.k.raft.LastIndex()}
+	if w.k.generation > 1 {
+		i.Generation = w.k.generation
 	}
-	f := k.raft.Apply(b, enqueueWait)
-	done := make(chan error, 1)
-	go func() { // ends when the entry is decided, the lead is lost or raft is about to stop
-		done <- f.Error()
-		k.proposals.done()
-	}()
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		return state.Reply{}, ctx.Err()
+	for _, p := range w.k.peers() {
+		i.Keepers = append(i.Keepers, p.ID)
 	}
+	b, err := state.Encode(i)
 	if err != nil {
-		return state.Reply{}, err
+		return err
 	}
-	switch r := f.Response().(type) {
-	case state.Reply:
-		return r, nil
-	case error:
-		return state.Reply{}, r
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_, err = w.cfg.Underlay.Call(ctx, at, request, b)
+	return err
+}
+
+// removeOverdue removes the hosts whose lease ran out RemoveAfter ago. One that the
+// gossip still sees is spared: it runs, and its containers with it.
+func (w *manager) removeOverdue(ctx context.Context) {
+	if w.cfg.RemoveAfter <= 0 {
+		return
 	}
-	return state.Reply{}, errors.New("ledger: raft gave no answer")
+	alive := map[netmap.HostID]bool{w.k.self: true}
+	for _, m := range w.cfg.Members() {
+		alive[m.ID] = alive[m.ID] || m.Alive
+	}
+	for _, id := range w.k.machine.overdue(lease.Length + lease.Slack + w.cfg.RemoveAfter) {
+		if alive[id] {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, attempt)
+		r, err := w.k.propose(ctx, state.Command{
+			Kind: state.KindRemove, Cluster: w.k.cluster, Host: w.cfg.Self, Start: w.cfg.Start, Nonce: w.cfg.Nonce, Remove: &state.Remove{Target: id},
+		})
+		cancel()
+		if err == nil {
+			err = r.Err()
+		}
+		w.log.Warn("ledger: a host was not heard since its lease ran out and is removed", "host", id.Short(), "after", w.cfg.RemoveAfter, "err", err)
+	}
 }

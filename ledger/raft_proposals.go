@@ -1,8 +1,15 @@
 package ledger
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/weftnet/weft/ledger/state"
+	"github.com/weftnet/weft/netmap"
 )
 
 // proposals are the entries that raft has not answered yet. raft v1.8 never answers
@@ -54,4 +61,45 @@ func (p *proposals) end() {
 	case <-ended:
 	case <-patience.C:
 	}
+}
+
+// propose has the leader decide. The error says that this keeper does not lead or
+// lost the lead meanwhile: then the command may or may not be decided later.
+func (k *keeper) propose(ctx context.Context, cmd state.Command) (state.Reply, error) {
+	if refusal := cmd.CheckLevel(k.machine.level()); refusal != nil {
+		return state.Reply{}, refusal
+	}
+	cmd.At = time.Now().UnixMilli()
+	cmd.Remove = k.machine.witness(cmd.Remove)
+	b, err := state.EncodeCommand(cmd)
+	if err != nil {
+		return state.Reply{}, err
+	}
+	if len(b) > state.MaxCommand {
+		return state.Reply{}, netmap.Refuse(netmap.BadInput, "the command %s has %d bytes, the limit is %d", cmd.Kind, len(b), state.MaxCommand)
+	}
+	if !k.proposals.begin() {
+		return state.Reply{}, raft.ErrRaftShutdown
+	}
+	f := k.raft.Apply(b, enqueueWait)
+	done := make(chan error, 1)
+	go func() { // ends when the entry is decided, the lead is lost or raft is about to stop
+		done <- f.Error()
+		k.proposals.done()
+	}()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		return state.Reply{}, ctx.Err()
+	}
+	if err != nil {
+		return state.Reply{}, err
+	}
+	switch r := f.Response().(type) {
+	case state.Reply:
+		return r, nil
+	case error:
+		return state.Reply{}, r
+	}
+	return state.Reply{}, errors.New("ledger: raft gave no answer")
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weftnet/weft/ledger/raftlog"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
@@ -122,7 +123,7 @@ func (l *Ledger) askConsent(ctx context.Context, c *survey, generation uint64) e
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(c.answers), netmap.ID.Compare) {
 		if id == l.cfg.Self {
-			err = l.giveConsent(q)
+			err = l.consent.give(q, l.generationHeard())
 		} else {
 			_, err = l.cfg.Underlay.Call(ctx, c.names[id].Addr, requestConsent, b)
 		}
@@ -133,18 +134,18 @@ func (l *Ledger) askConsent(ctx context.Context, c *survey, generation uint64) e
 	return nil
 }
 
-func (l *Ledger) giveConsent(q consentAsk) error {
-	known := max(l.Generation(), l.cfg.Facts().Generation)
-	l.consent.mu.Lock()
-	defer l.consent.mu.Unlock()
-	other := l.consent.given.By != q.By && time.Since(l.consent.at) < consentFor && !l.consent.at.IsZero()
+// give takes part in a recovery, where this generation is known.
+func (c *consent) give(q consentAsk, known uint64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	other := c.given.By != q.By && time.Since(c.at) < consentFor && !c.at.IsZero()
 	switch {
 	case q.Generation <= known:
 		return netmap.Refuse(netmap.Conflict, "the ledger was recovered meanwhile; look at weft status")
 	case other:
-		return netmap.Refuse(netmap.Conflict, "a recovery is under way on host %s; wait for it", l.consent.given.By.Short())
+		return netmap.Refuse(netmap.Conflict, "a recovery is under way on host %s; wait for it", c.given.By.Short())
 	}
-	l.consent.given, l.consent.at = q, time.Now()
+	c.given, c.at = q, time.Now()
 	return nil
 }
 
@@ -153,7 +154,7 @@ func (l *Ledger) handleConsent(_ context.Context, _ netip.AddrPort, body []byte)
 	if err != nil {
 		return nil, netmap.Refuse(netmap.BadInput, "%s", err)
 	}
-	return nil, l.giveConsent(q)
+	return nil, l.consent.give(q, l.generationHeard())
 }
 
 func (l *Ledger) handleReport(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
@@ -167,7 +168,7 @@ func (l *Ledger) handleReport(_ context.Context, _ netip.AddrPort, body []byte) 
 func (l *Ledger) report(about netmap.HostID) report {
 	f := l.cfg.Facts()
 	l.mu.Lock()
-	t := report{ID: l.cfg.Self, Decided: f.Decided, Life: f.Generation, NoRoom: l.fault != nil && isFull(l.fault)}
+	t := report{ID: l.cfg.Self, Decided: f.Decided, Life: f.Generation, NoRoom: l.fault != nil && raftlog.Full(l.fault)}
 	l.mu.Unlock()
 	for _, m := range l.cfg.Members() {
 		if m.Alive && m.ID != l.cfg.Self {
@@ -188,7 +189,7 @@ func (l *Ledger) report(about netmap.HostID) report {
 // recoverHere carries a decision out.
 func (l *Ledger) recoverHere(c *survey, out Recovered) (Recovered, error) {
 	s := c.rebuilt()
-	term, last := l.reach()
+	term, last := l.kept().reach()
 	if max(term, last, s.Applied()) > math.MaxUint64/2 {
 		return Recovered{}, netmap.Refuse(netmap.Conflict, "what is on this host's disk names term %d and decision %d, which no ledger ever reaches; run this on another host", term, max(last, s.Applied()))
 	}
@@ -197,13 +198,13 @@ func (l *Ledger) recoverHere(c *survey, out Recovered) (Recovered, error) {
 		return Recovered{}, fmt.Errorf("ledger: what is known here makes no whole: %w", err)
 	}
 	self := Peer{ID: l.cfg.Self, Addr: l.cfg.Addr, Voter: true}
-	if err := writeRecovered(l.cfg.Dir+halfDir, s.Cluster(), self, term+1, s); err != nil {
+	if err := writeRecovered(l.cfg.Dir+raftlog.HalfDir, s.Cluster(), self, term+1, s); err != nil {
 		return Recovered{}, err
 	}
 	if err := l.cease(anyKeeper, func(*keeper) error { return nil }); err != nil {
 		return Recovered{}, err
 	}
-	if err := replaceDir(l.cfg.Dir); err != nil {
+	if err := raftlog.Replace(l.cfg.Dir); err != nil {
 		return Recovered{}, errors.Join(err, l.keep(s.Cluster(), 0, nil)) // as before
 	}
 	l.log.Warn("ledger: recovered without the majority of its keepers", "generation", out.Generation, "decided", out.Decided, "lost", c.list(out.Lost))
@@ -213,15 +214,14 @@ func (l *Ledger) recoverHere(c *survey, out Recovered) (Recovered, error) {
 	return out, l.keep(s.Cluster(), out.Generation, nil)
 }
 
-// reach is how far the log went that this host keeps: what was added to it and not
+// reach is how far the log of a keeper went, nil for none: what was added to it and not
 // decided counts.
-func (l *Ledger) reach() (term, last uint64) {
-	k := l.kept()
+func (k *keeper) reach() (term, last uint64) {
 	if k == nil {
 		return 1, 0
 	}
 	term = 1
-	_ = k.log.within(func() error { // without an answer any term will do: nobody votes in this log again
+	_ = k.log.Within(func() error { // without an answer any term will do: nobody votes in this log again
 		known, err := k.log.GetUint64(keyTerm)
 		term = max(term, known)
 		return err
@@ -243,7 +243,7 @@ func (k *keeper) newest() (term, index uint64) {
 // ones were decided nobody can say any more, so all of them count.
 func (k *keeper) everything() *state.State {
 	s := k.machine.copyState()
-	if s == nil || k.log.within(func() error { return k.log.replay(s) }) != nil {
+	if s == nil || k.log.Within(func() error { return k.log.Replay(s) }) != nil {
 		return nil
 	}
 	return s

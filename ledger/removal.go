@@ -1,12 +1,10 @@
 package ledger
 
 import (
-	"context"
 	"net/netip"
 	"slices"
 	"time"
 
-	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
@@ -64,30 +62,4 @@ func (m *machine) overdue(after time.Duration) []netmap.HostID {
 		}
 	}
 	return out
-}
-
-// removeOverdue removes the hosts whose lease ran out RemoveAfter ago. One that the
-// gossip still sees is spared: it runs, and its containers with it.
-func (l *Ledger) removeOverdue(ctx context.Context, k *keeper) {
-	if l.cfg.RemoveAfter <= 0 {
-		return
-	}
-	alive := map[netmap.HostID]bool{k.self: true}
-	for _, m := range l.cfg.Members() {
-		alive[m.ID] = alive[m.ID] || m.Alive
-	}
-	for _, id := range k.machine.overdue(lease.Length + lease.Slack + l.cfg.RemoveAfter) {
-		if alive[id] {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(ctx, attempt)
-		r, err := k.propose(ctx, state.Command{
-			Kind: state.KindRemove, Cluster: l.Cluster(), Host: l.cfg.Self, Start: l.cfg.Start, Nonce: l.cfg.Nonce, Remove: &state.Remove{Target: id},
-		})
-		cancel()
-		if err == nil {
-			err = r.Err()
-		}
-		l.log.Warn("ledger: a host was not heard since its lease ran out and is removed", "host", id.Short(), "after", l.cfg.RemoveAfter, "err", err)
-	}
 }

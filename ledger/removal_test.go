@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/weftnet/weft/lease"
+	"github.com/weftnet/weft/ledger/raftlog"
 	"github.com/weftnet/weft/ledger/state"
 )
 
@@ -84,7 +85,7 @@ func TestKeepersCountSilenceByThemselves(t *testing.T) {
 // pipe is a snapshot as raft hands it to Restore.
 func pipe(t *testing.T, snap raft.FSMSnapshot) io.ReadCloser {
 	t.Helper()
-	b, ok := snap.(frozen)
+	b, ok := snap.(raftlog.Frozen)
 	if !ok {
 		t.Fatalf("a snapshot of another kind: %T", snap)
 	}

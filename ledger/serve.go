@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -115,17 +114,10 @@ func transient(err error) bool {
 
 // referral is what a host that keeps nothing can tell of the keepers.
 func (l *Ledger) referral() outcome {
-	o := outcome{}
-	members := l.cfg.Members()
+	keepers := l.cfg.announced()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	o.Cluster, o.Leader = l.cluster, l.leader
-	for _, m := range members {
-		if m.Keeper {
-			o.Keepers = append(o.Keepers, Peer{ID: m.ID, Addr: m.Addr, Voter: true})
-		}
-	}
-	return o
+	return outcome{Cluster: l.cluster, Leader: l.leader, Keepers: keepers}
 }
 
 func (l *Ledger) handleReplicaStatus(context.Context, netip.AddrPort, []byte) ([]byte, error) {
@@ -192,7 +184,7 @@ func (l *Ledger) inviter(ctx context.Context, i invitation, from netip.Addr) (Pe
 			return p, nil
 		}
 	}
-	l.refreshTrusted()
+	l.trusted.refresh()
 	return Peer{}, netmap.Refuse(netmap.Unknown, "host %s is none of the keepers that host %s knows; it asks those who the keepers are; try again", i.Leader.Short(), l.cfg.Self.Short())
 }
 
@@ -228,51 +220,9 @@ func (l *Ledger) handleDismiss(_ context.Context, _ netip.AddrPort, body []byte)
 // isDismissed reports whether a majority of the present keepers knows that this one is
 // none of them.
 func (l *Ledger) isDismissed(ctx context.Context, k *keeper) bool {
-	c := l.askKeepers(ctx, netmap.HostID{})
+	c := l.trusted.ask(ctx, netmap.HostID{})
 	best := c.best()
 	return best.Generation == k.generation && best.Last >= k.raft.LastIndex() && c.most(func(t report) bool {
 		return t.Generation == k.generation && !slices.ContainsFunc(t.Voters, func(p Peer) bool { return p.ID == k.self })
 	})
-}
-
-func (l *Ledger) askReplicaStatus(ctx context.Context, at netip.AddrPort) (replicaStatus, error) {
-	b, err := l.cfg.Underlay.Call(ctx, at, requestReplicaStatus, nil)
-	if err != nil {
-		return replicaStatus{}, err
-	}
-	return state.Decode[replicaStatus](b, state.MaxReply)
-}
-
-// invite says who is meant: at the address of a host that was removed its successor
-// may be by now.
-func (l *Ledger) invite(ctx context.Context, host netmap.HostID, at netip.AddrPort, k *keeper) error {
-	return l.tell(ctx, at, requestJoin, host, k)
-}
-
-func (l *Ledger) dismiss(ctx context.Context, at netip.AddrPort) {
-	k := l.kept()
-	if k == nil {
-		return
-	}
-	if err := l.tell(ctx, at, requestDismiss, netmap.HostID{}, k); err != nil {
-		l.log.Debug("ledger: a former keeper was not told", "addr", at.String(), "err", err)
-	}
-}
-
-func (l *Ledger) tell(ctx context.Context, at netip.AddrPort, request string, host netmap.HostID, k *keeper) error {
-	i := invitation{Cluster: k.cluster, Leader: k.self, Host: host, After: k.raft.LastIndex()}
-	if k.generation > 1 {
-		i.Generation = k.generation
-	}
-	for _, p := range k.peers() {
-		i.Keepers = append(i.Keepers, p.ID)
-	}
-	b, err := state.Encode(i)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	_, err = l.cfg.Underlay.Call(ctx, at, request, b)
-	return err
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/weftnet/weft/ledger/founding"
+	"github.com/weftnet/weft/ledger/raftlog"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -14,6 +16,14 @@ type Peer struct {
 	ID    netmap.HostID  `json:"id"`
 	Addr  netip.AddrPort `json:"addr"`
 	Voter bool           `json:"voter"`
+}
+
+// peersOf are the first keepers, which all vote.
+func peersOf(first []founding.Keeper) (out []Peer) {
+	for _, k := range first {
+		out = append(out, Peer{ID: k.ID, Addr: k.Addr, Voter: true})
+	}
+	return out
 }
 
 // Status is what this host knows of the ledger.
@@ -35,7 +45,7 @@ func (l *Ledger) Status() Status {
 	}
 	if s.Problem == "" {
 		if s.Problem = l.trusted.problem(); s.Problem != "" {
-			l.refreshTrusted()
+			l.trusted.refresh()
 		}
 	}
 	return s
@@ -45,13 +55,13 @@ func (l *Ledger) picture() Status {
 	l.mu.Lock()
 	s := Status{Cluster: l.cluster, Role: "none", Leader: l.leader.ID}
 	if l.fault != nil {
-		s.Problem = diskFaultText(l.fault, l.cfg.Dir)
+		s.Problem = raftlog.FaultText(l.fault, l.cfg.Dir)
 	}
 	k, known := l.keeper, slices.Clone(l.known)
 	l.mu.Unlock()
 	if k == nil {
 		for _, id := range known {
-			s.Keepers = append(s.Keepers, Peer{ID: id, Addr: l.addrOf(id), Voter: true})
+			s.Keepers = append(s.Keepers, Peer{ID: id, Addr: l.cfg.addrOf(id), Voter: true})
 		}
 		return s
 	}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/weftnet/weft/ledger/founding"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -35,8 +37,19 @@ const (
 	Confirmed
 )
 
+// trusting is the host that believes the trusted keepers.
+type trusting interface {
+	kept() *keeper // nil: it keeps nothing
+	report(about netmap.HostID) report
+	background(task func(context.Context)) // until the host is closed
+}
+
 // trusted are the keepers that this host believes, as they are on its disk.
 type trusted struct {
+	cfg  *Config
+	log  *slog.Logger
+	host trusting
+
 	mu      sync.Mutex
 	keepers []Peer
 	looked  time.Time // when somebody looked last who they are
@@ -82,65 +95,105 @@ func (t *trusted) due() bool {
 	return true
 }
 
-// trust replaces the trusted keepers by the voters among some.
-func (l *Ledger) trust(keepers []Peer) {
+// replace replaces the trusted keepers by the voters among some.
+func (t *trusted) replace(keepers []Peer) {
 	voters := slices.DeleteFunc(slices.Clone(keepers), func(p Peer) bool { return !p.Voter || !p.Addr.IsValid() })
 	slices.SortFunc(voters, func(a, b Peer) int { return a.ID.Compare(b.ID) })
-	l.trusted.mu.Lock()
-	changed := len(voters) > 0 && !slices.Equal(voters, l.trusted.keepers)
+	t.mu.Lock()
+	changed := len(voters) > 0 && !slices.Equal(voters, t.keepers)
 	if changed {
-		l.trusted.keepers = voters
+		t.keepers = voters
 	}
-	l.trusted.mu.Unlock()
-	if changed && l.cfg.OnTrusted != nil {
-		l.cfg.OnTrusted(voters)
+	t.mu.Unlock()
+	if changed && t.cfg.OnTrusted != nil {
+		t.cfg.OnTrusted(voters)
 	}
 }
 
-// trustLog trusts the keepers by this one's log, once that has come to where it is one.
-func (l *Ledger) trustLog(k *keeper) {
+// addLog trusts the keepers by this one's log, once that has come to where it is one.
+func (t *trusted) addLog(k *keeper) {
 	if !k.current() {
 		return
 	}
-	l.trust(k.peers())
+	t.replace(k.peers())
 	if err := k.arrived(); err != nil {
-		l.log.Warn("ledger: this keeper is up to date, and could not write that down; trying again", "err", err)
+		t.log.Warn("ledger: this keeper is up to date, and could not write that down; trying again", "err", err)
 	}
 }
 
-// Trusted lists the keepers that this host believes.
-func (l *Ledger) Trusted() []Peer { return l.trusted.list() }
-
-// heardOfKeepers takes in who the keepers are by somebody's answer. A host that trusts
+// heardOf takes in who the keepers are by somebody's answer. A host that trusts
 // nobody yet believes it; any other asks those that it trusts.
-func (l *Ledger) heardOfKeepers(keepers []Peer) {
-	known := l.trusted.list()
+func (t *trusted) heardOf(keepers []Peer) {
+	known := t.list()
 	if len(known) == 0 {
-		l.trust(keepers)
+		t.replace(keepers)
 		return
 	}
 	news := slices.ContainsFunc(keepers, func(p Peer) bool {
 		return p.Voter && !slices.ContainsFunc(known, func(k Peer) bool { return k.ID == p.ID && k.Addr == p.Addr })
 	})
 	if !news {
-		l.trusted.note(true)
+		t.note(true)
 	}
-	if k := l.kept(); news && (k == nil || !k.current()) {
-		l.refreshTrusted()
+	if k := t.host.kept(); news && (k == nil || !k.current()) {
+		t.refresh()
 	}
 }
 
-// Announced takes in which hosts say that they keep the ledger. Where one of them is not
+// announced takes in which hosts say that they keep the ledger. Where one of them is not
 // trusted yet, this host asks those that it trusts: a host that asks for nothing else must
 // know the keepers of today when most of them are lost.
-func (l *Ledger) Announced(keepers []netmap.HostID) {
-	known := l.trusted.list()
-	if len(known) > 0 && l.kept() == nil && slices.ContainsFunc(keepers, func(id netmap.HostID) bool {
+func (t *trusted) announced(keepers []netmap.HostID) {
+	known := t.list()
+	if len(known) > 0 && t.host.kept() == nil && slices.ContainsFunc(keepers, func(id netmap.HostID) bool {
 		return !slices.ContainsFunc(known, func(p Peer) bool { return p.ID == id })
 	}) {
-		l.refreshTrusted()
+		t.refresh()
 	}
 }
+
+// refresh asks the trusted keepers who keeps the ledger now, unless that was done
+// a moment ago.
+func (t *trusted) refresh() {
+	if t.due() {
+		t.host.background(func(ctx context.Context) {
+			c := t.ask(ctx, netmap.HostID{})
+			if len(c.trusted) == 0 { // nobody is known: whom the gossip names is the first to be believed
+				t.askOn(ctx, c, addrsOf(t.cfg.announced()), netmap.HostID{})
+			}
+			t.replace(c.voters())
+		})
+	}
+}
+
+// vouch asks who the keepers are since a host that is none by this one's log wants a
+// stream: this log may be behind.
+func (t *trusted) vouch(k *keeper, id netmap.HostID) {
+	if !t.due() {
+		return
+	}
+	t.host.background(func(ctx context.Context) {
+		c := t.ask(ctx, netmap.HostID{})
+		best := c.best()
+		for _, p := range best.Voters {
+			if p.ID == id && best.Generation == k.generation {
+				k.vouched.add(p)
+			}
+		}
+	})
+}
+
+// atHome reports whether a host answers at one of its addresses, and the ledger has not
+// refused it there.
+func (t *trusted) atHome(ctx context.Context, id netmap.HostID, places []netip.AddrPort) bool {
+	return slices.ContainsFunc(t.hearAt(ctx, places, netmap.HostID{}), func(r report) bool { return r.ID == id && !r.Fenced })
+}
+
+// Trusted lists the keepers that this host believes.
+func (l *Ledger) Trusted() []Peer { return l.trusted.list() }
+
+// Announced takes in which hosts say that they keep the ledger.
+func (l *Ledger) Announced(keepers []netmap.HostID) { l.trusted.announced(keepers) }
 
 // background runs a task that Close waits for.
 func (l *Ledger) background(task func(context.Context)) {
@@ -151,24 +204,10 @@ func (l *Ledger) background(task func(context.Context)) {
 	}
 }
 
-// refreshTrusted asks the trusted keepers who keeps the ledger now, unless that was done
-// a moment ago.
-func (l *Ledger) refreshTrusted() {
-	if l.trusted.due() {
-		l.background(func(ctx context.Context) {
-			c := l.askKeepers(ctx, netmap.HostID{})
-			if len(c.trusted) == 0 { // nobody is known: whom the gossip names is the first to be believed
-				l.askOn(ctx, c, addrsOf(l.referral().Keepers), netmap.HostID{})
-			}
-			l.trust(c.voters())
-		})
-	}
-}
-
 // AskRemoved asks the keepers whether this host was removed from the cluster. Unknown
 // comes with whom it asked.
 func (l *Ledger) AskRemoved(ctx context.Context) (Verdict, error) {
-	c := l.askKeepers(ctx, l.cfg.Self)
+	c := l.trusted.ask(ctx, l.cfg.Self)
 	switch {
 	case !c.denied() && c.most(func(t report) bool { return t.Removed }):
 		return Confirmed, nil
@@ -192,7 +231,7 @@ func (l *Ledger) AskGeneration(ctx context.Context, heard uint64) (uint64, error
 	if heard <= known {
 		return known, nil
 	}
-	c := l.askKeepers(ctx, netmap.HostID{})
+	c := l.trusted.ask(ctx, netmap.HostID{})
 	best := c.best().Generation
 	if best > known && plausible(known, best) && c.most(func(t report) bool { return t.Generation == best }) {
 		known = best
@@ -201,29 +240,6 @@ func (l *Ledger) AskGeneration(ctx context.Context, heard uint64) (uint64, error
 		return known, fmt.Errorf("ledger: somebody says that its generation is %d, and no keeper that this host knows confirms that; it asked %s", heard, c.whom())
 	}
 	return known, nil
-}
-
-// vouch asks who the keepers are since a host that is none by this one's log wants a
-// stream: this log may be behind.
-func (l *Ledger) vouch(k *keeper, id netmap.HostID) {
-	if !l.trusted.due() {
-		return
-	}
-	l.background(func(ctx context.Context) {
-		c := l.askKeepers(ctx, netmap.HostID{})
-		best := c.best()
-		for _, p := range best.Voters {
-			if p.ID == id && best.Generation == k.generation {
-				k.vouched.add(p)
-			}
-		}
-	})
-}
-
-// atHome reports whether a host answers at one of its addresses, and the ledger has not
-// refused it there.
-func (l *Ledger) atHome(id netmap.HostID, places []netip.AddrPort) bool {
-	return slices.ContainsFunc(l.hearAt(l.ctx, places, netmap.HostID{}), func(t report) bool { return t.ID == id && !t.Fenced })
 }
 
 // errStranger means that a host is no keeper.
@@ -238,7 +254,7 @@ type peerSet struct {
 func (s *peerSet) add(p Peer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.peers = append(s.peers[max(0, len(s.peers)-mostKeepers):], p)
+	s.peers = append(s.peers[max(0, len(s.peers)-founding.MostKeepers):], p)
 }
 
 func (s *peerSet) list() []Peer {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/weftnet/weft/netmap"
@@ -35,10 +36,10 @@ func (l *Ledger) Vacate(ctx context.Context) error {
 		}
 		switch {
 		case k.leads():
-			l.vacates(l.cfg.Self)
+			l.leaving.add(l.cfg.Self)
 		case leader.ID.IsZero():
 		default:
-			l.askVacate(ctx, l.current(leader))
+			l.askVacate(ctx, l.cfg.current(leader))
 		}
 		if turn.Sleep(ctx, vacateEvery) {
 			continue
@@ -67,29 +68,34 @@ func (l *Ledger) handleVacate(_ context.Context, _ netip.AddrPort, body []byte) 
 	if _, admitted := k.machine.facts().admitted[id]; !admitted {
 		return nil, netmap.Refuse(netmap.Unknown, "host %s is no member of this cluster; see weft status", id.Short())
 	}
-	l.vacates(id)
+	l.leaving.add(id)
 	return nil, nil
 }
 
-// vacates notes that a host is about to leave. It is forgotten soon, if the host does
-// not say so again.
-func (l *Ledger) vacates(id netmap.HostID) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.leaving == nil {
-		l.leaving = map[netmap.HostID]time.Time{}
-	}
-	l.leaving[id] = time.Now()
+// leavers are the hosts that are about to leave, and when they said so last.
+type leavers struct {
+	mu sync.Mutex
+	at map[netmap.HostID]time.Time
 }
 
-// vacating are the hosts that are about to leave.
-func (l *Ledger) vacating() map[netmap.HostID]bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// add notes that a host is about to leave. It is forgotten soon, if the host does not say so
+// again.
+func (s *leavers) add(id netmap.HostID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at == nil {
+		s.at = map[netmap.HostID]time.Time{}
+	}
+	s.at[id] = time.Now()
+}
+
+func (s *leavers) list() map[netmap.HostID]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	out := map[netmap.HostID]bool{}
-	for id, at := range l.leaving {
+	for id, at := range s.at {
 		if time.Since(at) > vacateFor {
-			delete(l.leaving, id)
+			delete(s.at, id)
 			continue
 		}
 		out[id] = true

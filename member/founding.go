@@ -3,14 +3,14 @@ package member
 import (
 	"context"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/founding"
 	"github.com/weftnet/weft/netmap"
 )
 
 // openFounding prepares to found a cluster together with other hosts (WEFT_EXPECT). It answers
 // them while this host is in no cluster.
 func (m *Member) openFounding() (err error) {
-	m.together, err = ledger.OpenFounding(ledger.FoundingConfig{
+	m.together, err = founding.Open(founding.Config{
 		Self: m.self, Name: m.cfg.Name, Addr: m.cluster.At, Expect: m.cfg.Expect, Ranges: m.cfg.Ranges,
 		Seeds: m.cluster.Seeds, Newcomers: m.newcomers, Cluster: m.clusterSoFar,
 		Underlay: m.cluster.Port, Disk: m.cfg.Bucket("founding"), Log: m.cfg.Log,
@@ -27,11 +27,11 @@ func (m *Member) clusterSoFar() netmap.ClusterID {
 }
 
 // newcomers returns the other live hosts that are in no cluster.
-func (m *Member) newcomers() []ledger.Member {
-	var out []ledger.Member
+func (m *Member) newcomers() []founding.Host {
+	var out []founding.Host
 	for _, other := range m.cluster.Gossip.Members() {
 		if other.Alive && other.Cluster.IsZero() {
-			out = append(out, ledger.Member{ID: other.ID, Name: other.Name, Addr: other.Addr, Alive: true})
+			out = append(out, founding.Host{ID: other.ID, Name: other.Name, Addr: other.Addr})
 		}
 	}
 	return out
@@ -50,7 +50,7 @@ func (m *Member) resume(ctx context.Context, c netmap.ClusterID) error {
 	}
 	plan, ok := m.together.Plan(c)
 	if !ok {
-		plan = ledger.Plan{Cluster: c, Ranges: m.cfg.Ranges} // its keepers are in the log
+		plan = founding.Plan{Cluster: c, Ranges: m.cfg.Ranges} // its keepers are in the log
 	}
 	return m.carryOut(ctx, plan)
 }
@@ -75,7 +75,7 @@ func (m *Member) foundTogether(ctx context.Context) (netmap.ClusterID, error) {
 	return plan.Cluster, m.carryOut(ctx, plan)
 }
 
-func (m *Member) carryOut(ctx context.Context, plan ledger.Plan) error {
+func (m *Member) carryOut(ctx context.Context, plan founding.Plan) error {
 	m.cluster.Gossip.SetCluster(plan.Cluster)
 	_, err := m.ledger.FoundTogether(ctx, plan)
 	return err

@@ -21,6 +21,7 @@ import (
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/founding"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/store"
@@ -62,7 +63,7 @@ type Ledger interface {
 	Do(ctx context.Context, cmd state.Command) (state.Reply, error)
 	Admit(ctx context.Context) (state.Reply, error)
 	Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (state.Reply, error)
-	FoundTogether(ctx context.Context, p ledger.Plan) (state.Reply, error)
+	FoundTogether(ctx context.Context, p founding.Plan) (state.Reply, error)
 	Recover(ctx context.Context, r ledger.Recovery) (ledger.Recovered, error)
 	ObserveGeneration(generation uint64) error
 	AskRemoved(ctx context.Context) (ledger.Verdict, error)
@@ -157,7 +158,7 @@ type Member struct {
 	cluster  Cluster
 	own      Holdings
 	ledger   Ledger
-	together *ledger.Founding // with other newcomers
+	together *founding.Founder // with other newcomers
 
 	declared declaration  // to a recovered ledger
 	asked    askedKeepers // whether this host was removed

@@ -66,8 +66,11 @@ func TestNextLevelIsWrittenOnlyWhereAllReadIt(t *testing.T) {
 			host, level := rapid.IntRange(1, 3).Draw(rt, "host"), rapid.IntRange(1, 2).Draw(rt, "level")
 			more := &AddRange{pfx(fmt.Sprintf("10.%d.0.0/16", 100+host))}
 			cmd := rapid.SampledFrom([]Command{
-				admitAt(host, level), admitAt(host, level), {Kind: KindLeave}, {Kind: KindAddRange, AddRange: more},
-				{Kind: KindDropRange, AddRange: more}, {Kind: KindRemove, Remove: &Remove{Target: hostID(level), IsOff: true}},
+				admitAt(host, level), admitAt(host, level),
+				{Kind: KindLeave},
+				{Kind: KindAddRange, AddRange: more},
+				{Kind: KindDropRange, AddRange: more},
+				{Kind: KindRemove, Remove: &Remove{Target: hostID(level), IsOff: true}},
 			}).Draw(rt, "command")
 			cmd.Host = hostID(host)
 			if refusal := cmd.CheckLevel(c.state.Level()); refusal != nil { // by the leader

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/founding"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin"
@@ -75,11 +76,11 @@ func (a *asker) Admit(ctx context.Context) (state.Reply, error) {
 
 // Found implements plugin.Ledger.
 func (a *asker) Found(ctx context.Context, cluster netmap.ClusterID, ranges []netip.Prefix) (state.Reply, error) {
-	return a.FoundTogether(ctx, ledger.Plan{Cluster: cluster, Ranges: ranges, Keepers: []ledger.Peer{{ID: a.cfg.Self}}})
+	return a.FoundTogether(ctx, founding.Plan{Cluster: cluster, Ranges: ranges, Keepers: []founding.Keeper{{ID: a.cfg.Self}}})
 }
 
 // FoundTogether implements plugin.Ledger.
-func (a *asker) FoundTogether(ctx context.Context, p ledger.Plan) (state.Reply, error) {
+func (a *asker) FoundTogether(ctx context.Context, p founding.Plan) (state.Reply, error) {
 	w, m := a.life.m.w, a.life.m
 	a.cluster = p.Cluster
 	began := make(chan struct{})

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/weftnet/weft/ledger"
+	"github.com/weftnet/weft/ledger/founding"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
@@ -21,7 +21,7 @@ type ledgerLog struct {
 	keepers     []*machine
 	leader      *machine // nil: none is elected
 	want        int      // keepers
-	plan        ledger.Plan
+	plan        founding.Plan
 	replies     map[string]string
 	renewed     map[netmap.HostID]time.Duration     // when the last renewal was decided, by true time
 	incarnation map[netmap.HostID]state.Incarnation // that is admitted
@@ -60,11 +60,11 @@ func (l *ledgerLog) take(q *question) {
 
 // found makes a founder one of the first keepers. They lead once a majority of them
 // has begun.
-func (l *ledgerLog) found(m *machine, p ledger.Plan) {
+func (l *ledgerLog) found(m *machine, p founding.Plan) {
 	if l.plan.Cluster.IsZero() {
 		l.plan = p
 		for _, o := range l.w.machines {
-			if !o.twin && slices.ContainsFunc(p.Keepers, func(k ledger.Peer) bool { return k.ID == o.identity() }) {
+			if !o.twin && slices.ContainsFunc(p.Keepers, func(k founding.Keeper) bool { return k.ID == o.identity() }) {
 				l.keepers = append(l.keepers, o)
 			}
 		}

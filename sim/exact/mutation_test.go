@@ -190,7 +190,7 @@ var mutations = []mutation{
 		"if s == nil || s.Held > 0 {", "if s == nil {",
 	},
 	{
-		"found without most of the named hosts", twoClusters, "ledger/plan.go",
+		"found without most of the named hosts", twoClusters, "ledger/founding/plan.go",
 		byChance,
 		"return t.hosts >= t.expect && 2*t.named > t.places", "return t.hosts >= 1",
 	},

@@ -2,6 +2,7 @@ package exact_test
 
 import (
 	"bufio"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -102,11 +103,12 @@ func TestExactPast(t *testing.T) {
 // seed itself means something else as soon as the simulation changes.
 func TestKeptSeedsHaveStories(t *testing.T) {
 	files, err := filepath.Glob("../../*/*_test.go")
-	if err != nil {
+	nested, err2 := filepath.Glob("../../*/*/*_test.go")
+	if err := errors.Join(err, err2); err != nil {
 		t.Fatal(err)
 	}
 	var tests strings.Builder
-	for _, file := range files {
+	for _, file := range append(files, nested...) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -1,18 +1,28 @@
-package ledger
+package founding
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
-func electors(numbers ...int) (out []elector) {
+func hostID(n int) netmap.HostID { return netmap.HostID{byte(n), 0xaa} }
+
+func at(n int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}), 7950)
+}
+
+func electors(numbers ...int) (out []Host) {
 	for _, n := range numbers {
-		out = append(out, elector{ID: hostID(n), Name: fmt.Sprint("host-", n), Addr: at(n)})
+		out = append(out, Host{ID: hostID(n), Name: fmt.Sprint("host-", n), Addr: at(n)})
 	}
 	return out
 }
@@ -26,12 +36,12 @@ func joining(expect int, seeds ...int) electorate {
 }
 
 func TestWhatAQuorumIs(t *testing.T) {
-	moved := elector{ID: hostID(9), Addr: at(1)} // at the address of host 1
+	moved := Host{ID: hostID(9), Addr: at(1)} // at the address of host 1
 	dual := electorate{expect: 1, seeds: []seed{{"a", []netip.AddrPort{at(1), netip.MustParseAddrPort("[fd00::1]:7950")}}}}
 	for _, c := range []struct {
 		name  string
 		e     electorate
-		hosts []elector
+		hosts []Host
 		want  bool
 	}{
 		{"all", joining(3, 1, 2, 3), electors(1, 2, 3), true},
@@ -57,12 +67,12 @@ func TestAPlanWithoutKeepersLeftIsGivenUp(t *testing.T) {
 		p := &Plan{Cluster: netmap.ClusterID{cluster}, Keepers: firstKeepers(hostID(keepers[0]), electors(keepers...))}
 		return acceptor{Accepted: ballot{Round: b}, Plan: p}
 	}
-	wiped := func(n int) elector { return elector{ID: hostID(100 + n), Addr: at(n)} } // the same machine, another identity
+	wiped := func(n int) Host { return Host{ID: hostID(100 + n), Addr: at(n)} } // the same machine, another identity
 	fresh := func() *Plan { return &Plan{Cluster: netmap.ClusterID{0xff}} }
 	for _, c := range []struct {
 		name   string
 		has    map[int]acceptor
-		quorum []elector
+		quorum []Host
 		want   byte
 	}{
 		{"nothing was accepted", nil, electors(1, 2, 3), 0xff},
@@ -89,43 +99,43 @@ type parliament struct {
 	disks     map[int]acceptor
 	lastID    int
 	rounds    uint64
-	attempts  []*foundingTry
+	attempts  []*attempt
 	lost      int // disks
 	chosen    map[netmap.ClusterID]*Plan
 	plansMade byte
 }
 
-// foundingTry is a ballot of one host, whose questions arrive late, or never.
-type foundingTry struct {
+// attempt is a ballot of one host, whose questions arrive late, or never.
+type attempt struct {
 	by       int // identity
 	machine  int
 	ballot   ballot
 	promised map[netmap.HostID]acceptor
-	yes      []elector
+	yes      []Host
 	plan     *Plan
-	accepted []elector
+	accepted []Host
 }
 
-func (p *parliament) elector(machine int) elector {
-	return elector{ID: hostID(p.ids[machine]), Addr: at(machine + 1)}
+func (p *parliament) elector(machine int) Host {
+	return Host{ID: hostID(p.ids[machine]), Addr: at(machine + 1)}
 }
 
 func (p *parliament) begin(machine int) {
 	p.rounds++
 	a, _ := p.disks[p.ids[machine]].prepare(ballot{p.rounds, hostID(p.ids[machine])})
 	p.disks[p.ids[machine]] = a
-	try := &foundingTry{by: p.ids[machine], machine: machine, ballot: a.Promised, promised: map[netmap.HostID]acceptor{}}
+	try := &attempt{by: p.ids[machine], machine: machine, ballot: a.Promised, promised: map[netmap.HostID]acceptor{}}
 	p.attempts = append(p.attempts, try)
 	p.hear(try, machine, a)
 }
 
-func (p *parliament) hear(try *foundingTry, machine int, a acceptor) {
+func (p *parliament) hear(try *attempt, machine int, a acceptor) {
 	try.promised[hostID(p.ids[machine])] = a
 	try.yes = append(try.yes, p.elector(machine))
 }
 
 // deliver lets one question of a ballot reach a machine, and its answer return.
-func (p *parliament) deliver(try *foundingTry, machine int) {
+func (p *parliament) deliver(try *attempt, machine int) {
 	id := p.ids[machine]
 	if _, did := try.promised[hostID(id)]; try.plan == nil && !did {
 		if a, ok := p.disks[id].prepare(try.ballot); ok {
@@ -156,7 +166,7 @@ func (p *parliament) deliver(try *foundingTry, machine int) {
 }
 
 // settle lets a proposer that still runs go on to its second question.
-func (p *parliament) settle(try *foundingTry) {
+func (p *parliament) settle(try *attempt) {
 	if try.plan != nil || p.ids[try.machine] != try.by || !p.voters.count(try.yes, false).quorum() {
 		return
 	}
@@ -171,7 +181,7 @@ func (p *parliament) alive() (n int) {
 	for _, plan := range p.chosen {
 		left := 0
 		for _, id := range p.ids {
-			if plan.keeps(hostID(id)) {
+			if plan.Keeps(hostID(id)) {
 				left++
 			}
 		}
@@ -198,7 +208,7 @@ func TestOnePlanIsChosen(t *testing.T) {
 		least := max(p.voters.expect, p.machines/2+1) // hosts of a quorum
 		spare := 2*least - p.machines - 1             // so many lost disks leave one that two quorums share
 		machine := func() int { return rapid.IntRange(0, p.machines-1).Draw(t, "machine") }
-		ballotOf := func() *foundingTry {
+		ballotOf := func() *attempt {
 			if len(p.attempts) == 0 {
 				t.Skip("no ballot")
 			}
@@ -274,13 +284,42 @@ func TestFirstKeepersAreDistinct(t *testing.T) {
 	}
 }
 
-// TestNothingIsToldBeforeTheFounding: a request may overtake the founder's.
-func TestNothingIsToldBeforeTheFounding(t *testing.T) {
-	told := 0
-	l := &Ledger{cfg: Config{OnChange: func(Decision) { told++ }}}
-	l.publish(Decision{Index: 2})
-	l.publish(Decision{Index: 3, Cluster: netmap.ClusterID{1}, Generation: 1})
-	if told != 1 {
-		t.Errorf("%d decisions were told, want the founding alone", told)
+// FuzzQuestion: whatever another host sends, a plan that is checked can be accepted.
+func FuzzQuestion(f *testing.F) {
+	for _, a := range []question{{}, {Ballot: ballot{3, hostID(1)}, From: electors(1)[0], To: hostID(2), Expect: 3, Plan: &Plan{Cluster: netmap.ClusterID{1}, Keepers: firstKeepers(hostID(1), electors(1, 2, 3)), Ranges: []netip.Prefix{netip.MustParsePrefix("10.32.0.0/12")}}}} {
+		b, err := state.Encode(a)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Add([]byte(`{"v":1,"body":{"plan":{"keepers":[{}]}}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		q, err := state.Decode[question](b, state.MaxCommand)
+		if err != nil || q.Plan == nil || q.Plan.check() != nil {
+			return
+		}
+		a, ok := acceptor{}.prepare(q.Ballot)
+		if !ok {
+			return
+		}
+		if a, ok = a.accept(q.Ballot, q.Plan); !ok || a.Plan.lost(nil) {
+			t.Errorf("a plan that was checked is not accepted, or lost: %+v", a)
+		}
+	})
+}
+
+func TestHostsOfTwoReleasesDoNotFoundTogether(t *testing.T) {
+	f := &Founder{writing: turn.New(), cfg: Config{Self: hostID(2), Name: "b", Expect: 3, Cluster: func() netmap.ClusterID { return netmap.ClusterID{} }}}
+	prepare := func(level int) (acceptor, error) {
+		return f.answer(t.Context(), question{To: hostID(2), From: Host{Name: "a"}, Expect: 3, Level: level}, func(a acceptor, _ question) (acceptor, bool) { return a, false })
+	}
+	if _, err := prepare(state.Level); err != nil {
+		t.Error(err)
+	}
+	for _, level := range []int{0, state.Level + 1} {
+		if _, err := prepare(level); !errors.Is(err, &netmap.Refusal{Kind: netmap.Outdated}) || !strings.Contains(err.Error(), "install the same release") {
+			t.Errorf("level %d: %v", level, err)
+		}
 	}
 }

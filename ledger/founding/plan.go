@@ -1,4 +1,13 @@
-package ledger
+// Package founding has hosts that are in no cluster yet agree on one Plan: which cluster they
+// begin, and who keeps its ledger first.
+//
+// It is single-decree Paxos: whoever proposes has promises from a quorum and proposes again
+// what one of them accepted before under the greatest ballot; the plan is chosen when a quorum
+// accepted it under one ballot. Two quorums share hosts (see electorate) and a host promises on
+// disk, so two plans are never chosen, whatever is lost, late, cut or crashed in between.
+//
+// The file plan.go is the pure half, Founder its edge.
+package founding
 
 import (
 	"bytes"
@@ -9,32 +18,38 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Hosts that found a cluster together agree on one Plan by single-decree Paxos:
-// whoever proposes has promises from a quorum, proposes again what one of them
-// accepted before under the greatest ballot, and the plan is chosen when a quorum
-// accepted it under one ballot. Two quorums share hosts (see electorate), a host
-// promises on disk, so two plans are never chosen, whatever is lost, late, cut or
-// crashed in between. This file is the pure half.
+// How many hosts keep the ledger: MostKeepers while so many can be reached, FewKeepers from
+// that many hosts on, one before.
+const (
+	MostKeepers = 5
+	FewKeepers  = 3
+)
+
+// Keeper is a host that keeps the ledger from its beginning.
+type Keeper struct {
+	ID   netmap.HostID  `json:"id"`
+	Addr netip.AddrPort `json:"addr"`
+}
 
 // Plan is what a founding decides.
 type Plan struct {
 	Cluster netmap.ClusterID `json:"cluster"`
-	Keepers []Peer           `json:"keepers"` // the first ones, in the order of raft's first entry
+	Keepers []Keeper         `json:"keepers"` // the first ones, in the order of raft's first entry
 	Ranges  []netip.Prefix   `json:"ranges"`
 }
 
-// keeps reports whether a host is one of the first keepers.
-func (p *Plan) keeps(id netmap.HostID) bool {
-	return p != nil && slices.ContainsFunc(p.Keepers, func(k Peer) bool { return k.ID == id })
+// Keeps reports whether a host is one of the first keepers.
+func (p *Plan) Keeps(id netmap.HostID) bool {
+	return p != nil && slices.ContainsFunc(p.Keepers, func(k Keeper) bool { return k.ID == id })
 }
 
 // check refuses a plan that no release proposes.
 func (p *Plan) check() *netmap.Refusal {
-	if p == nil || p.Cluster.IsZero() || len(p.Keepers) == 0 || len(p.Keepers) > mostKeepers {
+	if p == nil || p.Cluster.IsZero() || len(p.Keepers) == 0 || len(p.Keepers) > MostKeepers {
 		return netmap.Refuse(netmap.BadInput, "a plan of founding without cluster or keepers")
 	}
 	for i, k := range p.Keepers {
-		again := slices.ContainsFunc(p.Keepers[:i], func(o Peer) bool { return o.ID == k.ID })
+		again := slices.ContainsFunc(p.Keepers[:i], func(o Keeper) bool { return o.ID == k.ID })
 		if k.ID.IsZero() || !k.Addr.IsValid() || again {
 			return netmap.Refuse(netmap.BadInput, "a plan of founding with the keeper %s at %s", k.ID.Short(), k.Addr)
 		}
@@ -95,8 +110,8 @@ func (a acceptor) choose(p *Plan) acceptor {
 	return a
 }
 
-// elector is a host that takes part in a founding.
-type elector struct {
+// Host is a newcomer, as this host sees it: it takes part in the founding.
+type Host struct {
 	ID   netmap.HostID  `json:"id"`
 	Name string         `json:"name"`
 	Addr netip.AddrPort `json:"addr"`
@@ -146,7 +161,7 @@ type tally struct {
 
 func (t tally) quorum() bool { return t.hosts >= t.expect && 2*t.named > t.places }
 
-func (e electorate) count(hosts []elector, v6 bool) tally {
+func (e electorate) count(hosts []Host, v6 bool) tally {
 	known, unknown := e.places(v6)
 	t := tally{expect: e.expect, places: len(known) + len(unknown), missing: unknown}
 	at := map[netip.AddrPort]bool{} // of two hosts at one address one is gone
@@ -173,7 +188,7 @@ func (e electorate) count(hosts []elector, v6 bool) tally {
 // choosePlan is what a proposer with these promises must propose: what one of them
 // accepted under the greatest ballot. Only if nothing was, or nothing that can come
 // to be, it may propose its own.
-func choosePlan(promises map[netmap.HostID]acceptor, quorum []elector, own func() *Plan) *Plan {
+func choosePlan(promises map[netmap.HostID]acceptor, quorum []Host, own func() *Plan) *Plan {
 	var bound acceptor
 	for _, h := range quorum {
 		if a := promises[h.ID]; a.Plan != nil && (bound.Plan == nil || a.Chosen && !bound.Chosen || a.Chosen == bound.Chosen && a.Accepted.compare(bound.Accepted) > 0) {
@@ -189,10 +204,10 @@ func choosePlan(promises map[netmap.HostID]acceptor, quorum []elector, own func(
 // lost reports whether a plan cannot come to be any more, nor be in force: so many
 // of its keepers have lost their disks, which other identities at their addresses
 // show, that the rest is no majority.
-func (p *Plan) lost(present []elector) bool {
+func (p *Plan) lost(present []Host) bool {
 	left := 0
 	for _, k := range p.Keepers {
-		if !slices.ContainsFunc(present, func(h elector) bool { return h.Addr == k.Addr && h.ID != k.ID }) {
+		if !slices.ContainsFunc(present, func(h Host) bool { return h.Addr == k.Addr && h.ID != k.ID }) {
 			left++
 		}
 	}
@@ -200,23 +215,23 @@ func (p *Plan) lost(present []elector) bool {
 }
 
 // firstKeepers are as many as the number of hosts asks for, the proposer first.
-func firstKeepers(self netmap.HostID, hosts []elector) []Peer {
-	sorted := slices.SortedFunc(slices.Values(hosts), func(a, b elector) int { return a.ID.Compare(b.ID) })
-	if i := slices.IndexFunc(sorted, func(h elector) bool { return h.ID == self }); i > 0 {
+func firstKeepers(self netmap.HostID, hosts []Host) []Keeper {
+	sorted := slices.SortedFunc(slices.Values(hosts), func(a, b Host) int { return a.ID.Compare(b.ID) })
+	if i := slices.IndexFunc(sorted, func(h Host) bool { return h.ID == self }); i > 0 {
 		proposer := sorted[i]
 		copy(sorted[1:], sorted[:i])
 		sorted[0] = proposer
 	}
 	n := 1
 	switch {
-	case len(sorted) >= mostKeepers:
-		n = mostKeepers
-	case len(sorted) >= fewKeepers:
-		n = fewKeepers
+	case len(sorted) >= MostKeepers:
+		n = MostKeepers
+	case len(sorted) >= FewKeepers:
+		n = FewKeepers
 	}
-	var out []Peer
+	var out []Keeper
 	for _, h := range sorted[:min(n, len(sorted))] {
-		out = append(out, Peer{ID: h.ID, Addr: h.Addr, Voter: true})
+		out = append(out, Keeper{ID: h.ID, Addr: h.Addr})
 	}
 	return out
 }

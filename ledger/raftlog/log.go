@@ -1,4 +1,7 @@
-package ledger
+// Package raftlog is a keeper's part of the ledger on disk: raft's log and stable values in one
+// bbolt file, its snapshots beside it, and what becomes of them when the disk fails, when the
+// ledger is recovered and when the host keeps it no more.
+package raftlog
 
 import (
 	"encoding/binary"
@@ -16,16 +19,16 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// diskLog keeps raft's log and its few stable values in one bbolt file. A batch
-// of entries is one transaction, hence one sync for all of them. raft-boltdb does
-// the same but does not build with the metrics library that raft v1.8 needs.
+// Log is the log and the stable values of raft. A batch of entries is one transaction, hence
+// one sync for all of them. raft-boltdb does the same but does not build with the metrics
+// library that raft v1.8 needs.
 //
 // It implements raft.LogStore and raft.StableStore. The first failure of the disk ends
-// it: see give.
-type diskLog struct {
+// the goroutine that meets it: see give.
+type Log struct {
 	db    *bbolt.DB
 	path  string
-	fault diskFault
+	fault fault
 }
 
 var (
@@ -33,15 +36,17 @@ var (
 	bucketStable = []byte("stable")
 )
 
-// errNotFound has the text that raft compares with (raft v1.8 api.go).
-var errNotFound = errors.New("not found")
+// ErrNotFound means that there is no such stable value. It has the text that raft compares with (raft v1.8 api.go).
+var ErrNotFound = errors.New("not found")
 
 // openWait bounds the wait for another process to let go of the file.
 const openWait = 2 * time.Second
 
 const logFile = "raft.db"
 
-func openLog(dir string) (l *diskLog, err error) {
+// Open opens the log in a directory, or begins one. The log calls failed, if that is not nil,
+// once: at the first failure of the disk.
+func Open(dir string, failed func()) (l *Log, err error) {
 	path := filepath.Join(dir, logFile)
 	defer func() { err = caught(err, recover()) }()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
@@ -60,17 +65,17 @@ func openLog(dir string) (l *diskLog, err error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("ledger: cannot write %s: %w", path, err), db.Close())
 	}
-	return &diskLog{db: db, path: path}, nil
+	return &Log{db: db, path: path, fault: fault{failed: failed}}, nil
 }
 
-// hasLog reports whether a keeper's log was ever begun in a directory.
-func hasLog(dir string) bool {
+// Exists reports whether a keeper's log was ever begun in a directory.
+func Exists(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, logFile))
 	return err == nil
 }
 
-// close leaves a file with bad pages open: bbolt would wait for itself.
-func (l *diskLog) close() error {
+// Close leaves a file with bad pages open: bbolt would wait for itself.
+func (l *Log) Close() error {
 	if errors.Is(l.fault.err(), errBadPages) {
 		return nil
 	}
@@ -80,12 +85,12 @@ func (l *diskLog) close() error {
 func logKey(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
 
 // FirstIndex implements raft.LogStore.
-func (l *diskLog) FirstIndex() (uint64, error) { return l.edgeIndex((*bbolt.Cursor).First) }
+func (l *Log) FirstIndex() (uint64, error) { return l.edgeIndex((*bbolt.Cursor).First) }
 
 // LastIndex implements raft.LogStore.
-func (l *diskLog) LastIndex() (uint64, error) { return l.edgeIndex((*bbolt.Cursor).Last) }
+func (l *Log) LastIndex() (uint64, error) { return l.edgeIndex((*bbolt.Cursor).Last) }
 
-func (l *diskLog) edgeIndex(end func(*bbolt.Cursor) ([]byte, []byte)) (index uint64, err error) {
+func (l *Log) edgeIndex(end func(*bbolt.Cursor) ([]byte, []byte)) (index uint64, err error) {
 	err = l.view(func(tx *bbolt.Tx) error {
 		k, _ := end(tx.Bucket(bucketLog).Cursor())
 		index = indexOf(k)
@@ -95,7 +100,7 @@ func (l *diskLog) edgeIndex(end func(*bbolt.Cursor) ([]byte, []byte)) (index uin
 }
 
 // GetLog implements raft.LogStore.
-func (l *diskLog) GetLog(index uint64, out *raft.Log) error {
+func (l *Log) GetLog(index uint64, out *raft.Log) error {
 	return l.view(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketLog).Get(logKey(index))
 		if b == nil {
@@ -121,8 +126,8 @@ func missing(c *bbolt.Cursor, index uint64) error {
 	return raft.ErrLogNotFound
 }
 
-// replay carries out all that follows a state, decided or not.
-func (l *diskLog) replay(s *state.State) error {
+// Replay carries out on a state all entries that follow it, decided or not.
+func (l *Log) Replay(s *state.State) error {
 	last, err := l.LastIndex()
 	if err != nil {
 		return err
@@ -143,10 +148,10 @@ func (l *diskLog) replay(s *state.State) error {
 }
 
 // StoreLog implements raft.LogStore.
-func (l *diskLog) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
+func (l *Log) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
 
 // StoreLogs implements raft.LogStore: all of them or none, on disk at return.
-func (l *diskLog) StoreLogs(entries []*raft.Log) error {
+func (l *Log) StoreLogs(entries []*raft.Log) error {
 	return l.update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketLog)
 		b.FillPercent = 0.9 // keys only grow
@@ -160,7 +165,7 @@ func (l *diskLog) StoreLogs(entries []*raft.Log) error {
 }
 
 // DeleteRange implements raft.LogStore; both ends are included.
-func (l *diskLog) DeleteRange(low, high uint64) error {
+func (l *Log) DeleteRange(low, high uint64) error {
 	return l.update(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucketLog).Cursor()
 		for k, _ := c.Seek(logKey(low)); len(k) == 8 && binary.BigEndian.Uint64(k) <= high; k, _ = c.Next() {
@@ -173,16 +178,16 @@ func (l *diskLog) DeleteRange(low, high uint64) error {
 }
 
 // Set implements raft.StableStore.
-func (l *diskLog) Set(key, value []byte) error {
+func (l *Log) Set(key, value []byte) error {
 	return l.update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketStable).Put(key, value) })
 }
 
 // Get implements raft.StableStore.
-func (l *diskLog) Get(key []byte) (value []byte, err error) {
+func (l *Log) Get(key []byte) (value []byte, err error) {
 	err = l.view(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketStable).Get(key)
 		if b == nil {
-			return errNotFound
+			return ErrNotFound
 		}
 		value = append([]byte{}, b...) // b is gone with the transaction
 		return nil
@@ -191,12 +196,12 @@ func (l *diskLog) Get(key []byte) (value []byte, err error) {
 }
 
 // SetUint64 implements raft.StableStore.
-func (l *diskLog) SetUint64(key []byte, value uint64) error {
+func (l *Log) SetUint64(key []byte, value uint64) error {
 	return l.Set(key, binary.BigEndian.AppendUint64(nil, value))
 }
 
 // GetUint64 implements raft.StableStore.
-func (l *diskLog) GetUint64(key []byte) (uint64, error) {
+func (l *Log) GetUint64(key []byte) (uint64, error) {
 	b, err := l.Get(key)
 	if err != nil {
 		return 0, err
@@ -248,4 +253,13 @@ func decodeEntry(b []byte) (raft.Log, error) {
 		e.Extensions = rest[n:]
 	}
 	return e, nil
+}
+
+// Writes counts the transactions that wrote to the log; each is two syncs.
+func (l *Log) Writes() (n int) {
+	_ = l.view(func(tx *bbolt.Tx) error { // fails with the log alone
+		n = tx.ID()
+		return nil
+	})
+	return n
 }

@@ -1,4 +1,4 @@
-package ledger
+package founding
 
 import (
 	"context"
@@ -20,17 +20,20 @@ import (
 
 // Names of the requests between hosts that found together.
 const (
-	requestPrepare = "founding.prepare" // foundingAsk -> acceptor
-	requestAccept  = "founding.accept"  // foundingAsk -> acceptor
-	requestChosen  = "founding.chosen"  // foundingAsk -> nothing
+	requestPrepare = "founding.prepare" // question -> acceptor
+	requestAccept  = "founding.accept"  // question -> acceptor
+	requestChosen  = "founding.chosen"  // question -> nothing
 )
 
-// foundingTurn is how much longer each host waits than the one before it, by id,
+// turnTime is how much longer each host waits than the one before it, by id,
 // until it proposes as well: the first may not reach the others.
-const foundingTurn = 4 * time.Second
+const turnTime = 4 * time.Second
 
-// foundingKey is where the acceptor is on disk.
-const foundingKey = "acceptor"
+// answerWait bounds the wait for one host's answer.
+const answerWait = 1200 * time.Millisecond
+
+// diskKey is where the acceptor is on disk.
+const diskKey = "acceptor"
 
 // Disk keeps records; Commit returns when they are synced.
 type Disk interface {
@@ -38,8 +41,14 @@ type Disk interface {
 	Commit(set map[string][]byte, del ...string) error
 }
 
-// FoundingConfig is what a host needs to found a cluster with others.
-type FoundingConfig struct {
+// Underlay is what a founding needs of the hosts' own network.
+type Underlay interface {
+	Handle(name string, h func(ctx context.Context, from netip.AddrPort, body []byte) ([]byte, error))
+	Call(ctx context.Context, to netip.AddrPort, name string, body []byte) ([]byte, error)
+}
+
+// Config is what a host needs to found a cluster with others.
+type Config struct {
 	Self   netmap.HostID
 	Name   string
 	Addr   netip.AddrPort // where the others reach this host
@@ -49,7 +58,7 @@ type FoundingConfig struct {
 	// Seeds are the entries of WEFT_JOIN with the addresses that each stands for.
 	Seeds func(ctx context.Context) map[string][]netip.AddrPort
 	// Newcomers are the other live hosts that are in no cluster.
-	Newcomers func() []Member
+	Newcomers func() []Host
 	// Cluster is this host's; zero: it is a newcomer.
 	Cluster  func() netmap.ClusterID
 	Underlay Underlay
@@ -57,10 +66,10 @@ type FoundingConfig struct {
 	Log      *slog.Logger
 }
 
-// Founding is a newcomer's part in founding a cluster together. Its methods are
+// Founder is a newcomer's part in founding a cluster together. Its methods are
 // safe for concurrent use.
-type Founding struct {
-	cfg FoundingConfig
+type Founder struct {
+	cfg Config
 
 	writing turn.Turn // held while the acceptor changes, disk included
 
@@ -69,38 +78,38 @@ type Founding struct {
 	since time.Time // a quorum has been in sight since
 }
 
-type foundingAsk struct {
+type question struct {
 	Ballot ballot        `json:"ballot"`
-	From   elector       `json:"from"`
+	From   Host          `json:"from"`
 	To     netmap.HostID `json:"to"` // who is meant: another may be at its address by now
 	Expect int           `json:"expect"`
 	Level  int           `json:"level"` // feature level of the proposer's release
 	Plan   *Plan         `json:"plan,omitempty"`
 }
 
-// OpenFounding reads what this host promised in an earlier start, and answers other
+// Open reads what this host promised in an earlier start, and answers other
 // newcomers.
-func OpenFounding(cfg FoundingConfig) (*Founding, error) {
-	f := &Founding{cfg: cfg, writing: turn.New()}
+func Open(cfg Config) (*Founder, error) {
+	f := &Founder{cfg: cfg, writing: turn.New()}
 	kept, err := cfg.Disk.Load()
 	if err != nil {
-		return nil, fmt.Errorf("ledger: what was promised at a founding: %w", err)
+		return nil, fmt.Errorf("founding: what was promised at a founding: %w", err)
 	}
-	if raw, ok := kept[foundingKey]; ok {
+	if raw, ok := kept[diskKey]; ok {
 		if err := json.Unmarshal(raw, &f.state); err != nil {
-			return nil, fmt.Errorf("ledger: the record of a founding cannot be read; was it written by a newer release? %w", err)
+			return nil, fmt.Errorf("founding: the record of a founding cannot be read; was it written by a newer release? %w", err)
 		}
 	}
-	cfg.Underlay.Handle(requestPrepare, f.handle(func(a acceptor, q foundingAsk) (acceptor, bool) { return a.prepare(q.Ballot) }))
-	cfg.Underlay.Handle(requestAccept, f.handle(func(a acceptor, q foundingAsk) (acceptor, bool) { return a.accept(q.Ballot, q.Plan) }))
-	cfg.Underlay.Handle(requestChosen, f.handle(func(a acceptor, q foundingAsk) (acceptor, bool) { return a.choose(q.Plan), true }))
+	cfg.Underlay.Handle(requestPrepare, f.handle(func(a acceptor, q question) (acceptor, bool) { return a.prepare(q.Ballot) }))
+	cfg.Underlay.Handle(requestAccept, f.handle(func(a acceptor, q question) (acceptor, bool) { return a.accept(q.Ballot, q.Plan) }))
+	cfg.Underlay.Handle(requestChosen, f.handle(func(a acceptor, q question) (acceptor, bool) { return a.choose(q.Plan), true }))
 	return f, nil
 }
 
 // handle answers a proposer with what this host has promised and accepted then.
-func (f *Founding) handle(change func(acceptor, foundingAsk) (acceptor, bool)) func(context.Context, netip.AddrPort, []byte) ([]byte, error) {
+func (f *Founder) handle(change func(acceptor, question) (acceptor, bool)) func(context.Context, netip.AddrPort, []byte) ([]byte, error) {
 	return func(ctx context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
-		q, err := state.Decode[foundingAsk](body, state.MaxCommand)
+		q, err := state.Decode[question](body, state.MaxCommand)
 		if err != nil {
 			return nil, netmap.Refuse(netmap.BadInput, "%s", err)
 		}
@@ -117,7 +126,7 @@ func (f *Founding) handle(change func(acceptor, foundingAsk) (acceptor, bool)) f
 	}
 }
 
-func (f *Founding) answer(ctx context.Context, q foundingAsk, change func(acceptor, foundingAsk) (acceptor, bool)) (acceptor, error) {
+func (f *Founder) answer(ctx context.Context, q question, change func(acceptor, question) (acceptor, bool)) (acceptor, error) {
 	if c := f.cfg.Cluster(); !c.IsZero() {
 		return acceptor{}, netmap.Refuse(netmap.Foreign, "%s is in cluster %s already; join that", f.cfg.Name, c)
 	}
@@ -134,10 +143,10 @@ func (f *Founding) answer(ctx context.Context, q foundingAsk, change func(accept
 }
 
 // change writes down what changes before it counts.
-func (f *Founding) change(ctx context.Context, do func(acceptor) (acceptor, bool)) (acceptor, error) {
+func (f *Founder) change(ctx context.Context, do func(acceptor) (acceptor, bool)) (acceptor, error) {
 	end, err := f.writing.WaitWithin(ctx)
 	if err != nil {
-		return acceptor{}, fmt.Errorf("ledger: %w", err)
+		return acceptor{}, fmt.Errorf("founding: %w", err)
 	}
 	defer end()
 	f.mu.Lock()
@@ -148,10 +157,10 @@ func (f *Founding) change(ctx context.Context, do func(acceptor) (acceptor, bool
 	}
 	raw, err := json.Marshal(next)
 	if err == nil {
-		err = f.cfg.Disk.Commit(map[string][]byte{foundingKey: raw})
+		err = f.cfg.Disk.Commit(map[string][]byte{diskKey: raw})
 	}
 	if err != nil {
-		return acceptor{}, fmt.Errorf("ledger: a promise at the founding cannot be written down: %w", err)
+		return acceptor{}, fmt.Errorf("founding: a promise at the founding cannot be written down: %w", err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -159,7 +168,7 @@ func (f *Founding) change(ctx context.Context, do func(acceptor) (acceptor, bool
 	return next, nil
 }
 
-func (f *Founding) current() acceptor {
+func (f *Founder) current() acceptor {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.state
@@ -167,9 +176,9 @@ func (f *Founding) current() acceptor {
 
 // Plan is what this host is to carry out if the cluster of this id was founded: it
 // accepted that plan. False if it did not, or is none of its keepers.
-func (f *Founding) Plan(cluster netmap.ClusterID) (Plan, bool) {
+func (f *Founder) Plan(cluster netmap.ClusterID) (Plan, bool) {
 	a := f.current()
-	if a.Plan == nil || a.Plan.Cluster != cluster || !a.Plan.keeps(f.cfg.Self) {
+	if a.Plan == nil || a.Plan.Cluster != cluster || !a.Plan.Keeps(f.cfg.Self) {
 		return Plan{}, false
 	}
 	return *a.Plan, true
@@ -178,16 +187,13 @@ func (f *Founding) Plan(cluster netmap.ClusterID) (Plan, bool) {
 // Try makes one attempt. The plan is the outcome, for one of its first keepers to
 // carry out; others see the cluster as soon as those have. The error says what is
 // waited for.
-func (f *Founding) Try(ctx context.Context) (Plan, error) {
-	if a := f.current(); a.Chosen && a.Plan.keeps(f.cfg.Self) {
+func (f *Founder) Try(ctx context.Context) (Plan, error) {
+	if a := f.current(); a.Chosen && a.Plan.Keeps(f.cfg.Self) {
 		return *a.Plan, nil
 	}
-	self := elector{ID: f.cfg.Self, Name: f.cfg.Name, Addr: f.cfg.Addr}
-	seen := []elector{self}
-	for _, m := range f.cfg.Newcomers() {
-		seen = append(seen, elector{ID: m.ID, Name: m.Name, Addr: m.Addr})
-	}
-	slices.SortFunc(seen, func(a, b elector) int { return a.ID.Compare(b.ID) })
+	self := Host{ID: f.cfg.Self, Name: f.cfg.Name, Addr: f.cfg.Addr}
+	seen := append(f.cfg.Newcomers(), self)
+	slices.SortFunc(seen, func(a, b Host) int { return a.ID.Compare(b.ID) })
 	voters := electorate{expect: f.cfg.Expect}
 	for peer, addrs := range f.cfg.Seeds(ctx) {
 		voters.seeds = append(voters.seeds, seed{peer, addrs})
@@ -200,7 +206,7 @@ func (f *Founding) Try(ctx context.Context) (Plan, error) {
 }
 
 // awaitTurn says what is waited for until this host may propose.
-func (f *Founding) awaitTurn(t tally, seen []elector) error {
+func (f *Founder) awaitTurn(t tally, seen []Host) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !t.quorum() {
@@ -210,16 +216,16 @@ func (f *Founding) awaitTurn(t tally, seen []elector) error {
 	if f.since.IsZero() {
 		f.since = time.Now()
 	}
-	rank := slices.IndexFunc(seen, func(h elector) bool { return h.ID == f.cfg.Self })
-	if time.Since(f.since) < time.Duration(rank)*foundingTurn {
-		return netmap.Refuse(netmap.NoQuorum, "all %d expected hosts are here (%s); waiting for %s to found the cluster", t.expect, electorNames(seen), seen[0].Name)
+	rank := slices.IndexFunc(seen, func(h Host) bool { return h.ID == f.cfg.Self })
+	if time.Since(f.since) < time.Duration(rank)*turnTime {
+		return netmap.Refuse(netmap.NoQuorum, "all %d expected hosts are here (%s); waiting for %s to found the cluster", t.expect, hostNames(seen), seen[0].Name)
 	}
 	return nil
 }
 
 // waiting says who is there and who is missing.
-func (t tally) waiting(seen []elector) *netmap.Refusal {
-	text := fmt.Sprintf("no cluster is founded yet: this host sees %d of %d expected hosts: %s", len(seen), t.expect, electorNames(seen))
+func (t tally) waiting(seen []Host) *netmap.Refusal {
+	text := fmt.Sprintf("no cluster is founded yet: this host sees %d of %d expected hosts: %s", len(seen), t.expect, hostNames(seen))
 	if len(seen) >= t.expect {
 		text += fmt.Sprintf("; but only %d of the %d hosts in WEFT_JOIN are among them, and more than half must be", t.named, t.places)
 	}
@@ -231,7 +237,7 @@ func (t tally) waiting(seen []elector) *netmap.Refusal {
 	return netmap.Refuse(netmap.NoQuorum, "%s; start them, or set WEFT_JOIN and WEFT_EXPECT to the hosts that there are, the same on all", text)
 }
 
-func electorNames(hosts []elector) string {
+func hostNames(hosts []Host) string {
 	names := make([]string, 0, len(hosts))
 	for _, h := range hosts {
 		names = append(names, h.Name)
@@ -241,12 +247,12 @@ func electorNames(hosts []elector) string {
 }
 
 // propose leads one ballot.
-func (f *Founding) propose(ctx context.Context, self elector, seen []elector, voters electorate) (Plan, error) {
+func (f *Founder) propose(ctx context.Context, self Host, seen []Host, voters electorate) (Plan, error) {
 	mine, err := f.change(ctx, func(a acceptor) (acceptor, bool) { return a.prepare(ballot{a.Promised.Round + 1, self.ID}) })
 	if err != nil {
 		return Plan{}, err
 	}
-	q := foundingAsk{Ballot: mine.Promised, From: self, Expect: f.cfg.Expect, Level: state.Level}
+	q := question{Ballot: mine.Promised, From: self, Expect: f.cfg.Expect, Level: state.Level}
 	promises, quorum, errs := f.gather(ctx, requestPrepare, q, seen, func(a acceptor) bool { return a.Promised == q.Ballot })
 	if t := voters.count(quorum, self.Addr.Addr().Is6()); !t.quorum() {
 		f.catchUp(ctx, promises)
@@ -260,7 +266,7 @@ func (f *Founding) propose(ctx context.Context, self elector, seen []elector, vo
 	_, quorum, errs = f.gather(ctx, requestAccept, q, quorum, func(a acceptor) bool { return a.Accepted == q.Ballot })
 	keep := 0
 	for _, k := range quorum {
-		if q.Plan.keeps(k.ID) {
+		if q.Plan.Keeps(k.ID) {
 			keep++
 		}
 	}
@@ -268,15 +274,15 @@ func (f *Founding) propose(ctx context.Context, self elector, seen []elector, vo
 		return Plan{}, notAgreed(seen, errs)
 	}
 	_, _, _ = f.gather(ctx, requestChosen, q, seen, func(acceptor) bool { return true }) // who misses it sees the cluster
-	f.cfg.Log.Info("founding a cluster together", "cluster", q.Plan.Cluster, "hosts", electorNames(quorum))
-	if !q.Plan.keeps(self.ID) {
+	f.cfg.Log.Info("founding a cluster together", "cluster", q.Plan.Cluster, "hosts", hostNames(quorum))
+	if !q.Plan.Keeps(self.ID) {
 		return Plan{}, netmap.Refuse(netmap.NoQuorum, "cluster %s is founded; waiting for its first keepers", q.Plan.Cluster)
 	}
 	return *q.Plan, nil
 }
 
 // catchUp lets the next ballot be greater than those that were promised elsewhere.
-func (f *Founding) catchUp(ctx context.Context, promises map[netmap.HostID]acceptor) {
+func (f *Founder) catchUp(ctx context.Context, promises map[netmap.HostID]acceptor) {
 	most := uint64(0)
 	for _, a := range promises {
 		most = max(most, a.Promised.Round)
@@ -286,7 +292,7 @@ func (f *Founding) catchUp(ctx context.Context, promises map[netmap.HostID]accep
 	})
 }
 
-func notAgreed(seen []elector, errs map[netmap.HostID]string) *netmap.Refusal {
+func notAgreed(seen []Host, errs map[netmap.HostID]string) *netmap.Refusal {
 	var parts []string
 	for _, h := range seen {
 		if why, ok := errs[h.ID]; ok {
@@ -296,12 +302,12 @@ func notAgreed(seen []elector, errs map[netmap.HostID]string) *netmap.Refusal {
 	if len(parts) == 0 {
 		parts = []string{"another host is about to found the cluster"}
 	}
-	return netmap.Refuse(netmap.NoQuorum, "the %d hosts that are here (%s) do not agree yet to found a cluster: %s; trying again", len(seen), electorNames(seen), strings.Join(parts, "; "))
+	return netmap.Refuse(netmap.NoQuorum, "the %d hosts that are here (%s) do not agree yet to found a cluster: %s; trying again", len(seen), hostNames(seen), strings.Join(parts, "; "))
 }
 
 // gather asks hosts, this one too, and answers who agreed.
-func (f *Founding) gather(ctx context.Context, request string, q foundingAsk, hosts []elector, agreed func(acceptor) bool) (answers map[netmap.HostID]acceptor, yes []elector, errs map[netmap.HostID]string) {
-	ctx, cancel := context.WithTimeout(ctx, attempt)
+func (f *Founder) gather(ctx context.Context, request string, q question, hosts []Host, agreed func(acceptor) bool) (answers map[netmap.HostID]acceptor, yes []Host, errs map[netmap.HostID]string) {
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
 	answers, errs = map[netmap.HostID]acceptor{}, map[netmap.HostID]string{}
 	var mu sync.Mutex
@@ -324,7 +330,7 @@ func (f *Founding) gather(ctx context.Context, request string, q foundingAsk, ho
 		})
 	}
 	all.Wait()
-	slices.SortFunc(yes, func(a, b elector) int { return a.ID.Compare(b.ID) })
+	slices.SortFunc(yes, func(a, b Host) int { return a.ID.Compare(b.ID) })
 	return answers, yes, errs
 }
 
@@ -335,12 +341,12 @@ func why(err error) string {
 	return "does not answer"
 }
 
-func (f *Founding) ask(ctx context.Context, request string, q foundingAsk, h elector) (acceptor, error) {
+func (f *Founder) ask(ctx context.Context, request string, q question, h Host) (acceptor, error) {
 	if h.ID == f.cfg.Self {
-		return f.answer(ctx, q, map[string]func(acceptor, foundingAsk) (acceptor, bool){
-			requestPrepare: func(a acceptor, _ foundingAsk) (acceptor, bool) { return a, false }, // it did before
-			requestAccept:  func(a acceptor, q foundingAsk) (acceptor, bool) { return a.accept(q.Ballot, q.Plan) },
-			requestChosen:  func(a acceptor, q foundingAsk) (acceptor, bool) { return a.choose(q.Plan), true },
+		return f.answer(ctx, q, map[string]func(acceptor, question) (acceptor, bool){
+			requestPrepare: func(a acceptor, _ question) (acceptor, bool) { return a, false }, // it did before
+			requestAccept:  func(a acceptor, q question) (acceptor, bool) { return a.accept(q.Ballot, q.Plan) },
+			requestChosen:  func(a acceptor, q question) (acceptor, bool) { return a.choose(q.Plan), true },
 		}[request])
 	}
 	b, err := state.Encode(q)

@@ -1,0 +1,99 @@
+package raftlog
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Names of directories beside the keeper's own.
+const (
+	// HalfDir is where a recovered ledger is while it is written.
+	HalfDir  = ".making"
+	freshDir = ".new" // the same, complete, until it takes the place of the other
+	// OldDir is where a log is that this host keeps no more; twice, the one before it.
+	OldDir = ".old"
+)
+
+// SetAside keeps a log beside, and the one that was set aside before it. Repeating it
+// changes nothing.
+func SetAside(dir string) error {
+	if !Exists(dir) {
+		return nil
+	}
+	older := dir + OldDir + OldDir
+	err := errors.Join(os.RemoveAll(older), renameIfThere(dir+OldDir, older), renameIfThere(dir, dir+OldDir))
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+func renameIfThere(from, to string) error {
+	if err := os.Rename(from, to); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Replace puts what was written beside the keeper's own directory, complete and on
+// disk, in its place. Killed in between, Settle ends it or undoes it.
+func Replace(dir string) error {
+	if err := errors.Join(os.RemoveAll(dir+freshDir), os.Rename(dir+HalfDir, dir+freshDir)); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	if err := SetAside(dir); err != nil {
+		return err
+	}
+	return Settle(dir)
+}
+
+// Settle ends a replacement that was interrupted once the old directory was set
+// aside, else forgets it.
+func Settle(dir string) error {
+	if err := os.RemoveAll(dir + HalfDir); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	_, err := os.Stat(dir)
+	switch {
+	case err == nil:
+		err = os.RemoveAll(dir + freshDir)
+	case errors.Is(err, fs.ErrNotExist):
+		if err = os.Rename(dir+freshDir, dir); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		err = errors.Join(err, syncDir(filepath.Dir(dir)))
+	}
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	return nil
+}
+
+// PutAway moves a damaged log and its snapshots into a directory beside them, and returns that.
+func PutAway(dir string) (away string, err error) {
+	away = filepath.Join(dir, "damaged")
+	err = errors.Join(os.RemoveAll(away), os.Mkdir(away, 0o700))
+	for _, name := range []string{logFile, "snapshots"} {
+		if moved := os.Rename(filepath.Join(dir, name), filepath.Join(away, name)); !errors.Is(moved, os.ErrNotExist) {
+			err = errors.Join(err, moved)
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("ledger: the damaged log cannot be put away: %w", err)
+	}
+	return away, nil
+}
