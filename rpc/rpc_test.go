@@ -9,10 +9,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -40,6 +42,7 @@ func routes() map[string]rpc.Handler {
 		}),
 		"Test.Panic":     rpc.Ask(func(context.Context) (reply, error) { panic("at the disco") }),
 		"Test.Wait":      rpc.Ask(func(ctx context.Context) (reply, error) { <-ctx.Done(); return reply{}, ctx.Err() }),
+		"Test.Late":      rpc.Ask(func(context.Context) (reply, error) { return reply{}, context.DeadlineExceeded }),
 		"Test.Hang":      rpc.Ask(func(context.Context) (reply, error) { select {} }),
 		"Test.Unsayable": rpc.Ask(func(context.Context) (any, error) { return func() {}, nil }),
 		"Test.Peer": rpc.Ask(func(ctx context.Context) (rpc.Peer, error) {
@@ -118,7 +121,7 @@ func withoutHang() map[string]rpc.Handler {
 }
 
 func TestAnswersInDockersForm(t *testing.T) {
-	s, call := serve(t, rpc.Config{Routes: withoutHang(), Deadline: 50 * time.Millisecond})
+	s, call := serve(t, rpc.Config{Routes: withoutHang()})
 	for _, c := range []struct {
 		story, verb, method, body string
 		status                    int
@@ -144,7 +147,7 @@ func TestAnswersInDockersForm(t *testing.T) {
 		{"wrong verb", "GET", "Test.Greet", "", 405, "takes POST"},
 		{"failure", "POST", "Test.Fail", "", 500, "10.0.0.7 is held by web-2 on host-b; see there"},
 		{"panic", "POST", "Test.Panic", "", 500, "at the disco"},
-		{"late", "POST", "Test.Wait", "", 500, "Test.Wait was not done in time"},
+		{"late", "POST", "Test.Late", "", 500, "Test.Late was not done in time"},
 		{"unsayable", "POST", "Test.Unsayable", "", 500, "cannot be encoded"},
 	} {
 		t.Run(c.story, func(t *testing.T) {
@@ -159,6 +162,25 @@ func TestAnswersInDockersForm(t *testing.T) {
 	if diff := cmp.Diff(want, s.Counters()); diff != "" {
 		t.Errorf("counters (-want +got):\n%s", diff)
 	}
+}
+
+// TestACallEndsAtItsDeadline: the handler's context ends, and what the handler says then is
+// the answer.
+func TestACallEndsAtItsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := rpc.New(rpc.Config{Routes: routes()})
+		w, began := httptest.NewRecorder(), time.Now()
+		s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/Test.Wait", nil))
+		if took := time.Since(began); took != rpc.DefaultDeadline {
+			t.Errorf("it took %v, want %v", took, rpc.DefaultDeadline)
+		}
+		if got := plain(t, w.Code, w.Body.String()); w.Code != 500 || !strings.Contains(got, "Test.Wait was not done in time") {
+			t.Errorf("answer %d %s", w.Code, got)
+		}
+		if diff := cmp.Diff(rpc.Counters{Calls: 1, Failed: 1, Late: 1}, s.Counters()); diff != "" {
+			t.Errorf("counters (-want +got):\n%s", diff)
+		}
+	})
 }
 
 // plain is the text of an error as either of Docker's proxies reads it, or the
