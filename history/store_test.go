@@ -46,6 +46,24 @@ func (d *store) asked(t *testing.T, q state.Query) (names []string, forgot time.
 	return names, clock(got.Forgot)
 }
 
+// fill has endpoints 1 to newest begin and end, each after an hour, and returns when they ended.
+func (d *store) fill(t *testing.T, newest int) []time.Time {
+	t.Helper()
+	ends := []time.Time{{}}
+	for n := 1; n <= newest; n++ {
+		d.began(endpointOf(n))
+		time.Sleep(time.Hour)
+		d.ended(endpointOf(n).ID)
+		ends = append(ends, time.Now().Truncate(time.Millisecond))
+		if n%7 == 0 {
+			if err := d.write(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return ends
+}
+
 // TestTheStoreDropsTheOldestEnds and says so; what is there stays whatever its age, and a
 // restart changes nothing.
 func TestTheStoreDropsTheOldestEnds(t *testing.T) {
@@ -58,21 +76,10 @@ func TestTheStoreDropsTheOldestEnds(t *testing.T) {
 		d := storeIn(t, s)
 		d.most = 3
 		d.began(endpointOf(0))
-		ends, want := []time.Time{{}}, []string{"c0"}
 		const oldest, newest = 2*pageEntries + 1, 4*pageEntries + 9 // in pages 3 to 5
-		for n := 1; n <= newest; n++ {
-			d.began(endpointOf(n))
-			time.Sleep(time.Hour)
-			d.ended(endpointOf(n).ID)
-			ends = append(ends, time.Now().Truncate(time.Millisecond))
-			if n >= oldest {
-				want = append(want, endpointOf(n).Name)
-			}
-			if n%7 == 0 {
-				if err := d.write(); err != nil {
-					t.Fatal(err)
-				}
-			}
+		ends, want := d.fill(t, newest), []string{"c0"}
+		for n := oldest; n <= newest; n++ {
+			want = append(want, endpointOf(n).Name)
 		}
 		check := func(when string) {
 			t.Helper()

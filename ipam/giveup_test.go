@@ -141,20 +141,26 @@ func TestAReturnSurvivesWhateverHappens(t *testing.T) {
 				if keys := r.disk.Keys("return/"); len(keys) > 0 {
 					t.Errorf("left on disk: %q", keys)
 				}
-				seen := map[string]string{}
-				for range 100 {
-					for who, h := range map[string]*rig{"host-a": r, "host-b": other} {
-						a := h.get(id, "")
-						if by := seen[a]; by != "" {
-							t.Fatalf("%s is held on %s and %s", a, by, who)
-						}
-						seen[a] = who
-					}
-				}
+				takeApart(t, id, r, other)
 				r.Close()
 				other.Close()
 			})
 		})
+	}
+}
+
+// takeApart has each host take a hundred addresses of a pool, no two of which may be the same.
+func takeApart(t *testing.T, pool string, hosts ...*rig) {
+	t.Helper()
+	seen := map[string]int{}
+	for range 100 {
+		for n, h := range hosts {
+			a := h.get(pool, "")
+			if by, twice := seen[a]; twice {
+				t.Fatalf("%s is held on hosts %d and %d", a, by, n)
+			}
+			seen[a] = n
+		}
 	}
 }
 

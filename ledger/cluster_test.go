@@ -194,69 +194,87 @@ func retries(t *testing.T, seed uint64) {
 		for n := 1; n <= 5; n++ {
 			s.hosts[n].do(ensure())
 		}
-		told := map[netip.Prefix]int{}
-		failed := 0
-		var mu sync.Mutex
+		got := &answered{told: map[netip.Prefix]int{}}
 		var work sync.WaitGroup
 		for n := 1; n <= 5; n++ {
 			for range 3 {
-				work.Go(func() {
-					for range 40 {
-						ctx, cancel := context.WithTimeout(s.t.Context(), 8*time.Second)
-						r, err := s.hosts[n].ledger.Do(ctx, grant())
-						cancel()
-						mu.Lock()
-						switch {
-						case err != nil:
-							failed++
-						default:
-							told[r.Block.Prefix]++
-						}
-						mu.Unlock()
-						time.Sleep(300 * time.Millisecond)
-					}
-				})
+				work.Go(func() { s.askFor(40, s.hosts[n], got) })
 			}
 		}
-		for i := range 6 {
-			time.Sleep(1500 * time.Millisecond)
-			l := s.leader()
-			if l == nil {
-				continue
-			}
-			for n := 1; n <= 5; n++ {
-				switch i % 3 {
-				case 0:
-					s.net.Cut(l.addr, s.hosts[n].addr)
-				case 1: // it hears the others and is not heard
-					s.net.CutOneWay(l.addr, s.hosts[n].addr)
-				case 2: // it is heard and hears nobody: answers to it are lost
-					s.net.CutOneWay(s.hosts[n].addr, l.addr)
-				}
-			}
-			time.Sleep(2500 * time.Millisecond)
-			s.net.HealAll()
-		}
+		s.cutLeaders(6)
 		work.Wait()
 		s.net.HealAll()
 		s.agree()
-		blocks := s.leader().blocks()
-		for p, times := range told {
-			if _, ok := blocks[p]; !ok || times != 1 {
-				s.t.Errorf("%s was answered %d times; in the ledger: %v", p, times, ok)
-			}
-		}
-		if extra := len(blocks) - len(told); extra < 0 || extra > failed {
-			s.t.Errorf("%d blocks for %d answers and %d failures", len(blocks), len(told), failed)
-		}
-		s.t.Logf("%d grants answered, %d failed, %d blocks in the ledger", len(told), failed, len(blocks))
-		if len(told) < 300 {
-			s.t.Errorf("only %d grants were answered", len(told))
+		got.areTheBlocks(s)
+		if len(got.told) < 300 {
+			s.t.Errorf("only %d grants were answered", len(got.told))
 		}
 		if met := s.net.Stats(); met.Cut == 0 && met.Dials == 0 {
 			s.t.Error("the network was never cut")
 		}
 	})
+}
+
+// answered counts how requests for blocks were answered.
+type answered struct {
+	mu     sync.Mutex
+	told   map[netip.Prefix]int // blocks, by how often each was the answer
+	failed int
+}
+
+// askFor has a host ask for so many blocks, one after the other.
+func (s *sim) askFor(blocks int, h *simHost, got *answered) {
+	for range blocks {
+		ctx, cancel := context.WithTimeout(s.t.Context(), 8*time.Second)
+		r, err := h.ledger.Do(ctx, grant())
+		cancel()
+		got.mu.Lock()
+		if err != nil {
+			got.failed++
+		} else {
+			got.told[r.Block.Prefix]++
+		}
+		got.mu.Unlock()
+		time.Sleep(300 * time.Millisecond)
+	}
+}
+
+// cutLeaders cuts whoever leads off so many times, in three ways.
+func (s *sim) cutLeaders(times int) {
+	for i := range times {
+		time.Sleep(1500 * time.Millisecond)
+		l := s.leader()
+		if l == nil {
+			continue
+		}
+		for n := 1; n <= 5; n++ {
+			switch i % 3 {
+			case 0:
+				s.net.Cut(l.addr, s.hosts[n].addr)
+			case 1: // it hears the others and is not heard
+				s.net.CutOneWay(l.addr, s.hosts[n].addr)
+			case 2: // it is heard and hears nobody: answers to it are lost
+				s.net.CutOneWay(s.hosts[n].addr, l.addr)
+			}
+		}
+		time.Sleep(2500 * time.Millisecond)
+		s.net.HealAll()
+	}
+}
+
+// areTheBlocks checks that each block of the ledger was the answer once, but for requests
+// that failed.
+func (got *answered) areTheBlocks(s *sim) {
+	blocks := s.leader().blocks()
+	for p, times := range got.told {
+		if _, ok := blocks[p]; !ok || times != 1 {
+			s.t.Errorf("%s was answered %d times; in the ledger: %v", p, times, ok)
+		}
+	}
+	if extra := len(blocks) - len(got.told); extra < 0 || extra > got.failed {
+		s.t.Errorf("%d blocks for %d answers and %d failures", len(blocks), len(got.told), got.failed)
+	}
+	s.t.Logf("%d grants answered, %d failed, %d blocks in the ledger", len(got.told), got.failed, len(blocks))
 }
 
 func TestFoundersOfTwoClustersRefuseEachOther(t *testing.T) {

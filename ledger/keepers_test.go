@@ -44,18 +44,44 @@ func staying(n int, s membership) membership {
 
 func voter(n int) member { return member{ID: hostID(n), Addr: at(n), Voter: true} }
 
+func ready(n int) member { return member{ID: hostID(n), Addr: at(n), CaughtUp: true} }
+
+func dead(k member, d time.Duration) member {
+	k.Dead = d
+	return k
+}
+
+func lost(k member) member {
+	k.Lost = true
+	return k
+}
+
+func leaving(k member) member {
+	k.Leaving = true
+	return k
+}
+
+// moveCase is a membership and what the leader does next.
+type moveCase struct {
+	name string
+	s    membership
+	kind moveKind // empty: at rest
+	host int
+}
+
+func nextMoves(t *testing.T, cases []moveCase) {
+	t.Helper()
+	for _, c := range cases {
+		m, due := c.s.next()
+		if due != (c.kind != "") || m.Kind != c.kind || due && m.ID != hostID(c.host) {
+			t.Errorf("%s: got %+v", c.name, m)
+		}
+	}
+}
+
 func TestNextMove(t *testing.T) {
-	ready := func(n int) member { return member{ID: hostID(n), Addr: at(n), CaughtUp: true} }
-	dead := func(k member, d time.Duration) member { k.Dead = d; return k }
-	lost := func(k member) member { k.Lost = true; return k }
-	leaving := func(k member) member { k.Leaving = true; return k }
 	refused := func(k member) member { k.Refused = true; return k }
-	for _, c := range []struct {
-		name string
-		s    membership
-		kind moveKind // empty: at rest
-		host int
-	}{
+	nextMoves(t, []moveCase{
 		{"one host", among(1, voter(1)), "", 0},
 		{"two hosts", among(2, voter(1)), "", 0},
 		{"three hosts", among(3, voter(1)), moveInvite, 2},
@@ -75,6 +101,16 @@ func TestNextMove(t *testing.T) {
 		{"a full disk is left alone", refuses(4, among(5, voter(1), voter(2), lost(voter(3)))), moveRemove, 3},
 		{"and another host is invited", refuses(3, among(4, voter(1), voter(2))), moveInvite, 4},
 		{"too many", among(4, voter(1), voter(2), voter(3), voter(4)), moveRemove, 4},
+	})
+	gone := among(4, voter(1), voter(2), voter(3))
+	gone.Removed[hostID(2)] = true
+	if m, _ := gone.next(); m.Kind != moveRemove || m.ID != hostID(2) {
+		t.Errorf("a removed host: %+v", m)
+	}
+}
+
+func TestNextMoveAmongFive(t *testing.T) {
+	nextMoves(t, []moveCase{
 		{"five hosts", among(5, voter(1), voter(2), voter(3)), moveInvite, 4},
 		{"the fourth waits for the fifth", among(5, voter(1), voter(2), voter(3), ready(4)), moveInvite, 5},
 		{"waits for both again", among(5, voter(1), voter(2), voter(3), ready(4), member{ID: hostID(5), Addr: at(5)}), "", 0},
@@ -86,6 +122,11 @@ func TestNextMove(t *testing.T) {
 		{"one of five is dead, and no other host is there", absent(5, among(5, voter(1), voter(2), voter(3), voter(4), dead(voter(5), replaceAfter))), moveRemove, 5},
 		{"then four are one too many", absent(5, among(5, voter(1), voter(2), voter(3), voter(4))), moveRemove, 4},
 		{"then three are left", absent(5, among(5, voter(1), voter(2), voter(3))), "", 0},
+	})
+}
+
+func TestNextMoveWhenHostsGo(t *testing.T) {
+	nextMoves(t, []moveCase{
 		{"one of four leaves", staying(3, among(4, voter(1), leaving(voter(2)), voter(3))), moveInvite, 4},
 		{"its heir is ready before it goes", staying(3, among(4, voter(1), leaving(voter(2)), voter(3), ready(4))), movePromote, 4},
 		{"it goes", staying(3, among(4, voter(1), leaving(voter(2)), voter(3), voter(4))), moveRemove, 2},
@@ -96,17 +137,7 @@ func TestNextMove(t *testing.T) {
 		{"two hosts are left", among(2, voter(1), voter(2)), moveRemove, 2},
 		{"one of two that are left died just now", among(2, voter(1), voter(2), dead(voter(3), time.Second)), moveRemove, 3},
 		{"two of four died just now", among(3, voter(1), dead(voter(2), time.Second), voter(3), dead(voter(4), time.Second)), moveRemove, 2},
-	} {
-		m, due := c.s.next()
-		if due != (c.kind != "") || m.Kind != c.kind || due && m.ID != hostID(c.host) {
-			t.Errorf("%s: got %+v", c.name, m)
-		}
-	}
-	gone := among(4, voter(1), voter(2), voter(3))
-	gone.Removed[hostID(2)] = true
-	if m, _ := gone.next(); m.Kind != moveRemove || m.ID != hostID(2) {
-		t.Errorf("a removed host: %+v", m)
-	}
+	})
 }
 
 // TestMovesComeToRest carries moves out until there are none: the leader keeps

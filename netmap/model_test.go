@@ -60,60 +60,27 @@ func (w *world) apply(t *rapid.T, to int, b Batch) {
 	}
 }
 
+var (
+	anyID   = rapid.Map(rapid.IntRange(1, 6), func(n int) NetworkID { return NetworkID(n) })
+	anyName = rapid.SampledFrom([]string{"", "a", "b", "c"})
+)
+
+// anyHost draws the index of a copy.
+func (w *world) anyHost(t *rapid.T, label string) int {
+	return rapid.IntRange(0, len(w.copies)-1).Draw(t, label)
+}
+
 func (w *world) actions() map[string]func(*rapid.T) {
-	host := rapid.IntRange(0, len(w.copies)-1)
-	id := rapid.Map(rapid.IntRange(1, 6), func(n int) NetworkID { return NetworkID(n) })
-	name := rapid.SampledFrom([]string{"", "a", "b", "c"})
 	return map[string]func(*rapid.T){
-		"announce": func(t *rapid.T) {
-			i, n, s := host.Draw(t, "host"), id.Draw(t, "id"), name.Draw(t, "name")
-			self := hostID(byte(i + 1))
-			before, _ := w.copies[i].Head(self)
-			note(w.truth[self], n, s)
-			if _, err := w.copies[i].Append(self, w.lives[i], []Change{change(n, s)}); err != nil {
-				t.Fatal(err)
-			}
-			if b, ok := w.copies[i].Since(self, w.lives[i], before.Seq); ok && before.Life == w.lives[i] {
-				w.air = append(w.air, b.Split(rapid.SampledFrom([]int{1, 1300}).Draw(t, "limit"))...)
-			}
-		},
-		"decide": func(t *rapid.T) {
-			i, prev := host.Draw(t, "keeper"), w.decided
-			if h, _ := w.copies[i].Head(cluster); h.Seq != prev {
-				return // this keeper is behind
-			}
-			w.decided += uint64(rapid.IntRange(1, 4).Draw(t, "step"))
-			var changes []Change
-			for n := NetworkID(1); n <= 3; n++ {
-				s := name.Draw(t, "name")
-				note(w.truth[cluster], n, s)
-				changes = append(changes, change(n, s))
-			}
-			records, err := RecordsOf(w.decided, changes)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b := Batch{Origin: cluster, Life: 1, Prev: prev, Seq: w.decided, Records: records}
-			w.apply(t, i, b)
-			w.air = append(w.air, b)
-		},
-		"deliver": func(t *rapid.T) {
-			if len(w.air) == 0 {
-				return
-			}
-			k := rapid.IntRange(0, len(w.air)-1).Draw(t, "which")
-			b, err := DecodeBatch(AppendBatch(nil, w.air[k]))
-			if err != nil {
-				t.Fatal(err)
-			}
-			w.apply(t, host.Draw(t, "to"), b)
-		},
+		"announce": w.announce,
+		"decide":   w.decide,
+		"deliver":  w.deliver,
 		"pull": func(t *rapid.T) {
-			to, from := host.Draw(t, "to"), host.Draw(t, "from")
+			to, from := w.anyHost(t, "to"), w.anyHost(t, "from")
 			w.pull(t, to, from, rapid.SampledFrom([]int{1, 200, 1 << 20}).Draw(t, "limit"))
 		},
 		"restart": func(t *rapid.T) {
-			i := host.Draw(t, "host")
+			i := w.anyHost(t, "host")
 			w.restart(t, i, rapid.Bool().Draw(t, "cached"))
 		},
 		"": func(t *rapid.T) {
@@ -124,6 +91,55 @@ func (w *world) actions() map[string]func(*rapid.T) {
 			}
 		},
 	}
+}
+
+// announce has a host say something of its own.
+func (w *world) announce(t *rapid.T) {
+	i, n, s := w.anyHost(t, "host"), anyID.Draw(t, "id"), anyName.Draw(t, "name")
+	self := hostID(byte(i + 1))
+	before, _ := w.copies[i].Head(self)
+	note(w.truth[self], n, s)
+	if _, err := w.copies[i].Append(self, w.lives[i], []Change{change(n, s)}); err != nil {
+		t.Fatal(err)
+	}
+	if b, ok := w.copies[i].Since(self, w.lives[i], before.Seq); ok && before.Life == w.lives[i] {
+		w.air = append(w.air, b.Split(rapid.SampledFrom([]int{1, 1300}).Draw(t, "limit"))...)
+	}
+}
+
+// decide has a keeper that is not behind tell what the ledger decided.
+func (w *world) decide(t *rapid.T) {
+	i, prev := w.anyHost(t, "keeper"), w.decided
+	if h, _ := w.copies[i].Head(cluster); h.Seq != prev {
+		return
+	}
+	w.decided += uint64(rapid.IntRange(1, 4).Draw(t, "step"))
+	var changes []Change
+	for n := NetworkID(1); n <= 3; n++ {
+		s := anyName.Draw(t, "name")
+		note(w.truth[cluster], n, s)
+		changes = append(changes, change(n, s))
+	}
+	records, err := RecordsOf(w.decided, changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := Batch{Origin: cluster, Life: 1, Prev: prev, Seq: w.decided, Records: records}
+	w.apply(t, i, b)
+	w.air = append(w.air, b)
+}
+
+// deliver brings a message that was sent at any time to any host.
+func (w *world) deliver(t *rapid.T) {
+	if len(w.air) == 0 {
+		return
+	}
+	k := rapid.IntRange(0, len(w.air)-1).Draw(t, "which")
+	b, err := DecodeBatch(AppendBatch(nil, w.air[k]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.apply(t, w.anyHost(t, "to"), b)
 }
 
 // pull is one exchange, one page each, as a cut could leave it.

@@ -18,11 +18,18 @@ import (
 	"github.com/weftnet/weft/underlay/lossy"
 )
 
-// TestNoCallFailsWhenAHostBecomesAnother: dockerd starts the containers of a machine
-// that was removed while it was off as soon as the plugin is there, and tries once.
-func TestNoCallFailsWhenAHostBecomesAnother(t *testing.T) {
-	net, root := lossy.New(1, lossy.Link{}), ground(t)
-	socket := filepath.Join(root, "plugin", "weft.sock")
+// pair is two agents of one cluster in real time, on a network of their own. The second one
+// serves Docker.
+type pair struct {
+	t            *testing.T
+	one          *plugin.Agent
+	root, socket string // of the second one
+}
+
+// pairOf starts both. The second one ends well with the test.
+func pairOf(t *testing.T) pair {
+	t.Helper()
+	net := lossy.New(1, lossy.Link{})
 	config := func(n byte, state, root string, join ...string) plugin.Config {
 		addr := netip.AddrFrom4([4]byte{192, 0, 2, n})
 		return plugin.Config{
@@ -33,55 +40,87 @@ func TestNoCallFailsWhenAHostBecomesAnother(t *testing.T) {
 			Version: "test", Kernel: plugintest.NewKernel(addr, 1500), Log: slog.New(slog.DiscardHandler), Network: net.Host(addr),
 		}
 	}
-	one, err := plugin.Open(config(1, t.TempDir(), ""))
-	if err != nil {
+	p := pair{t: t, root: ground(t)}
+	p.socket = filepath.Join(p.root, "plugin", "weft.sock")
+	var err error
+	if p.one, err = plugin.Open(config(1, t.TempDir(), "")); err != nil {
 		t.Fatal(err)
 	}
-	defer one.Close()
-	ctx, stop := context.WithCancel(t.Context())
+	t.Cleanup(func() { _ = p.one.Close() })
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
-	go func() { ended <- plugin.Run(ctx, config(2, "/var/lib/weft", root, "192.0.2.1:7950"), socket) }()
-	awaitReady(t, root, socket)
-	self := func() string {
-		r, err := api.At(filepath.Join(root, api.SocketPath)).Report(within(t, 5*time.Second))
-		if err != nil {
-			return "" // its window is opened anew
+	go func() { ended <- plugin.Run(ctx, config(2, "/var/lib/weft", p.root, "192.0.2.1:7950"), p.socket) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
-		return r.Self.String()
+	})
+	awaitReady(t, p.root, p.socket)
+	return p
+}
+
+// self is who the second one is, or nothing while its socket is opened anew.
+func (p pair) self() string {
+	r, err := api.At(filepath.Join(p.root, api.SocketPath)).Report(within(p.t, 5*time.Second))
+	if err != nil {
+		return ""
 	}
-	former := self()
-	ask := func(method, body string) string {
-		got, err := post(within(t, 10*time.Second), socket, method, body)
-		if err != nil || strings.Contains(got, `"Err"`) {
-			t.Fatalf("%s: %v %s", method, err, got)
-		}
-		return got
+	return r.Self.String()
+}
+
+// ask makes a call of Docker's, which must not fail.
+func (p pair) ask(method, body string) string {
+	p.t.Helper()
+	got, err := post(within(p.t, 10*time.Second), p.socket, method, body)
+	if err != nil || strings.Contains(got, `"Err"`) {
+		p.t.Fatalf("%s: %v %s", method, err, got)
 	}
+	return got
+}
+
+// network creates one as Docker does, and returns the id of its pool.
+func (p pair) network() string {
+	p.t.Helper()
 	var pool struct{ PoolID string }
-	if err := json.Unmarshal([]byte(ask("IpamDriver.RequestPool", `{"AddressSpace":"weft","Pool":"10.40.0.0/24"}`)), &pool); err != nil {
-		t.Fatal(err)
+	if err := json.Unmarshal([]byte(p.ask("IpamDriver.RequestPool", `{"AddressSpace":"weft","Pool":"10.40.0.0/24"}`)), &pool); err != nil {
+		p.t.Fatal(err)
 	}
-	ask("IpamDriver.RequestAddress", `{"PoolID":"`+pool.PoolID+`","Options":{"RequestAddressType":"com.docker.network.gateway"}}`)
-	ask("NetworkDriver.CreateNetwork", `{"NetworkID":"`+strings.Repeat("a", 64)+`","Options":{"com.docker.network.generic":{}},`+
+	p.ask("IpamDriver.RequestAddress", `{"PoolID":"`+pool.PoolID+`","Options":{"RequestAddressType":"com.docker.network.gateway"}}`)
+	p.ask("NetworkDriver.CreateNetwork", `{"NetworkID":"`+strings.Repeat("a", 64)+`","Options":{"com.docker.network.generic":{}},`+
 		`"IPv4Data":[{"AddressSpace":"weft","Pool":"10.40.0.0/24","Gateway":"10.40.0.1/24"}],"IPv6Data":[]}`)
+	return pool.PoolID
+}
+
+// takeAndGiveBack asks for an address and gives it back.
+func (p pair) takeAndGiveBack(pool string) {
+	p.t.Helper()
+	var got struct{ Address string }
+	if err := json.Unmarshal([]byte(p.ask("IpamDriver.RequestAddress", `{"PoolID":"`+pool+`"}`)), &got); err != nil {
+		p.t.Fatal(err)
+	}
+	p.ask("IpamDriver.ReleaseAddress", `{"PoolID":"`+pool+`","Address":"`+got.Address+`"}`)
+}
+
+// TestNoCallFailsWhenAHostBecomesAnother: dockerd starts the containers of a machine
+// that was removed while it was off as soon as the plugin is there, and tries once.
+func TestNoCallFailsWhenAHostBecomesAnother(t *testing.T) {
+	p := pairOf(t)
+	former, pool := p.self(), p.network()
 	removed := make(chan error, 1)
 	calls := 0
 	for limit := within(t, 30*time.Second); ; calls++ {
 		if limit.Err() != nil {
 			t.Fatal("the host stays what it is")
 		}
-		var got struct{ Address string }
-		if err := json.Unmarshal([]byte(ask("IpamDriver.RequestAddress", `{"PoolID":"`+pool.PoolID+`"}`)), &got); err != nil {
-			t.Fatal(err)
-		}
-		ask("IpamDriver.ReleaseAddress", `{"PoolID":"`+pool.PoolID+`","Address":"`+got.Address+`"}`)
+		p.takeAndGiveBack(pool)
 		if calls == 3 {
 			go func() {
-				_, err := one.RemoveHost(context.Background(), api.Removal{Host: former, IsOff: true})
+				_, err := p.one.RemoveHost(context.Background(), api.Removal{Host: former, IsOff: true})
 				removed <- err
 			}()
 		}
-		if now := self(); calls > 3 && now != "" && now != former {
+		if now := p.self(); calls > 3 && now != "" && now != former {
 			break
 		}
 		runtime.Gosched()
@@ -89,10 +128,6 @@ func TestNoCallFailsWhenAHostBecomesAnother(t *testing.T) {
 	if err := <-removed; err != nil {
 		t.Error(err)
 	}
-	ask("IpamDriver.RequestAddress", `{"PoolID":"`+pool.PoolID+`"}`)
+	p.ask("IpamDriver.RequestAddress", `{"PoolID":"`+pool+`"}`)
 	t.Logf("%d calls", calls)
-	stop()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
 }

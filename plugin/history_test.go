@@ -29,73 +29,95 @@ func (h *host) past(q api.HistoryQuery) (lines, missing []string) {
 	return lines, got.Missing
 }
 
+// heirs are two containers of a keeper that had one address, one after the other, and a host
+// that keeps no ledger and is asked about them.
+type heirs struct {
+	t            *testing.T
+	owner, asked *host
+	addr         netip.Addr
+	first, then  string // what a host says of them
+	began        time.Time
+}
+
+// heirsOf has the first go ten minutes after it came, and the second come after ten more.
+func heirsOf(t *testing.T, c *cluster) heirs {
+	t.Helper()
+	up(c, 4)
+	keep, rest := c.keepers(3)
+	k := heirs{t: t, owner: keep[1], asked: rest[0]}
+	id := k.owner.network("web", "10.40.0.0/24")
+	k.addr = at(k.owner.run("web-1", id, ""))
+	k.began = time.Now()
+	time.Sleep(10 * time.Minute)
+	if err := k.owner.docker.Remove(t.Context(), "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(10 * time.Minute)
+	k.owner.run("web-2", id, k.addr.String())
+	of := "endpoint " + k.owner.set.Name + " " + single(k.addr).String()
+	k.first, k.then = of+" web-1 ended", of+" web-2"
+	k.owner.until("Docker's name is known", time.Minute, func() bool {
+		lines, _ := k.asked.past(api.HistoryQuery{Space: single(k.addr)})
+		return slices.Contains(lines, k.then)
+	})
+	return k
+}
+
+// known checks that a host tells of both, and of the block.
+func (k heirs) known(from *host, when string) {
+	k.t.Helper()
+	lines, missing := from.past(api.HistoryQuery{Space: single(k.addr)})
+	for _, want := range []string{k.first, k.then} {
+		if !slices.Contains(lines, want) {
+			k.t.Errorf("%s, %s does not know %q: %q", when, from.set.Name, want, lines)
+		}
+	}
+	granted := slices.ContainsFunc(lines, func(l string) bool { return holds(l, "granted "+k.owner.set.Name, "10.40.0.") })
+	if !granted || len(missing) > 0 {
+		k.t.Errorf("%s, %s does not know of the block: %q, missing %q", when, from.set.Name, lines, missing)
+	}
+}
+
+// narrowed checks what is left of the history by time, address, number and host.
+func (k heirs) narrowed() {
+	k.t.Helper()
+	lines, _ := k.asked.past(api.HistoryQuery{Space: single(k.addr), Until: k.began.Add(5 * time.Minute)})
+	if !slices.Contains(lines, k.first) || slices.Contains(lines, k.then) {
+		k.t.Errorf("in the first five minutes: %q", lines)
+	}
+	lines, _ = k.asked.past(api.HistoryQuery{Space: single(k.addr), Since: k.began.Add(15 * time.Minute)})
+	if slices.Contains(lines, k.first) || !slices.Contains(lines, k.then) {
+		k.t.Errorf("later: %q", lines)
+	}
+	if lines, _ = k.asked.past(api.HistoryQuery{Space: single(netip.MustParseAddr("10.99.0.1"))}); len(lines) > 0 {
+		k.t.Errorf("of another address: %q", lines)
+	}
+	if lines, _ = k.asked.past(api.HistoryQuery{Limit: 2}); len(lines) != 2 {
+		k.t.Errorf("two lines: %q", lines)
+	}
+	if _, err := k.asked.History(k.t.Context(), api.HistoryQuery{Host: "nobody"}); err == nil || !holds(err.Error(), "nobody", "weft status") {
+		k.t.Errorf("of no host: %v", err)
+	}
+}
+
 // TestWhoHadAnAddress is answered by any host, keeper or not, for containers that
 // are gone and after restarts, and says whom it could not ask.
 func TestWhoHadAnAddress(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
-		up(c, 4)
-		keep, rest := c.keepers(3)
-		asked, owner := rest[0], keep[1]
-		id := owner.network("web", "10.40.0.0/24")
-		first := owner.run("web-1", id, "")
-		a := at(first)
-		began := time.Now()
-		time.Sleep(10 * time.Minute)
-		if err := owner.docker.Remove(t.Context(), "web-1"); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Minute)
-		owner.run("web-2", id, a.String())
-		owner.until("Docker's name is known", time.Minute, func() bool {
-			lines, _ := asked.past(api.HistoryQuery{Space: single(a)})
-			return slices.Contains(lines, "endpoint "+owner.set.Name+" "+single(a).String()+" web-2")
-		})
-		want := []string{
-			"endpoint " + owner.set.Name + " " + single(a).String() + " web-1 ended",
-			"endpoint " + owner.set.Name + " " + single(a).String() + " web-2",
-		}
-		_, err := asked.History(t.Context(), api.HistoryQuery{Limit: -3})
+		k := heirsOf(t, c)
+		_, err := k.asked.History(t.Context(), api.HistoryQuery{Limit: -3})
 		fails(t, time.Now(), err, "-3", "--limit")
-		check := func(from *host, when string) {
-			t.Helper()
-			lines, missing := from.past(api.HistoryQuery{Space: single(a)})
-			for _, w := range want {
-				if !slices.Contains(lines, w) {
-					t.Errorf("%s, %s does not know %q: %q", when, from.set.Name, w, lines)
-				}
-			}
-			granted := slices.ContainsFunc(lines, func(l string) bool { return holds(l, "granted "+owner.set.Name, "10.40.0.") })
-			if !granted || len(missing) > 0 {
-				t.Errorf("%s, %s does not know of the block: %q, missing %q", when, from.set.Name, lines, missing)
-			}
-		}
-		check(asked, "at first")
-		check(owner, "at first")
-		owner.restart()
-		owner.ready()
-		check(asked, "after a restart")
+		k.known(k.asked, "at first")
+		k.known(k.owner, "at first")
+		k.owner.restart()
+		k.owner.ready()
+		k.known(k.asked, "after a restart")
+		k.narrowed()
 
-		lines, _ := asked.past(api.HistoryQuery{Space: single(a), Until: began.Add(5 * time.Minute)})
-		if !slices.Contains(lines, want[0]) || slices.Contains(lines, want[1]) {
-			t.Errorf("in the first five minutes: %q", lines)
-		}
-		lines, _ = asked.past(api.HistoryQuery{Space: single(a), Since: began.Add(15 * time.Minute)})
-		if slices.Contains(lines, want[0]) || !slices.Contains(lines, want[1]) {
-			t.Errorf("later: %q", lines)
-		}
-		if lines, _ = asked.past(api.HistoryQuery{Space: single(netip.MustParseAddr("10.99.0.1"))}); len(lines) > 0 {
-			t.Errorf("of another address: %q", lines)
-		}
-		if lines, _ = asked.past(api.HistoryQuery{Limit: 2}); len(lines) != 2 {
-			t.Errorf("two lines: %q", lines)
-		}
-		if _, err := asked.History(t.Context(), api.HistoryQuery{Host: "nobody"}); err == nil || !holds(err.Error(), "nobody", "weft status") {
-			t.Errorf("of no host: %v", err)
-		}
-		owner.stop()
+		k.owner.stop()
 		begin := time.Now()
-		_, missing := asked.past(api.HistoryQuery{Space: single(a)})
-		if took := time.Since(begin); took > 5*time.Second || !slices.ContainsFunc(missing, func(m string) bool { return holds(m, owner.set.Name, "does not answer") }) {
+		_, missing := k.asked.past(api.HistoryQuery{Space: single(k.addr)})
+		if took := time.Since(begin); took > 5*time.Second || !slices.ContainsFunc(missing, func(m string) bool { return holds(m, k.owner.set.Name, "does not answer") }) {
 			t.Errorf("without its host: missing %q after %v", missing, took)
 		}
 	})

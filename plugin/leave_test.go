@@ -21,76 +21,117 @@ func (h *host) seen(id netmap.HostID) string {
 	return "unknown"
 }
 
+// departure is a host that leaves, with a container on network web.
+type departure struct {
+	leaver  *host
+	self    netmap.HostID
+	others  []*host
+	network string
+}
+
+// departs prepares it: the leaver has this role towards the ledger.
+func departs(c *cluster, n int, role string) departure {
+	c.t.Helper()
+	up(c, n, unreplicated)
+	c.keepers(map[int]int{2: 1, 3: 3, 4: 3, 6: 5}[n])
+	d := departure{leaver: c.hosts[slices.IndexFunc(c.hosts, func(h *host) bool { return h.Report().Ledger.Role == role })]}
+	d.others = slices.DeleteFunc(slices.Clone(c.hosts), func(h *host) bool { return h == d.leaver })
+	d.self, d.network = d.leaver.Report().Self, d.leaver.network("web", "10.40.0.0/28")
+	d.leaver.run("web-1", d.network, "")
+	return d
+}
+
+// refusedWithContainers checks that the host stays what it is while it has containers, and
+// removes them.
+func (d departure) refusedWithContainers(t *testing.T) {
+	t.Helper()
+	begin := time.Now()
+	_, err := d.leaver.Leave(t.Context(), api.Departure{})
+	fails(t, begin, err, "still has containers", "10.40.0.", "--force")
+	d.leaver.run("web-2", d.network, "") // it is a member as before
+	for _, name := range []string{"web-1", "web-2"} {
+		if err := d.leaver.docker.Remove(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// leave has the host leave, and checks that the others know at once and that it owns nothing.
+func (d departure) leave(t *testing.T) {
+	t.Helper()
+	begin := time.Now()
+	text, err := d.leaver.Leave(t.Context(), api.Departure{})
+	if err != nil || !holds(text, "has left cluster", "new-identity", "weft cleanup") {
+		t.Fatalf("%q, %v after %v", text, err, time.Since(begin))
+	}
+	t.Logf("it took %v", time.Since(begin))
+	for _, h := range d.others {
+		h.until("it is seen at once", 2*time.Second, func() bool { return h.seen(d.self) == "removed" })
+		for _, b := range h.View().Blocks {
+			if b.Owner == d.self {
+				t.Errorf("it still owns %s", b.Prefix)
+			}
+		}
+	}
+}
+
+// isOut checks that the host says that it has left, and hands out nothing.
+func (d departure) isOut(t *testing.T) {
+	t.Helper()
+	if r := d.leaver.Report(); r.State != "left" || len(r.Problems) != 1 || !holds(r.Problems[0], "has left", "new-identity") {
+		t.Errorf("it reports %s %q", r.State, r.Problems)
+	}
+	begin := time.Now()
+	_, err := d.leaver.docker.Run(t.Context(), "new", d.network, netip.Addr{})
+	fails(t, begin, err, "has left cluster")
+	_, err = d.leaver.docker.CreateNetwork(t.Context(), named("new", "10.50.0.0/24"))
+	fails(t, begin, err, "has left cluster", "weft host new-identity")
+}
+
+// othersGoOn checks that the whole of a small subnet is the others', and that enough of them
+// keep the ledger.
+func (d departure) othersGoOn() {
+	for i, h := range d.others {
+		h.run(fmt.Sprintf("after-%d", i), h.network("small", "10.41.0.0/28"), "")
+	}
+	d.others[0].until("the usual number of keepers", 2*time.Minute, func() bool {
+		want := map[int]int{1: 1, 2: 1, 3: 3, 5: 5}[len(d.others)]
+		return len(d.others[0].Report().Ledger.Keepers) == want
+	})
+}
+
+// comesBack has the host join as another one.
+func (d departure) comesBack(t *testing.T) {
+	t.Helper()
+	if _, err := d.leaver.NewIdentity(t.Context(), api.Renunciation{}); err != nil {
+		t.Fatal(err)
+	}
+	d.leaver.reborn()
+	if d.leaver.Report().Self == d.self {
+		t.Error("it came back as the same host")
+	}
+}
+
 // TestAHostLeavesInOrder, the leader, another keeper or neither, in clusters of two
 // to six: the ledger goes on, its blocks are free at once, and it hands out nothing
 // any more, also after a restart.
 func TestAHostLeavesInOrder(t *testing.T) {
 	for _, n := range []int{2, 3, 4, 6} {
-		for _, who := range []string{"leader", "follower", "none"} {
-			if who == "none" && n == 3 || n == 2 && who == "follower" {
+		for _, role := range []string{"leader", "follower", "none"} {
+			if role == "none" && n == 3 || n == 2 && role == "follower" {
 				continue
 			}
-			t.Run(fmt.Sprintf("%d hosts, %s", n, who), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%d hosts, %s", n, role), func(t *testing.T) {
 				bubble(t, func(t *testing.T, c *cluster) {
-					up(c, n, unreplicated)
-					c.keepers(map[int]int{2: 1, 3: 3, 4: 3, 6: 5}[n])
-					leaver := c.hosts[slices.IndexFunc(c.hosts, func(h *host) bool { return h.Report().Ledger.Role == who })]
-					others := slices.DeleteFunc(slices.Clone(c.hosts), func(h *host) bool { return h == leaver })
-					id := leaver.network("web", "10.40.0.0/28")
-					leaver.run("web-1", id, "")
-					begin := time.Now()
-					_, err := leaver.Leave(t.Context(), api.Departure{})
-					fails(t, begin, err, "still has containers", "10.40.0.", "--force")
-					leaver.run("web-2", id, "") // it is a member as before
-					for _, name := range []string{"web-1", "web-2"} {
-						if err := leaver.docker.Remove(t.Context(), name); err != nil {
-							t.Fatal(err)
-						}
-					}
-					self := leaver.Report().Self
-					begin = time.Now()
-					text, err := leaver.Leave(t.Context(), api.Departure{})
-					if err != nil || !holds(text, "has left cluster", "new-identity", "weft cleanup") {
-						t.Fatalf("%q, %v after %v", text, err, time.Since(begin))
-					}
-					t.Logf("it took %v", time.Since(begin))
-					for _, h := range others {
-						h.until("it is seen at once", 2*time.Second, func() bool { return h.seen(self) == "removed" })
-						for _, b := range h.View().Blocks {
-							if b.Owner == self {
-								t.Errorf("it still owns %s", b.Prefix)
-							}
-						}
-					}
-					check := func() {
-						t.Helper()
-						if r := leaver.Report(); r.State != "left" || len(r.Problems) != 1 || !holds(r.Problems[0], "has left", "new-identity") {
-							t.Errorf("it reports %s %q", r.State, r.Problems)
-						}
-						begin := time.Now()
-						_, err := leaver.docker.Run(t.Context(), "new", id, netip.Addr{})
-						fails(t, begin, err, "has left cluster")
-						_, err = leaver.docker.CreateNetwork(t.Context(), named("new", "10.50.0.0/24"))
-						fails(t, begin, err, "has left cluster", "weft host new-identity")
-					}
-					check()
-					leaver.restart()
+					d := departs(c, n, role)
+					d.refusedWithContainers(t)
+					d.leave(t)
+					d.isOut(t)
+					d.leaver.restart()
 					time.Sleep(time.Minute)
-					check()
-					for i, h := range others { // the whole of a small subnet is theirs
-						h.run(fmt.Sprintf("after-%d", i), h.network("small", "10.41.0.0/28"), "")
-					}
-					others[0].until("the usual number of keepers", 2*time.Minute, func() bool {
-						want := map[int]int{1: 1, 2: 1, 3: 3, 5: 5}[n-1]
-						return len(others[0].Report().Ledger.Keepers) == want
-					})
-					if _, err := leaver.NewIdentity(t.Context(), api.Renunciation{}); err != nil {
-						t.Fatal(err)
-					}
-					leaver.reborn()
-					if leaver.Report().Self == self {
-						t.Error("it came back as the same host")
-					}
+					d.isOut(t)
+					d.othersGoOn()
+					d.comesBack(t)
 				})
 			})
 		}

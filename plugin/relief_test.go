@@ -7,71 +7,82 @@ import (
 	"time"
 )
 
+// tight is three hosts on a network of 13 addresses.
+type tight struct {
+	c     *cluster
+	hosts []*host
+	ids   []string              // of the network, in each host's Docker
+	held  map[netip.Addr]string // containers
+}
+
+func (c *cluster) tight() *tight {
+	c.t.Helper()
+	g := &tight{c: c, hosts: up(c, 3, unreplicated), held: map[netip.Addr]string{}}
+	for _, h := range g.hosts {
+		g.ids = append(g.ids, h.network("small", "10.40.0.0/28"))
+	}
+	return g
+}
+
+// take starts containers on a host, numbered from first to before end.
+func (g *tight) take(n int, name string, first, end int) {
+	g.c.t.Helper()
+	for i := first; i < end; i++ {
+		own := fmt.Sprint(name, i)
+		got := g.hosts[n].run(own, g.ids[n], "").Addrs[0].Addr()
+		if by := g.held[got]; by != "" {
+			g.c.t.Errorf("%s is held by %s and %s", got, by, own)
+		}
+		g.held[got] = own
+	}
+}
+
+// drop removes containers that take started.
+func (g *tight) drop(n int, name string, first, end int) {
+	g.c.t.Helper()
+	for i := first; i < end; i++ {
+		own := fmt.Sprint(name, i)
+		held, _ := g.hosts[n].docker.Container(own)
+		if err := g.hosts[n].docker.Remove(g.c.t.Context(), own); err != nil {
+			g.c.t.Error(err)
+		}
+		delete(g.held, held.Addrs[0].Addr())
+	}
+}
+
+// full checks that the third host gets no address, and what it says then.
+func (g *tight) full(words ...string) {
+	g.c.t.Helper()
+	begin := time.Now()
+	_, err := g.hosts[2].docker.Run(g.c.t.Context(), "late", g.ids[2], netip.Addr{})
+	fails(g.c.t, begin, err, words...)
+}
+
 // TestASmallSubnetIsSharedToItsLastAddress: three hosts, 13 addresses. The one that
 // has none left gets those of the others, and in the end the refusal says who holds
 // them.
 func TestASmallSubnetIsSharedToItsLastAddress(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
-		hosts := up(c, 3, unreplicated)
-		ids := make([]string, 0, len(hosts))
-		for _, h := range hosts {
-			ids = append(ids, h.network("small", "10.40.0.0/28"))
-		}
-		seen := map[netip.Addr]string{}
-		take := func(n int, name string) {
-			got := hosts[n].run(name, ids[n], "").Addrs[0].Addr()
-			if by := seen[got]; by != "" {
-				t.Errorf("%s is held by %s and %s", got, by, name)
-			}
-			seen[got] = name
-		}
-		drop := func(n int, name string) {
-			held, _ := hosts[n].docker.Container(name)
-			if err := hosts[n].docker.Remove(t.Context(), name); err != nil {
-				t.Error(err)
-			}
-			delete(seen, held.Addrs[0].Addr())
-		}
-		for i := range 13 { // the first host takes all blocks
-			take(0, fmt.Sprintf("a%d", i))
-		}
-		for i := range 5 { // single addresses move
-			drop(0, fmt.Sprintf("a%d", i))
-		}
-		for i := range 3 {
-			take(1, fmt.Sprintf("b%d", i))
-		}
-		for i := range 2 {
-			take(2, fmt.Sprintf("c%d", i))
-		}
-		begin := time.Now()
-		_, err := hosts[2].docker.Run(t.Context(), "late", ids[2], netip.Addr{})
-		fails(t, begin, err, "no address is free in 10.40.0.0/28", "host-1 has 8, all in use", "host-2 has 3, all in use", "host-3 has 2, all in use", "use a larger subnet")
+		g := c.tight()
+		g.take(0, "a", 0, 13) // the first host takes all blocks
+		g.drop(0, "a", 0, 5)  // single addresses move
+		g.take(1, "b", 0, 3)
+		g.take(2, "c", 0, 2)
+		g.full("no address is free in 10.40.0.0/28", "host-1 has 8, all in use", "host-2 has 3, all in use", "host-3 has 2, all in use", "use a larger subnet")
 
-		drop(1, "b1") // what was lent is lent on
-		take(2, "c2")
-		for i := 5; i < 13; i++ { // whole blocks move
-			drop(0, fmt.Sprintf("a%d", i))
+		g.drop(1, "b", 1, 2) // what was lent is lent on
+		g.take(2, "c", 2, 3)
+		g.drop(0, "a", 5, 13) // whole blocks move
+		g.take(1, "d", 0, 8)
+		if len(g.held) != 13 {
+			t.Errorf("%d addresses are in use", len(g.held))
 		}
-		for i := range 8 {
-			take(1, fmt.Sprintf("d%d", i))
-		}
-		if len(seen) != 13 {
-			t.Errorf("%d addresses are in use", len(seen))
-		}
-		hosts[2].until("all containers are known", time.Second, func() bool { return len(hosts[2].reported("10.40.0.0/28").Endpoints) == 13 })
-		hosts[1].stop()
-		hosts[2].until("host-2 is noticed to be away", time.Minute, func() bool {
-			for _, h := range hosts[2].Report().Hosts {
-				if h.Name == "host-2" {
-					return h.State != "alive"
-				}
-			}
-			return false
-		})
-		begin = time.Now()
-		_, err = hosts[2].docker.Run(t.Context(), "late", ids[2], netip.Addr{})
-		fails(t, begin, err, "host-2 has 10, 10 in use, and does not answer", "weft host rm host-2")
+		last := g.hosts[2]
+		last.until("all containers are known", time.Second, func() bool { return len(last.reported("10.40.0.0/28").Endpoints) == 13 })
+		second := g.hosts[1].Report().Self
+		g.hosts[1].stop()
+		last.until("host-2 is noticed to be away", time.Minute, func() bool { return last.seen(second) != "alive" })
+		g.full("host-2 has 10, 10 in use, and does not answer", "weft host rm host-2")
 	})
 }
 

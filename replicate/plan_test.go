@@ -72,26 +72,32 @@ func TestPlanOfAReplicaWithOptions(t *testing.T) {
 	}
 }
 
+// planned is what becomes of this Docker's networks.
+type planned struct {
+	story   string
+	decided []netmap.Network
+	local   []dockerNet
+	want    string
+}
+
+func plans(t *testing.T, cases []planned) {
+	t.Helper()
+	for _, c := range cases {
+		if diff := cmp.Diff(c.want, say(planReplicas(c.decided, c.local))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.story, diff)
+		}
+	}
+}
+
+var overlay = netmap.Network{ID: 7, Name: "overlay", Docker: &netmap.DockerNetwork{}}
+
 func TestPlanReplicas(t *testing.T) {
-	overlay := netmap.Network{ID: 7, Name: "overlay", Docker: &netmap.DockerNetwork{}}
-	for _, c := range []struct {
-		story   string
-		decided []netmap.Network
-		local   []dockerNet
-		want    string
-	}{
+	plans(t, []planned{
 		{"nothing anywhere", nil, nil, ""},
 		{"created here, unnamed yet", []netmap.Network{{ID: 7}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7}}, "name 7 overlay"},
 		{"named and here", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7}}, ""},
 		{"named elsewhere by weft.network, and not described yet", []netmap.Network{{ID: 7, Name: "overlay"}}, nil, ""},
 		{"named here by weft.network, and not described yet", []netmap.Network{{ID: 7, Name: "overlay"}}, []dockerNet{{ID: "a", Name: "web", Ours: true, Network: 7}}, "name 7 overlay"},
-		{"described by the first one", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Shown: labelled("v1")}}, ""},
-		{"made anew by its first user with other labels", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, First: true, Shown: labelled("v2")}}, "name 7 overlay"},
-		{"made anew elsewhere with other labels", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true, Shown: labelled("v1")}}, "remove a"},
-		{"made anew elsewhere with other labels, used here", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true, InUse: true, Running: []string{"c"}, Shown: labelled("v1")}}, "problem"},
-		{"made anew elsewhere with other labels, a container is stopped here", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true, InUse: true, Shown: labelled("v1")}}, "remove a"},
-		{"made anew elsewhere, attachable", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true, Shown: netmap.DockerNetwork{Attachable: true}}}, "remove a"},
-		{"too many labels", []netmap.Network{{ID: 7}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Shown: labelled(strings.Repeat("v", 5000))}}, "problem"},
 		{"created elsewhere", []netmap.Network{overlay}, nil, "create overlay as 7"},
 		{"an unnamed one elsewhere stays there", []netmap.Network{{ID: 7}}, nil, ""},
 		{
@@ -107,6 +113,28 @@ func TestPlanReplicas(t *testing.T) {
 			"problem",
 		},
 		{"the name is a bridge here", []netmap.Network{overlay}, []dockerNet{{ID: "b", Name: "overlay"}}, "problem"},
+		{"same subnet under another name", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "other", Ours: true, Network: 7}}, ""},
+		{"a replica names nothing", []netmap.Network{{ID: 7}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true}}, ""},
+		{"a name that the ledger does not take", []netmap.Network{{ID: 7}}, []dockerNet{{ID: "a", Name: "two\nlines", Ours: true, Network: 7}}, "problem"},
+		{"not known to the driver yet", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true}}, ""},
+	})
+}
+
+// TestPlanNetworksMadeAnew with other labels and options.
+func TestPlanNetworksMadeAnew(t *testing.T) {
+	plans(t, []planned{
+		{"described by the first one", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Shown: labelled("v1")}}, ""},
+		{"made anew by its first user with other labels", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, First: true, Shown: labelled("v2")}}, "name 7 overlay"},
+		{"made anew elsewhere with other labels", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true, Shown: labelled("v1")}}, "remove a"},
+		{"made anew elsewhere with other labels, used here", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true, InUse: true, Running: []string{"c"}, Shown: labelled("v1")}}, "problem"},
+		{"made anew elsewhere with other labels, a container is stopped here", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true, InUse: true, Shown: labelled("v1")}}, "remove a"},
+		{"made anew elsewhere, attachable", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true, Shown: netmap.DockerNetwork{Attachable: true}}}, "remove a"},
+		{"too many labels", []netmap.Network{{ID: 7}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Shown: labelled(strings.Repeat("v", 5000))}}, "problem"},
+	})
+}
+
+func TestPlanRemovedNetworks(t *testing.T) {
+	plans(t, []planned{
 		{"removed elsewhere, unused here", []netmap.Network{{ID: 7, Name: "overlay", Retired: true}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7}}, "remove a"},
 		{"removed elsewhere, stopped containers were on it here", []netmap.Network{{ID: 7, Name: "overlay", Retired: true}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, InUse: true}}, "remove a"},
 		{"removed elsewhere, a container runs on it here", []netmap.Network{{ID: 7, Name: "overlay", Retired: true}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, InUse: true, Running: []string{"web"}}}, "problem"},
@@ -123,15 +151,7 @@ func TestPlanReplicas(t *testing.T) {
 			"problem",
 		},
 		{"removed and made anew elsewhere", []netmap.Network{{ID: 7, Name: "overlay", Retired: true}, {ID: 11, Name: "overlay", Docker: overlay.Docker}}, nil, "create overlay as 11"},
-		{"same subnet under another name", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "other", Ours: true, Network: 7}}, ""},
-		{"a replica names nothing", []netmap.Network{{ID: 7}}, []dockerNet{{ID: "a", Name: "overlay", Ours: true, Network: 7, Replica: true}}, ""},
-		{"a name that the ledger does not take", []netmap.Network{{ID: 7}}, []dockerNet{{ID: "a", Name: "two\nlines", Ours: true, Network: 7}}, "problem"},
-		{"not known to the driver yet", []netmap.Network{overlay}, []dockerNet{{ID: "a", Name: "overlay", Ours: true}}, ""},
-	} {
-		if diff := cmp.Diff(c.want, say(planReplicas(c.decided, c.local))); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", c.story, diff)
-		}
-	}
+	})
 }
 
 // TestPlanTellsWhatARemovedNetworkWaitsFor: who runs on it, what to do, and what then

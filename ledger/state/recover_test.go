@@ -73,114 +73,155 @@ func clone(t testing.TB, s *State) *State {
 	return out
 }
 
+// recovery is a ledger that was recovered from an earlier state, without hosts that were lost.
+type recovery struct {
+	*cluster
+	rt    *rapid.T
+	end   *State                   // as it was before
+	told  *State                   // what facts tell of it
+	kept  map[int]*DeclareHoldings // what each host that was not lost holds
+	tally *recoveries
+}
+
+// recoveries counts what happened in many of them.
+type recoveries struct{ forgotten, refused int }
+
+// recovered draws one: its log ends at any state or is not there, and the facts are of any
+// later state.
+func recovered(t *testing.T, rt *rapid.T, tally *recoveries) *recovery {
+	states := past(rt, t, rapid.IntRange(1, 40).Draw(rt, "steps"))
+	known := rapid.IntRange(0, len(states)-1).Draw(rt, "known")
+	told := rapid.IntRange(known, len(states)-1).Draw(rt, "told")
+	r := &recovery{rt: rt, end: states[len(states)-1], told: states[told], kept: map[int]*DeclareHoldings{}, tally: tally}
+	s := clone(t, states[known])
+	if rapid.Bool().Draw(rt, "no log") {
+		s = NewState()
+		s.cluster, s.generation = clusterID, 1
+	}
+	s.adopt(r.told.Changes(), r.told.applied)
+	var lost []netmap.HostID
+	for n := 2; n <= 4; n++ {
+		if rapid.IntRange(0, 3).Draw(rt, "lost") == 0 {
+			lost = append(lost, hostID(n))
+		}
+	}
+	s.Recover(clusterID, NextGeneration(1, 5), r.end.applied, 0, lost)
+	if err := s.Verify(); err != nil {
+		rt.Fatal(err)
+	}
+	r.cluster = &cluster{t: t, state: clone(t, s), index: s.applied}
+	for n := 1; n <= 4; n++ {
+		if h := r.end.hosts[hostID(n)]; !h.Removed && !slices.Contains(lost, hostID(n)) {
+			r.kept[n] = holdings(r.end, hostID(n))
+		}
+	}
+	return r
+}
+
+// removeAgain has an operator remove the hosts whose removal was forgotten.
+func (r *recovery) removeAgain() {
+	for n := 1; n <= 4; n++ {
+		if h := r.state.hosts[hostID(n)]; r.end.hosts[hostID(n)].Removed && h != nil {
+			h.Removed = true
+			(&step{State: r.state, index: r.index}).strip(hostID(n))
+		}
+	}
+}
+
+// allAsk has every host ask for a block, which nobody gets before all have declared what they hold.
+func (r *recovery) allAsk() {
+	for asker := 1; asker <= 4; asker++ {
+		r.index++
+		got, _ := r.state.Apply(r.index, Command{Kind: KindGrantBlock, Host: hostID(asker), Start: 1, Nonce: 7, GrantBlock: &GrantBlock{Subnet: pfx(modelSubnets[3])}})
+		if got.Refusal == nil && len(r.state.Undeclared()) > 0 {
+			r.rt.Fatalf("host %d was given %v before all had declared what they hold", asker, got.Block)
+		}
+		if got.Refusal != nil {
+			r.tally.refused++
+		}
+	}
+}
+
+// returns has a host join again and declare what it holds, if it was not lost.
+func (r *recovery) returns(n int) {
+	declared, member := r.kept[n]
+	if !member {
+		return
+	}
+	got := r.do(Command{Kind: KindAdmit, Host: hostID(n), Start: 1, Nonce: 7, Admit: &Admit{Name: "h"}})
+	if got.Refusal == nil {
+		got = r.do(Command{Kind: KindDeclareHoldings, Host: hostID(n), Start: 1, Nonce: 7, DeclareHoldings: declared})
+	}
+	if got.Refusal != nil || got.Host.Removed {
+		r.rt.Fatalf("host %d, which nobody said was off, is refused: %+v", n, got)
+	}
+}
+
+// keepsAll checks that a host owns all that it held.
+func (r *recovery) keepsAll(n int) {
+	for _, w := range r.kept[n].Holdings {
+		for _, b := range w.Blocks {
+			if got := r.state.subnets[w.Subnet.Prefix].blocks[b.Prefix]; got.Owner != hostID(n) {
+				r.rt.Fatalf("block %s of host %d is now of %s", b.Prefix, n, got.Owner.Short())
+			}
+			if sub := r.told.subnets[w.Subnet.Prefix]; sub == nil || sub.blocks[b.Prefix] != b {
+				r.tally.forgotten++
+			}
+		}
+		for _, cl := range w.Claims {
+			if got := r.state.claims[cl.Addr]; got.Owner != hostID(n) {
+				r.rt.Fatalf("address %s of host %d is now of %s", cl.Addr, n, got.Owner.Short())
+			}
+		}
+	}
+}
+
+// ownsNoMore checks that a host owns nothing that it did not hold, but for what it got since.
+func (r *recovery) ownsNoMore(n int) {
+	for _, w := range holdings(r.state, hostID(n)).Holdings {
+		for _, b := range w.Blocks {
+			if b.Epoch < r.state.recovered && !r.kept[n].names(b.Prefix) {
+				r.rt.Fatalf("block %s is still of host %d, which does not hold it", b.Prefix, n)
+			}
+		}
+		for _, cl := range w.Claims {
+			if !r.kept[n].claims(cl.Addr) {
+				r.rt.Fatalf("address %s is still of host %d, which does not hold it", cl.Addr, n)
+			}
+		}
+	}
+}
+
 // TestARecoveredLedgerGivesNothingTwice: it goes on from any earlier state, with the
 // facts of any later one or without a log at all; hosts declare what they hold in any
 // order, and ask for more all the time. Whoever was not lost keeps what it holds.
 func TestARecoveredLedgerGivesNothingTwice(t *testing.T) {
-	forgotten, refused := 0, 0
+	var tally recoveries
 	rapid.Check(t, func(rt *rapid.T) {
-		states := past(rt, t, rapid.IntRange(1, 40).Draw(rt, "steps"))
-		end := states[len(states)-1]
-		known := rapid.IntRange(0, len(states)-1).Draw(rt, "known")
-		told := rapid.IntRange(known, len(states)-1).Draw(rt, "told")
-		s := clone(t, states[known])
-		if rapid.Bool().Draw(rt, "no log") {
-			s = NewState()
-			s.cluster, s.generation = clusterID, 1
-		}
-		s.adopt(states[told].Changes(), states[told].applied)
-		var lost []netmap.HostID
-		for n := 2; n <= 4; n++ {
-			if rapid.IntRange(0, 3).Draw(rt, "lost") == 0 {
-				lost = append(lost, hostID(n))
-			}
-		}
-		s.Recover(clusterID, NextGeneration(1, 5), end.applied, 0, lost)
-		if err := s.Verify(); err != nil {
-			rt.Fatal(err)
-		}
-		c := &cluster{t: t, state: clone(t, s), index: s.applied}
-		left := map[int]*DeclareHoldings{}
-		for n := 1; n <= 4; n++ {
-			if h := end.hosts[hostID(n)]; !h.Removed && !slices.Contains(lost, hostID(n)) {
-				left[n] = holdings(end, hostID(n))
-			}
-		}
-		for n := 1; n <= 4; n++ { // whose removal was forgotten is removed again by an operator
-			if h := c.state.hosts[hostID(n)]; end.hosts[hostID(n)].Removed && h != nil {
-				h.Removed = true
-				(&step{State: c.state, index: c.index}).strip(hostID(n))
-			}
-		}
-		if len(left) == 0 {
+		r := recovered(t, rt, &tally)
+		r.removeAgain()
+		if len(r.kept) == 0 {
 			return
 		}
-		order := rapid.Permutation([]int{1, 2, 3, 4}).Draw(rt, "order")
-		for _, n := range order {
-			for asker := 1; asker <= 4; asker++ { // all of them, all the time
-				c.index++
-				r, _ := c.state.Apply(c.index, Command{Kind: KindGrantBlock, Host: hostID(asker), Start: 1, Nonce: 7, GrantBlock: &GrantBlock{Subnet: pfx(modelSubnets[3])}})
-				if len(left) > 0 && r.Refusal == nil && len(c.state.Undeclared()) > 0 {
-					rt.Fatalf("host %d was given %v before all had declared what they hold", asker, r.Block)
-				}
-				if r.Refusal != nil {
-					refused++
-				}
-			}
-			declared, member := left[n]
-			if !member {
-				continue
-			}
-			r := c.do(Command{Kind: KindAdmit, Host: hostID(n), Start: 1, Nonce: 7, Admit: &Admit{Name: "h"}})
-			if r.Refusal == nil {
-				r = c.do(Command{Kind: KindDeclareHoldings, Host: hostID(n), Start: 1, Nonce: 7, DeclareHoldings: declared})
-			}
-			if r.Refusal != nil || r.Host.Removed {
-				rt.Fatalf("host %d, which nobody said was off, is refused: %+v", n, r)
-			}
+		for _, n := range rapid.Permutation([]int{1, 2, 3, 4}).Draw(rt, "order") {
+			r.allAsk()
+			r.returns(n)
 		}
-		if len(c.state.Undeclared()) > 0 {
-			rt.Fatalf("not all have declared: %s", c.state.HostNames(c.state.Undeclared()))
+		if len(r.state.Undeclared()) > 0 {
+			rt.Fatalf("not all have declared: %s", r.state.HostNames(r.state.Undeclared()))
 		}
-		for n, declared := range left {
-			for _, w := range declared.Holdings {
-				for _, b := range w.Blocks {
-					if got := c.state.subnets[w.Subnet.Prefix].blocks[b.Prefix]; got.Owner != hostID(n) {
-						rt.Fatalf("block %s of host %d is now of %s", b.Prefix, n, got.Owner.Short())
-					}
-					if sub := states[told].subnets[w.Subnet.Prefix]; sub == nil || sub.blocks[b.Prefix] != b {
-						forgotten++
-					}
-				}
-				for _, cl := range w.Claims {
-					if got := c.state.claims[cl.Addr]; got.Owner != hostID(n) {
-						rt.Fatalf("address %s of host %d is now of %s", cl.Addr, n, got.Owner.Short())
-					}
-				}
-			}
+		for n := range r.kept {
+			r.keepsAll(n)
+			r.ownsNoMore(n)
 		}
-		for n, declared := range left {
-			for _, w := range holdings(c.state, hostID(n)).Holdings {
-				for _, b := range w.Blocks {
-					if b.Epoch < c.state.recovered && !declared.names(b.Prefix) {
-						rt.Fatalf("block %s is still of host %d, which does not hold it", b.Prefix, n)
-					}
-				}
-				for _, cl := range w.Claims {
-					if !declared.claims(cl.Addr) {
-						rt.Fatalf("address %s is still of host %d, which does not hold it", cl.Addr, n)
-					}
-				}
-			}
-		}
-		if err := c.state.Verify(); err != nil {
+		if err := r.state.Verify(); err != nil {
 			rt.Fatal(err)
 		}
 	})
-	if !testing.Short() && (forgotten == 0 || refused == 0) {
-		t.Errorf("%d forgotten blocks came back, %d requests were refused: too few to prove anything", forgotten, refused)
+	if !testing.Short() && (tally.forgotten == 0 || tally.refused == 0) {
+		t.Errorf("%d forgotten blocks came back, %d requests were refused: too few to prove anything", tally.forgotten, tally.refused)
 	}
-	t.Logf("%d forgotten blocks came back, %d requests were refused", forgotten, refused)
+	t.Logf("%d forgotten blocks came back, %d requests were refused", tally.forgotten, tally.refused)
 }
 
 // TestWhoHoldsWhatIsAnothersIsNoMember: a word that was wrong, a host that nobody
