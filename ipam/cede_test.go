@@ -25,19 +25,26 @@ func (l late) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap.Blo
 	return blocks, claims, err
 }
 
+// granted is two hosts on a network of blocks of four. The first one has 10.40.0.3 as a
+// single address, which is free, and hears late what the ledger grants it.
+func granted(t *testing.T) (r, other *rig, id string, slow late) {
+	t.Helper()
+	l := ipamtest.NewLedger()
+	r, other = start(t, l, "one"), start(t, l, "two")
+	id = r.network("10.40.0.0/28", "")
+	other.network("10.40.0.0/28", "")
+	r.release(id, bare(r.get(id, "10.40.0.3")))
+	slow = late{r.host, make(chan struct{}), make(chan struct{})}
+	r.through(slow)
+	return r, other, id, slow
+}
+
 // TestWhatWasCededMeanwhileIsNotGranted: when a block was granted, an address in it
 // was a claim of this host's own, so the grant names nobody for it. Before the
 // answer arrives the host cedes that address.
 func TestWhatWasCededMeanwhileIsNotGranted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := ipamtest.NewLedger()
-		r, other := start(t, l, "one"), start(t, l, "two")
-		id := r.network("10.40.0.0/28", "") // blocks of four
-		other.network("10.40.0.0/28", "")
-		claimed := r.get(id, "10.40.0.3")
-		r.release(id, bare(claimed))
-		slow := late{r.host, make(chan struct{}), make(chan struct{})}
-		r.through(slow)
+		r, other, id, slow := granted(t)
 		first := make(chan string)
 		go func() { first <- r.get(id, "") }()
 		<-slow.decided
@@ -64,14 +71,7 @@ func TestWhatWasCededMeanwhileIsNotGranted(t *testing.T) {
 // out, and of which nothing is on disk yet.
 func TestWhatIsBeingCededIsNotGranted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := ipamtest.NewLedger()
-		r, other := start(t, l, "one"), start(t, l, "two")
-		id := r.network("10.40.0.0/28", "") // blocks of four
-		other.network("10.40.0.0/28", "")
-		claimed := r.get(id, "10.40.0.3")
-		r.release(id, bare(claimed))
-		slow := late{r.host, make(chan struct{}), make(chan struct{})}
-		r.through(slow)
+		r, other, id, slow := granted(t)
 		mine := make(chan string)
 		go func() { mine <- r.get(id, "") }()
 		<-slow.decided

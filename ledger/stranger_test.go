@@ -164,6 +164,16 @@ func (s *sim) works() {
 	}
 }
 
+// impersonated stops one of three keepers that does not lead. The impostor has its address.
+func (s *sim) impersonated() (i *impostor, victim *simHost) {
+	victim = s.hosts[3]
+	if victim == s.leader() {
+		victim = s.hosts[2]
+	}
+	victim.stop()
+	return newImpostor(s, victim.addr, victim), victim
+}
+
 // TestNoMessageOfAKeeperEndsAnother: it is checked before it is stored.
 func TestNoMessageOfAKeeperEndsAnother(t *testing.T) {
 	for name, attack := range attacks {
@@ -171,12 +181,7 @@ func TestNoMessageOfAKeeperEndsAnother(t *testing.T) {
 			bubble(t, 3, lan, func(s *sim) {
 				s.found()
 				s.grow(3)
-				victim := s.hosts[3]
-				if victim == s.leader() {
-					victim = s.hosts[2]
-				}
-				victim.stop()
-				i := newImpostor(s, victim.addr, victim)
+				i, victim := s.impersonated()
 				for n, h := range s.hosts {
 					if h == victim {
 						continue
@@ -227,12 +232,7 @@ func TestASnapshotThatTricklesHoldsNobodyUp(t *testing.T) {
 	bubble(t, 3, lan, func(s *sim) {
 		s.found()
 		s.grow(3)
-		victim := s.hosts[3]
-		if victim == s.leader() {
-			victim = s.hosts[2]
-		}
-		victim.stop()
-		i := newImpostor(s, victim.addr, victim)
+		i, _ := s.impersonated()
 		defer i.close()
 		head := attacks["a snapshot that is none"](i.header()).(*raft.InstallSnapshotRequest)
 		head.Size = 200 << 20

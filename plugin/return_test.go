@@ -53,6 +53,29 @@ func (h *host) removed(by *host) {
 	}
 }
 
+// robbery is a host that was removed while its two containers ran on, and whose network has
+// the address of one of them on another host meanwhile.
+type robbery struct {
+	one, back         *host
+	former            netmap.HostID
+	network           string // in the Docker of the host that comes back
+	kept, lost, thief plugintest.Container
+}
+
+// robbed leaves the host cut off.
+func robbed(c *cluster) (r robbery) {
+	c.t.Helper()
+	hosts := up(c, 3)
+	r.one, r.back = hosts[0], hosts[2]
+	r.network = r.back.network("web", "10.40.0.0/24")
+	r.kept, r.lost = r.back.run("kept", r.network, ""), r.back.run("lost", r.network, "")
+	r.one.until("the replica", 10*time.Second, func() bool { return r.one.lookup("web") != "" })
+	r.former = r.back.Report().Self
+	r.back.removed(r.one)
+	r.thief = r.one.run("thief", r.one.lookup("web"), at(r.lost).String())
+	return r
+}
+
 // TestARemovedHostReturnsAsANewOne, with its disk and running containers: the
 // addresses that are free it keeps, and where one was given away meanwhile, that
 // container is off the mesh and the operator is told, until Docker lets it go.
@@ -60,14 +83,8 @@ func TestARemovedHostReturnsAsANewOne(t *testing.T) {
 	for name, restarted := range map[string]bool{"cut off": false, "restarted": true} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, c *cluster) {
-				hosts := up(c, 3)
-				one, back := hosts[0], hosts[2]
-				network := back.network("web", "10.40.0.0/24")
-				kept, lost := back.run("kept", network, ""), back.run("lost", network, "")
-				one.until("the replica", 10*time.Second, func() bool { return one.lookup("web") != "" })
-				former := back.Report().Self
-				back.removed(one)
-				thief := one.run("thief", one.lookup("web"), at(lost).String())
+				r := robbed(c)
+				one, back, kept, lost := r.one, r.back, r.kept, r.lost
 				one.until("nothing is at the removed host", 10*time.Second, func() bool { return one.forwards(at(kept)) == "nowhere" })
 				if restarted {
 					back.stop()
@@ -78,14 +95,14 @@ func TestARemovedHostReturnsAsANewOne(t *testing.T) {
 				back.reborn()
 
 				now := back.Report().Self
-				for _, h := range hosts {
+				for _, h := range c.hosts {
 					h.until("the kept container is at the new host", 10*time.Second, func() bool { return h.placed(at(kept)) == now })
-					h.until("the other is where the address was given to", 10*time.Second, func() bool { return h.placed(at(thief)) == one.Report().Self })
+					h.until("the other is where the address was given to", 10*time.Second, func() bool { return h.placed(at(r.thief)) == one.Report().Self })
 				}
 				back.until("the kernels follow", 10*time.Second, func() bool {
 					return one.forwards(at(kept)) == back.addr.String() && back.forwards(at(kept)) == "here" && back.forwards(at(lost)) == one.addr.String()
 				})
-				before, _ := one.View().Host(former)
+				before, _ := one.View().Host(r.former)
 				after, _ := one.View().Host(now)
 				if !before.Entry.Removed || after.Entry.Removed || after.Entry.Index <= before.Entry.Index {
 					t.Errorf("the hosts are %+v and then %+v", before, after)
@@ -95,7 +112,7 @@ func TestARemovedHostReturnsAsANewOne(t *testing.T) {
 					t.Error("the log does not say so")
 				}
 				begin := time.Now()
-				if _, err := back.docker.Run(t.Context(), "same", network, at(lost)); err == nil || !holds(err.Error(), "container lost", "another host") {
+				if _, err := back.docker.Run(t.Context(), "same", r.network, at(lost)); err == nil || !holds(err.Error(), "container lost", "another host") {
 					t.Errorf("the lost address once more: %v after %v", err, time.Since(begin))
 				}
 
@@ -105,12 +122,12 @@ func TestARemovedHostReturnsAsANewOne(t *testing.T) {
 					}
 				}
 				back.until("no problem is left", 10*time.Second, func() bool { return len(back.Report().Problems) == 0 })
-				again := back.run("lost", network, "")
+				again := back.run("lost", r.network, "")
 				if at(again) == at(lost) {
 					t.Error("the lost address was given out here")
 				}
-				if got := one.placed(at(thief)); got != one.Report().Self {
-					t.Errorf("%s is at %s", at(thief), got.Short())
+				if got := one.placed(at(r.thief)); got != one.Report().Self {
+					t.Errorf("%s is at %s", at(r.thief), got.Short())
 				}
 			})
 		})
@@ -120,13 +137,8 @@ func TestARemovedHostReturnsAsANewOne(t *testing.T) {
 // TestAReturnSurvivesCrashes: at each stage of the return, a restart goes on with it.
 func TestAReturnSurvivesCrashes(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
-		hosts := up(c, 3)
-		one, back := hosts[0], hosts[2]
-		network := back.network("web", "10.40.0.0/24")
-		kept, lost := back.run("kept", network, ""), back.run("lost", network, "")
-		one.until("the replica", 10*time.Second, func() bool { return one.lookup("web") != "" })
-		back.removed(one)
-		one.run("thief", one.lookup("web"), at(lost).String())
+		r := robbed(c)
+		one, back, kept, lost := r.one, r.back, r.kept, r.lost
 		back.heal()
 		back.until("the identity is given up", time.Minute, func() bool {
 			select {
@@ -207,13 +219,8 @@ func TestTheLastMemberReturns(t *testing.T) {
 // and asks again for what they have.
 func TestADockerReplayAfterAReturn(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
-		hosts := up(c, 3)
-		one, back := hosts[0], hosts[2]
-		network := back.network("web", "10.40.0.0/24")
-		kept, lost := back.run("kept", network, ""), back.run("lost", network, "")
-		one.until("the replica", 10*time.Second, func() bool { return one.lookup("web") != "" })
-		back.removed(one)
-		one.run("thief", one.lookup("web"), at(lost).String())
+		r := robbed(c)
+		one, back, kept, lost := r.one, r.back, r.kept, r.lost
 		back.stop()
 		back.heal()
 		back.start()
