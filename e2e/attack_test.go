@@ -198,7 +198,7 @@ func pings(ctx context.Context, from box, to netip.Addr) string {
 	return strconv.Itoa(loss.Lost)
 }
 
-// works says whether a host's agent still serves, with the time that it took.
+// works reports whether a host's agent still serves, with the time that it took.
 func (v *victim) works(h, other *lab.Host, what string) string {
 	ctx, cancel := context.WithTimeout(v.t.Context(), 2*answerWithin)
 	defer cancel()

@@ -19,8 +19,8 @@ import (
 	"github.com/weftnet/weft/store"
 )
 
-// lend gives a test some spare hosts, at most as many as members, with nothing of ours on
-// them, and cleans them when it ends. It waits until no other test has them.
+// lend gives a test some spare hosts, at most three, with nothing of ours on them, and wipes
+// them when the test ends. It waits until three are free and the test has its place.
 func (s *scene) lend(n int) []*lab.Host {
 	some := <-s.spare
 	out := some[:n]
@@ -35,7 +35,7 @@ func (s *scene) lend(n int) []*lab.Host {
 	return out
 }
 
-// borrow is lend of two.
+// borrow lends two hosts.
 func (s *scene) borrow() (a, b *lab.Host) {
 	lent := s.lend(2)
 	return lent[0], lent[1]
@@ -109,7 +109,8 @@ func (s *scene) wipe(ctx context.Context, h *lab.Host) error {
 	return err
 }
 
-// TestIntegrationAloneWithinASecond: one host needs nobody.
+// TestIntegrationAloneWithinASecond: on a single host the first network is there a second
+// after the plugin was enabled.
 func TestIntegrationAloneWithinASecond(t *testing.T) {
 	s := stage(t)
 	t.Parallel()

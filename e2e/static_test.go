@@ -77,8 +77,8 @@ func (s *scene) runAt(h *lab.Host, network, name, addr string) box {
 	return b
 }
 
-// TestIntegrationStaticOutsideTheRange: an address of the subnet outside of --ip-range is
-// handed out by nobody on its own, and to one who asks for it.
+// TestIntegrationStaticOutsideTheRange: an address of the subnet outside of --ip-range goes
+// only to a container that asks for it.
 func TestIntegrationStaticOutsideTheRange(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
@@ -96,9 +96,9 @@ func TestIntegrationStaticOutsideTheRange(t *testing.T) {
 	s.matrix(third, s.run(one, name, "inside"))
 }
 
-// TestIntegrationSharedUntilItsLastAddress: three hosts use a /28 up, wherever its blocks
-// happen to be; who comes then is told who has what; and what one host frees another
-// gets at once.
+// TestIntegrationSharedUntilItsLastAddress: three hosts use up a /28, whoever owns its blocks.
+// The next container is refused with what each host has. What one host frees, another gets
+// at once.
 func TestIntegrationSharedUntilItsLastAddress(t *testing.T) {
 	s := stage(t)
 	t.Parallel()

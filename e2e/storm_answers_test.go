@@ -2,7 +2,7 @@ package e2e
 
 import "regexp"
 
-// excuse is a good answer of a command that did not work.
+// excuse is an acceptable answer of a command that failed.
 type excuse struct {
 	because string
 	says    *regexp.Regexp

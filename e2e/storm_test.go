@@ -138,7 +138,7 @@ func (m *storm) begin(workers int) {
 	m.all.Go(m.watch)
 }
 
-// end waits for the workers and tells what they met.
+// end waits for the workers and logs what they met.
 func (m *storm) end() {
 	m.t.Helper()
 	close(m.calm)
@@ -161,7 +161,7 @@ func (m *storm) quiet() {
 	}))
 }
 
-// free is nil when the agents of some hosts hold no address of a network.
+// free returns nil when the agents of some hosts hold no address of a network.
 func (r *rig) free(ctx context.Context, network string, hosts ...*lab.Host) error {
 	return each(hosts, func(h *lab.Host) error {
 		report, err := r.report(ctx, h)
@@ -293,7 +293,7 @@ func (m *storm) settled(h *lab.Host, name string) (box, bool) {
 	return box{h, name, a}, true
 }
 
-// order gives Docker an order, and judges its answer.
+// order runs a docker command and checks its answer.
 func (m *storm) order(h *lab.Host, args ...string) bool {
 	ctx, cancel := context.WithTimeout(m.t.Context(), stormPatience)
 	defer cancel()
@@ -321,9 +321,9 @@ func (m *storm) order(h *lab.Host, args ...string) bool {
 	return false
 }
 
-// watch looks all the time for two containers with one address. What Docker lists
-// of a container that it is just stopping is late, so the two must be there with the
-// same endpoints some time later.
+// watch looks all the time for two containers with one address. Docker still lists a
+// container that it is stopping, so both must be listed with the same endpoints some time
+// later.
 func (m *storm) watch() {
 	for !m.over() {
 		list, err := m.dockersSay(m.t.Context(), m.network)

@@ -10,9 +10,9 @@ import (
 	"github.com/weftnet/weft/lab"
 )
 
-// TestIntegrationSwarmScopeIsRefused: Docker creates such a network without a word to the
-// plugin. So the error of every task, on the manager and on a worker, and their
-// status say what is wrong and what to do; when that is done, nothing is left of it.
+// TestIntegrationSwarmScopeIsRefused: Docker creates a network of swarm scope without calling
+// the plugin. So the error of every task and the status of manager and worker say what is
+// wrong and what to do. Once that is done, nothing of it is left.
 func TestIntegrationSwarmScopeIsRefused(t *testing.T) {
 	s := stage(t)
 	t.Parallel()

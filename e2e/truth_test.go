@@ -103,7 +103,7 @@ func doubles(list []attached) (out [][2]attached) {
 }
 
 // known is nil when every member's agent knows the endpoint of every container that
-// the members' Dockers run on a network, and no two have one address. It answers them.
+// the members' Dockers run on a network, and no two have one address. It returns them.
 func (s *scene) known(ctx context.Context, network string) ([]attached, error) {
 	boxes, err := s.dockersSay(ctx, network)
 	if err != nil {

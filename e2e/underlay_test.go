@@ -70,7 +70,7 @@ func (s *scene) well(ctx context.Context, at map[string]netip.Addr) error {
 
 // TestIntegrationTheUnderlayChanges under running agents: the leader's address, another
 // one's while its dockerd starts, and an MTU. Containers reach each other again within
-// seconds, new ones get the MTU that is carried, and nothing is left to be told.
+// seconds, new ones get the MTU that the underlay carries, and no problem is left.
 func TestIntegrationTheUnderlayChanges(t *testing.T) {
 	s := stage(t)
 	t.Parallel()

@@ -14,10 +14,10 @@ import (
 	"github.com/weftnet/weft/lab"
 )
 
-// The tests of this file are four stories that end with doubled addresses or a hanging
-// request in the last release of Weave Net: two peers that were founded apart and meet
-// (T1), an owner of everything that dies (T2), two operators that remove it at the same
-// moment (T3), and its return (T4).
+// The tests of this file are four cases in which the last release of Weave Net gives an
+// address twice or lets a request hang: two peers that were founded apart meet (T1), the
+// owner of all addresses dies (T2), two operators remove it at the same moment (T3), and it
+// returns (T4).
 
 // TestIntegrationWeaveTwoFoundersMeet is T1. Weave's peers both have given out the first
 // address by then, and refuse each other for ever without a way out.
@@ -74,7 +74,7 @@ func TestIntegrationWeaveTwoFoundersMeet(t *testing.T) {
 	s.matrix(boxes[0], again)
 }
 
-// owned is a trio of whose network one host owns every address.
+// owned is a cluster of three in which one host owns every address of a network.
 type owned struct {
 	*scene
 	a, b, c *lab.Host

@@ -8,8 +8,8 @@
 // cut and heal the links between them. Nothing is made in the machine's own network
 // or mount namespace.
 //
-// Killing a host's process 1 is pulling its plug: the kernel ends every process in
-// it, its mounts and its interfaces. Its disk stays under the state directory until
+// To kill a host's process 1 is to cut its power: the kernel ends every process in it, its
+// mounts and its interfaces. Its disk stays under the state directory until
 // the lab goes down.
 //
 // The lab writes down what it starts before it lets it run, and ends only what is in

@@ -70,8 +70,8 @@ func (l *Lab) down(ctx context.Context, keepLogs bool) error {
 	return clearDir(l.cfg.Dir, keepLogs)
 }
 
-// pinned are namespaces held open. The kernel gives the number of one that has ended to
-// the next that is made; these numbers stay the lab's until it has looked for what is left.
+// pinned are namespaces held open. The kernel gives the number of a namespace that has ended
+// to the next one; while they are held, their numbers stay the lab's and leftovers are found.
 type pinned struct {
 	files []*os.File
 	names []string

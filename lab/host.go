@@ -190,7 +190,7 @@ func startHolder(ctx context.Context, script string, flags uintptr, logFile stri
 	return awaitReady(ctx, readyR, logFile)
 }
 
-// awaitReady reads the word of a holder that it has set everything up.
+// awaitReady waits until a holder has written that it has set everything up.
 func awaitReady(ctx context.Context, ready *os.File, logFile string) error {
 	deadline, ok := ctx.Deadline()
 	if limit := time.Now().Add(30 * time.Second); !ok || limit.Before(deadline) {

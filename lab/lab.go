@@ -260,7 +260,7 @@ func (l *Lab) Cut(ctx context.Context, cuts ...Cut) error {
 	})
 }
 
-// Heal ends every interruption that one of these cuts covers; without any, all.
+// Heal ends every interruption that one of these cuts covers. Without cuts it ends all.
 func (l *Lab) Heal(ctx context.Context, cuts ...Cut) error {
 	return l.recut(ctx, func(r *Record) {
 		if len(cuts) == 0 {

@@ -34,7 +34,7 @@ func ground(t *testing.T) string {
 	return dir
 }
 
-// real is an agent in real time, with real sockets towards Docker.
+// realConfig is for an agent in real time, with real sockets towards Docker.
 func realConfig(root string) plugin.Config {
 	addr := netip.MustParseAddr("192.0.2.1")
 	return plugin.Config{
@@ -72,7 +72,7 @@ func post(ctx context.Context, socket, method, body string) (string, error) {
 	return string(b), err
 }
 
-// ready waits until Run says so, through both sockets.
+// awaitReady waits until the agent is ready and serves both sockets.
 func awaitReady(t *testing.T, root, socket string) {
 	t.Helper()
 	ctx := within(t, 20*time.Second)

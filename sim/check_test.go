@@ -74,7 +74,7 @@ func (h *host) before(c plugintest.Call) {
 	}
 }
 
-// after judges every answer.
+// after checks every answer.
 func (h *host) after(c plugintest.Call) {
 	h.w.meet(c.Method)
 	if c.Took > answerLimit {
@@ -120,7 +120,7 @@ func (w *world) granted(to holder, addr netip.Addr) {
 	}
 }
 
-// learn keeps the newest word of the ledger that any host has.
+// learn keeps the newest state of the ledger that any host has.
 func (w *world) learn() {
 	w.mu.Lock()
 	machines := slices.Concat(w.hosts, w.twins)
@@ -137,7 +137,7 @@ func (w *world) learn() {
 	}
 }
 
-// heard takes in one host's word of the ledger. The caller holds mu.
+// heard takes in one host's state of the ledger. The caller holds mu.
 func (w *world) heard(v *netmap.View) {
 	if v.Generation > w.decided.Generation {
 		w.before, w.decided = w.decided, v
@@ -221,8 +221,8 @@ func (w *world) checkHolders() {
 	}
 }
 
-// unsettled says what still differs between the hosts, empty once every view is
-// the same and every kernel holds what it should (invariant 8).
+// unsettled returns what still differs between the hosts; it is empty once every view is
+// the same and every kernel is as it should be (invariant 8).
 func (w *world) unsettled() string {
 	first := w.hosts[0].agent().View()
 	for _, h := range w.hosts {
@@ -240,7 +240,7 @@ func (w *world) unsettled() string {
 	return ""
 }
 
-// unlike says where a kernel does not forward to exactly the containers that the
+// unlike returns where a kernel does not forward to exactly the containers that the
 // Dockers have.
 func (w *world) unlike() string {
 	for _, h := range w.hosts {

@@ -75,8 +75,8 @@ func (h *host) empty() {
 	}
 }
 
-// leaveMidway has the power fail at some instant while the host leaves. Whether it has
-// left then nobody can say; it finds out.
+// leaveMidway cuts the power at some instant while the host leaves. Whether it has left is
+// open until it starts again and asks.
 func (h *host) leaveMidway(force bool) {
 	a := h.agent()
 	done := make(chan struct{})

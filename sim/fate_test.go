@@ -37,7 +37,7 @@ var fates = []fate{
 	{name: "most keepers are lost for good", do: (*host).majorityLost, anyNetwork: true},
 }
 
-// fateful are the events that the fates are for.
+// fateful are the events that the fates must cause.
 var fateful = []string{
 	"returned as a new host", "an address of a removed host given to another", "container lost its address", "container kept its address",
 	"refused: lease over", "refused: older disk", "refused: copy", "removed by several operators", "heir crashed",
@@ -92,7 +92,7 @@ func (w *world) furnish() {
 	}
 }
 
-// suffers lets one fate happen, and judges when it is over.
+// suffers runs one fate on a host, and checks the host after it.
 func (w *world) suffers(h *host, f fate) {
 	time.Sleep(time.Duration(6+h.dice.IntN(10)) * time.Second) // what is known of peers is on disk by then
 	keepers := 3
@@ -173,8 +173,8 @@ func (h *host) restartSoon() {
 	h.start()
 }
 
-// checkRights is invariant 4 at rest: what a container of a connected host holds is
-// that host's by the ledger's word.
+// checkRights checks invariant 4 at rest: the ledger names a connected host as the owner of
+// what its containers hold.
 func (w *world) checkRights() {
 	w.learn()
 	w.mu.Lock()
@@ -245,7 +245,7 @@ func (w *world) remove(id netmap.HostID, by []*host) {
 	all.Wait()
 }
 
-// plunder has others ask for some of the addresses that a removed host had.
+// plunder lets other hosts ask for some of the addresses that a removed host had.
 func (w *world) plunder(h *host) {
 	for i, c := range h.docker.Containers() {
 		if len(c.Addrs) == 0 || !c.Addrs[0].Addr().Is4() || i%2 == 0 || c.Network != h.network("web") {

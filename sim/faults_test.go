@@ -69,7 +69,7 @@ func (w *world) quality(q lossy.Link) {
 	}
 }
 
-// suffer lets one trouble after the other happen, with some peace in between.
+// suffer runs one trouble after the other, with pauses in between.
 func (w *world) suffer(until time.Time) {
 	dice := rand.New(rand.NewPCG(w.seed, 0))
 	for time.Now().Before(until) && !w.noticed() {
@@ -126,7 +126,7 @@ func (w *world) settled() {
 	w.comes("(8) kernels and containers", limit, w.unlike)
 }
 
-// comes waits until nothing is left to be done.
+// comes waits until left returns nothing.
 func (w *world) comes(what string, limit time.Duration, left func() string) {
 	begin := time.Now()
 	for left() != "" {

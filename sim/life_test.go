@@ -187,7 +187,7 @@ func (h *host) removeOne() {
 	}
 }
 
-// repeat is invariant 6.
+// repeat checks invariant 6: it makes calls again that were answered before.
 func (h *host) repeat() {
 	ctx, cancel := h.ctx()
 	defer cancel()

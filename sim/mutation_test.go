@@ -27,7 +27,7 @@ var mutations = map[string]mutation{
 	"other hosts' endpoints come with the wrong MAC": {kernel: without(rightMAC), noticed: "(8)"},
 }
 
-// TestSimNoticesBrokenRules: a check that never fails proves nothing.
+// TestSimNoticesBrokenRules breaks one rule at a time and expects its check to fail.
 func TestSimNoticesBrokenRules(t *testing.T) {
 	tooLongForRace(t)
 	for name, m := range mutations {

@@ -117,8 +117,8 @@ func (w *world) chooseLoss(h *host) loss {
 	return l
 }
 
-// decideApart has those decide and hand out who will be off, while the others hear
-// nothing of it.
+// decideApart lets the hosts that will be off decide and hand out addresses, while the
+// others hear nothing of it.
 func (w *world) decideApart(l loss) {
 	var there []netip.Addr
 	for _, o := range l.there {
@@ -202,8 +202,8 @@ func (w *world) generation() (newest uint64) {
 	return newest
 }
 
-// covet has those who are there ask for what the others hold: addresses of their
-// containers, and any. granted judges.
+// covet lets the hosts that are there ask for what the others hold, and for any address.
+// granted checks the answers.
 func (w *world) covet(h *host, l loss) {
 	for i, o := range slices.Concat(l.away, l.lost) {
 		for _, c := range o.docker.Containers() {
@@ -227,7 +227,7 @@ func (w *world) covet(h *host, l loss) {
 	}
 }
 
-// awaited says for whom the recovered ledger waits, as far as the host knows.
+// awaited returns for whom the recovered ledger waits, as far as the host knows.
 func (h *host) awaited() (out []string) {
 	for _, p := range h.agent().Report().Problems {
 		if strings.Contains(p, "the ledger was recovered") {

@@ -117,7 +117,7 @@ func number(t *testing.T, word string) uint64 {
 	return n
 }
 
-// one runs a seed and tells of its faults.
+// one runs a seed and reports its faults.
 func (c *campaign) one(t *testing.T, seed uint64) {
 	t.Helper()
 	t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
@@ -134,7 +134,7 @@ func (c *campaign) one(t *testing.T, seed uint64) {
 	})
 }
 
-// unmet is what never happened yet: a fault that was not met was not survived.
+// unmet lists what no seed has had yet: what did not happen was not tested.
 func (c *campaign) unmet() []string {
 	return slices.DeleteFunc(slices.Clone(c.must), func(what string) bool { return c.met[what] > 0 })
 }

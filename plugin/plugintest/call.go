@@ -36,14 +36,14 @@ func of(ctx context.Context, container string) context.Context {
 	return context.WithValue(ctx, containerKey{}, container)
 }
 
-// Plugin is one life of an agent, as Docker sees it: until Gone is closed its
-// socket is served.
+// Plugin is one run of an agent, as Docker sees it: its socket is served until Gone is
+// closed.
 type Plugin struct {
 	Handler http.Handler
 	Gone    <-chan struct{}
 }
 
-// Serve says who answers from now on; calls that found nobody so far reach it.
+// Serve sets the plugin that answers from now on. Calls that have found none so far reach it.
 func (e *Engine) Serve(p Plugin) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

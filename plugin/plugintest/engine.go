@@ -30,7 +30,7 @@ type Engine struct {
 	// answered or given up. Set them before the first call; nil: nobody hears.
 	Before func(Call)
 	After  func(Call)
-	// Cut says whether the agent ends before it has read a call. Nil: never.
+	// Cut reports whether the agent ends before it has read a call. Nil: never.
 	Cut func(Call) bool
 
 	name string
@@ -288,8 +288,8 @@ func (e *Engine) Remove(ctx context.Context, name string) error {
 	return err
 }
 
-// Forget loses a container and its endpoint without a word to the plugin, as a
-// dockerd that was killed in the middle of removing it.
+// Forget loses a container and its endpoint without calling the plugin, as a dockerd does
+// that is killed in the middle of removing it.
 func (e *Engine) Forget(name string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

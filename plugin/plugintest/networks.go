@@ -16,7 +16,7 @@ import (
 )
 
 // CreateNetwork is `docker network create` with Weft's driver and IPAM, and
-// answers Docker's id. No pools: one IPv4 pool of Weft's choice.
+// returns Docker's id. No pools: one IPv4 pool of Weft's choice.
 func (e *Engine) CreateNetwork(ctx context.Context, spec dockerapi.ReplicaSpec) (string, error) {
 	if id := e.named(spec.Name); id != "" {
 		return "", fmt.Errorf("network with name %s already exists as %.12s: %w", spec.Name, id, dockerapi.ErrNameTaken)
@@ -171,7 +171,7 @@ func (e *Engine) used(id string) bool {
 	return slices.Contains(slices.Collect(maps.Values(e.endpoints)), id)
 }
 
-// AddForeign makes a network of another driver, which holds its name.
+// AddForeign makes a network of another driver, which takes the name.
 func (e *Engine) AddForeign(name string) {
 	id := e.id()
 	e.mu.Lock()

@@ -25,7 +25,7 @@ import (
 // answerLimit is invariant 10.
 const answerLimit = 5 * time.Second
 
-// answered judges what Docker was answered.
+// answered checks an answer that Docker was given.
 func (w *world) answered(m *machine, c plugintest.Call) {
 	if c.Took > answerLimit {
 		w.wrong("(10) %s: %s took %v", m, c.Method, c.Took)
@@ -91,14 +91,14 @@ func (w *world) granted(m *machine, container string, addr netip.Addr) {
 	}
 }
 
-// hasOnDisk says whether an address is held on a machine's disk.
+// hasOnDisk reports whether an address is held on a machine's disk.
 func (m *machine) hasOnDisk(addr netip.Addr) bool {
 	var u pool.Use
 	raw, ok := m.disk.data["ipam addr/"+addr.String()]
 	return ok && json.Unmarshal(raw, &u) == nil && u.Held
 }
 
-// hasEndpoint says whether an endpoint of a machine has an address, as its driver
+// hasEndpoint reports whether an endpoint of a machine has an address, as its driver
 // wrote it down.
 func (m *machine) hasEndpoint(addr netip.Addr) bool {
 	for key, raw := range m.disk.data {
@@ -227,7 +227,7 @@ func (w *world) heldBy(m *machine) (out []string) {
 	return out
 }
 
-// untold says what the facts of a host do not tell as the ledger has it.
+// untold returns where the facts of a host differ from the ledger.
 func (w *world) untold(m *machine) string {
 	var blocks []netmap.Block
 	var claims []netmap.Claim
@@ -245,7 +245,7 @@ func (w *world) untold(m *machine) string {
 	return cmp.Diff(blocks, view.Blocks, plain, byPrefix) + cmp.Diff(claims, view.Claims, plain, byAddr)
 }
 
-// unsettled says where ledger, facts or kernels differ, empty once all is equal
+// unsettled returns where ledger, facts or kernels differ; it is empty once all are equal
 // (invariant 8).
 func (w *world) unsettled() string {
 	var first *machine
@@ -299,7 +299,7 @@ func (w *world) checkHolders() {
 	}
 }
 
-// lost says whether an endpoint was taken off the mesh because its address was given
+// lost reports whether an endpoint was taken off the mesh because its address was given
 // away while its host was removed.
 func (m *machine) lost(id netmap.EndpointID) bool {
 	var r attach.EndpointRecord

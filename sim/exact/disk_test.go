@@ -19,7 +19,7 @@ var (
 	errFull  = errors.New("store: the disk of the state directory is full, nothing was changed")
 )
 
-// image is what is on a disk for good. Copies of it are old disks and clones.
+// image is the synced content of a disk. Old disks and clones are copies of it.
 type image struct {
 	identity store.Identity
 	cluster  netmap.ClusterID
@@ -32,7 +32,7 @@ func (i image) copy() image {
 	return i
 }
 
-// drive is a machine's disk: what is synced, and what waits for it.
+// drive is a machine's disk: its synced content and the writes that wait for a sync.
 type drive struct {
 	image
 	m      *machine
@@ -42,7 +42,7 @@ type drive struct {
 	slower time.Duration
 }
 
-// commit is a change that is not synced yet.
+// commit is a write that is not synced yet.
 type commit struct {
 	life *life
 	what string
@@ -50,7 +50,7 @@ type commit struct {
 	done chan error
 }
 
-// enqueue is what a write system call does.
+// enqueue does what a write system call does.
 func (d *drive) enqueue(c *commit) {
 	d.queue = append(d.queue, c)
 	if spring := d.m.trap; spring != nil {
@@ -65,8 +65,8 @@ func (d *drive) enqueue(c *commit) {
 	w.after(w.between(20*time.Microsecond, 4*time.Millisecond)+d.slower, func() { d.due = false; d.sync() })
 }
 
-// sync has one group of changes be on disk, all or none, and then tells who waits,
-// one after the other.
+// sync puts one group of changes on disk, all or none, and then wakes their writers one
+// after the other.
 func (d *drive) sync() {
 	w := d.m.w
 	if len(d.queue) == 0 {
@@ -99,8 +99,8 @@ func (d *drive) sync() {
 	}
 }
 
-// crash decides what of the unsynced is there afterwards: groups are whole, and
-// come in the order in which they were written.
+// crash decides which unsynced groups survive: a group survives whole, and only if all that
+// were written before it do.
 func (d *drive) crash() {
 	w := d.m.w
 	n := w.dice.IntN(len(d.queue) + 1)
@@ -114,14 +114,14 @@ func (d *drive) crash() {
 	d.queue = nil
 }
 
-// rom is the store of one life of an agent. It implements plugin.Store.
+// rom is the store of one run of an agent. It implements plugin.Store.
 type rom struct {
 	plugin.Store // what is not used here
 	life         *life
 	d            *drive
 }
 
-// open begins the next life of the identity; that itself is on disk at once.
+// open begins the next start of the identity, which is on disk at once.
 func (d *drive) open(l *life) *rom {
 	id := &d.identity
 	if id.Host.IsZero() {

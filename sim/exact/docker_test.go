@@ -15,7 +15,7 @@ import (
 	"github.com/weftnet/weft/plugin/plugintest"
 )
 
-// networks are created with these words on all hosts. The first is short of
+// networks are created with these options on all hosts. The first one has too few
 // addresses.
 var networks = []dockerapi.ReplicaSpec{
 	{Name: "web", Driver: plugintest.Driver, Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{{Subnet: netip.MustParsePrefix("10.40.0.0/27")}}}},
@@ -47,7 +47,7 @@ var actions = []action{
 	{"dockerd live-restore", 1, true, func(m *machine) func(context.Context) error { return m.restartDocker(true) }},
 }
 
-// live comes again and again: something happens in Docker.
+// live runs repeatedly: something happens in Docker.
 func (m *machine) live() {
 	w := m.w
 	if w.healed {
@@ -70,7 +70,7 @@ func (m *machine) live() {
 	}
 }
 
-// act does one thing beside the world.
+// act does one thing in a goroutine of its own.
 func (m *machine) act(a action) {
 	if a.alone && m.busy > 0 {
 		return
@@ -141,8 +141,8 @@ func (m *machine) runAny() func(context.Context) error {
 	return m.run(networks[m.w.dice.IntN(len(networks))].Name, netip.Addr{})
 }
 
-// runAt claims an address anywhere in a subnet, also in others' blocks and on two
-// hosts at once: it is one of a few.
+// runAt starts a container with one of a few addresses of a subnet. They lie in blocks of
+// several hosts, so two hosts may ask for one at the same time.
 func (m *machine) runAt() func(context.Context) error {
 	if m.w.chance(50) {
 		return m.run("web", netip.AddrFrom4([4]byte{10, 40, 0, byte(2 + 3*m.w.dice.IntN(11))}))
@@ -200,7 +200,7 @@ func (m *machine) removeOne() func(context.Context) error {
 	return func(ctx context.Context) error { return m.docker.Remove(ctx, c.Name) }
 }
 
-// repeat is invariant 6: what was asked before is asked again.
+// repeat checks invariant 6: it makes a call again that was answered before.
 func (m *machine) repeat() func(context.Context) error {
 	return func(ctx context.Context) error { return m.docker.Repeat(ctx) }
 }
@@ -248,7 +248,7 @@ func (m *machine) next() {
 	}
 }
 
-// after judges every answer.
+// after checks every answer.
 func (m *machine) after(c plugintest.Call) {
 	m.w.arrive(m.n, m.order(c)+" answer "+c.Method+c.Body, func() {
 		if anyAddress(c) {
@@ -269,7 +269,7 @@ type holding struct {
 	at        time.Duration
 }
 
-// neverCame says whether Docker, in a scene, takes so long until the container comes for
+// neverCame reports whether Docker, in a scene, takes so long until the container comes for
 // its address that this is taken back. Who comes after that is to be refused.
 func (h holding) neverCame() bool {
 	return h.m.pause > abandonedAfter && h.m.w.now()-h.at > abandonedAfter

@@ -22,15 +22,15 @@ const (
 	mostFixed  = 120         // within which every kind of fault must be met
 )
 
-// simulate runs one seed and answers the world as it was left. One thread runs, and
-// no garbage is collected meanwhile: what the scheduler does should not matter, and
-// so it is not asked to do much.
+// simulate runs one seed and returns the world as it was left. It uses one thread and
+// no garbage collector: the result must not depend on the scheduler, so the scheduler
+// gets little to do.
 func simulate(t *testing.T, seed uint64, watch bool) *world {
 	t.Helper()
 	return inBubble(t, seed, watch, (*world).live)
 }
 
-// inBubble has a world live in a bubble and end there.
+// inBubble runs a world in a synctest bubble, from its start to its end.
 func inBubble(t *testing.T, seed uint64, watch bool, live func(*world)) *world {
 	t.Helper()
 	if underRace {
@@ -51,7 +51,7 @@ func inBubble(t *testing.T, seed uint64, watch bool, live func(*world)) *world {
 	return w
 }
 
-// live is the whole life of a seed.
+// live runs a seed: actions and faults, then recovery.
 func (w *world) live() {
 	n := 3 + w.dice.IntN(5)
 	if w.chance(12) {
@@ -101,8 +101,8 @@ func (w *world) recover() {
 	}
 }
 
-// down says which host has no agent, or one that is no member, or that the nurse is
-// to see to.
+// down returns a host without an agent, or whose agent is no member or waits for an
+// operator (see nurse).
 func (w *world) down() string {
 	for _, m := range w.machines {
 		if !m.buried && (!m.serves() || m.life.told == 0 || m.life.fenced && !m.twin) {
@@ -112,7 +112,7 @@ func (w *world) down() string {
 	return ""
 }
 
-// waits says for whom Docker still waits.
+// waits returns for whom Docker still waits.
 func (w *world) waits() string {
 	for _, m := range w.machines {
 		if m.busy > 0 {
@@ -122,7 +122,7 @@ func (w *world) waits() string {
 	return ""
 }
 
-// eventually waits until nothing is left to be done.
+// eventually waits until left returns nothing.
 func (w *world) eventually(what string, limit time.Duration, left func() string) {
 	for end := w.now() + limit; left() != "" && len(w.fault) == 0; w.run(w.now() + 100*time.Millisecond) {
 		if w.now() > end {
@@ -131,7 +131,7 @@ func (w *world) eventually(what string, limit time.Duration, left func() string)
 	}
 }
 
-// end has every agent end, so that the bubble can.
+// end stops every agent, so that the bubble can end.
 func (w *world) end() {
 	w.queue = nil
 	for _, m := range w.machines {
@@ -200,8 +200,8 @@ func further(t *testing.T) (first uint64, more func(*tally) bool) {
 	return first, func(*tally) bool { left--; return left >= 0 }
 }
 
-// unmet is what never happened yet: a fault that was not met was not survived, and a
-// refusal that nobody heard was not tested.
+// unmet lists the faults and refusals that no seed has had yet: what did not happen was not
+// tested.
 func (a *tally) unmet() (out []string) {
 	must := []string{
 		"refused: admit fenced", "refused: claim held", "refused: grant-block exhausted", "refused: remove held", "request lost", "request doubled", "asked a foreign ledger",

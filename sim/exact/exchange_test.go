@@ -71,7 +71,7 @@ func (f *facts) apply(b netmap.Batch) (gap bool) {
 	return effect.Gap != nil
 }
 
-// talk comes again and again: an exchange with somebody.
+// talk runs repeatedly: an exchange with somebody.
 func (f *facts) talk() {
 	w, self := f.life.m.w, f.life.m
 	if self.life != f.life {

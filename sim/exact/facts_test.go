@@ -128,7 +128,7 @@ func (f *facts) Members() []gossip.Member {
 	return out
 }
 
-// sees says whether a host is thought to be alive.
+// sees reports whether a host is thought to be alive.
 func (f *facts) sees(id netmap.HostID) bool {
 	return slices.ContainsFunc(f.Members(), func(m gossip.Member) bool { return m.ID == id && m.Alive })
 }

@@ -40,7 +40,7 @@ func (m *machine) setBack(old image) {
 	m.keeps, m.fresh, m.shady = false, true, true
 }
 
-// inUse says whether a container had an address by an image, or had it until about the
+// inUse reports whether a container had an address by an image, or had it until about the
 // last release.
 func (i *image) inUse(addr netip.Addr) bool {
 	var newest, at int64
@@ -57,14 +57,14 @@ func (i *image) inUse(addr netip.Addr) bool {
 	return held || at > 0 && at >= newest-60
 }
 
-// leased says whether an agent has been told since the boot that it may go on.
+// leased reports whether an agent has been told since the boot that it may go on.
 func (m *machine) leased() bool {
 	var sent lease.Moment
 	now, _ := m.clocks()
 	return json.Unmarshal(m.disk.data["lease sent"], &sent) == nil && sent.Boot == now.Boot
 }
 
-// proven says whether an agent has found out that its disk is an old one.
+// proven reports whether an agent has found out that its disk is an old one.
 func (m *machine) proven() bool {
 	var f struct {
 		Host     netmap.HostID

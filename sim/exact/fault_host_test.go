@@ -92,7 +92,7 @@ func (m *machine) wipe() {
 	m.keeps, m.fresh, m.shady, m.copied, m.aged, m.old, m.joins = false, true, false, false, nil, nil, true
 }
 
-// spare says whether a majority of the keepers has its log without this machine.
+// spare reports whether a majority of the keepers has its log without this machine.
 // Without one only `weft ledger recover` helps, which is tested elsewhere.
 func (l *ledgerLog) spare(m *machine) bool {
 	n := 0

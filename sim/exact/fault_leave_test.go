@@ -53,13 +53,13 @@ func (m *machine) returns() {
 	w.after(w.between(10*time.Millisecond, time.Second), m.powerOn)
 }
 
-// left says whether the identity of a machine has left the cluster.
+// left reports whether the identity of a machine has left the cluster.
 func (m *machine) left() bool { return m.w.ledger.removed[m.identity()].left }
 
 // vacateFor is how long the leader remembers that a keeper wants to go.
 const vacateFor = 10 * time.Second
 
-// vacating says whether a keeper wants to go.
+// vacating reports whether a keeper wants to go.
 func (l *ledgerLog) vacating(m *machine) bool {
 	at, ok := l.vacate[m]
 	return ok && l.w.now()-at < vacateFor

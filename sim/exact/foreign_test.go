@@ -24,8 +24,8 @@ func (w *world) foundForeign() *foreign {
 	return f
 }
 
-// take answers a question that went astray. Who asks takes no foreign ledger's word and
-// goes on to the next keeper, as ledger.Do does.
+// take answers a request that reached the wrong cluster. The asker ignores the answer of a
+// foreign ledger and tries the next keeper, as ledger.Do does.
 func (f *foreign) take(q *question) {
 	r, _ := f.state.Apply(f.state.Applied()+1, q.cmd)
 	f.w.meet("asked a foreign ledger")

@@ -32,8 +32,8 @@ func (w *world) heal() {
 	}
 }
 
-// nurse is what operators do when they are told to: hosts that may not go on become
-// new ones.
+// nurse does what an agent's problem asks its operator to do: a host that may not go on
+// becomes a new one.
 func (w *world) nurse() {
 	w.after(w.seldom(3*time.Second, 20*time.Second), w.nurse)
 	if w.healed {

@@ -10,7 +10,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// enlist has the agent of a keeper know everything that is decided.
+// enlist gives the agent of a keeper everything that is decided.
 func (l *ledgerLog) enlist(n *life) {
 	a := n.ledger
 	a.keep, a.ears = len(l.log), map[netmap.HostID]hearing{}
@@ -24,7 +24,7 @@ func (l *ledgerLog) enlist(n *life) {
 	a.cfg.OnKeeper(true)
 }
 
-// follow has a keeper apply what it has not yet.
+// follow applies on a keeper what it has not applied yet.
 func (l *ledgerLog) follow(k *machine) {
 	if k.life == nil || !k.life.opened || k.life.ledger.keep < 0 || l.leader == nil || !l.w.path(l.leader, k) {
 		return
@@ -42,7 +42,7 @@ func (l *ledgerLog) follow(k *machine) {
 	}
 }
 
-// says is one vote of a keeper: that a host was removed, or that it was not.
+// says is a keeper's answer whether a host was removed.
 func (l *ledgerLog) says(k *machine, id netmap.HostID) (vote [2]int) {
 	if !k.serves() || k.life.ledger.keep < 0 {
 		return vote
@@ -54,7 +54,7 @@ func (l *ledgerLog) says(k *machine, id netmap.HostID) (vote [2]int) {
 	return [2]int{0, 1}
 }
 
-// quorum says whether a keeper reaches a majority of them.
+// quorum reports whether a keeper reaches a majority of them.
 func (l *ledgerLog) quorum(at *machine) bool {
 	n := 0
 	for _, k := range l.keepers {
@@ -92,12 +92,12 @@ func (l *ledgerLog) manage() {
 	l.change()
 }
 
-// able says whether a keeper can lead.
+// able reports whether a keeper can lead.
 func (l *ledgerLog) able(k *machine) bool {
 	return k.serves() && k.life.ledger.keep >= 0 && l.quorum(k) && !l.retiring(k)
 }
 
-// retiring says whether a keeper wants to go, or is one that nobody listens to.
+// retiring reports whether a keeper wants to go, or is one that nobody listens to.
 func (l *ledgerLog) retiring(k *machine) bool {
 	return l.vacating(k) || k.life != nil && k.life.fenced
 }
@@ -139,7 +139,7 @@ func (l *ledgerLog) change() {
 	}
 }
 
-// lost says whether a keeper keeps nothing any more, or was not there when the leader
+// lost reports whether a keeper keeps nothing any more, or was not there when the leader
 // looked.
 func (l *ledgerLog) lost(k *machine) bool {
 	return k.identity().IsZero() || l.removed[k.identity()].index > 0 || k.fresh || k.life != nil && k.life.fenced || !k.keeps && !l.state.Cluster().IsZero() ||

@@ -182,7 +182,7 @@ func (w *world) miscounted() string {
 	return ""
 }
 
-// inNetwork says whether a machine is in a network by its disk.
+// inNetwork reports whether a machine is in a network by its disk.
 func (m *machine) inNetwork(id netmap.NetworkID) bool {
 	for key, raw := range m.disk.data {
 		var r attach.NetworkRecord

@@ -178,7 +178,7 @@ func (l *ledgerLog) decide(cmd state.Command) state.Reply {
 	return r
 }
 
-// learn keeps the truth.
+// learn notes what was decided, for the checks.
 func (l *ledgerLog) learn(cmd state.Command, r state.Reply, changes []netmap.Change) {
 	if l.truth.Cluster().IsZero() && !l.state.Cluster().IsZero() {
 		l.truth.SetCluster(l.state.Cluster())

@@ -26,7 +26,7 @@ import (
 // removeAfter is WEFT_REMOVE_AFTER.
 const removeAfter = 72 * time.Hour
 
-// machine is what outlives its agents: disk, clocks, Docker.
+// machine is a host without its agent: disk, clocks, Docker. It outlives its agents.
 type machine struct {
 	w      *world
 	n      int
@@ -68,7 +68,7 @@ type machine struct {
 	settled bool   // showed after everything healed that it works
 }
 
-// life is one run of an agent.
+// life is one run of an agent, from its start to its end.
 type life struct {
 	m      *machine
 	off    chan struct{} // closed when it is killed
@@ -104,7 +104,7 @@ func (w *world) newMachine() *machine {
 
 func (m *machine) identity() netmap.HostID { return m.disk.identity.Host }
 
-// serves says whether an agent runs and is not ending.
+// serves reports whether an agent runs and is not ending.
 func (m *machine) serves() bool { return m.life != nil && m.life.opened }
 
 // running is the machine's monotonic clock.
@@ -147,8 +147,8 @@ func (m *machine) settings() settings.Settings {
 
 var silent = slog.New(slog.DiscardHandler)
 
-// start begins a life. It opens beside the world, because its first writes take
-// their time like all others.
+// start runs an agent. It opens in a goroutine of its own, because its first writes take
+// time like all others.
 func (m *machine) start() {
 	l := &life{m: m, off: make(chan struct{}), gone: make(chan struct{})}
 	l.ctx, l.kill = context.WithCancel(context.Background())
@@ -250,7 +250,7 @@ func (m *machine) crash() {
 	m.w.checkDisk(m)
 }
 
-// hangUp has Docker lose the agent.
+// hangUp closes Docker's connection to the agent.
 func (l *life) hangUp() {
 	select {
 	case <-l.gone:
@@ -259,7 +259,7 @@ func (l *life) hangUp() {
 	}
 }
 
-// close has what is left of a life end; nothing that it does counts any more.
+// close ends what is left of a run; nothing that it still does has an effect.
 func (l *life) close() {
 	if l.agent == nil || l.ended {
 		return

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// TestExactReplays: a seed is the whole story, in one process and in two.
+// TestExactReplays: the same seed gives the same run, in one process and in two.
 func TestExactReplays(t *testing.T) {
 	seeds, child := 4, os.Getenv("WEFT_REPLAYS") != ""
 	if more, err := strconv.Atoi(os.Getenv("SEEDS")); err == nil {
@@ -51,7 +51,7 @@ func TestExactReplays(t *testing.T) {
 	}
 }
 
-// parting shows where two stories part.
+// parting returns the first lines in which two runs differ.
 func parting(a, b []string) string {
 	i := 0
 	for i < min(len(a), len(b)) && a[i] == b[i] {

@@ -103,7 +103,7 @@ func (m *machine) runs(network, addr string) func(context.Context) error {
 	}
 }
 
-// refused wants an error that says all of the words.
+// refused checks that an error has all of the words.
 func (w *world) refused(m *machine, do func(context.Context) error, words ...string) {
 	err := w.finish(m, "what is refused", do)
 	for _, word := range words {
@@ -122,14 +122,14 @@ func (m *machine) removes(o *machine, off bool) func(context.Context) error {
 	}
 }
 
-// beside does two things at once.
+// beside runs two functions at once.
 func (w *world) beside(a, b *machine, doA, doB func(context.Context) error) {
 	a.act(action{name: "beside", do: func(*machine) func(context.Context) error { return doA }})
 	w.run(w.now() + w.between(0, 3*time.Millisecond))
 	b.act(action{name: "beside", do: func(*machine) func(context.Context) error { return doB }})
 }
 
-// stagedBy plays a scene and has everything heal.
+// stagedBy runs a scene and heals everything after it.
 func (s scene) stagedBy(t *testing.T, seed uint64) *world {
 	t.Helper()
 	return inBubble(t, seed, false, func(w *world) {

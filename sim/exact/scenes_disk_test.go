@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// ofRights are stories of what a host must not believe of itself: that its disk is the
-// newest, that its lease is younger than it is.
+// ofRights are scenes about what a host must not assume: that its disk is the newest, that
+// its lease is younger than it is.
 var ofRights = []scene{
 	{"22: an old disk is booted and no keeper is there", 3, func(w *world, h []*machine) {
 		w.up(h...)
@@ -106,7 +106,7 @@ var ofRights = []scene{
 	}},
 }
 
-// sit has hours pass in which no clock stands still.
+// sit lets hours pass in which no clock stands still.
 func (w *world) sit(hours int) {
 	for range hours {
 		w.leapt += time.Hour

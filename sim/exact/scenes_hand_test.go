@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// ofHands are stories of an address on its way from one hand to another.
+// ofHands are scenes about an address that passes from one host or container to another.
 var ofHands = []scene{
 	{"who ceded an address starts again, alone", 3, func(w *world, h []*machine) {
 		w.up(h...)

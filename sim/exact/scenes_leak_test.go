@@ -8,8 +8,8 @@ import (
 	"github.com/weftnet/weft/plugin/plugintest"
 )
 
-// ofLeaks are stories of what a host has and does not know of. That it goes back is
-// looked at in the end, as after every story.
+// ofLeaks are scenes in which a host has something and does not know of it. The end of every
+// scene checks that it goes back.
 var ofLeaks = []scene{
 	{"a disk is from before a subnet was taken into use", 4, func(w *world, h []*machine) {
 		w.up(h...)
@@ -44,8 +44,8 @@ var ofLeaks = []scene{
 	}},
 }
 
-// crashAtWrite has the agent end after its nth write of some kind. It asks nobody any
-// more before that.
+// crashAtWrite ends the agent after its nth write of some kind, before the agent sends
+// anything further.
 func (m *machine) crashAtWrite(kind string, n int) {
 	m.trap = func() {
 		if last := m.disk.queue[len(m.disk.queue)-1]; strings.HasPrefix(last.what, kind) {

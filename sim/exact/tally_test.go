@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// tally is what many seeds came to.
+// tally counts what happened in many seeds.
 type tally struct {
 	name   string
 	begin  time.Time
@@ -27,7 +27,7 @@ func newTally(name string) *tally {
 	return &tally{name: name, begin: time.Now(), met: map[string]int{}}
 }
 
-// one runs a seed and tells of its faults.
+// one runs a seed and reports its faults.
 func (a *tally) one(t *testing.T, seed uint64) *world {
 	t.Helper()
 	w := simulate(t, seed, os.Getenv("WEFT_SEED") != "")

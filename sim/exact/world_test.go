@@ -17,8 +17,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// world is everything outside of the agents. Only its own goroutine uses it, but
-// for arrive; nothing in it may hang on the scheduler or on the order of a map.
+// world is everything outside of the agents. Only its own goroutine uses it, except for
+// arrive. Nothing in it may depend on the scheduler or on the order of a map.
 type world struct {
 	t     *testing.T
 	seed  uint64
@@ -145,7 +145,7 @@ func (w *world) run(until time.Duration) {
 	}
 }
 
-// sleep ends early when somebody asks for something.
+// sleep ends early when an agent or Docker asks for something.
 func (w *world) sleep(d time.Duration) {
 	w.timer.Reset(d)
 	select {
@@ -207,7 +207,7 @@ func (w *world) wrong(format string, args ...any) {
 	w.fault = append(w.fault, text)
 }
 
-// path says whether what one machine sends reaches another.
+// path reports whether what one machine sends reaches another.
 func (w *world) path(from, to *machine) bool {
 	return from == to || !w.cut[[2]int{from.n, to.n}]
 }
