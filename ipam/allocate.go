@@ -16,7 +16,7 @@ import (
 // Caller is on whose behalf an address is asked for.
 type Caller = pool.Caller
 
-// Ask asks for an address.
+// Ask is a request for an address.
 type Ask struct {
 	Subnet netip.Prefix
 	Within netip.Prefix // the area of an address that is not named; zero: the subnet
@@ -25,8 +25,8 @@ type Ask struct {
 	Caller Caller
 }
 
-// Register makes a subnet one that a network of this host uses, by the id that the owner of
-// the network gave it. The subnet stays until NetworkDeleted. Repeating it changes nothing.
+// Register makes a subnet one that a network of this host uses; network is the id that its
+// owner gave it. The subnet stays until NetworkDeleted. Repeating it changes nothing.
 func (i *IPAM) Register(ctx context.Context, r SubnetRequest, network string) (netmap.Subnet, error) {
 	p, err := i.register(ctx, r)
 	if err != nil {
@@ -40,8 +40,8 @@ func (i *IPAM) Register(ctx context.Context, r SubnetRequest, network string) (n
 	return p.Subnet(), nil
 }
 
-// register finds the pool of a subnet, at once if this host knows it, or has the ledger
-// decide the subnet. Without a subnet it makes another one each time.
+// register returns the allocator of a subnet. If this host does not use the subnet yet, the
+// ledger decides it. A request without a subnet makes a new one each time.
 func (i *IPAM) register(ctx context.Context, r SubnetRequest) (*allocator, error) {
 	p := i.lookup(r.Want)
 	if p == nil {
@@ -62,9 +62,9 @@ func (i *IPAM) register(ctx context.Context, r SubnetRequest) (*allocator, error
 	return p, nil
 }
 
-// Allocate hands out an address of a subnet, the one that is wanted or the next. It is on
-// disk when this returns. Whoever repeats itself, one call after the other, gets the same
-// one. An address for which no endpoint comes (Attach) is taken back after abandonedAfter.
+// Allocate hands out an address of a subnet: the wanted one, or the next. It is on disk when
+// Allocate returns. A caller that repeats its request after the first one has returned gets the
+// same address. An address for which no endpoint comes (Attach) is freed after abandonedAfter.
 func (i *IPAM) Allocate(ctx context.Context, ask Ask) (netip.Addr, error) {
 	p, err := i.poolFor(ctx, ask)
 	if err != nil {
@@ -100,9 +100,9 @@ func (i *IPAM) Allocate(ctx context.Context, ask Ask) (netip.Addr, error) {
 	return held.Get(), nil
 }
 
-// poolFor is the pool that an address is asked of. Docker asks for the gateway and for
-// --aux-addresses before the network is there, and of a subnet that this host's disk may
-// have lost; others register theirs first.
+// poolFor returns the allocator for a request. Docker asks for the gateway and for
+// --aux-addresses before the network exists, and of subnets that this host's disk may have
+// lost. Other owners register their subnets first.
 func (i *IPAM) poolFor(ctx context.Context, ask Ask) (*allocator, error) {
 	if ask.Caller.Owner == netmap.OwnerDocker {
 		return i.pool(ctx, ask.Subnet)
@@ -117,15 +117,15 @@ func (i *IPAM) poolFor(ctx context.Context, ask Ask) (*allocator, error) {
 	return p, i.Reregister(ctx, ask.Subnet)
 }
 
-// before is the address of an area that a caller was given before.
+// before returns the address of an area that a caller was given before.
 func (p *allocator) before(within netip.Prefix, c Caller) (netip.Addr, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.HeldBy(c, within)
 }
 
-// Release takes an address back. Releasing what is not held, or was handed out to another
-// caller, changes nothing.
+// Release takes an address back. It changes nothing if the address is not held, or was handed
+// out to another caller.
 func (i *IPAM) Release(ctx context.Context, subnet netip.Prefix, a netip.Addr, c Caller) error {
 	p := i.lookup(subnet)
 	if p == nil {
@@ -140,8 +140,8 @@ func (i *IPAM) Release(ctx context.Context, subnet netip.Prefix, a netip.Addr, c
 	return p.freeIf(a, func(u pool.Use) bool { return c.MayRelease(u.Caller) })
 }
 
-// pool finds a pool, or takes the subnet into use again if this host's disk was
-// stranded meanwhile: the id that Docker stored says which it is.
+// pool returns the allocator of a subnet. If this host's disk was lost since Docker stored the
+// id of the pool, the subnet is taken into use again.
 func (i *IPAM) pool(ctx context.Context, subnet netip.Prefix) (*allocator, error) {
 	if p := i.lookup(subnet); p != nil {
 		return p, i.Reregister(ctx, subnet)
@@ -149,8 +149,8 @@ func (i *IPAM) pool(ctx context.Context, subnet netip.Prefix) (*allocator, error
 	return i.makePool(ctx, SubnetRequest{Want: subnet, V6: subnet.Addr().Is6()})
 }
 
-// inNetwork refuses a container's address of a pool that became no network of Weft's of the
-// same owner: Docker lends a pool to a network of any driver, and no endpoint would tell
+// inNetwork refuses an address for a container if no network of the same owner uses the pool.
+// Docker lends a pool to a network of any driver, and no endpoint of such a network would tell
 // that the address is in use.
 func (p *allocator) inNetwork(owner netmap.Owner) error {
 	p.mu.Lock()
@@ -164,29 +164,29 @@ func (p *allocator) inNetwork(owner netmap.Owner) error {
 	return netmap.Refuse(netmap.Unknown, "ipam: no network of Weft's on this host has subnet %s: a network needs both -d and --ipam-driver with Weft's name; if it had both, this host's state directory was lost: remove the network and create it again", p.prefix)
 }
 
-// handOut writes down that a locked address is held, and asks once more whether it
-// may be handed out: the machine may have slept since it was asked before.
+// handOut writes down that a locked address is held, and then checks once more whether it may
+// be handed out: the machine may have been suspended since the first check.
 func (p *allocator) handOut(ctx context.Context, a netip.Addr, use pool.Use, c *netmap.Claim) (synced.Value[netip.Addr], error) {
 	held, err := p.hold(a, use, c)
 	if err != nil {
 		return held, err
 	}
 	now, cancel := context.WithCancel(ctx)
-	cancel() // who was to be waited for was waited for
+	cancel() // the first check has waited already
 	if err := p.mayHandOut(now, a); err != nil {
 		return held, errors.Join(err, p.free(a))
 	}
 	return held, nil
 }
 
-// hold writes down that a locked address is held, with the claim that makes it ours
-// if there is one. If that fails nothing is held.
+// hold writes down that a locked address is held, together with the claim that gave it to this
+// host, if any. If the write fails, the address is not held.
 func (p *allocator) hold(a netip.Addr, use pool.Use, c *netmap.Claim) (synced.Value[netip.Addr], error) {
 	use.Held = true
 	p.mu.Lock()
 	was, _ := p.Used(a)
 	p.mu.Unlock()
-	if was.Held { // a request that is repeated asks for the address, and does not say the name
+	if was.Held { // a repeated request names the address and not the container
 		use.Name, use.Asked = cmp.Or(use.Name, was.Name), was.Asked
 	}
 	rec := map[string][]byte{key(kindAddr, a): encode(use)}
@@ -210,17 +210,18 @@ func (p *allocator) hold(a netip.Addr, use pool.Use, c *netmap.Claim) (synced.Va
 	return held, nil
 }
 
+// endChange unlocks an address. The caller does not hold mu.
 func (p *allocator) endChange(a netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.Unlock(a)
 }
 
-// dynamic hands out the next address of an area, waiting for a block if need be.
+// dynamic hands out the next address of an area. It waits for a further block if none is free.
 func (p *allocator) dynamic(ctx context.Context, within netip.Prefix, use pool.Use) (none synced.Value[netip.Addr], err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	var why error // no block came, by the last that was heard
+	var why error // the last reason that no block came
 	for {
 		last, err := p.allowed(ctx)
 		if err != nil && !last {
@@ -254,7 +255,7 @@ func (p *allocator) dynamic(ctx context.Context, within netip.Prefix, use pool.U
 	}
 }
 
-// lastResort begins an address that Pool.LastResort finds.
+// lastResort locks the address that Pool.LastResort finds.
 func (p *allocator) lastResort(within netip.Prefix) (netip.Addr, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -265,8 +266,8 @@ func (p *allocator) lastResort(within netip.Prefix) (netip.Addr, bool) {
 	return a, ok
 }
 
-// pick begins the next address, or finds out what to wait for. Before the last
-// quarter of a block is used up it asks for another one.
+// pick locks the next address, or returns the request to wait for. It asks for another block
+// before the last quarter of one is used up.
 func (p *allocator) pick(within netip.Prefix, name string) (netip.Addr, *grantRequest, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,43 +11,43 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// env is what the IPAM and all its allocators work with.
+// env is what IPAM and all its allocators share.
 type env struct {
 	cfg  Config
 	stop context.CancelFunc
-	life context.Context // of what runs behind the scenes
+	life context.Context // of the work in the background
 	work sync.WaitGroup
 	mu   sync.Mutex
 }
 
-// allocator hands out the addresses of one subnet: its Pool, and what is under way. Guarded
-// by env.mu.
+// allocator hands out the addresses of one subnet: its Pool, and what is under way. All fields
+// are guarded by env.mu.
 type allocator struct {
 	*pool.Pool
 	*env
 	prefix       netip.Prefix        // of the subnet; never changes
-	gone         bool                // is being released: nothing may begin
+	gone         bool                // the subnet is being released: nothing may begin
 	said         BlockBits           // --ipam-opt of the last RequestPool
 	unregistered bool                // the ledger does not know this host as a holder: see Reregister
 	networks     map[string]struct{} // by their owners' ids
-	opened       time.Time           // of the last RequestPool, while it may be followed by requests for reservations
-	asked        map[netip.Addr]bool // reservations that were asked for since then
+	opened       time.Time           // time of the last RequestPool, while requests for reservations may follow
+	asked        map[netip.Addr]bool // reservations that were requested since then
 	since        map[netip.Addr]time.Time
 	made         time.Time
 	last         map[netip.Addr]lastUse // in use when this host stopped
 	request      *grantRequest
-	inFlight     inFlight                     // while it has blocks nothing outside of others is ceded
-	cededOutside map[netip.Addr]netmap.HostID // ceded outside own blocks, since before the request began: they may lie in what it brings
-	leaving      map[netip.Prefix]departure   // blocks on their way back
-	returns      map[netip.Prefix]Returned    // given back on disk, of which the ledger is to hear
-	unclaims     map[netip.Addr]netmap.Claim  // the same for single addresses
-	given        map[netip.Prefix]givenUp     // what of all that must not be taken again
-	adopted      map[netip.Prefix]time.Time   // when a block came that was waited for
-	idle         map[netip.Prefix]time.Time   // since when a block was seen to be empty
-	unused       map[netip.Addr]time.Time     // since when a claim was seen to be free
-	missing      map[netip.Prefix]time.Time   // since when something granted is not known here
-	waits        map[netip.Addr]chan struct{} // closed when a locked address is unlocked; made by who waits
-	unsure       bool                         // the outcome of a grant is unknown: ask what is ours first
+	inFlight     inFlight                     // while blocks are in flight, nothing outside own blocks is ceded
+	cededOutside map[netip.Addr]netmap.HostID // ceded outside own blocks since before the request began: they may lie in the block that it brings
+	leaving      map[netip.Prefix]departure   // blocks that are being returned
+	returns      map[netip.Prefix]Returned    // blocks returned on disk, of which the ledger has not heard yet
+	unclaims     map[netip.Addr]netmap.Claim  // the same for claims
+	given        map[netip.Prefix]givenUp     // what was given up and must not be taken again under the same epoch
+	adopted      map[netip.Prefix]time.Time   // when a block came that a container waited for
+	idle         map[netip.Prefix]time.Time   // since when a block is empty
+	unused       map[netip.Addr]time.Time     // since when a claim is free
+	missing      map[netip.Prefix]time.Time   // since when something that the ledger granted is not known here
+	waits        map[netip.Addr]chan struct{} // closed when a locked address is unlocked; made by the first that waits
+	unsure       bool                         // the outcome of a grant is unknown: ask for the blocks that this host has first
 	backoff      time.Duration
 	retryAt      time.Time
 }
@@ -75,7 +75,7 @@ func (e *env) holder(a netip.Addr) string {
 	return e.cfg.Holder(a)
 }
 
-// allowed is asked before a new address is picked, so that nothing is locked in vain.
+// allowed is called before a new address is picked, so that no address is locked in vain.
 func (e *env) allowed(ctx context.Context) (last bool, err error) {
 	if e.cfg.Allowed == nil {
 		return false, nil

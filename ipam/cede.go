@@ -12,13 +12,12 @@ import (
 	"github.com/weftnet/weft/store/synced"
 )
 
-// freshFor is how long a block that came because a container waited for it is not
-// given away whole: its addresses may be ceded, but two hosts in need do not take
-// the same block from each other before either used it.
+// freshFor is how long a block that came because a container waited for it is not donated
+// whole. Its addresses may be ceded. Two hosts in need thus do not take the same block from
+// each other before either has used it.
 const freshFor = 5 * time.Second
 
-// Donation is what another host gave up: one address, or a block, which the ledger
-// now has.
+// Donation is what another host gave up: one address, or a block that went back to the ledger.
 type Donation struct {
 	Claim netmap.Claim `json:"claim"` // zero: a block
 	Block netip.Prefix `json:"block"` // zero: an address
@@ -30,14 +29,14 @@ type Transfer struct {
 	To   netmap.HostID
 }
 
-// Cede writes an address of this host's blocks or claims over to another host if it
-// is free: first it is out of this host's own reach on disk, then the ledger hears
-// of it. Until the ledger has answered the address stays locked, so this host does not
-// claim it for itself: of requests that are under way at once the ledger decides
-// any one first, and both would be granted. What is asked after that is decided
-// after it (ledger.Do); and what an earlier start asked is refused.
+// Cede gives an address of this host's blocks or claims to another host if it is free. This
+// host gives it up on disk first; then the ledger decides. The address stays locked until the
+// ledger has answered, so that this host does not claim it meanwhile: the ledger decides
+// requests that are under way together in any order, and would grant both. A request that is
+// sent afterwards is decided afterwards (ledger.Do), and requests of an earlier start of the
+// agent are refused.
 //
-// Repeating it succeeds. Else it is a *netmap.Refusal that names who holds the
+// Repeating it succeeds. Any other failure is a *netmap.Refusal that names who holds the
 // address.
 func (i *IPAM) Cede(ctx context.Context, subnet netip.Prefix, a netip.Addr, to netmap.HostID) (netmap.Claim, error) {
 	p := i.lookup(subnet)
@@ -59,7 +58,7 @@ func (i *IPAM) Cede(ctx context.Context, subnet netip.Prefix, a netip.Addr, to n
 	return p.cede(ctx, a, to)
 }
 
-// cede writes a locked address over.
+// cede gives a locked address to another host.
 func (p *allocator) cede(ctx context.Context, a netip.Addr, to netmap.HostID) (netmap.Claim, error) {
 	defer p.endChange(a)
 	p.mu.Lock()
@@ -68,10 +67,10 @@ func (p *allocator) cede(ctx context.Context, a netip.Addr, to netmap.HostID) (n
 		set[key(kindForeign, a)] = encode(to)
 	} else {
 		del = append(del, key(kindForeign, a), key(kindAddr, a))
-		p.cededOutside[a] = to // already: a block with it may come while this is written
+		p.cededOutside[a] = to // before the write: a block with the address may come meanwhile
 	}
 	before := p.given[netmap.Single(a)]
-	p.give(netmap.Single(a), math.MaxUint64) // this host may own it by an answer that is still on its way
+	p.give(netmap.Single(a), math.MaxUint64) // an answer that is still on its way may give it to this host
 	p.mu.Unlock()
 	given, err := synced.Commit(p.cfg.Disk, Transfer{Addr: a, To: to}, set, del...)
 	p.mu.Lock()
@@ -84,7 +83,7 @@ func (p *allocator) cede(ctx context.Context, a netip.Addr, to netmap.HostID) (n
 	p.Forsake(a, to)
 	p.mu.Unlock()
 	c, err := p.cfg.Decisions.Cede(ctx, given)
-	if err == nil { // what is this host's by a later decision may come
+	if err == nil { // a later decision may give it to this host again
 		p.mu.Lock()
 		p.give(netmap.Single(a), c.Epoch)
 		p.mu.Unlock()
@@ -92,8 +91,9 @@ func (p *allocator) cede(ctx context.Context, a netip.Addr, to netmap.HostID) (n
 	return c, err
 }
 
-// cedable says why an address cannot be given to another host, or nil. Who has it is
-// empty as long as no endpoint does: its container may never come, and then it is free.
+// cedable returns why an address cannot be given to another host, or nil. who is the endpoint
+// that has it. It is empty while no endpoint does: its container may never come, and then the
+// address is free.
 func (p *allocator) cedable(a netip.Addr, who string) error {
 	used, _ := p.Used(a)
 	_, inBlock := p.BlockAt(a)
@@ -114,11 +114,11 @@ func (p *allocator) cedable(a netip.Addr, who string) error {
 	return nil
 }
 
-// Donate gives up something of an area for a host that found no free block there:
-// an empty block goes back to the ledger, else the address is ceded that this host
-// would have handed out next. A reserve is for times when nobody is in need. What the
-// ledger is granting at this moment is waited for: it may be what the other was refused.
-// The error is a *netmap.Refusal when nothing is free here.
+// Donate gives up something of an area for a host that found no free block there: an empty
+// block, which goes back to the ledger, or else the address that this host would have handed
+// out next. This host keeps no reserve then. Donate waits for what the ledger is granting at
+// the moment, as the other host may have been refused just that. The error is a *netmap.Refusal
+// if nothing is free here.
 func (i *IPAM) Donate(ctx context.Context, subnet, within netip.Prefix, to netmap.HostID) (Donation, error) {
 	p := i.lookup(subnet)
 	if p == nil {
@@ -142,8 +142,8 @@ func (i *IPAM) Donate(ctx context.Context, subnet, within netip.Prefix, to netma
 	return Donation{}, netmap.Refuse(netmap.Exhausted, "no address is free in %s on this host either; stop containers", within)
 }
 
-// part finds what this host can do without of an area, an empty block or an address, and
-// begins to give it up; else it is the question to the ledger that may bring something.
+// part finds an empty block or an address of an area that this host can do without, and locks
+// it. If there is none, it returns the request to the ledger that may bring something.
 func (p *allocator) part(within netip.Prefix) (block netmap.Block, a netip.Addr, f *grantRequest) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -159,8 +159,8 @@ func (p *allocator) part(within netip.Prefix) (block netmap.Block, a netip.Addr,
 	return block, a, nil
 }
 
-// spare finds an empty block that reaches into an area, and that no container with --ip
-// may want an address of. The caller holds mu.
+// spare finds an empty block that overlaps an area and has no address that a container may want
+// back by --ip. The caller holds mu.
 func (p *allocator) spare(within netip.Prefix) (netmap.Block, bool) {
 	for _, s := range p.Blocks() {
 		if s.Prefix.Overlaps(within) && s.Kept == 0 && p.Empty(s.Prefix) && time.Since(p.adopted[s.Prefix]) > freshFor && !p.gone {
@@ -170,8 +170,8 @@ func (p *allocator) spare(within netip.Prefix) (netmap.Block, bool) {
 	return netmap.Block{}, false
 }
 
-// askDonation asks the other hosts when the ledger has no block left, and answers
-// whether the ledger is to be asked again; not, where an address came instead.
+// askDonation asks the other hosts after the ledger had no block left. again reports whether to
+// ask the ledger again; it is false if an address came.
 func (p *allocator) askDonation(ctx context.Context, within netip.Prefix) (again bool, err error) {
 	r, err := p.cfg.Decisions.AskOthers(ctx, BlockRequest{Subnet: p.prefix, Within: within})
 	if err != nil || !r.Claim.Addr.IsValid() {
@@ -180,8 +180,8 @@ func (p *allocator) askDonation(ctx context.Context, within netip.Prefix) (again
 	return false, p.adoptDonation(r.Claim)
 }
 
-// adoptDonation makes an address that was ceded this host's, for anybody. It may have asked for
-// that one meanwhile, or have ceded it further.
+// adoptDonation makes a donated address this host's, for any container. It changes nothing if
+// the host asks for that address itself at the moment, or has ceded it further.
 func (p *allocator) adoptDonation(c netmap.Claim) error {
 	if c.Subnet != p.prefix || !p.prefix.Contains(c.Addr) {
 		return fmt.Errorf("another host ceded %s of %s, which is no address of %s; run the same release of weft on all hosts", c.Addr, c.Subnet, p.prefix)

@@ -8,15 +8,15 @@ import (
 	"github.com/weftnet/weft/ipam/pool"
 )
 
-// free releases a held address. As long as an endpoint has it, it is only noted
-// that Docker has released it: Docker does so for the IPv6 address of a container
-// without IPv6, and when a second container was refused the address.
+// free releases a held address. While an endpoint has the address, free only notes that Docker
+// has released it: Docker does so for the IPv6 address of a container without IPv6, and when a
+// second container was refused the address.
 func (p *allocator) free(a netip.Addr) error {
 	return p.freeIf(a, func(pool.Use) bool { return true })
 }
 
-// freeIf frees a held address if that is still right at the moment it begins; it asks
-// with mu held.
+// freeIf frees a held address if right, which is called with mu held, still says so when the
+// change begins.
 func (p *allocator) freeIf(a netip.Addr, right func(pool.Use) bool) error {
 	p.mu.Lock()
 	use, _ := p.Used(a)
@@ -45,7 +45,7 @@ func (p *allocator) freeIf(a netip.Addr, right func(pool.Use) bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.Unlock(a)
-	if err != nil { // nobody repeats this but the sweep
+	if err != nil { // only the sweep repeats this
 		was.Leaving = true
 		p.Put(a, was)
 		return fmt.Errorf("ipam: %s is still held: %w", a, err)

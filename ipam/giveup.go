@@ -11,34 +11,34 @@ import (
 	"github.com/weftnet/weft/store/synced"
 )
 
-// What is not needed goes back to the ledger. First it is out of this host's reach
-// on disk, with a note that the ledger is still to hear of it; then the ledger
-// hears; then the note goes. What was given up once is not taken back under the
-// same epoch, so an answer that comes late gives no right that is gone.
+// A block or claim that is not needed goes back to the ledger in three steps. The disk records
+// that this host has given it up and that the ledger does not know yet. The ledger is told. The
+// record is deleted. Nothing that was given up is taken back under the same epoch, so an answer
+// that arrives late brings back no right that is gone.
 
 const (
-	// idleFor is how long a block or a claim is unused before it goes back. The next
-	// owner of a block learns only which of its addresses were released last.
+	// idleFor is how long a block or a claim is unused before it is returned. The next owner of
+	// a block learns only which of its addresses were released last.
 	idleFor = 10 * time.Minute
-	// answersWithin bounds how late an answer can come to a question of before.
+	// answersWithin bounds how late the answer to an earlier question can arrive.
 	answersWithin = time.Minute
 )
 
-// maxLate bounds the addresses that a block is returned with.
+// maxLate bounds the addresses that are named when a block is returned.
 const maxLate = 64
 
-// Returned is a block that goes back, with those of its addresses that were released
-// last, the latest at the end: whoever gets the block next hands them out last.
+// Returned is a block that is returned, with those of its addresses that were released last,
+// the latest at the end. The next owner of the block hands them out last.
 type Returned struct {
 	netmap.Block
 	Late []netip.Addr `json:"late,omitempty"`
 }
 
-// departure is a block that is out of use. Until that is on disk it is this host's all
-// the same: it stays if the disk fails.
+// departure is a block that is out of use and still this host's until that is on disk. If the
+// disk fails, it stays.
 type departure struct {
 	netmap.Block
-	done chan struct{} // closed when that is decided
+	done chan struct{} // closed when the disk has decided
 }
 
 // givenUp is the epoch under which something was given up last.
@@ -47,8 +47,8 @@ type givenUp struct {
 	at    time.Time
 }
 
-// stale reports whether a block or claim was given up under this epoch. The caller
-// holds mu.
+// stale reports whether a block or claim was given up under this epoch or a later one. The
+// caller holds mu.
 func (p *allocator) stale(what netip.Prefix, epoch uint64) bool { return epoch <= p.given[what].epoch }
 
 func (p *allocator) give(what netip.Prefix, epoch uint64) {
@@ -61,7 +61,8 @@ func (p *allocator) leave(b netmap.Block) {
 	p.Withdraw(b.Prefix)
 }
 
-// returnBlock returns a block that leaves. If that is not written down it stays.
+// returnBlock returns a block that leave took out of use. If the write to disk fails, the block
+// stays.
 func (p *allocator) returnBlock(ctx context.Context, b netmap.Block) error {
 	p.mu.Lock()
 	del := p.keysOfBlock(b.Prefix)
@@ -84,7 +85,8 @@ func (p *allocator) returnBlock(ctx context.Context, b netmap.Block) error {
 	return p.sendReturn(ctx, given)
 }
 
-// persistReturn has the ledger hear that a block is returned which is out of reach already.
+// persistReturn writes down that a block is returned which this host does not use any more, and
+// tells the ledger.
 func (p *allocator) persistReturn(ctx context.Context, b Returned) error {
 	given, err := synced.Commit(p.cfg.Disk, b, map[string][]byte{key(kindReturn, b.Prefix): encode(b)})
 	if err != nil {
@@ -96,7 +98,7 @@ func (p *allocator) persistReturn(ctx context.Context, b Returned) error {
 	return p.sendReturn(ctx, given)
 }
 
-// sendReturn tells the ledger; the sweep repeats it when that fails.
+// sendReturn tells the ledger that a block is returned. If it fails, the sweep repeats it.
 func (p *allocator) sendReturn(ctx context.Context, given synced.Value[Returned]) error {
 	b := given.Get()
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
@@ -116,8 +118,8 @@ func (p *allocator) sendReturn(ctx context.Context, given synced.Value[Returned]
 	return nil
 }
 
-// giveUp returns an address that was this host's by itself; locked. It stays locked
-// until the ledger has answered, so that it is not claimed anew meanwhile.
+// giveUp returns a claim of this host; its address is locked. It stays locked until the ledger
+// has answered, so that it is not claimed again meanwhile.
 func (p *allocator) giveUp(ctx context.Context, c netmap.Claim) error {
 	defer p.endChange(c.Addr)
 	p.mu.Lock()
@@ -138,8 +140,8 @@ func (p *allocator) giveUp(ctx context.Context, c netmap.Claim) error {
 	return p.sendUnclaim(ctx, given)
 }
 
-// persistUnclaim has the ledger hear of an address that is returned and out of reach
-// already; locked.
+// persistUnclaim writes down that a claim is returned which this host does not use any more,
+// and tells the ledger. The address is locked.
 func (p *allocator) persistUnclaim(ctx context.Context, c netmap.Claim) error {
 	given, err := synced.Commit(p.cfg.Disk, c, map[string][]byte{key(kindUnclaim, c.Addr): encode(c)})
 	if err != nil {
@@ -151,8 +153,8 @@ func (p *allocator) persistUnclaim(ctx context.Context, c netmap.Claim) error {
 	return p.sendUnclaim(ctx, given)
 }
 
-// sendUnclaim tells the ledger; the sweep repeats it when that fails. The address
-// is locked.
+// sendUnclaim tells the ledger that a claim is returned. If it fails, the sweep repeats it. The
+// address is locked.
 func (p *allocator) sendUnclaim(ctx context.Context, given synced.Value[netmap.Claim]) error {
 	c := given.Get()
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
@@ -170,8 +172,8 @@ func (p *allocator) sendUnclaim(ctx context.Context, given synced.Value[netmap.C
 	return nil
 }
 
-// beforeClaim has the ledger hear of an earlier return of an address that is wanted
-// again; locked.
+// beforeClaim tells the ledger of an earlier return of an address that is wanted again. The
+// address is locked.
 func (p *allocator) beforeClaim(ctx context.Context, a netip.Addr) error {
 	p.mu.Lock()
 	c, pending := p.unclaims[a]
@@ -182,7 +184,7 @@ func (p *allocator) beforeClaim(ctx context.Context, a netip.Addr) error {
 	return p.persistUnclaim(ctx, c)
 }
 
-// tidy tells the ledger what it has not heard yet and, if it hears, gives back what
+// tidy tells the ledger what it has not heard yet. If the ledger answers, tidy returns what
 // this pool has not needed for a while.
 func (p *allocator) tidy(ctx context.Context) {
 	p.mu.Lock()
@@ -241,8 +243,8 @@ func (p *allocator) resendUnclaim(ctx context.Context, a netip.Addr) error {
 	return p.persistUnclaim(ctx, c)
 }
 
-// returnOne gives back a block or a claim that has not been used for idleFor. More:
-// it did, and there may be others.
+// returnOne returns one block or claim that was unused for idleFor. more reports whether it
+// did, so that there may be others.
 func (p *allocator) returnOne(ctx context.Context) (more bool, err error) {
 	p.mu.Lock()
 	now := time.Now()
@@ -264,9 +266,9 @@ func (p *allocator) returnOne(ctx context.Context) (more bool, err error) {
 	return false, nil
 }
 
-// surplus finds a block, the highest first, that was empty for idleFor and without
-// which half a block is still free, so that giving it back does not make this host
-// ask for one: the last reserve stays. The caller holds mu.
+// surplus finds the highest block that was empty for idleFor and without which half a block is
+// still free. Returning it thus does not make this host ask for another one. The caller holds
+// mu.
 func (p *allocator) surplus(now time.Time) (netmap.Block, bool) {
 	if p.gone {
 		return netmap.Block{}, false
@@ -288,7 +290,8 @@ func (p *allocator) surplus(now time.Time) (netmap.Block, bool) {
 	return netmap.Block{}, false
 }
 
-// spared reports whether enough is free without a block, in the area that it is for.
+// spared reports whether enough addresses are free without a block, in the area that the block
+// is for.
 func (p *allocator) spared(block netip.Prefix) bool {
 	area := p.prefix
 	if r := p.Subnet().Range; r.IsValid() && r.Overlaps(block) {
@@ -299,7 +302,7 @@ func (p *allocator) spared(block netip.Prefix) bool {
 	return rest >= max(netmap.Size(block)/2, 1)
 }
 
-// idleClaim finds a claim that nobody has had for idleFor. The caller holds mu.
+// idleClaim finds a claim that no container has used for idleFor. The caller holds mu.
 func (p *allocator) idleClaim(now time.Time) (netmap.Claim, bool) {
 	for _, c := range p.Claims() {
 		a := c.Addr

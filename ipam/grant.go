@@ -11,22 +11,22 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// grantRequest is one question for a further block. There is at most one per pool.
+// grantRequest is one request for a further block. A pool has at most one.
 type grantRequest struct {
 	within netip.Prefix
-	needed bool          // a container waits for it: other hosts may be asked
-	tried  chan struct{} // closed once the ledger has answered first, and what it granted is here
-	done   chan struct{} // closed once what follows is final
+	needed bool          // a container waits for it, so other hosts may be asked
+	tried  chan struct{} // closed when the ledger has answered for the first time and its grant is on disk
+	done   chan struct{} // closed when err is final
 	asked  bool          // other hosts were asked
 	err    error
 }
 
-// final reports whether its error is the answer to a request for an area.
+// final reports whether err is the final answer to a request for this area.
 func (f *grantRequest) final(within netip.Prefix) bool {
 	return f.err != nil && f.within == within && (f.asked || !isExhausted(f.err))
 }
 
-// requestBlock joins the request that is under way, or starts one. The caller holds mu.
+// requestBlock returns the request that is under way, or starts one. The caller holds mu.
 func (p *allocator) requestBlock(within netip.Prefix, needed bool) *grantRequest {
 	if p.request != nil {
 		p.request.needed = p.request.needed || needed && p.request.within == within
@@ -44,8 +44,8 @@ func (p *allocator) requestBlock(within netip.Prefix, needed bool) *grantRequest
 	return f
 }
 
-// prefetch asks for a block when less than a quarter of one is free, unless the
-// last attempt failed just now. The caller holds mu.
+// prefetch requests a block when less than a quarter of one is free, unless the last request
+// failed a moment ago. The caller holds mu.
 func (p *allocator) prefetch(within netip.Prefix) {
 	first, err := within.Addr().Prefix(p.Subnet().BlockBits)
 	if err != nil || p.request != nil || time.Now().Before(p.retryAt) {
@@ -56,9 +56,8 @@ func (p *allocator) prefetch(within netip.Prefix) {
 	}
 }
 
-// run asks for a block and writes it down. If there is none and a container waits,
-// other hosts are asked to give up something; then there may be one, which yet
-// another host in need may be faster to get.
+// run requests a block and adopts it. If the ledger has none and a container waits, run asks
+// other hosts to donate, and then the ledger again: another host in need may have been faster.
 func (p *allocator) run(f *grantRequest) {
 	ctx, cancel := context.WithTimeout(p.life, grantTimeout)
 	defer cancel()
@@ -81,7 +80,7 @@ func (p *allocator) run(f *grantRequest) {
 	close(f.done)
 }
 
-// mayAsk reports whether others may be asked, and notes that they are.
+// mayAsk reports whether other hosts may be asked, and notes that they are.
 func (p *allocator) mayAsk(f *grantRequest) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,7 +88,8 @@ func (p *allocator) mayAsk(f *grantRequest) bool {
 	return f.needed
 }
 
-// takeBlock asks for a block and adopts it. Sure: what the ledger decided is known.
+// takeBlock requests a block and adopts it. sure reports whether the decision of the ledger is
+// known.
 func (p *allocator) takeBlock(ctx context.Context, f *grantRequest) (sure bool, err error) {
 	p.mu.Lock()
 	p.settleCededOutside()
@@ -103,16 +103,17 @@ func (p *allocator) takeBlock(ctx context.Context, f *grantRequest) (sure bool, 
 	return err == nil, err
 }
 
-// askClaim asks for an address by itself, of the ledger or of the host that owns it.
+// askClaim requests one address from the ledger, or from the host that owns it.
 func (p *allocator) askClaim(ctx context.Context, a netip.Addr) (netmap.Claim, error) {
 	c, err := p.cfg.Decisions.Claim(ctx, p.prefix, a)
 	p.noteUnregistered(err)
 	return c, err
 }
 
-// noteUnregistered notes that the ledger does not count this host among those that use a
-// subnet, though a network here does: the disk is from before it was released. The next
-// request takes it into use again. No owner refuses to cede in this way.
+// noteUnregistered notes that the ledger does not count this host among the users of a subnet,
+// although a network here uses it: the disk is older than the release of the subnet. The next
+// request registers the host again. No owner of an address refuses to cede with this kind of
+// refusal.
 func (p *allocator) noteUnregistered(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -121,8 +122,8 @@ func (p *allocator) noteUnregistered(err error) {
 	}
 }
 
-// askBlock asks for a block. If the answer to an earlier question was lost, the
-// block that it granted is found first.
+// askBlock requests a block. If the answer to an earlier request was lost, it finds the block
+// that was granted then.
 func (p *allocator) askBlock(ctx context.Context, within netip.Prefix) ([]netmap.Block, []netmap.Claim, error) {
 	p.mu.Lock()
 	req := BlockRequest{Subnet: p.Subnet().Prefix, Within: within, Have: p.unsure}
@@ -141,13 +142,15 @@ func (p *allocator) anyNew(blocks []netmap.Block) bool {
 	return slices.ContainsFunc(blocks, p.isNew)
 }
 
-// adopt makes granted blocks this host's: on disk first. Claims of others inside
-// are theirs, and so is what this host ceded while the grant was under way: that may
-// have been decided before, when it still was a claim of its own. What it claimed since
-// then is its own, though it may be another's on disk beside that: that record goes with
-// the claim. What is this host's already, is leaving or is being adopted by another call
-// is left alone: it may be given back while the disk is written to, and must not come
-// back after that.
+// adopt makes granted blocks this host's, on disk first. Claims of other hosts inside stay
+// theirs. So does what this host ceded while the grant was under way: the ledger may have
+// decided the transfer before the grant, when the address was a claim of this host. An address
+// that this host claimed since then is its own, even if an older record on disk gives it to
+// another host; that record is deleted with the claim.
+//
+// adopt skips a block that this host has already, that it is returning, or that another call is
+// adopting. Such a block may be returned during the write to disk, and must not come back after
+// that.
 func (p *allocator) adopt(blocks []netmap.Block, claims []netmap.Claim) error {
 	p.mu.Lock()
 	bits := p.Subnet().BlockBits
@@ -192,22 +195,23 @@ func (p *allocator) adopt(blocks []netmap.Block, claims []netmap.Claim) error {
 	return nil
 }
 
-// overtook reports whether this host was given an address after another host's claim to
-// it. The caller holds mu.
+// overtook reports whether this host was given an address after another host's claim to it. The
+// caller holds mu.
 func (p *allocator) overtook(c netmap.Claim) bool {
 	own, here := p.ClaimAt(c.Addr)
 	next, comes := p.inFlight.claims[c.Addr]
 	return here && own.Epoch > c.Epoch || comes && next.Epoch > c.Epoch
 }
 
-// inFlight is what was granted and is on its way to the disk. This host declares
-// it to a recovered ledger with what is there: once it is written down it is handed out.
+// inFlight is what the ledger granted and what is not on disk yet. The host declares it to a
+// recovered ledger together with what it holds, since it is handed out as soon as it is on
+// disk.
 type inFlight struct {
 	blocks map[netip.Prefix]netmap.Block
 	claims map[netip.Addr]netmap.Claim
 }
 
-// isNew reports whether a granted block is neither here nor gone again. The caller
+// isNew reports whether a granted block is neither held, in flight, nor given up. The caller
 // holds mu.
 func (p *allocator) isNew(b netmap.Block) bool {
 	_, leaves := p.leaving[b.Prefix]
@@ -215,8 +219,8 @@ func (p *allocator) isNew(b netmap.Block) bool {
 	return !leaves && !comes && !p.HasBlock(b) && !p.stale(b.Prefix, b.Epoch)
 }
 
-// settleCededOutside forgets what was ceded and of which the ledger has answered: what is
-// asked for from now on is decided after that. The caller holds mu.
+// settleCededOutside forgets the transfers that the ledger has answered: it decides later
+// requests after them. The caller holds mu.
 func (p *allocator) settleCededOutside() {
 	for a := range p.cededOutside {
 		if !p.Locked(a) {
@@ -225,8 +229,8 @@ func (p *allocator) settleCededOutside() {
 	}
 }
 
-// cededClaims is what was ceded, or is at this moment, and is not claimed here again,
-// sorted.
+// cededClaims returns the addresses outside own blocks that were ceded, or are being ceded, and
+// that this host has not claimed again, sorted.
 func (p *allocator) cededClaims() (out []netmap.Claim) {
 	for _, a := range netmap.SortedAddrs(p.cededOutside) {
 		if !p.Owns(a) || p.Locked(a) {

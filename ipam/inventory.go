@@ -10,11 +10,11 @@ import (
 // PoolStock is what this host holds of one subnet.
 type PoolStock struct {
 	Subnet   netmap.Subnet  `json:"subnet"`
-	Networks []string       `json:"networks"` // Docker's ids on this host
-	Blocks   []BlockStock   `json:"blocks"`   // also those on their way here or back, until the disk has decided
+	Networks []string       `json:"networks"` // their owners' ids
+	Blocks   []BlockStock   `json:"blocks"`   // with those that are being adopted or returned
 	Claims   []netmap.Claim `json:"claims,omitempty"`
 	Held     []netip.Addr   `json:"held"` // addresses in use, sorted
-	Free     uint64         `json:"free"` // addresses that need no further decision
+	Free     uint64         `json:"free"` // addresses that this host can hand out without the ledger
 }
 
 // BlockStock is one own block.
@@ -24,7 +24,7 @@ type BlockStock struct {
 	Free uint64 `json:"free"`
 }
 
-// Inventory is what this host holds, by subnet.
+// Inventory returns what this host holds, by subnet.
 func (i *IPAM) Inventory() []PoolStock {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -13,18 +13,18 @@ import (
 	"github.com/weftnet/weft/turn"
 )
 
-// How long things may take. Docker is answered within 4.5 s in any case.
+// Time limits. Docker is answered within 4.5 s in any case.
 const (
-	patience     = 4 * time.Second         // a request waits for a further block
-	grantTimeout = 3500 * time.Millisecond // one question to the ledger; its refusal is to arrive before patience ends
+	patience     = 4 * time.Second         // of a request that waits for a further block
+	grantTimeout = 3500 * time.Millisecond // of one question to the ledger; its refusal arrives before patience ends
 	minBackoff   = time.Second             // between attempts to prefetch
 	maxBackoff   = time.Minute
 	sweepEvery   = time.Minute
-	orphanAfter  = 15 * time.Second // an address with no endpoint may be asked for again
+	orphanAfter  = 15 * time.Second // then an address without an endpoint may be asked for again
 	auxWithin    = 30 * time.Second // dockerd asks for --aux-addresses right after their pool
-	unusedAfter  = 10 * time.Minute // a pool that became no network is released
-	// An address that became no endpoint is freed. Docker asks for an IPv6 address in
-	// between, and repeats a call for some 30 s; one that is even later is refused by Attach.
+	unusedAfter  = 10 * time.Minute // then a pool that became no network is released
+	// abandonedAfter is when an address that became no endpoint is freed. Docker asks for an
+	// IPv6 address in between, and repeats a call for some 30 s. Attach refuses a later one.
 	abandonedAfter = 90 * time.Second
 	smallBlock     = 16 // smaller blocks are not prefetched: others may need them
 )
@@ -49,29 +49,28 @@ type BlockRequest struct {
 // address it keeps the gateway that is set, or takes the first usable address.
 const GatewayName = "gateway"
 
-// Decisions are the questions that the ledger answers. Each ends with its context,
-// with an error that says why; a *netmap.Refusal is told to the user as it stands.
-// What gives a right away takes a synced.Value: the proof that on this host's disk it is
-// given up already.
+// Decisions are the questions to the ledger. Each ends with its context, and its error says
+// why; the user sees the text of a *netmap.Refusal unchanged. A method that gives a right away
+// takes a synced.Value, the proof that this host has given it up on its disk.
 type Decisions interface {
 	EnsureSubnet(ctx context.Context, r SubnetRequest) (netmap.Subnet, error)
-	// UseSubnets says which subnets this host uses: the ledger takes from it what it has
-	// of others, and others may get that.
+	// UseSubnets says which subnets this host uses. The ledger takes back what the host has
+	// of other subnets, and may give it to others.
 	UseSubnets(ctx context.Context, subnets synced.Value[[]netip.Prefix]) error
 	Reserve(ctx context.Context, subnet netip.Prefix, name string, addr netip.Addr) (netmap.Subnet, error)
-	// GrantBlock also answers the claims inside the blocks that other hosts hold.
+	// GrantBlock also returns the claims of other hosts inside the blocks.
 	GrantBlock(ctx context.Context, r BlockRequest) ([]netmap.Block, []netmap.Claim, error)
-	// Claim asks the ledger, and where the address lies in another host's block or
-	// is another host's claim, that host to cede it.
+	// Claim asks the ledger for an address. If it belongs to another host, Claim asks that
+	// host to cede it.
 	Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr) (netmap.Claim, error)
-	// Cede writes an address over to another host that this one has given up on disk.
+	// Cede gives an address, which this host has given up on disk, to another host.
 	Cede(ctx context.Context, c synced.Value[Transfer]) (netmap.Claim, error)
-	// ReturnBlock and Unclaim give back what this host has; under another epoch
-	// nothing happens.
+	// ReturnBlock and Unclaim give back what this host has. They change nothing if it has it
+	// under another epoch.
 	ReturnBlock(ctx context.Context, b synced.Value[Returned]) error
 	Unclaim(ctx context.Context, c synced.Value[netmap.Claim]) error
-	// AskOthers asks the hosts that own something of the area, those with most free
-	// first, to give up what IPAM.Donate does.
+	// AskOthers asks the hosts that own something of the area to donate (IPAM.Donate), those
+	// with most free addresses first.
 	AskOthers(ctx context.Context, r BlockRequest) (Donation, error)
 }
 
@@ -92,51 +91,52 @@ type Route struct {
 type Config struct {
 	Decisions Decisions
 	Disk      Disk
-	// Holder says who has an address on this host, in words ("endpoint 1f00…, web-2"),
-	// empty if no endpoint has it. Nil: nobody is known. It must not call back.
+	// Holder names who has an address on this host ("endpoint 1f00…, web-2"); empty: no
+	// endpoint has it. Nil: no holder is known. It must not call back.
 	Holder func(netip.Addr) string
-	// Released hears that Docker released an address, before that is looked into: its
-	// endpoint may be gone unheard. Nil: nobody. It may call EndpointGone.
+	// Released is called when Docker has released an address, before it is freed. The endpoint
+	// may have gone without a call: then it calls EndpointGone. Nil: nothing is called.
 	Released func(context.Context, netip.Addr) error
-	// Allowed says why no new address may be handed out, or nil. Last: what was in use
-	// here when this host stopped may all the same, as the facts know nothing against
-	// it. It is asked with every request and may wait a little. Nil: always. It must not
-	// call back.
+	// Allowed returns an error that says why no new address may be handed out. Last reports
+	// whether addresses that were in use here when this host stopped may be handed out all the
+	// same. It is called with every request and may wait a little. Nil: everything is allowed.
+	// It must not call back.
 	Allowed func(context.Context) (last bool, err error)
-	// Returning are names of containers of which one may be starting again, for a
-	// dockerd that does not say on whose behalf it asks. Nil: nobody knows. It must
-	// not call back.
+	// Returning returns the names of containers that may be starting again, for a dockerd that
+	// does not say for which container it asks. Nil: no name is known. It must not call back.
 	Returning func() []string
-	// Facts are what the facts tell of a subnet; false: they are not known yet. Nil:
-	// they never are. It must not call back.
+	// Facts returns what the facts say about a subnet, and false while they are not known yet.
+	// Nil: they never are. It must not call back.
 	Facts func(subnet netip.Prefix) (Word, bool)
-	// Networks are those that this host has made or is about to give up, by their
-	// owners' ids. Nil: nobody knows. It must not call back.
+	// Networks returns the networks that this host has made or is about to give up, by their
+	// owners' ids. Nil: they are not known. It must not call back.
 	Networks func() []string
-	// Routes are this host's own, without Weft's. Nil: none.
+	// Routes returns the routes of this host without those of Weft. Nil: there are none.
 	Routes func() []Route
-	// Problem hears of failures behind the scenes. It must not block. Nil: nobody.
+	// Problem is called with errors of work in the background. It must not block. Nil: they are
+	// dropped.
 	Problem func(error)
 }
 
-// IPAM hands out addresses to all owners, and answers Docker's IPAM protocol. All methods are safe for concurrent use.
+// IPAM hands out addresses to all owners, and answers Docker's IPAM protocol. All methods are
+// safe for concurrent use.
 type IPAM struct {
 	*env
 
-	// deciding is held while subnets are made, changed and released, so that a
-	// release never overtakes a creation. Taken with ctx; before mu.
+	// deciding is held while subnets are made, changed and released, so that a release never
+	// overtakes a creation. It is taken with a context, and before mu.
 	deciding turn.Turn
-	// untold says that the ledger may count this host among those that use a subnet of
-	// which it has no pool: after a release, after an answer that was lost, and at each
-	// start, as the disk may be an older one. Only who is deciding changes it.
+	// untold is true while the ledger may count this host among the users of a subnet of which
+	// it has no pool: after a release, after an answer that was lost, and at each start, since
+	// the disk may be an older one. Only the holder of deciding changes it.
 	untold atomic.Bool
 
 	// Guarded by mu.
 	pools       map[netip.Prefix]*allocator
-	absentSince map[string]time.Time // since when a network of a pool is seen not to be
+	absentSince map[string]time.Time // since when a network of a pool is missing
 }
 
-// New reads everything back from disk and serves at once; it asks nobody.
+// New reads the state from disk and serves at once. It asks nobody.
 func New(cfg Config) (*IPAM, error) {
 	e := &env{cfg: cfg}
 	raw, err := cfg.Disk.Load()
@@ -159,13 +159,13 @@ func New(cfg Config) (*IPAM, error) {
 	return i, nil
 }
 
-// Close ends what runs behind the scenes.
+// Close ends the work in the background.
 func (i *IPAM) Close() {
 	i.stop()
 	i.work.Wait()
 }
 
-// Routes are the methods of the protocol for an rpc.Server.
+// Routes returns the methods of the protocol for an rpc.Server.
 func (i *IPAM) Routes() map[string]rpc.Handler {
 	return map[string]rpc.Handler{
 		"IpamDriver.GetCapabilities":         rpc.Ask(i.GetCapabilities),
@@ -177,7 +177,7 @@ func (i *IPAM) Routes() map[string]rpc.Handler {
 	}
 }
 
-// lookup finds the pool of a subnet, or nil.
+// lookup returns the allocator of a subnet, or nil.
 func (i *IPAM) lookup(subnet netip.Prefix) *allocator {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -187,8 +187,7 @@ func (i *IPAM) lookup(subnet netip.Prefix) *allocator {
 	return nil
 }
 
-// decide enters the section in which subnets change; the caller leaves it by
-// calling the returned function.
+// decide waits until this caller may change subnets. The caller calls leave afterwards.
 func (i *IPAM) decide(ctx context.Context) (leave func(), err error) {
 	if leave, err = i.deciding.WaitWithin(ctx); err == nil {
 		return leave, nil

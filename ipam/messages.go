@@ -8,11 +8,11 @@ import (
 	"github.com/weftnet/weft/rpc"
 )
 
-// Words of Docker's protocol.
+// Names in Docker's protocol.
 const (
 	dataGateway        = "com.docker.network.gateway"
 	optAddressType     = "RequestAddressType"
-	optEndpointName    = "com.docker.network.endpoint.name" // 29+
+	optEndpointName    = "com.docker.network.endpoint.name" // since Docker 29
 	optBlock           = "weft.block"
 	ownOptions         = "weft."
 	knownOptions       = optBlock + " (prefix length of the blocks that hosts get, such as /24; /24,/112 for both families)"
@@ -38,20 +38,19 @@ type (
 	AddressRelease = api.ReleaseAddressRequest
 )
 
-// Capabilities is the answer to GetCapabilities. With RequiresRequestReplay, which the
-// library does not know, dockerd repeats its requests at every start: the only inventory
-// that it offers by itself.
+// Capabilities is the answer to GetCapabilities. RequiresRequestReplay, which the library does
+// not know, makes dockerd repeat its requests at every start. Docker offers no other inventory.
 type Capabilities struct {
 	api.CapabilitiesResponse
 	RequiresRequestReplay bool
 }
 
-// GetCapabilities answers without the cluster: dockerd asks while it starts.
+// GetCapabilities answers without the ledger, because dockerd calls it while it starts.
 func (i *IPAM) GetCapabilities(context.Context) (Capabilities, error) {
 	return Capabilities{RequiresRequestReplay: true}, nil
 }
 
-// GetDefaultAddressSpaces names Weft's one address space.
+// GetDefaultAddressSpaces returns the one address space of Weft.
 func (i *IPAM) GetDefaultAddressSpaces(context.Context) (AddressSpaces, error) {
 	return AddressSpaces{LocalDefaultAddressSpace: localAddressSpace, GlobalDefaultAddressSpace: globalAddressSpace}, nil
 }

@@ -4,9 +4,9 @@ import (
 	"net/netip"
 )
 
-// Named says which container has an address: engines before 29 do not tell it when
-// they ask. It is written down when the address is released, which is when it
-// begins to matter: the container may come back.
+// Named notes which container has an address, because engines before 29 do not say it in the
+// request. It is written to disk when the address is released: from then on it matters, since
+// the container may start again.
 func (i *IPAM) Named(a netip.Addr, container string) {
 	p := i.poolAt(a)
 	if p == nil {
@@ -17,9 +17,9 @@ func (i *IPAM) Named(a netip.Addr, container string) {
 	p.SetName(a, container)
 }
 
-// returning is the container that asks for an address of an area as far as that can
-// be told: the only one of those that may be starting again which had an address
-// there that still is free. Else empty.
+// returning guesses which container asks for an address of an area: of those that may be
+// starting again, the only one that had an address there that is still free. It is empty if
+// there are none or several.
 func (p *allocator) returning(within netip.Prefix) string {
 	if p.cfg.Returning == nil {
 		return ""

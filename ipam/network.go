@@ -11,11 +11,11 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// NetworkCreated says that the network of this id, its owner's, uses these subnets; package
-// attach has it called before Docker is answered. From then on an explicit address
-// is a container's --ip, no longer an --aux-address, and the pools stay until
-// NetworkDeleted. bits are those of -o weft.block: a subnet that exists with others
-// and cannot change any more is refused. Repeating it changes nothing.
+// NetworkCreated notes that the network with this id, its owner's, uses these subnets. Package
+// attach has it called before Docker is answered. From then on an explicit address is a
+// container's --ip and no longer an --aux-address, and the pools stay until NetworkDeleted.
+// bits are the sizes of -o weft.block; another size is refused for a subnet that cannot change
+// any more. Repeating it changes nothing.
 func (i *IPAM) NetworkCreated(ctx context.Context, id string, subnets []netip.Prefix, bits BlockBits) error {
 	if err := bits.meant(subnets); err != nil {
 		return err
@@ -43,8 +43,8 @@ func (i *IPAM) NetworkCreated(ctx context.Context, id string, subnets []netip.Pr
 	return nil
 }
 
-// said are the sizes that --ipam-opt named when Docker asked for a pool: only now are
-// the families known that the network has.
+// said returns the sizes that --ipam-opt named when Docker requested the pool. Only now are the
+// families of the network known.
 func (i *IPAM) said(subnet netip.Prefix) BlockBits {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -61,7 +61,7 @@ func (i *IPAM) useSubnet(ctx context.Context, id string, subnet netip.Prefix, bi
 	}
 	s := p.Subnet()
 	if bits != 0 && bits != s.BlockBits {
-		// Docker tells -o only now; a subnet that nobody uses yet may still change.
+		// Docker passes -o only now. A subnet that nobody uses yet may still change.
 		changed, err := i.cfg.Decisions.EnsureSubnet(ctx, SubnetRequest{Want: subnet, BlockBits: bits})
 		if err != nil {
 			return fmt.Errorf("ipam: %w", err)
@@ -81,15 +81,15 @@ func (i *IPAM) useSubnet(ctx context.Context, id string, subnet netip.Prefix, bi
 	return nil
 }
 
-// networksOf is a copy of a pool's networks. Only a caller that is deciding may
-// change them, so they stay as they are while it does.
+// networksOf returns a copy of the networks that use the pool. Only the holder of IPAM.deciding
+// changes them.
 func (p *allocator) networksOf() map[string]struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return maps.Clone(p.networks)
 }
 
-// saveSubnet writes a pool's record. The caller is deciding and does not hold mu.
+// saveSubnet writes a pool's record. The caller holds IPAM.deciding and not mu.
 func (e *env) saveSubnet(s netmap.Subnet, networks map[string]struct{}, unregistered bool) error {
 	rec := subnetRecord{Subnet: s, Networks: slices.Sorted(maps.Keys(networks)), Unregistered: unregistered}
 	if err := e.cfg.Disk.Commit(map[string][]byte{key(kindSubnet, s.Prefix): encode(rec)}); err != nil {
@@ -98,8 +98,8 @@ func (e *env) saveSubnet(s netmap.Subnet, networks map[string]struct{}, unregist
 	return nil
 }
 
-// NetworkDeleted says that the network of this id is gone. Subnets that no
-// other network of this host uses are given up.
+// NetworkDeleted notes that the network with this id is gone. Subnets that no other network of
+// this host uses are given up.
 func (i *IPAM) NetworkDeleted(ctx context.Context, id string) error {
 	unused, err := i.forgetNetwork(ctx, id)
 	for _, subnet := range unused {
@@ -135,7 +135,7 @@ func (i *IPAM) forgetNetwork(ctx context.Context, id string) (unused []netip.Pre
 	return unused, nil
 }
 
-// poolsOf are the pools that a network uses, sorted.
+// poolsOf returns the allocators of the subnets that a network uses, sorted.
 func (i *IPAM) poolsOf(id string) (out []*allocator) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -162,8 +162,8 @@ func contains(set map[string]struct{}, id string) bool {
 	return ok
 }
 
-// EndpointGone says that no endpoint has these addresses any more. Those that
-// Docker released before are free now.
+// EndpointGone notes that no endpoint has these addresses any more. Those that Docker released
+// before are freed.
 func (i *IPAM) EndpointGone(addrs ...netip.Addr) error {
 	for _, a := range addrs {
 		p := i.poolAt(a)
@@ -192,8 +192,8 @@ func (i *IPAM) poolAt(a netip.Addr) *allocator {
 	return nil
 }
 
-// orphaned notes that an address has no endpoint from now on; Docker releases it
-// next, unless it ends before that.
+// orphaned notes that an address has no endpoint from now on. Docker releases it next, unless
+// dockerd ends before that.
 func (p *allocator) orphaned(a netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

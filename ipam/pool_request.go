@@ -12,17 +12,17 @@ import (
 	"github.com/weftnet/weft/rpc"
 )
 
-// poolAsk is a PoolRequest that makes sense.
+// poolAsk is a PoolRequest that was checked.
 type poolAsk struct {
 	SubnetRequest
-	said BlockBits // of both families, as --ipam-opt says it to the pool of each
+	said BlockBits // of both families: Docker passes --ipam-opt to the pool of each
 }
 
 func bad(format string, args ...any) error {
 	return &rpc.BadRequest{Text: "ipam: " + fmt.Sprintf(format, args...)}
 }
 
-// parsePool refuses what cannot be meant.
+// parsePool checks a PoolRequest.
 func parsePool(r PoolRequest) (poolAsk, error) {
 	ask := poolAsk{SubnetRequest: SubnetRequest{V6: r.V6}}
 	if r.AddressSpace != rpc.AddressSpace {
@@ -98,7 +98,7 @@ func ParseBlockBits(s string) (b BlockBits, err error) {
 	return b, nil
 }
 
-// parseOptions reads --ipam-opt. Options of others are none of our business.
+// parseOptions reads --ipam-opt. It ignores options that are not of Weft.
 func parseOptions(opts map[string]string) (b BlockBits, err error) {
 	for _, k := range slices.Sorted(maps.Keys(opts)) {
 		switch {

@@ -8,8 +8,8 @@ import (
 	"github.com/weftnet/weft/rpc"
 )
 
-// PoolID names a pool to Docker. It says all there is to know, so that an agent
-// that lost its disk still understands the id that Docker stored.
+// PoolID names a pool to Docker. It holds everything about the pool, so that an agent that lost
+// its disk still understands the id that Docker stored.
 type PoolID struct {
 	Subnet netip.Prefix
 	Range  netip.Prefix // --ip-range; zero if there is none
@@ -17,7 +17,7 @@ type PoolID struct {
 
 const poolScheme = "weft:"
 
-// String is the id's form in Docker: weft:SUBNET or weft:SUBNET,RANGE.
+// String returns the form that Docker stores: weft:SUBNET or weft:SUBNET,RANGE.
 func (id PoolID) String() string {
 	if !id.Range.IsValid() {
 		return poolScheme + id.Subnet.String()
@@ -25,7 +25,7 @@ func (id PoolID) String() string {
 	return poolScheme + id.Subnet.String() + "," + id.Range.String()
 }
 
-// ParsePoolID reads what String prints. The error is an *rpc.BadRequest.
+// ParsePoolID parses what String returns. The error is an *rpc.BadRequest.
 func ParsePoolID(s string) (PoolID, error) {
 	rest, ok := strings.CutPrefix(s, poolScheme)
 	subnet, area, ranged := strings.Cut(rest, ",")

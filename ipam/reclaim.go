@@ -13,11 +13,10 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// ResetIdentity is what becomes of this package's records when the host gives its identity
-// up: blocks and claims belonged to that, and with them go the addresses that were
-// released. Held ones stay, as their containers run on: they are to be asked for
-// again one by one (Reclaim). Subnets stay and are to be taken into use again. It is
-// pure, and applying it twice changes nothing more.
+// ResetIdentity returns the changes to this package's records when the host takes another
+// identity. Blocks, claims and released addresses belonged to the former one and are deleted.
+// Held addresses stay, since their containers run on; each has to be reclaimed (Reclaim).
+// Subnets stay unregistered. It is pure, and applying it twice changes nothing more.
 func ResetIdentity(records map[string][]byte) (set map[string][]byte, del []string, err error) {
 	set = map[string][]byte{}
 	for k, raw := range records {
@@ -44,8 +43,8 @@ func ResetIdentity(records map[string][]byte) (set map[string][]byte, del []stri
 	return set, del, nil
 }
 
-// Unregistered are the subnets of which this host, under its present identity, is still to
-// become a holder, sorted.
+// Unregistered returns the subnets of which this host, under its present identity, is no user
+// yet by the ledger, sorted.
 func (i *IPAM) Unregistered() []netip.Prefix {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -59,8 +58,8 @@ func (i *IPAM) Unregistered() []netip.Prefix {
 	return out
 }
 
-// Reregister makes this host a holder of an unregistered subnet again; of another it changes
-// nothing. The subnet may have gone meanwhile: then it is made as it was.
+// Reregister makes this host a user of an unregistered subnet again. If the subnet has gone
+// meanwhile, it is made as it was. Of another subnet it changes nothing.
 func (i *IPAM) Reregister(ctx context.Context, subnet netip.Prefix) error {
 	p := i.lookup(subnet)
 	if p == nil || !p.isUnregistered() {
@@ -72,7 +71,7 @@ func (i *IPAM) Reregister(ctx context.Context, subnet netip.Prefix) error {
 	}
 	defer leave()
 	if i.lookup(subnet) != p || !p.isUnregistered() {
-		return nil // taken or given up while we waited
+		return nil // registered or given up meanwhile
 	}
 	s, err := i.registerAgain(ctx, p.Subnet())
 	if err != nil {
@@ -94,8 +93,8 @@ func (p *allocator) isUnregistered() bool {
 	return p.unregistered
 }
 
-// registerAgain has the ledger take this host for a holder, and repeats what was reserved.
-// Others may have made the subnet anew meanwhile: then it is as they made it.
+// registerAgain makes this host a user of a subnet in the ledger, and repeats its reservations.
+// If other hosts have made the subnet anew meanwhile, it stays as they made it.
 func (i *IPAM) registerAgain(ctx context.Context, was netmap.Subnet) (netmap.Subnet, error) {
 	ask := SubnetRequest{Want: was.Prefix, V6: was.Prefix.Addr().Is6(), BlockBits: was.BlockBits, Range: was.Range}
 	s, err := i.cfg.Decisions.EnsureSubnet(ctx, ask)
@@ -115,8 +114,8 @@ func (i *IPAM) registerAgain(ctx context.Context, was netmap.Subnet) (netmap.Sub
 	return s, err
 }
 
-// Unconfirmed are the addresses that containers of this host have held since before it
-// took its present identity, and for which the ledger is still to be asked, sorted.
+// Unconfirmed returns the addresses that containers of this host have held since before it took
+// its present identity and that the ledger has not confirmed yet, sorted.
 func (i *IPAM) Unconfirmed() []netip.Addr {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -132,8 +131,8 @@ func (i *IPAM) Unconfirmed() []netip.Addr {
 	return out
 }
 
-// Confirmed reports whether the ledger has confirmed an address of this host for it; also
-// of an address that it does not hold.
+// Confirmed reports whether the ledger has confirmed an address for this host. It is true of an
+// address that this host does not hold.
 func (i *IPAM) Confirmed(a netip.Addr) bool {
 	p := i.poolAt(a)
 	if p == nil {
@@ -145,8 +144,8 @@ func (i *IPAM) Confirmed(a netip.Addr) bool {
 	return !used.Evicted && !p.Unconfirmed(a)
 }
 
-// Reclaim asks for an unconfirmed address: of the ledger, or of the host that owns it
-// now. Of another address it changes nothing. The error is that of Decisions.Claim.
+// Reclaim requests an unconfirmed address from the ledger, or from the host that owns it now.
+// Of another address it changes nothing. The error is that of Decisions.Claim.
 func (i *IPAM) Reclaim(ctx context.Context, a netip.Addr) error {
 	p := i.poolAt(a)
 	if p == nil {
@@ -176,9 +175,9 @@ func (i *IPAM) Reclaim(ctx context.Context, a netip.Addr) error {
 	return err
 }
 
-// Evict notes that an unconfirmed address belongs to another host for good. Here it is
-// neither handed out nor asked for until Docker releases it, whose container
-// believes that it has it.
+// Evict notes that an unconfirmed address belongs to another host for good. This host neither
+// hands it out nor requests it until Docker releases it, whose container still believes that it
+// has it.
 func (i *IPAM) Evict(a netip.Addr) error {
 	p := i.poolAt(a)
 	if p == nil {
@@ -207,9 +206,9 @@ func (i *IPAM) Evict(a netip.Addr) error {
 	return err
 }
 
-// QueueLast notes that addresses in blocks that this host is about to adopt were held
-// by endpoints of a host that was removed, so that they are handed out last. What
-// this host knows better stays as it is.
+// QueueLast notes that addresses of blocks that this host is about to adopt were held by
+// endpoints of a removed host, so that they are handed out last. It does not change what this
+// host knows of an address already.
 func (i *IPAM) QueueLast(addrs []netip.Addr) error {
 	set := map[string][]byte{}
 	i.mu.Lock()
@@ -241,7 +240,7 @@ func (i *IPAM) QueueLast(addrs []netip.Addr) error {
 	return nil
 }
 
-// forgetEvicted ends what Evict began: Docker has released the address.
+// forgetEvicted forgets an evicted address after Docker has released it.
 func (p *allocator) forgetEvicted(a netip.Addr) error {
 	err := p.cfg.Disk.Commit(nil, key(kindAddr, a))
 	p.mu.Lock()
@@ -255,7 +254,7 @@ func (p *allocator) forgetEvicted(a netip.Addr) error {
 	return nil
 }
 
-// given is the answer to who asks for an address that was evicted.
+// given refuses a request for an evicted address.
 func given(a netip.Addr, who string) error {
 	return netmap.Refuse(netmap.Held, "ipam: %s belongs to another host by now, though %s of this host still believes that it has it; remove that one, and choose another address", a, who)
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Keys on disk are KIND/IDENTITY. Subnets never overlap, so an address needs no
-// subnet beside it.
+// Keys on disk are KIND/IDENTITY. Subnets never overlap, so the key of an address does not
+// name its subnet.
 const (
 	kindSubnet  = "subnet"
 	kindBlock   = "block"
 	kindClaim   = "claim"
 	kindForeign = "foreign"
 	kindAddr    = "addr"
-	kindReturn  = "return"  // a block that the ledger is still to hear of being returned
+	kindReturn  = "return"  // a returned block of which the ledger has not heard yet
 	kindUnclaim = "unclaim" // the same of a claim
 )
 
@@ -34,7 +34,7 @@ type subnetRecord struct {
 
 func key(kind string, id fmt.Stringer) string { return kind + "/" + id.String() }
 
-// encode is for our own structs of plain fields, which always can be encoded.
+// encode encodes a struct of this package, all of which can be encoded.
 func encode(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -43,23 +43,23 @@ func encode(v any) []byte {
 	return b
 }
 
-// restored is what Load finds on disk.
+// restored is what restore read from disk.
 type restored struct {
 	env       *env
 	pools     map[netip.Prefix]*allocator
-	leftovers []string // keys of pools that are gone
+	leftovers []string // keys of records whose pool is gone
 	uses      []use
 }
 
-// use is an address record that waits for its turn.
+// use is an address record that is added after all others.
 type use struct {
 	pool.Use
 	addr netip.Addr
 	pool *allocator
 }
 
-// restore reads everything back. What it cannot read it refuses: to hand out
-// addresses on half the knowledge would double them.
+// restore reads all records. It refuses the whole disk if it cannot read one of them: an agent
+// that knew only half of them would hand out addresses twice.
 func restore(e *env, raw map[string][]byte) (restored, error) {
 	r := restored{env: e, pools: map[netip.Prefix]*allocator{}}
 	// Subnets first, then blocks, then what lies in them.
@@ -72,7 +72,7 @@ func restore(e *env, raw map[string][]byte) (restored, error) {
 			}
 		}
 	}
-	// In order of release, so that each goes to the end of the queue.
+	// In the order of their release, so that each is added at the end of the queue.
 	slices.SortStableFunc(r.uses, func(a, b use) int { return cmp.Compare(a.Seq, b.Seq) })
 	for _, u := range r.uses {
 		u.pool.Put(u.addr, u.Use)
@@ -137,7 +137,7 @@ func (r *restored) readAddr(kind, id string, raw []byte) error {
 		var to netmap.HostID
 		return r.within(&to, kind, id, raw, func() (netip.Prefix, func(*allocator)) {
 			return home, func(p *allocator) {
-				if _, own := p.ClaimAt(addr); !own { // else it was claimed while its block came
+				if _, own := p.ClaimAt(addr); !own { // this host claimed it while it adopted the block
 					p.Forsake(addr, to)
 				}
 			}

@@ -11,8 +11,8 @@ import (
 	"github.com/weftnet/weft/store/synced"
 )
 
-// ReleasePool gives up a pool that became no network. One that did is given up by
-// NetworkDeleted: dockerd calls this before it deletes the network, and never again.
+// ReleasePool gives up a pool that became no network. NetworkDeleted gives up the others:
+// dockerd calls ReleasePool before it deletes the network, and never again.
 func (i *IPAM) ReleasePool(ctx context.Context, req PoolRelease) (rpc.Empty, error) {
 	id, err := ParsePoolID(req.PoolID)
 	if err != nil {
@@ -32,7 +32,7 @@ func (i *IPAM) release(ctx context.Context, subnet netip.Prefix) error {
 	if p == nil {
 		return err
 	}
-	// From here on the blocks are not ours, whether the ledger knows or not.
+	// From here on the blocks are not this host's, whether the ledger knows it or not.
 	err = i.cfg.Disk.Commit(nil, p.keys()...)
 	i.mu.Lock()
 	if err != nil {
@@ -47,9 +47,9 @@ func (i *IPAM) release(ctx context.Context, subnet netip.Prefix) error {
 	return nil
 }
 
-// retire lets nothing more begin in a pool that nobody uses and returns it. Nil:
-// somebody does, or there is none. No write to it is under way after that: one that
-// came late would survive as a right that the ledger gave to others.
+// retire lets nothing new begin in a pool that nobody uses, waits until all writes to it have
+// ended, and returns its allocator. A late write would leave a right on disk that the ledger
+// gave to others. It returns nil if somebody uses the pool, or if there is none.
 func (i *IPAM) retire(ctx context.Context, subnet netip.Prefix) (*allocator, error) {
 	for {
 		i.mu.Lock()
@@ -72,8 +72,8 @@ func (i *IPAM) retire(ctx context.Context, subnet netip.Prefix) (*allocator, err
 	}
 }
 
-// underWay is closed when something that is being written to a pool is; nil if
-// there is none.
+// underWay returns a channel that is closed when a write to the pool has ended, and nil if none
+// is under way.
 func (p *allocator) underWay() <-chan struct{} {
 	if p.request != nil {
 		return p.request.done
@@ -84,11 +84,11 @@ func (p *allocator) underWay() <-chan struct{} {
 	return nil
 }
 
-// sendUsed tells the ledger which subnets this host uses, so that it counts it among the
-// users of no other; the sweep repeats it when that fails. The caller is deciding: no
-// subnet is being made, and an answer that is still to come to a question of before
-// comes to nobody. An older disk does not know what the newest one uses, so nothing is
-// said while new addresses are not allowed.
+// sendUsed tells the ledger which subnets this host uses, so that the ledger counts it among
+// the users of no other. If it fails, the sweep repeats it. The caller holds deciding, so no
+// subnet is being made, and nobody waits for an answer to an earlier request. An older disk
+// does not know what the newest one uses, so sendUsed says nothing while new addresses are not
+// allowed.
 func (i *IPAM) sendUsed(ctx context.Context) error {
 	if last, err := i.allowed(ctx); err != nil || last {
 		return nil
@@ -119,7 +119,7 @@ func (p *allocator) occupied(holder func(netip.Addr) string) bool {
 	return p.AnyLocked()
 }
 
-// keys are all of a pool's records.
+// keys returns the keys of all records of a pool.
 func (p *allocator) keys() []string {
 	out := []string{key(kindSubnet, p.Subnet().Prefix)}
 	for _, b := range p.Blocks() {
@@ -143,7 +143,7 @@ func (p *allocator) keys() []string {
 	return out
 }
 
-// keysOfBlock are the records of what DropBlock forgets.
+// keysOfBlock returns the keys of the records that DropBlock forgets.
 func (p *allocator) keysOfBlock(block netip.Prefix) []string {
 	out := []string{key(kindBlock, block)}
 	foreign, touched := p.Contents(block)
@@ -164,7 +164,7 @@ func isExhausted(err error) bool {
 	return errors.Is(err, &netmap.Refusal{Kind: netmap.Exhausted})
 }
 
-// isRefusal reports whether an error is a final no rather than an unknown outcome.
+// isRefusal reports whether an error is a final refusal and not an unknown outcome.
 func isRefusal(err error) bool {
 	var r *netmap.Refusal
 	return errors.As(err, &r) && r.Kind != netmap.NoQuorum

@@ -11,17 +11,17 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Word is what the facts tell of a subnet. It may be late, so nothing is decided on
-// it; it says where to ask.
+// Word is what the facts say about a subnet. The facts may be late, so nothing is decided by
+// them; they tell what to ask the ledger about.
 type Word struct {
-	Decided uint64         // the newest decision that is known
+	Decided uint64         // the newest decision that the facts have
 	Blocks  []netmap.Block // this host's
 	Claims  []netmap.Claim // this host's
 	Others  []netmap.Claim // other hosts'
 }
 
-// repair finds what this host and the ledger believe differently: an address that
-// was ceded and came back, and what was granted in an answer that never arrived.
+// repair finds differences between this host and the ledger: addresses that were ceded and came
+// back, and grants whose answer was lost.
 func (p *allocator) repair(ctx context.Context) {
 	if p.cfg.Facts == nil {
 		return
@@ -44,8 +44,7 @@ func (p *allocator) repair(ctx context.Context) {
 	}
 }
 
-// cameBack are the own blocks with an address that was ceded and that nobody has
-// claimed any more.
+// cameBack returns the own blocks that have a ceded address which no host claims any more.
 func (p *allocator) cameBack(word Word) (out []netip.Prefix) {
 	claimed := map[netip.Addr]bool{}
 	for _, c := range word.Others {
@@ -61,9 +60,9 @@ func (p *allocator) cameBack(word Word) (out []netip.Prefix) {
 	return out
 }
 
-// takeBack asks the ledger which addresses of an own block are others', and takes
-// back the rest. They are locked meanwhile: an address that is ceded after the
-// question is in no answer to it.
+// takeBack asks the ledger which addresses of an own block belong to others, and takes back the
+// rest. The addresses are locked meanwhile, because the answer does not know of one that is
+// ceded after the question.
 func (p *allocator) takeBack(ctx context.Context, block netip.Prefix) error {
 	locked := p.lockCeded(block)
 	defer func() {
@@ -81,7 +80,7 @@ func (p *allocator) takeBack(ctx context.Context, block netip.Prefix) error {
 	known := slices.ContainsFunc(blocks, func(b netmap.Block) bool { return b.Prefix == block && p.HasBlock(b) })
 	p.mu.Unlock()
 	if !known {
-		return nil // it left meanwhile
+		return nil // the block was returned meanwhile
 	}
 	for _, c := range claims {
 		locked = p.unlockOne(locked, c.Addr)
@@ -101,7 +100,7 @@ func (p *allocator) lockCeded(block netip.Prefix) (out []netip.Addr) {
 	return out
 }
 
-// unlockOne unlocks an address and leaves it out.
+// unlockOne unlocks an address and returns the others.
 func (p *allocator) unlockOne(locked []netip.Addr, a netip.Addr) []netip.Addr {
 	n := slices.Index(locked, a)
 	if n < 0 {
@@ -111,7 +110,7 @@ func (p *allocator) unlockOne(locked []netip.Addr, a netip.Addr) []netip.Addr {
 	return slices.Delete(locked, n, n+1)
 }
 
-// takeBackAll makes locked addresses this host's again, as released just now.
+// takeBackAll makes locked addresses this host's again, as if they were released just now.
 func (p *allocator) takeBackAll(addrs []netip.Addr) error {
 	set, del := map[string][]byte{}, make([]string, 0, len(addrs))
 	uses := make([]pool.Use, 0, len(addrs))
@@ -134,9 +133,9 @@ func (p *allocator) takeBackAll(addrs []netip.Addr) error {
 	return nil
 }
 
-// unheardOf is what the ledger granted this host, and what this host has not heard
-// of for answersWithin: the answer was lost. From then on it is not taken any more.
-// The claims are locked.
+// unheardOf returns what the ledger granted to this host and what has been unknown here for
+// answersWithin, because the answer was lost. This host does not adopt it any more. The claims
+// are locked.
 func (p *allocator) unheardOf(word Word) (blocks []netmap.Block, claims []netmap.Claim) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -160,7 +159,7 @@ func (p *allocator) unheardOf(word Word) (blocks []netmap.Block, claims []netmap
 	return blocks, claims
 }
 
-// overdue notes that something granted is not known here, and gives it up if that
+// overdue notes that a grant is not known here. It gives the grant up and returns true if that
 // has been so for answersWithin.
 func (p *allocator) overdue(missing map[netip.Prefix]time.Time, what netip.Prefix, epoch uint64) bool {
 	since, known := p.missing[what]

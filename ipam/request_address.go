@@ -10,8 +10,8 @@ import (
 	"github.com/weftnet/weft/rpc"
 )
 
-// RequestAddress hands out an address: the gateway, one that was asked for, or the
-// next. It is on disk when this returns.
+// RequestAddress hands out the gateway, the address that was asked for, or the next one. It is
+// on disk when RequestAddress returns.
 func (i *IPAM) RequestAddress(ctx context.Context, req AddressRequest) (AddressResponse, error) {
 	id, err := ParsePoolID(req.PoolID)
 	if err != nil {
@@ -33,7 +33,7 @@ func (i *IPAM) RequestAddress(ctx context.Context, req AddressRequest) (AddressR
 	return AddressResponse{Address: cidr(a, id.Subnet)}, nil
 }
 
-// dockerd is the Docker Engine that a call came from.
+// dockerd returns the Docker Engine that a call came from.
 func dockerd(ctx context.Context) Caller {
 	peer, _ := rpc.PeerOf(ctx)
 	return Caller{Owner: netmap.OwnerDocker, ID: peer.Instance}
@@ -52,8 +52,8 @@ func parseAddr(s string) (netip.Addr, error) {
 	return a.Unmap(), nil
 }
 
-// gateway answers the subnet's gateway, deciding it if need be. It is never an
-// address of a container and needs no record.
+// gateway returns the subnet's gateway. If there is none, the ledger decides it. It is never a
+// container's address and needs no record on this host.
 func (i *IPAM) gateway(ctx context.Context, subnet netip.Prefix, want netip.Addr) (netip.Addr, error) {
 	p, err := i.pool(ctx, subnet)
 	if err != nil {
@@ -69,7 +69,7 @@ func (i *IPAM) gateway(ctx context.Context, subnet netip.Prefix, want netip.Addr
 	return s.Gateway, err
 }
 
-// reserve has the ledger keep an address from all hosts.
+// reserve has the ledger reserve an address on all hosts.
 func (i *IPAM) reserve(ctx context.Context, p *allocator, name string, a netip.Addr) (netmap.Subnet, error) {
 	leave, err := i.decide(ctx)
 	if err != nil {
@@ -89,7 +89,7 @@ func (i *IPAM) reserve(ctx context.Context, p *allocator, name string, a netip.A
 	return s, nil
 }
 
-// ReleaseAddress takes an address back. Releasing what is not held succeeds.
+// ReleaseAddress takes an address back. It succeeds if the address is not held.
 func (i *IPAM) ReleaseAddress(ctx context.Context, req AddressRelease) (rpc.Empty, error) {
 	id, err := ParsePoolID(req.PoolID)
 	if err != nil {

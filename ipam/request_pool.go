@@ -10,9 +10,9 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// RequestPool answers the pool of a subnet, at once if this host knows it. Without
-// a subnet it answers another one each time, as dockerd repeats the request while
-// it dislikes the answer and holds what it got.
+// RequestPool returns the pool of a subnet, at once if this host uses it already. A request
+// without a subnet gets a new one each time: dockerd repeats the request while it does not like
+// the answer, and keeps what it got.
 func (i *IPAM) RequestPool(ctx context.Context, req PoolRequest) (PoolResponse, error) {
 	ask, err := parsePool(req)
 	if err != nil {
@@ -30,7 +30,7 @@ func (i *IPAM) RequestPool(ctx context.Context, req PoolRequest) (PoolResponse, 
 	p.opened = time.Now()
 	resp := PoolResponse{PoolID: PoolID{s.Prefix, ask.Range}.String(), Pool: s.Prefix.String()}
 	if s.Gateway.IsValid() {
-		// Docker need not ask for it: the same one on every host.
+		// Docker need not ask for it. It is the same on every host.
 		resp.Data = map[string]string{dataGateway: cidr(s.Gateway, s.Prefix)}
 	}
 	return resp, nil
@@ -48,7 +48,7 @@ func (i *IPAM) makePool(ctx context.Context, ask SubnetRequest) (*allocator, err
 	}
 	defer leave()
 	if p := i.lookup(ask.Want); p != nil {
-		return p, nil // made while we waited
+		return p, nil // made meanwhile
 	}
 	routes := i.routes()
 	for _, r := range routes {
@@ -57,7 +57,7 @@ func (i *IPAM) makePool(ctx context.Context, ask SubnetRequest) (*allocator, err
 		}
 	}
 	ask.Avoid = prefixes(routes)
-	before := i.untold.Swap(true) // until it is here, whatever the ledger decides
+	before := i.untold.Swap(true) // until the subnet is on disk, whatever the ledger decides
 	s, err := i.cfg.Decisions.EnsureSubnet(ctx, ask)
 	if err != nil {
 		return nil, fmt.Errorf("ipam: %w", err)
@@ -75,7 +75,7 @@ func (i *IPAM) makePool(ctx context.Context, ask SubnetRequest) (*allocator, err
 	return p, err
 }
 
-// savePool makes a decided subnet this host's.
+// savePool writes down a subnet that the ledger has decided, and returns its allocator.
 func (i *IPAM) savePool(s netmap.Subnet) (*allocator, error) {
 	p := newAllocator(i.env, subnetRecord{Subnet: s})
 	if err := i.saveSubnet(s, nil, false); err != nil {
@@ -87,8 +87,8 @@ func (i *IPAM) savePool(s netmap.Subnet) (*allocator, error) {
 	return p, nil
 }
 
-// routes are those that a subnet can collide with: a default route overlaps
-// everything and means nothing.
+// routes returns the routes that a subnet can collide with. A default route overlaps everything
+// and does not count.
 func (i *IPAM) routes() []Route {
 	if i.cfg.Routes == nil {
 		return nil

@@ -11,15 +11,15 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// A disk may be an older copy of the one that this host ran with last. Its records say
-// then that this host has what it has given up since, and what others may hold now.
+// A disk may be an older copy of the one that this host ran with last. Its records then claim
+// addresses that this host has given up since, and that other hosts may hold now.
 
-// stopsWithin is how long dockerd takes to stop all containers, with some to spare.
+// stopsWithin is longer than dockerd takes to stop all containers.
 const stopsWithin = time.Minute
 
-// noteLast notes which addresses were in use when this host stopped: those that are
-// held by the disk, and those that were released together with the last one, as
-// dockerd does it when it stops.
+// noteLast notes which addresses were in use when this host stopped: those that are held on
+// disk, and those that were released within stopsWithin of the last release, as dockerd does
+// when it stops.
 func (r *restored) noteLast() {
 	newest := int64(0)
 	for _, p := range r.pools {
@@ -36,8 +36,8 @@ func (r *restored) noteLast() {
 	}
 }
 
-// wasHere is whether an address was in use when this host stopped, and is its own still
-// as far as the facts know. What it returns is to be called with mu held.
+// wasHere returns a function that reports whether an address was in use when this host stopped
+// and, as far as the facts know, still belongs to it. The function is called with mu held.
 func (p *allocator) wasHere() func(netip.Addr) bool {
 	var word Word
 	known := false
@@ -50,14 +50,15 @@ func (p *allocator) wasHere() func(netip.Addr) bool {
 	}
 }
 
-// lastUse is how an address was in use when this host stopped, by the disk.
+// lastUse is how an address was used when this host stopped, by its disk.
 type lastUse struct {
-	held  bool // else released just before
+	held  bool // false: released just before
 	asked bool // by --ip: its container asks for it again
 }
 
-// pickLast begins the next of the addresses that were in use when this host stopped and
-// that no --ip had: of what it found held first, as nobody else has let go of that.
+// pickLast locks the next of the addresses that were in use when this host stopped and that
+// nobody asked for by --ip. Addresses that were held come first, because no other container has
+// released them.
 func (p *allocator) pickLast(within netip.Prefix, name string) (netip.Addr, bool) {
 	wasHere := p.wasHere()
 	p.mu.Lock()
@@ -71,8 +72,8 @@ func (p *allocator) pickLast(within netip.Prefix, name string) (netip.Addr, bool
 	return netip.Addr{}, false
 }
 
-// lastOnes are the free ones of the addresses that pickLast picks from, the first choice
-// first. Few are, of many that were released before. The caller holds mu.
+// lastOnes returns the free addresses that pickLast picks from, in its order. The caller holds
+// mu.
 func (p *allocator) lastOnes(within netip.Prefix, name string) (out []netip.Addr) {
 	for a, was := range p.last {
 		if _, touched := p.Used(a); touched && !was.asked && within.Contains(a) && p.Ready(a) {
@@ -97,11 +98,11 @@ func (p *allocator) lastOnes(within netip.Prefix, name string) (out []netip.Addr
 	return out
 }
 
-// Outdated says which right of this host's records the facts deny, empty if none.
-// Records that are the newest follow every decision: what goes is out of them before
-// the ledger hears of it, what comes is in them after the facts know. So once the facts
-// have reached any decision of this start of the agent, a right that they deny proves
-// the disk to be an older copy. The error says that the facts cannot tell now.
+// Outdated returns which right in this host's records the facts deny, and "" if none. The
+// newest disk follows every decision: a right is deleted from it before the ledger hears of
+// that, and added after the facts know it. So once the facts have any decision of this start of
+// the agent, a right that they deny proves that the disk is an older copy. The error says that
+// the facts cannot tell at the moment.
 func (i *IPAM) Outdated(facts func(subnet netip.Prefix) (Word, bool)) (how string, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -130,7 +131,7 @@ func (i *IPAM) Outdated(facts func(subnet netip.Prefix) (Word, bool)) (how strin
 	return "", nil
 }
 
-// revoked says why an address that is this host's by its records is not by the facts.
+// revoked returns why the facts deny an address that belongs to this host by its records.
 func (p *allocator) revoked(word Word, a netip.Addr) string {
 	if !p.Owns(a) {
 		return ""
@@ -149,7 +150,7 @@ func (p *allocator) revoked(word Word, a netip.Addr) string {
 	return p.denied(word, b)
 }
 
-// denied says why a block that is this host's by its records is not by the facts.
+// denied returns why the facts deny a block that belongs to this host by its records.
 func (p *allocator) denied(word Word, b netmap.Block) string {
 	if b.Epoch > word.Decided || slices.ContainsFunc(word.Blocks, func(o netmap.Block) bool { return o.Prefix == b.Prefix }) {
 		return ""

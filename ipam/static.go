@@ -11,8 +11,8 @@ import (
 	"github.com/weftnet/weft/store/synced"
 )
 
-// static hands out the address that was asked for. Reserved says that it is one that
-// no container gets.
+// static hands out the address that was asked for. reserved reports that it is reserved, so
+// that no container gets it.
 func (i *IPAM) static(ctx context.Context, p *allocator, a netip.Addr, use pool.Use) (held synced.Value[netip.Addr], reserved bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -33,7 +33,7 @@ func (i *IPAM) static(ctx context.Context, p *allocator, a netip.Addr, use pool.
 	return held, false, err
 }
 
-// giveLocked hands a locked address out, after the ledger's word if that is needed.
+// giveLocked hands a locked address out, after the ledger has decided if that is needed.
 func (p *allocator) giveLocked(ctx context.Context, a netip.Addr, use pool.Use, step next) (none synced.Value[netip.Addr], err error) {
 	if err := p.mayHandOut(ctx, a); err != nil {
 		p.endChange(a)
@@ -51,7 +51,7 @@ func (p *allocator) giveLocked(ctx context.Context, a netip.Addr, use pool.Use, 
 	return p.handOut(ctx, a, use, &c)
 }
 
-// claim asks for a locked address.
+// claim requests a locked address from the ledger.
 func (p *allocator) claim(ctx context.Context, a netip.Addr) (netmap.Claim, error) {
 	if err := p.beforeClaim(ctx, a); err != nil {
 		return netmap.Claim{}, err
@@ -69,7 +69,7 @@ func (p *allocator) claim(ctx context.Context, a netip.Addr) (netmap.Claim, erro
 	return c, nil
 }
 
-// expect notes a claim that was granted and is on its way to the disk, until it arrived.
+// expect notes a claim that was granted and is not on disk yet; arrived ends that.
 func (p *allocator) expect(c netmap.Claim) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,9 +82,9 @@ func (p *allocator) arrived(a netip.Addr) {
 	delete(p.inFlight.claims, a)
 }
 
-// mayHandOut asks whether an address may be handed out now. A container that has it
-// keeps it: dockerd repeats its request after a restart that the container lived
-// through, and that gives nobody a new right.
+// mayHandOut returns why an address may not be handed out now, or nil. A container that has it
+// keeps it: dockerd repeats its request after a restart that the container survived, and that
+// gives nobody a new right.
 func (p *allocator) mayHandOut(ctx context.Context, a netip.Addr) error {
 	p.mu.Lock()
 	used, _ := p.Used(a)
@@ -105,18 +105,18 @@ func (p *allocator) mayHandOut(ctx context.Context, a netip.Addr) error {
 	return err
 }
 
-// next is what is to be done about an address that was asked for.
+// next is what to do about an address that was asked for.
 type next int
 
 const (
-	done    next = iota // it is answered as it stands
-	reserve             // it is an --aux-address of a network that is being created
-	hold                // it is ours: write it down; locked
+	done    next = iota // answer it without a change
+	reserve             // reserve it: it is an --aux-address of a network that is being created
+	hold                // it belongs to this host: write it down; locked
 	claim               // ask the ledger for it; locked
 )
 
-// standing judges an address that was asked for, and begins a change of it if one
-// is needed.
+// standing decides what to do about an address that was asked for, and locks it if it is to
+// change.
 func (p *allocator) standing(a netip.Addr, use pool.Use) (next, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -128,7 +128,7 @@ func (p *allocator) standing(a netip.Addr, use pool.Use) (next, error) {
 		p.asked[a] = true
 		return done, nil
 	}
-	if used.Held { // each dockerd asks once more only once, whatever it is answered
+	if used.Held { // each dockerd repeats its request only once, whatever the answer is
 		used.Caller = use.Caller
 		p.Put(a, used)
 	}
@@ -137,7 +137,7 @@ func (p *allocator) standing(a netip.Addr, use pool.Use) (next, error) {
 		p.Lock(a)
 		return claim, nil
 	case used.Held:
-		// The same right once more: only who asked is new.
+		// The address is handed out already. Only the caller is new.
 	case !p.serves(use.Caller.Owner):
 		return reserve, nil
 	case !p.Owns(a):
@@ -150,8 +150,8 @@ func (p *allocator) standing(a netip.Addr, use pool.Use) (next, error) {
 	return hold, nil
 }
 
-// refusal says why an address cannot be handed out to who asks for it, whatever the
-// ledger would say; with mu held.
+// refusal returns why an address cannot be handed out to the caller, whatever the ledger would
+// say, or nil. The caller holds mu.
 func (p *allocator) refusal(a netip.Addr, used, use pool.Use) error {
 	s := p.Subnet()
 	switch err := impossible(a, s); {
@@ -173,15 +173,15 @@ func (p *allocator) refusal(a netip.Addr, used, use pool.Use) error {
 	return nil
 }
 
-// replaysAux reports whether a request for a reserved address is Docker's for an
-// --aux-address: once, right after RequestPool, before any container's. The network's
-// other requests for it are those of a container.
+// replaysAux reports whether a request for a reserved address is Docker's for an --aux-address.
+// Docker sends that once, right after RequestPool and before any container's. Other requests
+// for the address are for a container.
 func (p *allocator) replaysAux(a netip.Addr) bool {
 	expected := !p.serves(netmap.OwnerDocker) || time.Since(p.opened) < auxWithin
 	return expected && !p.asked[a]
 }
 
-// impossible says why no container can ever have an address.
+// impossible returns why no container can ever have an address, or nil.
 func impossible(a netip.Addr, s netmap.Subnet) error {
 	switch {
 	case !s.Prefix.Contains(a):
@@ -198,10 +198,9 @@ func busy(a netip.Addr) error {
 	return netmap.Refuse(netmap.Busy, "ipam: %s is being handed out or taken back at this moment; try again", a)
 }
 
-// again reports whether a request for a held address repeats an earlier one. Another
-// dockerd does: after a start, it asks once more for the addresses of its containers. The
-// same dockerd never asks twice for an address in use, except for one that it never heard
-// of because the answer was lost.
+// again reports whether a request for a held address repeats an earlier one. Another dockerd
+// does so: after a start, it asks once more for the addresses of its containers. The same
+// dockerd never asks twice for an address in use, except if the answer was lost.
 func (p *allocator) again(a netip.Addr, used, use pool.Use) bool {
 	if use.Caller.Repeats(used.Caller) {
 		return true
@@ -209,13 +208,13 @@ func (p *allocator) again(a netip.Addr, used, use pool.Use) bool {
 	orphan := used.Caller == use.Caller && p.cfg.Holder != nil && p.holder(a) == ""
 	since, ok := p.since[a]
 	if !ok {
-		since = p.made // held since before this start
+		since = p.made // held before this start of the agent
 	}
 	return orphan && time.Since(since) > orphanAfter
 }
 
-// held says who has an address on this host. One that Docker released stays with its
-// endpoint until Docker, asked for what it has, does not know that one either.
+// held refuses an address that an endpoint of this host has. One that Docker released stays
+// with its endpoint until Docker does not list that any more.
 func (e *env) held(a netip.Addr, used pool.Use) error {
 	if used.Leaving {
 		return netmap.Refuse(netmap.Held, "ipam: %s is held by %s on this host, though Docker released it; if no container has that any more, the address is free within three minutes: try again then or choose another address", a, e.describe(a))
@@ -230,8 +229,8 @@ func (e *env) describe(a netip.Addr) string {
 	return "a container that is being started"
 }
 
-// reserveAux keeps an --aux-address from all hosts. Docker asks for it between
-// RequestPool and CreateNetwork, without its name.
+// reserveAux reserves an --aux-address on all hosts. Docker asks for it between RequestPool and
+// CreateNetwork, without its name.
 func (i *IPAM) reserveAux(ctx context.Context, p *allocator, a netip.Addr) error {
 	if _, err := i.reserve(ctx, p, a.String(), a); err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// sweepForEver repairs now and then what a failure left behind.
+// sweepForEver repairs every minute what a failure left behind.
 func (i *IPAM) sweepForEver() {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -25,9 +25,9 @@ func (i *IPAM) sweepForEver() {
 	}
 }
 
-// sweep gives back what is not needed, frees addresses whose endpoint went without a
-// word, gives up pools that never became a network, or are of one that never came to
-// be, and tells the ledger of releases that it missed.
+// sweep returns blocks and claims that are not needed, frees addresses whose endpoint went
+// without a call, gives up pools that became no network or whose network is missing, and tells
+// the ledger of releases that it has not heard of.
 func (i *IPAM) sweep(ctx context.Context) {
 	for _, p := range i.sorted() {
 		p.tidy(ctx)
@@ -53,7 +53,7 @@ func (i *IPAM) sweep(ctx context.Context) {
 	}
 }
 
-// sorted are all pools that this host has a part in, in a fixed order.
+// sorted returns the allocators of all registered subnets, in a fixed order.
 func (i *IPAM) sorted() (out []*allocator) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -65,10 +65,10 @@ func (i *IPAM) sorted() (out []*allocator) {
 	return out
 }
 
-// stranded are addresses that no endpoint has and that Docker released, or never heard
-// of: an agent that ends between writing an address down and answering leaves one,
-// and dockerd does not ask what became of it (moby's pkg/plugins/client.go
-// repeats a call that broke without its body).
+// stranded returns the addresses that no endpoint has and that Docker released, or never heard
+// of. An agent that ends after it wrote an address down and before it answered leaves one.
+// dockerd does not ask what became of it: moby's pkg/plugins/client.go repeats a call that
+// broke without its body.
 func (i *IPAM) stranded() (out []netip.Addr) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -83,14 +83,14 @@ func (i *IPAM) stranded() (out []netip.Addr) {
 	return out
 }
 
-// isStranded reports whether nobody will come for an address. The caller holds mu.
+// isStranded reports whether no endpoint will come for an address. The caller holds mu.
 func (p *allocator) isStranded(a netip.Addr, u pool.Use) bool {
 	return u.Held && p.holder(a) == "" && (u.Leaving || p.abandoned(a))
 }
 
-// Attach says that an endpoint is about to be written down with an address, which it
-// keeps from being taken for abandoned. It is refused if an owner comes with
-// an address that it was not given, or so late that it was taken back.
+// Attach notes that an endpoint with this address is about to be written down, so that the
+// address is not freed as abandoned. It refuses an owner that was not given the address, and an
+// endpoint that comes after the address was freed.
 func (i *IPAM) Attach(a netip.Addr, owner netmap.Owner) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -110,18 +110,19 @@ func (i *IPAM) Attach(a netip.Addr, owner netmap.Owner) error {
 	return netmap.Refuse(netmap.Unknown, "ipam: %s is not handed out on this host, or was taken back because no container came for it within %v; start the container again", a, abandonedAfter)
 }
 
-// abandoned reports whether an address without an endpoint has been held for so
-// long that none will come: Docker creates it at once. The caller holds mu.
+// abandoned reports whether an address has been held without an endpoint for so long that none
+// will come. Docker creates the endpoint at once. The caller holds mu.
 func (p *allocator) abandoned(a netip.Addr) bool {
 	since, ok := p.since[a]
 	if !ok {
-		since = p.made // held since before this start
+		since = p.made // held before this start of the agent
 	}
 	return p.cfg.Holder != nil && time.Since(since) > abandonedAfter
 }
 
-// absentNetworks are networks that pools are kept for and that have not been there for longer
-// than it takes to make one: the agent ended in the middle of that, or could not undo it.
+// absentNetworks returns the networks that pools are kept for and that have been missing for
+// longer than it takes to make one: the agent ended while it made the network, or could not
+// undo it.
 func (i *IPAM) absentNetworks() (out []string) {
 	if i.cfg.Networks == nil {
 		return nil

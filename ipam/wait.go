@@ -5,10 +5,10 @@ import (
 	"net/netip"
 )
 
-// Changes of one address take turns: each takes a sync of the disk, some a decision
-// of the ledger.
+// Changes of one address happen one after the other: each takes a sync of the disk, some a
+// decision of the ledger.
 
-// Unlock is the opposite of Lock. The caller holds mu.
+// Unlock ends what Lock began and wakes those who wait for the address. The caller holds mu.
 func (p *allocator) Unlock(a netip.Addr) {
 	p.Pool.Unlock(a)
 	if c := p.waits[a]; c != nil {
@@ -17,8 +17,8 @@ func (p *allocator) Unlock(a netip.Addr) {
 	}
 }
 
-// settling is closed when an address may be free to change again; nil if it is now.
-// The caller holds mu.
+// settling returns a channel that is closed when the address may be free to change, and nil if
+// it is now. The caller holds mu.
 func (p *allocator) settling(a netip.Addr) <-chan struct{} {
 	if block, err := a.Prefix(p.Subnet().BlockBits); err == nil && p.leaving[block].done != nil {
 		return p.leaving[block].done
@@ -32,7 +32,7 @@ func (p *allocator) settling(a netip.Addr) <-chan struct{} {
 	return p.waits[a]
 }
 
-// settle waits, with its context, until no change of an address is under way.
+// settle waits until no change of an address is under way, or until its context ends.
 func (p *allocator) settle(ctx context.Context, a netip.Addr) error {
 	for {
 		p.mu.Lock()

@@ -8,11 +8,10 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// What leaves a pool again. As with what comes, the disk is first: the caller has
-// written down that these records are gone.
+// The methods of this file take something out of a pool. The caller has removed its records
+// from disk before.
 
-// Empty reports whether nobody has an address of an own block and none is on its
-// way to anybody.
+// Empty reports whether nobody holds an address of an own block and none is being handed out.
 func (p *Pool) Empty(block netip.Prefix) bool {
 	s := p.blocks[block]
 	if s == nil || s.Held > 0 {
@@ -26,15 +25,15 @@ func (p *Pool) Empty(block netip.Prefix) bool {
 	return true
 }
 
-// Withdraw takes an own block out of use and remembers what was known of its
-// addresses: AddBlock brings it back, DropBlock forgets it.
+// Withdraw takes an own block out of use and keeps what is remembered of its addresses.
+// AddBlock undoes that, DropBlock makes it final.
 func (p *Pool) Withdraw(block netip.Prefix) {
 	delete(p.blocks, block)
 	p.order = slices.DeleteFunc(p.order, func(s *Block) bool { return s.Prefix == block })
 }
 
-// DropBlock forgets an own block that is empty, and what was remembered of its
-// addresses. Addresses in it that are this host's by themselves stay.
+// DropBlock forgets an own block that is empty, and what is remembered of its addresses. It
+// keeps claims in it.
 func (p *Pool) DropBlock(block netip.Prefix) {
 	p.Withdraw(block)
 	for a := range p.foreign {
@@ -50,8 +49,8 @@ func (p *Pool) DropBlock(block netip.Prefix) {
 	maps.DeleteFunc(p.cursors, func(area netip.Prefix, _ netip.Addr) bool { return area.Overlaps(block) })
 }
 
-// DropClaim forgets an address that was this host's by itself. In an own block it
-// is one of many from now on.
+// DropClaim forgets a claim. If its address lies in an own block, it belongs to the block from
+// now on.
 func (p *Pool) DropClaim(a netip.Addr) {
 	delete(p.claims, a)
 	if p.block(a) == nil {
@@ -59,7 +58,7 @@ func (p *Pool) DropClaim(a netip.Addr) {
 	}
 }
 
-// Forget removes every memory of an address that is not this host's any more.
+// Forget removes what is remembered of an address that does not belong to this host any more.
 func (p *Pool) Forget(a netip.Addr) {
 	m := p.marks[a]
 	if m == nil {
@@ -70,15 +69,15 @@ func (p *Pool) Forget(a netip.Addr) {
 	delete(p.marks, a)
 }
 
-// TakeBack takes back an address of an own block that was another host's, as one
-// that was released by this Use.Seq.
+// TakeBack makes an address of an own block, which was ceded to another host, this host's
+// again, released by this Use.Seq.
 func (p *Pool) TakeBack(a netip.Addr, u Use) {
 	delete(p.foreign, a)
 	p.Release(a, u)
 }
 
-// Latest are the addresses of a block that were released last, at most n, in the
-// order of their release.
+// Latest returns the addresses of a block that were released last, at most n, in the order of
+// their release.
 func (p *Pool) Latest(block netip.Prefix, n int) (out []netip.Addr) {
 	for e := p.released.Back(); e != nil && len(out) < n; e = e.Prev() {
 		if a := markOf(e).addr; block.Contains(a) {
@@ -89,8 +88,8 @@ func (p *Pool) Latest(block netip.Prefix, n int) (out []netip.Addr) {
 	return out
 }
 
-// Contents are the addresses that DropBlock forgets: those that are other hosts', and those
-// that were ever touched, each sorted.
+// Contents returns the addresses that DropBlock forgets, sorted: those of other hosts, and
+// those that were touched.
 func (p *Pool) Contents(block netip.Prefix) (foreign, touched []netip.Addr) {
 	for _, a := range netmap.SortedAddrs(p.foreign) {
 		if block.Contains(a) {
@@ -105,8 +104,8 @@ func (p *Pool) Contents(block netip.Prefix) (foreign, touched []netip.Addr) {
 	return foreign, touched
 }
 
-// Ceded are the addresses of own blocks that are other hosts', sorted. Reserved
-// ones are nobody's.
+// Ceded returns the addresses of own blocks that belong to other hosts, sorted, without
+// reserved ones, which belong to nobody.
 func (p *Pool) Ceded() []netip.Addr {
 	return slices.DeleteFunc(netmap.SortedAddrs(p.foreign), func(a netip.Addr) bool { return p.foreign[a] == netmap.HostID{} })
 }

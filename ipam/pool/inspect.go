@@ -7,7 +7,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Blocks are the own blocks, by address.
+// Blocks returns the own blocks, by address.
 func (p *Pool) Blocks() []Block {
 	out := make([]Block, 0, len(p.order))
 	for _, b := range p.order {
@@ -16,7 +16,7 @@ func (p *Pool) Blocks() []Block {
 	return out
 }
 
-// BlockAt is the own block that an address lies in.
+// BlockAt returns the own block that an address lies in.
 func (p *Pool) BlockAt(a netip.Addr) (netmap.Block, bool) {
 	if b := p.block(a); b != nil {
 		return b.Block, true
@@ -24,7 +24,7 @@ func (p *Pool) BlockAt(a netip.Addr) (netmap.Block, bool) {
 	return netmap.Block{}, false
 }
 
-// Claims are the addresses that are this host's by themselves, by address.
+// Claims returns the claims of this host, by address.
 func (p *Pool) Claims() []Claim {
 	out := make([]Claim, 0, len(p.claims))
 	for _, a := range netmap.SortedAddrs(p.claims) {
@@ -33,16 +33,17 @@ func (p *Pool) Claims() []Claim {
 	return out
 }
 
-// ClaimAt is the claim by which an address is this host's.
+// ClaimAt returns the claim of this host to an address.
 func (p *Pool) ClaimAt(a netip.Addr) (Claim, bool) {
 	c, ok := p.claims[a]
 	return c, ok
 }
 
-// Foreign are the addresses of own blocks that are not this host's, by address.
+// Foreign returns the addresses of own blocks that belong to another host or to nobody, by
+// address.
 func (p *Pool) Foreign() []netip.Addr { return netmap.SortedAddrs(p.foreign) }
 
-// Uses are what is remembered of every address that was ever touched, in no order.
+// Uses iterates over all addresses that were ever touched, in no order.
 func (p *Pool) Uses() iter.Seq2[netip.Addr, Use] {
 	return func(yield func(netip.Addr, Use) bool) {
 		for a, m := range p.marks {
@@ -53,7 +54,7 @@ func (p *Pool) Uses() iter.Seq2[netip.Addr, Use] {
 	}
 }
 
-// AnyLocked reports whether a change of some address is on its way to disk.
+// AnyLocked reports whether some address is locked.
 func (p *Pool) AnyLocked() bool { return len(p.locked) > 0 }
 
 // Unconfirmed reports whether an address is held that the ledger has not confirmed for this

@@ -8,55 +8,55 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// maxReleased bounds the released addresses that are remembered of one pool. Once
-// there are as many, the oldest is handed out again although unused ones are left:
-// only IPv6 blocks are large enough for that.
+// maxReleased bounds the released addresses that are remembered of one pool. Beyond it the
+// oldest released address is handed out again although some were never used. Only IPv6 blocks
+// are that large.
 const maxReleased = 1 << 16
 
 // Use is what is remembered of an address that was ever handed out here.
 type Use struct {
 	Held    bool   `json:"held"`
-	Seq     uint64 `json:"seq,omitempty"`     // order of release; greater is later
-	At      int64  `json:"at,omitempty"`      // of the release, by the wall clock in Unix seconds: it says what was in use when the host stopped
-	Name    string `json:"name,omitempty"`    // of the container, where it is known
+	Seq     uint64 `json:"seq,omitempty"`     // order of the releases: a greater one is later
+	At      int64  `json:"at,omitempty"`      // time of the release by the wall clock, Unix seconds; tells what was in use when the host stopped
+	Name    string `json:"name,omitempty"`    // of the container, if known
 	Caller  Caller `json:"caller,omitzero"`   // who asked for it last
-	Asked   bool   `json:"asked,omitempty"`   // by --ip
-	Leaving bool   `json:"leaving,omitempty"` // released while its endpoint still was there
-	Evicted bool   `json:"evicted,omitempty"` // held by a container, but another host's: see ipam.IPAM.Evict
+	Asked   bool   `json:"asked,omitempty"`   // for by --ip
+	Leaving bool   `json:"leaving,omitempty"` // Docker released it while its endpoint still existed
+	Evicted bool   `json:"evicted,omitempty"` // a container here holds it, but it belongs to another host: see ipam.IPAM.Evict
 }
 
 // holds reports whether the address counts as held in its block.
 func (u Use) holds() bool { return u.Held && !u.Evicted }
 
-// keeps reports whether the address is free and was asked for by --ip: its container may
-// start again.
+// keeps reports whether the address is free and was asked for by --ip. Its container may start
+// again.
 func (u Use) keeps() bool { return !u.Held && u.Asked }
 
-// Pool is what this host holds of one subnet. It is pure and deterministic: no
-// clock, no disk; and not safe for concurrent use.
+// Pool is what this host holds of one subnet. It is pure and deterministic: it uses no clock
+// and no disk. It is not safe for concurrent use.
 //
-// Invariant: cursors never pass an address that Pick may still call unused, because
-// what was once touched stays touched as long as the block is held.
+// Invariant: a cursor never passes an address that Pick may still find unused, because an
+// address that was once touched stays touched for as long as the host holds the block.
 type Pool struct {
 	subnet   netmap.Subnet
 	blocks   map[netip.Prefix]*Block
 	order    []*Block                     // blocks by address
-	claims   map[netip.Addr]Claim         // held apart from own blocks
-	foreign  map[netip.Addr]netmap.HostID // in own blocks, but another host's
-	marks    map[netip.Addr]*mark         // every address ever touched
+	claims   map[netip.Addr]Claim         // addresses of this host outside its blocks, or ceded to it
+	foreign  map[netip.Addr]netmap.HostID // owners of addresses in own blocks that belong to another host, or to nobody
+	marks    map[netip.Addr]*mark         // every address that was ever handed out
 	locked   map[netip.Addr]struct{}      // a change is on its way to disk
 	released list.List                    // of *mark, oldest first
-	byName   map[string]netip.Addr        // last address a name released
-	cursors  map[netip.Prefix]netip.Addr  // by area: all before it are touched
-	heldBy   map[Caller][]netip.Addr      // what callers hold that repeat themselves
+	byName   map[string]netip.Addr        // the address that a container of this name released last
+	cursors  map[netip.Prefix]netip.Addr  // by area: every address before the cursor was touched
+	heldBy   map[Caller][]netip.Addr      // addresses of callers that may repeat a request
 	seq      uint64
 }
 
-// Claim is an address that is this host's by itself.
+// Claim is a single address that the ledger gave to this host.
 type Claim struct {
 	netmap.Claim
-	// Donated says that it was taken because no block was free: anybody may have it.
-	// Else it is for whoever asks for just this one.
+	// Donated says that another host gave the address because no block was free. Any container
+	// may get it. Other claims are for the container that asks for this very address.
 	Donated bool `json:"donated,omitempty"`
 }
 
@@ -64,10 +64,10 @@ type Claim struct {
 type Block struct {
 	netmap.Block
 	Held uint64 // addresses that somebody holds
-	Kept uint64 // addresses that are free and were asked for by --ip: the container may start again
+	Kept uint64 // free addresses that somebody asked for by --ip: see Use.keeps
 }
 
-// count is where a use of an address of the block counts.
+// count returns the counter that a use of an address of the block belongs to.
 func (s *Block) count(u Use) *uint64 {
 	switch {
 	case u.holds():
@@ -84,7 +84,7 @@ type mark struct {
 	elem *list.Element // in released, if not held and not another host's
 }
 
-// New is a pool without blocks.
+// New returns a pool without blocks.
 func New(subnet netmap.Subnet) *Pool {
 	return &Pool{
 		subnet:  subnet,
@@ -99,13 +99,13 @@ func New(subnet netmap.Subnet) *Pool {
 	}
 }
 
-// Subnet is the ledger's word on the subnet, as last heard.
+// Subnet returns the subnet as the ledger decided it, as far as this host has heard.
 func (p *Pool) Subnet() netmap.Subnet { return p.subnet }
 
 // SetSubnet replaces the gateway and the reservations.
 func (p *Pool) SetSubnet(s netmap.Subnet) { p.subnet = s }
 
-// AddBlock adds an own block. A block that is there already stays as it is.
+// AddBlock adds an own block. It does not change a block that is there already.
 func (p *Pool) AddBlock(b netmap.Block) {
 	if p.blocks[b.Prefix] != nil {
 		return
@@ -121,13 +121,13 @@ func (p *Pool) AddBlock(b netmap.Block) {
 	p.order = slices.Insert(p.order, i, s)
 }
 
-// HasBlock reports whether the block is here under this epoch.
+// HasBlock reports whether the host holds the block under this epoch.
 func (p *Pool) HasBlock(b netmap.Block) bool {
 	s := p.blocks[b.Prefix]
 	return s != nil && s.Epoch == b.Epoch
 }
 
-// AddClaim adds an address that is this host's by itself.
+// AddClaim adds a single address that the ledger gave to this host.
 func (p *Pool) AddClaim(c Claim) {
 	p.claims[c.Addr] = c
 	if c.Donated {
@@ -140,7 +140,7 @@ func (p *Pool) AddClaim(c Claim) {
 	}
 }
 
-// Forsake notes that an address is another host's from now on.
+// Forsake notes that an address belongs to another host from now on.
 func (p *Pool) Forsake(a netip.Addr, to netmap.HostID) {
 	delete(p.claims, a)
 	if p.block(a) != nil {
@@ -151,14 +151,14 @@ func (p *Pool) Forsake(a netip.Addr, to netmap.HostID) {
 	p.Forget(a)
 }
 
-// touch makes a known address one that was released just now.
+// touch makes an address that is not remembered one that was released just now.
 func (p *Pool) touch(a netip.Addr) {
 	if p.marks[a] == nil {
 		p.Release(a, Use{Seq: p.NextSeq()})
 	}
 }
 
-// block is the own block that an address lies in, or nil.
+// block returns the own block that an address lies in, or nil.
 func (p *Pool) block(a netip.Addr) *Block {
 	prefix, err := a.Prefix(p.subnet.BlockBits)
 	if err != nil {
@@ -191,7 +191,7 @@ func (p *Pool) Unusable(a netip.Addr) bool {
 	return a == p.subnet.Gateway || netmap.IsEdge(a, p.subnet.Prefix) || p.Reserved(a)
 }
 
-// Used is what is remembered of an address; false if it was never touched.
+// Used returns what is remembered of an address, and false if it was never touched.
 func (p *Pool) Used(a netip.Addr) (Use, bool) {
 	if m := p.marks[a]; m != nil {
 		return m.Use, true
@@ -205,14 +205,14 @@ func (p *Pool) Locked(a netip.Addr) bool {
 	return ok
 }
 
-// Lock keeps an address from being picked while a change of it is written; Unlock
-// ends that.
+// Lock keeps Pick from finding an address while a change of it is written to disk. The caller
+// calls Unlock after that.
 func (p *Pool) Lock(a netip.Addr) { p.locked[a] = struct{}{} }
 
-// Unlock is the opposite of Lock.
+// Unlock ends what Lock began.
 func (p *Pool) Unlock(a netip.Addr) { delete(p.locked, a) }
 
-// NextSeq numbers a release.
+// NextSeq returns the number of the next release.
 func (p *Pool) NextSeq() uint64 {
 	p.seq++
 	return p.seq
@@ -224,8 +224,8 @@ func (p *Pool) Hold(a netip.Addr, u Use) {
 	p.Put(a, u)
 }
 
-// Release marks an address as free to be handed out again, after those that were
-// released before it by Use.Seq.
+// Release marks an address as free. It is handed out again after the addresses with a smaller
+// Use.Seq.
 func (p *Pool) Release(a netip.Addr, u Use) {
 	u.Held, u.Leaving = false, false
 	p.Put(a, u)
@@ -250,8 +250,8 @@ func (p *Pool) Put(a netip.Addr, u Use) {
 	p.requeue(a)
 }
 
-// requeue has a known address in the queue of released ones if this host may hand it
-// out again: others would be in the way of every search.
+// requeue puts a remembered address into the queue of released ones if this host may hand it
+// out again, and takes it out otherwise: every search would pass over it.
 func (p *Pool) requeue(a netip.Addr) {
 	m := p.marks[a]
 	if m == nil {
@@ -263,7 +263,7 @@ func (p *Pool) requeue(a netip.Addr) {
 	}
 }
 
-// queue puts a released address where its number belongs: mostly at the end.
+// queue inserts a released address by its number, which is mostly at the end.
 func (p *Pool) queue(m *mark) {
 	after := p.released.Back()
 	for after != nil && markOf(after).Seq > m.Seq {

@@ -53,7 +53,7 @@ func (t *step) mustDeclare() *netmap.Refusal {
 
 // fence compares the start that the command shows with the newest one known. Of
 // two machines with one identity, and of a disk and its older copy, only one can
-// declareHoldings it.
+// show it.
 func (t *step) fence(h *host) *netmap.Refusal {
 	shown := Incarnation{t.cmd.Start, t.cmd.Nonce}
 	switch {

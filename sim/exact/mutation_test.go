@@ -172,7 +172,7 @@ var mutations = []mutation{
 	{
 		"hand out what a container here holds", twice, "ipam/static.go",
 		byChance,
-		"case used.Held && !i.again(p, a, used, use):", "case used.Held && p.gone:",
+		"case used.Held && !p.again(a, used, use):", "case used.Held && p.gone:",
 	},
 	{
 		"give two networks one VNI", oneVNI, "ledger/state/apply_network.go",
