@@ -4,9 +4,11 @@
 package raftlog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -212,24 +214,29 @@ func (l *Log) GetUint64(key []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(b), nil
 }
 
-// An entry on disk: version, type, term, time in nanoseconds, length of the data,
-// data, extensions.
+// An entry on disk: version, CRC-32C of all that follows, type, term, time in nanoseconds, length
+// of the data, data, extensions.
 const (
 	entryVersion = 1
-	entryHead    = 1 + 1 + 8 + 8 + 4
+	entryHead    = 1 + 4 + 1 + 8 + 8 + 4
 )
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func encodeEntry(e *raft.Log) []byte {
 	var at int64
 	if !e.AppendedAt.IsZero() {
 		at = e.AppendedAt.UnixNano()
 	}
-	b := make([]byte, 0, entryHead+len(e.Data)+len(e.Extensions))
-	b = append(b, entryVersion, byte(e.Type))
+	b := make([]byte, 5, entryHead+len(e.Data)+len(e.Extensions))
+	b[0] = entryVersion
+	b = append(b, byte(e.Type))
 	b = binary.BigEndian.AppendUint64(b, e.Term)
 	b = binary.BigEndian.AppendUint64(b, uint64(at))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(e.Data)))
-	return append(append(b, e.Data...), e.Extensions...)
+	b = append(append(b, e.Data...), e.Extensions...)
+	binary.BigEndian.PutUint32(b[1:], crc32.Checksum(b[5:], castagnoli))
+	return b
 }
 
 func decodeEntry(b []byte) (raft.Log, error) {
@@ -239,15 +246,18 @@ func decodeEntry(b []byte) (raft.Log, error) {
 	if b[0] != entryVersion {
 		return raft.Log{}, fmt.Errorf("version %d, this release knows %d: %w", b[0], entryVersion, state.ErrNewer)
 	}
-	e := raft.Log{Type: raft.LogType(b[1]), Term: binary.BigEndian.Uint64(b[2:])}
-	if at := int64(binary.BigEndian.Uint64(b[10:])); at != 0 {
+	if want := binary.BigEndian.Uint32(b[1:]); want != crc32.Checksum(b[5:], castagnoli) {
+		return raft.Log{}, fmt.Errorf("checksum: %w", state.ErrMalformed)
+	}
+	e := raft.Log{Type: raft.LogType(b[5]), Term: binary.BigEndian.Uint64(b[6:])}
+	if at := int64(binary.BigEndian.Uint64(b[14:])); at != 0 {
 		e.AppendedAt = time.Unix(0, at)
 	}
-	n := binary.BigEndian.Uint32(b[18:])
+	n := binary.BigEndian.Uint32(b[22:])
 	if uint64(n) > uint64(len(b)-entryHead) {
 		return raft.Log{}, fmt.Errorf("data of %d bytes in %d: %w", n, len(b), state.ErrMalformed)
 	}
-	rest := append([]byte{}, b[entryHead:]...) // b belongs to the transaction
+	rest := bytes.Clone(b[entryHead:]) // b belongs to the transaction
 	e.Data = rest[:n:n]
 	if int(n) < len(rest) {
 		e.Extensions = rest[n:]

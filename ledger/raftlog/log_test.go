@@ -3,6 +3,9 @@ package raftlog
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -61,4 +64,67 @@ func FuzzEntry(f *testing.F) {
 			t.Errorf("%x came back as %x", b, encodeEntry(&e))
 		}
 	})
+}
+
+// TestADamagedFileIsNoticed when the log is opened or the entry is read: raft carries out what it
+// reads, on this keeper alone. A file without its end is noticed when it is opened: to go on
+// without the newest entries would be to forget what was acknowledged.
+func TestADamagedFileIsNoticed(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const entries = 200
+	for i := uint64(1); i <= entries; i++ {
+		if err := l.StoreLog(&raft.Log{Index: i, Term: 3, Type: raft.LogCommand, Data: bytes.Repeat([]byte{0x55}, 300)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(filepath.Join(dir, logFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(what string, b []byte) error {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, logFile), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l, err := Open(dir, nil)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = l.Close() }()
+		return l.Within(func() error {
+			for i := uint64(1); i <= entries; i++ {
+				var e raft.Log
+				if err := l.GetLog(i, &e); err != nil {
+					return err
+				}
+				if e.Index != i || e.Term != 3 || !bytes.Equal(e.Data, bytes.Repeat([]byte{0x55}, 300)) {
+					t.Errorf("%s: entry %d is read as %+v", what, i, e)
+				}
+			}
+			return nil
+		})
+	}
+	noticed := 0
+	for at := 0; at < len(whole); at += 487 {
+		b := bytes.Clone(whole)
+		b[at] ^= 1 << (at % 8)
+		if read(fmt.Sprintf("byte %d", at), b) != nil {
+			noticed++
+		}
+	}
+	if noticed < 10 {
+		t.Errorf("%d flipped bits were noticed", noticed)
+	}
+	for size := os.Getpagesize(); size < len(whole)/2; size += 3 * os.Getpagesize() {
+		if err := read(fmt.Sprintf("%d bytes", size), whole[:size]); err == nil {
+			t.Errorf("of %d bytes %d are left, and nobody notices", len(whole), size)
+		}
+	}
 }
