@@ -133,7 +133,7 @@ func millis(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// clock is a time of the history; zero if it is not known.
+// clock converts a time of the history; zero means that it is not known.
 func clock(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}
@@ -149,8 +149,8 @@ func eventLine(view *netmap.View, e state.Event) api.HistoryLine {
 	return l
 }
 
-// addEndpoints asks the hosts for their endpoints: all of them, or the one that is
-// asked about. Cut: there may be more.
+// addEndpoints asks all hosts for their endpoints, or only the one that the query is about. It
+// returns true if there may be more.
 func (h *History) addEndpoints(ctx context.Context, view *netmap.View, q state.Query, out *api.History) (cut bool) {
 	body, err := json.Marshal(q)
 	if err != nil {

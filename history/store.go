@@ -25,7 +25,7 @@ const (
 	writeEvery  = 2 * time.Second
 )
 
-// entry is the time of one endpoint.
+// entry says when an endpoint existed.
 type entry struct {
 	ID      netmap.EndpointID `json:"id"` // of one that has ended: its first 12 characters
 	Name    string            `json:"name,omitempty"`
@@ -168,8 +168,7 @@ type answer struct {
 	Forgot int64 `json:"forgot,omitempty"`
 }
 
-// clockSlack is how far the wall clock may have been set back while ends were written one
-// after the other.
+// clockSlack is how far the wall clock may have been set back between two ends.
 const clockSlack = 24 * time.Hour
 
 // find returns the entries that a query wants.
@@ -215,8 +214,8 @@ func (e entry) wanted(q state.Query) bool {
 	return q.Wants(netmap.Single(e.V4), e.From, to) || q.Space.IsValid() && q.Wants(netmap.Single(e.V6), e.From, to)
 }
 
-// needle is part of every entry on disk that has the address which a query is about; nil
-// if the query is about more than one address.
+// needle returns text that is part of every entry on disk with the address which a query is
+// about; nil if the query is about more than one address.
 func needle(space netip.Prefix) []byte {
 	if !space.IsValid() || !space.IsSingleIP() {
 		return nil

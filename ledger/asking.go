@@ -25,10 +25,10 @@ func (a *asking) init() {
 	a.slots, a.admit, a.ended = make(chan struct{}, maxOpen), turn.New(), make(chan struct{})
 }
 
-// begin numbers a command. Whatever was asked before and is not open has been answered
-// or given up. It waits while a request is open that is state.MaxAnswered older: the state
-// remembers so many answers, and a slow request that more than those overtook would be
-// taken for one that was given up. False when ctx ended first.
+// begin numbers a command. Every earlier request that is not open has been answered or given
+// up. begin waits while a request is open that is state.MaxAnswered older: the state remembers
+// that many answers, and would take a slow request for one that was given up. It returns false
+// if ctx ends first.
 func (a *asking) begin(ctx context.Context, cmd *state.Command) (ok bool) {
 	for {
 		a.mu.Lock()

@@ -11,7 +11,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Underlay is what the ledger needs of the hosts' own network.
+// Underlay is the hosts' own network, as far as the ledger needs it.
 type Underlay interface {
 	Stream(kind byte) net.Listener
 	Dial(ctx context.Context, kind byte, to netip.AddrPort) (net.Conn, error)
@@ -28,7 +28,7 @@ type Member struct {
 	Keeper bool // says that it keeps the ledger
 }
 
-// Config is who this host is and whom it can ask.
+// Config says who this host is and whom it can ask.
 type Config struct {
 	Self    netmap.HostID
 	Start   uint64 // start number and nonce of this agent
@@ -100,7 +100,7 @@ func (cfg Config) filled() Config {
 	return cfg
 }
 
-// addrOf is where a host is now, by the gossip; zero if unknown.
+// addrOf returns the present address of a host by the gossip, zero if it is not known.
 func (c *Config) addrOf(id netmap.HostID) netip.AddrPort {
 	if id == c.Self {
 		return c.Addr
@@ -113,9 +113,9 @@ func (c *Config) addrOf(id netmap.HostID) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// places are where a peer may be: where it is by the gossip, and where it was said to
-// be. They differ when it moved, and when a copy of it runs elsewhere: of the two
-// machines the one that leads must be found, even by the other.
+// places returns where a peer may be: its address by the gossip and the address that somebody
+// named. They differ after the peer moved, and while a copy of it runs on another machine: of
+// the two machines the one that leads must be found, even by the other one.
 func (c *Config) places(p Peer) []Peer {
 	now := Peer{ID: p.ID, Addr: c.current(p)}
 	if p.Addr == now.Addr || !p.Addr.IsValid() {
@@ -124,7 +124,8 @@ func (c *Config) places(p Peer) []Peer {
 	return []Peer{now, {ID: p.ID, Addr: p.Addr}}
 }
 
-// current is where a peer is now, else where it was said to be.
+// current returns the present address of a peer, or the address that somebody named if the
+// gossip does not know it.
 func (c *Config) current(p Peer) netip.AddrPort {
 	if now := c.addrOf(p.ID); now.IsValid() {
 		return now
@@ -132,7 +133,7 @@ func (c *Config) current(p Peer) netip.AddrPort {
 	return p.Addr
 }
 
-// announced are the hosts that say that they keep the ledger.
+// announced returns the hosts that say that they keep the ledger.
 func (c *Config) announced() (out []Peer) {
 	for _, m := range c.Members() {
 		if m.Keeper {

@@ -12,15 +12,15 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// confirmation is what keepers and former keepers answer.
+// confirmation collects the answers of keepers and former keepers to one question.
 type confirmation struct {
 	asked   []netip.AddrPort
 	answers map[netmap.HostID]report
 	trusted []Peer
 }
 
-// ask asks the trusted keepers, and whom they name, about a host. If none of them
-// keeps the ledger any more, it asks from the hosts on that the operator named.
+// ask asks the trusted keepers, and those that they name, about a host. If none of them keeps
+// the ledger any more, it starts again from the addresses that the operator named.
 func (t *trusted) ask(ctx context.Context, about netmap.HostID) *confirmation {
 	c := &confirmation{answers: map[netmap.HostID]report{}, trusted: t.list()}
 	next := addrsOf(c.trusted)
@@ -41,7 +41,7 @@ func (t *trusted) ask(ctx context.Context, about netmap.HostID) *confirmation {
 	return c
 }
 
-// askOn asks hosts, and those that these name as keepers.
+// askOn asks some hosts, then the keepers that these name, and so on.
 func (t *trusted) askOn(ctx context.Context, c *confirmation, next []netip.AddrPort, about netmap.HostID) {
 	for range confirmHops {
 		next = c.unasked(next, t.cfg.Addr)
@@ -58,21 +58,23 @@ func (t *trusted) askOn(ctx context.Context, c *confirmation, next []netip.AddrP
 	}
 }
 
-// hear takes in an answer. Where a copy of a host runs, the one of the two counts that the
-// ledger did not refuse.
+// hear records an answer. Where a copy of a host runs as well, the answer counts that comes
+// from the machine which the ledger did not refuse.
 func (c *confirmation) hear(t report) {
 	if old, twice := c.answers[t.ID]; !twice || t.keeps() && (!old.keeps() || c.trusts(t) && !c.trusts(old)) {
 		c.answers[t.ID] = t
 	}
 }
 
-// trusts reports whether an answer is from where a trusted keeper is on the disk.
+// trusts reports whether an answer came from the address at which this host knows a trusted
+// keeper.
 func (c *confirmation) trusts(t report) bool {
 	return slices.ContainsFunc(c.trusted, func(p Peer) bool { return p.ID == t.ID && p.Addr == t.at })
 }
 
-// denied reports whether a trusted keeper says that a host was not removed: then one that
-// says otherwise is alone, or this one is behind, perhaps by a recovery, and is asked again.
+// denied reports whether a trusted keeper says that a host was not removed. A keeper that says
+// the opposite is then alone, or this one lags, perhaps behind a recovery, and will be asked
+// again.
 func (c *confirmation) denied() bool {
 	for _, t := range c.answers {
 		if c.trusts(t) && t.keeps() && t.Settled && !t.Removed {
@@ -82,7 +84,7 @@ func (c *confirmation) denied() bool {
 	return false
 }
 
-// unasked are those that were not asked yet, a bounded number.
+// unasked returns the addresses that were not asked yet, up to a bound.
 func (c *confirmation) unasked(addrs []netip.AddrPort, self netip.AddrPort) (out []netip.AddrPort) {
 	for _, at := range addrs {
 		if at.IsValid() && at != self && !slices.Contains(c.asked, at) && !slices.Contains(out, at) && len(c.asked)+len(out) < mostAsked {
@@ -100,7 +102,8 @@ func addrsOf(peers []Peer) []netip.AddrPort {
 	return out
 }
 
-// hearAt asks whoever is at some addresses, all at once. Who does not answer is left out.
+// hearAt asks whoever is at some addresses, all at once. It leaves out those that do not
+// answer.
 func (t *trusted) hearAt(ctx context.Context, addrs []netip.AddrPort, about netmap.HostID) (out []report) {
 	ctx, cancel := context.WithTimeout(ctx, confirmWait)
 	defer cancel()
@@ -130,10 +133,11 @@ func askReport(ctx context.Context, u Underlay, at netip.AddrPort, about netmap.
 	return state.Decode[report](b, state.MaxReply)
 }
 
-// keeps reports whether a keeper speaks for the ledger: the ledger did not refuse it.
+// keeps reports whether the host keeps the ledger and may speak for it: the ledger did not
+// refuse it.
 func (t report) keeps() bool { return t.Keeps && !t.Fenced }
 
-// best is the newest ledger that somebody keeps.
+// best returns the answer of the keeper with the newest ledger, zero if nobody keeps one.
 func (c *confirmation) best() (best report) {
 	for _, id := range slices.SortedFunc(maps.Keys(c.answers), netmap.ID.Compare) {
 		if t := c.answers[id]; t.keeps() && (!best.Keeps || t.knows(best) > 0) {
@@ -143,12 +147,13 @@ func (c *confirmation) best() (best report) {
 	return best
 }
 
-// voters are the keepers that are to be a majority now.
+// voters returns the voting keepers of the newest ledger.
 func (c *confirmation) voters() []Peer {
 	return slices.DeleteFunc(slices.Clone(c.best().Voters), func(p Peer) bool { return !p.Voter })
 }
 
-// most reports whether more than half of the voters of the newest ledger say so.
+// most reports whether more than half of the voters of the newest ledger gave an answer of
+// which says is true.
 func (c *confirmation) most(says func(report) bool) bool {
 	voters, n := c.voters(), 0
 	for _, p := range voters {
@@ -159,7 +164,7 @@ func (c *confirmation) most(says func(report) bool) bool {
 	return 2*n > len(voters)
 }
 
-// whom lists who was asked, for people.
+// whom lists the addresses that were asked, for people.
 func (c *confirmation) whom() string {
 	if len(c.asked) == 0 {
 		return "none"

@@ -11,20 +11,20 @@ import (
 // lookForSpaceEvery is how often a keeper on a full disk looks whether there is room again.
 const lookForSpaceEvery = 5 * time.Second
 
-// stopOnFault ends a keeper whose disk failed. The log stays as it is. To the leader
-// this host is from now on one that has lost its log, and is replaced.
+// stopOnFault stops a keeper whose disk failed, and leaves its log as it is. The leader then
+// sees a keeper without a log and replaces it.
 func (l *Ledger) stopOnFault(failed *keeper) {
 	err := l.cease(func(k *keeper) bool { return k == failed }, func(k *keeper) error {
 		l.faulted(k.log.Fault())
 		return nil
 	})
 	if err != nil {
-		l.log.Debug("ledger: the keeper that steps aside did not end cleanly", "err", err)
+		l.log.Debug("ledger: the keeper whose disk failed did not stop cleanly", "err", err)
 	}
 }
 
-// faulted notes why this host keeps nothing though it should, and sees to it that it
-// comes back once there is room.
+// faulted records why this host does not keep the ledger although it should. If the disk is
+// full, the keeper is started again once there is room.
 func (l *Ledger) faulted(cause error) {
 	l.mu.Lock()
 	l.fault = cause
@@ -35,7 +35,7 @@ func (l *Ledger) faulted(cause error) {
 	}
 }
 
-// retryWhenSpace keeps again what is in the log, once the disk has room.
+// retryWhenSpace starts the keeper again, with the log that it has, once the disk has room.
 func (l *Ledger) retryWhenSpace(cause error) {
 	for turn.Sleep(l.ctx, lookForSpaceEvery) {
 		l.mu.Lock()
@@ -54,9 +54,9 @@ func (l *Ledger) retryWhenSpace(cause error) {
 	}
 }
 
-// stopKeeper decides what becomes of a log on a faulty disk when the leader asks this host to
-// keep one: the leader has made sure that it has no vote, so a spoilt one is put
-// away. A full disk stays a refusal.
+// stopKeeper decides what happens to the log on a faulty disk when the leader asks this host to
+// keep the ledger. The leader has made sure that the host has no vote, so a damaged log is put
+// away. While the disk is full, the host refuses.
 func (l *Ledger) stopKeeper() error {
 	defer l.lifecycle.Wait()()
 	l.mu.Lock()

@@ -71,7 +71,7 @@ func (l *Ledger) beAdmitted(ctx context.Context) error {
 	return err
 }
 
-// decide sends a command around until somebody leads and answers.
+// decide sends a command to one host after the other until one leads and answers.
 func (l *Ledger) decide(ctx context.Context, cmd state.Command) (state.Reply, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		limited, cancel := context.WithTimeout(ctx, doLimit)
@@ -111,15 +111,15 @@ func (l *Ledger) decide(ctx context.Context, cmd state.Command) (state.Reply, er
 	}
 }
 
-// knownLevel is the cluster's feature level as this host was answered last. An older one is
-// on the safe side: it never falls.
+// knownLevel returns the feature level of the cluster as this host last heard it. The level
+// never falls, so an old value is safe.
 func (l *Ledger) knownLevel() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return max(l.level, 1)
 }
 
-// round asks each host that may lead or know who does, the likeliest first.
+// round asks each host that may lead or may know the leader, the likeliest first.
 func (l *Ledger) round(ctx context.Context, cmd state.Command, failures map[netmap.HostID]string) (state.Reply, bool, error) {
 	tried := map[Peer]bool{}
 	for queue := l.likely(); len(queue) > 0 && ctx.Err() == nil && l.ctx.Err() == nil; {
@@ -158,8 +158,8 @@ func (l *Ledger) round(ctx context.Context, cmd state.Command, failures map[netm
 	return state.Reply{}, false, nil
 }
 
-// excuse says why a host gave no answer although another one may; empty if it gave one,
-// and be it a refusal.
+// excuse returns why a host gave no answer although another one may give one. It is empty if
+// the host answered, also with a refusal.
 func (l *Ledger) excuse(to Peer, err error) string {
 	var refusal *netmap.Refusal
 	switch {
@@ -175,8 +175,8 @@ func (l *Ledger) excuse(to Peer, err error) string {
 	return ""
 }
 
-// likely are the hosts to ask: this one if it keeps, the leader as last heard,
-// keepers, then any other host that is alive, as it may know the keepers.
+// likely returns the hosts to ask: this one if it keeps the ledger, the last known leader, the
+// keepers, then some other live hosts, as they may know the keepers.
 func (l *Ledger) likely() []Peer {
 	l.mu.Lock()
 	leader, keeps := l.leader, l.keeper != nil
@@ -207,7 +207,7 @@ func (l *Ledger) likely() []Peer {
 			continue
 		}
 		if rank(m) == 1 {
-			if others++; others > 3 { // of a thousand hosts, three are enough to ask for directions
+			if others++; others > 3 { // three are enough to learn who the keepers are
 				continue
 			}
 		}
@@ -216,7 +216,7 @@ func (l *Ledger) likely() []Peer {
 	return out
 }
 
-// ask puts a command to one host.
+// ask sends a command to one host.
 func (l *Ledger) ask(ctx context.Context, to Peer, cmd state.Command) (outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
@@ -234,7 +234,7 @@ func (l *Ledger) ask(ctx context.Context, to Peer, cmd state.Command) (outcome, 
 	return state.Decode[outcome](answer, state.MaxReply)
 }
 
-// learn keeps what an answer says about keepers and cluster.
+// learn records what an answer says about the keepers and the cluster.
 func (l *Ledger) learn(o outcome) {
 	decided := o.Reply != nil && o.Reply.Refusal == nil
 	if decided {

@@ -10,18 +10,18 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Generation is the greatest generation of the ledger that this host heard of; 0 if
-// it heard of none.
+// Generation returns the greatest generation of the ledger that this host heard of, 0 if it
+// heard of none.
 func (l *Ledger) Generation() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.life
 }
 
-// generationHeard is the greatest generation that this host heard of or has facts of.
+// generationHeard returns the greatest generation that this host heard of or has facts of.
 func (l *Ledger) generationHeard() uint64 { return max(l.Generation(), l.cfg.Facts().Generation) }
 
-// generationKnown is what a command says of it: nothing in the first generation.
+// generationKnown returns the generation that goes into a command: 0 in the first one.
 func (l *Ledger) generationKnown() uint64 {
 	if life := l.Generation(); life > 1 {
 		return life
@@ -29,8 +29,8 @@ func (l *Ledger) generationKnown() uint64 {
 	return 0
 }
 
-// ObserveGeneration takes in that the ledger was recovered under this generation. A keeper of an
-// older one keeps no more: what it decided since is not the cluster's word.
+// ObserveGeneration records that the ledger was recovered under this generation. A keeper of an
+// older generation stops: what it decided since does not count.
 func (l *Ledger) ObserveGeneration(generation uint64) error {
 	l.mu.Lock()
 	newer := generation > l.life
@@ -48,8 +48,8 @@ func (l *Ledger) ObserveGeneration(generation uint64) error {
 	return l.supersede(generation)
 }
 
-// supersede ends keeping an older generation. Its log stays beside, for an operator
-// who wants to know what was in it.
+// supersede stops a keeper of an older generation. Its log stays beside the new one, for an
+// operator who wants to know what was in it.
 func (l *Ledger) supersede(generation uint64) error {
 	return l.cease(func(k *keeper) bool { return k.generation < generation }, func(k *keeper) error {
 		l.log.Warn("ledger: it was recovered elsewhere; this host keeps the older generation no more", "generation", k.generation, "newer", generation, "log", l.cfg.Dir+raftlog.OldDir)
@@ -63,8 +63,8 @@ func (l *Ledger) supersede(generation uint64) error {
 // keyTerm is where raft keeps its term (raft v1.8 raft.go).
 var keyTerm = []byte("CurrentTerm")
 
-// writeRecovered makes a keeper's directory that begins with a state as its snapshot
-// and this host as the only voter.
+// writeRecovered makes a keeper's directory with a state as its snapshot and this host as the
+// only voter.
 func writeRecovered(dir string, cluster netmap.ClusterID, self Peer, term uint64, s *state.State) error {
 	body, err := s.Encode()
 	if err == nil {

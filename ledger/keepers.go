@@ -10,7 +10,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// replaceAfter is how long a keeper is dead before it makes room for another.
+// replaceAfter is how long a keeper must be unreachable before another host replaces it.
 const replaceAfter = 60 * time.Second
 
 // member is one place among the keepers.
@@ -37,7 +37,7 @@ type candidate struct {
 	Refused bool // was invited just now and said no, or is about to leave
 }
 
-// membership is all that the choice of keepers depends on.
+// membership has everything that the choice of keepers depends on.
 type membership struct {
 	Self     netmap.HostID
 	Keepers  []member
@@ -61,9 +61,9 @@ type move struct {
 	Addr netip.AddrPort
 }
 
-// next is the one change to make now, if any. It is pure; carried out again and
-// again it comes to rest. Each change is safe by raft's own rules; the order makes
-// the time with an even number of voters, which tolerates less, short.
+// next returns the one change to make now, if any. It is pure, and applied again and again it
+// ends. Each change is safe by raft's own rules. The order of the rules keeps short the time
+// with an even number of voters, which tolerates fewer failures.
 func (s membership) next() (move, bool) {
 	for _, rule := range []func() (move, bool){s.dropGone, s.dropLost, s.promote, s.dropLeaving, s.dropDead, s.dropSpare, s.invite} {
 		if m, ok := rule(); ok {
@@ -73,9 +73,9 @@ func (s membership) next() (move, bool) {
 	return move{}, false
 }
 
-// wanted is the number of voters to have: odd, because one more tolerates no more
-// deaths. Five are wanted only while there are five to sit, so that the dead among
-// five are dropped and not waited for.
+// wanted returns how many voters there should be. The number is odd, because one voter more
+// tolerates no more failures. Five are wanted only while five hosts can be reached: so the dead
+// ones among five are removed, and nobody waits for them.
 func (s membership) wanted() int {
 	switch {
 	case s.Admitted >= founding.MostKeepers && s.reachable() >= founding.MostKeepers:
@@ -86,7 +86,7 @@ func (s membership) wanted() int {
 	return 1
 }
 
-// reachable are the hosts that keep the ledger or could.
+// reachable counts the hosts that keep the ledger or could.
 func (s membership) reachable() (n int) {
 	for _, k := range s.Keepers {
 		if k.Dead < replaceAfter && !s.Removed[k.ID] && !k.Leaving {
@@ -96,7 +96,7 @@ func (s membership) reachable() (n int) {
 	return n + len(s.free())
 }
 
-// free are the live hosts that keep nothing and would.
+// free returns the live hosts that do not keep the ledger and would.
 func (s membership) free() (out []candidate) {
 	for _, h := range s.Hosts {
 		keeps := slices.ContainsFunc(s.Keepers, func(k member) bool { return k.ID == h.ID })
@@ -128,13 +128,13 @@ func (s membership) dropIf(ok func(member) bool) (move, bool) {
 	return move{}, false
 }
 
-// dropGone removes keepers that were removed from the cluster.
+// dropGone removes a keeper that was removed from the cluster.
 func (s membership) dropGone() (move, bool) {
 	return s.dropIf(func(k member) bool { return s.Removed[k.ID] })
 }
 
-// dropLost removes voters that have lost their disk: such a one has forgotten
-// what it voted for. A non-voter that has lost it is invited again, if it will.
+// dropLost removes a voter that has lost its disk, as it has forgotten what it voted for. A
+// non-voter that has lost it is invited again, unless it refuses.
 func (s membership) dropLost() (move, bool) {
 	for _, k := range s.Keepers {
 		if k.Lost && !k.Voter && !k.Refused && k.Dead == 0 {
@@ -144,8 +144,8 @@ func (s membership) dropLost() (move, bool) {
 	return s.dropIf(func(k member) bool { return k.Lost && (k.Voter || k.Refused) })
 }
 
-// promote makes non-voters vote. From an odd number it goes to the next one at once:
-// two are no better than one, nor four than three, and worse when one of them dies.
+// promote lets a non-voter vote. It goes from one odd number to the next at once: two voters
+// are no better than one, nor four than three, and they are worse when one of them dies.
 func (s membership) promote() (move, bool) {
 	_, live := s.voters()
 	ready := 0
@@ -165,21 +165,21 @@ func (s membership) promote() (move, bool) {
 	return move{}, false
 }
 
-// dropLeaving removes keepers that are about to leave the cluster, once others make
-// up the number.
+// dropLeaving removes a keeper that is about to leave the cluster, once others make up the
+// number.
 func (s membership) dropLeaving() (move, bool) {
 	_, live := s.voters()
 	return s.dropIf(func(k member) bool { return k.Leaving && (!k.Voter || live >= s.wanted()) })
 }
 
-// handsOver reports whether the leader itself is about to leave, and others are ready.
+// handsOver reports whether the leader itself is about to leave and the others are ready.
 func (s membership) handsOver() bool {
 	_, live := s.voters()
 	return live >= s.wanted() && slices.ContainsFunc(s.Keepers, func(k member) bool { return k.ID == s.Self && k.Leaving })
 }
 
-// dropDead removes keepers that are dead for long: voters once others make up the
-// number, non-voters at once.
+// dropDead removes a keeper that has been dead for long: a non-voter at once, a voter once
+// others make up the number.
 func (s membership) dropDead() (move, bool) {
 	_, live := s.voters()
 	return s.dropIf(func(k member) bool {
@@ -187,8 +187,8 @@ func (s membership) dropDead() (move, bool) {
 	})
 }
 
-// dropSpare removes voters beyond the number, the dead and then the host admitted
-// last first.
+// dropSpare removes a voter beyond the wanted number: a dead one first, then the host that was
+// admitted last.
 func (s membership) dropSpare() (move, bool) {
 	all, live := s.voters()
 	if all <= s.wanted() || live <= s.wanted() {
@@ -209,8 +209,8 @@ func (s membership) dropSpare() (move, bool) {
 	return move{}, false
 }
 
-// decidesWithout reports whether the voters that are there at this moment are a
-// majority when one is gone: who died just now still counts.
+// decidesWithout reports whether the voters that can be reached now are a majority without this
+// one. A voter that died a moment ago still counts as one that is needed.
 func (s membership) decidesWithout(id netmap.HostID) bool {
 	all, here := 0, 0
 	for _, k := range s.Keepers {
@@ -224,8 +224,8 @@ func (s membership) decidesWithout(id netmap.HostID) bool {
 	return 2*here > all
 }
 
-// invite adds the live host that was admitted first. It waits until there are
-// enough live hosts to reach the number.
+// invite adds the live host that was admitted first. It waits until there are enough live hosts
+// to reach the wanted number.
 func (s membership) invite() (move, bool) {
 	_, live := s.voters()
 	for _, k := range s.Keepers {

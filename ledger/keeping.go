@@ -7,7 +7,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// reopen goes on keeping where this host kept when it stopped.
+// reopen starts the keeper again if this host was one when it stopped.
 func (l *Ledger) reopen() error {
 	if err := raftlog.Settle(l.cfg.Dir); err != nil || !raftlog.Exists(l.cfg.Dir) {
 		return err
@@ -27,8 +27,8 @@ func (l *Ledger) reopen() error {
 	return nil
 }
 
-// keep makes this host a keeper if it is none; with first keepers it begins a log
-// of theirs.
+// keep makes this host a keeper if it is none. If first is given, it begins a log with these
+// keepers.
 func (l *Ledger) keep(cluster netmap.ClusterID, generation uint64, first []Peer) error {
 	defer l.lifecycle.Wait()()
 	if k := l.kept(); k != nil {
@@ -54,8 +54,8 @@ func (l *Ledger) keep(cluster netmap.ClusterID, generation uint64, first []Peer)
 	return nil
 }
 
-// retire ends keeping and forgets the log. The leader has made sure that this
-// host has no vote any more.
+// retire stops the keeper and sets its log aside. The leader has made sure that this host has
+// no vote any more.
 func (l *Ledger) retire() error {
 	return l.cease(anyKeeper, func(*keeper) error {
 		l.log.Info("ledger: this host keeps the ledger no more", "log", l.cfg.Dir+raftlog.OldDir)
@@ -65,8 +65,8 @@ func (l *Ledger) retire() error {
 
 func anyKeeper(*keeper) bool { return true }
 
-// cease ends keeping, if the keeper is the one that is meant. What becomes of its log is
-// done before another keeper may start. A repetition does nothing.
+// cease stops the keeper if meant returns true for it. It calls then, which deals with the log,
+// before another keeper may start. Repeating it does nothing.
 func (l *Ledger) cease(meant func(*keeper) bool, then func(*keeper) error) error {
 	defer l.lifecycle.Wait()()
 	l.mu.Lock()

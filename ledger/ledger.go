@@ -74,8 +74,8 @@ func Open(cfg Config) (*Ledger, error) {
 	return l, nil
 }
 
-// reopenOwn is reopen for a log that may be a copy of another machine's. Until that is
-// known this host answers nobody whether it keeps.
+// reopenOwn is reopen for a log that may be a copy of another machine's. Until that is known,
+// this host does not say whether it keeps the ledger.
 func (l *Ledger) reopenOwn() {
 	copied := l.cfg.Copied(l.ctx)
 	if l.ctx.Err() != nil {
@@ -195,15 +195,15 @@ func (l *Ledger) Admit(ctx context.Context) (state.Reply, error) {
 	return r, err
 }
 
-// Cluster is the cluster this host belongs to, zero if none is known yet.
+// Cluster returns the cluster that this host belongs to, zero if it knows none yet.
 func (l *Ledger) Cluster() netmap.ClusterID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.cluster
 }
 
-// Whole is everything the ledger has decided, as this keeper knows it; false on a
-// host that keeps nothing.
+// Whole returns everything that the ledger has decided, as this keeper knows it; false on a
+// host that is no keeper.
 func (l *Ledger) Whole() (Decision, bool) {
 	if k := l.kept(); k != nil {
 		return k.machine.whole(), true
@@ -211,8 +211,8 @@ func (l *Ledger) Whole() (Decision, bool) {
 	return Decision{}, false
 }
 
-// ServerAddr implements raft.ServerAddressProvider: keepers are found where they
-// are now, not where they were when they became keepers.
+// ServerAddr implements raft.ServerAddressProvider. It returns where a keeper is now, not where
+// it was when it became one.
 func (l *Ledger) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 	host, err := netmap.ParseID(string(id))
 	if err != nil {
@@ -232,9 +232,9 @@ func (l *Ledger) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 	return "", fmt.Errorf("ledger: the address of host %s is not known", host.Short())
 }
 
-// Forget sets aside the log of an identity that this host has given up. The ledger
-// must not be open on the directory. Repeating it, also after a crash in the middle,
-// changes nothing. It returns where the log is kept, empty if there was none.
+// Forget sets aside the log of an identity that this host has given up, and returns where the
+// log is now, empty if there was none. No Ledger may be open on the directory. Repeating it,
+// also after a crash in the middle, changes nothing.
 func Forget(dir string) (kept string, err error) {
 	if raftlog.Exists(dir) {
 		kept = dir + raftlog.OldDir

@@ -10,7 +10,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// noQuorum names the other keepers and what is wrong with each.
+// noQuorum returns the refusal that names the other keepers and what is wrong with each.
 func (l *Ledger) noQuorum(failures map[netmap.HostID]string) *netmap.Refusal {
 	keepers := map[netmap.HostID]bool{}
 	for _, p := range l.picture().Keepers {
@@ -56,7 +56,7 @@ const (
 	starting   = "is starting and asks first whether another machine runs in its place"
 )
 
-// onlyKeeper says what is wrong with the one keeper, which is another host.
+// onlyKeeper returns the refusal for a ledger whose one keeper is another host.
 func onlyKeeper(whatIsWrong string, soon bool) *netmap.Refusal {
 	remedy := "start that host or repair the network to it; if it is gone for good, see weft ledger recover"
 	if soon {
@@ -65,8 +65,8 @@ func onlyKeeper(whatIsWrong string, soon bool) *netmap.Refusal {
 	return netmap.Refuse(netmap.NoQuorum, "nothing can be decided now: the only keeper of the ledger, %s; %s", whatIsWrong, remedy)
 }
 
-// trouble is a sentence if the keepers that are seen are no majority: then only what
-// is decided already goes on. Empty if they are, or if none is known.
+// trouble returns a sentence if this host does not see a majority of the keepers, so that
+// nothing new can be decided. It is empty if it sees one, or knows no keepers.
 func (l *Ledger) trouble(s Status) string {
 	names := map[netmap.HostID]Member{l.cfg.Self: {Name: l.cfg.Name, Addr: l.cfg.Addr, Alive: true}}
 	for _, m := range l.cfg.Members() {
@@ -106,7 +106,7 @@ func asked(failures map[netmap.HostID]string, names map[netmap.HostID]Member) st
 	return strings.Join(parts, ", ")
 }
 
-// label is how people are told of a host and where it is.
+// label names a host and its address for people.
 func label(id netmap.HostID, names map[netmap.HostID]Member) string {
 	m, ok := names[id]
 	if !ok {

@@ -15,10 +15,10 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Decision is what a keeper learnt with one index.
+// Decision is what a keeper learned with one index.
 type Decision struct {
 	Cluster    netmap.ClusterID
-	Generation uint64 // life of the ledger's word
+	Generation uint64 // of the ledger
 	Index      uint64
 	Changes    []netmap.Change
 	Whole      bool // Changes are everything there is, after a snapshot was restored
@@ -64,7 +64,7 @@ func (m *machine) apply(entry *raft.Log) (state.Reply, Decision, error) {
 	cmd, err := state.DecodeCommand(entry.Data)
 	var refusal *netmap.Refusal
 	if err != nil && !errors.As(err, &refusal) {
-		// The leader understood it. To go on without it would be to disagree.
+		// The leader understood it. Without it this state would differ from the others.
 		m.halted = fmt.Errorf("ledger: entry %d cannot be applied by this release; upgrade weft on this host: %w", entry.Index, err)
 		m.log.Error("ledger: this keeper stops here", "index", entry.Index, "err", m.halted)
 		return state.Reply{}, Decision{}, m.halted
@@ -115,14 +115,14 @@ func (m *machine) level() int {
 	return m.state.Level()
 }
 
-// whole is everything there is, as after a restore.
+// whole returns everything there is, as after a restore.
 func (m *machine) whole() Decision {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.decision(m.state.Applied(), m.state.Changes(), true)
 }
 
-// addrOf is where a host was when it was admitted last.
+// addrOf returns the address that a host had at its last admission.
 func (m *machine) addrOf(id netmap.HostID) netip.AddrPort {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -130,8 +130,8 @@ func (m *machine) addrOf(id netmap.HostID) netip.AddrPort {
 	return h.Addr
 }
 
-// addrsOf is where a host was when it was admitted last, as far as it is decided and by
-// the log on the disk.
+// addrsOf returns the addresses that a host had at its last admission: by what is decided, and
+// by the log on the disk.
 func (m *machine) addrsOf(id netmap.HostID) (out []netip.AddrPort) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -146,8 +146,8 @@ func (m *machine) addrsOf(id netmap.HostID) (out []netip.AddrPort) {
 	return out
 }
 
-// removed reports whether the ledger removed a host, and whether all counts that the
-// disk holds.
+// removed reports whether the ledger removed a host, and whether everything in the log on the
+// disk has been applied.
 func (m *machine) removed(id netmap.HostID) (removed, settled bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -155,7 +155,7 @@ func (m *machine) removed(id netmap.HostID) (removed, settled bool) {
 	return h.Removed, m.pending == nil
 }
 
-// facts is what the management of keepers needs of the state.
+// stateFacts has what the management of keepers needs of the state.
 type stateFacts struct {
 	cluster    netmap.ClusterID
 	generation uint64
@@ -184,15 +184,15 @@ func (m *machine) facts() stateFacts {
 	return f
 }
 
-// fenced says why the keeper at the other end of a stream must not be listened to. One
-// that was removed may still be brought up to date by the leader, which dials.
+// fenced returns why this keeper must not listen to the keeper at the other end of a stream. A
+// leader that dials may still bring a removed keeper up to date.
 func (m *machine) fenced(self, other greeting, dialled bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if h, _ := m.state.Host(other.from); h.Removed && !dialled {
 		return fmt.Errorf("%s was removed from the cluster", m.state.HostName(other.from))
 	}
-	if dialled && m.pending != nil { // its vote and its word count; to be told by it does no harm
+	if dialled && m.pending != nil { // its vote counts, and what it says as a keeper; a leader that dials in does no harm
 		if err := outdated(m.pending, other); err != nil {
 			return err
 		}
@@ -201,8 +201,8 @@ func (m *machine) fenced(self, other greeting, dialled bool) error {
 	return errors.Join(outdated(m.state, self), outdated(m.state, other))
 }
 
-// outdated says how it is known that a disk is an older copy: raft must neither count
-// its vote nor its word, since it forgot what it acknowledged.
+// outdated returns how it is known that a disk is an older copy. Raft must neither count its
+// vote nor believe it, since it forgot what it acknowledged.
 func outdated(s *state.State, g greeting) error {
 	if h, known := s.Host(g.from); known && !g.knows(h.Incarnation) {
 		return fmt.Errorf("%s shows start %d, but its disk does not know start %d, which was seen already: an older copy or a clone; make it a new host there (weft host new-identity)", s.HostName(g.from), g.incarnation.Start, h.Incarnation.Start)

@@ -53,7 +53,7 @@ func incarnationAt(b []byte) state.Incarnation {
 // errForm means that a greeting cannot be read by this release.
 var errForm = errors.New("not a greeting that this release reads; install the newer of the two releases of weft on both keepers")
 
-// readGreeting reads no byte that comes after the greeting.
+// readGreeting reads the greeting and no byte after it.
 func readGreeting(r io.Reader) (greeting, error) {
 	var b [greetingLen]byte
 	if _, err := io.ReadFull(r, b[:]); err != nil {
@@ -77,9 +77,9 @@ func readGreeting(r io.Reader) (greeting, error) {
 	return g, nil
 }
 
-// knows reports whether the disk that shows this incarnation may have made another one too.
-// It remembers all since the last that the ledger acknowledged; an earlier one is
-// known to a keeper that lags, and says nothing.
+// knows reports whether the disk that shows this incarnation may have made the other one too.
+// The disk remembers all since the last one that the ledger acknowledged. An earlier one says
+// nothing: a keeper that lags may still name it.
 func (g greeting) knows(b state.Incarnation) bool {
 	if b == g.incarnation {
 		return true

@@ -84,7 +84,7 @@ func (g *guard) pass(rpc raft.RPC) {
 	}
 }
 
-// refused answers what raft is not to see.
+// refused answers a message that raft must not see.
 func (g *guard) refused(rpc raft.RPC) bool {
 	err := g.verify(rpc.Command)
 	if err == nil {
@@ -96,8 +96,8 @@ func (g *guard) refused(rpc raft.RPC) bool {
 	return true
 }
 
-// verify compares a message with the streams that are open, and its figures with this
-// keeper's.
+// verify compares the sender of a message with the open streams, and its terms and indexes with
+// this keeper's.
 func (g *guard) verify(command any) error {
 	message, ok := command.(raft.WithRPCHeader)
 	r := g.k.running.Load()
@@ -124,8 +124,8 @@ func (g *guard) verify(command any) error {
 	return fmt.Errorf("%T: %w", command, state.ErrMalformed)
 }
 
-// sender is who a message says that it is from: a host with a stream, and at an address of
-// it, which others are told if it leads.
+// sender checks who a message claims to be from: a host that has a stream open, at one of its
+// addresses. Others are told that address if it leads.
 func (g *guard) sender(header raft.RPCHeader) error {
 	id, err := netmap.ParseID(string(header.ID))
 	if err != nil {
@@ -182,7 +182,7 @@ func (g *guard) receive(rpc raft.RPC, r *raft.InstallSnapshotRequest) {
 	g.pass(rpc)
 }
 
-// answered refuses the answer of a term that no election leads to.
+// answered refuses an answer whose term no election leads to.
 func (g *guard) answered(err error, term uint64, forget func()) error {
 	if r := g.k.running.Load(); err == nil && r != nil {
 		err = checkTerm(term, r.CurrentTerm())
@@ -262,8 +262,8 @@ func (p *guardedPipeline) check(g *guard) {
 	}
 }
 
-// admits says why there is no stream from a host at an address: raft answers the keepers
-// of its configuration and, until that names this host, the one that asked it to keep.
+// admits returns why a host at an address gets no stream. Raft talks to the keepers of its
+// configuration and, until that names this host, to the one that invited it.
 func (l *Ledger) admits(k *keeper, id netmap.HostID, from netip.Addr) error {
 	places := k.places(id)
 	if len(places) == 0 {
@@ -279,7 +279,8 @@ func (l *Ledger) admits(k *keeper, id netmap.HostID, from netip.Addr) error {
 	return fmt.Errorf("a stream in the name of host %s comes from %s, and that host is at %s; set WEFT_ADVERTISE there if it sends from another address", id.Short(), from, places[0])
 }
 
-// places are where the ledger knows a keeper to be; none if it is no keeper by this log.
+// places returns where the ledger knows a keeper to be; nothing if the host is no keeper by
+// this log.
 func (k *keeper) places(id netmap.HostID) (out []netip.AddrPort) {
 	known := k.vouched.list()
 	if i := k.invited.Load(); i != nil && k.behind() {
@@ -301,8 +302,8 @@ func (k *keeper) places(id netmap.HostID) (out []netip.AddrPort) {
 	return out
 }
 
-// mayVote refuses for a keeper that is behind: what it once knew, and lost, may have been
-// decided, and who asks may know as little.
+// mayVote refuses while this keeper is behind. It may have lost what was decided, and the
+// candidate may know as little.
 func (k *keeper) mayVote() error {
 	if k.behind() {
 		return errors.New("this keeper is brought up to date, and votes when it is")
@@ -313,7 +314,7 @@ func (k *keeper) mayVote() error {
 // keyInvite is the invite on disk, until the log has come to where this host keeps it.
 var keyInvite = []byte("weft-invite")
 
-// invitedBy notes who may bring this host up to date.
+// invitedBy records on disk who may bring this host up to date.
 func (k *keeper) invitedBy(i invite) error {
 	b, err := json.Marshal(i)
 	if err != nil {
@@ -327,7 +328,7 @@ func (k *keeper) invitedBy(i invite) error {
 	return nil
 }
 
-// arrived ends what the inviter may.
+// arrived forgets the invite once the log has caught up.
 func (k *keeper) arrived() error {
 	if k.invited.Load() == nil || k.behind() {
 		return nil
@@ -340,7 +341,7 @@ func (k *keeper) arrived() error {
 	return nil
 }
 
-// loadInvite reads it when a keeper starts.
+// loadInvite reads the invite when a keeper starts.
 func (k *keeper) loadInvite() error {
 	b, err := k.log.Get(keyInvite)
 	if errors.Is(err, raftlog.ErrNotFound) || err == nil && len(b) == 0 {

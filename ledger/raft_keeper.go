@@ -36,7 +36,7 @@ const (
 	membershipWait = 3 * time.Second
 )
 
-// keeper is a running raft.
+// keeper is a running raft with its log and streams.
 type keeper struct {
 	self    netmap.HostID
 	cluster netmap.ClusterID
@@ -53,11 +53,11 @@ type keeper struct {
 	invited    atomic.Pointer[invite] // nil once the log has come to where this host keeps it
 	vouched    peerSet                // keepers by those that this host trusts, and not yet by its log
 	cancel     context.CancelFunc
-	done       chan struct{} // closed when manage has ended
+	done       chan struct{} // closed when the manager has ended
 }
 
-// startKeeper runs raft on a directory, with a fresh log of the first keepers if
-// there are any, else with what is there: nothing, until a leader sends it.
+// startKeeper runs raft on a directory: with a new log of the first keepers if they are given,
+// else with the log that is there, which may be empty until a leader sends one.
 func (l *Ledger) startKeeper(cluster netmap.ClusterID, generation uint64, first []Peer) (*keeper, error) {
 	if err := os.MkdirAll(l.cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
@@ -104,11 +104,11 @@ var (
 	keyGeneration = []byte("weft-generation") // absent in the first one
 )
 
-// errEmptyLog means that a log was begun and never written to.
+// errEmptyLog means that a log was begun and nothing was ever written to it.
 var errEmptyLog = errors.New("the log has never been used")
 
-// claim notes whose log this is, or refuses a log of another host or cluster. A
-// zero cluster is read from the log into known.
+// claim records whose log this is, or refuses a log of another host or cluster. If cluster is
+// zero, it reads the cluster from the log into known.
 func (k *keeper) claim(cluster netmap.ClusterID, known *netmap.ClusterID) error {
 	for _, c := range []struct {
 		key  []byte
@@ -137,7 +137,7 @@ func (k *keeper) claim(cluster netmap.ClusterID, known *netmap.ClusterID) error 
 	return nil
 }
 
-// claimGeneration reads of which generation the log is, or notes it in a new one.
+// claimGeneration reads the generation of the log, or records it in a new log.
 func (k *keeper) claimGeneration(generation uint64) error {
 	have, err := k.log.GetUint64(keyGeneration)
 	switch {
@@ -204,8 +204,8 @@ func (k *keeper) startRaft(l *Ledger, first []Peer) error {
 	return nil
 }
 
-// configurationOf is the same for the same keepers in the same order, so that all
-// of them begin with the same entry.
+// configurationOf returns the same configuration for the same keepers in the same order, so
+// that all of them begin with the same entry.
 func configurationOf(voters []Peer) raft.Configuration {
 	var c raft.Configuration
 	for _, v := range voters {
@@ -214,9 +214,8 @@ func configurationOf(voters []Peer) raft.Configuration {
 	return c
 }
 
-// electAlone lets a keeper that is alone elect itself at once: a shorter timeout than
-// before makes raft look at its timer (ReloadConfig), and there is nobody whose
-// heartbeat could come.
+// electAlone lets the only keeper elect itself at once. A shorter timeout makes raft look at
+// its timer (ReloadConfig), and nobody else could send a heartbeat.
 func (k *keeper) electAlone() {
 	servers := k.servers()
 	if k.invited.Load() == nil && len(servers) == 1 && servers[0].ID == raft.ServerID(k.self.String()) {
@@ -224,7 +223,7 @@ func (k *keeper) electAlone() {
 	}
 }
 
-// servers is the newest configuration known here, voters or not.
+// servers returns the newest configuration that this keeper knows, non-voters included.
 func (k *keeper) servers() []raft.Server {
 	r := k.running.Load()
 	if r == nil {
@@ -237,15 +236,15 @@ func (k *keeper) servers() []raft.Server {
 	return f.Configuration().Servers
 }
 
-// invite is who asked a host to keep the ledger, and when by the ledger's count.
+// invite records who asked a host to keep the ledger, and at which index.
 type invite struct {
 	By    Peer   `json:"by"`
 	After uint64 `json:"after"` // the last entry of the inviter's log; the host is a keeper later
 }
 
-// behind reports whether this keeper's log ends before it was asked to keep it. It names the
-// keepers of some time ago then: they may be gone, and this host may have been one of them,
-// even the only one, before it lost its log.
+// behind reports whether this keeper's log ends before the host was invited. Such a log names
+// former keepers. They may be gone, and this host may have been one of them, even the only one,
+// before it lost its log.
 func (k *keeper) behind() bool {
 	i, r := k.invited.Load(), k.running.Load()
 	if i == nil || r == nil {
@@ -259,23 +258,23 @@ func (k *keeper) named() bool {
 	return slices.ContainsFunc(k.servers(), func(s raft.Server) bool { return s.ID == raft.ServerID(k.self.String()) })
 }
 
-// current reports whether the log tells who keeps the ledger now.
+// current reports whether the log names the present keepers.
 func (k *keeper) current() bool { return k.named() && !k.behind() }
 
-// patience is how long a keeper that is behind waits for a leader: by its log it may be the
-// only keeper, and would elect itself.
+// patience is how long a keeper that is behind waits for a leader, in effect forever. By its
+// log it may be the only keeper, and would elect itself.
 const patience = 10 * 365 * 24 * time.Hour
 
-// pace sets when raft looks for another leader.
+// pace sets after which time without a leader raft stands for election.
 func (k *keeper) pace(wait time.Duration) {
 	p := k.raft.ReloadableConfig()
 	p.HeartbeatTimeout, p.ElectionTimeout = wait, wait
 	_ = k.raft.ReloadConfig(p) // it is valid
 }
 
-// configured is what raft is told of where a keeper is. It stays what it was first told,
-// wherever the keeper moves (ServerAddr knows), since raft v1.8 reads without a lock what
-// another address would change (replication.go, updateLastAppended).
+// configured returns the address of a keeper as raft knows it. Raft keeps the first one,
+// wherever the keeper moves (ServerAddr returns the present one), because raft v1.8 reads
+// without a lock what another address would change (replication.go, updateLastAppended).
 func (k *keeper) configured(m move) raft.ServerAddress {
 	for _, s := range k.servers() {
 		if s.ID == raft.ServerID(m.ID.String()) {
@@ -290,7 +289,7 @@ func (k *keeper) leads() bool {
 	return r != nil && r.State() == raft.Leader
 }
 
-// abandon ends what belongs to a raft that did not start.
+// abandon closes what belongs to a raft that did not start.
 func (k *keeper) abandon() {
 	k.cancel()
 	if k.layer != nil {
@@ -301,7 +300,7 @@ func (k *keeper) abandon() {
 	}
 }
 
-// stop ends raft and everything that belongs to it.
+// stop stops raft and everything that belongs to it.
 func (k *keeper) stop() error {
 	k.cancel()
 	k.proposals.end()
@@ -314,9 +313,9 @@ func (k *keeper) stop() error {
 	return nil
 }
 
-// lineLog passes raft's own lines on. What raft warns of, such as an election, is
-// its everyday business. Lines with the same text before their values are one topic:
-// whoever is at the other end of a stream causes some of them.
+// lineLog writes raft's own lines to the log. What raft warns of, such as an election, is
+// normal for it. Lines with the same text before their values share a limit, since whoever is
+// at the other end of a stream can cause some of them.
 type lineLog struct{ log *loglimit.Limiter }
 
 // Write implements io.Writer.

@@ -21,9 +21,9 @@ import (
 // StreamKind is the kind under which raft's streams share the underlay port.
 const StreamKind byte = 'l'
 
-// raftClusterID is the cluster id of a generation's raft: keepers of two generations are as
-// foreign to each other as those of two clusters, and a leader of the older one is
-// never listened to. The first generation's is the cluster's own.
+// raftClusterID returns the cluster id that the raft of a generation uses. So keepers of two
+// generations are as foreign to each other as those of two clusters, and nobody listens to a
+// leader of the older one. In the first generation it is the id of the cluster itself.
 func raftClusterID(cluster netmap.ClusterID, generation uint64) netmap.ClusterID {
 	if generation > 1 {
 		rest := cluster[8:]
@@ -32,8 +32,8 @@ func raftClusterID(cluster netmap.ClusterID, generation uint64) netmap.ClusterID
 	return cluster
 }
 
-// serverAddress is how raft is told of a host: id and address, so that a stream
-// can be greeted.
+// serverAddress returns how raft is told of a host: id and address, so that a stream can begin
+// with a greeting.
 func serverAddress(id netmap.HostID, addr netip.AddrPort) raft.ServerAddress {
 	return raft.ServerAddress(id.String() + "@" + addr.String())
 }
@@ -67,7 +67,7 @@ type layer struct {
 	closed bool
 }
 
-// opened is a stream; guarded by mu of the layer.
+// opened is a stream; mu of the layer guards it.
 type opened struct {
 	hello   greeting // of the other end; nobody's until it was read
 	dialled bool
@@ -119,8 +119,8 @@ func (l *layer) dial(to netmap.HostID, addr netip.AddrPort, timeout time.Duratio
 	return stream, conn.SetDeadline(time.Time{})
 }
 
-// introduce greets the host that was dialled, and hears who it is: what it votes and
-// acknowledges comes by this stream.
+// introduce greets the host that was dialled and reads who it is, since its votes and
+// acknowledgements come over this stream.
 func (l *layer) introduce(conn net.Conn, to netmap.HostID) error {
 	if _, err := conn.Write(l.self.encode(to)); err != nil {
 		return err
@@ -137,7 +137,7 @@ func (l *layer) introduce(conn net.Conn, to netmap.HostID) error {
 	return l.check(conn, g, true)
 }
 
-// check says why there is no stream with who greets so; recheck asks again later.
+// check returns why a host with this greeting gets no stream. recheck asks again later.
 func (l *layer) check(conn net.Conn, g greeting, dialled bool) error {
 	l.mu.Lock()
 	if o := l.conns[conn]; o != nil {
@@ -150,7 +150,7 @@ func (l *layer) check(conn net.Conn, g greeting, dialled bool) error {
 	return l.fenced(g, dialled)
 }
 
-// recheck closes the streams that would not be opened any more: the ledger has heard of
+// recheck closes the streams that would not be opened any more, because the ledger has heard of
 // a newer start of the host at the other end, or of this one.
 func (l *layer) recheck() {
 	l.mu.Lock()
@@ -169,8 +169,8 @@ func (l *layer) recheck() {
 	}
 }
 
-// Accept implements raft.StreamLayer. The greeting is read by the first Read, so
-// that a slow one keeps nobody waiting.
+// Accept implements raft.StreamLayer. The first Read reads the greeting, so that a slow host
+// keeps nobody waiting.
 func (l *layer) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
@@ -179,7 +179,7 @@ func (l *layer) Accept() (net.Conn, error) {
 	return l.track(&guarded{Conn: conn, layer: l})
 }
 
-// addrOfConn is the other end's address, without its port.
+// addrOfConn returns the other end's address without its port.
 func addrOfConn(conn net.Conn) netip.Addr {
 	at, err := netip.ParseAddrPort(conn.RemoteAddr().String())
 	if err != nil {
@@ -188,7 +188,7 @@ func addrOfConn(conn net.Conn) netip.Addr {
 	return at.Addr().Unmap()
 }
 
-// streamsFrom are the addresses of the streams that came in from a host.
+// streamsFrom returns the addresses from which a host has streams open.
 func (l *layer) streamsFrom(id netmap.HostID) (out []netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -200,7 +200,7 @@ func (l *layer) streamsFrom(id netmap.HostID) (out []netip.Addr) {
 	return out
 }
 
-// limit sets when reading from a host must have ended; zero: it need not.
+// limit sets until when a host's streams may be read, without limit if the time is zero.
 func (l *layer) limit(id netmap.HostID, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -211,7 +211,7 @@ func (l *layer) limit(id netmap.HostID, at time.Time) {
 	}
 }
 
-// track makes Close close a stream: raft itself forgets those that came in.
+// track lets Close close a stream. Raft itself forgets the streams that came in.
 func (l *layer) track(conn net.Conn) (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -286,7 +286,7 @@ func (g *guarded) greet() {
 	_ = g.SetDeadline(time.Time{})
 }
 
-// hostOf is an address without the port, which is another one for each stream.
+// hostOf returns an address without its port, which differs between streams.
 func hostOf(a net.Addr) string {
 	host, _, err := net.SplitHostPort(a.String())
 	if err != nil {

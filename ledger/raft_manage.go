@@ -45,7 +45,7 @@ func newManager(l *Ledger, k *keeper) *manager {
 	return &manager{cfg: &l.cfg, log: l.log, k: k, leaving: &l.leaving, trusted: l.trusted, dead: map[netmap.HostID]time.Time{}, refused: map[netmap.HostID]time.Time{}}
 }
 
-// run ends with ctx.
+// run looks at the keepers again and again until ctx ends.
 func (w *manager) run(ctx context.Context) {
 	for round := 0; turn.Sleep(ctx, manageEvery); round++ {
 		if err := w.k.machine.facts().halted; err != nil {
@@ -84,7 +84,7 @@ func (w *manager) reconcile(ctx context.Context, survey bool) error {
 		w.said = move{}
 		return nil
 	}
-	if m != w.said { // a change that fails is tried again without a word
+	if m != w.said { // a change that fails is tried again without another line
 		w.log.Info("ledger: changing the keepers", "change", string(m.Kind), "host", m.ID.Short(), "addr", m.Addr.String())
 		w.said = m
 	}
@@ -98,7 +98,7 @@ func (w *manager) reconcile(ctx context.Context, survey bool) error {
 	return err
 }
 
-// observe gathers what the choice of keepers depends on.
+// observe collects what the choice of keepers depends on.
 func (w *manager) observe() membership {
 	f := w.k.machine.facts()
 	s := membership{Self: w.k.self, Removed: f.removed, Admitted: len(f.admitted)}
@@ -133,15 +133,15 @@ func (w *manager) observe() membership {
 	return s
 }
 
-// refusedLately reports whether a host said no when it was invited, as one with a full
-// disk does, and is to be left alone.
+// refusedLately reports whether a host refused an invitation a short time ago, as one with a
+// full disk does.
 func (w *manager) refusedLately(id netmap.HostID) bool {
 	at, ever := w.refused[id]
 	return ever && time.Since(at) < inviteAgain
 }
 
-// pollReplicas asks the keepers how they are, and tells hosts that think they are
-// keepers and are not.
+// pollReplicas asks the keepers how far they are, and dismisses hosts that believe wrongly that
+// they are keepers.
 func (w *manager) pollReplicas(ctx context.Context, s *membership, all bool) {
 	ctx, cancel := context.WithTimeout(ctx, pollWait)
 	defer cancel()
@@ -219,8 +219,8 @@ func (w *manager) askReplicaStatus(ctx context.Context, at netip.AddrPort) (repl
 	return state.Decode[replicaStatus](b, state.MaxReply)
 }
 
-// invite says who is meant: at the address of a host that was removed its successor
-// may be by now.
+// invite asks a host to keep the ledger. It names the host, since another one may be at the
+// address of a host that was removed.
 func (w *manager) invite(ctx context.Context, host netmap.HostID, at netip.AddrPort) error {
 	return w.tell(ctx, at, requestJoin, host)
 }
@@ -249,8 +249,8 @@ func (w *manager) tell(ctx context.Context, at netip.AddrPort, request string, h
 	return err
 }
 
-// removeOverdue removes the hosts whose lease ran out RemoveAfter ago. One that the
-// gossip still sees is spared: it runs, and its containers with it.
+// removeOverdue removes the hosts whose leases ended RemoveAfter ago. It spares a host that the
+// gossip still sees, since its containers run.
 func (w *manager) removeOverdue(ctx context.Context) {
 	if w.cfg.RemoveAfter <= 0 {
 		return

@@ -46,7 +46,7 @@ func (p *proposals) done() {
 	}
 }
 
-// end lets nobody propose any more and waits for the answers.
+// end lets nobody propose any more, and waits for the answers to what was proposed.
 func (p *proposals) end() {
 	p.mu.Lock()
 	p.ended = make(chan struct{})

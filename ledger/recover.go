@@ -29,21 +29,21 @@ const (
 	consentFor = time.Minute // a host takes part in one recovery at once
 )
 
-// Facts is what a host was told of the ledger's decisions.
+// Facts has what this host was told of the ledger's decisions.
 type Facts struct {
 	Generation uint64
 	Decided    uint64
-	Keepers    []netmap.HostID // by their own word, the dead ones too
+	Keepers    []netmap.HostID // that say so themselves, the dead ones too
 	Changes    []netmap.Change // everything that is decided
 }
 
 // Recovery asks to go on without a majority that is gone for good.
 type Recovery struct {
-	Off    []netmap.HostID // keepers that are off for good, by an operator's word
+	Off    []netmap.HostID // keepers that are off for good, as an operator says
 	DryRun bool            // only say what would happen
 }
 
-// Recovered says what came of it, or what would.
+// Recovered says what a recovery did, or would do.
 type Recovered struct {
 	Generation uint64
 	Decided    uint64          // newest decision that is known
@@ -64,10 +64,10 @@ type consent struct {
 	at    time.Time
 }
 
-// Recover makes this host the one keeper of a ledger that lost the majority of its
-// keepers for good, from what it knows itself. It refuses while a majority may be
-// there, on a host that knows less than another, and where nobody said that the
-// lost keepers are off. It may take some seconds longer than Do.
+// Recover makes this host the only keeper of a ledger whose majority of keepers is lost for
+// good, from what this host knows. It refuses while a majority may still exist, on a host that
+// knows less than another one, and until the operator says that the lost keepers are off. It
+// may take some seconds longer than Do.
 func (l *Ledger) Recover(ctx context.Context, r Recovery) (Recovered, error) {
 	if l.Cluster().IsZero() {
 		return Recovered{}, netmap.Refuse(netmap.Unknown, "this host is in no cluster yet, so it has no ledger to recover; run this on a host that was a member")
@@ -95,8 +95,8 @@ func asError(r *netmap.Refusal) error {
 	return r
 }
 
-// provenDead asks for a decision that changes nothing: if that works, there is
-// nothing to recover.
+// provenDead asks for a decision that changes nothing. If that succeeds, there is nothing to
+// recover.
 func (l *Ledger) provenDead(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, recoverTry)
 	defer cancel()
@@ -111,8 +111,8 @@ func (l *Ledger) provenDead(ctx context.Context) error {
 	return fmt.Errorf("ledger: it answers, so there is nothing to recover: %w", err)
 }
 
-// askConsent asks everybody who answered to take part, so that of two operators on
-// one side of a cut only one goes on.
+// askConsent asks every host that answered to take part. So of two operators on one side of a
+// partition only one can go on.
 func (l *Ledger) askConsent(ctx context.Context, c *survey, generation uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, reportWait)
 	defer cancel()
@@ -134,7 +134,8 @@ func (l *Ledger) askConsent(ctx context.Context, c *survey, generation uint64) e
 	return nil
 }
 
-// give takes part in a recovery, where this generation is known.
+// give lets this host take part in a recovery, if it knows no newer generation and takes part
+// in no other one.
 func (c *consent) give(q consentAsk, known uint64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,7 +165,7 @@ func (l *Ledger) handleReport(_ context.Context, _ netip.AddrPort, body []byte) 
 	return state.Encode(l.report(netmap.HostID(body)))
 }
 
-// report says what this host knows of the ledger and, if it keeps it, of a host.
+// report returns what this host knows of the ledger and, if it keeps it, of a host.
 func (l *Ledger) report(about netmap.HostID) report {
 	f := l.cfg.Facts()
 	l.mu.Lock()
@@ -186,7 +187,7 @@ func (l *Ledger) report(about netmap.HostID) report {
 	return t
 }
 
-// recoverHere carries a decision out.
+// recoverHere writes the recovered ledger and starts its keeper.
 func (l *Ledger) recoverHere(c *survey, out Recovered) (Recovered, error) {
 	s := c.rebuilt()
 	term, last := l.kept().reach()
@@ -214,8 +215,8 @@ func (l *Ledger) recoverHere(c *survey, out Recovered) (Recovered, error) {
 	return out, l.keep(s.Cluster(), out.Generation, nil)
 }
 
-// reach is how far the log of a keeper went, nil for none: what was added to it and not
-// decided counts.
+// reach returns the term and the last index of a keeper's log, decided or not; without a
+// keeper, those of an empty log.
 func (k *keeper) reach() (term, last uint64) {
 	if k == nil {
 		return 1, 0
@@ -229,7 +230,7 @@ func (k *keeper) reach() (term, last uint64) {
 	return term, k.raft.LastIndex()
 }
 
-// newest is term and index of the last entry of a keeper's log.
+// newest returns term and index of the last entry of a keeper's log.
 func (k *keeper) newest() (term, index uint64) {
 	index = k.raft.LastIndex()
 	term, err := strconv.ParseUint(k.raft.Stats()["last_log_term"], 10, 64)
@@ -239,8 +240,8 @@ func (k *keeper) newest() (term, index uint64) {
 	return term, index
 }
 
-// everything is the state with all entries of the log carried out: which of the last
-// ones were decided nobody can say any more, so all of them count.
+// everything returns the state with all entries of the log applied. Nobody can tell any more
+// which of the last ones were decided, so all of them count.
 func (k *keeper) everything() *state.State {
 	s := k.machine.copyState()
 	if s == nil || k.log.Within(func() error { return k.log.Replay(s) }) != nil {
@@ -249,7 +250,7 @@ func (k *keeper) everything() *state.State {
 	return s
 }
 
-// copyState is a state of one's own, equal to the machine's.
+// copyState returns a copy of the machine's state.
 func (m *machine) copyState() *state.State {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -9,14 +9,14 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// hearing is a renewal of a host and when this keeper applied it. It is on no disk:
-// a keeper that starts again begins to count anew, which only makes it later.
+// hearing says which renewal of a host this keeper applied last, and when. It is not on disk: a
+// keeper that starts again counts from then on, which only removes the host later.
 type hearing struct {
 	index uint64
 	at    time.Time // with the monotonic clock, which nobody sets and which stands still while the machine sleeps
 }
 
-// listen takes in that a host may have renewed. The caller holds mu.
+// listen records that a host may have renewed its lease. The caller holds mu.
 func (m *machine) listen(id netmap.HostID) {
 	h, known := m.state.Host(id)
 	if !known || h.Heard == m.heard[id].index {
@@ -31,7 +31,7 @@ func (m *machine) listen(id netmap.HostID) {
 // mostHeld bounds the addresses that a removal carries.
 const mostHeld = 1024
 
-// witness fills in what this keeper observed of the target of a removal.
+// witness fills in what this keeper observed of the host that is to be removed.
 func (m *machine) witness(r *state.Remove) *state.Remove {
 	if r == nil {
 		return nil
@@ -50,8 +50,8 @@ func (m *machine) witness(r *state.Remove) *state.Remove {
 	return &seen
 }
 
-// overdue are the hosts that were not heard for longer than this, and whether the
-// next removal may go ahead is left to the state.
+// overdue returns the hosts that were not heard of for longer than this. The state decides
+// whether a removal may go ahead.
 func (m *machine) overdue(after time.Duration) []netmap.HostID {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -20,8 +20,7 @@ const (
 	requestDismiss       = "ledger.dismiss"        // invitation -> nothing: be a keeper no more
 )
 
-// outcome is how a host answers a command: with the leader's reply, or with whom
-// to ask instead.
+// outcome is a host's answer to a command: the leader's reply, or whom to ask instead.
 type outcome struct {
 	Reply   *state.Reply     `json:"reply,omitempty"`
 	Cluster netmap.ClusterID `json:"cluster"`
@@ -29,14 +28,14 @@ type outcome struct {
 	Keepers []Peer           `json:"keepers,omitempty"`
 }
 
-// replicaStatus is how far a keeper is.
+// replicaStatus says how far a keeper's log is.
 type replicaStatus struct {
 	Keeps   bool   `json:"keeps"`
 	Applied uint64 `json:"applied"`
 	Last    uint64 `json:"last"` // index of its newest entry
 }
 
-// invitation comes from the leader.
+// invitation is the leader's request to keep the ledger, or to stop.
 type invitation struct {
 	Cluster netmap.ClusterID `json:"cluster"`
 	Leader  netmap.HostID    `json:"leader"`
@@ -48,7 +47,7 @@ type invitation struct {
 	After uint64 `json:"after,omitempty"`
 }
 
-// serve answers the requests of other hosts, or stops to.
+// serve registers the handlers of other hosts' requests, or removes them.
 func (l *Ledger) serve(on bool) {
 	for name, h := range map[string]func(context.Context, netip.AddrPort, []byte) ([]byte, error){
 		requestDo: l.handleDo, requestJoin: l.handleJoin, requestReplicaStatus: l.handleReplicaStatus, requestDismiss: l.handleDismiss,
@@ -77,14 +76,13 @@ func (l *Ledger) handleDo(ctx context.Context, _ netip.AddrPort, body []byte) ([
 	return state.Encode(o)
 }
 
-// local decides here if this host leads, else says whom to ask. An error that is
-// a refusal is final.
+// local decides here if this host leads, and otherwise says whom to ask. A refusal is final.
 func (l *Ledger) local(ctx context.Context, cmd state.Command) (outcome, error) {
 	if l.isDoubtful() {
 		return outcome{}, netmap.Refuse(netmap.Busy, starting)
 	}
 	k := l.kept()
-	if k == nil || k.generation < cmd.Known { // of an older generation nobody takes a word
+	if k == nil || k.generation < cmd.Known { // a keeper of an older generation may not decide
 		return l.referral(), nil
 	}
 	if k.leads() {
@@ -112,7 +110,7 @@ func transient(err error) bool {
 	return false
 }
 
-// referral is what a host that keeps nothing can tell of the keepers.
+// referral returns what a host that keeps nothing knows of the keepers.
 func (l *Ledger) referral() outcome {
 	keepers := l.cfg.announced()
 	l.mu.Lock()
@@ -172,8 +170,9 @@ func (l *Ledger) handleJoin(ctx context.Context, from netip.AddrPort, body []byt
 	return state.Encode(replicaStatus{Keeps: true})
 }
 
-// inviter is who asks this host to keep, from where it is known to be: a keeper that this
-// host trusts, and that says there that it keeps this generation.
+// inviter returns who asks this host to keep the ledger. It accepts only a keeper that this
+// host trusts, at the address where it knows it, and that confirms there that it keeps this
+// generation.
 func (l *Ledger) inviter(ctx context.Context, i invitation, from netip.Addr) (Peer, error) {
 	for _, p := range l.trusted.list() {
 		if p.ID != i.Leader || p.Addr.Addr().Unmap() != from {
@@ -188,8 +187,7 @@ func (l *Ledger) inviter(ctx context.Context, i invitation, from netip.Addr) (Pe
 	return Peer{}, netmap.Refuse(netmap.Unknown, "host %s is none of the keepers that host %s knows; it asks those who the keepers are; try again", i.Leader.Short(), l.cfg.Self.Short())
 }
 
-// handleDismiss believes the keepers, not who says so: it asks them before it sets the
-// log aside.
+// handleDismiss does not believe the sender: it asks the keepers before it sets the log aside.
 func (l *Ledger) handleDismiss(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
 	i, err := state.Decode[invitation](body, state.MaxCommand)
 	k := l.kept()
@@ -217,8 +215,8 @@ func (l *Ledger) handleDismiss(_ context.Context, _ netip.AddrPort, body []byte)
 	return nil, nil
 }
 
-// isDismissed reports whether a majority of the present keepers knows that this one is
-// none of them.
+// isDismissed reports whether a majority of the present keepers says that this one is none of
+// them.
 func (l *Ledger) isDismissed(ctx context.Context, k *keeper) bool {
 	c := l.trusted.ask(ctx, netmap.HostID{})
 	best := c.best()

@@ -18,7 +18,7 @@ type Peer struct {
 	Voter bool           `json:"voter"`
 }
 
-// peersOf are the first keepers, which all vote.
+// peersOf returns the first keepers, which all vote.
 func peersOf(first []founding.Keeper) (out []Peer) {
 	for _, k := range first {
 		out = append(out, Peer{ID: k.ID, Addr: k.Addr, Voter: true})
@@ -37,7 +37,7 @@ type Status struct {
 	Problem    string           `json:"problem,omitempty"`
 }
 
-// Status is a picture of this moment.
+// Status returns what this host knows at this moment.
 func (l *Ledger) Status() Status {
 	s := l.picture()
 	if s.Problem == "" {
@@ -89,8 +89,8 @@ func roleName(s raft.RaftState) string {
 	return "none"
 }
 
-// peers are the keepers by this one's newest configuration, where they were when the
-// ledger heard of their last start.
+// peers returns the keepers of this keeper's newest configuration, each at the address of its
+// last start that the ledger heard of.
 func (k *keeper) peers() []Peer {
 	var out []Peer
 	for _, s := range k.servers() {
@@ -106,7 +106,7 @@ func (k *keeper) peers() []Peer {
 	return out
 }
 
-// leaderPeer is the leader as this keeper knows it, zero if there is none.
+// leaderPeer returns the leader as this keeper knows it, zero if there is none.
 func (k *keeper) leaderPeer() Peer {
 	addr, _ := k.raft.LeaderWithID()
 	id, at, err := parseServer(addr)

@@ -39,9 +39,9 @@ type report struct {
 	at netip.AddrPort // where this was answered; zero: here
 }
 
-// knows orders reports by how much is known. Of two logs the one that raft would
-// elect has everything that was ever decided in either; what was applied says
-// nothing after a restart.
+// knows orders reports by how much their hosts know. Of two logs, the one whose host raft would
+// elect has everything that was decided in either. The applied index says nothing after a
+// restart.
 func (t report) knows(o report) int {
 	switch {
 	case t.Keeps != o.Keeps:
@@ -61,7 +61,7 @@ func boolOrder(greater bool) int {
 	return -1
 }
 
-// survey is what all hosts say that can be reached.
+// survey has the reports of all hosts that can be reached.
 type survey struct {
 	self    netmap.HostID
 	names   map[netmap.HostID]Member
@@ -108,8 +108,7 @@ func (l *Ledger) survey(ctx context.Context) *survey {
 	return c
 }
 
-// hearAll asks every host of which an address is known, whether the gossip believes
-// it alive or not.
+// hearAll asks every host whose address is known, also those that the gossip believes dead.
 func (c *survey) hearAll(ctx context.Context, u Underlay) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -145,7 +144,7 @@ func (c *survey) list(ids []netmap.HostID) string {
 	return strings.Join(out, ", ")
 }
 
-// best is the answer that knows most, this host's own among equals.
+// best returns the host whose report knows most; among equals, this host.
 func (c *survey) best() netmap.HostID {
 	best := c.self
 	for _, id := range slices.SortedFunc(maps.Keys(c.answers), netmap.ID.Compare) {
@@ -156,7 +155,7 @@ func (c *survey) best() netmap.HostID {
 	return best
 }
 
-// voters are the keepers that are to be a majority, by whoever knows most.
+// voters returns the keepers of which a majority is needed, by the report that knows most.
 func (c *survey) voters() (out []netmap.HostID) {
 	if best := c.answers[c.best()]; best.Keeps {
 		for _, p := range best.Voters {
@@ -221,7 +220,7 @@ func offFlags(ids []netmap.HostID, names map[netmap.HostID]Member) (out string) 
 	return out
 }
 
-// contradicted refuses an operator's word that somebody can see is wrong.
+// contradicted refuses an operator's statement that a host is off if another host sees it.
 func (c *survey) contradicted(off, voters []netmap.HostID) *netmap.Refusal {
 	for _, id := range off {
 		if !slices.Contains(voters, id) {
@@ -239,7 +238,8 @@ func (c *survey) contradicted(off, voters []netmap.HostID) *netmap.Refusal {
 	return nil
 }
 
-// outcome is the state to go on from, in words.
+// outcome completes the result of the recovery: the next generation, the newest decision and
+// the members that must declare what they hold.
 func (c *survey) outcome(out Recovered) Recovered {
 	var nonce [4]byte
 	_, _ = rand.Read(nonce[:]) // never fails (crypto/rand)
@@ -262,8 +262,8 @@ func (c *survey) outcome(out Recovered) Recovered {
 	return out
 }
 
-// rebuilt is the newest state that this host knows: its own log's, and what it was
-// told after that.
+// rebuilt returns the newest state that this host knows: that of its own log with the facts
+// that it was told after it.
 func (c *survey) rebuilt() *state.State {
 	return state.Rebuild(c.state, c.facts.Generation, c.facts.Decided, c.facts.Changes)
 }

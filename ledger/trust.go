@@ -15,10 +15,9 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Nobody on the network proves who he is, so nothing that cannot be undone follows from
-// what somebody sends. A host remembers on its disk who keeps the ledger, and where. Only
-// these, dialled there, can tell it that it was removed, that the ledger was recovered, or
-// who keeps it now.
+// Nobody on the network proves who he is, so no message alone makes a host do what cannot be
+// undone. A host remembers on its disk who keeps the ledger, and where. It dials these keepers
+// to learn whether it was removed, whether the ledger was recovered, and who keeps it now.
 
 const (
 	confirmWait = 1500 * time.Millisecond // for one round of questions
@@ -27,7 +26,7 @@ const (
 	refreshWait = 5 * time.Second         // between two looks at who keeps the ledger now
 )
 
-// Verdict is what the keepers say to a question.
+// Verdict is the answer of the keepers to a question.
 type Verdict int
 
 // Verdicts. Unknown means that no majority of the keepers answered the same.
@@ -37,14 +36,14 @@ const (
 	Confirmed
 )
 
-// trusting is the host that believes the trusted keepers.
+// trusting is the host that trusts the keepers.
 type trusting interface {
 	kept() *keeper // nil: it keeps nothing
 	report(about netmap.HostID) report
 	background(task func(context.Context)) // until the host is closed
 }
 
-// trusted are the keepers that this host believes, as they are on its disk.
+// trusted has the keepers that this host believes, as they are on its disk, and asks them.
 type trusted struct {
 	cfg  *Config
 	log  *slog.Logger
@@ -56,14 +55,14 @@ type trusted struct {
 	gone    bool      // none of them was where it was known to be, when they were asked last
 }
 
-// note takes in whether one of the keepers that were asked keeps the ledger.
+// note records whether one of the keepers that were asked keeps the ledger.
 func (t *trusted) note(found bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.gone = !found
 }
 
-// problem says what to do where no trusted keeper is found; empty if one is.
+// problem returns what to do if no trusted keeper is found, empty if one is.
 func (t *trusted) problem() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -84,7 +83,7 @@ func (t *trusted) list() []Peer {
 	return slices.Clone(t.keepers)
 }
 
-// due reports whether to look again who the keepers are, at most once in a while.
+// due reports whether it is time to ask again who the keepers are.
 func (t *trusted) due() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -110,7 +109,7 @@ func (t *trusted) replace(keepers []Peer) {
 	}
 }
 
-// addLog trusts the keepers by this one's log, once that has come to where it is one.
+// addLog trusts the keepers that this keeper's log names, once the log has caught up.
 func (t *trusted) addLog(k *keeper) {
 	if !k.current() {
 		return
@@ -121,8 +120,8 @@ func (t *trusted) addLog(k *keeper) {
 	}
 }
 
-// heardOf takes in who the keepers are by somebody's answer. A host that trusts
-// nobody yet believes it; any other asks those that it trusts.
+// heardOf records who the keepers are by somebody's answer. A host that trusts nobody yet
+// believes it. Any other host asks the keepers that it trusts.
 func (t *trusted) heardOf(keepers []Peer) {
 	known := t.list()
 	if len(known) == 0 {
@@ -140,9 +139,9 @@ func (t *trusted) heardOf(keepers []Peer) {
 	}
 }
 
-// announced takes in which hosts say that they keep the ledger. Where one of them is not
-// trusted yet, this host asks those that it trusts: a host that asks for nothing else must
-// know the keepers of today when most of them are lost.
+// announced records which hosts say that they keep the ledger. If one of them is not trusted
+// yet, this host asks those that it trusts: a host that never asks for a decision must still
+// know today's keepers when most of them are lost.
 func (t *trusted) announced(keepers []netmap.HostID) {
 	known := t.list()
 	if len(known) > 0 && t.host.kept() == nil && slices.ContainsFunc(keepers, func(id netmap.HostID) bool {
@@ -166,8 +165,8 @@ func (t *trusted) refresh() {
 	}
 }
 
-// vouch asks who the keepers are since a host that is none by this one's log wants a
-// stream: this log may be behind.
+// vouch asks who the keepers are, because a host wants a stream that is no keeper by this log:
+// the log may be behind.
 func (t *trusted) vouch(k *keeper, id netmap.HostID) {
 	if !t.due() {
 		return
@@ -220,7 +219,7 @@ func (l *Ledger) AskRemoved(ctx context.Context) (Verdict, error) {
 // generationStep is how many recoveries a host may have missed.
 const generationStep = 1 << 16
 
-// plausible reports whether a generation may follow another one by recoveries.
+// plausible reports whether recoveries may lead from one generation to another one.
 func plausible(known, next uint64) bool { return next <= known || next>>32-known>>32 <= generationStep }
 
 // AskGeneration asks the keepers whether the ledger was recovered, since somebody says
@@ -245,7 +244,7 @@ func (l *Ledger) AskGeneration(ctx context.Context, heard uint64) (uint64, error
 // errStranger means that a host is no keeper.
 var errStranger = errors.New("it is none of the keepers")
 
-// peerSet is a small set of hosts and where they are.
+// peerSet is a small set of hosts and their addresses.
 type peerSet struct {
 	mu    sync.Mutex
 	peers []Peer

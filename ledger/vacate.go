@@ -18,8 +18,8 @@ const (
 	vacateFor   = 10 * time.Second // the leader remembers a wish so long
 )
 
-// Vacate hands over this host's place among the keepers, if it has one: others keep the
-// ledger first. It ends when this host keeps nothing, or with ctx.
+// Vacate hands over this host's place among the keepers, if it has one, after another host has
+// taken it. It ends when this host keeps nothing, or with ctx.
 func (l *Ledger) Vacate(ctx context.Context) error {
 	led := time.Now() // when there was a leader last
 	for {
@@ -78,7 +78,7 @@ type leavers struct {
 	at map[netmap.HostID]time.Time
 }
 
-// add notes that a host is about to leave. It is forgotten soon, if the host does not say so
+// add records that a host is about to leave. It is forgotten soon unless the host says so
 // again.
 func (s *leavers) add(id netmap.HostID) {
 	s.mu.Lock()

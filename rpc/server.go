@@ -101,7 +101,7 @@ func (s *Server) Close(ctx context.Context) error {
 	return err
 }
 
-// Counters are the counts so far.
+// Counters returns the counts so far.
 func (s *Server) Counters() Counters {
 	return Counters{
 		Calls: s.calls.Load(), Refused: s.refused.Load(), Failed: s.failed.Load(),

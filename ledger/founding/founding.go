@@ -25,14 +25,14 @@ const (
 	requestChosen  = "founding.chosen"  // question -> nothing
 )
 
-// turnTime is how much longer each host waits than the one before it, by id,
-// until it proposes as well: the first may not reach the others.
+// turnTime is how much longer each host waits, in the order of ids, than the one before it
+// until it proposes too: the first host may not reach the others.
 const turnTime = 4 * time.Second
 
 // answerWait bounds the wait for one host's answer.
 const answerWait = 1200 * time.Millisecond
 
-// diskKey is where the acceptor is on disk.
+// diskKey is the key under which the acceptor is on disk.
 const diskKey = "acceptor"
 
 // Disk keeps records; Commit returns when they are synced.
@@ -142,7 +142,7 @@ func (f *Founder) answer(ctx context.Context, q question, change func(acceptor, 
 	return f.change(ctx, func(a acceptor) (acceptor, bool) { return change(a, q) })
 }
 
-// change writes down what changes before it counts.
+// change writes a change of the acceptor to disk before it counts.
 func (f *Founder) change(ctx context.Context, do func(acceptor) (acceptor, bool)) (acceptor, error) {
 	end, err := f.writing.WaitWithin(ctx)
 	if err != nil {
@@ -174,8 +174,8 @@ func (f *Founder) current() acceptor {
 	return f.state
 }
 
-// Plan is what this host is to carry out if the cluster of this id was founded: it
-// accepted that plan. False if it did not, or is none of its keepers.
+// Plan returns the plan that this host must carry out if the cluster with this id was founded.
+// It returns false if the host did not accept that plan, or is none of its keepers.
 func (f *Founder) Plan(cluster netmap.ClusterID) (Plan, bool) {
 	a := f.current()
 	if a.Plan == nil || a.Plan.Cluster != cluster || !a.Plan.Keeps(f.cfg.Self) {
@@ -184,9 +184,9 @@ func (f *Founder) Plan(cluster netmap.ClusterID) (Plan, bool) {
 	return *a.Plan, true
 }
 
-// Try makes one attempt. The plan is the outcome, for one of its first keepers to
-// carry out; others see the cluster as soon as those have. The error says what is
-// waited for.
+// Try makes one attempt to found a cluster. It returns the plan on the first keepers, which
+// carry it out. Other hosts see the cluster as soon as those have. The error says what this
+// host waits for.
 func (f *Founder) Try(ctx context.Context) (Plan, error) {
 	if a := f.current(); a.Chosen && a.Plan.Keeps(f.cfg.Self) {
 		return *a.Plan, nil
@@ -205,7 +205,7 @@ func (f *Founder) Try(ctx context.Context) (Plan, error) {
 	return f.propose(ctx, self, seen, voters)
 }
 
-// awaitTurn says what is waited for until this host may propose.
+// awaitTurn returns an error that says what this host waits for, until it may propose.
 func (f *Founder) awaitTurn(t tally, seen []Host) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -246,7 +246,7 @@ func hostNames(hosts []Host) string {
 	return strings.Join(names, ", ")
 }
 
-// propose leads one ballot.
+// propose runs one ballot.
 func (f *Founder) propose(ctx context.Context, self Host, seen []Host, voters electorate) (Plan, error) {
 	mine, err := f.change(ctx, func(a acceptor) (acceptor, bool) { return a.prepare(ballot{a.Promised.Round + 1, self.ID}) })
 	if err != nil {
@@ -281,7 +281,7 @@ func (f *Founder) propose(ctx context.Context, self Host, seen []Host, voters el
 	return *q.Plan, nil
 }
 
-// catchUp lets the next ballot be greater than those that were promised elsewhere.
+// catchUp makes the next ballot greater than those that other hosts have promised.
 func (f *Founder) catchUp(ctx context.Context, promises map[netmap.HostID]acceptor) {
 	most := uint64(0)
 	for _, a := range promises {
@@ -305,7 +305,7 @@ func notAgreed(seen []Host, errs map[netmap.HostID]string) *netmap.Refusal {
 	return netmap.Refuse(netmap.NoQuorum, "the %d hosts that are here (%s) do not agree yet to found a cluster: %s; trying again", len(seen), hostNames(seen), strings.Join(parts, "; "))
 }
 
-// gather asks hosts, this one too, and answers who agreed.
+// gather asks hosts, including this one, and returns their answers and who agreed.
 func (f *Founder) gather(ctx context.Context, request string, q question, hosts []Host, agreed func(acceptor) bool) (answers map[netmap.HostID]acceptor, yes []Host, errs map[netmap.HostID]string) {
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()

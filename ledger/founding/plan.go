@@ -67,8 +67,8 @@ func (b ballot) compare(o ballot) int {
 	return cmp.Or(cmp.Compare(b.Round, o.Round), bytes.Compare(b.Host[:], o.Host[:]))
 }
 
-// acceptor is what a host has promised and accepted; it is on disk before anybody
-// hears of it.
+// acceptor is what a host has promised and accepted. It is on disk before another host hears of
+// it.
 type acceptor struct {
 	Promised ballot `json:"promised"`
 	Accepted ballot `json:"accepted"` // under which Plan was accepted; zero: none was
@@ -76,8 +76,8 @@ type acceptor struct {
 	Chosen   bool   `json:"chosen,omitempty"` // Plan is the outcome
 }
 
-// maxSkip is how far a ballot may be ahead of the one that was promised last. Who proposes
-// takes the next one, or the next of what others promised; whoever could skip to the last
+// maxSkip is how far a ballot may be ahead of the last one that was promised. A proposer takes
+// the next one, or the next after those that others promised. Whoever could skip to the last
 // number would leave none.
 const maxSkip = 1 << 20
 
@@ -104,7 +104,7 @@ func (a acceptor) accept(b ballot, p *Plan) (acceptor, bool) {
 	return a, true
 }
 
-// choose takes in the outcome.
+// choose records the outcome.
 func (a acceptor) choose(p *Plan) acceptor {
 	a.Plan, a.Chosen = p, true
 	return a
@@ -123,18 +123,17 @@ type seed struct {
 	addrs []netip.AddrPort // none: it cannot be resolved
 }
 
-// electorate says which hosts make a quorum: as many as are expected, and among
-// them more than half of those that WEFT_JOIN names. Hosts are told the same, so
-// any two quorums share a named host; and where there are less than twice as many
-// hosts as expected, they share more the fewer there are.
+// electorate says which hosts make a quorum: as many as are expected, and among them more than
+// half of those that WEFT_JOIN names. All hosts have the same settings, so any two quorums
+// share a named host. If there are less than twice as many hosts as expected, they share more.
 type electorate struct {
 	expect int
 	seeds  []seed
 }
 
-// places are the addresses that WEFT_JOIN names, each once, and how many entries
-// name none. Of a name with addresses of both families those of this host's count:
-// a host has one.
+// places returns the addresses that WEFT_JOIN names, each once, and the entries that have none.
+// Of a name with addresses of both families those of this host's family count, as a host has
+// one.
 func (e electorate) places(v6 bool) (known map[netip.AddrPort]string, unknown []string) {
 	known = map[netip.AddrPort]string{}
 	for _, s := range e.seeds {
@@ -152,7 +151,7 @@ func (e electorate) places(v6 bool) (known map[netip.AddrPort]string, unknown []
 	return known, unknown
 }
 
-// tally is how far some hosts are from a quorum.
+// tally says how far some hosts are from a quorum.
 type tally struct {
 	hosts, expect int
 	named, places int      // hosts at addresses that WEFT_JOIN names, and those addresses
@@ -185,9 +184,9 @@ func (e electorate) count(hosts []Host, v6 bool) tally {
 	return t
 }
 
-// choosePlan is what a proposer with these promises must propose: what one of them
-// accepted under the greatest ballot. Only if nothing was, or nothing that can come
-// to be, it may propose its own.
+// choosePlan returns what a proposer with these promises must propose: the plan that one of
+// them accepted under the greatest ballot. Only if none was accepted, or the accepted one can
+// never be carried out, may it propose its own.
 func choosePlan(promises map[netmap.HostID]acceptor, quorum []Host, own func() *Plan) *Plan {
 	var bound acceptor
 	for _, h := range quorum {
@@ -201,9 +200,9 @@ func choosePlan(promises map[netmap.HostID]acceptor, quorum []Host, own func() *
 	return bound.Plan
 }
 
-// lost reports whether a plan cannot come to be any more, nor be in force: so many
-// of its keepers have lost their disks, which other identities at their addresses
-// show, that the rest is no majority.
+// lost reports whether a plan can neither be carried out any more nor be in force: so many of
+// its keepers have lost their disks, as other identities at their addresses show, that the rest
+// is no majority.
 func (p *Plan) lost(present []Host) bool {
 	left := 0
 	for _, k := range p.Keepers {
@@ -214,7 +213,7 @@ func (p *Plan) lost(present []Host) bool {
 	return 2*left <= len(p.Keepers)
 }
 
-// firstKeepers are as many as the number of hosts asks for, the proposer first.
+// firstKeepers returns as many keepers as the number of hosts allows, the proposer first.
 func firstKeepers(self netmap.HostID, hosts []Host) []Keeper {
 	sorted := slices.SortedFunc(slices.Values(hosts), func(a, b Host) int { return a.ID.Compare(b.ID) })
 	if i := slices.IndexFunc(sorted, func(h Host) bool { return h.ID == self }); i > 0 {

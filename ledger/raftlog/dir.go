@@ -17,8 +17,8 @@ const (
 	OldDir = ".old"
 )
 
-// SetAside keeps a log beside, and the one that was set aside before it. Repeating it
-// changes nothing.
+// SetAside renames a log's directory to OldDir, and the one that was there before to OldDir
+// twice. Repeating it changes nothing.
 func SetAside(dir string) error {
 	if !Exists(dir) {
 		return nil
@@ -38,8 +38,8 @@ func renameIfThere(from, to string) error {
 	return nil
 }
 
-// Replace puts what was written beside the keeper's own directory, complete and on
-// disk, in its place. Killed in between, Settle ends it or undoes it.
+// Replace puts what was written to HalfDir, complete and synced, in the place of a directory.
+// If it is killed in between, Settle completes or undoes it.
 func Replace(dir string) error {
 	if err := errors.Join(os.RemoveAll(dir+freshDir), os.Rename(dir+HalfDir, dir+freshDir)); err != nil {
 		return fmt.Errorf("ledger: %w", err)
@@ -50,8 +50,8 @@ func Replace(dir string) error {
 	return Settle(dir)
 }
 
-// Settle ends a replacement that was interrupted once the old directory was set
-// aside, else forgets it.
+// Settle completes a replacement that was interrupted, if the old directory was set aside
+// already, and undoes it otherwise.
 func Settle(dir string) error {
 	if err := os.RemoveAll(dir + HalfDir); err != nil {
 		return fmt.Errorf("ledger: %w", err)

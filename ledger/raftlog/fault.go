@@ -19,13 +19,12 @@ import (
 	"github.com/weftnet/weft/ledger/state"
 )
 
-// raft v1.8 panics when it cannot write its term (raft.go, setCurrentTerm) or read an
-// entry that it needs (processLogs, api.go's NewRaft), and stands for election for
-// ever when it cannot write entries. A full or spoilt disk is no reason for the
-// agent, which forwards packets and hands out addresses, to end. So the goroutine of
-// raft's that meets it ends there, with its deferred calls, as it would with the
-// process: nothing is answered or voted that is not on disk. Then the keeper steps
-// aside, as if it had died, and says so.
+// Raft v1.8 panics when it cannot write its term (raft.go, setCurrentTerm) or read an
+// entry that it needs (processLogs, api.go's NewRaft), and stands for election forever
+// when it cannot write entries. The agent, which forwards packets and hands out addresses,
+// must not end because a disk is full or damaged. So the failure ends the goroutine of raft
+// that meets it, with its deferred calls, as the end of the process would: nothing is
+// answered or voted that is not on disk. Then the keeper stops and says why.
 
 // fault is the first failure of a disk.
 type fault struct {
@@ -62,8 +61,8 @@ func (l *Log) Fail(cause error) { l.fault.note(cause) }
 func (l *Log) view(f func(*bbolt.Tx) error) error   { return l.give(l.db.View, f) }
 func (l *Log) update(f func(*bbolt.Tx) error) error { return l.give(l.db.Update, f) }
 
-// give answers with what the disk says, or not at all: a failed disk ends the
-// goroutine that asks.
+// give returns what the disk says, or does not return: a failed disk ends the goroutine that
+// asks.
 func (l *Log) give(run func(func(*bbolt.Tx) error) error, f func(*bbolt.Tx) error) error {
 	err := l.fault.err()
 	if err == nil {
@@ -77,7 +76,7 @@ func (l *Log) give(run func(func(*bbolt.Tx) error) error, f func(*bbolt.Tx) erro
 	return nil
 }
 
-// tried makes an error of the panic that bad pages cause.
+// tried turns the panic that bad pages cause into an error.
 func tried(run func(func(*bbolt.Tx) error) error, f func(*bbolt.Tx) error) (err error) {
 	defer func() { err = caught(err, recover()) }()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
@@ -94,9 +93,9 @@ func caught(err error, panicked any) error {
 // errBadPages means that bbolt panicked; it may hold its locks for ever.
 var errBadPages = errors.New("bad pages")
 
-// verify reads all of a log, if there is one. bbolt looks for free pages in a
-// goroutine of its own when it opens a file to write (db.go, freepages), and bad
-// pages would end the agent there; here they are an error. raft, too, needs all of it.
+// verify reads all of a log, if there is one. When bbolt opens a file to write, it looks for
+// free pages in a goroutine of its own (db.go, freepages), where bad pages would end the agent;
+// here they are an error. Raft needs all of the log, too.
 func verify(path string) error {
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -153,7 +152,8 @@ func (l *Log) Within(f func() error) error {
 	return err
 }
 
-// Full reports whether a disk failed because it is full. It looks at the text too: bbolt v1.5 and raft pass some errors on as texts.
+// Full reports whether a disk failed because it is full. It looks at the text too, as bbolt
+// v1.5 and raft keep only the text of some errors.
 func Full(err error) bool {
 	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
 		if errors.Is(err, e) || err != nil && strings.Contains(err.Error(), e.Error()) {
@@ -166,7 +166,8 @@ func Full(err error) bool {
 // spaceWanted is how much room a keeper needs to go on for a while.
 const spaceWanted = 8 << 20
 
-// HaveSpace returns nil if there is room enough in a directory to go on. It takes some room and gives it back: quotas and reserves count as well.
+// HaveSpace returns nil if a directory has enough room to go on. It writes a file and removes
+// it, so that quotas and reserves count as well.
 func HaveSpace(dir string) error {
 	f, err := os.CreateTemp(dir, "room-")
 	if err != nil {

@@ -36,7 +36,7 @@ func Preload(snapshots raft.SnapshotStore, log *Log) (*state.State, error) {
 	return s, nil
 }
 
-// newestSnapshot is the state that raft begins with, if it can.
+// newestSnapshot returns the state that raft will begin with, an empty one without a snapshot.
 func newestSnapshot(snapshots raft.SnapshotStore) (*state.State, error) {
 	all, err := snapshots.List()
 	if err != nil {

@@ -24,7 +24,7 @@ func Commit[T any](d Disk, value T, set map[string][]byte, del ...string) (Value
 	return Value[T]{value: value, synced: true}, nil
 }
 
-// Get is what may be given away now. It panics for the zero Value: then nothing was
+// Get returns the value, which may be given away now. It panics for the zero Value: nothing was
 // written, and to go on would give an address twice.
 func (v Value[T]) Get() T {
 	if !v.synced {
