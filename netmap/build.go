@@ -81,6 +81,7 @@ type claimant struct {
 
 func hostSays(id HostID, l *originLog, hosts map[HostID]HostView) []claimant {
 	var out []claimant
+	names := map[EndpointID]string{}
 	for k, e := range l.entries {
 		switch n := e.noun.(type) {
 		case HostFact:
@@ -91,7 +92,12 @@ func hostSays(id HostID, l *originLog, hosts map[HostID]HostView) []claimant {
 			}
 		case Endpoint:
 			out = append(out, claimant{EndpointView{Endpoint: n, Host: id}, e.seq})
+		case EndpointName:
+			names[n.Endpoint] = n.Name
 		}
+	}
+	for i := range out {
+		out[i].Name = names[out[i].ID]
 	}
 	return out
 }

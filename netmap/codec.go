@@ -29,6 +29,8 @@ func KeyOf(noun any) (Key, bool) {
 	switch n := noun.(type) {
 	case Endpoint:
 		return EndpointKey(n.ID), n.ID != ""
+	case EndpointName:
+		return NameKey(n.Endpoint), n.Endpoint != "" && n.Name != ""
 	case HostEntry:
 		return HostEntryKey(n.ID), !n.ID.IsZero()
 	case Network:
@@ -51,6 +53,8 @@ func appendNoun(b []byte, noun any) []byte {
 		return appendHostFact(b, n)
 	case Endpoint:
 		return appendEndpoint(b, n)
+	case EndpointName:
+		return appendString(b, n.Name)
 	case HostEntry:
 		return appendUvarint(appendBool(appendUvarint(appendString(b, n.Name), uint64(n.Index)), n.Removed), uint64(n.Level))
 	case Network:
@@ -92,7 +96,7 @@ func appendEndpoint(b []byte, e Endpoint) []byte {
 	default:
 		b = append(append(b, macChosen), e.MAC[:]...)
 	}
-	return appendString(b, e.Name)
+	return b
 }
 
 func appendNetwork(b []byte, n Network) []byte {

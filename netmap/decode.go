@@ -48,6 +48,8 @@ func decodeNoun(kind Kind, id, v *reader) any {
 		return v.hostFact()
 	case KindEndpoint:
 		return v.endpoint(id.endpointID())
+	case KindName:
+		return EndpointName{id.endpointID(), v.name()}
 	case KindHostEntry:
 		return HostEntry{ID: id.id(), Name: v.name(), Index: uint32(v.number(math.MaxUint32)), Removed: v.bool(), Level: v.count(MaxLevel)}
 	case KindNetwork:
@@ -93,7 +95,6 @@ func (r *reader) endpoint(id EndpointID) Endpoint {
 	default:
 		r.fail("form %d of a MAC", form)
 	}
-	e.Name = r.name()
 	return e
 }
 

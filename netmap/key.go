@@ -13,8 +13,8 @@ import (
 // is never reused, and a host carries kinds it does not know untouched.
 type Kind uint8
 
-// The kinds of record. The first two are written by hosts, the others by the
-// ledger alone; a View ignores a record from the wrong kind of writer.
+// The kinds of record. Host facts, endpoints and their names are written by hosts, the others
+// by the ledger alone; a View ignores a record from the wrong kind of writer.
 const (
 	KindHostFact  Kind = 1 // HostFact
 	KindEndpoint  Kind = 2 // Endpoint
@@ -24,11 +24,12 @@ const (
 	KindBlock     Kind = 6 // Block
 	KindClaim     Kind = 7 // Claim
 	KindRange     Kind = 8 // Range
+	KindName      Kind = 9 // EndpointName
 )
 
 var kindNames = [...]string{
 	KindHostFact: "host-fact", KindEndpoint: "endpoint", KindHostEntry: "host", KindNetwork: "network",
-	KindSubnet: "subnet", KindBlock: "block", KindClaim: "claim", KindRange: "range",
+	KindSubnet: "subnet", KindBlock: "block", KindClaim: "claim", KindRange: "range", KindName: "name",
 }
 
 // String is the kind's name, or its number when this version does not know it.
@@ -63,11 +64,16 @@ func HostFactKey(id HostID) Key { return Key{KindHostFact, string(id[:])} }
 func HostEntryKey(id HostID) Key { return Key{KindHostEntry, string(id[:])} }
 
 // EndpointKey is the key of an endpoint. Docker's 64 hex digits take 33 bytes.
-func EndpointKey(id EndpointID) Key {
+func EndpointKey(id EndpointID) Key { return Key{KindEndpoint, packEndpoint(id)} }
+
+// NameKey is the key of the name of an endpoint's container.
+func NameKey(id EndpointID) Key { return Key{KindName, packEndpoint(id)} }
+
+func packEndpoint(id EndpointID) string {
 	if raw, ok := packHex(string(id)); ok {
-		return Key{KindEndpoint, "\x00" + raw}
+		return "\x00" + raw
 	}
-	return Key{KindEndpoint, "\x01" + string(id)}
+	return "\x01" + string(id)
 }
 
 // NetworkKey is the key of a network.
@@ -103,7 +109,7 @@ func (k Key) identity() string {
 	switch k.Kind {
 	case KindHostFact, KindHostEntry:
 		s = r.id().String()
-	case KindEndpoint:
+	case KindEndpoint, KindName:
 		s = string(r.endpointID())
 	case KindNetwork:
 		s = strconv.FormatUint(r.uvarint(), 10)

@@ -25,7 +25,25 @@ type Endpoint struct {
 	V4      netip.Addr `json:"v4"` // zero if the network has no IPv4
 	V6      netip.Addr `json:"v6"` // zero if the network has no IPv6
 	MAC     MAC        `json:"mac"`
-	Name    string     `json:"name,omitempty"` // container name, once known
+	// Name is the container's, once it is known. A record of an endpoint has none: it comes
+	// from the EndpointName.
+	Name string `json:"name,omitempty"`
+}
+
+// EndpointName is how the container of an endpoint is called. Docker tells it some time after
+// the endpoint was plugged, so it is a record of its own: what forwards is announced once.
+type EndpointName struct {
+	Endpoint EndpointID
+	Name     string
+}
+
+// Facts are the records of an endpoint.
+func (e Endpoint) Facts() map[Key]any {
+	facts := map[Key]any{EndpointKey(e.ID): e}
+	if e.Name != "" {
+		facts[NameKey(e.ID)] = EndpointName{e.ID, e.Name}
+	}
+	return facts
 }
 
 // Label names an endpoint for people: by its container, or by the beginning of its id.

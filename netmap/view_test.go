@@ -99,6 +99,39 @@ func TestViewAnswersQuestions(t *testing.T) {
 	}
 }
 
+// TestANameIsARecordOfItsOwn: an endpoint is announced once, whenever the name of its container
+// is told, changes or goes; and a host names its own endpoints alone.
+func TestANameIsARecordOfItsOwn(t *testing.T) {
+	m := NewMap(cluster)
+	e := Endpoint{ID: dockerID(1), Network: 5, V4: addr("10.32.0.3"), MAC: MACOf(addr("10.32.0.3"))}
+	announce := func() uint64 {
+		t.Helper()
+		for k, v := range e.Facts() {
+			say(t, m, hostID(1), 1, Change{k, v})
+		}
+		h, _ := m.Head(hostID(1))
+		return h.Seq
+	}
+	shown := func(want string) {
+		t.Helper()
+		if v := m.View(); len(v.Endpoints) != 1 || v.Endpoints[0].Name != want {
+			t.Errorf("the view has %+v, want one of the name %q", v.Endpoints, want)
+		}
+	}
+	first := announce()
+	say(t, m, hostID(2), 1, Change{NameKey(e.ID), EndpointName{e.ID, "liar"}})
+	shown("")
+	for n, name := range []string{"web", "db"} {
+		e.Name = name
+		if got := announce(); got != first+uint64(n)+1 {
+			t.Errorf("with the name %s host 1 has announced %d records, want %d", name, got, first+uint64(n)+1)
+		}
+		shown(name)
+	}
+	say(t, m, hostID(1), 1, Change{Key: NameKey(e.ID)})
+	shown("")
+}
+
 // TestASubnetsBlocksAndClaims are found among those of the subnets around it.
 func TestASubnetsBlocksAndClaims(t *testing.T) {
 	v := &View{}

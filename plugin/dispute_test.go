@@ -1,7 +1,9 @@
 package plugin_test
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,7 +31,7 @@ func TestADisputeIsShown(t *testing.T) {
 		addr := hosts[0].run("shop", id, "").Addrs[0].Addr()
 		network := hosts[0].reported(web).ID
 		twin := netmap.Endpoint{ID: netmap.EndpointID(strings.Repeat("f", 64)), Network: network, V4: addr, MAC: netmap.MACOf(addr), Name: "twin"}
-		if err := liar.Announce(map[netmap.Key]any{netmap.EndpointKey(twin.ID): twin}, nil); err != nil {
+		if err := liar.Announce(twin.Facts(), nil); err != nil {
 			t.Fatal(err)
 		}
 		for _, h := range hosts {
@@ -39,7 +41,7 @@ func TestADisputeIsShown(t *testing.T) {
 				t.Errorf("%s: %+v", h.set.Name, d)
 			}
 		}
-		if err := liar.Announce(nil, []netmap.Key{netmap.EndpointKey(twin.ID)}); err != nil {
+		if err := liar.Announce(nil, slices.Collect(maps.Keys(twin.Facts()))); err != nil {
 			t.Fatal(err)
 		}
 		hosts[0].until("no dispute", soon, func() bool { return len(hosts[0].reported(web).Disputes) == 0 })

@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -21,7 +22,7 @@ func (a *Agent) announceSelf() error {
 	a.mu.Unlock()
 	for _, r := range a.attach.Endpoints() {
 		if r.Joined && rightful(a.ipam, r.Endpoint) {
-			facts[netmap.EndpointKey(r.Endpoint.ID)] = r.Endpoint
+			maps.Copy(facts, r.Endpoint.Facts())
 			a.history.Began(r.Endpoint)
 		}
 	}
@@ -72,7 +73,7 @@ func (a *Agent) Announce(e netmap.Endpoint) {
 	}
 	e.Name = cmp.Or(a.nameOf(e.ID), e.Name) // of a container that is not Docker's, it is on disk
 	a.history.Began(e)
-	a.announce(map[netmap.Key]any{netmap.EndpointKey(e.ID): e})
+	a.announce(e.Facts())
 }
 
 // Withdraw implements attach.Facts.
@@ -83,7 +84,7 @@ func (a *Agent) Withdraw(id netmap.EndpointID) {
 	a.mu.Unlock()
 	a.restarts.Left(name, time.Now())
 	a.history.Ended(id)
-	a.announce(nil, netmap.EndpointKey(id))
+	a.announce(nil, netmap.EndpointKey(id), netmap.NameKey(id))
 }
 
 // Attach implements attach.Addresses.
