@@ -9,5 +9,5 @@
 // Every create is idempotent and every delete of the unknown succeeds (invariant 6):
 // Docker repeats calls that it gave up on, and forgets others. It sends no delete after
 // a create that failed and ignores the errors of deletes, so what is left over then is
-// marked as deleted, and Settle finishes it.
+// marked as deleted, and FinishDeletions finishes it.
 package attach

@@ -42,7 +42,7 @@ func (p Part) Attach(ctx context.Context, network string, e netmap.Endpoint) err
 
 // keepEndpoint writes an endpoint down, once. When a CreateEndpoint fails, Docker
 // sends no DeleteEndpoint and releases the addresses: what came too late to be
-// believed is marked as deleted, and Settle removes it.
+// believed is marked as deleted, and FinishDeletions removes it.
 func (a *Attachments) keepEndpoint(ctx context.Context, r EndpointRecord) error {
 	id := r.Endpoint.ID
 	a.mu.Lock()
@@ -121,7 +121,7 @@ func (a *Attachments) holdEndpoint(ctx context.Context, id netmap.EndpointID) (r
 
 // ForgetEndpoint removes an endpoint that the owner does not have any more: because it
 // says so, or because it deleted it while no agent answered. An unknown one is no error.
-// What fails is tried again by Settle.
+// What fails is tried again by FinishDeletions.
 func (p Part) ForgetEndpoint(ctx context.Context, id netmap.EndpointID) error {
 	p.all.mu.Lock()
 	r, ok := p.all.endpoints.byID[id]

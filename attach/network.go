@@ -38,7 +38,7 @@ func (p Part) JoinNetwork(ctx context.Context, want NetworkRequest) error {
 
 // ForgetNetwork removes a network that the owner does not have any more: because it
 // says so, or because it removed it while no agent answered. An unknown one is no
-// error. What fails is tried again by Settle.
+// error. What fails is tried again by FinishDeletions.
 func (p Part) ForgetNetwork(ctx context.Context, id string) error {
 	p.all.mu.Lock()
 	r, ok := p.all.networks[id]
@@ -49,7 +49,7 @@ func (p Part) ForgetNetwork(ctx context.Context, id string) error {
 	if r, ok = p.all.markNetworkDeleted(id); !ok {
 		return nil
 	}
-	return p.all.settle(ctx, r)
+	return p.all.finishDeletion(ctx, r)
 }
 
 // holdNetwork makes calls about one network of an owner, or about any of its subnets
@@ -91,7 +91,7 @@ func (a *Attachments) refuseTwin(want NetworkRequest) error {
 
 // keepNetwork writes a network down. When a CreateNetwork fails, Docker sends no
 // DeleteNetwork; so what the disk refused, or what came too late to be believed,
-// is marked as deleted, and Settle gives it up again.
+// is marked as deleted, and FinishDeletions gives it up again.
 func (a *Attachments) keepNetwork(ctx context.Context, r NetworkRecord) error {
 	err := a.saveNetwork(r)
 	if err == nil && ctx.Err() != nil {
@@ -106,10 +106,10 @@ func (a *Attachments) keepNetwork(ctx context.Context, r NetworkRecord) error {
 	return err
 }
 
-// Settle finishes what could not be finished at the time: it removes ports of
+// FinishDeletions finishes what could not be finished at the time: it removes ports of
 // deleted endpoints, and tells the ledger of removed networks that it has not
 // heard of yet. The error says what is left; call it again later.
-func (a *Attachments) Settle(ctx context.Context) error {
+func (a *Attachments) FinishDeletions(ctx context.Context) error {
 	var errs []error
 	for _, r := range a.Endpoints() {
 		if r.Deleted {
@@ -118,15 +118,15 @@ func (a *Attachments) Settle(ctx context.Context) error {
 	}
 	for _, r := range a.Networks() {
 		if r.Deleted {
-			errs = append(errs, a.settle(ctx, r))
+			errs = append(errs, a.finishDeletion(ctx, r))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// settle gives up a network that is marked as deleted. It is marked on disk first, so that a restart
+// finishDeletion gives up a network that is marked as deleted. It is marked on disk first, so that a restart
 // does not take it for its owner's; endpoints that the owner left in it go with it.
-func (a *Attachments) settle(ctx context.Context, r NetworkRecord) error {
+func (a *Attachments) finishDeletion(ctx context.Context, r NetworkRecord) error {
 	release, err := a.holdNetwork(ctx, r.ID, r.Network.Subnets)
 	if err != nil {
 		return err

@@ -45,7 +45,7 @@ func named(network, endpoint string) error {
 }
 
 // deleteEndpoint removes an endpoint. Docker ignores errors here, so what fails
-// is tried again by attach.Attachments.Settle.
+// is tried again by attach.Attachments.FinishDeletions.
 func (d *Driver) deleteEndpoint(ctx context.Context, req api.DeleteEndpointRequest) (rpc.Empty, error) {
 	return rpc.Empty{}, d.attach.ForgetEndpoint(ctx, netmap.EndpointID(req.EndpointID))
 }

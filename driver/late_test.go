@@ -161,7 +161,7 @@ func TestAKernelThatHangsAtUnplug(t *testing.T) {
 		d.late("DeleteEndpoint was not done in time", "DeleteEndpoint", about(netA, end1))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := d.attach.Settle(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if err := d.attach.FinishDeletions(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("settle: %v", err)
 		}
 		d.host.Before("Unplug", nil)

@@ -30,7 +30,7 @@ func (d *Driver) refuseSwarm(id string) error {
 }
 
 // deleteNetwork forgets a network. Docker ignores errors here, so a ledger that
-// cannot be reached is asked again later, by attach.Attachments.Settle.
+// cannot be reached is asked again later, by attach.Attachments.FinishDeletions.
 func (d *Driver) deleteNetwork(ctx context.Context, req api.DeleteNetworkRequest) (rpc.Empty, error) {
 	d.docker.Deleted(req.NetworkID)
 	return rpc.Empty{}, d.attach.ForgetNetwork(ctx, req.NetworkID)

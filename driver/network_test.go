@@ -21,7 +21,7 @@ func failing(err error) func(context.Context) error {
 
 func settle(t *testing.T, d *docker) {
 	t.Helper()
-	if err := d.attach.Settle(t.Context()); err != nil {
+	if err := d.attach.FinishDeletions(t.Context()); err != nil {
 		t.Errorf("settle: %v", err)
 	}
 }
@@ -115,7 +115,7 @@ func TestALedgerThatCannotBeReachedHearsLater(t *testing.T) {
 	d.refused(500, "network aaaaaaaaaaaa is removed here, the cluster will be told again: keepers b and c do not answer", "DeleteNetwork", object{"NetworkID": netA})
 	d.holds(`ledger: network 1 10.32.0.0/20
 		disk: network aaaaaaaaaaaa`)
-	if err := d.attach.Settle(t.Context()); !errors.Is(err, &netmap.Refusal{Kind: netmap.NoQuorum}) {
+	if err := d.attach.FinishDeletions(t.Context()); !errors.Is(err, &netmap.Refusal{Kind: netmap.NoQuorum}) {
 		t.Errorf("settle: %v", err)
 	}
 	d.refused(500, "is not known to Weft", "CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
@@ -186,7 +186,7 @@ func TestADiskThatIsFullKeepsNoNetwork(t *testing.T) {
 	if r := d.attach.Networks(); len(r) != 1 || !r[0].Deleted {
 		t.Errorf("networks %+v", r)
 	}
-	if err := d.attach.Settle(t.Context()); !errors.Is(err, errDiskFull) {
+	if err := d.attach.FinishDeletions(t.Context()); !errors.Is(err, errDiskFull) {
 		t.Errorf("settle: %v", err)
 	}
 	d.holds("ledger: network 1 10.32.0.0/20")

@@ -87,14 +87,14 @@ func (m *Member) becomeMember(ctx context.Context) error {
 	if err := m.lease.Grant(sent); err != nil {
 		return err
 	}
-	if err := m.settleIn(cluster); err != nil {
+	if err := m.enterCluster(cluster); err != nil {
 		return err
 	}
 	return m.cfg.Store.Acknowledge(m.identity.Start)
 }
 
-// settleIn makes this host a member of a cluster, on disk first.
-func (m *Member) settleIn(cluster netmap.ClusterID) error {
+// enterCluster makes this host a member of a cluster, on disk first.
+func (m *Member) enterCluster(cluster netmap.ClusterID) error {
 	if err := m.cfg.Store.SetCluster(cluster); err != nil {
 		return err
 	}

@@ -132,7 +132,7 @@ func Open(cfg Config) (a *Agent, err error) {
 		return nil, err
 	}
 	restarts := func(ctx context.Context) { a.restarts.Follow(ctx, a.cfg.Docker) }
-	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.settle, a.history.Run, a.replicas.Run, restarts, a.member.Reclaim} {
+	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.finishDeletions, a.history.Run, a.replicas.Run, restarts, a.member.Reclaim} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil

@@ -146,7 +146,7 @@ func (a *Agent) DetachEndpoint(ctx context.Context, r api.DetachRequest) (string
 }
 
 // leaveUnused has the host leave a network on which its owner has no endpoint here.
-// Attachments.Settle tries again what fails.
+// Attachments.FinishDeletions tries again what fails.
 func leaveUnused(ctx context.Context, log *slog.Logger, part attach.Part, id string) {
 	if slices.ContainsFunc(part.Endpoints(), func(e attach.EndpointRecord) bool { return e.LocalNetwork == id }) {
 		return

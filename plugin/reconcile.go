@@ -16,8 +16,8 @@ import (
 // have changed.
 const driftInterval = 30 * time.Second
 
-// settleTimeout limits one attempt of settle.
-const settleTimeout = 10 * time.Second
+// finishTimeout limits one attempt of finishDeletions.
+const finishTimeout = 10 * time.Second
 
 // datapathHealth is what `weft status` shows about the kernel's side.
 type datapathHealth struct {
@@ -122,11 +122,11 @@ func (a *Agent) Unplug(ctx context.Context, id netmap.EndpointID) error {
 // Changed implements attach.Ports.
 func (a *Agent) Changed() { a.wake() }
 
-// settle leaves networks for the ledger that were removed here while it could not be reached.
-func (a *Agent) settle(ctx context.Context) {
+// finishDeletions leaves networks for the ledger that were removed here while it could not be reached.
+func (a *Agent) finishDeletions(ctx context.Context) {
 	for turn.Sleep(ctx, driftInterval) {
-		try, cancel := context.WithTimeout(ctx, settleTimeout)
-		if err := a.attach.Settle(try); err != nil && ctx.Err() == nil {
+		try, cancel := context.WithTimeout(ctx, finishTimeout)
+		if err := a.attach.FinishDeletions(try); err != nil && ctx.Err() == nil {
 			a.log.Warn("the ledger has not been told yet that networks were removed here", "err", err)
 		}
 		cancel()

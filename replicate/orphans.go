@@ -61,7 +61,7 @@ func (r *Replicator) forgetOrphans(ctx context.Context, networks []dockerapi.Net
 		return err
 	}
 	for _, id := range r.missing.overdue(time.Now(), slices.Concat(wantNetworks, wantEndpoints), present) {
-		// Attachments.Settle repeats what fails. A retry after each change of the facts would
+		// Attachments.FinishDeletions repeats what fails. A retry after each change of the facts would
 		// be endless, since each answer of the ledger changes the facts.
 		r.missing[id] = time.Now()
 		var err error

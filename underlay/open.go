@@ -19,7 +19,29 @@ const (
 // keeps opening streams closes its own. Safe for concurrent use.
 type openStreams struct {
 	mu   sync.Mutex
-	open []*pendingConn // in the order in which they came
+	open streams
+}
+
+// streams are in the order in which they came.
+type streams []*pendingConn
+
+// bySource counts the streams of each source. Most is the greatest of these counts.
+func (s streams) bySource() (count map[netip.Prefix]int, most int) {
+	count = map[netip.Prefix]int{}
+	for _, g := range s {
+		count[g.from]++
+		most = max(most, count[g.from])
+	}
+	return count, most
+}
+
+// remove removes a stream, and reports whether it was there.
+func (s *streams) remove(g *pendingConn) bool {
+	i := slices.Index(*s, g)
+	if i >= 0 {
+		*s = slices.Delete(*s, i, i+1)
+	}
+	return i >= 0
 }
 
 // enter adds a stream and returns the one that the caller must close for it: nil if there
@@ -28,11 +50,7 @@ func (c *openStreams) enter(g *pendingConn) (goes *pendingConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open = append(c.open, g)
-	count, most := map[netip.Prefix]int{}, 0
-	for _, o := range c.open {
-		count[o.from]++
-		most = max(most, count[o.from])
-	}
+	count, most := c.open.bySource()
 	mine := count[g.from]
 	if mine <= maxOpenFrom && len(c.open) <= maxOpen {
 		return nil
@@ -44,7 +62,7 @@ func (c *openStreams) enter(g *pendingConn) (goes *pendingConn) {
 		return count[o.from] == most
 	})
 	goes = c.open[i]
-	c.open = slices.Delete(c.open, i, i+1)
+	c.open.remove(goes)
 	return goes
 }
 
@@ -52,10 +70,5 @@ func (c *openStreams) enter(g *pendingConn) (goes *pendingConn) {
 func (c *openStreams) leave(g *pendingConn) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	i := slices.Index(c.open, g)
-	if i < 0 {
-		return false
-	}
-	c.open = slices.Delete(c.open, i, i+1)
-	return true
+	return c.open.remove(g)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -28,7 +27,7 @@ const (
 // others. Safe for concurrent use.
 type pendingConns struct {
 	mu    sync.Mutex
-	conns []*pendingConn // in the order in which they came
+	conns streams
 }
 
 // pendingConn is one of pendingConns. It stops being pending when its package reads the
@@ -70,7 +69,7 @@ func (l *pendingConns) admit(g *pendingConn) (wait time.Duration) {
 		if wait = minSilent - time.Since(goes.since); wait > 0 {
 			return wait
 		}
-		l.drop(goes)
+		l.conns.remove(goes)
 		close(goes.sent)
 		_ = goes.Conn.Close()
 	}
@@ -82,11 +81,7 @@ func (l *pendingConns) admit(g *pendingConn) (wait time.Duration) {
 // crowd is the oldest stream of the source that has the most, among those without bytes
 // that this host has yet to read; nil if all have some. The caller holds mu.
 func (l *pendingConns) crowd() *pendingConn {
-	count, most := map[netip.Prefix]int{}, 0
-	for _, g := range l.conns {
-		count[g.from]++
-		most = max(most, count[g.from])
-	}
+	count, most := l.conns.bySource()
 	for _, g := range l.conns {
 		if count[g.from] == most && !unread(g.Conn) {
 			return g
@@ -112,19 +107,12 @@ func unread(conn net.Conn) (some bool) {
 	return some
 }
 
-// drop removes g, if it is pending. The caller holds mu.
-func (l *pendingConns) drop(g *pendingConn) {
-	if i := slices.Index(l.conns, g); i >= 0 {
-		l.conns = slices.Delete(l.conns, i, i+1)
-	}
-}
-
 // leave makes the stream pending no more.
 func (g *pendingConn) leave() {
 	g.once.Do(func() {
 		g.pending.mu.Lock()
 		defer g.pending.mu.Unlock()
-		g.pending.drop(g)
+		g.pending.conns.remove(g)
 	})
 }
 

@@ -19,14 +19,16 @@ import (
 // it: devices, veth pairs with their ends in containers, the pinned namespace. It returns what
 // it removed, also with an error. Running containers lose their networks.
 func (k *Kernel) Cleanup(ctx context.Context) (removed []string, err error) {
-	if err := k.setting.enter(ctx); err != nil {
+	release, err := enter(ctx, k.setting)
+	if err != nil {
 		return nil, err
 	}
-	defer k.setting.leave()
-	if err := k.turn.enter(ctx); err != nil {
+	defer release()
+	end, err := enter(ctx, k.turn)
+	if err != nil {
 		return nil, err
 	}
-	defer k.turn.leave()
+	defer end()
 	var errs []error
 	if k.overlay == nil {
 		if err := k.find(); err != nil && !errors.Is(err, netns.ErrNotExist) {

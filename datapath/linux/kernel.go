@@ -9,6 +9,7 @@ import (
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/netns"
+	"github.com/weftnet/weft/turn"
 )
 
 // DefaultPin is where the overlay namespace is pinned, in the host's mount
@@ -43,8 +44,8 @@ type Config struct {
 // for a few milliseconds at most.
 type Kernel struct {
 	cfg     Config
-	setting gate // serialises Set and Read, guards the use of reader; taken before turn
-	turn    gate // guards everything below, and the kernel's tables
+	setting turn.Turn // serialises Set and Read, guards the use of reader; taken before turn
+	turn    turn.Turn // guards everything below, and the kernel's tables
 	host    *space
 	overlay *space // nil until found or made
 	reader  *space // the same, for reads during which Plug need not wait
@@ -60,7 +61,7 @@ func Open(cfg Config) (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("linux: the host's network namespace: %w", err)
 	}
-	k := &Kernel{cfg: cfg, setting: newGate(), turn: newGate(), host: host, ports: newPorts()}
+	k := &Kernel{cfg: cfg, setting: turn.New(), turn: turn.New(), host: host, ports: newPorts()}
 	if err := k.find(); err != nil && !errors.Is(err, netns.ErrNotExist) {
 		return nil, errors.Join(err, k.Close())
 	}
@@ -88,10 +89,8 @@ func (c Config) withDefaults() Config {
 
 // Close closes the namespaces. The overlay keeps working.
 func (k *Kernel) Close() error {
-	k.setting <- struct{}{}
-	defer k.setting.leave()
-	k.turn <- struct{}{}
-	defer k.turn.leave()
+	defer k.setting.Wait()()
+	defer k.turn.Wait()()
 	return errors.Join(k.host.close(), k.release())
 }
 
@@ -127,18 +126,10 @@ func (f Failure) Error() string { return fmt.Sprintf("%s: %v", f.Op, f.Err) }
 // Unwrap returns the kernel's answer.
 func (f Failure) Unwrap() error { return f.Err }
 
-// gate is a mutex whose waiters can give up.
-type gate chan struct{}
-
-func newGate() gate { return make(gate, 1) }
-
-func (g gate) enter(ctx context.Context) error {
-	select {
-	case g <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("linux: waiting for another change of the overlay: %w", context.Cause(ctx))
+// enter waits for a turn until ctx ends.
+func enter(ctx context.Context, t turn.Turn) (leave func(), err error) {
+	if leave, err = t.WaitWithin(ctx); err != nil {
+		return nil, fmt.Errorf("linux: waiting for another change of the overlay: %w", context.Cause(ctx))
 	}
+	return leave, nil
 }
-
-func (g gate) leave() { <-g }

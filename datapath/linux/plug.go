@@ -21,10 +21,11 @@ import (
 // ones that are known here reach the port. It may be repeated: a port whose container has it
 // already is left alone.
 func (k *Kernel) Plug(ctx context.Context, p datapath.Plugged) (inner string, err error) {
-	if err := k.turn.enter(ctx); err != nil {
+	end, err := enter(ctx, k.turn)
+	if err != nil {
 		return "", err
 	}
-	defer k.turn.leave()
+	defer end()
 	if err := k.plug(p); err != nil {
 		return "", fmt.Errorf("linux: plug endpoint %.12s into network %d: %w", p.Port.Endpoint, p.Device.ID, err)
 	}
@@ -183,10 +184,11 @@ func (k *Kernel) now(ops []datapath.Op) error {
 // Forget forgets what was plugged and unplugged, which overrides the states that Set gets. It
 // is called when another agent takes over, which restores that from its disk.
 func (k *Kernel) Forget(ctx context.Context) error {
-	if err := k.turn.enter(ctx); err != nil {
+	end, err := enter(ctx, k.turn)
+	if err != nil {
 		return err
 	}
-	defer k.turn.leave()
+	defer end()
 	k.ports = newPorts()
 	return nil
 }
@@ -194,10 +196,11 @@ func (k *Kernel) Forget(ctx context.Context) error {
 // Unplug removes an endpoint's port, wherever its other end is. It is no error if there is
 // none.
 func (k *Kernel) Unplug(ctx context.Context, id netmap.EndpointID) error {
-	if err := k.turn.enter(ctx); err != nil {
+	end, err := enter(ctx, k.turn)
+	if err != nil {
 		return err
 	}
-	defer k.turn.leave()
+	defer end()
 	was, known := k.ports.unplug(id)
 	if err := k.unplug(id, was, known); err != nil {
 		return fmt.Errorf("linux: unplug endpoint %.12s: %w", id, err)

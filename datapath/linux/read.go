@@ -21,10 +21,11 @@ import (
 // as missing, or as stray if they have a name of Weft's. A host without overlay namespace has
 // the empty state.
 func (k *Kernel) Read(ctx context.Context) (datapath.State, error) {
-	if err := k.setting.enter(ctx); err != nil {
+	release, err := enter(ctx, k.setting)
+	if err != nil {
 		return datapath.State{}, err
 	}
-	defer k.setting.leave()
+	defer release()
 	reader, err := k.look(ctx)
 	if errors.Is(err, netns.ErrNotExist) {
 		return datapath.State{}, nil
@@ -37,10 +38,11 @@ func (k *Kernel) Read(ctx context.Context) (datapath.State, error) {
 
 // look opens the overlay namespace and makes none.
 func (k *Kernel) look(ctx context.Context) (*space, error) {
-	if err := k.turn.enter(ctx); err != nil {
+	end, err := enter(ctx, k.turn)
+	if err != nil {
 		return nil, err
 	}
-	defer k.turn.leave()
+	defer end()
 	if k.overlay == nil {
 		if err := k.find(); err != nil {
 			return nil, err

@@ -129,8 +129,7 @@ func TestIntegrationPlugGivesUpInTime(t *testing.T) {
 	r := newRig(t, 1, 1500)
 	r.network(1, true)
 	h := r.hosts[0]
-	check(t, h.k.turn.enter(t.Context()))
-	defer h.k.turn.leave()
+	defer h.k.turn.Wait()()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	if _, err := h.k.Plug(ctx, datapath.Plugged{Device: h.device(1), Port: endpoint(1, 1)}); !errors.Is(err, context.DeadlineExceeded) {

@@ -19,10 +19,11 @@ const rounds = 3
 // Unplug, whatever an older state says. Set tries everything and then returns an error that
 // names what failed; a network that fails does not affect the others.
 func (k *Kernel) Set(ctx context.Context, want datapath.State) (Report, error) {
-	if err := k.setting.enter(ctx); err != nil {
+	release, err := enter(ctx, k.setting)
+	if err != nil {
 		return Report{}, err
 	}
-	defer k.setting.leave()
+	defer release()
 	var report Report
 	for range rounds {
 		again, err := k.round(ctx, want, &report)
@@ -95,10 +96,11 @@ func (k *Kernel) plan(ctx context.Context, want datapath.State, report *Report) 
 
 // step carries out one operation on a device.
 func (k *Kernel) step(ctx context.Context, op datapath.Op, broken map[netmap.VNI]bool, report *Report) (did bool, err error) {
-	if err := k.turn.enter(ctx); err != nil {
+	end, err := enter(ctx, k.turn)
+	if err != nil {
 		return false, err
 	}
-	defer k.turn.leave()
+	defer end()
 	if broken[op.Device.VNI] || k.ports.outdated(op) {
 		return false, nil
 	}
@@ -136,10 +138,11 @@ func (k *Kernel) tables(ctx context.Context, ops []datapath.Op, broken map[netma
 }
 
 func (k *Kernel) locked(ctx context.Context, fn func() error) error {
-	if err := k.turn.enter(ctx); err != nil {
+	end, err := enter(ctx, k.turn)
+	if err != nil {
 		return err
 	}
-	defer k.turn.leave()
+	defer end()
 	return fn()
 }
 

@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// watchSettle is how long the kernel must have been silent before the underlay is read: a
+	// watchSilence is how long the kernel must have been silent before the underlay is read: a
 	// DHCP client changes several things one after the other.
-	watchSettle = 200 * time.Millisecond
+	watchSilence = 200 * time.Millisecond
 	// watchLimit bounds that wait if the kernel is never silent.
 	watchLimit = 2 * time.Second
 	// watchAgain is the pause before a subscription that ended is opened again.
@@ -60,7 +60,7 @@ func watchOnce(ctx context.Context, cfg Config, changed func()) error {
 		case err := <-n.lost:
 			return fmt.Errorf("linux: the kernel sends no more notifications: %w", err)
 		case <-n.relevant:
-			n.settle(ctx)
+			n.awaitSilence(ctx)
 		}
 	}
 }
@@ -107,13 +107,13 @@ func (n notices) end(err error) {
 	}
 }
 
-// settle waits until nothing relevant has come for watchSettle.
-func (n notices) settle(ctx context.Context) {
+// awaitSilence waits until nothing relevant has come for watchSilence.
+func (n notices) awaitSilence(ctx context.Context) {
 	limit := time.After(watchLimit)
 	for {
 		select {
 		case <-n.relevant:
-		case <-time.After(watchSettle):
+		case <-time.After(watchSilence):
 			return
 		case <-limit:
 			return

@@ -127,7 +127,7 @@ func TestIntegrationTheKernelTellsOfTheUnderlay(t *testing.T) {
 	select {
 	case <-told:
 		t.Error("told of a container's network")
-	case <-time.After(2 * watchSettle):
+	case <-time.After(2 * watchSilence):
 	}
 	stop()
 	<-ended
