@@ -70,7 +70,7 @@ func (c Client) Forget(ctx context.Context, p PeerChange) (string, error) {
 }
 
 // NewIdentity gives the host a new identity.
-func (c Client) NewIdentity(ctx context.Context, r Renunciation) (string, error) {
+func (c Client) NewIdentity(ctx context.Context, r IdentityReset) (string, error) {
 	return c.order(ctx, "/host/new-identity", r)
 }
 

@@ -17,9 +17,9 @@ type PeerChange struct {
 	Peer string `json:"peer"` // in any form that WEFT_JOIN takes
 }
 
-// Renunciation asks that the agent's own host gives up its identity and becomes a new
+// IdentityReset asks that the agent's own host gives up its identity and becomes a new
 // host.
-type Renunciation struct {
+type IdentityReset struct {
 	Force  bool `json:"force,omitempty"`   // even if nothing is wrong with the identity
 	DryRun bool `json:"dry_run,omitempty"` // only say what would happen
 }

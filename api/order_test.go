@@ -42,7 +42,7 @@ func (a *agent) RemoveHost(_ context.Context, r api.Removal) (string, error) {
 	return "removed " + r.Host + word, a.refusal
 }
 
-func (a *agent) NewIdentity(_ context.Context, r api.Renunciation) (string, error) {
+func (a *agent) NewIdentity(_ context.Context, r api.IdentityReset) (string, error) {
 	if a.end != nil {
 		a.end()
 	}
@@ -133,7 +133,7 @@ func TestAnOrderThatEndsTheAgentIsAnswered(t *testing.T) {
 		if _, err := fetchSoon(t, socket); err != nil {
 			t.Fatal(err)
 		}
-		got, err := api.At(socket).NewIdentity(t.Context(), api.Renunciation{Force: true})
+		got, err := api.At(socket).NewIdentity(t.Context(), api.IdentityReset{Force: true})
 		if err != nil || got != "a new host: {Force:true DryRun:false}" {
 			t.Errorf("%q, %v", got, err)
 		}

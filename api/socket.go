@@ -31,7 +31,7 @@ type Agent interface {
 	RemoveHost(ctx context.Context, r Removal) (string, error)
 	Connect(ctx context.Context, p PeerChange) (string, error)
 	Forget(ctx context.Context, p PeerChange) (string, error)
-	NewIdentity(ctx context.Context, r Renunciation) (string, error)
+	NewIdentity(ctx context.Context, r IdentityReset) (string, error)
 	AddRange(ctx context.Context, r Range) (string, error)
 	RemoveNetwork(ctx context.Context, r NetworkRemoval) (string, error)
 	Leave(ctx context.Context, d Departure) (string, error)

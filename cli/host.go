@@ -14,7 +14,7 @@ func hostCommand() *cobra.Command {
 }
 
 func hostNewIdentityCommand() *cobra.Command {
-	var r api.Renunciation
+	var r api.IdentityReset
 	cmd := &cobra.Command{
 		Use:   "new-identity",
 		Short: "make this host a new one if it is a clone or its disk is an older copy",

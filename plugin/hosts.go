@@ -52,7 +52,7 @@ func (a *Agent) AddRange(ctx context.Context, r api.Range) (string, error) {
 }
 
 // NewIdentity implements api.Agent.
-func (a *Agent) NewIdentity(_ context.Context, r api.Renunciation) (string, error) {
+func (a *Agent) NewIdentity(_ context.Context, r api.IdentityReset) (string, error) {
 	return a.member.NewIdentity(r.Force, r.DryRun)
 }
 

@@ -103,7 +103,7 @@ func (d departure) othersGoOn() {
 // comesBack has the host join as another one.
 func (d departure) comesBack(t *testing.T) {
 	t.Helper()
-	if _, err := d.leaver.NewIdentity(t.Context(), api.Renunciation{}); err != nil {
+	if _, err := d.leaver.NewIdentity(t.Context(), api.IdentityReset{}); err != nil {
 		t.Fatal(err)
 	}
 	d.leaver.reborn()

@@ -145,7 +145,7 @@ func TestAnOlderDiskOfTheSameStartIsFoundOut(t *testing.T) {
 			h.stop()
 			h.tick(m)
 		}
-		if _, err := h.NewIdentity(t.Context(), api.Renunciation{}); err != nil {
+		if _, err := h.NewIdentity(t.Context(), api.IdentityReset{}); err != nil {
 			t.Fatal(err)
 		}
 		h.reborn()

@@ -38,7 +38,7 @@ func (h *host) left() {
 		h.refused("left", "has left cluster", "new-identity")
 	}
 	w.plunder(h)
-	if _, err := h.agent().NewIdentity(context.Background(), api.Renunciation{}); err != nil {
+	if _, err := h.agent().NewIdentity(context.Background(), api.IdentityReset{}); err != nil {
 		w.fault("%s: weft host new-identity: %v", h, err)
 		return
 	}

@@ -156,7 +156,7 @@ func (h *host) forget(c plugintest.Container) {
 // other one is the old one any more.
 func (h *host) decided() {
 	former := h.self
-	if _, err := h.agent().NewIdentity(context.Background(), api.Renunciation{}); err != nil {
+	if _, err := h.agent().NewIdentity(context.Background(), api.IdentityReset{}); err != nil {
 		h.w.fault("%s: weft host new-identity: %v", h, err)
 		return
 	}

@@ -42,7 +42,7 @@ func (m *machine) returns() {
 	w, l := m.w, m.life
 	if w.chance(50) || !w.ledger.spare(m) {
 		go func() {
-			_, err := l.agent.NewIdentity(l.ctx, api.Renunciation{Force: true})
+			_, err := l.agent.NewIdentity(l.ctx, api.IdentityReset{Force: true})
 			w.arrive(m.n, "2 host new-identity", func() { w.note("%s: host new-identity: %v", m, err) })
 		}()
 		return

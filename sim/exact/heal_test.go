@@ -62,7 +62,7 @@ func (w *world) nurse() {
 func (m *machine) becomesAnother() {
 	l := m.life
 	go func() {
-		_, err := l.agent.NewIdentity(l.ctx, api.Renunciation{})
+		_, err := l.agent.NewIdentity(l.ctx, api.IdentityReset{})
 		m.w.arrive(m.n, "2 new-identity", func() { m.w.note("%s: new-identity: %v", m, err) })
 	}()
 }

@@ -45,13 +45,13 @@ func TestACloneBecomesAHostOfItsOwn(t *testing.T) {
 		twin.start().ready()
 		original.problem(5*time.Minute, "two agents use the identity", "192.0.2.3", "192.0.2.4")
 		original.problem(10*time.Second, "shows start 1", "start 2 was seen", "weft host new-identity")
-		if _, err := twin.NewIdentity(t.Context(), api.Renunciation{}); err == nil || !holds(err.Error(), "nothing is wrong", "--force") {
+		if _, err := twin.NewIdentity(t.Context(), api.IdentityReset{}); err == nil || !holds(err.Error(), "nothing is wrong", "--force") {
 			t.Errorf("the one that the ledger accepts: %v", err)
 		}
 		if _, err := original.docker.Run(t.Context(), "no", network, addr("")); err == nil {
 			t.Error("the fenced machine hands out")
 		}
-		text, err := original.NewIdentity(t.Context(), api.Renunciation{DryRun: true})
+		text, err := original.NewIdentity(t.Context(), api.IdentityReset{DryRun: true})
 		if err != nil || !holds(text, "would become", "web", at(both).String(), "container both", "--is-off") {
 			t.Errorf("%q, %v", text, err)
 		}
@@ -60,7 +60,7 @@ func TestACloneBecomesAHostOfItsOwn(t *testing.T) {
 			t.Fatal("a dry run changed something")
 		default:
 		}
-		if text, err := original.NewIdentity(t.Context(), api.Renunciation{}); err != nil || !holds(text, "becomes a new one") {
+		if text, err := original.NewIdentity(t.Context(), api.IdentityReset{}); err != nil || !holds(text, "becomes a new one") {
 			t.Errorf("%q, %v", text, err)
 		}
 		original.reborn()
@@ -98,7 +98,7 @@ func TestAnOldDiskBecomesAHostOfItsOwn(t *testing.T) {
 		if _, err := h.docker.Run(t.Context(), "no", network, addr("")); err == nil {
 			t.Error("the old disk hands out")
 		}
-		if _, err := h.NewIdentity(t.Context(), api.Renunciation{}); err != nil {
+		if _, err := h.NewIdentity(t.Context(), api.IdentityReset{}); err != nil {
 			t.Fatal(err)
 		}
 		h.reborn()
@@ -120,14 +120,14 @@ func TestAKeeperThatTheLedgerNeedsStays(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 1)
 		one := hosts[0]
-		if _, err := one.NewIdentity(t.Context(), api.Renunciation{Force: true}); err == nil || !holds(err.Error(), "keeps the ledger", "three hosts") {
+		if _, err := one.NewIdentity(t.Context(), api.IdentityReset{Force: true}); err == nil || !holds(err.Error(), "keeps the ledger", "three hosts") {
 			t.Errorf("the only keeper: %v", err)
 		}
 		two, three := c.host(one).start(), c.host(one).start()
 		two.ready()
 		three.ready()
 		one.until("three keepers", time.Minute, func() bool { return len(one.Report().Ledger.Keepers) == 3 })
-		if _, err := one.NewIdentity(t.Context(), api.Renunciation{Force: true}); err != nil {
+		if _, err := one.NewIdentity(t.Context(), api.IdentityReset{Force: true}); err != nil {
 			t.Fatal(err)
 		}
 		one.reborn()
@@ -171,7 +171,7 @@ func TestAHostThatLeftComesBackAsAnother(t *testing.T) {
 		if _, err := h.Leave(t.Context(), api.Departure{}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := h.NewIdentity(t.Context(), api.Renunciation{}); err != nil {
+		if _, err := h.NewIdentity(t.Context(), api.IdentityReset{}); err != nil {
 			t.Fatal(err)
 		}
 		h.reborn()
