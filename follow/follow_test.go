@@ -124,16 +124,18 @@ func TestWhatHappensMeanwhileIsOneLook(t *testing.T) {
 // TestAskForAnotherLook: what a look asks for comes once, and not after another look.
 func TestAskForAnotherLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, asks := newSource(), 2
+		s, looks := newSource(), 0
 		got := followed(t.Context(), s, follow.When{Every: time.Minute}, func(l follow.Look) {
-			if asks--; asks >= 0 {
+			if looks++; looks%2 == 1 {
 				l.Again(10 * time.Second)
 			}
 		})
 		time.Sleep(5 * time.Second)
-		s.change() // which is the look that the first one asked for
-		time.Sleep(40 * time.Second)
-		equal(t, got, seen{}, seen{at: 5 * time.Second, decided: 1}, seen{at: 15 * time.Second, decided: 1})
+		s.change() // its look is the one that the first asked for
+		time.Sleep(15 * time.Second)
+		s.change()
+		time.Sleep(30 * time.Second)
+		equal(t, got, seen{}, seen{at: 5 * time.Second, decided: 1}, seen{at: 20 * time.Second, decided: 2}, seen{at: 30 * time.Second, decided: 2})
 	})
 }
 
