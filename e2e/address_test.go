@@ -13,8 +13,7 @@ import (
 )
 
 func TestIntegrationStaticAddresses(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two, three := s.lab.Host(1), s.lab.Host(2), s.lab.Host(3)
 	name := s.network(one, "static", "--subnet", "10.65.0.0/24", "--gateway", "10.65.0.254", "--aux-address", "printer=10.65.0.7")
 
@@ -58,8 +57,7 @@ func TestIntegrationStaticAddresses(t *testing.T) {
 }
 
 func TestIntegrationGatewayAuxAndRange(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two := s.lab.Host(1), s.lab.Host(2)
 	area := netip.MustParsePrefix("10.65.17.0/24")
 	name := s.network(one, "range", "--subnet", "10.65.16.0/20", "--ip-range", area.String(), "--gateway", "10.65.17.1", "--aux-address", "nas=10.65.17.2")
@@ -84,8 +82,7 @@ func TestIntegrationGatewayAuxAndRange(t *testing.T) {
 // TestIntegrationAddressesComeBackLate: a released address is given out again as
 // late as possible, so that nobody meets it in an old entry.
 func TestIntegrationAddressesComeBackLate(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one := s.lab.Host(1)
 	name := s.network(one, "late", "--subnet", "10.65.32.0/24")
 	seen := map[netip.Addr]bool{}
@@ -103,8 +100,7 @@ func TestIntegrationAddressesComeBackLate(t *testing.T) {
 // gateway and its auxiliary address is given out, the next is refused, and a
 // freed one serves another host.
 func TestIntegrationSmallNetworkIsUsedUp(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one := s.lab.Host(1)
 	name := s.network(one, "small", "--subnet", "10.65.33.0/29", "--gateway", "10.65.33.1", "--aux-address", "printer=10.65.33.2")
 	var boxes []box
@@ -130,8 +126,7 @@ func TestIntegrationSmallNetworkIsUsedUp(t *testing.T) {
 
 // TestIntegrationBlocks: each host allocates from blocks of its own.
 func TestIntegrationBlocks(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	name := s.network(s.lab.Host(1), "blocks", "--subnet", "10.65.34.0/24", "-o", "weft.block=/27")
 	boxes := s.runOnAll(name, "box")
 	s.seen(name, func(r *api.Report, n api.Network) error {

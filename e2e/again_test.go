@@ -12,7 +12,7 @@ import (
 // say who asks for one; a new container gets another. No other test starts
 // containers meanwhile: with several that may be meant, nobody is.
 func TestIntegrationARestartedContainerKeepsItsAddress(t *testing.T) {
-	s := stage(t)
+	s := onMembersAlone(t)
 	one := s.lab.Host(1)
 	name := s.network(one, "again", "--subnet", "10.65.48.0/24")
 	other, web := s.run(one, name, "other"), s.run(one, name, "web")

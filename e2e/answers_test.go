@@ -9,21 +9,26 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
 // lastLooks are what takes minutes to become right: it is looked at after all tests.
-var lastLooks []lastLook
+var (
+	lastLooks     []lastLook
+	lastLooksLock sync.Mutex
+)
 
 type lastLook struct {
 	test string
 	look func(context.Context) error
 }
 
-// inTheEnd has something looked at after all tests. Only a test that is not parallel may
-// call it.
+// inTheEnd has something looked at after all tests.
 func inTheEnd(test string, look func(context.Context) error) {
+	lastLooksLock.Lock()
+	defer lastLooksLock.Unlock()
 	lastLooks = append(lastLooks, lastLook{test, look})
 }
 

@@ -33,7 +33,7 @@ const (
 // its identity or its ledger, and no container notices. WEFT_ATTACK_REPORT makes it only
 // report, to compare builds.
 func TestIntegrationAStrangerAttacks(t *testing.T) {
-	s := stage(t)
+	s := onSpares(t)
 	a, b, c := s.trio()
 	name := s.network(a, "calm")
 	from, to := s.run(b, name, "from"), s.run(a, name, "to")
@@ -45,9 +45,11 @@ func TestIntegrationAStrangerAttacks(t *testing.T) {
 	var table strings.Builder
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ATTACK\tMiB BEFORE\tPEAK\tRUNTIME\tAFTER\tGOROUTINES BEFORE\tPEAK\tAFTER\tPINGS LOST\tLOG LINES\tTHEN")
+	done := s.loud()
 	for _, what := range slices.Concat(attack.Floods(), attack.Raft(), attack.Facts()) {
 		fmt.Fprintln(w, v.suffer(what, a, from, to.addr))
 	}
+	done()
 	v.unchanged()
 	_ = w.Flush()
 	t.Logf("\n%s", table.String())
@@ -125,7 +127,7 @@ func (v *victim) suffer(what attack.Attack, h *lab.Host, from box, to netip.Addr
 	var all sync.WaitGroup
 	var peak agent
 	var lost string
-	target := attack.Target{Addr: before.underlay, Host: before.self, Cluster: before.cluster, Dial: v.lab.Host(1).Dial}
+	target := attack.Target{Addr: before.underlay, Host: before.self, Cluster: before.cluster, Dial: v.lab.Host(hosts).Dial}
 	for n, other := range v.agents {
 		if n != h.Number() {
 			target.Others = append(target.Others, other.self)

@@ -32,8 +32,7 @@ func composeProgram(t *testing.T) []string {
 // two. The lab has no registry, so a stand-in answers PONG on redis's port.
 func TestIntegrationCompose(t *testing.T) {
 	compose := composeProgram(t)
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two := s.lab.Host(1), s.lab.Host(2)
 	name := s.network(one, "compose", "--subnet", "10.72.0.0/24")
 	file, err := filepath.Abs("../examples/compose/docker-compose.yml")

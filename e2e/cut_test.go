@@ -17,15 +17,16 @@ const cutFor = 41 * time.Second
 // remembers its dead. Meanwhile both sides go on as far as they can; after
 // the cut everything converges, and nothing was torn down.
 func TestIntegrationCutOff(t *testing.T) {
-	s := stage(t)
+	s := onMembersAlone(t)
 	gone, rest := s.leader()
 	name := s.network(gone, "overlay", "--subnet", "10.70.0.0/24")
 	boxes := s.runOnAll(name, "box", "--restart", "always")
 	s.matrix(boxes...)
 	boxOf := func(h *lab.Host) *box { return &boxes[h.Number()-1] }
-	t.Cleanup(func() { _ = s.lab.Heal(context.WithoutCancel(t.Context())) })
+	off := lab.Off(gone.Number())
+	t.Cleanup(func() { _ = s.lab.Heal(context.WithoutCancel(t.Context()), off) })
 
-	must(t, s.lab.Cut(t.Context(), lab.Off(gone.Number())))
+	must(t, s.lab.Cut(t.Context(), off))
 	over := time.NewTimer(cutFor)
 	m := s.stream(rest[0], name, "stream", *boxOf(rest[1]))
 
@@ -49,7 +50,7 @@ func TestIntegrationCutOff(t *testing.T) {
 	case <-t.Context().Done():
 		t.Fatal("the tests' time is over")
 	}
-	must(t, s.lab.Heal(t.Context()))
+	must(t, s.lab.Heal(t.Context(), off))
 	s.matrix(append(boxes, alone, late)...)
 	eventually(t, healWithin, s.allMembers)
 	m.unbroken("a stream between the hosts that were not cut off")
@@ -61,15 +62,16 @@ func TestIntegrationCutOff(t *testing.T) {
 // TestIntegrationOneWayCut: packets of one direction vanish for some seconds. The
 // data plane has lost nothing when it is over, and the hosts agree.
 func TestIntegrationOneWayCut(t *testing.T) {
-	s := stage(t)
+	s := onMembersAlone(t)
 	name := s.network(s.lab.Host(1), "overlay")
 	boxes := s.runOnAll(name, "box")
 	s.matrix(boxes...)
-	t.Cleanup(func() { _ = s.lab.Heal(context.WithoutCancel(t.Context())) })
-	must(t, s.lab.Cut(t.Context(), lab.OneWay(1, 2), lab.OneWay(3, 1)))
+	cuts := []lab.Cut{lab.OneWay(1, 2), lab.OneWay(3, 1)}
+	t.Cleanup(func() { _ = s.lab.Heal(context.WithoutCancel(t.Context()), cuts...) })
+	must(t, s.lab.Cut(t.Context(), cuts...))
 	late := s.run(s.lab.Host(2), name, "late")
 	s.reach(boxes[2], late.addr) // 2 and 3 hear each other
-	must(t, s.lab.Heal(t.Context()))
+	must(t, s.lab.Heal(t.Context(), cuts...))
 	s.matrix(append(boxes, late)...)
 	eventually(t, 2*healWithin, s.allMembers)
 	s.agree(name, len(boxes)+1)

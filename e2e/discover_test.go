@@ -48,8 +48,7 @@ func TestServeZone(t *testing.T) {
 // names them at last, though they were split at their start, and a third one joins
 // through a command of its own.
 func TestIntegrationPeersAreLookedUp(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	lent := s.lend(members)
 	a, b, c := lent[0], lent[1], lent[2]
 	zone := filepath.Join(t.TempDir(), "zone")

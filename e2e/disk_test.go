@@ -26,8 +26,8 @@ const tideTurns = 4 * time.Second
 // lost.
 func TestIntegrationStormOnFullDisks(t *testing.T) {
 	s := stage(t)
+	lent := s.lend(members) // before others do: it takes longest
 	t.Parallel()
-	lent := s.lend(members)
 	must(t, each(lent, s.smallDisk))
 	s.found(lent, "WEFT_LOG_LEVEL=debug")
 	m := s.storm("10.73.0.0/25", "/28")
@@ -50,6 +50,7 @@ func TestIntegrationStormOnFullDisks(t *testing.T) {
 	stream.unbroken("a stream to a host whose disk was full")
 	m.survivors()
 	m.quiet()
+	s.rest()
 	eventually(t, 5*time.Minute, m.restored)
 }
 

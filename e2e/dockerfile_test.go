@@ -14,8 +14,7 @@ import (
 // docker plugin create, works at the top of the repository where no registry is
 // reachable, and the plugin that it makes can be enabled.
 func TestIntegrationPluginByDockersOwnCommands(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	h, _ := s.borrow()
 	top := s.top()
 	s.commands(h, top, "docker build -t weft-rootfs .")

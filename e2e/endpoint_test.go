@@ -90,8 +90,7 @@ func (p *pod) gone() {
 // with containers of Docker's on every host, keeps its place when the agent is killed and
 // when Docker removes the network on its host, and frees its address when it goes.
 func TestIntegrationAContainerWithoutDocker(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	two := s.lab.Host(2)
 	name := s.network(s.lab.Host(1), "mixed")
 	boxes := s.runOnAll(name, "box")

@@ -14,8 +14,7 @@ import (
 // TestIntegrationFoundTogether: hosts get the same settings and start at once, as
 // Ansible does it. One is missing at first, and one loses its disk afterwards.
 func TestIntegrationFoundTogether(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	lent := s.lend(members)
 	settings := []string{"WEFT_EXPECT=3", "WEFT_JOIN=" + addrs(lent)}
 	install := func(h *lab.Host) error { return h.InstallPlugin(t.Context(), s.plugin, settings...) }

@@ -13,20 +13,19 @@ import (
 // network, so that its subnet is refused. A host where it has the subnet of a network of
 // the cluster, because it was moved there, says so; what it says to do helps.
 func TestIntegrationGatewayBridgeStaysOffTheSubnets(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	a, b := s.spares()
 	s.hosts = []*lab.Host{a, b}
 	const bridge, subnet = "docker_gwbridge", "172.30.0.0/16"
-	var has []string
+	var subnets []string
 	eventually(t, spreadWithin, func(ctx context.Context) (err error) {
-		if has, err = subnetsOf(ctx, a, bridge); err == nil && len(has) != 1 {
+		if subnets, err = subnetsOf(ctx, a, bridge); err == nil && len(subnets) != 1 {
 			err = errors.New("docker_gwbridge has no subnet")
 		}
 		return err
 	})
-	inside := strings.TrimSuffix(has[0], "0.0/16") + "32.0/20"
-	s.refused(a, []string{inside, has[0], bridge, "choose another --subnet"}, s.create(a, "inside", "--subnet", inside)...)
+	inside := strings.TrimSuffix(subnets[0], "0.0/16") + "32.0/20"
+	s.refused(a, []string{inside, subnets[0], bridge, "choose another --subnet"}, s.create(a, "inside", "--subnet", inside)...)
 
 	// A user moves it on one host; a network is created on the other.
 	s.docker(b, "network", "rm", bridge)
@@ -36,10 +35,7 @@ func TestIntegrationGatewayBridgeStaysOffTheSubnets(t *testing.T) {
 	s.docker(a, s.create(a, "overlay", "--subnet", subnet)...)
 	eventually(t, spreadWithin, s.problem(b, "no container can start on network "+name, bridge, subnet, "docker network rm "+bridge))
 	s.docker(b, "network", "rm", bridge)
-	eventually(t, 9*healWithin, func(ctx context.Context) error {
-		_, err := b.Docker(ctx, "network", "inspect", name)
-		return err
-	})
+	eventually(t, 9*healWithin, has(b, name))
 	s.matrix(s.run(a, name, "one"), s.run(b, name, "two"))
 	eventually(t, spreadWithin, func(ctx context.Context) error { return s.quiet(ctx, a, b) })
 }

@@ -12,8 +12,7 @@ import (
 // TestIntegrationRangesAndHistory: an operator adds address space on one host and sees it on
 // another, and asks on one host who had an address on another.
 func TestIntegrationRangesAndHistory(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	here, there := s.members()[0], s.members()[1]
 	s.weftDoes(here, []string{"10.74.0.0/20"}, "range", "add", "10.74.0.0/20")
 	eventually(t, healWithin, s.tells(there, []string{"10.74.0.0/20"}, "range", "ls"))

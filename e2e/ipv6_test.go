@@ -18,7 +18,7 @@ import (
 // TestIntegrationIPv6Underlay: two hosts that only speak IPv6 with each other, and a
 // network of both families on top: agents, ledger and VXLAN.
 func TestIntegrationIPv6Underlay(t *testing.T) {
-	s := stage(t)
+	s := onSpares(t)
 	a, b := s.borrow()
 	const advertise = "WEFT_ADVERTISE=fd99::/64"
 	must(t, a.InstallPlugin(t.Context(), s.plugin, advertise))
@@ -36,10 +36,7 @@ func TestIntegrationIPv6Underlay(t *testing.T) {
 
 	s.docker(a, s.create(a, "six", "--ipv6", "--subnet", "10.76.0.0/24", "--subnet", "fd76::/64")...)
 	name := s.name("six")
-	eventually(t, spreadWithin, func(ctx context.Context) error {
-		_, err := b.Docker(ctx, "network", "inspect", name)
-		return err
-	})
+	eventually(t, spreadWithin, has(b, name))
 	one, two := s.run(a, name, "one"), s.run(b, name, "two", "--ip6", "fd76::beef")
 	s.reach(one, two.addr, netip.MustParseAddr("fd76::beef"))
 	s.reach(two, append(s.addrs6(name, netip.MustParsePrefix("fd76::/64"), one), one.addr)...)
@@ -57,8 +54,7 @@ const (
 // address detection, whatever its sysctls say, as the ledger has given its address to
 // nobody else: the first thing that its first process does, one packet, is answered.
 func TestIntegrationIPv6AddressesAreUsableAtOnce(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two := s.lab.Host(1), s.lab.Host(2)
 	subnet := netip.MustParsePrefix("fd64:8::/64")
 	name := s.network(one, "dual", "--ipv6", "--subnet", "10.64.8.0/24", "--subnet", subnet.String())
@@ -118,8 +114,7 @@ func flags6(text string, subnet netip.Prefix) map[netip.Addr]uint64 {
 // an address that another has. On the same host the kernel finds the duplicate. From another
 // host it cannot, as nobody asks through the mesh; there, packets go where the ledger says.
 func TestIntegrationIPv6AddressTakenByHand(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	subnet := netip.MustParsePrefix("fd64:9::/64")
 	name := s.network(s.lab.Host(1), "dual", "--ipv6", "--subnet", "10.64.9.0/24", "--subnet", subnet.String())
 	boxes := s.runOnAll(name, "box")
@@ -153,8 +148,7 @@ func TestIntegrationIPv6AddressTakenByHand(t *testing.T) {
 // TestIntegrationIPv6SwitchedOff: a container that switches IPv6 off runs with its IPv4
 // address; what Docker does with the other one is its own affair, and nothing leaks.
 func TestIntegrationIPv6SwitchedOff(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two := s.lab.Host(1), s.lab.Host(2)
 	name := s.network(one, "dual", "--ipv6", "--subnet", "10.64.10.0/24", "--subnet", "fd64:a::/64")
 	const addr = "fd64:a::77"

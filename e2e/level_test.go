@@ -22,8 +22,7 @@ import (
 // knows one decision more (build tag nextlevel), while the runbook's upgrade goes from host
 // to host under traffic.
 func TestIntegrationTwoReleases(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	next, err := pluginDir(t.Context(), "nextlevel")
 	must(t, err)
 	a, b, c := s.trio()

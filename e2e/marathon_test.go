@@ -16,8 +16,7 @@ import (
 // TestIntegrationMarathonApps runs the examples of examples/marathon by the exact
 // command lines that Mesos makes of them, two instances on two hosts each.
 func TestIntegrationMarathonApps(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two := s.lab.Host(1), s.lab.Host(2)
 	s.prefix = "" // the apps name their network
 	s.network(one, "overlay")
@@ -98,8 +97,7 @@ func (s *scene) instance(h, from *lab.Host, a app, k task) {
 // TestIntegrationMarathonParametersNeedMesos112: with the command line of earlier
 // ones a Docker command from 19.03 on refuses, and never asks the daemon.
 func TestIntegrationMarathonParametersNeedMesos112(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	_, a := readExample(t, "web-parameters.json")
 	argv, err := mesosStock.dockerRun(a, exampleTask(a, "192.0.2.1", 99))
 	must(t, err)
@@ -112,8 +110,7 @@ func TestIntegrationMarathonParametersNeedMesos112(t *testing.T) {
 // TestIntegrationMarathonInstallsTheAgent runs examples/marathon/weft.json as
 // Mesos' command executor does, on two hosts that have nothing yet.
 func TestIntegrationMarathonInstallsTheAgent(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	a, b := s.borrow()
 	_, weft := readExample(t, "weft.json")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -143,9 +140,6 @@ func TestIntegrationMarathonInstallsTheAgent(t *testing.T) {
 		return s.ready(ctx, 2, a, b)
 	})
 	s.docker(a, s.create(a, "net", "--subnet", "10.71.0.0/24")...)
-	eventually(t, spreadWithin, func(ctx context.Context) error {
-		_, err := subnetsOf(ctx, b, s.name("net"))
-		return err
-	})
+	eventually(t, spreadWithin, has(b, s.name("net")))
 	s.matrix(s.run(a, s.name("net"), "one"), s.run(b, s.name("net"), "two"))
 }

@@ -11,8 +11,7 @@ import (
 )
 
 func TestIntegrationNetworkAppearsEverywhere(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	name := s.network(s.lab.Host(1), "overlay", "-o", "weft.mtu=1400", "--internal")
 	for _, h := range s.members() {
 		got := s.docker(h, "network", "inspect", "-f", `{{.Driver}} {{.IPAM.Driver}} {{.Internal}} {{index .Options "weft.mtu"}}`, name)
@@ -26,8 +25,7 @@ func TestIntegrationNetworkAppearsEverywhere(t *testing.T) {
 
 // TestIntegrationNetworkCreatedAtTheSameMoment: as Ansible does it, with nobody first.
 func TestIntegrationNetworkCreatedAtTheSameMoment(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	for _, args := range [][]string{nil, {"--subnet", "10.64.0.0/24"}} {
 		own := fmt.Sprintf("moment%d", len(args))
 		must(t, each(s.members(), func(h *lab.Host) error {
@@ -58,8 +56,7 @@ func TestIntegrationNetworkCreatedAtTheSameMoment(t *testing.T) {
 // TestIntegrationNetworkRemovedEverywhere: at once where it is unused, elsewhere
 // with its last container. Its name and its subnet are free again.
 func TestIntegrationNetworkRemovedEverywhere(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two, three := s.lab.Host(1), s.lab.Host(2), s.lab.Host(3)
 	name := s.network(one, "gone", "--subnet", "10.64.1.0/24")
 	last := s.run(three, name, "last")
@@ -84,8 +81,7 @@ func TestIntegrationNetworkRemovedEverywhere(t *testing.T) {
 
 // TestIntegrationWithoutReplicas: what names the same network then is the subnet.
 func TestIntegrationWithoutReplicas(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	a, b := s.spares("WEFT_REPLICATE=false")
 	const subnet = "10.64.2.0/24"
 	s.docker(a, s.create(a, "here", "--subnet", subnet)...)

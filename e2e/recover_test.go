@@ -15,8 +15,7 @@ import (
 // survivor's operator is told what to do and cannot do it too early; its containers notice
 // nothing; the two machines join again with empty disks; and one of them leaves in order.
 func TestIntegrationRecoverAndLeave(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	a, b, c := s.trio()
 	lost := []*lab.Host{b, c}
 	name := s.network(a, "overlay", "--subnet", "10.72.64.0/24")

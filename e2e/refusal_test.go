@@ -22,8 +22,7 @@ import (
 
 // TestIntegrationBadNetworksAreRefused: in time, with a reason, and nothing is left.
 func TestIntegrationBadNetworksAreRefused(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two := s.lab.Host(1), s.lab.Host(2)
 	taken := s.network(one, "taken", "--subnet", "10.66.0.0/20")
 	for _, c := range []struct {
@@ -72,8 +71,7 @@ func TestIntegrationBadNetworksAreRefused(t *testing.T) {
 
 // TestIntegrationNetworkInUseStays: Docker refuses, and nothing happened.
 func TestIntegrationNetworkInUseStays(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	name := s.network(s.lab.Host(1), "used")
 	boxes := s.runOnAll(name, "box")
 	s.refused(s.lab.Host(1), []string{"active endpoints"}, "network", "rm", name)
@@ -130,7 +128,7 @@ func told(n api.Network) string {
 // TestIntegrationGarbageChangesNothing, on the plugin's socket and on the port
 // that the agents share.
 func TestIntegrationGarbageChangesNothing(t *testing.T) {
-	s := stage(t)
+	s := onMembersAlone(t)
 	name := s.network(s.lab.Host(1), "steady")
 	boxes := s.runOnAll(name, "box")
 	s.matrix(boxes...)

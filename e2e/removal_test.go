@@ -41,8 +41,7 @@ func (s *scene) renewed(h *lab.Host, network, old string) {
 // container of the old one: an exited one does not hold it there; one that runs does, and
 // nobody else joins it.
 func TestIntegrationNetworkRemovedAndMadeAgain(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two := s.lab.Host(1), s.lab.Host(2)
 	name := s.network(one, "job")
 	again := func() (old string) {
@@ -79,8 +78,7 @@ func TestIntegrationNetworkRemovedAndMadeAgain(t *testing.T) {
 // TestIntegrationRemovedNetworkGoesWithItsLastContainer from the host that it ran on, at
 // once, however it ends.
 func TestIntegrationRemovedNetworkGoesWithItsLastContainer(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two := s.lab.Host(1), s.lab.Host(2)
 	for how, end := range map[string]func(last, network string){
 		"rm":         func(last, _ string) { s.docker(two, "rm", "-f", last) },
@@ -108,8 +106,7 @@ func TestIntegrationRemovedNetworkGoesWithItsLastContainer(t *testing.T) {
 // other host's containers find it.
 func TestIntegrationComposeDownAndUp(t *testing.T) {
 	compose := composeProgram(t)
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two := s.lab.Host(1), s.lab.Host(2)
 	project := strings.TrimSuffix(s.name("down"), "-")
 	network := project + "_default"

@@ -46,7 +46,7 @@ func (m stream) unbroken(what string) {
 }
 
 func TestIntegrationAgentRestartsLoseNoPacket(t *testing.T) {
-	s := stage(t)
+	s := onMembersAlone(t)
 	name := s.network(s.lab.Host(1), "overlay")
 	boxes := s.runOnAll(name, "box")
 	s.matrix(boxes...)
@@ -85,7 +85,7 @@ func TestIntegrationAgentRestartsLoseNoPacket(t *testing.T) {
 // TestIntegrationDockerRestarts: containers with a restart policy come back, with
 // addresses that work and that nobody else has.
 func TestIntegrationDockerRestarts(t *testing.T) {
-	s := stage(t)
+	s := onMembersAlone(t)
 	two := s.lab.Host(2)
 	name := s.network(s.lab.Host(1), "overlay")
 	boxes := s.runOnAll(name, "box", "--restart", "always")
@@ -142,7 +142,7 @@ func (s *scene) back(h *lab.Host, name string) {
 
 // TestIntegrationRestartedContainersKeepTheirAddresses, where those are still free.
 func TestIntegrationRestartedContainersKeepTheirAddresses(t *testing.T) {
-	s := stage(t)
+	s := onMembersAlone(t)
 	one, two := s.lab.Host(1), s.lab.Host(2)
 	name := s.network(one, "again", "--subnet", "10.72.64.0/24")
 	b := s.run(one, name, "box")
@@ -165,8 +165,7 @@ func TestIntegrationRestartedContainersKeepTheirAddresses(t *testing.T) {
 // TestIntegrationLiveRestore: with --live-restore containers go on while dockerd does not,
 // and lose neither a packet nor their addresses.
 func TestIntegrationLiveRestore(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	a, b := s.spares()
 	must(t, a.RestartDocker(t.Context(), "--live-restore"))
 	t.Cleanup(func() {
@@ -178,10 +177,7 @@ func TestIntegrationLiveRestore(t *testing.T) {
 	eventually(t, spreadWithin, func(ctx context.Context) error { return s.ready(ctx, 2, a, b) })
 	s.docker(a, s.create(a, "live", "--subnet", "10.72.65.0/24")...)
 	name := s.name("live")
-	eventually(t, spreadWithin, func(ctx context.Context) error {
-		_, err := subnetsOf(ctx, b, name)
-		return err
-	})
+	eventually(t, spreadWithin, has(b, name))
 	here, there := s.run(a, name, "here"), s.run(b, name, "there")
 	for i, c := range []struct {
 		what    string

@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	members = 3 // hosts 1 to 3 are one cluster for as long as the tests run
-	hosts   = 9 // the others have no plugin; a test installs what it needs
+	members = 3                    // hosts 1 to 3 are one cluster for as long as the tests run
+	spares  = 9                    // hosts without a plugin: a test that borrows some installs what it needs
+	hosts   = members + spares + 1 // the last one is the stranger that attacks
 
 	// answerWithin is what a user waits at most for an answer (invariant 10).
 	answerWithin = 5 * time.Second
@@ -38,6 +39,8 @@ type rig struct {
 	plugin string           // directory, as `docker plugin create` wants it
 	weft   string           // the binary
 	spare  chan []*lab.Host // the hosts that are no members and that no test has, by threes
+
+	places *places
 }
 
 var shared struct {
@@ -47,16 +50,11 @@ var shared struct {
 	err  error
 }
 
-// atOnce is how many parallel tests run at once. They mostly wait, some for spare hosts.
-const atOnce = "5"
-
+// TestMain lets all parallel tests start: onMembers, onMembersAlone and lend have them wait
+// for hosts and for their places.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	asked := false
-	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
-	if !asked {
-		_ = flag.Set("test.parallel", atOnce) // it exists
-	}
+	_ = flag.Set("test.parallel", "1000") // it exists
 	code := m.Run()
 	if code == 0 {
 		if err := atLast(); err != nil {
@@ -102,7 +100,7 @@ func engine() lab.Engine {
 func bringUp() (*rig, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
-	r := &rig{}
+	r := &rig{places: newPlaces()}
 	var err error
 	if r.plugin, err = pluginDir(ctx, "plugin"); err != nil {
 		return nil, err
@@ -115,8 +113,8 @@ func bringUp() (*rig, error) {
 	if r.lab, err = lab.Up(ctx, lab.Config{Hosts: hosts, Dir: shared.dir, Engine: engine(), Log: log}); err != nil {
 		return nil, err
 	}
-	r.spare = make(chan []*lab.Host, hosts/members)
-	for some := range slices.Chunk(r.lab.Hosts()[members:], members) {
+	r.spare = make(chan []*lab.Host, spares/members)
+	for some := range slices.Chunk(r.lab.Hosts()[members:members+spares], members) {
 		r.spare <- some
 	}
 	began := time.Now()
@@ -260,12 +258,12 @@ func each(hosts []*lab.Host, do func(*lab.Host) error) error {
 }
 
 // await looks now and then until nothing is wrong, or until within is over; then
-// what is wrong is the error.
+// what is wrong is the error. The longer it takes, the seldomer it looks: a look costs
+// a processor as much as what it waits for.
 func await(ctx context.Context, within time.Duration, look func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
+	began := time.Now()
 	var wrong error
 	for {
 		err := look(limited)
@@ -278,7 +276,7 @@ func await(ctx context.Context, within time.Duration, look func(context.Context)
 		select {
 		case <-limited.Done():
 			return fmt.Errorf("still after %v: %w", within, wrong)
-		case <-tick.C:
+		case <-time.After(min(max(time.Since(began)/10, 50*time.Millisecond), 500*time.Millisecond)):
 		}
 	}
 }

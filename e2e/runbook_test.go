@@ -113,8 +113,7 @@ func shows(command, out string, lines []string) error {
 // TestIntegrationTwoReleases carries out the one about upgrades, TestIntegrationRecoverAndLeave
 // the one about recovery.
 func TestIntegrationRunbooks(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	a, b, c := s.trio()
 	name := s.network(a, "overlay")
 	boxes := s.runOnAll(name, "box")

@@ -16,8 +16,7 @@ import (
 // TestIntegrationNetworksLookTheSame: what docker network inspect shows of a network is the
 // same on all hosts, whatever flags it was created with, but for what differs by its nature.
 func TestIntegrationNetworksLookTheSame(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	for own, args := range map[string][]string{
 		"plain": nil,
 		"flags": {
@@ -37,8 +36,7 @@ func TestIntegrationNetworksLookTheSame(t *testing.T) {
 // TestIntegrationConfigFrom: the values of a --config-only network are on every host; that they
 // came from one is seen where it is.
 func TestIntegrationConfigFrom(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one := s.lab.Host(1)
 	name, conf := s.of(one, "from"), s.of(one, "conf") // and are removed in this order
 	s.docker(one, "network", "create", "--config-only", "--ipam-driver", lab.PluginName, "--subnet", "10.64.40.0/24", "--gateway", "10.64.40.9", "--label", "note=conf", conf)
@@ -54,8 +52,7 @@ func TestIntegrationConfigFrom(t *testing.T) {
 // the same subnet looks everywhere as it was made last, also where a stopped container is on it;
 // where one runs, a PROBLEM names it until it stops.
 func TestIntegrationMadeAnewWithOtherOptions(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two, three := s.lab.Host(1), s.lab.Host(2), s.lab.Host(3)
 	subnet := []string{"--subnet", "10.64.44.0/24"}
 	name := s.network(one, "anew", append(subnet, "--ip-range", "10.64.44.0/25", "-o", "com.example.note=first")...)
@@ -109,8 +106,11 @@ func looksNow(ctx context.Context, h *lab.Host, network string) (map[string]any,
 		return nil, err
 	}
 	var shown []map[string]any
-	if err := json.Unmarshal([]byte(text), &shown); err != nil || len(shown) != 1 {
-		return nil, fmt.Errorf("network inspect on %s: %v, %d networks", h.Name(), err, len(shown))
+	if err := json.Unmarshal([]byte(text), &shown); err != nil {
+		return nil, fmt.Errorf("network inspect on %s: %w", h.Name(), err)
+	}
+	if len(shown) != 1 {
+		return nil, fmt.Errorf("network inspect on %s shows %d networks", h.Name(), len(shown))
 	}
 	for _, own := range []string{"Id", "Created", "Containers", "Status", "ConfigFrom"} {
 		delete(shown[0], own)
@@ -127,8 +127,7 @@ func looksNow(ctx context.Context, h *lab.Host, network string) (map[string]any,
 // TestIntegrationPruneOnAReplica takes the network from no other host, and the replica comes
 // back; weft network rm removes it from any host. The filter keeps other tests' networks.
 func TestIntegrationPruneOnAReplica(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two, three := s.lab.Host(1), s.lab.Host(2), s.lab.Host(3)
 	label := s.name("prune")
 	name := s.network(one, "pruned", "--label", label)

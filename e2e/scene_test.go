@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -31,7 +32,8 @@ type scene struct {
 	t      *testing.T
 	prefix string
 
-	hosts []*lab.Host // its cluster, if that is not the members'
+	hosts   []*lab.Host // its cluster, if that is not the members'
+	working bool        // it has a place
 
 	mu       sync.Mutex
 	boxes    map[int][]string // containers by host
@@ -50,6 +52,7 @@ func stage(t *testing.T) *scene {
 	t.Helper()
 	s := &scene{rig: up(t), t: t, boxes: map[int][]string{}, networks: map[int][]string{}}
 	s.prefix = fmt.Sprintf("t%d-", scenes.Add(1))
+	t.Cleanup(s.rest)
 	t.Cleanup(s.clear)
 	return s
 }
@@ -77,7 +80,7 @@ func (s *scene) clear() {
 			}
 		}
 	}
-	if err != nil || s.t.Failed() {
+	if err != nil || s.t.Failed() || len(networks) == 0 {
 		return
 	}
 	s.hosts = nil // they have been wiped
@@ -113,10 +116,10 @@ func (s *scene) noneLeft(ctx context.Context, networks ...string) error {
 				return fmt.Errorf("the agent of %s knows network %s, which was removed", h.Name(), n.Name)
 			}
 		}
-		names, err := h.Docker(ctx, "network", "ls", "--format", "{{.Name}}")
-		for name := range strings.FieldsSeq(names) {
-			if slices.Contains(networks, name) {
-				return fmt.Errorf("docker of %s has network %s, which was removed", h.Name(), name)
+		all, err := inspect[[]struct{ Name string }](ctx, h, "/networks")
+		for _, n := range all {
+			if slices.Contains(networks, n.Name) {
+				return fmt.Errorf("docker of %s has network %s, which was removed", h.Name(), n.Name)
 			}
 		}
 		return err
@@ -204,10 +207,24 @@ func (s *scene) everywhere(network string) []string {
 	return subnets
 }
 
+// has looks whether a host's Docker has a network.
+func has(h *lab.Host, network string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := subnetsOf(ctx, h, network)
+		return err
+	}
+}
+
 // subnetsOf asks a host's Docker for the subnets of a network.
 func subnetsOf(ctx context.Context, h *lab.Host, network string) ([]string, error) {
-	out, err := h.Docker(ctx, "network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}} {{end}}", network)
-	return strings.Fields(out), err
+	got, err := inspect[struct {
+		IPAM struct{ Config []struct{ Subnet string } }
+	}](ctx, h, "/networks/"+network)
+	var out []string
+	for _, c := range got.IPAM.Config {
+		out = append(out, c.Subnet)
+	}
+	return out, err
 }
 
 // command are the arguments that start a container of this test's.
@@ -252,11 +269,15 @@ func (s *scene) addr(h *lab.Host, name, network string) netip.Addr {
 }
 
 func addrOf(ctx context.Context, h *lab.Host, name, network string) (netip.Addr, error) {
-	out, err := h.Docker(ctx, "inspect", "-f", fmt.Sprintf("{{(index .NetworkSettings.Networks %q).IPAddress}}", network), name)
+	got, err := inspect[struct {
+		NetworkSettings struct {
+			Networks map[string]struct{ IPAddress string }
+		}
+	}](ctx, h, "/containers/"+name+"/json")
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	return netip.ParseAddr(out)
+	return netip.ParseAddr(got.NetworkSettings.Networks[network].IPAddress)
 }
 
 // exec runs a program in a container.
@@ -321,16 +342,17 @@ func (s *scene) matrix(boxes ...box) {
 }
 
 func matrix(ctx context.Context, boxes ...box) error {
-	for _, from := range boxes {
-		var to []netip.Addr
-		for _, b := range boxes {
-			to = append(to, b.addr)
-		}
-		if err := from.reaches(ctx, to...); err != nil {
-			return err
-		}
+	var to []netip.Addr
+	for _, b := range boxes {
+		to = append(to, b.addr)
 	}
-	return nil
+	errs := make([]error, len(boxes))
+	var all sync.WaitGroup
+	for i, from := range boxes {
+		all.Go(func() { errs[i] = from.reaches(ctx, to...) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 // page checks that a container fetches another's page.

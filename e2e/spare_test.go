@@ -23,6 +23,7 @@ import (
 // them when the test ends. It waits until three are free and the test has its place.
 func (s *scene) lend(n int) []*lab.Host {
 	some := <-s.spare
+	s.work()
 	out := some[:n]
 	s.t.Cleanup(func() {
 		defer func() { s.spare <- some }()
@@ -30,6 +31,12 @@ func (s *scene) lend(n int) []*lab.Host {
 		defer cancel()
 		if err := each(out, func(h *lab.Host) error { return s.wipe(ctx, h) }); err != nil {
 			s.t.Error(err)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, h := range out { // nothing is left for clear, and the next test may take them down
+			delete(s.boxes, h.Number())
+			delete(s.networks, h.Number())
 		}
 	})
 	return out
@@ -112,8 +119,7 @@ func (s *scene) wipe(ctx context.Context, h *lab.Host) error {
 // TestIntegrationAloneWithinASecond: on a single host the first network is there a second
 // after the plugin was enabled.
 func TestIntegrationAloneWithinASecond(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	a, _ := s.borrow()
 	must(t, a.InstallPlugin(t.Context(), s.plugin))
 	began := time.Now()
@@ -130,8 +136,7 @@ func TestIntegrationAloneWithinASecond(t *testing.T) {
 // TestIntegrationWrongSettings: the settings' own tests have many more; here it is
 // about Docker, which takes some 14 s to give a plugin up.
 func TestIntegrationWrongSettings(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	a, b := s.borrow()
 	wrong := map[*lab.Host]struct {
 		setting string
@@ -166,8 +171,7 @@ func TestIntegrationWrongSettings(t *testing.T) {
 // TestIntegrationTwoClustersRefuseEachOther: an agent that has a cluster does not
 // drift into another one, and says how it could.
 func TestIntegrationTwoClustersRefuseEachOther(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	a, b := s.borrow()
 	must(t, a.InstallPlugin(t.Context(), s.plugin))
 	must(t, b.InstallPlugin(t.Context(), s.plugin))
@@ -202,8 +206,7 @@ func TestIntegrationTwoClustersRefuseEachOther(t *testing.T) {
 }
 
 func TestIntegrationCleanupLeavesNothing(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	a, _ := s.borrow()
 	before := s.traces(a)
 	must(t, a.InstallPlugin(t.Context(), s.plugin))
@@ -246,6 +249,9 @@ func TestIntegrationCleanupLeavesNothing(t *testing.T) {
 	if out, err := cleanup(); err != nil || !strings.Contains(out, "nothing of Weft is left") {
 		t.Errorf("cleanup where nothing is: %q, %v", out, err)
 	}
+	if _, err := a.Exec(t.Context(), s.weft, "status"); err == nil || !strings.Contains(err.Error(), "no agent answers") {
+		t.Errorf("weft status where no agent is: %v", err)
+	}
 	s.mu.Lock()
 	s.boxes, s.networks = map[int][]string{}, map[int][]string{}
 	s.mu.Unlock()
@@ -254,8 +260,7 @@ func TestIntegrationCleanupLeavesNothing(t *testing.T) {
 // TestIntegrationCleanupUnderAnotherName: a plugin that was created under a name of the
 // operator's own, and is disabled, then gone, when he cleans up.
 func TestIntegrationCleanupUnderAnotherName(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	a, _ := s.borrow()
 	const mesh = "acme/mesh:2"
 	network := s.name("named")
@@ -279,8 +284,7 @@ func TestIntegrationCleanupUnderAnotherName(t *testing.T) {
 // TestIntegrationDisabledPluginHoldsDockerUp: for as long as the README says, 15 s for each
 // call, and nothing of it is left when the plugin is back.
 func TestIntegrationDisabledPluginHoldsDockerUp(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	a, _ := s.borrow()
 	must(t, a.InstallPlugin(t.Context(), s.plugin))
 	s.docker(a, s.create(a, "held")...)

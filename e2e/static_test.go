@@ -13,8 +13,7 @@ import (
 // TestIntegrationStaticAddressMatrix: --ip with an address of the host's own block, of
 // nobody's, of another host's, each free and held; and moving one between hosts.
 func TestIntegrationStaticAddressMatrix(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two, three := s.lab.Host(1), s.lab.Host(2), s.lab.Host(3)
 	name := s.network(one, "cases", "--subnet", "10.72.16.0/24", "-o", "weft.block=/27")
 	boxes := s.runOnAll(name, "box")
@@ -80,8 +79,7 @@ func (s *scene) runAt(h *lab.Host, network, name, addr string) box {
 // TestIntegrationStaticOutsideTheRange: an address of the subnet outside of --ip-range goes
 // only to a container that asks for it.
 func TestIntegrationStaticOutsideTheRange(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two, three := s.lab.Host(1), s.lab.Host(2), s.lab.Host(3)
 	name := s.network(one, "outside", "--subnet", "10.72.32.0/20", "--ip-range", "10.72.33.0/24")
 	const addr = "10.72.40.1"
@@ -100,8 +98,7 @@ func TestIntegrationStaticOutsideTheRange(t *testing.T) {
 // The next container is refused with what each host has. What one host frees, another gets
 // at once.
 func TestIntegrationSharedUntilItsLastAddress(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	name := s.network(s.lab.Host(1), "tight", "--subnet", "10.72.48.0/28", "--gateway", "10.72.48.1")
 	var boxes []box
 	for i := range 13 { // 16 less the edges and the gateway
@@ -130,8 +127,7 @@ func TestIntegrationSharedUntilItsLastAddress(t *testing.T) {
 // TestIntegrationStoppedStaticAddressIsLast: the address of a stopped --ip container goes to
 // another one, on any host, only when no other address of the subnet is left.
 func TestIntegrationStoppedStaticAddressIsLast(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two := s.lab.Host(1), s.lab.Host(2)
 	const subnet, others = "10.72.80.0/28", 12 // 16 less the edges, the gateway and the one that is kept
 	name := s.network(one, "last", "--subnet", subnet, "--gateway", "10.72.80.1")
@@ -156,8 +152,7 @@ func TestIntegrationStoppedStaticAddressIsLast(t *testing.T) {
 // TestIntegrationStaticAddressesSurviveDockerRestarts: of many containers that dockerd starts
 // at once, in any order, those with --ip find their addresses free, again and again.
 func TestIntegrationStaticAddressesSurviveDockerRestarts(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	h := s.lend(1)[0]
 	must(t, h.InstallPlugin(t.Context(), s.plugin))
 	name := s.name("restarts")

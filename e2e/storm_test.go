@@ -37,6 +37,8 @@ type storm struct {
 	calm    chan struct{} // closed when the workers are to end
 	all     sync.WaitGroup
 
+	endStorm func() // gives the places back
+
 	mu      sync.Mutex
 	tenants map[netip.Addr]string // who has an address, from the end of docker run to the beginning of docker rm
 	count   map[string]int
@@ -47,7 +49,7 @@ type storm struct {
 // removes containers, on all hosts. No address is ever doubled or lost, every
 // answer is one of ours or of Docker about the agent it misses, and none is late.
 func TestIntegrationStorm(t *testing.T) {
-	s := stage(t)
+	s := onMembersAlone(t)
 	m := s.storm("10.71.0.0/25", "/28")
 	m.twice = s.engineMajor() < 23 // later ones start such a plugin again for ever (README, Troubleshooting)
 	s.leader()                     // when all members keep the ledger
@@ -129,6 +131,7 @@ func (s *scene) storm(subnet, block string) *storm {
 
 // begin lets several workers loose on each host.
 func (m *storm) begin(workers int) {
+	m.endStorm = m.loud()
 	m.began = time.Now()
 	for _, h := range m.members() {
 		for w := range workers {
@@ -143,6 +146,7 @@ func (m *storm) end() {
 	m.t.Helper()
 	close(m.calm)
 	m.all.Wait()
+	m.endStorm()
 	m.t.Logf("the storm took %v", time.Since(m.began))
 	for _, line := range slices.Sorted(maps.Keys(m.count)) {
 		m.t.Logf("%4d %s", m.count[line], line)

@@ -14,8 +14,7 @@ import (
 // the plugin. So the error of every task and the status of manager and worker say what is
 // wrong and what to do. Once that is done, nothing of it is left.
 func TestIntegrationSwarmScopeIsRefused(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	manager, worker := s.spares()
 	s.swarm(manager, worker)
 	name, service := s.name("swarmed"), s.name("service")
@@ -41,10 +40,7 @@ func TestIntegrationSwarmScopeIsRefused(t *testing.T) {
 		return err
 	})
 	s.docker(manager, s.create(manager, "swarmed", "--subnet", "10.77.0.0/24")...)
-	eventually(t, spreadWithin, func(ctx context.Context) error {
-		_, err := worker.Docker(ctx, "network", "inspect", name)
-		return err
-	})
+	eventually(t, spreadWithin, has(worker, name))
 	s.matrix(s.run(manager, name, "one"), s.run(worker, name, "two"))
 	eventually(t, 7*healWithin, func(ctx context.Context) error { return s.quiet(ctx, manager, worker) }) // a worker remembers for a while
 }

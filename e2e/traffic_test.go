@@ -19,8 +19,7 @@ import (
 )
 
 func TestIntegrationContainersReachEachOther(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	name := s.network(s.lab.Host(1), "overlay")
 	boxes := append(s.runOnAll(name, "box"), s.run(s.lab.Host(1), name, "second"))
 	s.matrix(boxes...)
@@ -49,8 +48,7 @@ func TestIntegrationContainersReachEachOther(t *testing.T) {
 // TestIntegrationFirstPacketArrives: the others know an endpoint before its
 // process runs, and it knows them.
 func TestIntegrationFirstPacketArrives(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	name := s.network(s.lab.Host(1), "overlay")
 	server := s.run(s.lab.Host(2), name, "server")
 	s.reach(server, server.addr)
@@ -64,8 +62,7 @@ func TestIntegrationFirstPacketArrives(t *testing.T) {
 }
 
 func TestIntegrationNetworksAreIsolated(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two, three := s.lab.Host(1), s.lab.Host(2), s.lab.Host(3)
 	red := s.network(one, "red", "--subnet", "10.64.4.0/24")
 	blue := s.network(two, "blue", "--subnet", "10.64.5.0/24")
@@ -102,8 +99,7 @@ func TestIntegrationNetworksAreIsolated(t *testing.T) {
 
 // TestIntegrationEgressAndPublishedPorts: Docker's own docker_gwbridge gives both.
 func TestIntegrationEgressAndPublishedPorts(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one, two := s.lab.Host(1), s.lab.Host(2)
 	open := s.network(one, "open")
 	shut := s.network(one, "shut", "--internal")
@@ -168,8 +164,7 @@ func echoes(ctx context.Context, from *lab.Host, addr netip.AddrPort) error {
 }
 
 func TestIntegrationDualStack(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	name := s.network(s.lab.Host(1), "dual", "--ipv6", "--subnet", "10.64.6.0/24", "--subnet", "fd64:6::/64")
 	boxes := s.runOnAll(name, "box")
 	s.matrix(boxes...)
@@ -196,8 +191,7 @@ func (s *scene) addrs6(network string, subnet netip.Prefix, boxes ...box) (out [
 
 // TestIntegrationIPv6Only: a network without IPv4, which Docker has from release 28 on.
 func TestIntegrationIPv6Only(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	one := s.lab.Host(1)
 	if major := s.engineMajor(); major < 28 {
 		t.Skipf("Docker %d has no --ipv4=false, 28 is the first that has", major)
@@ -230,8 +224,7 @@ func (s *scene) engineMajor() int {
 
 // TestIntegrationNamesOnOneHost: Docker's own names of a network work on ours.
 func TestIntegrationNamesOnOneHost(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onMembers(t)
 	name := s.network(s.lab.Host(2), "overlay")
 	s.run(s.lab.Host(2), name, "server", "--network-alias", "alias")
 	client := s.run(s.lab.Host(2), name, "client")

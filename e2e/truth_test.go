@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -29,26 +31,39 @@ func (a attached) String() string {
 	return fmt.Sprintf("%s: %s on %s, endpoint %.12s", a.addr, a.name, a.host, a.endpoint)
 }
 
-// dockerSays lists the containers that a host's Docker runs on a network. It asks
-// the API, which tells of all in one answer.
-func dockerSays(ctx context.Context, h *lab.Host, network string) ([]attached, error) {
+// inspect reads something of a host's Docker from its API, which takes less than to start
+// a docker command.
+func inspect[Answer any](ctx context.Context, h *lab.Host, path string) (out Answer, err error) {
 	socket, err := h.DockerSocket()
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/containers/json", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker"+path, nil)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	defer resp.Body.Close()
-	var list []struct {
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode == http.StatusOK {
+		err = json.Unmarshal(text, &out)
+	}
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return out, errors.Join(fmt.Errorf("docker of %s: GET %s: %s: %s", h.Name(), path, resp.Status, text), err)
+	}
+	return out, nil
+}
+
+// dockerSays lists the containers that a host's Docker runs on a network. It asks
+// the API, which tells of all in one answer.
+func dockerSays(ctx context.Context, h *lab.Host, network string) ([]attached, error) {
+	list, err := inspect[[]struct {
 		Names           []string
 		NetworkSettings struct {
 			Networks map[string]struct {
@@ -56,9 +71,9 @@ func dockerSays(ctx context.Context, h *lab.Host, network string) ([]attached, e
 				EndpointID netmap.EndpointID
 			}
 		}
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&list); err != nil {
-		return nil, fmt.Errorf("docker of %s: %s: %w", h.Name(), resp.Status, err)
+	}](ctx, h, "/containers/json")
+	if err != nil {
+		return nil, err
 	}
 	var out []attached
 	for _, c := range list {

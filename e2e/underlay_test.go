@@ -72,8 +72,7 @@ func (s *scene) well(ctx context.Context, at map[string]netip.Addr) error {
 // one's while its dockerd starts, and an MTU. Containers reach each other again within
 // seconds, new ones get the MTU that the underlay carries, and no problem is left.
 func TestIntegrationTheUnderlayChanges(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	s.trio()
 	network := s.network(s.hosts[0], "overlay")
 	boxes := s.runOnAll(network, "box")

@@ -22,8 +22,7 @@ import (
 // TestIntegrationWeaveTwoFoundersMeet is T1. Weave's peers both have given out the first
 // address by then, and refuse each other for ever without a way out.
 func TestIntegrationWeaveTwoFoundersMeet(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	a, b := s.borrow()
 	pair := []*lab.Host{a, b}
 	must(t, each(pair, func(h *lab.Host) error { return h.InstallPlugin(t.Context(), s.plugin) }))
@@ -171,8 +170,7 @@ func (s *scene) unique(boxes ...box) {
 // TestIntegrationWeaveRemovedOwnerReturns is T2, T3 and T4 with an owner that was only cut
 // off: its containers run on, though somebody said that the machine was off.
 func TestIntegrationWeaveRemovedOwnerReturns(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	o := s.owned()
 	all := slices.Clone(s.hosts)
 	before, err := s.report(t.Context(), o.c)
@@ -224,8 +222,7 @@ func TestIntegrationWeaveRemovedOwnerReturns(t *testing.T) {
 // TestIntegrationWeaveRemovedOwnerIsSwitchedOn is the same with an owner that was off:
 // its Docker starts its containers again before its agent has heard of anything.
 func TestIntegrationWeaveRemovedOwnerIsSwitchedOn(t *testing.T) {
-	s := stage(t)
-	t.Parallel()
+	s := onSpares(t)
 	o := s.owned("--restart", "always")
 	all := slices.Clone(s.hosts)
 	must(t, o.c.PowerOff(t.Context()))

@@ -1,0 +1,129 @@
+package e2e
+
+import (
+	"sync"
+	"testing"
+)
+
+const (
+	// atOnce is how many tests work at once: they share the processors, and have deadlines.
+	atOnce = 5
+	// stormCounts is for how many of them a storm or an attack counts while it lasts.
+	stormCounts = 4
+)
+
+// places are given to the tests that work, and turns to those that need the members alone.
+type places struct {
+	mu      sync.Mutex
+	changed *sync.Cond
+	free    int
+	storms  int        // that wait for places: nobody else gets one before
+	storm   sync.Mutex // held while one lasts
+
+	alone sync.WaitGroup // tests of onMembersAlone that have not ended
+	turn  sync.Mutex     // held by the one of them that runs
+}
+
+func newPlaces() *places {
+	p := &places{free: atOnce}
+	p.changed = sync.NewCond(&p.mu)
+	return p
+}
+
+// take waits for a test's place.
+func (p *places) take() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.free < 1 || p.storms > 0 {
+		p.changed.Wait()
+	}
+	p.free--
+}
+
+func (p *places) give(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free += n
+	p.changed.Broadcast()
+}
+
+// beginStorm waits until a test that has a place can be the only storm. The test calls
+// endStorm after it.
+func (p *places) beginStorm() {
+	p.storm.Lock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.storms++
+	for p.free < stormCounts-1 {
+		p.changed.Wait()
+	}
+	p.storms--
+	p.free -= stormCounts - 1
+	p.changed.Broadcast() // one place may be left
+}
+
+func (p *places) endStorm() {
+	p.storm.Unlock()
+	p.give(stormCounts - 1)
+}
+
+// onMembersAlone begins a test that must have the members for itself: it takes hosts, agents
+// or links down, or counts what happens there. Such tests run first, one at a time.
+func onMembersAlone(t *testing.T) *scene {
+	t.Helper()
+	p := up(t).places
+	p.alone.Add(1) // before any test of onMembers goes on
+	t.Parallel()
+	p.turn.Lock()
+	t.Cleanup(func() {
+		p.turn.Unlock()
+		p.alone.Done()
+	})
+	s := stage(t)
+	s.work()
+	return s
+}
+
+// onMembers begins a test that shares the members with others.
+func onMembers(t *testing.T) *scene {
+	t.Helper()
+	p := up(t).places
+	t.Parallel()
+	p.alone.Wait()
+	s := stage(t)
+	s.work()
+	return s
+}
+
+// onSpares begins a test that uses only hosts that it borrows. It runs beside all others.
+func onSpares(t *testing.T) *scene {
+	t.Helper()
+	s := stage(t)
+	t.Parallel()
+	return s
+}
+
+// work waits for the test's place among those that work.
+func (s *scene) work() {
+	if !s.working {
+		s.places.take()
+		s.working = true
+	}
+}
+
+// loud waits until the test, which has its place, can take the processors of others: no storm
+// lasts and no other loud test runs. It is so until done is called, or else until the test ends.
+func (s *scene) loud() (done func()) {
+	s.places.beginStorm()
+	done = sync.OnceFunc(s.places.endStorm)
+	s.t.Cleanup(done)
+	return done
+}
+
+// rest gives the place up: what is left of the test is to wait.
+func (s *scene) rest() {
+	if s.working {
+		s.working = false
+		s.places.give(1)
+	}
+}
