@@ -32,8 +32,8 @@ func Invitation(cluster netmap.ClusterID, leader, host netmap.HostID, generation
 	return b
 }
 
-// Testimony is what a keeper answers that knows more than any other one.
-func Testimony(self Peer, generation uint64, fenced, removed bool) []byte {
+// KeeperReport is the answer of a keeper that knows more than any other one.
+func KeeperReport(self Peer, generation uint64, fenced, removed bool) []byte {
 	b, _ := state.Encode(report{ID: self.ID, Keeps: true, Fenced: fenced, Generation: generation, Removed: removed, Settled: true, Term: 1 << 20, Last: 1 << 20, Voters: []Peer{self}}) // of plain fields
 	return b
 }

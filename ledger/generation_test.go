@@ -8,7 +8,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-func FuzzTestimony(f *testing.F) {
+func FuzzReport(f *testing.F) {
 	b, err := state.Encode(report{Keeps: true, Generation: state.NextGeneration(1, 2), Term: 3, Last: 4, Voters: peersOf([]founding.Keeper{{ID: hostID(1), Addr: at(1)}, {ID: hostID(2), Addr: at(2)}})})
 	if err != nil {
 		f.Fatal(err)

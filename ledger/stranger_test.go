@@ -307,7 +307,7 @@ func TestAKeeperThatTheLedgerRefusesDoesNotCount(t *testing.T) {
 				defer func() { _ = p.Close() }()
 				old := ledger.Peer{ID: hostID(1), Addr: elsewhere, Voter: true}
 				p.Handle("ledger.report", func(context.Context, netip.AddrPort, []byte) ([]byte, error) {
-					return ledger.Testimony(old, 1, fenced, false), nil
+					return ledger.KeeperReport(old, 1, fenced, false), nil
 				})
 				s.hosts[4].trusted, s.hosts[4].named = []ledger.Peer{old}, []netip.AddrPort{netip.AddrPortFrom(s.hosts[2].addr, port)}
 				s.found()
@@ -365,7 +365,7 @@ func TestOneLiarIsNoMajority(t *testing.T) {
 		defer func() { _ = p.Close() }()
 		var generation atomic.Uint64
 		p.Handle("ledger.report", func(context.Context, netip.AddrPort, []byte) ([]byte, error) {
-			return ledger.Testimony(ledger.Peer{ID: hostID(liar.n), Addr: liar.at, Voter: true}, generation.Load(), false, true), nil
+			return ledger.KeeperReport(ledger.Peer{ID: hostID(liar.n), Addr: liar.at, Voter: true}, generation.Load(), false, true), nil
 		})
 		for _, g := range []uint64{1, 1 << 33} {
 			generation.Store(g)

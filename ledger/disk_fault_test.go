@@ -58,7 +58,7 @@ func TestIntegrationAFullKeeperIsReplaced(t *testing.T) {
 		s.grow(4)
 		victim, other := s.follower()
 		disks[victim.n].Fill()
-		s.decideUntil("the full keeper steps aside", other, func() bool { return s.problem(victim) != "" })
+		s.decideUntil("the full keeper stops", other, func() bool { return s.problem(victim) != "" })
 		if p := s.problem(victim); !strings.Contains(p, "is full: make room there") || !strings.Contains(p, s.dirOf(victim.n)) {
 			s.t.Errorf("it says %q", p)
 		}
@@ -88,7 +88,7 @@ func TestIntegrationAFullLeaderHandsOver(t *testing.T) {
 			s.t.Fatal("the founder does not lead")
 		}
 		disk.Fill()
-		s.decideUntil("the full leader steps aside", s.hosts[2], func() bool { return s.problem(victim) != "" })
+		s.decideUntil("the full leader stops", s.hosts[2], func() bool { return s.problem(victim) != "" })
 		took := s.eventually("another one leads", 10*time.Second, func() bool { l := s.leader(); return l != nil && l != victim })
 		s.t.Logf("another one leads after %s", took)
 		victim.do(state.Command{Kind: state.KindRenew})
@@ -143,8 +143,8 @@ func TestIntegrationTheOnlyKeeperIsFull(t *testing.T) {
 	})
 }
 
-// spoil overwrites a keeper's log but for its first pages.
-func (s *sim) spoil(n int) {
+// damage overwrites a keeper's log but for its first pages.
+func (s *sim) damage(n int) {
 	s.t.Helper()
 	f, err := os.OpenFile(filepath.Join(s.dirOf(n), "raft.db"), os.O_RDWR, 0)
 	if err != nil {
@@ -160,9 +160,9 @@ func (s *sim) spoil(n int) {
 	}
 }
 
-// TestASpoiltLogIsReplaced, whether the agent runs at the time or not, and whether
+// TestADamagedLogIsReplaced, whether the agent runs at the time or not, and whether
 // this keeper leads or not.
-func TestASpoiltLogIsReplaced(t *testing.T) {
+func TestADamagedLogIsReplaced(t *testing.T) {
 	for _, c := range []struct {
 		story           string
 		leads, restarts bool
@@ -184,12 +184,12 @@ func TestASpoiltLogIsReplaced(t *testing.T) {
 				}
 				if c.restarts {
 					victim.stop()
-					s.spoil(victim.n)
+					s.damage(victim.n)
 					victim.start()
 				} else {
-					s.spoil(victim.n)
+					s.damage(victim.n)
 				}
-				s.decideUntil("it steps aside", other, func() bool {
+				s.decideUntil("it stops", other, func() bool {
 					return strings.Contains(victim.log.String(), "cannot be read or written: look at the disk")
 				})
 				other.do(grant())
@@ -197,7 +197,7 @@ func TestASpoiltLogIsReplaced(t *testing.T) {
 				victim.do(grant())
 				s.agree()
 				if _, err := os.Stat(filepath.Join(s.dirOf(victim.n), "damaged", "raft.db")); err != nil {
-					s.t.Errorf("the spoilt log was not put away: %v", err)
+					s.t.Errorf("the damaged log was not put away: %v", err)
 				}
 			})
 		})
