@@ -56,7 +56,7 @@ func (i *IPAM) register(ctx context.Context, r SubnetRequest) (*allocator, error
 	if r.BlockBits != 0 && r.BlockBits != s.BlockBits {
 		return nil, netmap.Refuse(netmap.Conflict, "ipam: %s has blocks of /%d, not of /%d; leave weft.block out or give the same", s.Prefix, s.BlockBits, r.BlockBits)
 	}
-	if p.gone {
+	if p.releasing {
 		return nil, released(s.Prefix)
 	}
 	return p, nil
@@ -131,7 +131,7 @@ func (i *IPAM) Release(ctx context.Context, subnet netip.Prefix, a netip.Addr, c
 	if p == nil {
 		return nil
 	}
-	if err := p.settle(ctx, a); err != nil {
+	if err := p.waitUnlocked(ctx, a); err != nil {
 		return err
 	}
 	if i.cfg.Released != nil && c.Owner == netmap.OwnerDocker {
@@ -260,7 +260,7 @@ func (p *allocator) lastResort(within netip.Prefix) (netip.Addr, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a, ok := p.LastResort(within)
-	if ok = ok && !p.gone; ok {
+	if ok = ok && !p.releasing; ok {
 		p.Lock(a)
 	}
 	return a, ok
@@ -271,7 +271,7 @@ func (p *allocator) lastResort(within netip.Prefix) (netip.Addr, bool) {
 func (p *allocator) pick(within netip.Prefix, name string) (netip.Addr, *grantRequest, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.gone {
+	if p.releasing {
 		return netip.Addr{}, nil, released(p.prefix)
 	}
 	a, ok := p.Pick(within, name)

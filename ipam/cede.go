@@ -43,7 +43,7 @@ func (i *IPAM) Cede(ctx context.Context, subnet netip.Prefix, a netip.Addr, to n
 	if p == nil {
 		return netmap.Claim{}, netmap.Refuse(netmap.Busy, "ipam: this host does not use %s, so it has no address of it to cede; try again, its owner may have changed", subnet)
 	}
-	if err := p.settle(ctx, a); err != nil {
+	if err := p.waitUnlocked(ctx, a); err != nil {
 		return netmap.Claim{}, err
 	}
 	i.mu.Lock()
@@ -69,14 +69,14 @@ func (p *allocator) cede(ctx context.Context, a netip.Addr, to netmap.HostID) (n
 		del = append(del, key(kindForeign, a), key(kindAddr, a))
 		p.cededOutside[a] = to // before the write: a block with the address may come meanwhile
 	}
-	before := p.given[netmap.Single(a)]
-	p.give(netmap.Single(a), math.MaxUint64) // an answer that is still on its way may give it to this host
+	before := p.givenUp[netmap.Single(a)]
+	p.noteGivenUp(netmap.Single(a), math.MaxUint64) // an answer that is still on its way may give it to this host
 	p.mu.Unlock()
 	given, err := synced.Commit(p.cfg.Disk, Transfer{Addr: a, To: to}, set, del...)
 	p.mu.Lock()
 	if err != nil {
 		delete(p.cededOutside, a)
-		p.given[netmap.Single(a)] = before
+		p.givenUp[netmap.Single(a)] = before
 		p.mu.Unlock()
 		return netmap.Claim{}, fmt.Errorf("ipam: %s was not ceded: %w", a, err)
 	}
@@ -85,7 +85,7 @@ func (p *allocator) cede(ctx context.Context, a netip.Addr, to netmap.HostID) (n
 	c, err := p.cfg.Decisions.Cede(ctx, given)
 	if err == nil { // a later decision may give it to this host again
 		p.mu.Lock()
-		p.give(netmap.Single(a), c.Epoch)
+		p.noteGivenUp(netmap.Single(a), c.Epoch)
 		p.mu.Unlock()
 	}
 	return c, err
@@ -98,7 +98,7 @@ func (p *allocator) cedable(a netip.Addr, who string) error {
 	used, _ := p.Used(a)
 	_, inBlock := p.BlockAt(a)
 	switch {
-	case p.gone:
+	case p.releasing:
 		return released(p.prefix)
 	case p.Locked(a) || used.Held && who == "":
 		return netmap.Refuse(netmap.Busy, "%s is being handed out or taken back at this moment; try again", a)
@@ -124,13 +124,13 @@ func (i *IPAM) Donate(ctx context.Context, subnet, within netip.Prefix, to netma
 	if p == nil {
 		return Donation{}, netmap.Refuse(netmap.Unknown, "ipam: this host does not use %s, so it has nothing of it to give; ask another host", subnet)
 	}
-	block, a, f := p.part(within)
+	block, a, f := p.chooseDonation(within)
 	if f != nil {
 		select {
 		case <-f.tried:
 		case <-ctx.Done():
 		}
-		block, a, _ = p.part(within)
+		block, a, _ = p.chooseDonation(within)
 	}
 	switch {
 	case block.Prefix.IsValid():
@@ -142,28 +142,28 @@ func (i *IPAM) Donate(ctx context.Context, subnet, within netip.Prefix, to netma
 	return Donation{}, netmap.Refuse(netmap.Exhausted, "no address is free in %s on this host either; stop containers", within)
 }
 
-// part finds an empty block or an address of an area that this host can do without, and locks
+// chooseDonation finds an empty block or an address of an area that this host can do without, and locks
 // it. If there is none, it returns the request to the ledger that may bring something.
-func (p *allocator) part(within netip.Prefix) (block netmap.Block, a netip.Addr, f *grantRequest) {
+func (p *allocator) chooseDonation(within netip.Prefix) (block netmap.Block, a netip.Addr, f *grantRequest) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if block, ok := p.spare(within); ok {
+	if block, ok := p.spareBlock(within); ok {
 		p.leave(block)
 		return block, a, nil
 	}
 	a, ok := p.LastResort(within)
-	if _, inBlock := p.BlockAt(a); !ok || p.gone || len(p.inFlight.blocks) > 0 && !inBlock {
+	if _, inBlock := p.BlockAt(a); !ok || p.releasing || len(p.inFlight.blocks) > 0 && !inBlock {
 		return block, netip.Addr{}, p.request
 	}
 	p.Lock(a)
 	return block, a, nil
 }
 
-// spare finds an empty block that overlaps an area and has no address that a container may want
+// spareBlock finds an empty block that overlaps an area and has no address that a container may want
 // back by --ip. The caller holds mu.
-func (p *allocator) spare(within netip.Prefix) (netmap.Block, bool) {
+func (p *allocator) spareBlock(within netip.Prefix) (netmap.Block, bool) {
 	for _, s := range p.Blocks() {
-		if s.Prefix.Overlaps(within) && s.Kept == 0 && p.Empty(s.Prefix) && time.Since(p.adopted[s.Prefix]) > freshFor && !p.gone {
+		if s.Prefix.Overlaps(within) && s.Kept == 0 && p.Empty(s.Prefix) && time.Since(p.adopted[s.Prefix]) > freshFor && !p.releasing {
 			return s.Block, true
 		}
 	}
@@ -196,8 +196,8 @@ func (p *allocator) adoptDonation(c netmap.Claim) error {
 		return nil
 	}
 	defer p.endChange(c.Addr)
-	p.expect(c)
-	defer p.arrived(c.Addr)
+	p.noteInFlight(c)
+	defer p.endInFlight(c.Addr)
 	got := pool.Claim{Claim: c, Donated: true}
 	if err := p.cfg.Disk.Commit(map[string][]byte{key(kindClaim, c.Addr): encode(got)}, key(kindForeign, c.Addr)); err != nil {
 		return fmt.Errorf("address %s was ceded to this host but cannot be written down: %w", c.Addr, err)

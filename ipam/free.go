@@ -22,7 +22,7 @@ func (p *allocator) freeIf(a netip.Addr, right func(pool.Use) bool) error {
 	use, _ := p.Used(a)
 	leaving := p.holder(a) != ""
 	switch {
-	case !use.Held || p.gone || leaving && use.Leaving && !use.Evicted || !right(use):
+	case !use.Held || p.releasing || leaving && use.Leaving && !use.Evicted || !right(use):
 		p.mu.Unlock()
 		return nil
 	case p.Locked(a):

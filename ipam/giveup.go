@@ -49,10 +49,12 @@ type givenUp struct {
 
 // stale reports whether a block or claim was given up under this epoch or a later one. The
 // caller holds mu.
-func (p *allocator) stale(what netip.Prefix, epoch uint64) bool { return epoch <= p.given[what].epoch }
+func (p *allocator) stale(what netip.Prefix, epoch uint64) bool {
+	return epoch <= p.givenUp[what].epoch
+}
 
-func (p *allocator) give(what netip.Prefix, epoch uint64) {
-	p.given[what] = givenUp{epoch: epoch, at: time.Now()}
+func (p *allocator) noteGivenUp(what netip.Prefix, epoch uint64) {
+	p.givenUp[what] = givenUp{epoch: epoch, at: time.Now()}
 }
 
 // leave takes an empty block out of use, for returnBlock. The caller holds mu.
@@ -80,7 +82,7 @@ func (p *allocator) returnBlock(ctx context.Context, b netmap.Block) error {
 	p.DropBlock(b.Prefix)
 	p.returns[b.Prefix] = back
 	delete(p.adopted, b.Prefix)
-	p.give(b.Prefix, b.Epoch)
+	p.noteGivenUp(b.Prefix, b.Epoch)
 	p.mu.Unlock()
 	return p.sendReturn(ctx, given)
 }
@@ -135,7 +137,7 @@ func (p *allocator) giveUp(ctx context.Context, c netmap.Claim) error {
 	p.mu.Lock()
 	p.DropClaim(c.Addr)
 	p.unclaims[c.Addr] = c
-	p.give(netmap.Single(c.Addr), c.Epoch)
+	p.noteGivenUp(netmap.Single(c.Addr), c.Epoch)
 	p.mu.Unlock()
 	return p.sendUnclaim(ctx, given)
 }
@@ -199,11 +201,11 @@ func (p *allocator) tidy(ctx context.Context) {
 	p.mu.Lock()
 	heard := len(p.returns)+len(p.unclaims) == 0
 	if p.request == nil {
-		p.settleCededOutside()
+		p.pruneCededOutside()
 	}
-	for what, g := range p.given {
+	for what, g := range p.givenUp {
 		if time.Since(g.at) > answersWithin && !p.pending(what) {
-			delete(p.given, what)
+			delete(p.givenUp, what)
 		}
 	}
 	p.mu.Unlock()
@@ -255,7 +257,7 @@ func (p *allocator) returnOne(ctx context.Context) (more bool, err error) {
 		err = p.giveUp(ctx, c)
 		return err == nil, err
 	}
-	b, block := p.surplus(now)
+	b, block := p.surplusBlock(now)
 	if block {
 		p.leave(b)
 		p.mu.Unlock()
@@ -266,11 +268,11 @@ func (p *allocator) returnOne(ctx context.Context) (more bool, err error) {
 	return false, nil
 }
 
-// surplus finds the highest block that was empty for idleFor and without which half a block is
+// surplusBlock finds the highest block that was empty for idleFor and without which half a block is
 // still free. Returning it thus does not make this host ask for another one. The caller holds
 // mu.
-func (p *allocator) surplus(now time.Time) (netmap.Block, bool) {
-	if p.gone {
+func (p *allocator) surplusBlock(now time.Time) (netmap.Block, bool) {
+	if p.releasing {
 		return netmap.Block{}, false
 	}
 	for _, s := range slices.Backward(p.Blocks()) {
@@ -282,7 +284,7 @@ func (p *allocator) surplus(now time.Time) (netmap.Block, bool) {
 		if !known {
 			p.idle[s.Prefix] = now
 		}
-		if known && now.Sub(since) >= idleFor && p.spared(s.Prefix) {
+		if known && now.Sub(since) >= idleFor && p.enoughWithout(s.Prefix) {
 			delete(p.idle, s.Prefix)
 			return s.Block, true
 		}
@@ -290,9 +292,9 @@ func (p *allocator) surplus(now time.Time) (netmap.Block, bool) {
 	return netmap.Block{}, false
 }
 
-// spared reports whether enough addresses are free without a block, in the area that the block
+// enoughWithout reports whether enough addresses are free without a block, in the area that the block
 // is for.
-func (p *allocator) spared(block netip.Prefix) bool {
+func (p *allocator) enoughWithout(block netip.Prefix) bool {
 	area := p.prefix
 	if r := p.Subnet().Range; r.IsValid() && r.Overlaps(block) {
 		area = r
@@ -308,7 +310,7 @@ func (p *allocator) idleClaim(now time.Time) (netmap.Claim, bool) {
 		a := c.Addr
 		since, known := p.unused[a]
 		switch {
-		case p.IsHeld(a) || p.Locked(a) || p.gone:
+		case p.IsHeld(a) || p.Locked(a) || p.releasing:
 			delete(p.unused, a)
 		case !known:
 			p.unused[a] = now

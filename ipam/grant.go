@@ -92,7 +92,7 @@ func (p *allocator) mayAsk(f *grantRequest) bool {
 // known.
 func (p *allocator) takeBlock(ctx context.Context, f *grantRequest) (sure bool, err error) {
 	p.mu.Lock()
-	p.settleCededOutside()
+	p.pruneCededOutside()
 	p.mu.Unlock()
 	blocks, claims, err := p.askBlock(ctx, f.within)
 	if err != nil {
@@ -117,7 +117,7 @@ func (p *allocator) askClaim(ctx context.Context, a netip.Addr) (netmap.Claim, e
 func (p *allocator) noteUnregistered(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) && len(p.networks) > 0 && !p.gone {
+	if errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) && len(p.networks) > 0 && !p.releasing {
 		p.unregistered = true
 	}
 }
@@ -219,9 +219,9 @@ func (p *allocator) isNew(b netmap.Block) bool {
 	return !leaves && !comes && !p.HasBlock(b) && !p.stale(b.Prefix, b.Epoch)
 }
 
-// settleCededOutside forgets the transfers that the ledger has answered: it decides later
+// pruneCededOutside forgets the transfers that the ledger has answered: it decides later
 // requests after them. The caller holds mu.
-func (p *allocator) settleCededOutside() {
+func (p *allocator) pruneCededOutside() {
 	for a := range p.cededOutside {
 		if !p.Locked(a) {
 			delete(p.cededOutside, a)

@@ -107,7 +107,7 @@ type Config struct {
 	Returning func() []string
 	// Facts returns what the facts say about a subnet, and false while they are not known yet.
 	// Nil: they never are. It must not call back.
-	Facts func(subnet netip.Prefix) (Word, bool)
+	Facts func(subnet netip.Prefix) (SubnetFacts, bool)
 	// Networks returns the networks that this host has made or is about to give up, by their
 	// owners' ids. Nil: they are not known. It must not call back.
 	Networks func() []string
@@ -126,10 +126,10 @@ type IPAM struct {
 	// deciding is held while subnets are made, changed and released, so that a release never
 	// overtakes a creation. It is taken with a context, and before mu.
 	deciding turn.Turn
-	// untold is true while the ledger may count this host among the users of a subnet of which
+	// mustSendUsed is true while the ledger may count this host among the users of a subnet of which
 	// it has no pool: after a release, after an answer that was lost, and at each start, since
 	// the disk may be an older one. Only the holder of deciding changes it.
-	untold atomic.Bool
+	mustSendUsed atomic.Bool
 
 	// Guarded by mu.
 	pools       map[netip.Prefix]*allocator
@@ -153,7 +153,7 @@ func New(cfg Config) (*IPAM, error) {
 		}
 	}
 	i := &IPAM{env: e, deciding: turn.New(), pools: r.pools, absentSince: map[string]time.Time{}}
-	i.untold.Store(true)
+	i.mustSendUsed.Store(true)
 	i.life, i.stop = context.WithCancel(context.Background())
 	i.work.Go(i.sweepForEver)
 	return i, nil
@@ -181,7 +181,7 @@ func (i *IPAM) Routes() map[string]rpc.Handler {
 func (i *IPAM) lookup(subnet netip.Prefix) *allocator {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if p := i.pools[subnet]; p != nil && !p.gone {
+	if p := i.pools[subnet]; p != nil && !p.releasing {
 		return p
 	}
 	return nil

@@ -59,11 +59,11 @@ func BenchmarkAfterABoot(b *testing.B) {
 	}{{"10.1.0.0/24", 10}, {"10.1.0.0/16", 10}, {"10.1.0.0/16", 10000}} {
 		b.Run(fmt.Sprintf("%s,others=%d", c.block, c.others), func(b *testing.B) {
 			p := used(netip.MustParsePrefix(c.block), 0, 100)
-			word := Word{Decided: 1}
+			word := SubnetFacts{Decided: 1}
 			for n := range c.others {
 				word.Others = append(word.Others, netmap.Claim{Addr: netip.AddrFrom4([4]byte{10, 2, byte(n >> 8), byte(n)}), Epoch: 1})
 			}
-			p.cfg = Config{Facts: func(netip.Prefix) (Word, bool) { return word, true }}
+			p.cfg = Config{Facts: func(netip.Prefix) (SubnetFacts, bool) { return word, true }}
 			word.Blocks = []netmap.Block{p.Blocks()[0].Block}
 			for b.Loop() {
 				a, ok := p.pickLast(p.prefix, "")

@@ -17,7 +17,7 @@ import (
 // bits are the sizes of -o weft.block; another size is refused for a subnet that cannot change
 // any more. Repeating it changes nothing.
 func (i *IPAM) NetworkCreated(ctx context.Context, id string, subnets []netip.Prefix, bits BlockBits) error {
-	if err := bits.meant(subnets); err != nil {
+	if err := bits.checkFamilies(subnets); err != nil {
 		return err
 	}
 	for _, subnet := range subnets {
@@ -31,7 +31,7 @@ func (i *IPAM) NetworkCreated(ctx context.Context, id string, subnets []netip.Pr
 	}
 	defer leave()
 	for _, subnet := range subnets {
-		if err := i.said(subnet).meant(subnets); err != nil {
+		if err := i.requestedBits(subnet).checkFamilies(subnets); err != nil {
 			return err
 		}
 	}
@@ -43,13 +43,13 @@ func (i *IPAM) NetworkCreated(ctx context.Context, id string, subnets []netip.Pr
 	return nil
 }
 
-// said returns the sizes that --ipam-opt named when Docker requested the pool. Only now are the
+// requestedBits returns the sizes that --ipam-opt named when Docker requested the pool. Only now are the
 // families of the network known.
-func (i *IPAM) said(subnet netip.Prefix) BlockBits {
+func (i *IPAM) requestedBits(subnet netip.Prefix) BlockBits {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if p := i.pools[subnet]; p != nil {
-		return p.said
+		return p.requestedBits
 	}
 	return BlockBits{}
 }

@@ -15,7 +15,7 @@ import (
 // poolAsk is a PoolRequest that was checked.
 type poolAsk struct {
 	SubnetRequest
-	said BlockBits // of both families: Docker passes --ipam-opt to the pool of each
+	bits BlockBits // of both families: Docker passes --ipam-opt to the pool of each
 }
 
 func bad(format string, args ...any) error {
@@ -47,7 +47,7 @@ func parsePool(r PoolRequest) (poolAsk, error) {
 		}
 	}
 	bits, err := parseOptions(r.Options)
-	ask.said, ask.BlockBits = bits, bits.of(ask.V6)
+	ask.bits, ask.BlockBits = bits, bits.of(ask.V6)
 	return ask, err
 }
 
@@ -69,8 +69,8 @@ func (b BlockBits) of(v6 bool) int {
 	return b.V4
 }
 
-// meant refuses a block size for a family that the network has no subnet of.
-func (b BlockBits) meant(subnets []netip.Prefix) error {
+// checkFamilies refuses a block size for a family that the network has no subnet of.
+func (b BlockBits) checkFamilies(subnets []netip.Prefix) error {
 	for _, v6 := range []bool{false, true} {
 		has := slices.ContainsFunc(subnets, func(s netip.Prefix) bool { return s.Addr().Is6() == v6 })
 		if bits := b.of(v6); bits != 0 && !has {

@@ -50,7 +50,7 @@ func (i *IPAM) Unregistered() []netip.Prefix {
 	defer i.mu.Unlock()
 	var out []netip.Prefix
 	for subnet, p := range i.pools {
-		if p.unregistered && !p.gone {
+		if p.unregistered && !p.releasing {
 			out = append(out, subnet)
 		}
 	}
@@ -157,7 +157,7 @@ func (i *IPAM) Reclaim(ctx context.Context, a netip.Addr) error {
 	i.mu.Lock()
 	used, _ := p.Used(a)
 	switch {
-	case p.gone || !p.Unconfirmed(a):
+	case p.releasing || !p.Unconfirmed(a):
 		i.mu.Unlock()
 		return nil
 	case p.Locked(a):
@@ -254,7 +254,7 @@ func (p *allocator) forgetEvicted(a netip.Addr) error {
 	return nil
 }
 
-// given refuses a request for an evicted address.
+// givenUp refuses a request for an evicted address.
 func given(a netip.Addr, who string) error {
 	return netmap.Refuse(netmap.Held, "ipam: %s belongs to another host by now, though %s of this host still believes that it has it; remove that one, and choose another address", a, who)
 }

@@ -94,7 +94,7 @@ func (r *restored) read(kind, id string, raw []byte) error {
 	case kindReturn:
 		var b Returned
 		return r.within(&b, kind, id, raw, func() (netip.Prefix, func(*allocator)) {
-			return b.Subnet, func(p *allocator) { p.returns[b.Prefix] = b; p.give(b.Prefix, b.Epoch) }
+			return b.Subnet, func(p *allocator) { p.returns[b.Prefix] = b; p.noteGivenUp(b.Prefix, b.Epoch) }
 		})
 	case kindClaim:
 		var c pool.Claim
@@ -104,7 +104,7 @@ func (r *restored) read(kind, id string, raw []byte) error {
 	case kindUnclaim:
 		var c netmap.Claim
 		return r.within(&c, kind, id, raw, func() (netip.Prefix, func(*allocator)) {
-			return c.Subnet, func(p *allocator) { p.unclaims[c.Addr] = c; p.give(netmap.Single(c.Addr), c.Epoch) }
+			return c.Subnet, func(p *allocator) { p.unclaims[c.Addr] = c; p.noteGivenUp(netmap.Single(c.Addr), c.Epoch) }
 		})
 	}
 	return r.readAddr(kind, id, raw)

@@ -36,13 +36,13 @@ func (i *IPAM) release(ctx context.Context, subnet netip.Prefix) error {
 	err = i.cfg.Disk.Commit(nil, p.keys()...)
 	i.mu.Lock()
 	if err != nil {
-		p.gone = false
+		p.releasing = false
 		i.mu.Unlock()
 		return fmt.Errorf("ipam: %s was not released: %w", subnet, err)
 	}
 	delete(i.pools, subnet)
 	i.mu.Unlock()
-	i.untold.Store(true)
+	i.mustSendUsed.Store(true)
 	i.problem(i.sendUsed(ctx))
 	return nil
 }
@@ -59,7 +59,7 @@ func (i *IPAM) retire(ctx context.Context, subnet netip.Prefix) (*allocator, err
 			return nil, nil
 		}
 		wait := p.underWay()
-		p.gone = wait == nil
+		p.releasing = wait == nil
 		i.mu.Unlock()
 		if wait == nil {
 			return p, nil
@@ -105,7 +105,7 @@ func (i *IPAM) sendUsed(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ipam: the ledger is still to hear which subnets are used here, %v: %w", used, err)
 	}
-	i.untold.Store(false)
+	i.mustSendUsed.Store(false)
 	return nil
 }
 

@@ -11,9 +11,9 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Word is what the facts say about a subnet. The facts may be late, so nothing is decided by
+// SubnetFacts is what the facts say about a subnet. The facts may be late, so nothing is decided by
 // them; they tell what to ask the ledger about.
-type Word struct {
+type SubnetFacts struct {
 	Decided uint64         // the newest decision that the facts have
 	Blocks  []netmap.Block // this host's
 	Claims  []netmap.Claim // this host's
@@ -26,14 +26,14 @@ func (p *allocator) repair(ctx context.Context) {
 	if p.cfg.Facts == nil {
 		return
 	}
-	word, ok := p.cfg.Facts(p.prefix)
+	facts, ok := p.cfg.Facts(p.prefix)
 	if !ok {
 		return
 	}
-	for _, b := range p.cameBack(word) {
+	for _, b := range p.cameBack(facts) {
 		p.problem(p.takeBack(ctx, b))
 	}
-	blocks, claims := p.unheardOf(word)
+	blocks, claims := p.lostGrants(facts)
 	for _, b := range blocks {
 		p.problem(p.persistReturn(ctx, Returned{Block: b}))
 	}
@@ -45,9 +45,9 @@ func (p *allocator) repair(ctx context.Context) {
 }
 
 // cameBack returns the own blocks that have a ceded address which no host claims any more.
-func (p *allocator) cameBack(word Word) (out []netip.Prefix) {
+func (p *allocator) cameBack(facts SubnetFacts) (out []netip.Prefix) {
 	claimed := map[netip.Addr]bool{}
-	for _, c := range word.Others {
+	for _, c := range facts.Others {
 		claimed[c.Addr] = true
 	}
 	p.mu.Lock()
@@ -133,22 +133,22 @@ func (p *allocator) takeBackAll(addrs []netip.Addr) error {
 	return nil
 }
 
-// unheardOf returns what the ledger granted to this host and what has been unknown here for
+// lostGrants returns what the ledger granted to this host and what has been unknown here for
 // answersWithin, because the answer was lost. This host does not adopt it any more. The claims
 // are locked.
-func (p *allocator) unheardOf(word Word) (blocks []netmap.Block, claims []netmap.Claim) {
+func (p *allocator) lostGrants(facts SubnetFacts) (blocks []netmap.Block, claims []netmap.Claim) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.request != nil || p.gone {
+	if p.request != nil || p.releasing {
 		return nil, nil
 	}
 	missing := map[netip.Prefix]time.Time{}
-	for _, b := range word.Blocks {
+	for _, b := range facts.Blocks {
 		if !p.HasBlock(b) && p.leaving[b.Prefix].done == nil && !p.pending(b.Prefix) && p.overdue(missing, b.Prefix, b.Epoch) {
 			blocks = append(blocks, b)
 		}
 	}
-	for _, c := range word.Claims {
+	for _, c := range facts.Claims {
 		_, known := p.ClaimAt(c.Addr)
 		if !known && !p.Locked(c.Addr) && !p.pending(netmap.Single(c.Addr)) && p.overdue(missing, netmap.Single(c.Addr), c.Epoch) {
 			p.Lock(c.Addr)
@@ -170,6 +170,6 @@ func (p *allocator) overdue(missing map[netip.Prefix]time.Time, what netip.Prefi
 	if !known || time.Since(since) < answersWithin {
 		return false
 	}
-	p.give(what, epoch)
+	p.noteGivenUp(what, epoch)
 	return true
 }

@@ -25,7 +25,7 @@ func (i *IPAM) RequestPool(ctx context.Context, req PoolRequest) (PoolResponse, 
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	s := p.Subnet()
-	p.said = ask.said
+	p.requestedBits = ask.bits
 	clear(p.asked)
 	p.opened = time.Now()
 	resp := PoolResponse{PoolID: PoolID{s.Prefix, ask.Range}.String(), Pool: s.Prefix.String()}
@@ -57,7 +57,7 @@ func (i *IPAM) makePool(ctx context.Context, ask SubnetRequest) (*allocator, err
 		}
 	}
 	ask.Avoid = prefixes(routes)
-	before := i.untold.Swap(true) // until the subnet is on disk, whatever the ledger decides
+	before := i.mustSendUsed.Swap(true) // until the subnet is on disk, whatever the ledger decides
 	s, err := i.cfg.Decisions.EnsureSubnet(ctx, ask)
 	if err != nil {
 		return nil, fmt.Errorf("ipam: %w", err)
@@ -70,7 +70,7 @@ func (i *IPAM) makePool(ctx context.Context, ask SubnetRequest) (*allocator, err
 	}
 	p, err := i.savePool(s)
 	if err == nil {
-		i.untold.Store(before)
+		i.mustSendUsed.Store(before)
 	}
 	return p, err
 }

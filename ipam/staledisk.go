@@ -39,14 +39,14 @@ func (r *restored) noteLast() {
 // wasHere returns a function that reports whether an address was in use when this host stopped
 // and, as far as the facts know, still belongs to it. The function is called with mu held.
 func (p *allocator) wasHere() func(netip.Addr) bool {
-	var word Word
+	var facts SubnetFacts
 	known := false
 	if p.cfg.Facts != nil {
-		word, known = p.cfg.Facts(p.prefix)
+		facts, known = p.cfg.Facts(p.prefix)
 	}
 	return func(a netip.Addr) bool {
 		_, was := p.last[a]
-		return was && (!known || p.revoked(word, a) == "")
+		return was && (!known || p.revoked(facts, a) == "")
 	}
 }
 
@@ -64,7 +64,7 @@ func (p *allocator) pickLast(within netip.Prefix, name string) (netip.Addr, bool
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, a := range p.lastOnes(within, name) {
-		if !p.gone && wasHere(a) {
+		if !p.releasing && wasHere(a) {
 			p.Lock(a)
 			return a, true
 		}
@@ -103,27 +103,27 @@ func (p *allocator) lastOnes(within netip.Prefix, name string) (out []netip.Addr
 // that, and added after the facts know it. So once the facts have any decision of this start of
 // the agent, a right that they deny proves that the disk is an older copy. The error says that
 // the facts cannot tell at the moment.
-func (i *IPAM) Outdated(facts func(subnet netip.Prefix) (Word, bool)) (how string, err error) {
+func (i *IPAM) Outdated(facts func(subnet netip.Prefix) (SubnetFacts, bool)) (how string, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, subnet := range netmap.SortedPrefixes(i.pools) {
 		p := i.pools[subnet]
-		word, ok := facts(subnet)
+		said, ok := facts(subnet)
 		if !ok {
 			return "", errors.New("ipam: the ledger was recovered at this moment, and knows what this host holds only after this host declared it; try again")
 		}
 		for _, s := range p.Blocks() {
-			if how := p.denied(word, s.Block); how != "" {
+			if how := p.denied(said, s.Block); how != "" {
 				return how, nil
 			}
 		}
 		for _, c := range p.Claims() {
-			if how := p.revoked(word, c.Addr); how != "" {
+			if how := p.revoked(said, c.Addr); how != "" {
 				return how, nil
 			}
 		}
-		for _, c := range word.Others {
-			if how := p.revoked(word, c.Addr); how != "" {
+		for _, c := range said.Others {
+			if how := p.revoked(said, c.Addr); how != "" {
 				return how, nil
 			}
 		}
@@ -132,28 +132,28 @@ func (i *IPAM) Outdated(facts func(subnet netip.Prefix) (Word, bool)) (how strin
 }
 
 // revoked returns why the facts deny an address that belongs to this host by its records.
-func (p *allocator) revoked(word Word, a netip.Addr) string {
+func (p *allocator) revoked(facts SubnetFacts, a netip.Addr) string {
 	if !p.Owns(a) {
 		return ""
 	}
 	own, claimed := p.ClaimAt(a)
-	if n := slices.IndexFunc(word.Others, func(c netmap.Claim) bool { return c.Addr == a }); n >= 0 && own.Epoch <= word.Decided {
-		return fmt.Sprintf("%s was given to host %s by decision %d", a, word.Others[n].Owner.Short(), word.Others[n].Epoch)
+	if n := slices.IndexFunc(facts.Others, func(c netmap.Claim) bool { return c.Addr == a }); n >= 0 && own.Epoch <= facts.Decided {
+		return fmt.Sprintf("%s was given to host %s by decision %d", a, facts.Others[n].Owner.Short(), facts.Others[n].Epoch)
 	}
 	if claimed {
-		if own.Epoch <= word.Decided && !slices.ContainsFunc(word.Claims, func(c netmap.Claim) bool { return c.Addr == a }) {
-			return fmt.Sprintf("%s went back to the ledger before decision %d", a, word.Decided)
+		if own.Epoch <= facts.Decided && !slices.ContainsFunc(facts.Claims, func(c netmap.Claim) bool { return c.Addr == a }) {
+			return fmt.Sprintf("%s went back to the ledger before decision %d", a, facts.Decided)
 		}
 		return ""
 	}
 	b, _ := p.BlockAt(a)
-	return p.denied(word, b)
+	return p.denied(facts, b)
 }
 
 // denied returns why the facts deny a block that belongs to this host by its records.
-func (p *allocator) denied(word Word, b netmap.Block) string {
-	if b.Epoch > word.Decided || slices.ContainsFunc(word.Blocks, func(o netmap.Block) bool { return o.Prefix == b.Prefix }) {
+func (p *allocator) denied(facts SubnetFacts, b netmap.Block) string {
+	if b.Epoch > facts.Decided || slices.ContainsFunc(facts.Blocks, func(o netmap.Block) bool { return o.Prefix == b.Prefix }) {
 		return ""
 	}
-	return fmt.Sprintf("block %s went back to the ledger before decision %d", b.Prefix, word.Decided)
+	return fmt.Sprintf("block %s went back to the ledger before decision %d", b.Prefix, facts.Decided)
 }

@@ -16,10 +16,10 @@ import (
 func (i *IPAM) static(ctx context.Context, p *allocator, a netip.Addr, use pool.Use) (held synced.Value[netip.Addr], reserved bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := p.settle(ctx, a); err != nil {
+	if err := p.waitUnlocked(ctx, a); err != nil {
 		return held, false, err
 	}
-	step, err := p.standing(a, use)
+	step, err := p.nextStep(a, use)
 	if err != nil {
 		return held, false, err
 	}
@@ -29,12 +29,12 @@ func (i *IPAM) static(ctx context.Context, p *allocator, a netip.Addr, use pool.
 	case reserve:
 		return held, true, i.reserveAux(ctx, p, a)
 	}
-	held, err = p.giveLocked(ctx, a, use, step)
+	held, err = p.handOutLocked(ctx, a, use, step)
 	return held, false, err
 }
 
-// giveLocked hands a locked address out, after the ledger has decided if that is needed.
-func (p *allocator) giveLocked(ctx context.Context, a netip.Addr, use pool.Use, step next) (none synced.Value[netip.Addr], err error) {
+// handOutLocked hands a locked address out, after the ledger has decided if that is needed.
+func (p *allocator) handOutLocked(ctx context.Context, a netip.Addr, use pool.Use, step next) (none synced.Value[netip.Addr], err error) {
 	if err := p.mayHandOut(ctx, a); err != nil {
 		p.endChange(a)
 		return none, err
@@ -42,7 +42,7 @@ func (p *allocator) giveLocked(ctx context.Context, a netip.Addr, use pool.Use, 
 	if step == hold {
 		return p.handOut(ctx, a, use, nil)
 	}
-	defer p.arrived(a)
+	defer p.endInFlight(a)
 	c, err := p.claim(ctx, a)
 	if err != nil {
 		p.endChange(a)
@@ -60,7 +60,7 @@ func (p *allocator) claim(ctx context.Context, a netip.Addr) (netmap.Claim, erro
 	if err != nil {
 		return c, fmt.Errorf("ipam: %w", err)
 	}
-	p.expect(c)
+	p.noteInFlight(c)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stale(netmap.Single(a), c.Epoch) {
@@ -69,14 +69,14 @@ func (p *allocator) claim(ctx context.Context, a netip.Addr) (netmap.Claim, erro
 	return c, nil
 }
 
-// expect notes a claim that was granted and is not on disk yet; arrived ends that.
-func (p *allocator) expect(c netmap.Claim) {
+// noteInFlight notes a claim that was granted and is not on disk yet; arrived ends that.
+func (p *allocator) noteInFlight(c netmap.Claim) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.inFlight.claims[c.Addr] = c
 }
 
-func (p *allocator) arrived(a netip.Addr) {
+func (p *allocator) endInFlight(a netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.inFlight.claims, a)
@@ -115,9 +115,9 @@ const (
 	claim               // ask the ledger for it; locked
 )
 
-// standing decides what to do about an address that was asked for, and locks it if it is to
+// nextStep decides what to do about an address that was asked for, and locks it if it is to
 // change.
-func (p *allocator) standing(a netip.Addr, use pool.Use) (next, error) {
+func (p *allocator) nextStep(a netip.Addr, use pool.Use) (next, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	used, _ := p.Used(a)
@@ -157,13 +157,13 @@ func (p *allocator) refusal(a netip.Addr, used, use pool.Use) error {
 	switch err := impossible(a, s); {
 	case err != nil:
 		return err
-	case p.gone:
+	case p.releasing:
 		return released(s.Prefix)
 	case p.Reserved(a) && !(use.Caller.Owner == netmap.OwnerDocker && p.replaysAux(a)):
 		return netmap.Refuse(netmap.Held, "ipam: %s is reserved in subnet %s (--aux-address); choose another address", a, s.Prefix)
 	case p.Reserved(a):
 		return nil
-	case p.settling(a) != nil:
+	case p.changing(a) != nil:
 		return busy(a)
 	case used.Evicted:
 		return given(a, p.describe(a))

@@ -44,7 +44,7 @@ func (i *IPAM) sweep(ctx context.Context) {
 	for _, subnet := range i.unused() {
 		i.problem(i.release(ctx, subnet))
 	}
-	if !i.untold.Load() {
+	if !i.mustSendUsed.Load() {
 		return
 	}
 	if leave, err := i.decide(ctx); err == nil {
@@ -58,7 +58,7 @@ func (i *IPAM) sorted() (out []*allocator) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, subnet := range netmap.SortedPrefixes(i.pools) {
-		if p := i.pools[subnet]; !p.gone && !p.unregistered {
+		if p := i.pools[subnet]; !p.releasing && !p.unregistered {
 			out = append(out, p)
 		}
 	}
@@ -102,7 +102,7 @@ func (i *IPAM) Attach(a netip.Addr, owner netmap.Owner) error {
 		if u.Held && u.Caller.Owner != owner {
 			return netmap.Refuse(netmap.Held, "ipam: %s was not handed out to %s on this host; start the container again", a, owner)
 		}
-		if u.Held && !u.Leaving && !u.Evicted && p.Owns(a) && !p.Locked(a) && !p.gone {
+		if u.Held && !u.Leaving && !u.Evicted && p.Owns(a) && !p.Locked(a) && !p.releasing {
 			p.since[a] = time.Now()
 			return nil
 		}

@@ -17,9 +17,9 @@ func (p *allocator) Unlock(a netip.Addr) {
 	}
 }
 
-// settling returns a channel that is closed when the address may be free to change, and nil if
+// changing returns a channel that is closed when the address may be free to change, and nil if
 // it is now. The caller holds mu.
-func (p *allocator) settling(a netip.Addr) <-chan struct{} {
+func (p *allocator) changing(a netip.Addr) <-chan struct{} {
 	if block, err := a.Prefix(p.Subnet().BlockBits); err == nil && p.leaving[block].done != nil {
 		return p.leaving[block].done
 	}
@@ -32,11 +32,11 @@ func (p *allocator) settling(a netip.Addr) <-chan struct{} {
 	return p.waits[a]
 }
 
-// settle waits until no change of an address is under way, or until its context ends.
-func (p *allocator) settle(ctx context.Context, a netip.Addr) error {
+// waitUnlocked waits until no change of an address is under way, or until its context ends.
+func (p *allocator) waitUnlocked(ctx context.Context, a netip.Addr) error {
 	for {
 		p.mu.Lock()
-		c := p.settling(a)
+		c := p.changing(a)
 		p.mu.Unlock()
 		if c == nil {
 			return nil

@@ -121,7 +121,7 @@ func (l *Lease) Grant(sent Moment) error {
 	if l.sent = sent; l.fence == before { // else it was learnt meanwhile, and stays
 		l.fence, l.confirmed = nil, true
 	}
-	l.tell()
+	l.notify()
 	return nil
 }
 
@@ -191,7 +191,7 @@ func (l *Lease) take(f Fence) bool {
 	defer l.mu.Unlock()
 	if old := l.fence; old == nil || f.IdentityReset && !old.IdentityReset || !old.lasts() && old.Why != f.Why {
 		l.fence = &f
-		l.tell()
+		l.notify()
 	}
 	l.confirmed = true
 	return l.kept != *l.fence
@@ -240,8 +240,8 @@ func (l *Lease) Proven() error {
 	return netmap.Refuse(netmap.Fenced, "%s", l.fence.Why)
 }
 
-// tell wakes the callers that wait for a change. The caller holds mu.
-func (l *Lease) tell() {
+// notify wakes the callers that wait for a change. The caller holds mu.
+func (l *Lease) notify() {
 	close(l.changed)
 	l.changed = make(chan struct{})
 }

@@ -14,7 +14,7 @@ func (l *Lease) Leave() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.leaving = &now
-	l.tell()
+	l.notify()
 	return nil
 }
 
@@ -27,7 +27,7 @@ func (l *Lease) Stay() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.leaving = nil
-	l.tell()
+	l.notify()
 	return nil
 }
 

@@ -76,7 +76,7 @@ type Ledger interface {
 // IPAM has the subnets, blocks and addresses of this host.
 type IPAM interface {
 	Inventory() []ipam.PoolStock
-	Outdated(word func(subnet netip.Prefix) (ipam.Word, bool)) (how string, err error)
+	Outdated(facts func(subnet netip.Prefix) (ipam.SubnetFacts, bool)) (how string, err error)
 	Unregistered() []netip.Prefix
 	Unconfirmed() []netip.Addr
 	Reregister(ctx context.Context, subnet netip.Prefix) error

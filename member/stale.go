@@ -29,7 +29,7 @@ func (m *Member) compare(ctx context.Context, generation, index uint64) error {
 	if err := m.ReadOwn(ctx, generation, index); err != nil {
 		return err
 	}
-	how, err := m.own.IPAM.Outdated(func(subnet netip.Prefix) (ipam.Word, bool) {
+	how, err := m.own.IPAM.Outdated(func(subnet netip.Prefix) (ipam.SubnetFacts, bool) {
 		view := m.cluster.Gossip.View()
 		return m.viewOf(view, subnet), view.Generation == generation
 	})
@@ -45,15 +45,15 @@ func (m *Member) owns() bool {
 }
 
 // LedgerView returns what the facts say about a subnet, or false until the facts are synced.
-func (m *Member) LedgerView(subnet netip.Prefix) (ipam.Word, bool) {
+func (m *Member) LedgerView(subnet netip.Prefix) (ipam.SubnetFacts, bool) {
 	if !m.cluster.Gossip.Synced() { // read before the view
-		return ipam.Word{}, false
+		return ipam.SubnetFacts{}, false
 	}
 	return m.viewOf(m.cluster.Gossip.View(), subnet), true
 }
 
-func (m *Member) viewOf(view *netmap.View, subnet netip.Prefix) ipam.Word {
-	w := ipam.Word{Decided: view.Decided}
+func (m *Member) viewOf(view *netmap.View, subnet netip.Prefix) ipam.SubnetFacts {
+	w := ipam.SubnetFacts{Decided: view.Decided}
 	for _, b := range view.BlocksOf(subnet) {
 		if b.Owner == m.self {
 			w.Blocks = append(w.Blocks, b)

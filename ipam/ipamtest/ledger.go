@@ -283,8 +283,8 @@ func (h *Host) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Donatio
 	return ipam.Donation{}, netmap.Refuse(netmap.Exhausted, "no host has an address to spare")
 }
 
-// Word is what the facts tell a host of a subnet, without delay.
-func (h *Host) Word(subnet netip.Prefix) (w ipam.Word, ok bool) {
+// SubnetFacts is what the facts tell a host of a subnet, without delay.
+func (h *Host) Word(subnet netip.Prefix) (w ipam.SubnetFacts, ok bool) {
 	h.l.mu.Lock()
 	defer h.l.mu.Unlock()
 	w.Decided = h.l.index

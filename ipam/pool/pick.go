@@ -158,6 +158,7 @@ func (p *Pool) freeDonated(area netip.Prefix) (n uint64) {
 	return n
 }
 
+// IsHeld reports whether a container holds the address.
 func (p *Pool) IsHeld(a netip.Addr) bool {
 	m := p.marks[a]
 	return m != nil && m.Held

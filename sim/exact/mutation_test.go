@@ -92,7 +92,7 @@ var mutations = []mutation{
 	{
 		"cede what a container holds", twice, "ipam/cede.go",
 		byChance,
-		"case used.Held:", "case used.Held && p.gone:",
+		"case used.Held:", "case used.Held && p.releasing:",
 	},
 	{
 		"adopt with a block what was ceded meanwhile", twice + "|" + notItsOwn, "ipam/grant.go",
@@ -112,7 +112,7 @@ var mutations = []mutation{
 	{
 		"give an endpoint what was taken back from it", byTwo, "ipam/sweep.go",
 		"a container comes for its address when that is taken back",
-		"u.Held && !u.Leaving && !u.Evicted && p.Owns(a) && !p.Locked(a) && !p.gone {", "!p.gone || u.Held {",
+		"u.Held && !u.Leaving && !u.Evicted && p.Owns(a) && !p.Locked(a) && !p.releasing {", "!p.releasing || u.Held {",
 	},
 	{
 		"forget a foreign claim in a granted block", notItsOwn, "ipam/grant.go",
@@ -172,7 +172,7 @@ var mutations = []mutation{
 	{
 		"hand out what a container here holds", twice, "ipam/static.go",
 		byChance,
-		"case used.Held && !p.again(a, used, use):", "case used.Held && p.gone:",
+		"case used.Held && !p.again(a, used, use):", "case used.Held && p.releasing:",
 	},
 	{
 		"give two networks one VNI", oneVNI, "ledger/state/apply_network.go",
@@ -182,7 +182,7 @@ var mutations = []mutation{
 	{
 		"hand out what is another host's", notItsOwn, "ipam/static.go",
 		byChance,
-		"case !p.Owns(a):", "case p.gone:",
+		"case !p.Owns(a):", "case p.releasing:",
 	},
 	{
 		"return a block in which a container has an address", twice, "ipam/pool/drop.go",
@@ -207,17 +207,17 @@ var mutations = []mutation{
 	{
 		"keep an idle claim", leaked, "ipam/giveup.go",
 		byChance,
-		"case now.Sub(since) >= idleFor:", "case now.Sub(since) >= idleFor && p.gone:",
+		"case now.Sub(since) >= idleFor:", "case now.Sub(since) >= idleFor && p.releasing:",
 	},
 	{
 		"trust the disk to know what the ledger counts the host among", unknown + "|" + miscounted, "ipam/ipam.go",
 		"a disk is from before a subnet was taken into use",
-		"i.untold.Store(true)", "i.untold.Store(false)",
+		"i.mustSendUsed.Store(true)", "i.mustSendUsed.Store(false)",
 	},
 	{
 		"forget a subnet whose answer was lost", miscounted, "ipam/request_pool.go",
 		"the answer to who asked for any subnet is lost",
-		"before := i.untold.Swap(true)", "before := i.untold.Load()",
+		"before := i.mustSendUsed.Swap(true)", "before := i.mustSendUsed.Load()",
 	},
 	{
 		"keep a pool for a network that never came to be", remembered + "|" + stillIn, "ipam/sweep.go",
