@@ -78,26 +78,26 @@ type Config struct {
 	Log  *slog.Logger // nil: silent
 }
 
-func (cfg Config) filled() Config {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
+func (c Config) filled() Config {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if cfg.OnChange == nil {
-		cfg.OnChange = func(Decision) {}
+	if c.OnChange == nil {
+		c.OnChange = func(Decision) {}
 	}
-	if cfg.OnKeeper == nil {
-		cfg.OnKeeper = func(bool) {}
+	if c.OnKeeper == nil {
+		c.OnKeeper = func(bool) {}
 	}
-	if cfg.Members == nil {
-		cfg.Members = func() []Member { return nil }
+	if c.Members == nil {
+		c.Members = func() []Member { return nil }
 	}
-	if cfg.Held == nil {
-		cfg.Held = func(netmap.HostID) []netip.Addr { return nil }
+	if c.Held == nil {
+		c.Held = func(netmap.HostID) []netip.Addr { return nil }
 	}
-	if cfg.Facts == nil {
-		cfg.Facts = func() Facts { return Facts{} }
+	if c.Facts == nil {
+		c.Facts = func() Facts { return Facts{} }
 	}
-	return cfg
+	return c
 }
 
 // addrOf returns the present address of a host by the gossip, zero if it is not known.
