@@ -36,7 +36,7 @@ func TestABlockThatWentMeanwhileIsNotAdoptedAgain(t *testing.T) {
 		l := ipamtest.NewLedger()
 		disk := &tardyDisk{Disk: ipamtest.NewDisk()}
 		a, b := &rig{t: t, host: l.Host("host-a")}, start(t, l, "host-b")
-		i, err := ipam.New(ipam.Config{Decisions: a.host, Disk: disk, Facts: a.host.Word})
+		i, err := ipam.New(ipam.Config{Decisions: a.host, Disk: disk, Facts: a.host.SubnetFacts})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -104,7 +104,7 @@ func (c *churn) step() {
 // newest: no disk is taken for an older copy that is none.
 func (c *churn) newest() {
 	for n, r := range c.hosts {
-		if how, err := r.Outdated(r.host.Word); how != "" || err != nil {
+		if how, err := r.Outdated(r.host.SubnetFacts); how != "" || err != nil {
 			c.t.Fatalf("host %d is told that its disk is old: %s, %v", n, how, err)
 		}
 	}
@@ -172,7 +172,7 @@ func (c *churn) end() {
 	}
 	time.Sleep(45 * time.Minute)
 	for n, r := range c.hosts {
-		word, _ := r.host.Word(netip.MustParsePrefix(churnSubnet))
+		word, _ := r.host.SubnetFacts(netip.MustParsePrefix(churnSubnet))
 		var blocks []netmap.Block
 		stock := r.Inventory()[0]
 		for _, b := range stock.Blocks {

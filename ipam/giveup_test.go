@@ -251,7 +251,7 @@ func TestWhatWasGrantedUnheardGoesBack(t *testing.T) {
 		r.hold(r.get(id, "10.40.0.99"))
 		r.hold(r.get(id, ""))
 		time.Sleep(time.Hour)
-		if word, _ := r.host.Word(netip.MustParsePrefix("10.40.0.0/24")); len(word.Blocks) != 1 || len(word.Claims) != 1 {
+		if word, _ := r.host.SubnetFacts(netip.MustParsePrefix("10.40.0.0/24")); len(word.Blocks) != 1 || len(word.Claims) != 1 {
 			t.Errorf("the ledger says %+v", word)
 		}
 		r.Close()

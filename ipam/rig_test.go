@@ -54,7 +54,7 @@ func boot(t testing.TB, r *rig, routes ...ipam.Route) *rig {
 			}
 			return false, nil
 		},
-		Facts:   r.host.Word,
+		Facts:   r.host.SubnetFacts,
 		Problem: func(err error) { r.problems.Store(err.Error(), nil) },
 	})
 	if err != nil {

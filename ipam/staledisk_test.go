@@ -66,10 +66,10 @@ func TestAnOlderCopyIsTold(t *testing.T) {
 				r.get(id, "10.40.0.200")
 				old := r.disk.Copy()
 				c.since(t, r, other, id)
-				if how, err := r.restart().Outdated(r.host.Word); how != "" || err != nil {
+				if how, err := r.restart().Outdated(r.host.SubnetFacts); how != "" || err != nil {
 					t.Errorf("of the newest disk: %q, %v", how, err)
 				}
-				how, err := r.from(old).Outdated(r.host.Word)
+				how, err := r.from(old).Outdated(r.host.SubnetFacts)
 				if err != nil || (how == "") != (c.told == "") || !strings.Contains(how, c.told) {
 					t.Errorf("of the older one: %q, %v; want %q", how, err, c.told)
 				}

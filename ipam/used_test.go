@@ -43,10 +43,10 @@ func TestWhatAnOlderDiskDoesNotKnowGoesBack(t *testing.T) {
 		r.Close()
 		r = boot(t, &rig{t: t, host: r.host, disk: old})
 		r.uses("10.40.0.0/24")
-		if w, _ := r.host.Word(netip.MustParsePrefix("10.41.0.0/24")); len(w.Blocks)+len(w.Claims) > 0 {
+		if w, _ := r.host.SubnetFacts(netip.MustParsePrefix("10.41.0.0/24")); len(w.Blocks)+len(w.Claims) > 0 {
 			t.Errorf("left in the ledger: %+v", w)
 		}
-		if w, _ := r.host.Word(netip.MustParsePrefix("10.40.0.0/24")); len(w.Blocks) != 1 {
+		if w, _ := r.host.SubnetFacts(netip.MustParsePrefix("10.40.0.0/24")); len(w.Blocks) != 1 {
 			t.Errorf("in use, and in the ledger is %+v", w)
 		}
 	})

@@ -284,7 +284,7 @@ func (h *Host) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Donatio
 }
 
 // SubnetFacts is what the facts tell a host of a subnet, without delay.
-func (h *Host) Word(subnet netip.Prefix) (w ipam.SubnetFacts, ok bool) {
+func (h *Host) SubnetFacts(subnet netip.Prefix) (w ipam.SubnetFacts, ok bool) {
 	h.l.mu.Lock()
 	defer h.l.mu.Unlock()
 	w.Decided = h.l.index
