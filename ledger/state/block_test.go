@@ -195,8 +195,6 @@ func TestGrantsTellOfReservations(t *testing.T) {
 	}
 }
 
-// TestAReturnedBlockTellsWhatWasInUse: its next owner hands that out last. What lies
-// elsewhere is nobody's to tell, and more than a few is not remembered.
 // TestAReturnedClaimIsInUseUntilLately: whoever is granted the block around it is told.
 func TestAReturnedClaimIsInUseUntilLately(t *testing.T) {
 	c := newCluster(t, 2)
@@ -209,6 +207,8 @@ func TestAReturnedClaimIsInUseUntilLately(t *testing.T) {
 	}
 }
 
+// TestAReturnedBlockTellsWhatWasInUse: its next owner hands that out last. What lies
+// elsewhere is nobody's to tell, and more than a few is not remembered.
 func TestAReturnedBlockTellsWhatWasInUse(t *testing.T) {
 	c := newCluster(t, 2)
 	c.ok(ensure(1, "10.40.0.0/16"))
