@@ -64,7 +64,7 @@ type Ports interface {
 	Plug(ctx context.Context, e netmap.Endpoint) (string, error)
 	// Unplug removes a port; an unknown one is no error.
 	Unplug(ctx context.Context, id netmap.EndpointID) error
-	// Changed hears that what Networks answers is another now: the kernel is to follow.
+	// Changed is called when the answer of Networks has changed. The kernel must then follow.
 	Changed()
 }
 

@@ -11,9 +11,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// ResetIdentity is what becomes of this package's records when the host gives its identity
-// up: of no network is it a member any more. It is pure, and applying it twice
-// changes nothing more.
+// ResetIdentity returns this package's records after an identity reset: the host is a member of
+// no network. It is pure, and applying it twice changes nothing more.
 func ResetIdentity(records map[string][]byte) (set map[string][]byte, err error) {
 	set = map[string][]byte{}
 	for key, raw := range records {

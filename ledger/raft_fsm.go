@@ -37,8 +37,8 @@ type machine struct {
 	state  *state.State
 	halted error // an entry could not be understood: nothing after it is applied
 	heard  map[netmap.HostID]hearing
-	// pending is what the state may come to by the log that was found on the disk, until
-	// it has; then nil. raft tells what of it was decided only when there is a leader.
+	// pending is the state after all entries that were on the disk at the start, decided or
+	// not. It is nil once the state has caught up: raft says what was decided when there is a leader.
 	pending *state.State
 }
 

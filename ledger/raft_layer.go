@@ -57,8 +57,8 @@ type layer struct {
 	underlay Underlay
 	self     greeting // as sent; to is set per stream
 	addr     raft.ServerAddress
-	fenced   func(g greeting, dialled bool) error            // is there no listening to that host?
-	admits   func(id netmap.HostID, from netip.Addr) error   // is it no keeper, or elsewhere?
+	fenced   func(g greeting, dialled bool) error            // why the host is not listened to
+	admits   func(id netmap.HostID, from netip.Addr) error   // why the host gets no stream: it is no keeper, or calls from another address
 	places   func(id netmap.HostID) (known []netip.AddrPort) // where it is by the ledger
 	log      *loglimit.Limiter
 
@@ -69,7 +69,7 @@ type layer struct {
 
 // opened is a stream; mu of the layer guards it.
 type opened struct {
-	hello   greeting // of the other end; nobody's until it was read
+	hello   greeting // zero until the other end has greeted
 	dialled bool
 }
 

@@ -69,7 +69,7 @@ func (k *keeper) propose(ctx context.Context, cmd state.Command) (state.Reply, e
 	if refusal := cmd.CheckLevel(k.machine.level()); refusal != nil {
 		return state.Reply{}, refusal
 	}
-	cmd.At = time.Now().UnixMilli()
+	cmd.At, cmd.Leader = time.Now().UnixMilli(), state.Level
 	cmd.Remove = k.machine.witness(cmd.Remove)
 	b, err := state.EncodeCommand(cmd)
 	if err != nil {

@@ -30,8 +30,8 @@ type report struct {
 	Life       uint64          `json:"life"`           // generation of those
 	// Fenced says that the ledger refuses this host: it was removed, or another one runs as it.
 	Fenced bool `json:"fenced,omitempty"`
-	// Removed says that the ledger that is kept here removed the host that was asked about,
-	// Settled that everything counts which is in its log.
+	// Removed says that this host's ledger has removed the host that was asked about, Settled
+	// that every entry on its disk has been applied.
 	Removed bool   `json:"removed,omitempty"`
 	Settled bool   `json:"settled,omitempty"`
 	Trusted []Peer `json:"trusted,omitempty"` // the keepers that this host believes

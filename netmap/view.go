@@ -40,9 +40,9 @@ type View struct {
 // Dispute is an address that two announced endpoints claim. The loser is in no
 // list of endpoints, on no host, until one of the two withdraws.
 //
-// The winner is the one on the host that owns the address according to the ledger;
-// if that is neither or both, the one announced later on the same host, else the
-// one whose host has the greater id. Every host decides the same.
+// The endpoint on the host that owns the address by the ledger wins. If both are on one host, the
+// one announced later wins. If the owner is neither host, the host with the greater id wins.
+// Every host decides the same.
 type Dispute struct {
 	Network NetworkID    `json:"network"`
 	Addr    netip.Addr   `json:"addr"`

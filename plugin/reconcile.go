@@ -37,7 +37,7 @@ func (a *Agent) reconcile(ctx context.Context) {
 		if a.moved.Swap(false) || look.Due {
 			a.checkUnderlay()
 		}
-		a.setKernel(ctx, look.Due)
+		a.setKernel(ctx, look.Due && !look.Woken)
 		view := look.View()
 		a.problem("ranges", rangeProblem(a.cfg.Settings.Ranges, view.Ranges))
 		a.ledger.Announced(view.Keepers())

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
@@ -116,17 +115,11 @@ func alike(want, has netmap.DockerNetwork) bool {
 		slices.EqualFunc(want.Pools, has.Pools, func(x, y netmap.DockerPool) bool { return maps.Equal(x.Aux, y.Aux) && x.Range == y.Range })
 }
 
-// given reports whether a replica has the options that were given and no others, but for its
-// mark and those that releases of Docker add.
+// given reports whether a replica has the options that were given. What it has beyond these
+// comes from this host's Docker: its mark, what the release adds, default-network-opts.
 func given(want, has map[string]string) bool {
 	for key, value := range want {
 		if got, ok := has[key]; !ok || got != value {
-			return false
-		}
-	}
-	for key := range has {
-		_, wanted := want[key]
-		if !wanted && key != dockerapi.ReplicaOption && !strings.HasPrefix(key, "com.docker.network.") {
 			return false
 		}
 	}

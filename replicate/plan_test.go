@@ -62,8 +62,7 @@ func TestPlanOfAReplicaWithOptions(t *testing.T) {
 		{"the same --ip-range", ranged("10.40.0.0/25"), ranged("10.40.0.0/25"), ""},
 		{"another value", options("weft.mtu", "1400"), options("weft.mtu", "1300"), "remove a"},
 		{"one more", options("o", "1"), none, "remove a"},
-		{"one fewer", none, options("o", "1"), "remove a"},
-		{"one fewer for IPAM", none, ipam("weft.block", "/28"), "remove a"},
+		{"one more on this host, by its default-network-opts", none, options("weft.multicast", "true"), ""},
 		{"another --ip-range", ranged("10.40.0.0/25"), ranged("10.40.0.128/25"), "remove a"},
 	} {
 		if got := say(planReplicas(anewWith(c.want), replicaWith(c.has))); got != c.plan {

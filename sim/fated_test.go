@@ -51,14 +51,8 @@ func (h *host) powerOn() {
 // replay has dockerd start its containers again after the machine was off. It asks for
 // all their addresses, and is told of those that are another host's.
 func (h *host) replay() {
-	err := h.docker.Restart(context.Background(), false)
-	if err == nil {
-		return
-	}
-	for line := range strings.Lines(err.Error()) {
-		if !strings.Contains(line, "belongs to another host") && !strings.Contains(line, "is held by") {
-			h.w.fault("(6) %s: dockerd's replay: %v", h, err)
-		}
+	if err := h.docker.Restart(context.Background(), false); err != nil && !refusedFor(err, anothers) {
+		h.w.fault("(6) %s: dockerd's replay: %v", h, err)
 	}
 }
 

@@ -13,7 +13,8 @@ const (
 	// HalfDir is where a recovered ledger is while it is written.
 	HalfDir  = ".making"
 	freshDir = ".new" // the same, complete, until it takes the place of the other
-	// OldDir is where a log is that this host keeps no more; twice, the one before it.
+	// OldDir is appended to the directory of a log that this host stopped keeping; appended
+	// twice, it names the log before that.
 	OldDir = ".old"
 )
 

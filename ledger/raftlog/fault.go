@@ -109,14 +109,15 @@ func verify(path string) error {
 			before := uint64(0)
 			return b.ForEach(func(k, v []byte) error {
 				if !bytes.Equal(name, bucketLog) {
-					return nil
+					_, err := unseal(k, v)
+					return err
 				}
 				index := indexOf(k)
 				if before != 0 && index != before+1 {
 					return fmt.Errorf("log entry %d follows %d: %w", index, before, state.ErrMalformed)
 				}
 				before = index
-				_, err := decodeEntry(v)
+				_, err := decodeEntry(index, v)
 				return err
 			})
 		})

@@ -108,11 +108,10 @@ func (l *Log) GetLog(index uint64, out *raft.Log) error {
 		if b == nil {
 			return missing(tx.Bucket(bucketLog).Cursor(), index)
 		}
-		entry, err := decodeEntry(b)
+		entry, err := decodeEntry(index, b)
 		if err != nil {
 			return fmt.Errorf("ledger: log entry %d: %w", index, err)
 		}
-		entry.Index = index
 		*out = entry
 		return nil
 	})
@@ -179,9 +178,19 @@ func (l *Log) DeleteRange(low, high uint64) error {
 	})
 }
 
-// Set implements raft.StableStore.
+// Set implements raft.StableStore. A checksum of key and value follows the value.
 func (l *Log) Set(key, value []byte) error {
-	return l.update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketStable).Put(key, value) })
+	sealed := binary.BigEndian.AppendUint32(bytes.Clone(value), checksum(key, value))
+	return l.update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketStable).Put(key, sealed) })
+}
+
+// unseal returns a stable value without its checksum. It belongs to the transaction.
+func unseal(key, sealed []byte) ([]byte, error) {
+	n := len(sealed) - 4
+	if n < 0 || binary.BigEndian.Uint32(sealed[n:]) != checksum(key, sealed[:n]) {
+		return nil, fmt.Errorf("ledger: stable value %q: checksum: %w", key, state.ErrMalformed)
+	}
+	return sealed[:n], nil
 }
 
 // Get implements raft.StableStore.
@@ -191,8 +200,9 @@ func (l *Log) Get(key []byte) (value []byte, err error) {
 		if b == nil {
 			return ErrNotFound
 		}
+		b, err := unseal(key, b)
 		value = append([]byte{}, b...) // b is gone with the transaction
-		return nil
+		return err
 	})
 	return value, err
 }
@@ -214,14 +224,18 @@ func (l *Log) GetUint64(key []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(b), nil
 }
 
-// An entry on disk: version, CRC-32C of all that follows, type, term, time in nanoseconds, length
-// of the data, data, extensions.
+// An entry on disk: version, CRC-32C of the index and all that follows, type, term, time in
+// nanoseconds, length of the data, data, extensions.
 const (
-	entryVersion = 1
+	entryVersion = 2
 	entryHead    = 1 + 4 + 1 + 8 + 8 + 4
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func checksum(key, value []byte) uint32 {
+	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
+}
 
 func encodeEntry(e *raft.Log) []byte {
 	var at int64
@@ -235,21 +249,21 @@ func encodeEntry(e *raft.Log) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(at))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(e.Data)))
 	b = append(append(b, e.Data...), e.Extensions...)
-	binary.BigEndian.PutUint32(b[1:], crc32.Checksum(b[5:], castagnoli))
+	binary.BigEndian.PutUint32(b[1:], checksum(logKey(e.Index), b[5:]))
 	return b
 }
 
-func decodeEntry(b []byte) (raft.Log, error) {
+func decodeEntry(index uint64, b []byte) (raft.Log, error) {
 	if len(b) < entryHead {
 		return raft.Log{}, fmt.Errorf("%d bytes: %w", len(b), state.ErrMalformed)
 	}
 	if b[0] != entryVersion {
 		return raft.Log{}, fmt.Errorf("version %d, this release knows %d: %w", b[0], entryVersion, state.ErrNewer)
 	}
-	if want := binary.BigEndian.Uint32(b[1:]); want != crc32.Checksum(b[5:], castagnoli) {
+	if want := binary.BigEndian.Uint32(b[1:]); want != checksum(logKey(index), b[5:]) {
 		return raft.Log{}, fmt.Errorf("checksum: %w", state.ErrMalformed)
 	}
-	e := raft.Log{Type: raft.LogType(b[5]), Term: binary.BigEndian.Uint64(b[6:])}
+	e := raft.Log{Index: index, Type: raft.LogType(b[5]), Term: binary.BigEndian.Uint64(b[6:])}
 	if at := int64(binary.BigEndian.Uint64(b[14:])); at != 0 {
 		e.AppendedAt = time.Unix(0, at)
 	}

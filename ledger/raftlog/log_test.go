@@ -11,6 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
+
+	"github.com/weftnet/weft/ledger/state"
 )
 
 func TestTheLogIsOnDisk(t *testing.T) {
@@ -57,13 +60,51 @@ func TestTheLogIsOnDisk(t *testing.T) {
 }
 
 func FuzzEntry(f *testing.F) {
-	f.Add(encodeEntry(&raft.Log{Term: 3, Data: []byte("d"), Extensions: []byte("e")}))
+	f.Add(encodeEntry(&raft.Log{Index: 7, Term: 3, Data: []byte("d"), Extensions: []byte("e")}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := decodeEntry(b)
+		e, err := decodeEntry(7, b)
 		if err == nil && !bytes.Equal(encodeEntry(&e), b) {
 			t.Errorf("%x came back as %x", b, encodeEntry(&e))
 		}
 	})
+}
+
+// TestChecksumsCoverWhatIsKeptWhere: an entry is of its index, a stable value of its key; no bit
+// of either changes unnoticed.
+func TestChecksumsCoverWhatIsKeptWhere(t *testing.T) {
+	entry := encodeEntry(&raft.Log{Index: 7, Term: 3, Data: []byte("data")})
+	if _, err := decodeEntry(8, entry); !errors.Is(err, state.ErrMalformed) {
+		t.Errorf("an entry under another index: %v", err)
+	}
+	dir := t.TempDir()
+	l, err := Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.SetUint64([]byte("CurrentTerm"), 3); err != nil {
+		t.Fatal(err)
+	}
+	var sealed []byte
+	err = l.view(func(tx *bbolt.Tx) error {
+		sealed = bytes.Clone(tx.Bucket(bucketStable).Get([]byte("CurrentTerm")))
+		return nil
+	})
+	if err := errors.Join(err, l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unseal([]byte("LastVoteTerm"), sealed); !errors.Is(err, state.ErrMalformed) {
+		t.Errorf("a value under another key: %v", err)
+	}
+	flips := func(what string, b []byte, read func([]byte) error) {
+		for bit := range 8 * len(b) {
+			flipped := bytes.Clone(b)
+			if flipped[bit/8] ^= 1 << (bit % 8); read(flipped) == nil {
+				t.Errorf("bit %d of %s is changed, and nobody notices", bit, what)
+			}
+		}
+	}
+	flips("an entry", entry, func(b []byte) error { _, err := decodeEntry(7, b); return err })
+	flips("the term", sealed, func(b []byte) error { _, err := unseal([]byte("CurrentTerm"), b); return err })
 }
 
 // TestADamagedFileIsNoticed when the log is opened or the entry is read: raft carries out what it
@@ -76,8 +117,12 @@ func TestADamagedFileIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	const entries = 200
+	term := []byte("CurrentTerm")
+	if err := l.SetUint64(term, 3); err != nil {
+		t.Fatal(err)
+	}
 	for i := uint64(1); i <= entries; i++ {
-		if err := l.StoreLog(&raft.Log{Index: i, Term: 3, Type: raft.LogCommand, Data: bytes.Repeat([]byte{0x55}, 300)}); err != nil {
+		if err := l.StoreLog(&raft.Log{Index: i, Term: 3, Type: raft.LogCommand, Data: bytes.Repeat([]byte{byte(i)}, 300)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -99,12 +144,15 @@ func TestADamagedFileIsNoticed(t *testing.T) {
 		}
 		defer func() { _ = l.Close() }()
 		return l.Within(func() error {
+			if got, err := l.GetUint64(term); err != nil || got != 3 {
+				t.Errorf("%s: term %d, %v", what, got, err)
+			}
 			for i := uint64(1); i <= entries; i++ {
 				var e raft.Log
 				if err := l.GetLog(i, &e); err != nil {
 					return err
 				}
-				if e.Index != i || e.Term != 3 || !bytes.Equal(e.Data, bytes.Repeat([]byte{0x55}, 300)) {
+				if e.Index != i || e.Term != 3 || !bytes.Equal(e.Data, bytes.Repeat([]byte{byte(i)}, 300)) {
 					t.Errorf("%s: entry %d is read as %+v", what, i, e)
 				}
 			}

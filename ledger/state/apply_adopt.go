@@ -29,7 +29,7 @@ func (s *State) adopt(facts []netmap.Change, decided uint64) {
 			s.adoptHost(n, everybody)
 		}
 	}
-	s.raiseLevel()
+	s.raiseLevel(Level)
 	s.adoptSubnets(&old, facts, everybody)
 	for _, c := range facts {
 		n, is := c.Value.(netmap.Network)

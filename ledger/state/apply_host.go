@@ -201,8 +201,7 @@ func (t *step) postpone(held []netip.Addr) {
 	}
 }
 
-// leave takes the asking host out for good, by its own word: it has handed out
-// nothing since it sent this.
+// leave removes the asking host for good. It promised to hand out nothing after it sent this.
 func (t *step) leave() *netmap.Refusal {
 	others := 0
 	for _, h := range t.hosts {

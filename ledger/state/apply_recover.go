@@ -53,7 +53,7 @@ func (t *step) complete() *netmap.Refusal {
 	return netmap.Refuse(netmap.NoQuorum, "the ledger was recovered, and nothing new is given out until %s has declared what it holds, which it does as soon as its agent reaches the keepers; start it, or if the machine is off for good, remove it (weft host rm HOST --is-off)", t.HostNames(missing))
 }
 
-// HostNames is how people are told of some hosts; the ninth and those after it are counted.
+// HostNames lists up to eight hosts for a message and counts the rest.
 func (s *State) HostNames(hosts []netmap.HostID) string {
 	names := make([]string, 0, len(hosts))
 	for i, id := range hosts {
@@ -320,7 +320,7 @@ func (s *State) Recover(cluster netmap.ClusterID, generation, last uint64, at in
 	s.cluster, s.generation, s.recovered = cluster, generation, index
 	s.lastIndex += recoveryGap
 	s.nextVNI = min(s.nextVNI+recoveryGap, maxVNI+1)
-	t := &step{State: s, index: index, cmd: Command{At: at}}
+	t := &step{State: s, index: index, cmd: Command{At: at, Leader: Level}}
 	t.note(Event{What: EventRecovered})
 	s.forgot = max(s.forgot, at) // what only the lost keepers knew
 	for _, id := range lost {
@@ -333,8 +333,8 @@ func (s *State) Recover(cluster netmap.ClusterID, generation, last uint64, at in
 	s.applied = index
 }
 
-// NextGeneration is greater than the last, and other than what anybody else picks
-// after the same one: of two recoveries the greater wins everywhere.
+// NextGeneration returns a generation above the last. The nonce makes two concurrent
+// recoveries differ; the greater one wins everywhere.
 func NextGeneration(last uint64, nonce uint32) uint64 {
 	return (last>>32+1)<<32 | uint64(nonce)
 }

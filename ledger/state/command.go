@@ -48,6 +48,7 @@ type Command struct {
 	Over    []uint64         `json:"over,omitempty"`    // …nor for these above it
 	Known   uint64           `json:"known,omitempty"`   // the generation that the asking host knows of, if it is not the first
 	At      int64            `json:"at,omitempty"`      // leader's clock when it was proposed, Unix milliseconds
+	Leader  int              `json:"leader,omitempty"`  // feature level of the leader's release when it was proposed; 0 means 1
 
 	Found           *Found           `json:"found,omitempty"`
 	Admit           *Admit           `json:"admit,omitempty"`
@@ -218,8 +219,8 @@ type LeaveNetwork struct {
 	ID netmap.NetworkID `json:"id"`
 }
 
-// Reply is the answer to a command. Fields that the kind does not answer are nil. A kind
-// answers nothing that is younger than itself, since whoever asks must be able to read it.
+// Reply is the answer to a command. Fields that the kind does not answer are nil. A reply has
+// only fields that were known when its kind was added, so whoever asks can read it.
 type Reply struct {
 	Index   uint64            `json:"index"` // of the decision; wait for the netmap to reach it to read your own writes
 	Refusal *netmap.Refusal   `json:"refusal,omitempty"`

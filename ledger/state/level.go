@@ -20,15 +20,17 @@ func releaseOf(level int) string { return releases[min(level, Level)-1] }
 // host below it is not admitted.
 func (s *State) Level() int { return max(s.level, 1) }
 
-// raiseLevel follows what has become of the members.
-func (s *State) raiseLevel() {
+// raiseLevel follows what has become of the members, as far as a release knows: that of the
+// leader, who alone says so. What members say of themselves may be forged, and nobody could
+// read a ledger of a level that no release has.
+func (s *State) raiseLevel(known int) {
 	lowest := 0
 	for _, h := range s.hosts {
 		if level := max(h.Level, 1); !h.Removed && (lowest == 0 || level < lowest) {
 			lowest = level
 		}
 	}
-	s.level = max(s.level, lowest)
+	s.level = max(s.level, min(lowest, max(known, 1)))
 }
 
 // checkRelease refuses a host whose release does not know what the cluster's log may have.

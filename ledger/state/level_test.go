@@ -58,7 +58,7 @@ func TestTheLevelIsTheLowestAndNeverFalls(t *testing.T) {
 		} else if err != nil || back.Level() != m.active {
 			rt.Fatalf("a snapshot: %v", err)
 		}
-		if got := Rebuild(nil, 1, c.index+1, c.state.Changes()).Level(); got != m.active {
+		if got := Rebuild(nil, 1, c.index+1, c.state.Changes()).Level(); got != min(m.active, Level) {
 			rt.Fatalf("facts alone give level %d, the cluster was at %d", got, m.active)
 		}
 	})
@@ -93,6 +93,33 @@ func (m *levels) step(rt *rapid.T, c *cluster, kind Kind, host, level int) {
 	m.learn()
 	if r.Level != m.active {
 		rt.Fatalf("the reply has level %d, want %d", r.Level, m.active)
+	}
+}
+
+// TestNobodyRaisesTheLevelAboveTheLeadersRelease: members say what they know of, and anybody may
+// say it in their name. What the ledger writes can be read by who leads it, and by who recovers it.
+func TestNobodyRaisesTheLevelAboveTheLeadersRelease(t *testing.T) {
+	c := newCluster(t, 0)
+	for i := 1; i <= 3; i++ {
+		forged := admitAt(i, netmap.MaxLevel)
+		forged.Leader = Level
+		c.ok(forged)
+	}
+	readable := func(s *State) {
+		t.Helper()
+		b, err := s.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := DecodeState(b); err != nil || s.Level() != Level {
+			t.Errorf("at level %d: %v", s.Level(), err)
+		}
+	}
+	readable(c.state)
+	readable(Rebuild(nil, 1, c.index+1, c.state.Changes()))
+	c.ok(Command{Kind: KindRenew, Host: hostID(1), Leader: Level + 1}) // the leader was upgraded
+	if got := c.state.Level(); got != Level+1 {
+		t.Errorf("the cluster runs level %d, its leader's release knows %d", got, Level+1)
 	}
 }
 

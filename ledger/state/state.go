@@ -74,7 +74,7 @@ func NewState() *State {
 // Cluster is the id given at founding, zero before.
 func (s *State) Cluster() netmap.ClusterID { return s.cluster }
 
-// Generation is the life number of this ledger's word, 1 from founding on.
+// Generation is 1 when the cluster is founded and grows with each recovery.
 func (s *State) Generation() uint64 { return s.generation }
 
 // Applied is the index of the newest command seen.
@@ -110,7 +110,8 @@ type step struct {
 
 // Apply carries out the command with the next index. What it decided is in the
 // reply, what it changed in the changes, at most one for each key. A refused
-// command changes nothing but the record of requests seen. An index not greater
+// command changes nothing but the record of requests seen and, if the leader's release is
+// newer than those before it, the feature level. An index not greater
 // than the last one is a replay and changes nothing.
 func (s *State) Apply(index uint64, cmd Command) (Reply, []netmap.Change) {
 	t := &step{State: s, index: index, cmd: cmd, reply: Reply{Index: index}}
@@ -119,6 +120,9 @@ func (s *State) Apply(index uint64, cmd Command) (Reply, []netmap.Change) {
 		return t.reply, nil
 	}
 	refusal := t.run()
+	if cmd.Leader > s.Level() { // its release may be what was missing
+		s.raiseLevel(cmd.Leader)
+	}
 	t.reply.Refusal, t.reply.Cluster, t.reply.Level = refusal, s.cluster, s.Level()
 	s.applied = index
 	t.remember()
@@ -148,7 +152,7 @@ func (t *step) set(noun any) {
 	t.put(netmap.Change{Key: key, Value: noun})
 	t.noteSet(noun)
 	if _, is := noun.(netmap.HostEntry); is {
-		t.raiseLevel()
+		t.raiseLevel(t.cmd.Leader)
 	}
 }
 
@@ -185,7 +189,7 @@ func (s *State) sortedNetworks() []*network {
 	return slices.SortedFunc(maps.Values(s.networks), func(a, b *network) int { return cmp.Compare(a.ID, b.ID) })
 }
 
-// HostName is how people are told of a host.
+// HostName returns a host's name for messages.
 func (s *State) HostName(id netmap.HostID) string {
 	h := s.hosts[id]
 	if h == nil || h.Name == "" {
@@ -194,7 +198,7 @@ func (s *State) HostName(id netmap.HostID) string {
 	return fmt.Sprintf("%s (%s)", h.Name, id.Short())
 }
 
-// networkName is how people are told of a network.
+// networkName returns a network's name for messages.
 func networkName(n *network) string {
 	if n.Name != "" {
 		return fmt.Sprintf("network %s", n.Name)
@@ -212,7 +216,7 @@ func (s *State) networkOf(p netip.Prefix) *network {
 	return nil
 }
 
-// subnetName is how people are told of a subnet.
+// subnetName returns a subnet's name for messages.
 func (s *State) subnetName(p netip.Prefix) string {
 	if n := s.networkOf(p); n != nil {
 		return fmt.Sprintf("subnet %s of %s", p, networkName(n))

@@ -66,6 +66,9 @@ func (c *cluster) do(cmd Command) Reply {
 	if cmd.At == 0 {
 		cmd.At = c.at
 	}
+	if cmd.Leader == 0 {
+		cmd.Leader = netmap.MaxLevel
+	}
 	c.index += 3 // raft's own entries take indexes as well
 	reply, changes := c.state.Apply(c.index, cmd)
 	c.last = changes
