@@ -107,17 +107,14 @@ func TestChecksumsCoverWhatIsKeptWhere(t *testing.T) {
 	flips("the term", sealed, func(b []byte) error { _, err := unseal([]byte("CurrentTerm"), b); return err })
 }
 
-// TestADamagedFileIsNoticed when the log is opened or the entry is read: raft carries out what it
-// reads, on this keeper alone. A file without its end is noticed when it is opened: to go on
-// without the newest entries would be to forget what was acknowledged.
-func TestADamagedFileIsNoticed(t *testing.T) {
+// logOf is the file of a log with so many entries of term 3, which is a stable value too.
+func logOf(t *testing.T, term []byte, entries uint64) []byte {
+	t.Helper()
 	dir := t.TempDir()
 	l, err := Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const entries = 200
-	term := []byte("CurrentTerm")
 	if err := l.SetUint64(term, 3); err != nil {
 		t.Fatal(err)
 	}
@@ -129,10 +126,20 @@ func TestADamagedFileIsNoticed(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	whole, err := os.ReadFile(filepath.Join(dir, logFile))
+	b, err := os.ReadFile(filepath.Join(dir, logFile))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return b
+}
+
+// TestADamagedFileIsNoticed when the log is opened or the entry is read: raft carries out what it
+// reads, on this keeper alone. A file without its end is noticed when it is opened: to go on
+// without the newest entries would be to forget what was acknowledged.
+func TestADamagedFileIsNoticed(t *testing.T) {
+	const entries = 200
+	term := []byte("CurrentTerm")
+	whole := logOf(t, term, entries)
 	read := func(what string, b []byte) error {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, logFile), b, 0o600); err != nil {
