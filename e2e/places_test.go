@@ -47,18 +47,20 @@ func (p *places) give(n int) {
 	p.changed.Broadcast()
 }
 
-// beginStorm waits until a test that has a place can be the only storm. The test calls
-// endStorm after it.
+// beginStorm waits until a test that has a place can be the only storm. The test calls endStorm
+// after it, and has its place again. It has none while it waits: storms that waited for each
+// other's places would wait for ever.
 func (p *places) beginStorm() {
+	p.give(1)
 	p.storm.Lock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.storms++
-	for p.free < stormCounts-1 {
+	for p.free < stormCounts {
 		p.changed.Wait()
 	}
 	p.storms--
-	p.free -= stormCounts - 1
+	p.free -= stormCounts
 	p.changed.Broadcast() // one place may be left
 }
 
