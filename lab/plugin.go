@@ -84,8 +84,6 @@ func (h *Host) KillAgentAt(ctx context.Context, moment func(context.Context) err
 // after that, 9.5 s later, that it has ended; then it gives the plugin up. So this does
 // what an operator would: it disables and enables the plugin.
 func (h *Host) KillAgentTwice(ctx context.Context, after time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*agentRestart)
-	defer cancel()
 	id, old, err := h.strike(ctx, func(context.Context) error { return nil })
 	if err != nil {
 		return err
@@ -137,9 +135,11 @@ func (h *Host) strike(ctx context.Context, moment func(context.Context) error) (
 var ErrGivenUp = errors.New("docker has not started the agent again")
 
 // Reenable disables and enables the plugin until Docker does it: while it still waits for
-// a process that has ended it refuses either.
+// a process that has ended it refuses either. A process that was killed before containerd had
+// started it counts as running for ever, and Docker cannot enable the plugin beside what
+// containerd keeps of it ("id already in use").
 func (h *Host) Reenable(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, agentRestart)
+	ctx, cancel := context.WithTimeout(ctx, 2*agentRestart)
 	defer cancel()
 	for {
 		_, offErr := h.Docker(ctx, "plugin", "disable", "--force", PluginName)
@@ -147,10 +147,35 @@ func (h *Host) Reenable(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
+		var clearErr error
+		if strings.Contains(err.Error(), "already in use") {
+			clearErr = h.clearTask(ctx)
+		}
 		if !turn.Sleep(ctx, dockerFirstLook) {
-			return fmt.Errorf("lab: docker on %s does not enable the plugin again: %w", h.Name(), errors.Join(offErr, err))
+			return fmt.Errorf("lab: docker on %s does not enable the plugin again: %w", h.Name(), errors.Join(offErr, err, clearErr))
 		}
 	}
+}
+
+// clearTask ends what containerd keeps of the plugin's process: its shim and its record.
+func (h *Host) clearTask(ctx context.Context) error {
+	r, err := h.record()
+	if err != nil {
+		return err
+	}
+	id, err := h.pluginID(ctx)
+	if err != nil {
+		return err
+	}
+	shim, err := findCommand(r.Holder, "-namespace", "plugins.moby", "-id", id)
+	if err == nil {
+		err = shim.signal(ctx, unix.SIGKILL, agentRestart)
+	}
+	if err != nil && !errors.Is(err, errGone) {
+		return fmt.Errorf("lab: the plugin's shim on %s: %w", h.Name(), err)
+	}
+	_, err = h.Exec(ctx, "ctr", "--namespace", "plugins.moby", "containers", "rm", id)
+	return err
 }
 
 // Docker looks for a started plugin's socket this long after its start, and then this often.

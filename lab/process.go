@@ -124,6 +124,25 @@ func (p Process) awaitEnd(ctx context.Context, fd int, wait time.Duration) error
 
 // findInner finds the process that has a number inside the PID namespace of holder.
 func findInner(holder Process, number string) (Process, error) {
+	return find(holder, func(proc string) bool {
+		status, err := os.ReadFile(proc + "/status")
+		return err == nil && innerNumber(string(status)) == number
+	})
+}
+
+// findCommand finds a process in the PID namespace of holder by arguments of it that follow
+// one another.
+func findCommand(holder Process, args ...string) (Process, error) {
+	want := strings.Join(args, "\x00") + "\x00"
+	return find(holder, func(proc string) bool {
+		command, err := os.ReadFile(proc + "/cmdline")
+		return err == nil && strings.Contains(string(command), "\x00"+want)
+	})
+}
+
+// find answers the first process in the PID namespace of holder that matches, by its
+// directory in /proc; errGone if none does.
+func find(holder Process, matches func(proc string) bool) (Process, error) {
 	namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", holder.PID))
 	if err != nil {
 		return Process{}, errGone
@@ -133,12 +152,11 @@ func findInner(holder Process, number string) (Process, error) {
 		return Process{}, fmt.Errorf("list processes: %w", err)
 	}
 	for _, entry := range entries {
-		at := "/proc/" + entry.Name()
-		if its, err := os.Readlink(at + "/ns/pid"); err != nil || its != namespace {
+		proc := "/proc/" + entry.Name()
+		if its, err := os.Readlink(proc + "/ns/pid"); err != nil || its != namespace {
 			continue
 		}
-		status, err := os.ReadFile(at + "/status")
-		if pid, atoi := strconv.Atoi(entry.Name()); err == nil && atoi == nil && innerNumber(string(status)) == number {
+		if pid, err := strconv.Atoi(entry.Name()); err == nil && matches(proc) {
 			return identify(pid)
 		}
 	}
