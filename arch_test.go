@@ -8,7 +8,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -353,42 +352,5 @@ func TestPackagesHaveNamesAndDocs(t *testing.T) {
 		if !ok {
 			t.Errorf("%s has no package comment", pkg)
 		}
-	}
-}
-
-func TestFilesAndFunctionsAreShort(t *testing.T) {
-	const mostLines, mostOfFunction = 400, 80
-	for _, s := range sources(t) {
-		if lines := strings.Count(s.text, "\n"); lines > mostLines {
-			t.Errorf("%s has %d lines, want at most %d: it is more than one concept", s.file, lines, mostLines)
-		}
-		for _, d := range s.ast.Decls {
-			f, ok := d.(*ast.FuncDecl)
-			if !ok || s.test {
-				continue
-			}
-			if lines := s.set.Position(f.End()).Line - s.set.Position(f.Pos()).Line + 1; lines > mostOfFunction {
-				t.Errorf("%s: %s has %d lines, want at most %d", s.set.Position(f.Pos()), f.Name.Name, lines, mostOfFunction)
-			}
-		}
-	}
-}
-
-// harness are packages that exist for tests: the lab, and fakes beside their seams.
-var harness = regexp.MustCompile(`^(lab|lab/.*|sim|sim/.*|e2e|underlay/lossy|.*test)$`)
-
-// TestTestsOutweighWhatTheyTest: over the whole repository, lines of tests and of
-// what they are made with are at least as many as lines of the product.
-func TestTestsOutweighWhatTheyTest(t *testing.T) {
-	source, tests := 0, 0
-	for _, s := range sources(t) {
-		if s.test || harness.MatchString(s.pkg) {
-			tests += strings.Count(s.text, "\n")
-		} else {
-			source += strings.Count(s.text, "\n")
-		}
-	}
-	if tests < source {
-		t.Errorf("%d lines of tests for %d of source", tests, source)
 	}
 }

@@ -42,30 +42,30 @@ type Agent interface {
 	AttachEndpoint(ctx context.Context, r AttachRequest) (*Attachment, error)
 }
 
+// orders are the requests that change something or search, by method and path.
+var orders = map[string]func(Agent) http.HandlerFunc{
+	"POST /hosts/remove":      order(Agent.RemoveHost),
+	"POST /peers/connect":     order(Agent.Connect),
+	"POST /peers/forget":      order(Agent.Forget),
+	"POST /host/new-identity": order(Agent.NewIdentity),
+	"POST /ranges/add":        order(Agent.AddRange),
+	"POST /networks/remove":   order(Agent.RemoveNetwork),
+	"POST /host/leave":        order(Agent.Leave),
+	"POST /ledger/recover":    order(Agent.RecoverLedger),
+	"POST /ledger/log":        answer(Agent.History),
+	"POST /endpoints/attach":  answer(Agent.AttachEndpoint),
+	"POST /endpoints/detach":  order(Agent.DetachEndpoint),
+}
+
 // Handler answers GET /status, GET /health and operators' orders. The report is made
 // anew for each request.
 func Handler(a Agent) http.Handler {
 	mux := readOnly(a)
-	mux.HandleFunc("POST /hosts/remove", order(a.RemoveHost))
-	mux.HandleFunc("POST /peers/connect", order(a.Connect))
-	mux.HandleFunc("POST /peers/forget", order(a.Forget))
-	mux.HandleFunc("POST /host/new-identity", order(a.NewIdentity))
-	mux.HandleFunc("POST /ranges/add", order(a.AddRange))
-	mux.HandleFunc("POST /networks/remove", order(a.RemoveNetwork))
-	mux.HandleFunc("POST /host/leave", order(a.Leave))
-	mux.HandleFunc("POST /ledger/recover", order(a.RecoverLedger))
-	mux.HandleFunc("POST /ledger/log", answer(a.History))
-	mux.HandleFunc("POST /endpoints/attach", answer(a.AttachEndpoint))
-	mux.HandleFunc("POST /endpoints/detach", order(a.DetachEndpoint))
-	if f, is := a.(Further); is {
-		f.Further(mux)
+	for pattern, handler := range orders {
+		mux.HandleFunc(pattern, handler(a))
 	}
 	return mux
 }
-
-// Further is an agent that answers more requests. That of the next feature level does (build
-// tag nextlevel).
-type Further interface{ Further(mux *http.ServeMux) }
 
 // Serve answers GET /status, GET /health and operators' orders on a unix socket of mode 0600
 // until ctx ends. It replaces a socket that an earlier agent left behind.
@@ -111,28 +111,30 @@ func end(srv *http.Server) {
 }
 
 // answer serves one kind of request.
-func answer[Q, A any](carryOut func(context.Context, Q) (A, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, req *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		var q Q
-		var out any
-		if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxRequest)).Decode(&q); err != nil {
-			w.WriteHeader(http.StatusBadRequest)
-			out = failed(netmap.Refuse(netmap.BadInput, "the request cannot be read: %v", err))
-		} else if a, err := carryOut(req.Context(), q); err != nil {
-			w.WriteHeader(http.StatusConflict)
-			out = failed(err)
-		} else {
-			out = a
+func answer[Q, A any](carryOut func(Agent, context.Context, Q) (A, error)) func(Agent) http.HandlerFunc {
+	return func(agent Agent) http.HandlerFunc {
+		return func(w http.ResponseWriter, req *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			var q Q
+			var out any
+			if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxRequest)).Decode(&q); err != nil {
+				w.WriteHeader(http.StatusBadRequest)
+				out = failed(netmap.Refuse(netmap.BadInput, "the request cannot be read: %v", err))
+			} else if a, err := carryOut(agent, req.Context(), q); err != nil {
+				w.WriteHeader(http.StatusConflict)
+				out = failed(err)
+			} else {
+				out = a
+			}
+			_ = json.NewEncoder(w).Encode(out) // the client has gone: nothing to do
 		}
-		_ = json.NewEncoder(w).Encode(out) // the client has gone: nothing to do
 	}
 }
 
 // order answers a request with a sentence for the operator.
-func order[Q any](carryOut func(context.Context, Q) (string, error)) http.HandlerFunc {
-	return answer(func(ctx context.Context, q Q) (sentence, error) {
-		text, err := carryOut(ctx, q)
+func order[Q any](carryOut func(Agent, context.Context, Q) (string, error)) func(Agent) http.HandlerFunc {
+	return answer(func(a Agent, ctx context.Context, q Q) (sentence, error) {
+		text, err := carryOut(a, ctx, q)
 		return sentence{text}, err
 	})
 }

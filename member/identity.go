@@ -76,14 +76,7 @@ func (m *Member) resetText() string {
 	return fmt.Sprintf("it gives up the identity %s and everything that the ledger gave to it, joins its networks anew (%s), and asks for the addresses of its endpoints: %s. "+
 		"Where another host has one, that container is taken off the network, and weft status names it. "+
 		"If no other machine runs as host %s, remove it then, on any host: weft host rm %s --is-off",
-		m.self.Short(), orNone(networks), orNone(containers), m.self.Short(), m.self.Short())
-}
-
-func orNone(words []string) string {
-	if len(words) == 0 {
-		return "none"
-	}
-	return strings.Join(words, ", ")
+		m.self.Short(), cmp.Or(strings.Join(networks, ", "), "none"), cmp.Or(strings.Join(containers, ", "), "none"), m.self.Short(), m.self.Short())
 }
 
 // finishReset gives this host a new identity if the old one was given up. It runs before any
