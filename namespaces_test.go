@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestNamespacesAreEnteredInOneRoom: a thread that comes back in a wrong namespace
+// TestNamespacesAreEnteredInOnePackage: a thread that comes back in a wrong namespace
 // carries any goroutine there.
-func TestNamespacesAreEnteredInOneRoom(t *testing.T) {
+func TestNamespacesAreEnteredInOnePackage(t *testing.T) {
 	for _, s := range sources(t) {
 		if s.pkg == "netns" || strings.HasPrefix(s.pkg, "lab") {
 			continue

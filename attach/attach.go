@@ -23,44 +23,43 @@ type NetworkRequest struct {
 	MTU       int            // weft.mtu, bytes; 0 = from the underlay
 	Multicast bool
 	Internal  bool
-	Replica   netmap.NetworkID // the network of the cluster that this becomes a part of; 0: any that fits
+	Replica   netmap.NetworkID // the network of the cluster that this must become part of; 0 = any with these subnets
 }
 
-// Networks decides which network of the cluster a network of this host is. Refusals are
-// passed on to the user as they stand.
+// Networks decides which network of the cluster a network of this host is. The user sees its
+// refusals unchanged.
 type Networks interface {
 	// EnsureNetwork finds or creates the network with these subnets.
 	EnsureNetwork(ctx context.Context, r NetworkRequest) (netmap.Network, error)
-	// Joinable says why no new endpoint may be made in a network that this host is a
-	// member of, or nil. It waits for nobody.
+	// Joinable returns why no new endpoint may be made in a network that this host is a
+	// member of, nil if it may. It does not block.
 	Joinable(id netmap.NetworkID) error
-	// LeaveNetwork gives up what a network of this host has of the cluster's; last says
-	// that no other network of this host is the same one.
+	// LeaveNetwork ends what a network of this host has in the cluster's network. With last,
+	// no other network of this host is the same one, and the host's membership ends.
 	LeaveNetwork(ctx context.Context, r NetworkRecord, last bool) error
-	// RejoinNetwork makes the host, under another identity than before, a member of
-	// what the network is a part of; it may be another network by now.
+	// RejoinNetwork registers this host, which has a new identity, as a member of the
+	// cluster's network with these subnets. That can be another network than before.
 	RejoinNetwork(ctx context.Context, r NetworkRecord) (netmap.Network, error)
 }
 
-// Addresses are what was handed out before an endpoint is made with them.
+// Addresses is the IPAM, which hands addresses out before endpoints are made with them.
 type Addresses interface {
-	// Attach refuses an address that its owner was not given, or that was taken back.
+	// Attach refuses an address that was not handed out to the owner, or was taken back since.
 	Attach(a netip.Addr, owner netmap.Owner) error
 }
 
-// Facts tells the other hosts about endpoints. No method waits for anybody.
+// Facts tells the other hosts about endpoints. No method blocks.
 type Facts interface {
 	Announce(e netmap.Endpoint)
 	Withdraw(id netmap.EndpointID)
-	// Gone says that the endpoint is deleted on this host: its addresses may be
-	// given to another.
+	// Gone is called when the endpoint is deleted on this host and its addresses are free.
 	Gone(e netmap.Endpoint)
 }
 
 // Ports connects endpoints to their network in the kernel.
 type Ports interface {
-	// Plug makes the endpoint's port and names the interface for the owner to move.
-	// Plugging what is plugged gives the same name.
+	// Plug makes the endpoint's port and returns the name of the interface that the owner
+	// moves into the container. Calling it again returns the same name.
 	Plug(ctx context.Context, e netmap.Endpoint) (string, error)
 	// Unplug removes a port; an unknown one is no error.
 	Unplug(ctx context.Context, id netmap.EndpointID) error
@@ -87,8 +86,8 @@ type Config struct {
 // for concurrent use.
 type Attachments struct {
 	cfg Config
-	// locks makes calls about one endpoint, one network of an owner, one address or one
-	// subnet take turns. Whatever is written to disk is written by the holder of its key.
+	// locks serialises calls about the same endpoint, network of an owner, address or subnet.
+	// Only the holder of a key writes the record of that key to disk.
 	locks *turn.Keyed
 
 	mu        sync.Mutex
@@ -115,7 +114,7 @@ func (a *Attachments) Endpoints() []EndpointRecord {
 	return a.endpoints.sorted()
 }
 
-// Endpoint is an endpoint that its owner has.
+// Endpoint returns an endpoint that is not deleted.
 func (a *Attachments) Endpoint(id netmap.EndpointID) (EndpointRecord, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -123,42 +122,42 @@ func (a *Attachments) Endpoint(id netmap.EndpointID) (EndpointRecord, bool) {
 	return r, ok && !r.Deleted
 }
 
-// Holder is the endpoint of this host that holds an address, also while it is
-// deleted: its port is still there. An evicted one counts if there is no
-// other: its container still believes that it has it.
+// Holder returns the endpoint of this host that holds an address. A deleted endpoint holds its
+// addresses until its port is removed. An evicted endpoint is returned if no other one holds
+// the address, because its container still uses it.
 func (a *Attachments) Holder(addr netip.Addr) (EndpointRecord, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.endpoints.holder(addr)
 }
 
-// Part is what one owner has of this host's networks and endpoints. It neither shows nor
-// changes what others have: theirs are unknown to it. All methods are safe for concurrent use.
+// Part is one owner's networks and endpoints on this host. To a Part those of other owners are
+// unknown: it neither returns nor changes them. All methods are safe for concurrent use.
 type Part struct {
 	all   *Attachments
 	owner netmap.Owner
 }
 
-// Of is the part of an owner.
+// Of returns the part of an owner.
 func (a *Attachments) Of(owner netmap.Owner) Part { return Part{a, owner} }
 
-// Networks are the owner's, sorted by id.
+// Networks returns the owner's networks, sorted by id.
 func (p Part) Networks() []NetworkRecord {
 	return slices.DeleteFunc(p.all.Networks(), func(r NetworkRecord) bool { return r.Owner != p.owner })
 }
 
-// Endpoints are the owner's, sorted by id.
+// Endpoints returns the owner's endpoints, sorted by id.
 func (p Part) Endpoints() []EndpointRecord {
 	return slices.DeleteFunc(p.all.Endpoints(), func(r EndpointRecord) bool { return r.Owner != p.owner })
 }
 
-// Endpoint is an endpoint that the owner has.
+// Endpoint returns an endpoint of the owner's that is not deleted.
 func (p Part) Endpoint(id netmap.EndpointID) (EndpointRecord, bool) {
 	r, ok := p.all.Endpoint(id)
 	return r, ok && r.Owner == p.owner
 }
 
-// network is a network that the owner has.
+// network returns a network of the owner's that is not deleted.
 func (p Part) network(id string) (NetworkRecord, bool) {
 	r, ok := p.all.network(id)
 	return r, ok && r.Owner == p.owner

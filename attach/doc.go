@@ -1,13 +1,15 @@
-// Package attach keeps the networks and endpoints of this host for all who make some:
-// Docker, and others that do without Docker. It decides with the ledger which network of
-// the cluster is meant, plugs and unplugs ports, announces endpoints, and remembers all
-// that on disk, because nobody repeats it after a restart.
+// Package attach keeps this host's networks and endpoints for all their owners: Docker, and
+// callers that use Weft without Docker. It asks the ledger which network of the cluster a
+// network of this host is, makes and removes ports in the kernel, announces endpoints to the
+// other hosts, and keeps a record of all that on disk, because no owner repeats its calls
+// after a restart of the agent.
 //
-// Each network and endpoint has an owner (netmap.Owner), and an owner reaches only its
-// Part: what Docker does not know is not forgotten with what Docker has forgotten.
+// Each network and endpoint has an owner (netmap.Owner). An owner reads and changes only its
+// own ones, through a Part, so a comparison with what Docker has removes nothing of another
+// owner's.
 //
-// Every create is idempotent and every delete of the unknown succeeds (invariant 6):
-// Docker repeats calls that it gave up on, and forgets others. It sends no delete after
-// a create that failed and ignores the errors of deletes, so what is left over then is
-// marked as deleted, and FinishDeletions finishes it.
+// A create that is repeated changes nothing, and deleting what is unknown succeeds
+// (invariant 6), because Docker repeats some of the calls that timed out and never repeats
+// others. It sends no delete after a create that failed, and it ignores the errors of
+// deletes. What such calls leave behind is marked as deleted, and FinishDeletions removes it.
 package attach

@@ -10,8 +10,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Network is the network of the cluster that a network of the owner is a part of, for
-// endpoints that are made in it. The error says if there is none.
+// Network returns the network of the cluster that a network of the owner is part of. It fails
+// if the owner has no such network, or if this host cannot register again as its member.
 func (p Part) Network(ctx context.Context, id string) (netmap.Network, error) {
 	r, ok := p.network(id)
 	if !ok {
@@ -20,9 +20,10 @@ func (p Part) Network(ctx context.Context, id string) (netmap.Network, error) {
 	return p.all.rejoined(ctx, r)
 }
 
-// Attach writes an endpoint of a network of the owner down and announces it. It is made in
-// the network that Network named, with addresses that were handed out. Repeating it
-// changes nothing. If it fails, the endpoint does not exist, and nothing is to be undone.
+// Attach writes the record of a new endpoint and announces it. The endpoint is in the network of
+// the cluster that Network returned for the owner's network, and its addresses were handed out
+// before. Repeating it changes nothing. If it fails, the endpoint does not exist, and the
+// caller has nothing to undo.
 func (p Part) Attach(ctx context.Context, network string, e netmap.Endpoint) error {
 	keys := []string{endpointPrefix + string(e.ID)}
 	for _, a := range addrsOf(e) {
@@ -40,9 +41,10 @@ func (p Part) Attach(ctx context.Context, network string, e netmap.Endpoint) err
 	return nil
 }
 
-// keepEndpoint writes an endpoint down, once. When a CreateEndpoint fails, Docker
-// sends no DeleteEndpoint and releases the addresses: what came too late to be
-// believed is marked as deleted, and FinishDeletions removes it.
+// keepEndpoint writes the record of an endpoint if it has none. Docker sends no DeleteEndpoint
+// after a CreateEndpoint that failed or timed out, and releases the addresses. So an endpoint
+// that was written after the call had timed out is marked as deleted, and FinishDeletions
+// removes it.
 func (a *Attachments) keepEndpoint(ctx context.Context, r EndpointRecord) error {
 	id := r.Endpoint.ID
 	a.mu.Lock()
@@ -74,13 +76,14 @@ func (a *Attachments) keepEndpoint(ctx context.Context, r EndpointRecord) error 
 	return nil
 }
 
-// addrsOf are the one or two addresses of an endpoint.
+// addrsOf returns the one or two addresses of an endpoint.
 func addrsOf(e netmap.Endpoint) []netip.Addr {
 	return slices.DeleteFunc([]netip.Addr{e.V4, e.V6}, func(a netip.Addr) bool { return !a.IsValid() })
 }
 
-// vacant says why a new endpoint may not have its addresses: Docker was so late with it
-// that they were taken back, and perhaps given to another one. The caller holds them.
+// vacant returns why a new endpoint may not have its addresses, nil if it may. If Docker creates
+// the endpoint very late, the IPAM has taken the addresses back and may have handed them out
+// again. The caller holds the locks of the addresses.
 func (a *Attachments) vacant(r EndpointRecord) error {
 	for _, addr := range addrsOf(r.Endpoint) {
 		if other, taken := a.Holder(addr); taken {
@@ -93,8 +96,8 @@ func (a *Attachments) vacant(r EndpointRecord) error {
 	return nil
 }
 
-// sameEndpoint refuses a repeated call that wants something else. The container's
-// name is learned beside the protocol and never part of a call.
+// sameEndpoint refuses a repeated call that asks for something else than the first one. It does
+// not compare the container's name, which is no part of the protocol's calls.
 func sameEndpoint(have, want EndpointRecord) error {
 	want.Endpoint.Name = have.Endpoint.Name
 	if have.Endpoint == want.Endpoint && have.LocalNetwork == want.LocalNetwork {
@@ -119,9 +122,9 @@ func (a *Attachments) holdEndpoint(ctx context.Context, id netmap.EndpointID) (r
 	return a.lock(ctx, endpointPrefix+string(id))
 }
 
-// ForgetEndpoint removes an endpoint that the owner does not have any more: because it
-// says so, or because it deleted it while no agent answered. An unknown one is no error.
-// What fails is tried again by FinishDeletions.
+// ForgetEndpoint removes an endpoint that the owner does not have any more. The caller knows that
+// from the owner's delete, or from the owner's list if it deleted the endpoint while no agent
+// ran. An unknown endpoint is no error. FinishDeletions repeats what fails.
 func (p Part) ForgetEndpoint(ctx context.Context, id netmap.EndpointID) error {
 	p.all.mu.Lock()
 	r, ok := p.all.endpoints.byID[id]
@@ -139,9 +142,10 @@ func (a *Attachments) forget(ctx context.Context, id netmap.EndpointID) error {
 	return a.drop(ctx, id)
 }
 
-// Released hears that the owner released an address. If the owner took the endpoint that
-// has it out of its container before, it deleted that one too, between the two, while no
-// agent answered: Docker does not repeat a DeleteEndpoint.
+// Released is called when the owner has released an address. If the endpoint that has the
+// address is detached, Docker deleted that endpoint before it released the address, but no
+// agent was running to answer the DeleteEndpoint, which Docker does not repeat. Released removes
+// the endpoint then.
 func (p Part) Released(ctx context.Context, addr netip.Addr) error {
 	r, ok := p.all.Holder(addr)
 	if !ok || r.Owner != p.owner || !r.Detached {
@@ -150,8 +154,9 @@ func (p Part) Released(ctx context.Context, addr netip.Addr) error {
 	return p.all.forget(ctx, r.Endpoint.ID)
 }
 
-// drop removes the port of a deleted endpoint, then its record, so that a crash in
-// between is mended by whoever comes next; only then are its addresses free.
+// drop removes the port of a deleted endpoint, then its record. If the agent crashes in between,
+// the record is left and FinishDeletions repeats the removal. The addresses are free only after
+// both.
 func (a *Attachments) drop(ctx context.Context, id netmap.EndpointID) error {
 	release, err := a.holdEndpoint(ctx, id)
 	if err != nil {
@@ -175,8 +180,8 @@ func (a *Attachments) drop(ctx context.Context, id netmap.EndpointID) error {
 	return nil
 }
 
-// Plug makes the port of an endpoint and names the interface that the owner is to move
-// into the container. If it fails, the owner deletes the endpoint, and the port goes with it.
+// Plug makes the port of an endpoint and returns the name of the interface that the owner moves
+// into the container. If it fails, the owner deletes the endpoint, which removes the port.
 func (p Part) Plug(ctx context.Context, id netmap.EndpointID) (name string, err error) {
 	release, err := p.all.holdEndpoint(ctx, id)
 	if err != nil {
@@ -205,9 +210,9 @@ func (p Part) Plug(ctx context.Context, id netmap.EndpointID) (name string, err 
 	return name, nil
 }
 
-// Detach withdraws an endpoint at once, which was taken out of its container. The port
-// stays until ForgetEndpoint, because Docker moves the interface back in between. An
-// unknown endpoint is no error.
+// Detach withdraws an endpoint that was taken out of its container, so the other hosts stop
+// forwarding to it. The port stays until ForgetEndpoint, because Docker moves the interface back
+// to the host in between. An unknown endpoint is no error.
 func (p Part) Detach(ctx context.Context, id netmap.EndpointID) error {
 	release, err := p.all.holdEndpoint(ctx, id)
 	if err != nil {

@@ -8,8 +8,9 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// endpoints are this host's, by their id and by their addresses: who has an address is
-// asked for every one that is handed out or released. Not safe for concurrent use.
+// endpoints are this host's endpoints, by id and by address. The index by address exists
+// because the IPAM looks up the holder of each address that it hands out or releases. Not
+// safe for concurrent use.
 type endpoints struct {
 	byID map[netmap.EndpointID]EndpointRecord
 	at   map[netip.Addr][]netmap.EndpointID // sorted; several only while all but one are deleted or evicted
@@ -40,7 +41,8 @@ func (e endpoints) drop(id netmap.EndpointID) {
 	delete(e.byID, id)
 }
 
-// holder is the endpoint that has an address. An evicted one counts if there is no other.
+// holder returns the endpoint that has an address. It returns an evicted one only if no
+// other endpoint has the address.
 func (e endpoints) holder(a netip.Addr) (found EndpointRecord, ok bool) {
 	for _, id := range e.at[a] {
 		if found, ok = e.byID[id], true; found.Evicted == "" {

@@ -10,7 +10,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// JoinNetwork makes a network of the owner a part of the cluster's network that has its
+// JoinNetwork makes a network of the owner part of the cluster's network that has the same
 // subnets. Repeating it changes nothing.
 func (p Part) JoinNetwork(ctx context.Context, want NetworkRequest) error {
 	want.Owner = p.owner
@@ -36,9 +36,9 @@ func (p Part) JoinNetwork(ctx context.Context, want NetworkRequest) error {
 	return a.keepNetwork(ctx, NetworkRecord{Owner: p.owner, ID: want.ID, Network: network})
 }
 
-// ForgetNetwork removes a network that the owner does not have any more: because it
-// says so, or because it removed it while no agent answered. An unknown one is no
-// error. What fails is tried again by FinishDeletions.
+// ForgetNetwork removes a network that the owner does not have any more. The caller knows that
+// from the owner's delete, or from the owner's list if it deleted the network while no agent
+// ran. An unknown network is no error. FinishDeletions repeats what fails.
 func (p Part) ForgetNetwork(ctx context.Context, id string) error {
 	p.all.mu.Lock()
 	r, ok := p.all.networks[id]
@@ -52,9 +52,10 @@ func (p Part) ForgetNetwork(ctx context.Context, id string) error {
 	return p.all.finishDeletion(ctx, r)
 }
 
-// holdNetwork makes calls about one network of an owner, or about any of its subnets
-// under another id, take turns: a network that comes back while the ledger
-// is told that it went must not lose its part in it.
+// holdNetwork locks one network of an owner and its subnets until release is called. The
+// subnets are locked too because an owner can create the network again under another id while
+// the ledger is still being told that the first one was removed; the removal must not take the
+// membership of the new one away.
 func (a *Attachments) holdNetwork(ctx context.Context, id string, subnets []netip.Prefix) (release func(), err error) {
 	keys := []string{networkPrefix + id}
 	for _, s := range subnets {
@@ -63,8 +64,8 @@ func (a *Attachments) holdNetwork(ctx context.Context, id string, subnets []neti
 	return a.lock(ctx, keys...)
 }
 
-// sameNetwork refuses a repeated call that wants something else. The order of
-// subnets is the caller's; the ledger has one of its own.
+// sameNetwork refuses a repeated call that asks for other subnets than the first one. The
+// order of the subnets does not matter: the ledger keeps its own.
 func sameNetwork(have NetworkRecord, want NetworkRequest) error {
 	if !slices.Equal(sorted(have.Network.Subnets), sorted(want.Subnets)) {
 		return netmap.Refuse(netmap.Conflict, "network %s exists with subnets %v, not %v; remove it first", short(want.ID), have.Network.Subnets, want.Subnets)
@@ -76,8 +77,8 @@ func sorted(ps []netip.Prefix) []netip.Prefix {
 	return slices.SortedFunc(slices.Values(ps), netip.Prefix.Compare)
 }
 
-// refuseTwin keeps two networks of one owner on one host from being the same network: a
-// user would find the addresses of one in use by the other.
+// refuseTwin refuses a second network of the same owner with the same subnet on this host. Both
+// would be the same network of the cluster, and each would find addresses in use by the other.
 func (a *Attachments) refuseTwin(want NetworkRequest) error {
 	for _, r := range a.Networks() {
 		for _, s := range want.Subnets {
@@ -89,9 +90,9 @@ func (a *Attachments) refuseTwin(want NetworkRequest) error {
 	return nil
 }
 
-// keepNetwork writes a network down. When a CreateNetwork fails, Docker sends no
-// DeleteNetwork; so what the disk refused, or what came too late to be believed,
-// is marked as deleted, and FinishDeletions gives it up again.
+// keepNetwork writes the record of a network. Docker sends no DeleteNetwork after a
+// CreateNetwork that failed or timed out, so in these cases the network is marked as deleted,
+// and FinishDeletions leaves it.
 func (a *Attachments) keepNetwork(ctx context.Context, r NetworkRecord) error {
 	err := a.saveNetwork(r)
 	if err == nil && ctx.Err() != nil {
@@ -106,9 +107,9 @@ func (a *Attachments) keepNetwork(ctx context.Context, r NetworkRecord) error {
 	return err
 }
 
-// FinishDeletions finishes what could not be finished at the time: it removes ports of
-// deleted endpoints, and tells the ledger of removed networks that it has not
-// heard of yet. The error says what is left; call it again later.
+// FinishDeletions removes the ports of deleted endpoints and tells the ledger of deleted
+// networks, where that failed before. The error says what still fails; the caller calls it
+// again later.
 func (a *Attachments) FinishDeletions(ctx context.Context) error {
 	var errs []error
 	for _, r := range a.Endpoints() {
@@ -124,8 +125,9 @@ func (a *Attachments) FinishDeletions(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// finishDeletion gives up a network that is marked as deleted. It is marked on disk first, so that a restart
-// does not take it for its owner's; endpoints that the owner left in it go with it.
+// finishDeletion removes a network that is marked as deleted, and the endpoints that the owner
+// left in it. It writes the mark to disk first, so that the network stays deleted if the agent
+// restarts.
 func (a *Attachments) finishDeletion(ctx context.Context, r NetworkRecord) error {
 	release, err := a.holdNetwork(ctx, r.ID, r.Network.Subnets)
 	if err != nil {
@@ -148,7 +150,7 @@ func (a *Attachments) finishDeletion(ctx context.Context, r NetworkRecord) error
 	return errors.Join(left, a.forgetNetwork(r.ID))
 }
 
-// dropAll removes the endpoints of a network of an owner.
+// dropAll removes all endpoints of a network. The id is the owner's.
 func (a *Attachments) dropAll(ctx context.Context, id string) error {
 	var errs []error
 	for _, r := range a.Endpoints() {
@@ -159,8 +161,9 @@ func (a *Attachments) dropAll(ctx context.Context, id string) error {
 	return errors.Join(errs...)
 }
 
-// shared reports whether another network of this host is the same one: another owner's, or
-// one that came back under another id before the ledger heard that it was removed.
+// shared reports whether another network of this host is the same network of the cluster: one of
+// another owner, or one that was created again under another id before the ledger was told that
+// the first one was removed.
 func (a *Attachments) shared(id netmap.NetworkID) bool {
 	return slices.ContainsFunc(a.Networks(), func(r NetworkRecord) bool {
 		return !r.Deleted && r.Network.ID == id

@@ -10,18 +10,17 @@ import (
 	"github.com/weftnet/weft/turn"
 )
 
-// NetworkRecord is a network of this host: one of its Docker, or another owner's part in
-// a network of the cluster. Several owners may have a part in the same one.
+// NetworkRecord is a network of this host: one of its Docker's, or one of another owner's.
+// Networks of several owners may be the same network of the cluster.
 type NetworkRecord struct {
 	Owner netmap.Owner `json:"owner"`
 	// ID is the owner's id of the network: see netmap.OwnerOf.
 	ID      string         `json:"id"`
 	Network netmap.Network `json:"network"`
-	// Deleted is set when the owner removed the network and the ledger has not heard
-	// of it yet.
+	// Deleted is set from when the owner removed the network until the ledger was told.
 	Deleted bool `json:"deleted,omitempty"`
-	// Unregistered is set when this host took another identity, under which it is no member
-	// of the network yet: see Attachments.Rejoin.
+	// Unregistered is set when this host got a new identity, which is not yet a member of the
+	// network: see Attachments.Rejoin.
 	Unregistered bool `json:"unregistered,omitempty"`
 }
 
@@ -32,17 +31,18 @@ type EndpointRecord struct {
 	// LocalNetwork is the ID of the NetworkRecord that the endpoint was made in.
 	LocalNetwork string `json:"local_network"`
 	Joined       bool   `json:"joined"` // a container has it; never while Deleted
-	// Detached is set when the owner took the endpoint out of its container. It deletes it next.
+	// Detached is set when the owner took the endpoint out of its container. Docker deletes
+	// the endpoint next.
 	Detached bool `json:"detached,omitempty"`
-	// Deleted is set when the owner deleted the endpoint and its port or its record
-	// could not be removed yet.
+	// Deleted is set from when the owner deleted the endpoint until its port and this record
+	// are removed.
 	Deleted bool `json:"deleted,omitempty"`
 	// Evicted says why the endpoint was taken off the mesh although its owner still has it,
 	// empty if it was not: see Attachments.Evict.
 	Evicted string `json:"evicted,omitempty"`
 }
 
-// Keys on disk, and of what calls take turns for.
+// Prefixes of keys on disk and of keys of locks.
 const (
 	networkPrefix  = "network/"
 	endpointPrefix = "endpoint/"
@@ -50,7 +50,7 @@ const (
 	addressPrefix  = "address/"
 )
 
-// New reads what an earlier agent left on disk.
+// New reads the records that an earlier agent left on disk.
 func New(cfg Config) (*Attachments, error) {
 	a := &Attachments{
 		cfg: cfg, locks: turn.NewKeyed(),
@@ -90,7 +90,7 @@ func (a *Attachments) restore(key string, value []byte) error {
 	return errors.New("its kind is not known")
 }
 
-// check says why this cannot be the record of the network with an id.
+// check returns why this cannot be the record of the network with this id, nil if it can.
 func (r NetworkRecord) check(id string) error {
 	if r.ID != id || r.Owner == "" || r.Owner != netmap.OwnerOf(id) {
 		return errOtherRecord
@@ -103,7 +103,7 @@ func decode[T any](value []byte) (r T, err error) {
 	return r, err
 }
 
-// network is a network that its owner has.
+// network returns a network that is not deleted.
 func (a *Attachments) network(id string) (NetworkRecord, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -111,8 +111,8 @@ func (a *Attachments) network(id string) (NetworkRecord, bool) {
 	return r, ok && !r.Deleted
 }
 
-// markNetworkDeleted marks a network in memory: from now on it is not its owner's, whatever
-// happens to disk and ledger. It reports whether there is one.
+// markNetworkDeleted marks a network as deleted in memory, so it stays deleted even if the disk
+// or the ledger fails now. It reports whether there is such a network.
 func (a *Attachments) markNetworkDeleted(id string) (NetworkRecord, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -124,7 +124,7 @@ func (a *Attachments) markNetworkDeleted(id string) (NetworkRecord, bool) {
 	return r, ok
 }
 
-// markEndpointDeleted is the same for an endpoint.
+// markEndpointDeleted does the same for an endpoint.
 func (a *Attachments) markEndpointDeleted(id netmap.EndpointID) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -161,8 +161,8 @@ func (a *Attachments) forgetNetwork(id string) error {
 	return nil
 }
 
-// saveEndpoint writes an endpoint to disk, and to memory unless it was deleted
-// meanwhile: what its owner deleted does not come back.
+// saveEndpoint writes an endpoint to disk and then to memory. It fails if the owner has deleted
+// the endpoint meanwhile.
 func (a *Attachments) saveEndpoint(r EndpointRecord) error {
 	b, err := json.Marshal(r)
 	if err != nil {

@@ -31,8 +31,8 @@ func ResetIdentity(records map[string][]byte) (set map[string][]byte, err error)
 	return set, nil
 }
 
-// DockerNetworks are the networks of Docker, by its ids, that records tell of. One that
-// cannot be read counts.
+// DockerNetworks returns Docker's ids of the networks in these records that belong to Docker.
+// A record that cannot be read counts as Docker's.
 func DockerNetworks(records map[string][]byte) []string {
 	var out []string
 	for key, raw := range records {
@@ -44,9 +44,10 @@ func DockerNetworks(records map[string][]byte) []string {
 	return out
 }
 
-// Rejoin makes this host a member again of what an unregistered network, by its owner's id, is a
-// part of. If that is another network by now, its endpoints are in that one from then on.
-// Of a registered network it changes nothing.
+// Rejoin registers this host again as a member of the cluster's network behind an unregistered
+// network of this host. The id is the owner's. If the cluster has another network with these
+// subnets by now, the endpoints are moved to that one. Rejoin does nothing for a network that
+// is registered.
 func (a *Attachments) Rejoin(ctx context.Context, id string) error {
 	r, ok := a.network(id)
 	if !ok || !r.Unregistered {
@@ -79,7 +80,8 @@ func (a *Attachments) Rejoin(ctx context.Context, id string) error {
 	return a.saveNetwork(r)
 }
 
-// rejoined is the network of a record, of which this host is a member.
+// rejoined returns the cluster's network of a record, after this host has registered as its
+// member if it had to.
 func (a *Attachments) rejoined(ctx context.Context, r NetworkRecord) (netmap.Network, error) {
 	if !r.Unregistered {
 		return r.Network, nil
@@ -92,15 +94,14 @@ func (a *Attachments) rejoined(ctx context.Context, r NetworkRecord) (netmap.Net
 	return now.Network, err
 }
 
-// move notes that an endpoint is in another network than it was made in.
+// move changes the network of the cluster that an endpoint is in.
 func (a *Attachments) move(ctx context.Context, id netmap.EndpointID, to netmap.NetworkID) error {
 	return a.changeEndpoint(ctx, id, func(r *EndpointRecord) { r.Endpoint.Network = to })
 }
 
-// Evict takes an endpoint off the mesh, although its owner still has it, and says why: on
-// disk, then for the other hosts, then in the kernel. Name is that of its container, if
-// it is known. What fails in the kernel is mended by its next Set, which does not know
-// the port any more.
+// Evict disconnects an endpoint that its owner still has, and records why: first on disk, then
+// for the other hosts, then in the kernel. The name is that of its container, empty if it is
+// unknown. If the kernel fails to remove the port, the next Set of the datapath removes it.
 func (a *Attachments) Evict(ctx context.Context, id netmap.EndpointID, name, why string) error {
 	err := a.changeEndpoint(ctx, id, func(r *EndpointRecord) {
 		r.Evicted, r.Joined = why, false
@@ -116,8 +117,7 @@ func (a *Attachments) Evict(ctx context.Context, id netmap.EndpointID, name, why
 	return nil
 }
 
-// changeEndpoint changes the record of an endpoint that its owner has; of another one
-// nothing.
+// changeEndpoint changes the record of an endpoint unless the endpoint is unknown or deleted.
 func (a *Attachments) changeEndpoint(ctx context.Context, id netmap.EndpointID, change func(*EndpointRecord)) error {
 	release, err := a.holdEndpoint(ctx, id)
 	if err != nil {

@@ -28,7 +28,7 @@ func parseEndpoint(req createEndpointRequest, n netmap.Network) (netmap.Endpoint
 	return e, err
 }
 
-// parseMAC reads a MAC; without one it is that of the address.
+// parseMAC parses a MAC. If the text is empty, the MAC is derived from the address.
 func parseMAC(text string, e netmap.Endpoint) (netmap.MAC, error) {
 	if text == "" {
 		return netmap.MACOf(cmp.Or(e.V4, e.V6)), nil
@@ -43,8 +43,8 @@ func parseMAC(text string, e netmap.Endpoint) (netmap.MAC, error) {
 	return mac, nil
 }
 
-// parseAddress reads an address of one family, with the prefix length of its
-// subnet as Weft's IPAM answered it; empty is the zero address.
+// parseAddress parses an address of one family. It has the prefix length of its subnet, as
+// Weft's IPAM returned it. An empty text is the zero address.
 func parseAddress(text string, n netmap.Network, family func(netip.Addr) bool) (netip.Addr, error) {
 	if text == "" {
 		return netip.Addr{}, nil
@@ -63,5 +63,5 @@ func parseAddress(text string, n netmap.Network, family func(netip.Addr) bool) (
 	return p.Addr(), nil
 }
 
-// isSix is about plain IPv6: an IPv4 address in IPv6 clothes is neither.
+// isSix reports whether an address is an IPv6 address that is not an IPv4-mapped one.
 func isSix(a netip.Addr) bool { return a.Is6() && !a.Is4In6() }

@@ -1,3 +1,3 @@
-// Package driver answers Docker's network driver protocol: it reads the messages and has
-// package attach carry them out, for Docker's part of this host's networks and endpoints.
+// Package driver answers Docker's network driver protocol. It parses the messages and calls
+// package attach for the networks and endpoints that Docker owns on this host.
 package driver

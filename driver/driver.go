@@ -9,26 +9,26 @@ import (
 	"github.com/weftnet/weft/rpc"
 )
 
-// Docker is what is known of Docker's networks beside this protocol.
+// Docker is what the agent reads from Docker's API about its networks.
 type Docker interface {
-	// RefusedSwarm hears that a network of swarm scope is refused, and answers what Docker
-	// called it when it listed its networks last; empty if it did not list it. It does not
-	// ask Docker.
+	// RefusedSwarm is called when a network of swarm scope is refused. It returns the name that
+	// the network had when Docker's networks were last listed, empty if it was not listed. It
+	// does not call Docker.
 	RefusedSwarm(docker string) (name string)
-	// Deleted hears that Docker removes a network, before anything of it is given up.
+	// Deleted is called when Docker removes a network, before the driver removes anything.
 	Deleted(docker string)
 }
 
-// Driver answers the protocol. All methods are safe for concurrent use.
+// Driver answers the network driver protocol. All methods are safe for concurrent use.
 type Driver struct {
 	attach attach.Part
 	docker Docker
 }
 
-// New is the driver of what Docker has of this host's networks and endpoints.
+// New returns the driver for the part of this host's networks and endpoints that Docker owns.
 func New(a attach.Part, docker Docker) *Driver { return &Driver{attach: a, docker: docker} }
 
-// Routes are the methods of the protocol.
+// Routes returns the handlers of the protocol, by method.
 func (d *Driver) Routes() map[string]rpc.Handler {
 	return map[string]rpc.Handler{
 		"NetworkDriver.GetCapabilities":             rpc.Ask(getCapabilities),
@@ -53,16 +53,17 @@ func getCapabilities(context.Context) (api.CapabilitiesResponse, error) {
 	return api.CapabilitiesResponse{Scope: api.LocalScope, ConnectivityScope: api.GlobalScope}, nil
 }
 
-// gwAllocCheck: RequestPool already names the gateway, so nothing is skipped.
+// gwAllocCheck says that Docker must allocate gateways: RequestPool returns them, so none is
+// skipped.
 func gwAllocCheck(context.Context, rpc.Empty) (gwAllocCheckResponse, error) {
 	return gwAllocCheckResponse{}, nil
 }
 
-// allocateNetwork is what a manager of a swarm asks for a driver of global scope.
+// allocateNetwork is called by a manager of a swarm for a network of swarm scope.
 func (d *Driver) allocateNetwork(_ context.Context, req api.AllocateNetworkRequest) (rpc.Empty, error) {
 	return rpc.Empty{}, d.refuseSwarm(req.NetworkID)
 }
 
-// nothing answers calls that have no meaning here: docker_gwbridge publishes
-// ports, gossip discovers hosts.
+// nothing answers calls that the driver does not need: docker_gwbridge publishes ports, and
+// gossip discovers hosts.
 func nothing(context.Context, rpc.Empty) (rpc.Empty, error) { return rpc.Empty{}, nil }

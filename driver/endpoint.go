@@ -9,9 +9,9 @@ import (
 	"github.com/weftnet/weft/rpc"
 )
 
-// createEndpoint writes an endpoint down and announces it: address, MAC and host
-// are final, and Docker needs some 100 ms more until the process runs, so the
-// other hosts are ready before it is.
+// createEndpoint writes the record of an endpoint and announces it to the other hosts. Its
+// address, MAC and host do not change after this, and Docker takes some 100 ms more until the
+// container's process runs, so the other hosts forward to it by then.
 func (d *Driver) createEndpoint(ctx context.Context, req createEndpointRequest) (api.CreateEndpointResponse, error) {
 	if err := named(req.NetworkID, req.EndpointID); err != nil {
 		return api.CreateEndpointResponse{}, err
@@ -33,7 +33,7 @@ func (d *Driver) createEndpoint(ctx context.Context, req createEndpointRequest) 
 	return api.CreateEndpointResponse{Interface: &api.EndpointInterface{MacAddress: e.MAC.String()}}, nil
 }
 
-// named refuses a request that does not say what it is about.
+// named refuses a request without the id of a network or an endpoint.
 func named(network, endpoint string) error {
 	switch {
 	case network == "":
@@ -44,14 +44,14 @@ func named(network, endpoint string) error {
 	return nil
 }
 
-// deleteEndpoint removes an endpoint. Docker ignores errors here, so what fails
-// is tried again by attach.Attachments.FinishDeletions.
+// deleteEndpoint removes an endpoint. Docker ignores an error here, so
+// attach.Attachments.FinishDeletions repeats what fails.
 func (d *Driver) deleteEndpoint(ctx context.Context, req api.DeleteEndpointRequest) (rpc.Empty, error) {
 	return rpc.Empty{}, d.attach.ForgetEndpoint(ctx, netmap.EndpointID(req.EndpointID))
 }
 
-// join answers when the port is plumbed. Docker moves the interface itself. If
-// this fails, Docker deletes the endpoint, and the port goes with it.
+// join returns when the port is connected. Docker itself moves the interface into the container.
+// If join fails, Docker deletes the endpoint, which removes the port.
 func (d *Driver) join(ctx context.Context, req joinRequest) (api.JoinResponse, error) {
 	if err := named(req.NetworkID, req.EndpointID); err != nil {
 		return api.JoinResponse{}, err

@@ -250,7 +250,7 @@ func TestADiskThatIsFullKeepsNoEndpoint(t *testing.T) {
 	d.refused(500, "forget endpoint 111111111111 on disk: no space left on device", "DeleteEndpoint", about(netA, end1))
 	d.story("facts: no endpoint 111111111111\nkernel: unplug endpoint 111111111111")
 	d.host.Before("Commit", nil)
-	settle(t, d)
+	finishDeletions(t, d)
 	d.story(gone)
 	d.holds(idle)
 }
@@ -289,7 +289,7 @@ func TestAPortThatCannotBeRemoved(t *testing.T) {
 		t.Error("nobody holds the address whose port is still there")
 	}
 	d.host.Before("Unplug", nil)
-	settle(t, d)
+	finishDeletions(t, d)
 	d.story(gone)
 	d.holds(idle)
 }

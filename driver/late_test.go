@@ -41,7 +41,7 @@ func TestALedgerThatHangs(t *testing.T) {
 		d.host.Before("LeaveNetwork", polite)
 		d.late("DeleteNetwork was not done in time", "DeleteNetwork", object{"NetworkID": netA})
 		d.host.Before("LeaveNetwork", nil)
-		settle(t, d)
+		finishDeletions(t, d)
 		d.holds("")
 	})
 }
@@ -64,7 +64,7 @@ func TestADecisionThatComesTooLate(t *testing.T) {
 			t.Errorf("networks %+v", r)
 		}
 		d.ok("CreateNetwork", createNetwork(netB, "10.32.0.0/20"))
-		settle(t, d)
+		finishDeletions(t, d)
 		d.holds(`ledger: network 1 10.50.0.0/20
 			ledger: network 2 10.32.0.0/20
 			disk: network bbbbbbbbbbbb
@@ -85,7 +85,7 @@ func TestADiskThatHangs(t *testing.T) {
 		close(slow)
 		synctest.Wait()
 		d.story("")
-		settle(t, d)
+		finishDeletions(t, d)
 		d.story(gone)
 		d.holds(idle)
 	})
@@ -109,7 +109,7 @@ func TestAKernelThatHangs(t *testing.T) {
 		}
 		close(stuck)
 		synctest.Wait()
-		settle(t, d)
+		finishDeletions(t, d)
 		d.story("kernel: plug " + one + "\n" + gone)
 		d.holds(idle)
 	})
@@ -146,7 +146,7 @@ func TestADiskThatHangsInJoin(t *testing.T) {
 		if e := d.attach.Endpoints(); len(e) != 1 || !e[0].Deleted || e[0].Joined {
 			t.Errorf("endpoints %+v", e)
 		}
-		settle(t, d)
+		finishDeletions(t, d)
 		d.story(gone)
 		d.holds(idle)
 	})
@@ -162,10 +162,10 @@ func TestAKernelThatHangsAtUnplug(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := d.attach.FinishDeletions(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("settle: %v", err)
+			t.Errorf("FinishDeletions: %v", err)
 		}
 		d.host.Before("Unplug", nil)
-		settle(t, d)
+		finishDeletions(t, d)
 		d.holds(idle)
 	})
 }

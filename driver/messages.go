@@ -6,23 +6,23 @@ import (
 	api "github.com/docker/go-plugins-helpers/network"
 )
 
-// The messages of the remote driver protocol are those of go-plugins-helpers. Here is
-// what Docker says more, and where Weft reads less.
+// The messages of the remote driver protocol are those of go-plugins-helpers. This file has the
+// messages that go-plugins-helpers lacks, and those of which Weft does not decode all fields.
 
 type gwAllocCheckResponse struct {
 	SkipIPv4 bool
 	SkipIPv6 bool
 }
 
-// createNetworkRequest leaves the options as they came: their errors name what was wrong
-// with which one.
+// createNetworkRequest does not decode the options, so that an error can name the option that
+// has a wrong value.
 type createNetworkRequest struct {
 	api.CreateNetworkRequest
 	Options map[string]json.RawMessage
 }
 
-// createEndpointRequest and joinRequest have no options: with 65,535 published ports
-// those are 15 MB, which docker_gwbridge is to read, not Weft.
+// createEndpointRequest and joinRequest skip the options. With 65,535 published ports these are
+// 15 MB, and only docker_gwbridge needs them.
 type createEndpointRequest struct {
 	api.CreateEndpointRequest
 	Options unread
@@ -33,7 +33,7 @@ type joinRequest struct {
 	Options unread
 }
 
-// unread is a JSON value that is passed over.
+// unread is a JSON value that is skipped.
 type unread struct{}
 
 // UnmarshalJSON implements json.Unmarshaler.

@@ -19,10 +19,10 @@ func failing(err error) func(context.Context) error {
 	return func(context.Context) error { return err }
 }
 
-func settle(t *testing.T, d *docker) {
+func finishDeletions(t *testing.T, d *docker) {
 	t.Helper()
 	if err := d.attach.FinishDeletions(t.Context()); err != nil {
-		t.Errorf("settle: %v", err)
+		t.Errorf("FinishDeletions: %v", err)
 	}
 }
 
@@ -116,7 +116,7 @@ func TestALedgerThatCannotBeReachedHearsLater(t *testing.T) {
 	d.holds(`ledger: network 1 10.32.0.0/20
 		disk: network aaaaaaaaaaaa`)
 	if err := d.attach.FinishDeletions(t.Context()); !errors.Is(err, &netmap.Refusal{Kind: netmap.NoQuorum}) {
-		t.Errorf("settle: %v", err)
+		t.Errorf("FinishDeletions: %v", err)
 	}
 	d.refused(500, "is not known to Weft", "CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
 	_ = d.host.Story()
@@ -124,8 +124,8 @@ func TestALedgerThatCannotBeReachedHearsLater(t *testing.T) {
 	// The agent restarts in between, then the keepers are back.
 	d = overSocket(t, d.host)
 	d.host.Before("LeaveNetwork", nil)
-	settle(t, d)
-	settle(t, d)
+	finishDeletions(t, d)
+	finishDeletions(t, d)
 	d.story("ledger: docker aaaaaaaaaaaa leaves network 1")
 	d.holds("")
 }
@@ -143,7 +143,7 @@ func TestANetworkThatCameBackIsNotLeft(t *testing.T) {
 			d.ok("CreateNetwork", createNetwork(again, "10.32.0.0/20"))
 			_ = d.host.Story()
 			d.host.Before("LeaveNetwork", nil)
-			settle(t, d)
+			finishDeletions(t, d)
 			if again == netB {
 				d.story("ledger: docker aaaaaaaaaaaa goes, another stays in network 1")
 			} else {
@@ -187,11 +187,11 @@ func TestADiskThatIsFullKeepsNoNetwork(t *testing.T) {
 		t.Errorf("networks %+v", r)
 	}
 	if err := d.attach.FinishDeletions(t.Context()); !errors.Is(err, errDiskFull) {
-		t.Errorf("settle: %v", err)
+		t.Errorf("FinishDeletions: %v", err)
 	}
 	d.holds("ledger: network 1 10.32.0.0/20")
 	d.host.Before("Commit", nil)
-	settle(t, d)
+	finishDeletions(t, d)
 	d.story(made + `
 		ledger: docker aaaaaaaaaaaa leaves network 1`)
 	d.holds("")
@@ -204,7 +204,7 @@ func TestADiskThatIsFullAtDelete(t *testing.T) {
 	d.refused(500, "on disk: no space left on device", "DeleteNetwork", object{"NetworkID": netA})
 	d.host.Before("Commit", nil)
 	d.ok("CreateNetwork", createNetwork(netB, "10.32.0.0/20")) // Docker has no other
-	settle(t, d)
+	finishDeletions(t, d)
 	d.holds(`ledger: network 1 10.32.0.0/20
 		disk: network bbbbbbbbbbbb`)
 }

@@ -26,14 +26,15 @@ const (
 	encryptedKey = "encrypted"
 )
 
-// optionPrefix is that of our own options; an unknown one is an error, because a
-// misspelt option that is ignored is found out in production.
+// optionPrefix is the prefix of Weft's options. An unknown option with this prefix is an error,
+// so that a misspelt one is not silently ignored.
 const optionPrefix = "weft."
 
-// replicaOption is given by agents to networks that they make in their Docker: a NetworkID.
+// replicaOption is set by agents on the networks that they create in Docker. Its value is a
+// NetworkID.
 const replicaOption = optionPrefix + "replica"
 
-// knownOptions maps every option of ours to the code that reads it.
+// knownOptions maps every option that Weft reads to the function that parses its value.
 var knownOptions = map[string]func(*attach.NetworkRequest, string) error{
 	"weft.network": func(r *attach.NetworkRequest, v string) error {
 		if !networkName.MatchString(v) {
@@ -98,12 +99,12 @@ func readMTU(r *attach.NetworkRequest, v string) error {
 	return nil
 }
 
-// networkName is what Docker allows, without the dots that part a name from its
-// network in DNS, and short enough for one DNS label (RFC 1035 §2.3.4).
+// networkName matches the names that Docker allows, except those with dots, which separate a
+// container's name from its network in DNS, and those longer than a DNS label (RFC 1035 §2.3.4).
 var networkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
 
-// swarmID is what swarm calls the objects that it creates (swarmkit's identity.NewID).
-// The id of a network that is no swarm's has 64 hexadecimal digits.
+// swarmID matches the ids of swarm's objects (swarmkit's identity.NewID). All other networks
+// have ids of 64 hexadecimal digits.
 var swarmID = regexp.MustCompile(`^[0-9a-z]{25}$`)
 
 // parseNetwork reads a whole CreateNetwork request.
@@ -160,7 +161,7 @@ func readOptions(out *attach.NetworkRequest, options map[string]json.RawMessage)
 	return nil
 }
 
-// ownOptions are those that a user may give.
+// ownOptions returns Weft's options that a user may set.
 func ownOptions() []string {
 	own := slices.Sorted(maps.Keys(knownOptions))
 	return slices.DeleteFunc(own, func(k string) bool { return !strings.HasPrefix(k, optionPrefix) || k == replicaOption })

@@ -157,7 +157,7 @@ func FuzzMeta(f *testing.F) {
 	})
 }
 
-func TestTheMailboxKeepsOrderAndTheLastWord(t *testing.T) {
+func TestTheEventQueueKeepsOrderAndTheNewestEvents(t *testing.T) {
 	m := newEventQueue()
 	m.put(event{kind: eventAlive, name: "a"})
 	m.put(event{kind: eventAlive, name: "b"})

@@ -6,34 +6,31 @@ import (
 	"time"
 )
 
-// clockStep is how far the wall clock may move against the boot clock before Clocks
-// writes that down: NTP slews the wall clock all the time.
+// clockStep is how far the wall clock may drift from the boot clock before Clocks saves that.
+// NTP slews the wall clock all the time.
 const clockStep = time.Minute
 
-// started is when the machine was started, by the wall clock. The wall clock may have
-// been set since, so these are the earliest and the latest such time that any agent saw
-// since the machine was started.
+// started is the time of the boot by the wall clock: the earliest and the latest one that any
+// agent computed since then. They differ if the wall clock was set in between.
 type started struct {
 	Boot     string    `json:"boot"`
 	Earliest time.Time `json:"earliest"`
 	Latest   time.Time `json:"latest"`
 }
 
-// Clocks reads the machine's clocks and remembers how people and NTP have set the wall
-// clock since the machine was started, so that setting it never makes a lease younger: a
-// renewal counts as sent at the earliest time that the wall clock can mean, and now is
-// the latest. Safe for concurrent use.
+// Clocks reads the machine's clocks and remembers by how much the wall clock was set since the
+// boot. It gives a renewal the earliest time at which it can have been sent, and now the latest
+// time that it can be, so setting the clock never makes a lease longer. Safe for concurrent use.
 type Clocks struct {
 	read func() (Moment, error)
-	note func([]byte) // for the next agent of this start of the machine; must not block
+	note func([]byte) // saves started for the next agent in this boot; must not block
 
 	mu   sync.Mutex
 	seen started
-	kept started // as it is noted
+	kept started // as it was saved last
 }
 
-// NewClocks continues from what an earlier agent noted last, if that was in this start of
-// the machine.
+// NewClocks continues from what an earlier agent saved with note, if that was in this boot.
 func NewClocks(read func() (Moment, error), noted []byte, note func([]byte)) *Clocks {
 	c := &Clocks{read: read, note: note}
 	if json.Unmarshal(noted, &c.seen) == nil {
@@ -42,21 +39,21 @@ func NewClocks(read func() (Moment, error), noted []byte, note func([]byte)) *Cl
 	return c
 }
 
-// Now is the moment to compare with the one at which a renewal was sent.
+// Now returns the moment that Moment.Left takes as now.
 func (c *Clocks) Now() (Moment, error) {
 	m, s, err := c.look()
 	m.Wall = s.Latest.Add(m.Up)
 	return m, err
 }
 
-// Sending is the moment to note for a renewal that is sent now.
+// Sending returns the moment to record for a renewal that is sent now.
 func (c *Clocks) Sending() (Moment, error) {
 	m, s, err := c.look()
 	m.Wall = s.Earliest.Add(m.Up)
 	return m, err
 }
 
-// look reads the clocks and remembers how the wall clock is set.
+// look reads the clocks and updates the earliest and latest time of the boot.
 func (c *Clocks) look() (Moment, started, error) {
 	m, err := c.read()
 	if err != nil {

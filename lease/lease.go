@@ -12,7 +12,6 @@ import (
 	"github.com/weftnet/weft/turn"
 )
 
-// Pace of the lease.
 const (
 	renewEvery = time.Hour
 	leaseWait  = 2 * time.Second // how long a request waits for a renewal that would allow it
@@ -28,8 +27,7 @@ const (
 	leavingKey = "leaving"
 )
 
-// Disk keeps records. Commit returns when they are synced; a Commit that fails has
-// changed nothing.
+// Disk keeps records. Commit returns when they are synced. A Commit that fails changes nothing.
 type Disk interface {
 	Load() (map[string][]byte, error)
 	Commit(set map[string][]byte, del ...string) error
@@ -51,12 +49,12 @@ type Fence struct {
 	Outdated bool `json:"outdated,omitempty"`
 }
 
-// lasts reports whether the fence stays when a renewal is accepted.
+// lasts reports whether the fence stays even if the ledger accepts a renewal.
 func (f *Fence) lasts() bool { return f.IdentityReset || f.Left || f.Outdated }
 
-// Lease is this host's right to hand out addresses: until when, by its own clocks, and
-// whether the ledger revoked it. A change is on disk before it takes effect. All methods
-// are safe for concurrent use.
+// Lease is this host's right to hand out addresses. It ends by the host's own clocks, or when
+// the ledger revokes it. A change is written to disk before it takes effect, except that a
+// revocation takes effect at once. All methods are safe for concurrent use.
 type Lease struct {
 	clocks *Clocks
 	disk   Disk
@@ -68,7 +66,7 @@ type Lease struct {
 	mu        sync.Mutex
 	sent      Moment // when the last accepted renewal was sent
 	fence     *Fence
-	kept      Fence // as it is on disk
+	kept      Fence // the fence as it is on disk
 	former    *Fence
 	leaving   *Moment       // when the ledger was asked to let this host leave, which it may still decide
 	confirmed bool          // the ledger has answered this start of the agent
@@ -137,8 +135,8 @@ func (l *Lease) stamp(sent Moment, del ...string) error {
 	return l.disk.Commit(map[string][]byte{leaseKey: raw}, del...)
 }
 
-// Restamp moves the time at which the last renewal was sent back if the wall clock was
-// set back since. After a reboot only that clock says how old the lease is.
+// Restamp corrects the recorded time of the last renewal if the wall clock was set back since.
+// After a reboot the age of the lease is computed from that time.
 func (l *Lease) Restamp() error {
 	now, err := l.clocks.Sending()
 	if err != nil {
@@ -162,8 +160,8 @@ func (l *Lease) Restamp() error {
 	return nil
 }
 
-// Revoke records that this identity may hand out no more addresses. It takes effect at
-// once, even if the disk cannot be written. A reset stays one.
+// Revoke records that this identity may hand out no more addresses. It takes effect at once,
+// even if the disk cannot be written. It does not replace a fence of an identity reset.
 func (l *Lease) Revoke(f Fence) error {
 	now, err := l.clocks.Now()
 	f.Learnt = now
@@ -197,8 +195,8 @@ func (l *Lease) take(f Fence) bool {
 	return l.kept != *l.fence
 }
 
-// ResetIdentity completes the change to another identity: the one that was given up becomes
-// the former one, and the present one has no lease yet.
+// ResetIdentity completes the change to a new identity, which has no lease yet. Formerly then
+// returns the fence of the old one.
 func (l *Lease) ResetIdentity() error {
 	f, _ := l.IdentityReset()
 	raw, err := json.Marshal(f)
@@ -223,7 +221,8 @@ func (l *Lease) Formerly() (Fence, bool) {
 	return *l.former, true
 }
 
-// IdentityReset returns the fence if it is on disk that this identity is given up.
+// IdentityReset reports whether the identity was given up and that is on disk, and returns the
+// fence.
 func (l *Lease) IdentityReset() (Fence, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -254,7 +253,7 @@ func (l *Lease) Invalidate() {
 	l.RequestRenewal()
 }
 
-// left is how long the lease lasts; it has ended if that is not above zero.
+// left returns how long the lease still lasts. It has ended if the result is not positive.
 func (l *Lease) left() (time.Duration, error) {
 	now, err := l.clocks.Now()
 	if err != nil {
@@ -286,11 +285,10 @@ type Right int
 const (
 	// Nothing new at all.
 	Nothing Right = iota
-	// WhatWasHere are the addresses that containers had when the machine stopped, by its
-	// disk. That may be an older copy than the one it stopped with, until the ledger has
-	// accepted what it shows.
+	// WhatWasHere are the addresses that, according to the disk, containers had when the
+	// machine stopped. Until the ledger has accepted this start, the disk may be an older copy.
 	WhatWasHere
-	// Anything is every address of this host's own.
+	// Anything is every address that this host owns.
 	Anything
 )
 

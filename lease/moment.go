@@ -1,19 +1,20 @@
-// Package lease keeps a host's right to hand out addresses: until when, by its own clocks
-// and its disk, and whether the ledger revoked it.
+// Package lease keeps a host's right to hand out addresses: until when it lasts by the host's own
+// clocks and disk, and whether the ledger revoked it.
 package lease
 
 import "time"
 
-// How long a host's membership lasts, by its own count.
+// How long a host's membership lasts.
 const (
 	// Length is how long a host may hand out addresses after it sent its last renewal.
 	Length = 24 * time.Hour
-	// Slack is how much longer the keepers wait than the host does: its clock and
-	// theirs may differ in rate by 0.7 %, some hundred times what quartz does.
+	// Slack is how much longer than Length the keepers wait before they take a host's
+	// addresses. So the clocks of hosts may differ in rate by 0.7 %, about a hundred times the
+	// error of a quartz clock.
 	Slack = 10 * time.Minute
-	// RebootDoubt is taken off a lease that is counted on the wall clock because the
-	// machine was started since. A real-time clock that keeps local time and is read
-	// as UTC is wrong by up to 14 hours.
+	// RebootDoubt is subtracted from a lease that is measured by the wall clock because the
+	// machine was rebooted since. A real-time clock that keeps local time and is read as UTC
+	// is wrong by up to 14 hours.
 	RebootDoubt = 14 * time.Hour
 )
 
@@ -24,11 +25,11 @@ type Moment struct {
 	Wall time.Time     `json:"wall"`
 }
 
-// Left is how long a lease lasts at the moment now, if the renewal was sent at sent; it has
-// ended if that is not above zero. Within one start of the machine only the boot clock
-// counts: it runs while the machine is suspended, and nobody can set it. After another
-// start the wall clock counts: RebootDoubt is taken off, a wall clock that went backwards
-// ends the lease, and the lease is at least as old as the start.
+// Left returns how much of a lease is left now if its renewal was sent at sent. The lease has
+// ended if the result is not positive. Within one boot, Left uses the boot clock only, which
+// runs while the machine is suspended and cannot be set. After a reboot it uses the wall clock:
+// it subtracts RebootDoubt, ends the lease if the wall clock went backwards, and takes the lease
+// to be at least as old as the boot.
 func (sent Moment) Left(now Moment) time.Duration {
 	if sent.Boot == "" {
 		return 0

@@ -14,7 +14,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-func anyRoom(int) error { return nil }
+func anyLength(int) error { return nil }
 
 func TestQuestionsComeBackAsTheyWere(t *testing.T) {
 	for _, want := range []question{
@@ -26,7 +26,7 @@ func TestQuestionsComeBackAsTheyWere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		inner, err := readFrame(bytes.NewReader(frame), len(frame), anyRoom)
+		inner, err := readFrame(bytes.NewReader(frame), len(frame), anyLength)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +64,7 @@ func TestAnswersCarryErrorsAcross(t *testing.T) {
 		{"another error", errors.New("disk on fire"), &RemoteError{Text: "disk on fire"}},
 	} {
 		frame := answerOf(nil, c.err).encode()
-		inner, err := readFrame(bytes.NewReader(frame), len(frame), anyRoom)
+		inner, err := readFrame(bytes.NewReader(frame), len(frame), anyLength)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +84,7 @@ func TestReadFrameTakesNoMemoryOnTrust(t *testing.T) {
 	allocated := testing.Benchmark(func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := readFrame(bytes.NewReader(frame), MaxBody, anyRoom); !errors.Is(err, io.ErrUnexpectedEOF) {
+			if _, err := readFrame(bytes.NewReader(frame), MaxBody, anyLength); !errors.Is(err, io.ErrUnexpectedEOF) {
 				b.Fatalf("got %v", err)
 			}
 		}
@@ -95,7 +95,7 @@ func TestReadFrameTakesNoMemoryOnTrust(t *testing.T) {
 }
 
 func TestReadFrameRefusesLongFrames(t *testing.T) {
-	if _, err := readFrame(strings.NewReader("GET / HTTP/1.1\r\n"), MaxBody, anyRoom); !errors.Is(err, errFrame) {
+	if _, err := readFrame(strings.NewReader("GET / HTTP/1.1\r\n"), MaxBody, anyLength); !errors.Is(err, errFrame) {
 		t.Errorf("got %v, want a refusal: 'GET ' is a length over the limit", err)
 	}
 }
@@ -107,7 +107,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add(answerOf([]byte("ok"), nil).encode())
 	f.Add([]byte{0, 0, 0, 1, 9})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		inner, err := readFrame(bytes.NewReader(b), 1<<16, anyRoom)
+		inner, err := readFrame(bytes.NewReader(b), 1<<16, anyLength)
 		if err != nil {
 			return
 		}

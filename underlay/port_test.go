@@ -59,7 +59,7 @@ func refused(t *testing.T, conn net.Conn) string {
 	return string(b) // any other error is a reset: fine
 }
 
-func TestStreamsReachTheirRoom(t *testing.T) {
+func TestStreamsReachTheListenerOfTheirKind(t *testing.T) {
 	a, b := open(t, underlay.Config{}), open(t, underlay.Config{})
 	gossip, ledger := b.Stream(underlay.KindGossip), b.Stream(underlay.KindLedger)
 	for kind, l := range map[byte]net.Listener{underlay.KindGossip: gossip, underlay.KindLedger: ledger} {

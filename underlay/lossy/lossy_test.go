@@ -301,9 +301,9 @@ func TestPortsOverALossyNetwork(t *testing.T) {
 	})
 }
 
-// TestARoomThatDoesNotAccept checks that neither its streams nor those of other
+// TestAPackageThatDoesNotAccept checks that neither its streams nor those of other
 // packages wait for ever.
-func TestARoomThatDoesNotAccept(t *testing.T) {
+func TestAPackageThatDoesNotAccept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := lossy.New(1, lossy.Link{Delay: time.Millisecond})
 		p, err := underlay.Open(underlay.Config{Listen: at(a), Network: n.Host(a)})
