@@ -77,7 +77,7 @@ func remotes(view *netmap.View, self netmap.HostID, local Local) map[netmap.Netw
 		}
 	}
 	out := map[netmap.NetworkID][]remote{}
-	for _, e := range view.Endpoints {
+	for e := range view.Endpoints() {
 		e.MAC = macOf(e.MAC, e.V4, e.V6)
 		group := e.MAC[0]&1 == 1 // would be flooded, never forwarded
 		if vtep, ok := vteps[e.Host]; ok && !e.MAC.IsZero() && !group {

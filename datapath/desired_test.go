@@ -3,6 +3,7 @@ package datapath_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -45,7 +46,7 @@ func view(edit ...func(*netmap.View)) *netmap.View {
 }
 
 func with(endpoints ...netmap.EndpointView) func(*netmap.View) {
-	return func(v *netmap.View) { v.Endpoints = append(v.Endpoints, endpoints...) }
+	return func(v *netmap.View) { *v = *v.WithEndpoints(append(slices.Collect(v.Endpoints()), endpoints...)...) }
 }
 
 func local(edit ...func(*datapath.Local)) datapath.Local {

@@ -74,7 +74,7 @@ func (d *Decider) nameHolder(addr netip.Addr, err error) error {
 // endpoint of this host that another identity announces: this host had that identity before, or
 // is a copy of it.
 func (d *Decider) heldElsewhere(view *netmap.View, addr netip.Addr) (netmap.EndpointView, bool) {
-	for _, e := range view.Endpoints {
+	for e := range view.Endpoints() {
 		if _, mine := d.own.Endpoint(e.ID); !mine && (e.V4 == addr || e.V6 == addr) {
 			return e, true
 		}

@@ -45,7 +45,7 @@ func Shares(view *netmap.View, subnet, area netip.Prefix) []Share {
 		}
 		add(c.Owner, func(s *Share) { s.Claims++; s.Free++ })
 	}
-	for _, e := range view.Endpoints {
+	for e := range view.Endpoints() {
 		for _, a := range []netip.Addr{e.V4, e.V6} {
 			if area.Contains(a) {
 				add(e.Host, func(s *Share) { s.Used++; s.Free -= min(s.Free, 1) })

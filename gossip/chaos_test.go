@@ -138,9 +138,9 @@ func TestEverythingThatGoesWrongHeals(t *testing.T) {
 				}
 			}
 			v := w.hosts[0].View()
-			if len(v.Endpoints) != want || len(v.Networks) != len(c.nets) || v.Decided != c.index {
+			if len(endpoints(v)) != want || len(v.Networks) != len(c.nets) || v.Decided != c.index {
 				t.Errorf("seed %d: %d endpoints, want %d; %d networks, want %d; decided %d, want %d",
-					seed, len(v.Endpoints), want, len(v.Networks), len(c.nets), v.Decided, c.index)
+					seed, len(endpoints(v)), want, len(v.Networks), len(c.nets), v.Decided, c.index)
 			}
 		})
 	}

@@ -88,7 +88,7 @@ func TestAHostWithMuchToSayIsPulled(t *testing.T) {
 		}
 		hosts[1].restart(many...)
 		w.settled(5*time.Second, hosts...)
-		if got := len(hosts[2].View().Endpoints); got != 250 {
+		if got := len(endpoints(hosts[2].View())); got != 250 {
 			t.Errorf("%d endpoints, want 250", got)
 		}
 		before := hosts[1].Stats()

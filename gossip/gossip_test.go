@@ -21,7 +21,7 @@ func TestFiveHostsKnowTheSame(t *testing.T) {
 			h.say(container(int(h.cfg.Host[1]), 1))
 		}
 		w.settled(time.Second, hosts...)
-		if got := len(hosts[3].View().Endpoints); got != 5 {
+		if got := len(endpoints(hosts[3].View())); got != 5 {
 			t.Errorf("%d endpoints, want 5", got)
 		}
 	})
@@ -67,7 +67,7 @@ func TestManyFactsAtOnce(t *testing.T) {
 		}
 		w.settled(5*time.Second, hosts...)
 		t.Logf("50 containers on each of 10 hosts are known everywhere after %s", time.Since(begin))
-		if got := len(hosts[0].View().Endpoints); got != 500 {
+		if got := len(endpoints(hosts[0].View())); got != 500 {
 			t.Errorf("%d endpoints, want 500", got)
 		}
 	})
@@ -95,7 +95,7 @@ func TestLostDatagramsAreRepaired(t *testing.T) {
 			gaps, pulls = gaps+h.Stats().Gaps, pulls+h.Stats().Pulls
 		}
 		t.Logf("20%% loss: all equal %s after the last fact; %d gaps, %d pulls", took, gaps, pulls)
-		if got := len(hosts[0].View().Endpoints); got != 25 {
+		if got := len(endpoints(hosts[0].View())); got != 25 {
 			t.Errorf("%d endpoints, want 25", got)
 		}
 		if gaps == 0 || pulls == 0 || w.net.Stats().Lost == 0 {

@@ -208,8 +208,10 @@ func container(host, n int) netmap.Change {
 
 func withdrawn(c netmap.Change) netmap.Change { return netmap.Change{Key: c.Key} }
 
+func endpoints(v *netmap.View) []netmap.EndpointView { return slices.Collect(v.Endpoints()) }
+
 func has(v *netmap.View, c netmap.Change) bool {
-	return slices.ContainsFunc(v.Endpoints, func(e netmap.EndpointView) bool { return e.ID == c.Value.(netmap.Endpoint).ID })
+	return slices.ContainsFunc(endpoints(v), func(e netmap.EndpointView) bool { return e.ID == c.Value.(netmap.Endpoint).ID })
 }
 
 // pass lets virtual time pass, in which things happen or must not.

@@ -140,11 +140,13 @@ func (v *View) resolveDisputes(claims []claimant) {
 	if disputed {
 		v.Disputes = disputes(claims, holder, lost)
 	}
+	held := make([]EndpointView, 0, len(claims))
 	for i, c := range claims {
 		if !lost[i] {
-			v.Endpoints = append(v.Endpoints, c.EndpointView)
+			held = append(held, c.EndpointView)
 		}
 	}
+	v.endpoints = grouped(held)
 }
 
 // disputes lists every claim to a place that somebody else holds.

@@ -13,12 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var compareAddrs = cmp.Options{
-	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
-	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
-	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
-}
-
 func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }

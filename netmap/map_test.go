@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -51,7 +52,7 @@ func entryOf(id HostID, removed bool) Change {
 
 func ids(v *View) []EndpointID {
 	var out []EndpointID
-	for _, e := range v.Endpoints {
+	for e := range v.Endpoints() {
 		out = append(out, e.ID)
 	}
 	return out
@@ -176,7 +177,7 @@ func TestARestartThatSaysTheSameChangesNothing(t *testing.T) {
 	third := NewMap(cluster)
 	say(t, third, host, 3)
 	catchUp(t, other, third, 1<<20)
-	if got := other.View().Endpoints; len(got) != 0 {
+	if got := slices.Collect(other.View().Endpoints()); len(got) != 0 {
 		t.Errorf("a life that says nothing left %v", got)
 	}
 }
@@ -298,7 +299,7 @@ func TestARemovedHostIsForgotten(t *testing.T) {
 	if got := m.Compare([]Head{{Origin: host, Life: 9, Seq: 9}}); got != nil {
 		t.Errorf("its facts are pulled again: %v", got)
 	}
-	if v := m.View(); len(v.Endpoints) != 0 || len(v.Hosts) != 1 || !v.Hosts[0].Entry.Removed {
+	if v := m.View(); len(ids(v)) != 0 || len(v.Hosts) != 1 || !v.Hosts[0].Entry.Removed {
 		t.Errorf("view: %+v", v)
 	}
 

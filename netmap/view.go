@@ -20,21 +20,23 @@ type EndpointView struct {
 }
 
 // View has all facts as they were at one moment. It is immutable. Slices and maps are
-// shared between readers and must not be changed. Slices are sorted by identity,
-// so equal facts give equal views.
+// shared between readers, and between this view and later ones, and must not be changed.
+// Slices are sorted by identity, so equal facts give equal views. Since finds what differs
+// between two views.
 type View struct {
 	Cluster ClusterID `json:"cluster"`
 	Decided uint64    `json:"decided"` // raft index up to which the ledger's decisions are known without gaps
 	// Generation of the ledger, from 1; greater after a recovery. 0: nothing is known.
-	Generation uint64         `json:"generation"`
-	Hosts      []HostView     `json:"hosts"`
-	Networks   []Network      `json:"networks"`
-	Subnets    []Subnet       `json:"subnets"`
-	Blocks     []Block        `json:"blocks"`
-	Claims     []Claim        `json:"claims"`
-	Ranges     []Range        `json:"ranges"`
-	Endpoints  []EndpointView `json:"endpoints"`
-	Disputes   []Dispute      `json:"disputes,omitempty"` // what is left out of Endpoints, and why
+	Generation uint64     `json:"generation"`
+	Hosts      []HostView `json:"hosts"`
+	Networks   []Network  `json:"networks"`
+	Subnets    []Subnet   `json:"subnets"`
+	Blocks     []Block    `json:"blocks"`
+	Claims     []Claim    `json:"claims"`
+	Ranges     []Range    `json:"ranges"`
+	Disputes   []Dispute  `json:"disputes,omitempty"` // what is left out of Endpoints, and why
+
+	endpoints []*onNetwork // sorted by id
 }
 
 // Dispute is an address that two announced endpoints claim. The loser is in no
@@ -130,11 +132,10 @@ func (v *View) Owner(addr netip.Addr) HostID {
 
 // Holder is the endpoint that holds an address in a network, if one is announced.
 func (v *View) Holder(network NetworkID, addr netip.Addr) (EndpointView, bool) {
-	i := slices.IndexFunc(v.Endpoints, func(e EndpointView) bool {
-		return e.Network == network && (e.V4 == addr || e.V6 == addr)
-	})
-	if i < 0 {
-		return EndpointView{}, false
+	for e := range v.EndpointsOf(network) {
+		if e.V4 == addr || e.V6 == addr {
+			return e, true
+		}
 	}
-	return v.Endpoints[i], true
+	return EndpointView{}, false
 }

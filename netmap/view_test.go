@@ -2,6 +2,7 @@ package netmap
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -114,8 +115,8 @@ func TestANameIsARecordOfItsOwn(t *testing.T) {
 	}
 	shown := func(want string) {
 		t.Helper()
-		if v := m.View(); len(v.Endpoints) != 1 || v.Endpoints[0].Name != want {
-			t.Errorf("the view has %+v, want one of the name %q", v.Endpoints, want)
+		if v := slices.Collect(m.View().Endpoints()); len(v) != 1 || v[0].Name != want {
+			t.Errorf("the view has %+v, want one of the name %q", v, want)
 		}
 	}
 	first := announce()
@@ -172,7 +173,7 @@ func TestNoTwoEndpointsOfAViewHaveOneAddress(t *testing.T) {
 				say(t, m, hostID(number("host", 3)), 1, Change{EndpointKey(e.ID), e})
 			}
 			seen := map[place]EndpointID{}
-			for _, e := range m.View().Endpoints {
+			for e := range m.View().Endpoints() {
 				for _, p := range (claimant{EndpointView: e}).places() {
 					if other, taken := seen[p]; taken {
 						rt.Fatalf("%s and %s have %s of network %d", other, e.ID, p.addr, p.network)

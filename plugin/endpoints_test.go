@@ -43,7 +43,7 @@ func (h *host) number(subnet string) string { return fmt.Sprint(h.reported(subne
 
 // announced is the container that has an address by the facts; empty: none has.
 func (h *host) announced(ip netip.Addr) string {
-	for _, e := range h.View().Endpoints {
+	for e := range h.View().Endpoints() {
 		if e.V4 == ip {
 			return e.Name
 		}

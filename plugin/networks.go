@@ -55,8 +55,8 @@ func findNetwork(view *netmap.View, name string) (netmap.Network, error) {
 // remains says on which hosts a removed network stays until its containers end.
 func remains(view *netmap.View, id netmap.NetworkID) string {
 	var hosts []string
-	for _, e := range view.Endpoints {
-		if name := view.HostName(e.Host); e.Network == id && !slices.Contains(hosts, name) {
+	for e := range view.EndpointsOf(id) {
+		if name := view.HostName(e.Host); !slices.Contains(hosts, name) {
 			hosts = append(hosts, name)
 		}
 	}

@@ -117,10 +117,8 @@ func (a *Agent) networks(view *netmap.View) []api.Network {
 			subnet.Shares = shares(view, a.self, p, inventory)
 			s.Subnets = append(s.Subnets, subnet)
 		}
-		for _, e := range view.Endpoints {
-			if e.Network == n.ID {
-				s.Endpoints = append(s.Endpoints, reported(e))
-			}
+		for e := range view.EndpointsOf(n.ID) {
+			s.Endpoints = append(s.Endpoints, reported(e))
 		}
 		for _, d := range view.Disputes {
 			if d.Network == n.ID && len(s.Disputes) < maxDisputes {

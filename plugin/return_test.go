@@ -17,7 +17,7 @@ func at(c plugintest.Container) netip.Addr { return c.Addrs[0].Addr() }
 
 // placed is where a host believes that an address is; zero: nowhere.
 func (h *host) placed(a netip.Addr) netmap.HostID {
-	for _, e := range h.View().Endpoints {
+	for e := range h.View().Endpoints() {
 		if e.V4 == a || e.V6 == a {
 			return e.Host
 		}
@@ -153,7 +153,7 @@ func TestAReturnSurvivesCrashes(t *testing.T) {
 			back.restart()
 			time.Sleep(3 * time.Second)
 		}
-		for _, e := range back.View().Endpoints {
+		for e := range back.View().Endpoints() {
 			if e.Host == back.Report().Self {
 				t.Errorf("endpoint %s is announced before anybody was asked", e.ID)
 			}

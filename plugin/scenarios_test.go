@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -41,7 +42,7 @@ func TestTwoOwnersCedeForOneRequest(t *testing.T) {
 				}
 			}
 		}
-		hosts[2].until("it is known who has what", time.Second, func() bool { return len(hosts[2].View().Endpoints) == 10 })
+		hosts[2].until("it is known who has what", time.Second, func() bool { return len(slices.Collect(hosts[2].View().Endpoints())) == 10 })
 		m.used.Store(false)
 		begin := time.Now()
 		hosts[2].run("heir", ids[2], "")

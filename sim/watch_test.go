@@ -97,7 +97,7 @@ func (v watcher) listen(l *life, now time.Time) {
 		said.at = map[netmap.EndpointID]time.Time{}
 	}
 	says := map[netmap.EndpointID]netmap.EndpointView{}
-	for _, e := range view.Endpoints {
+	for e := range view.Endpoints() {
 		if e.Host == l.self {
 			says[e.ID] = e
 		}
@@ -126,7 +126,7 @@ func (v watcher) compare(x, y *host, lx, ly *life, now time.Time) {
 	said, seen := v.own[lx], ly.agent.View()
 	old := func(id netmap.EndpointID) bool { return now.Sub(said.at[id]) > settleLimit+watchEvery }
 	theirs := map[netmap.EndpointID]netmap.EndpointView{}
-	for _, e := range seen.Endpoints {
+	for e := range seen.Endpoints() {
 		if e.Host == lx.self {
 			theirs[e.ID] = e
 		}

@@ -27,6 +27,7 @@ import (
 type rig struct {
 	testing.TB
 	view  netmap.View
+	known []netmap.EndpointView // endpoints that all hosts know
 	hosts []*labHost
 	wire  *space
 }
@@ -182,7 +183,7 @@ func (h *labHost) start(network netmap.NetworkID, n int) *box {
 }
 
 func (h *labHost) announce(p datapath.Port) {
-	h.view.Endpoints = append(h.view.Endpoints, netmap.EndpointView{Host: h.id, Endpoint: netmap.Endpoint{ID: p.Endpoint, Network: p.Network, V4: p.V4, V6: p.V6, MAC: p.MAC}})
+	h.known = append(h.known, netmap.EndpointView{Host: h.id, Endpoint: netmap.Endpoint{ID: p.Endpoint, Network: p.Network, V4: p.V4, V6: p.V6, MAC: p.MAC}})
 }
 
 // stop does what happens when a container stops.
@@ -196,10 +197,10 @@ func (b *box) stop() {
 			break
 		}
 	}
-	v := &b.host.view
-	for i, e := range v.Endpoints {
+	r := b.host.rig
+	for i, e := range r.known {
 		if e.ID == b.port.Endpoint {
-			v.Endpoints = append(v.Endpoints[:i:i], v.Endpoints[i+1:]...)
+			r.known = append(r.known[:i:i], r.known[i+1:]...)
 			break
 		}
 	}
@@ -213,7 +214,9 @@ func (r *rig) sync() {
 	}
 }
 
-func (h *labHost) want() datapath.State { return datapath.Desired(&h.view, h.id, h.local) }
+func (h *labHost) want() datapath.State {
+	return datapath.Desired(h.view.WithEndpoints(h.known...), h.id, h.local)
+}
 
 func (h *labHost) set() Report {
 	h.Helper()

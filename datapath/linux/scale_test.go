@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/datapath"
-	"github.com/weftnet/weft/netmap"
 )
 
 // crowd announces n endpoints on other hosts.
@@ -24,7 +23,6 @@ func (r *rig) crowd(from, n int) {
 	for i := from; i < from+n; i++ {
 		r.hosts[1+i%(len(r.hosts)-1)].announce(endpoint(1, i))
 	}
-	slices.SortFunc(r.view.Endpoints, func(a, b netmap.EndpointView) int { return a.V6.Compare(b.V6) })
 }
 
 func TestIntegrationThousandsOfEntries(t *testing.T) {
