@@ -1,7 +1,6 @@
 package exact_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"iter"
 	"os"
@@ -247,17 +246,18 @@ const (
 	mostSeeds = 60
 )
 
-// TestExactNoticesBrokenRules builds the product with one rule broken at a time and
-// runs seeds until the invariant fails that the rule is for. The product with no rule
+// TestExactNoticesBrokenRules runs the product with one rule broken at a time, with seeds
+// until the invariant fails that the rule is for. The product with no rule
 // broken must pass the same seeds.
 func TestExactNoticesBrokenRules(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds the product many times")
+		t.Skip("builds the product and runs it for minutes")
 	}
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
+	binary := buildMutants(t, root)
 	only := regexp.MustCompile(os.Getenv("WEFT_MUTATION"))
 	took, by := make([]uint64, len(mutations)), make([]string, len(mutations)) // after how many seeds, and by what
 	t.Run("broken", func(t *testing.T) {
@@ -265,7 +265,7 @@ func TestExactNoticesBrokenRules(t *testing.T) {
 			if only.MatchString(m.rule) {
 				t.Run(m.rule, func(t *testing.T) {
 					t.Parallel() // in processes of their own
-					took[n], by[n] = m.noticedAfter(t, root)
+					took[n], by[n] = m.noticedAfter(t, binary, n)
 				})
 			}
 		}
@@ -288,10 +288,10 @@ func TestExactNoticesBrokenRules(t *testing.T) {
 	})
 }
 
-// noticedAfter is how many seeds it takes until the mutation is noticed, and what shows it.
-func (m mutation) noticedAfter(t *testing.T, root string) (seeds uint64, by string) {
-	run := exec.CommandContext(t.Context(), m.build(t, root), "-test.run", "^TestExactUntilItFails$", "-test.v")
-	run.Env = append(os.Environ(), "WEFT_UNTIL="+m.found, "WEFT_KNOWN="+m.by)
+// noticedAfter is how many seeds it takes until mutation n is noticed, and what shows it.
+func (m mutation) noticedAfter(t *testing.T, binary string, n int) (seeds uint64, by string) {
+	run := exec.CommandContext(t.Context(), binary, "-test.run", "^TestExactUntilItFails$", "-test.v")
+	run.Env = append(os.Environ(), "WEFT_MUTANT="+strconv.Itoa(n), "WEFT_UNTIL="+m.found, "WEFT_KNOWN="+m.by)
 	out, err := run.CombinedOutput()
 	words := regexp.MustCompile(`(?m)^\s*\S+: (after (\d+) seeds by (chance|scene ".*?"): .*)$`).FindSubmatch(out)
 	if err != nil || words == nil {
@@ -303,31 +303,6 @@ func (m mutation) noticedAfter(t *testing.T, root string) (seeds uint64, by stri
 		t.Fatal(err)
 	}
 	return seeds, string(words[3])
-}
-
-// build makes this very test with the product's mutated text.
-func (m mutation) build(t *testing.T, root string) string {
-	path := filepath.Join(root, m.file)
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	mutant, overlay, binary := filepath.Join(dir, "mutant.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "exact.test")
-	words, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutant}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, content := range map[string][]byte{mutant: []byte(strings.Replace(string(text), m.old, m.now, 1)), overlay: words} {
-		if err := os.WriteFile(name, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay", overlay, "-o", binary, ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return binary
 }
 
 // TestExactUntilItFails is what the mutants run: for some seeds what noticed the broken rule
