@@ -157,7 +157,9 @@ func (h *Host) Reenable(ctx context.Context) error {
 	}
 }
 
-// clearTask ends what containerd keeps of the plugin's process: its shim and its record.
+// clearTask ends what containerd keeps of the plugin's process, its shim and its record, and
+// waits until Docker has cleaned up after it: Docker removes the plugin's sockets then, those
+// of a process that it started meanwhile too.
 func (h *Host) clearTask(ctx context.Context) error {
 	r, err := h.record()
 	if err != nil {
@@ -173,6 +175,15 @@ func (h *Host) clearTask(ctx context.Context) error {
 	}
 	if err != nil && !errors.Is(err, errGone) {
 		return fmt.Errorf("lab: the plugin's shim on %s: %w", h.Name(), err)
+	}
+	root, err := h.Root()
+	if err != nil {
+		return err
+	}
+	for end := time.Now().Add(dockerNextLook); time.Now().Before(end); turn.Sleep(ctx, pollEvery) {
+		if _, err := os.Stat(filepath.Join(root, "run/docker/plugins", id)); errors.Is(err, os.ErrNotExist) {
+			break
+		}
 	}
 	_, err = h.Exec(ctx, "ctr", "--namespace", "plugins.moby", "containers", "rm", id)
 	return err

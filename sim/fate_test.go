@@ -149,7 +149,7 @@ func (h *host) churn(ctx context.Context) {
 	calm := slices.DeleteFunc(slices.Clone(actions), func(a action) bool {
 		return !slices.Contains([]string{"run", "run --ip", "stop", "rm", "repeat"}, a.name)
 	})
-	calm = append(calm, action{name: "agent restart", weight: 2, do: (*host).restartSoon})
+	calm = append(calm, action{name: "agent restart", weight: 2, do: (*host).restartSoon, harsh: true})
 	total := 0
 	for _, a := range calm {
 		total += a.weight
@@ -157,6 +157,9 @@ func (h *host) churn(ctx context.Context) {
 	for ctx.Err() == nil {
 		time.Sleep(time.Duration(h.dice.Float64() * float64(6*time.Second)))
 		a := choose(calm, h.dice.IntN(total))
+		if a.harsh && h.w.peace.Load() {
+			continue
+		}
 		h.take()
 		h.w.tell("%s: %s", h, a.name)
 		if a.name != "repeat" || len(h.w.connected(h)) == len(h.docker.Containers()) {
@@ -286,8 +289,11 @@ func (h *host) reborn(limit time.Duration) {
 }
 
 // account waits until all addresses have an answer, and takes down which it kept. One
-// that another host gave to a container which never came is free again after a while.
+// that another host gave to a container which never came is free again after a while, which
+// each start of that host's agent begins anew: so no agent is restarted meanwhile.
 func (h *host) account() {
+	h.w.peace.Store(true)
+	defer h.w.peace.Store(false)
 	h.w.until(fmt.Sprintf("%s has asked for its addresses", h), orphanLimit+time.Minute, func() bool {
 		return !slices.ContainsFunc(h.agent().Report().Problems, func(p string) bool { return strings.Contains(p, "still missing") })
 	})
