@@ -15,20 +15,23 @@ import (
 // source is facts that a test changes.
 type source struct {
 	changed chan struct{}
+	rest    chan struct{}
 	decided uint64
+	hosts   []netmap.HostView
 	left    int // how often a subscription ended
 }
 
 func newSource() *source {
-	s := &source{changed: make(chan struct{}, 1)}
+	s := &source{changed: make(chan struct{}, 1), rest: make(chan struct{}, 1)}
 	s.changed <- struct{}{} // as a subscription to gossip begins
+	s.rest <- struct{}{}
 	return s
 }
 
-func (s *source) View() *netmap.View { return &netmap.View{Decided: s.decided} }
+func (s *source) View() *netmap.View { return &netmap.View{Decided: s.decided, Generation: s.decided, Hosts: s.hosts} }
 
-func (s *source) Subscribe() (<-chan struct{}, func()) {
-	return s.changed, func() { s.left++ }
+func (s *source) Subscribe() (facts, rest <-chan struct{}, cancel func()) {
+	return s.changed, s.rest, func() { s.left++ }
 }
 
 func (s *source) change() {
@@ -153,5 +156,55 @@ func TestEndsWhenItsCallerDoes(t *testing.T) {
 		if s.left != 2 {
 			t.Errorf("%d subscriptions ended, want 2", s.left)
 		}
+	})
+}
+
+// TestOnlyWhatItAskedForLeadsToALook: other changes are told to it with the next look.
+func TestOnlyWhatItAskedForLeadsToALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource()
+		var told []netmap.Changes
+		when := follow.When{Every: time.Minute, Of: func(c netmap.Changes) bool { return len(c.Hosts) > 0 }}
+		got := followed(t.Context(), s, when, func(l follow.Look) {
+			_, changes := l.Changes()
+			told = append(told, changes)
+		})
+		time.Sleep(10 * time.Second)
+		s.change()
+		want := []seen{{}}
+		equal(t, got, want...)
+
+		time.Sleep(10 * time.Second)
+		s.hosts = []netmap.HostView{{ID: netmap.HostID{1}}}
+		s.change()
+		want = append(want, seen{at: 20 * time.Second, decided: 2})
+		equal(t, got, want...)
+
+		turn.Poke(s.rest)
+		want = append(want, want[1])
+		equal(t, got, want...)
+
+		time.Sleep(40 * time.Second)
+		equal(t, got, append(want, seen{at: time.Minute, decided: 2, due: true})...)
+		if hosts := len(told[1].Hosts); hosts != 1 || !told[0].None() || !told[1].Ledger || !told[2].None() || !told[3].None() {
+			t.Errorf("told %+v", told)
+		}
+	})
+}
+
+// TestAWakeThatIsOfNoInterestKeepsWhatWasAskedFor: the look that the last one asked for comes.
+func TestAWakeThatIsOfNoInterestKeepsWhatWasAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, looks := newSource(), 0
+		when := follow.When{Every: time.Minute, Of: func(netmap.Changes) bool { return false }}
+		got := followed(t.Context(), s, when, func(l follow.Look) {
+			if looks++; looks == 1 {
+				l.Again(10 * time.Second)
+			}
+		})
+		time.Sleep(5 * time.Second)
+		s.change()
+		time.Sleep(10 * time.Second)
+		equal(t, got, seen{}, seen{at: 10 * time.Second, decided: 1})
 	})
 }

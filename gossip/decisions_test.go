@@ -78,6 +78,35 @@ func (w *town) waits(h *host, index uint64) time.Duration {
 	return time.Since(began)
 }
 
+// TestAnIndexThatDecidesNothingWakesNobody but who waits for it: the ledger's log grows with
+// each renewal of a lease.
+func TestAnIndexThatDecidesNothingWakesNobody(t *testing.T) {
+	bubble(t, lan, func(t *testing.T, w *town) {
+		hosts := w.start(2)
+		w.decides(hosts[0], 3, true, false)
+		w.waits(hosts[1], 3)
+		facts, _, cancel := hosts[1].Subscribe()
+		defer cancel()
+		<-facts
+		for index := uint64(4); index < 8; index++ {
+			if err := hosts[0].PublishDecisions(gossip.Decisions{Cluster: ours, Generation: 1, Index: index, Lead: true}); err != nil {
+				t.Fatal(err)
+			}
+			if took := w.waits(hosts[1], index); took > 100*time.Millisecond || hosts[1].View().Decided != index {
+				t.Errorf("index %d is known after %s", index, took)
+			}
+		}
+		select {
+		case <-facts:
+			t.Error("facts that have not changed woke a follower")
+		default:
+		}
+		w.decides(hosts[0], 8, true, false)
+		w.waits(hosts[1], 8)
+		<-facts
+	})
+}
+
 func TestALargeDecisionIsPulled(t *testing.T) {
 	bubble(t, lan, func(t *testing.T, w *town) {
 		hosts := w.start(3)

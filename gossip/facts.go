@@ -25,27 +25,46 @@ func (g *Gossip) Removed(host netmap.HostID) bool {
 	return g.facts.Removed(host)
 }
 
-// Subscribe returns a channel that holds a token while View, Members or Synced may have
-// changed. It holds one at the beginning. The function ends the subscription.
-func (g *Gossip) Subscribe() (changed <-chan struct{}, cancel func()) {
+// subscribers are the channels to wake at changes of something.
+type subscribers map[chan struct{}]struct{}
+
+// notify wakes all of them.
+func (s subscribers) notify() {
+	for c := range s {
+		turn.Poke(c)
+	}
+}
+
+// Subscribe returns a channel that holds a token while the facts in View may have changed, and
+// one that holds a token while Members or Synced may have. Both hold one at the beginning. The
+// function ends the subscription.
+//
+// View.Decided changes without a token when the ledger's log grows by an entry that decides
+// nothing, as each renewal of a lease does: see WaitDecided.
+func (g *Gossip) Subscribe() (facts, members <-chan struct{}, cancel func()) {
+	facts, endFacts := g.subscribe(g.factSubs)
+	members, endMembers := g.subscribe(g.subs)
+	return facts, members, func() {
+		endFacts()
+		endMembers()
+	}
+}
+
+func (g *Gossip) subscribe(to subscribers) (changed <-chan struct{}, cancel func()) {
 	c := make(chan struct{}, 1)
 	c <- struct{}{}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.subs[c] = struct{}{}
+	to[c] = struct{}{}
 	return c, func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		delete(g.subs, c)
+		delete(to, c)
 	}
 }
 
-// notify wakes all subscribers. Under g.mu.
-func (g *Gossip) notify() {
-	for c := range g.subs {
-		turn.Poke(c)
-	}
-}
+// notify tells that Members or Synced may have changed. Under g.mu.
+func (g *Gossip) notify() { g.subs.notify() }
 
 // Synced reports whether everything that some live host of the cluster knew was
 // taken in once, or whether no peer was ever configured or known. A newcomer is
@@ -186,7 +205,7 @@ func (g *Gossip) WaitDecided(ctx context.Context, index uint64) error {
 	if known >= index {
 		return nil
 	}
-	for look := range follow.Facts(waiting, g, follow.When{Every: waitStep}) {
+	for look := range follow.Facts(waiting, decisions{g}, follow.When{Every: waitStep}) {
 		if known = g.decided(index, look.Due); known >= index {
 			return nil
 		}
@@ -195,6 +214,14 @@ func (g *Gossip) WaitDecided(ctx context.Context, index uint64) error {
 		return fmt.Errorf("gossip: closed before decision %d was known", index)
 	}
 	return fmt.Errorf("gossip: decision %d is not known here yet (known to %d): %w", index, known, ctx.Err())
+}
+
+// decisions is a source that changes whenever the ledger's log grows.
+type decisions struct{ *Gossip }
+
+func (d decisions) Subscribe() (facts, rest <-chan struct{}, cancel func()) {
+	grown, cancel := d.subscribe(d.decidedSubs)
+	return nil, grown, cancel
 }
 
 // decided returns the newest decision that is known here. If that is older than index, ask
@@ -214,8 +241,11 @@ func (g *Gossip) afterChange(origin netmap.ID, effect netmap.Effect) {
 	if effect.Advanced || effect.Changed {
 		g.dirty[origin] = true
 		g.repair.touch(origin, time.Now())
-		if effect.Changed || origin == g.facts.Cluster() { // View.Decided moves with it
-			g.notify()
+		if effect.Changed {
+			g.factSubs.notify()
+		}
+		if origin == g.facts.Cluster() {
+			g.decidedSubs.notify()
 		}
 	}
 }

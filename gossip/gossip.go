@@ -37,19 +37,21 @@ type Gossip struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
-	mu        sync.Mutex
-	closed    bool
-	facts     *netmap.Map
-	roster    *roster
-	strangers strangers // has a lock of its own, which is taken last
-	out       outbox
-	repair    repairs
-	peers     peerBook
-	silent    map[netip.AddrPort]bool // peers of which the log says that they do not answer
-	refuse    refusals
-	synced    bool
-	subs      map[chan struct{}]struct{}
-	dirty     map[netmap.ID]bool // logs to be written to disk
+	mu          sync.Mutex
+	closed      bool
+	facts       *netmap.Map
+	roster      *roster
+	strangers   strangers // has a lock of its own, which is taken last
+	out         outbox
+	repair      repairs
+	peers       peerBook
+	silent      map[netip.AddrPort]bool // peers of which the log says that they do not answer
+	refuse      refusals
+	synced      bool
+	subs        subscribers        // to Members and Synced
+	factSubs    subscribers        // to what is in the View but its Decided
+	decidedSubs subscribers        // to View.Decided
+	dirty       map[netmap.ID]bool // logs to be written to disk
 }
 
 type counters struct {
@@ -83,7 +85,7 @@ func Start(cfg Config) (*Gossip, error) {
 		cfg: cfg, events: newEventQueue(), limited: loglimit.New(cfg.Log), facts: netmap.NewMap(cfg.Cluster),
 		renew: make(chan struct{}, 1), unsent: make(chan struct{}, 1), slots: make(chan struct{}, pullSlots),
 		roster: newRoster(Member{ID: cfg.Host, Name: cfg.Name, Addr: cfg.Advertise, Start: cfg.Start, Nonce: cfg.Nonce, Alive: true, Since: time.Now()}),
-		refuse: refusals{}, subs: map[chan struct{}]struct{}{}, silent: map[netip.AddrPort]bool{}, dirty: map[netmap.ID]bool{}, repair: newRepairs(),
+		refuse: refusals{}, subs: subscribers{}, factSubs: subscribers{}, decidedSubs: subscribers{}, silent: map[netip.AddrPort]bool{}, dirty: map[netmap.ID]bool{}, repair: newRepairs(),
 	}
 	g.identity.Store(&meta{Host: cfg.Host, Cluster: cfg.Cluster, Start: cfg.Start, Nonce: cfg.Nonce, Keeper: cfg.Keeper, Name: cfg.Name})
 	if err := g.load(); err != nil {
@@ -185,6 +187,8 @@ func (g *Gossip) SetCluster(id netmap.ClusterID) {
 		g.dirty[origin] = true
 	}
 	g.synced = g.cfg.Lone && len(g.roster.hosts()) == 0
+	g.factSubs.notify()
+	g.decidedSubs.notify()
 	g.notify()
 	g.mu.Unlock()
 	turn.Poke(g.unsent)

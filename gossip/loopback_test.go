@@ -17,13 +17,14 @@ import (
 func await(t *testing.T, what string, h *gossip.Gossip, ok func() bool) time.Duration {
 	t.Helper()
 	begin := time.Now()
-	changed, cancel := h.Subscribe()
+	facts, members, cancel := h.Subscribe()
 	defer cancel()
 	limit := time.NewTimer(20 * time.Second)
 	defer limit.Stop()
 	for !ok() {
 		select {
-		case <-changed:
+		case <-facts:
+		case <-members:
 		case <-limit.C:
 			t.Fatalf("%s did not happen within 20s", what)
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/weftnet/weft/follow"
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/ledger/state"
+	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/turn"
 )
 
@@ -14,7 +15,7 @@ import (
 // this host was removed, until ctx ends.
 func (m *Member) maintain(ctx context.Context) {
 	alone := m.alone()
-	for look := range follow.Facts(ctx, m.cluster.Gossip, follow.When{Every: leasePoll, Wake: m.lease.Wanted()}) {
+	for look := range follow.Facts(ctx, m.cluster.Gossip, follow.When{Every: leasePoll, Wake: m.lease.Wanted(), Of: membership}) {
 		if look.Woken && !turn.Sleep(ctx, joinPause) { // each request that waits has just made an attempt itself
 			return
 		}
@@ -32,6 +33,9 @@ func (m *Member) maintain(ctx context.Context) {
 		}
 	}
 }
+
+// membership is what of the facts decides whether this host is a member.
+func membership(c netmap.Changes) bool { return len(c.Hosts) > 0 || c.Ledger }
 
 // keepLease renews the lease if it is due. A host that is leaving does not.
 func (m *Member) keepLease(ctx context.Context) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/follow"
+	"github.com/weftnet/weft/netmap"
 )
 
 // whoRequest is the name of the host-to-host request that asks an agent who it is.
@@ -27,7 +28,7 @@ func (m *Member) serveWho(context.Context, netip.AddrPort, []byte) ([]byte, erro
 func (m *Member) copied(ctx context.Context) bool {
 	limited, cancel := context.WithTimeout(ctx, twinWait)
 	defer cancel()
-	for range follow.Facts(limited, m.cluster.Gossip, follow.When{Every: twinWait}) {
+	for range follow.Facts(limited, m.cluster.Gossip, follow.When{Every: twinWait, Of: nothing}) {
 		if twin, seen := m.cluster.Gossip.Twin(); seen && m.answersAsThis(ctx, twin.Addr) {
 			return true
 		}
@@ -37,6 +38,9 @@ func (m *Member) copied(ctx context.Context) bool {
 	}
 	return false
 }
+
+// nothing of the facts tells of a twin: the gossip's members do.
+func nothing(netmap.Changes) bool { return false }
 
 // answersAsThis reports whether an agent with this identity that is not this one answers at an
 // address.

@@ -9,18 +9,20 @@ import (
 // Changed is one thing before and after a change; nil where it was or is not there.
 type Changed[T any] struct{ Old, New *T }
 
-// Changes is what differs between two views.
+// Changes is what differs between two views, but View.Decided.
 type Changes struct {
 	Hosts     []Changed[HostView]
 	Networks  []Changed[Network]
 	Endpoints []Changed[EndpointView] // by network, host and id
 
 	Subnets, Blocks, Claims, Ranges bool // something of that kind is different
+
+	Ledger bool // it is that of another cluster or generation
 }
 
 // None reports whether nothing differs.
 func (c Changes) None() bool {
-	return len(c.Hosts)+len(c.Networks)+len(c.Endpoints) == 0 && !c.Subnets && !c.Blocks && !c.Claims && !c.Ranges
+	return len(c.Hosts)+len(c.Networks)+len(c.Endpoints) == 0 && !c.Subnets && !c.Blocks && !c.Claims && !c.Ranges && !c.Ledger
 }
 
 // Since returns what differs from an older view; from nil, everything is new. It does not look
@@ -31,6 +33,7 @@ func (v *View) Since(old *View) (c Changes) {
 	if old == nil {
 		old = &View{}
 	}
+	c.Ledger = v.Cluster != old.Cluster || v.Generation != old.Generation
 	c.Hosts = changed(old.Hosts, v.Hosts,
 		func(a, b *HostView) int { return a.ID.Compare(b.ID) }, func(a, b *HostView) bool { return *a == *b })
 	c.Networks = changed(old.Networks, v.Networks,

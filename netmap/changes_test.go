@@ -80,6 +80,7 @@ func checkSince(t *rapid.T, old, now *View) {
 		{"subnets", !reflect.DeepEqual(old.Subnets, now.Subnets), c.Subnets},
 		{"blocks", !reflect.DeepEqual(old.Blocks, now.Blocks), c.Blocks},
 		{"claims", !reflect.DeepEqual(old.Claims, now.Claims), c.Claims},
+		{"ledger", old.Generation != now.Generation, c.Ledger},
 		{"ranges", !reflect.DeepEqual(old.Ranges, now.Ranges), c.Ranges},
 	} {
 		if !reflect.DeepEqual(x.want, x.got) {
@@ -93,7 +94,7 @@ func checkSince(t *rapid.T, old, now *View) {
 
 // someView draws a view of few things, so that two have much in common.
 func someView(t *rapid.T, label string) *View {
-	v := &View{}
+	v := &View{Decided: rapid.Uint64().Draw(t, label+" decided"), Generation: rapid.Uint64Range(1, 2).Draw(t, label+" generation")}
 	for n := range byte(3) {
 		switch rapid.IntRange(0, 2).Draw(t, label+" of each kind") {
 		case 1:

@@ -53,7 +53,7 @@ func (m *Map) Cluster() ClusterID { return m.cluster }
 
 // Effect says what a batch did.
 type Effect struct {
-	Changed  bool  // the facts are others than before
+	Changed  bool  // the facts are others than before; View.Decided is none
 	Advanced bool  // the log reaches further than before
 	Gap      *Pull // the batch was not used: this is missing before it
 }
@@ -156,7 +156,7 @@ func (m *Map) applyTo(b Batch, l *originLog, apply func(Batch) (bool, error)) (E
 	m.logs[b.Origin] = l
 	changed, err := apply(b)
 	if b.Origin == m.cluster {
-		changed = m.dropRemoved(b.Records) || changed
+		changed = m.dropRemoved(b.Records) || changed || before.Life != l.life
 	}
 	advanced := !before.Covers(Head{Life: l.life, Seq: l.seq})
 	if changed || advanced && b.Origin == m.cluster { // View.Decided moves with it

@@ -112,8 +112,11 @@ func (r *Replicator) Deleted(docker string) {
 	}
 }
 
+// replicated is what of the facts decides which networks Docker has here.
+func replicated(c netmap.Changes) bool { return len(c.Networks) > 0 || len(c.Hosts) > 0 }
+
 // Run compares Docker's networks with the cluster's after each event of Docker and each change
-// of the facts, until ctx ends. Without a Docker it returns at once.
+// of a network or a host, until ctx ends. Without a Docker it returns at once.
 func (r *Replicator) Run(ctx context.Context) {
 	if r.cfg.Docker == nil {
 		return
@@ -128,7 +131,7 @@ func (r *Replicator) Run(ctx context.Context) {
 			}
 		}
 	})
-	for next := range follow.Facts(ctx, r.cfg.Facts, follow.When{Every: lookEvery, Wake: heard}) {
+	for next := range follow.Facts(ctx, r.cfg.Facts, follow.When{Every: lookEvery, Wake: heard, Of: replicated}) {
 		ok := r.look(ctx)
 		// The steps of a look cause events and change the facts, so neither ends this pause.
 		for r.failed && turn.Sleep(ctx, retryAfter) {

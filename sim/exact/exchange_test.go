@@ -66,7 +66,7 @@ func (f *facts) apply(b netmap.Batch) (gap bool) {
 		f.life.m.w.wrong("(9) facts: %v", err)
 	}
 	if effect.Changed || effect.Advanced {
-		f.notify()
+		f.notify(f.concerned(effect)...)
 	}
 	return effect.Gap != nil
 }
@@ -130,7 +130,7 @@ func (f *facts) miss(with *machine) {
 		one.Alive = false
 		f.members[with] = one
 		f.life.m.w.meet("host taken for dead")
-		f.notify()
+		f.notify(f.memberSubs)
 	}
 }
 
@@ -143,7 +143,7 @@ func (f *facts) see(o *facts) {
 	}
 	if f.members[o.life.m] != next {
 		f.members[o.life.m] = next
-		f.notify()
+		f.notify(f.memberSubs)
 	}
 }
 
@@ -158,7 +158,7 @@ func (f *facts) pull(o *facts) {
 	defer f.mu.Unlock()
 	if !f.synced {
 		f.synced = true
-		f.notify()
+		f.notify(f.memberSubs)
 	}
 }
 

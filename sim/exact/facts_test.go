@@ -19,15 +19,16 @@ type facts struct {
 	life          *life
 	cfg           gossip.Config
 
-	mu        sync.Mutex
-	m         *netmap.Map
-	subs      map[chan struct{}]struct{}
-	waits     map[chan struct{}]struct{} // of WaitDecided
-	told      bool                       // subscribers will hear
-	synced    bool
-	keeper    bool
-	published uint64
-	members   map[*machine]gossip.Member
+	mu         sync.Mutex
+	m          *netmap.Map
+	subs       map[chan struct{}]struct{}
+	memberSubs map[chan struct{}]struct{}
+	waits      map[chan struct{}]struct{}   // of WaitDecided
+	told       []map[chan struct{}]struct{} // who will hear
+	synced     bool
+	keeper     bool
+	published  uint64
+	members    map[*machine]gossip.Member
 
 	// By the world alone:
 	sent   uint64
@@ -38,7 +39,7 @@ type facts struct {
 
 func newFacts(l *life, cfg gossip.Config) *facts {
 	return &facts{
-		life: l, cfg: cfg, m: netmap.NewMap(cfg.Cluster), subs: map[chan struct{}]struct{}{}, waits: map[chan struct{}]struct{}{}, members: map[*machine]gossip.Member{},
+		life: l, cfg: cfg, m: netmap.NewMap(cfg.Cluster), subs: map[chan struct{}]struct{}{}, memberSubs: map[chan struct{}]struct{}{}, waits: map[chan struct{}]struct{}{}, members: map[*machine]gossip.Member{},
 		failed: map[*machine]int{}, twins: map[uint64]time.Duration{}, synced: cfg.Lone && cfg.Cluster.IsZero(),
 	}
 }
@@ -58,8 +59,13 @@ func (f *facts) Removed(host netmap.HostID) bool {
 }
 
 // Subscribe implements plugin.Gossip.
-func (f *facts) Subscribe() (changed <-chan struct{}, cancel func()) {
-	return f.subscribe(f.subs)
+func (f *facts) Subscribe() (facts, members <-chan struct{}, cancel func()) {
+	facts, endFacts := f.subscribe(f.subs)
+	members, endMembers := f.subscribe(f.memberSubs)
+	return facts, members, func() {
+		endFacts()
+		endMembers()
+	}
 }
 
 func (f *facts) subscribe(to map[chan struct{}]struct{}) (changed <-chan struct{}, cancel func()) {
@@ -75,22 +81,33 @@ func (f *facts) subscribe(to map[chan struct{}]struct{}) (changed <-chan struct{
 	}
 }
 
-// notify wakes who waits for a decision, and soon all subscribers, as one that is
+// notify wakes who waits for a decision, and soon these subscribers, as one that is
 // busy hears only once of several changes. Under mu.
-func (f *facts) notify() {
+func (f *facts) notify(subs ...map[chan struct{}]struct{}) {
 	wake(f.waits)
-	if !f.told {
-		f.told = true
+	told := len(f.told) > 0
+	f.told = append(f.told, subs...)
+	if !told && len(subs) > 0 {
 		w := f.life.m.w
 		w.arrive(f.life.m.n, "notify", func() {
 			w.after(w.between(time.Millisecond, 200*time.Millisecond), func() {
 				f.mu.Lock()
 				defer f.mu.Unlock()
-				f.told = false
-				wake(f.subs)
+				for _, subs := range f.told {
+					wake(subs)
+				}
+				f.told = nil
 			})
 		})
 	}
+}
+
+// concerned are the subscribers whom a batch concerns.
+func (f *facts) concerned(e netmap.Effect) []map[chan struct{}]struct{} {
+	if !e.Changed {
+		return nil
+	}
+	return []map[chan struct{}]struct{}{f.subs}
 }
 
 func wake(all map[chan struct{}]struct{}) {
@@ -147,7 +164,7 @@ func (f *facts) SetCluster(id netmap.ClusterID) {
 	}
 	f.m.SetCluster(id)
 	f.synced = f.cfg.Lone && len(f.members) == 0
-	f.notify()
+	f.notify(f.subs, f.memberSubs)
 }
 
 // SetKeeper implements plugin.Gossip.
@@ -179,7 +196,7 @@ func (f *facts) Announce(set map[netmap.Key]any, del []netmap.Key) error {
 		return err
 	}
 	if effect.Changed || effect.Advanced {
-		f.notify()
+		f.notify(f.concerned(effect)...)
 		w := f.life.m.w
 		w.arrive(f.life.m.n, "facts", func() { f.spread(f.cfg.Host) })
 	}
@@ -205,7 +222,7 @@ func (f *facts) PublishDecisions(d gossip.Decisions) error {
 		return err
 	}
 	if effect.Changed || effect.Advanced {
-		f.notify()
+		f.notify(f.concerned(effect)...)
 	}
 	if d.Lead {
 		w := f.life.m.w
