@@ -11,7 +11,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// naiveHolder looks at all of them.
+// naiveHolder does what endpoints.holder does, by looking at all endpoints.
 func naiveHolder(all []EndpointRecord, a netip.Addr) (found EndpointRecord, ok bool) {
 	for _, r := range all {
 		if a.IsValid() && slices.Contains(addrsOf(r.Endpoint), a) {
@@ -24,8 +24,8 @@ func naiveHolder(all []EndpointRecord, a netip.Addr) (found EndpointRecord, ok b
 	return found, ok
 }
 
-// TestHolders: the index by address says what a look at every endpoint would, whatever
-// came, went, was lost or came back under another address.
+// TestHolders: the index by address returns the same holder as naiveHolder after endpoints were
+// added, removed, evicted and moved to other addresses.
 func TestHolders(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		e := newEndpoints()
@@ -58,7 +58,7 @@ func TestHolders(t *testing.T) {
 	})
 }
 
-// BenchmarkHolder is asked up to three times for each address.
+// BenchmarkHolder measures a look-up. The IPAM makes up to three for each address.
 func BenchmarkHolder(b *testing.B) {
 	for _, many := range []int{10, 1000} {
 		b.Run(fmt.Sprintf("endpoints=%d", many), func(b *testing.B) {

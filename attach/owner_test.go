@@ -16,7 +16,7 @@ var subnet = netip.MustParsePrefix("10.32.0.0/20")
 // network is the id of Docker's network in these tests.
 const network = "aaaaaaaaaaaaaaaa"
 
-// open are the attachments that are on the disk of a host.
+// open opens the attachments that are on a host's disk.
 func open(t *testing.T, host *attachtest.Host) *attach.Attachments {
 	t.Helper()
 	a, err := attach.New(host.Config())
@@ -26,7 +26,7 @@ func open(t *testing.T, host *attachtest.Host) *attach.Attachments {
 	return a
 }
 
-// attached has an owner make an endpoint in its network, and plug it.
+// attached makes an endpoint in the owner's network and plugs its port.
 func attached(t *testing.T, p attach.Part, network, id, addr string) {
 	t.Helper()
 	ctx := t.Context()
@@ -55,8 +55,8 @@ func holds(t *testing.T, host *attachtest.Host, want string) {
 	}
 }
 
-// TestOwnersShareANetwork: what one owner gives up stays another's, over a restart too, and
-// the host leaves the cluster's network with the last of them.
+// TestOwnersShareANetwork: when one owner removes its network, the other's stays, also over a
+// restart. The host leaves the cluster's network when the last owner has removed its own.
 func TestOwnersShareANetwork(t *testing.T) {
 	host := attachtest.New()
 	a := open(t, host)
@@ -90,8 +90,8 @@ disk: network cni/overlay`
 	holds(t, host, "")
 }
 
-// TestAnOwnerReachesOnlyItsPart: whatever one owner says of what another one has is said of
-// something unknown, and changes nothing.
+// TestAnOwnerReachesOnlyItsPart: networks and endpoints of another owner are unknown to an owner,
+// and no call of its changes them.
 func TestAnOwnerReachesOnlyItsPart(t *testing.T) {
 	host := attachtest.New()
 	a := open(t, host)
@@ -132,7 +132,7 @@ func TestAnOwnerReachesOnlyItsPart(t *testing.T) {
 	holds(t, host, before)
 }
 
-// TestIDsOfOwnersNeverMeet: the id of a network says whose it is.
+// TestIDsOfOwnersNeverMeet: the id of a network names its owner.
 func TestIDsOfOwnersNeverMeet(t *testing.T) {
 	a := open(t, attachtest.New())
 	for owner, id := range map[netmap.Owner]string{netmap.OwnerDocker: "cni/overlay", netmap.OwnerCNI: network, netmap.OwnerHost: "cni/overlay"} {

@@ -12,7 +12,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// onNetwork is a host with one network, its story told.
+// onNetwork returns a host with one network. Its story begins after that.
 func onNetwork(t testing.TB, subnets ...string) *docker {
 	t.Helper()
 	d := overSocket(t, attachtest.New())
@@ -58,8 +58,8 @@ func TestEveryEndpointCallAgain(t *testing.T) {
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.3/20"))
 }
 
-// TestANetworkThatTakesNoNewEndpoints: nothing is kept of one that is refused, and those
-// that are there already may be asked for again.
+// TestANetworkThatTakesNoNewEndpoints: an endpoint that is refused leaves nothing behind, and
+// Docker may repeat the calls for endpoints that exist already.
 func TestANetworkThatTakesNoNewEndpoints(t *testing.T) {
 	d := onNetwork(t)
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
@@ -75,8 +75,8 @@ func TestANetworkThatTakesNoNewEndpoints(t *testing.T) {
 	}
 }
 
-// TestAnEndpointThatWasDeletedUnheard goes with its address, if Docker took it out of
-// its container before.
+// TestAnEndpointThatWasDeletedUnheard: Docker detached an endpoint, and deleted it while no agent
+// ran. The release of its address removes it.
 func TestAnEndpointThatWasDeletedUnheard(t *testing.T) {
 	d := onNetwork(t)
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
@@ -137,8 +137,8 @@ func TestARepeatedCreateThatWantsSomethingElse(t *testing.T) {
 	}
 }
 
-// TestTheNameOfAContainerIsNotPartOfACall: an older agent may have kept the name,
-// which Docker's API tells later than the call.
+// TestTheNameOfAContainerIsNotPartOfACall: the record may have the container's name, which the
+// agent read from Docker's API after the first call. The repeated call has none.
 func TestTheNameOfAContainerIsNotPartOfACall(t *testing.T) {
 	host := attachtest.New()
 	d := overSocket(t, host)
@@ -212,8 +212,8 @@ func TestEndpointsThatMakeNoSense(t *testing.T) {
 	d.holds(before)
 }
 
-// TestAnEndpointThatComesTooLate: what dockerd was given was taken back before it
-// created the endpoint, and may be another container's.
+// TestAnEndpointThatComesTooLate: dockerd creates an endpoint so late that its address was taken
+// back, and may belong to another container.
 func TestAnEndpointThatComesTooLate(t *testing.T) {
 	d := onNetwork(t)
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
@@ -245,7 +245,7 @@ func TestADiskThatIsFullKeepsNoEndpoint(t *testing.T) {
 	if e := d.attach.Endpoints(); len(e) != 1 || e[0].Joined {
 		t.Errorf("endpoints %+v", e)
 	}
-	// Docker now deletes the endpoint; the port goes, the record waits for the disk.
+	// Docker now deletes the endpoint. The port is removed, the record only when the disk works.
 	_ = d.host.Story()
 	d.refused(500, "forget endpoint 111111111111 on disk: no space left on device", "DeleteEndpoint", about(netA, end1))
 	d.story("facts: no endpoint 111111111111\nkernel: unplug endpoint 111111111111")
@@ -267,8 +267,8 @@ func TestAPortThatCannotBeMade(t *testing.T) {
 	d.holds(idle)
 }
 
-// TestAPortThatCannotBeRemoved: Docker ignores the error and gives the address
-// back, but it must not be given to another while the port is there.
+// TestAPortThatCannotBeRemoved: Docker ignores the error and releases the address, which must not
+// be handed out while the port exists.
 func TestAPortThatCannotBeRemoved(t *testing.T) {
 	d := onNetwork(t)
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
@@ -294,8 +294,8 @@ func TestAPortThatCannotBeRemoved(t *testing.T) {
 	d.holds(idle)
 }
 
-// TestALateJoinDoesNotBringAnEndpointBack: DeleteEndpoint comes while Join is at
-// work, at each point where it can; afterwards there is no endpoint.
+// TestALateJoinDoesNotBringAnEndpointBack: DeleteEndpoint is called during Join, at each step of
+// it. Afterwards there is no endpoint.
 func TestALateJoinDoesNotBringAnEndpointBack(t *testing.T) {
 	for _, at := range []string{"Plug", "Commit"} {
 		t.Run(at, func(t *testing.T) {
@@ -322,8 +322,8 @@ func TestALateJoinDoesNotBringAnEndpointBack(t *testing.T) {
 	}
 }
 
-// TestCallsInAnyOrderAtOnce: whatever comes at once for one endpoint, a last
-// DeleteEndpoint leaves nothing.
+// TestCallsInAnyOrderAtOnce: after any calls at the same time for one endpoint, a last
+// DeleteEndpoint leaves nothing of it.
 func TestCallsInAnyOrderAtOnce(t *testing.T) {
 	d := onNetwork(t)
 	for range 20 {

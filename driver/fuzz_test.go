@@ -12,7 +12,7 @@ import (
 	"github.com/weftnet/weft/attach/attachtest"
 )
 
-// seeds adds all bodies of a method that are in testdata, and some nonsense.
+// seeds adds all recorded bodies of a method in testdata, and some malformed ones.
 func seeds(f *testing.F, method string) {
 	f.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", "*", "*-"+method+".json"))
@@ -31,8 +31,8 @@ func seeds(f *testing.F, method string) {
 	}
 }
 
-// sane checks an answer: a success, or an error of the caller's with a text that a
-// user can read. Anything else, such as an error inside, is a defect.
+// sane checks an answer. It must be a success, or an error with a text that a user can read.
+// Anything else, such as an internal error, is a defect.
 func sane(t *testing.T, body string, status int, answer string) {
 	t.Helper()
 	var failure struct{ Err string }
@@ -104,8 +104,8 @@ func FuzzCreateEndpoint(f *testing.F) {
 	})
 }
 
-// FuzzRecords: what is on disk is read or refused, and what is read can be deleted, as
-// Docker does after a restart.
+// FuzzRecords: any records on disk are read or refused. What was read can be deleted, as Docker
+// does after a restart.
 func FuzzRecords(f *testing.F) {
 	host := attachtest.New()
 	d := inMemory(f, host)

@@ -24,7 +24,7 @@ func (d *docker) late(says, method string, body any) {
 	}
 }
 
-// polite waits for the context's end, as a ledger without a majority does.
+// polite blocks until the context ends, as a ledger without a majority does.
 func polite(ctx context.Context) error {
 	<-ctx.Done()
 	return ctx.Err()
@@ -46,9 +46,9 @@ func TestALedgerThatHangs(t *testing.T) {
 	})
 }
 
-// TestADecisionThatComesTooLate: Docker was told that it failed and sends no
-// DeleteNetwork, so nothing may stay; meanwhile calls about the same subnet wait in
-// vain, others do not.
+// TestADecisionThatComesTooLate: CreateNetwork has timed out when the ledger decides. Docker sends
+// no DeleteNetwork then, so nothing of the network may stay. Until then calls about the same
+// subnet time out, and others do not wait.
 func TestADecisionThatComesTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := inMemory(t, attachtest.New())
@@ -72,8 +72,8 @@ func TestADecisionThatComesTooLate(t *testing.T) {
 	})
 }
 
-// TestADiskThatHangs: when a CreateEndpoint fails, Docker releases the address and
-// sends no DeleteEndpoint; the endpoint must not be announced.
+// TestADiskThatHangs: after a CreateEndpoint that failed, Docker releases the address and sends no
+// DeleteEndpoint. The endpoint must not be announced.
 func TestADiskThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := inMemory(t, attachtest.New())
@@ -91,8 +91,8 @@ func TestADiskThatHangs(t *testing.T) {
 	})
 }
 
-// TestAKernelThatHangs: Join is late, so Docker deletes the endpoint while the port
-// is still being made. In the end there is no port.
+// TestAKernelThatHangs: Join times out, so Docker deletes the endpoint while the kernel still makes
+// the port. In the end there is no port.
 func TestAKernelThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := inMemory(t, attachtest.New())
@@ -115,8 +115,7 @@ func TestAKernelThatHangs(t *testing.T) {
 	})
 }
 
-// TestAPortThatIsMadeTooLate: Docker may have given up on the Join, so it must not
-// come true.
+// TestAPortThatIsMadeTooLate: Join has timed out when the port is made, so it must fail.
 func TestAPortThatIsMadeTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := inMemory(t, attachtest.New())
@@ -130,7 +129,8 @@ func TestAPortThatIsMadeTooLate(t *testing.T) {
 	})
 }
 
-// TestADiskThatHangsInJoin: the endpoint is deleted meanwhile and stays so.
+// TestADiskThatHangsInJoin: Docker deletes the endpoint while Join waits for the disk, and the
+// endpoint stays deleted.
 func TestADiskThatHangsInJoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := inMemory(t, attachtest.New())

@@ -45,7 +45,7 @@ func TestCreateAndDeleteNetworkAgain(t *testing.T) {
 		disk: network aaaaaaaaaaaa`)
 }
 
-// Whoever hears that the networks changed reads them at once.
+// Ports.Changed is called when Networks already returns the new network.
 func TestTheKernelHearsOfNetworksWhenTheyAreKept(t *testing.T) {
 	d := overSocket(t, attachtest.New())
 	var said []string
@@ -121,7 +121,7 @@ func TestALedgerThatCannotBeReachedHearsLater(t *testing.T) {
 	d.refused(500, "is not known to Weft", "CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
 	_ = d.host.Story()
 
-	// The agent restarts in between, then the keepers are back.
+	// The agent restarts, then the keepers answer again.
 	d = overSocket(t, d.host)
 	d.host.Before("LeaveNetwork", nil)
 	finishDeletions(t, d)
@@ -130,9 +130,8 @@ func TestALedgerThatCannotBeReachedHearsLater(t *testing.T) {
 	d.holds("")
 }
 
-// TestANetworkThatCameBackIsNotLeft: `network rm` and `network create` while the
-// ledger cannot be reached for leaving, under another id and under the same one,
-// as swarm does.
+// TestANetworkThatCameBackIsNotLeft: a network is removed and created again while the ledger
+// cannot be told that the host left it. Docker gives it another id, swarm the same one.
 func TestANetworkThatCameBackIsNotLeft(t *testing.T) {
 	for name, again := range map[string]string{"another id": netB, "the same id": netA} {
 		t.Run(name, func(t *testing.T) {
@@ -155,8 +154,8 @@ func TestANetworkThatCameBackIsNotLeft(t *testing.T) {
 	}
 }
 
-// TestCreateWaitsForLeave: the ledger is being told that a network went while it
-// is created anew; the new one must come after, not lose its part.
+// TestCreateWaitsForLeave: a network is created again while the ledger is still being told that the
+// host left it. The create waits for that, so the new network keeps its membership.
 func TestCreateWaitsForLeave(t *testing.T) {
 	d := overSocket(t, attachtest.New())
 	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))

@@ -27,7 +27,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the stories in testdata")
 
-// docker is a dockerd that calls the driver of a host.
+// docker stands for the dockerd that calls a host's driver.
 type docker struct {
 	t      testing.TB
 	host   *attachtest.Host
@@ -150,7 +150,7 @@ func (d *docker) holds(want string) {
 	}
 }
 
-// lines takes the indentation of Go source out of a text.
+// lines removes the indentation of Go source from a text.
 func lines(s string) string {
 	out := strings.Split(strings.TrimSpace(s), "\n")
 	for i := range out {
@@ -191,9 +191,9 @@ func createEndpoint(network, id, addr string) object {
 
 func about(network, id string) object { return object{"NetworkID": network, "EndpointID": id} }
 
-// TestLivesAsDockersSendThem plays whole lives of networks, as each generation of
-// Docker sends them (testdata/README.md), and compares answers and effects with the
-// story beside them.
+// TestLivesAsDockersSendThem replays recorded calls of several generations of Docker, from the
+// creation of a network to its removal (testdata/README.md), and compares answers and effects with
+// the recorded story.
 func TestLivesAsDockersSendThem(t *testing.T) {
 	for _, version := range []string{"20.10", "28", "29"} {
 		t.Run(version, func(t *testing.T) {
@@ -256,7 +256,7 @@ func TestARepeatedCallWithoutItsBodyChangesNothing(t *testing.T) {
 	for _, method := range methods {
 		for _, body := range []string{"", " \n", "null", "[]", `"`, "\x00", `{"NetworkID":`, `{"NetworkID":7}`, `{} {}`} {
 			status, answer := d.say(method, body)
-			// Methods without a meaning here read nothing but that it is an object.
+			// Methods that the driver ignores check only that the body is an object.
 			if status != http.StatusBadRequest && !(status == http.StatusOK && strings.HasPrefix(body, `{"NetworkID":7`)) {
 				t.Errorf("%s %q: %d %s", method, body, status, answer)
 			}
@@ -266,8 +266,8 @@ func TestARepeatedCallWithoutItsBodyChangesNothing(t *testing.T) {
 	d.holds(before)
 }
 
-// TestSwarmScopeIsRefusedByName: swarm gives a network its own id and, in place of Weft's
-// subnet, one of Docker's; the name is known where Docker has listed the network.
+// TestSwarmScopeIsRefusedByName: swarm gives a network an id of its own form and a subnet of
+// Docker's. The refusal has the network's name where Docker has listed the network.
 func TestSwarmScopeIsRefusedByName(t *testing.T) {
 	d := overSocket(t, attachtest.New())
 	const elsewhere = "21fqaltzo6x2790lrmd78eaal"
@@ -284,8 +284,8 @@ func TestSwarmScopeIsRefusedByName(t *testing.T) {
 	d.story("")
 }
 
-// TestPublishedPortsAreNotDecoded: docker_gwbridge publishes them. A container may have
-// all 65,535, each of which would be a map here.
+// TestPublishedPortsAreNotDecoded: docker_gwbridge publishes the ports, not Weft. A container may
+// have 65,535 of them, and each would be decoded into a map.
 func TestPublishedPortsAreNotDecoded(t *testing.T) {
 	d := inMemory(t, attachtest.New())
 	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))

@@ -40,8 +40,8 @@ func TestARestartRemembersWhatDockerDoesNotRepeat(t *testing.T) {
 	again.holds("")
 }
 
-// TestAHostThatRebooted: dockerd sends Leave and DeleteEndpoint for containers
-// that died with it, whose ports died too.
+// TestAHostThatRebooted: after a reboot dockerd sends Leave and DeleteEndpoint for the containers
+// that it had. Their ports do not exist any more.
 func TestAHostThatRebooted(t *testing.T) {
 	d := onNetwork(t)
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))
@@ -59,8 +59,8 @@ func TestAHostThatRebooted(t *testing.T) {
 		disk: network aaaaaaaaaaaa`)
 }
 
-// TestWhatDockerDeletedWhileNobodyAnswered: the agent compares with Docker's list
-// and forgets.
+// TestWhatDockerDeletedWhileNobodyAnswered: the agent compares its records with Docker's list and
+// removes what Docker does not have.
 func TestWhatDockerDeletedWhileNobodyAnswered(t *testing.T) {
 	d := onNetwork(t)
 	d.ok("CreateEndpoint", createEndpoint(netA, end1, "10.32.0.2/20"))

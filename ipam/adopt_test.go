@@ -11,8 +11,7 @@ import (
 	"github.com/weftnet/weft/ipam/ipamtest"
 )
 
-// tardyDisk writes at once, but whoever wrote a block down hears of it late: other
-// goroutines were faster to run.
+// tardyDisk writes at once, but Commit of a block returns late, as if other goroutines ran first.
 type tardyDisk struct {
 	*ipamtest.Disk
 	hears chan struct{} // nil: at once
@@ -29,8 +28,8 @@ func (d *tardyDisk) Commit(set map[string][]byte, del ...string) error {
 	return err
 }
 
-// TestABlockThatWentMeanwhileIsNotAdoptedAgain: the answer to a repeated question lists
-// what a host has already, and that may be given back before the answer is taken in.
+// TestABlockThatWentMeanwhileIsNotAdoptedAgain: the answer to a repeated request lists the blocks
+// that the host has. The host may return one of them before it handles the answer.
 func TestABlockThatWentMeanwhileIsNotAdoptedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipamtest.NewLedger()

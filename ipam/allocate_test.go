@@ -36,7 +36,7 @@ func (r *rig) allocated(container, want string) netip.Addr {
 	return a
 }
 
-// registered is a host of which a runtime without Docker is on the network.
+// registered returns a host on which a runtime other than Docker has joined the network.
 func registered(t *testing.T) *rig {
 	t.Helper()
 	r := start(t, ipamtest.NewLedger(), "host-a")
@@ -48,8 +48,8 @@ func registered(t *testing.T) *rig {
 	return r
 }
 
-// TestAnotherOwnerIsServedWithoutDocker: what it was given it is given again, also after
-// the agent was killed, and nobody else is.
+// TestAnotherOwnerIsServedWithoutDocker: a repeated request gets the same address again, also after
+// the agent was killed, and no other caller gets it.
 func TestAnotherOwnerIsServedWithoutDocker(t *testing.T) {
 	r := registered(t)
 	web, chosen := r.allocated("web", ""), r.allocated("db", "10.40.0.99")
@@ -85,8 +85,8 @@ func TestAnotherOwnerIsServedWithoutDocker(t *testing.T) {
 	}
 }
 
-// TestOwnersKeepTheirAddressesFromEachOther: Docker neither gets nor releases nor attaches
-// what another owner was given, and the other way round.
+// TestOwnersKeepTheirAddressesFromEachOther: Docker cannot get, release or attach an address of
+// another owner, and the other way round.
 func TestOwnersKeepTheirAddressesFromEachOther(t *testing.T) {
 	r := registered(t)
 	pool := r.network(shop.String(), "")
@@ -120,8 +120,9 @@ func TestOwnersKeepTheirAddressesFromEachOther(t *testing.T) {
 	}
 }
 
-// TestANetworkOfAnotherOwnerIsNoneOfDockers: a Docker network of another driver would get
-// addresses for which no endpoint comes.
+// TestANetworkOfAnotherOwnerIsNoneOfDockers: only another owner has a network with the subnet.
+// Docker gets no address of it: it would ask for a network of another driver, and no endpoint
+// would follow.
 func TestANetworkOfAnotherOwnerIsNoneOfDockers(t *testing.T) {
 	r := registered(t)
 	_, err := r.ask(docker, r.pool(shop.String(), ""), "")
@@ -152,8 +153,8 @@ func TestAnotherOwnerIsAnsweredAfterTheDisk(t *testing.T) {
 	}
 }
 
-// TestAnAddressWithoutAnEndpointIsTakenBackFromEveryOwner: a runtime that ended between
-// its address and its endpoint asks for nothing more.
+// TestAnAddressWithoutAnEndpointIsTakenBackFromEveryOwner: a runtime may crash after it was given
+// an address and before it creates the endpoint.
 func TestAnAddressWithoutAnEndpointIsTakenBackFromEveryOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := registered(t)

@@ -10,8 +10,8 @@ import (
 	"github.com/weftnet/weft/ipam/ipamtest"
 )
 
-// TestWhatAStoppedContainerAskedForIsHandedOutLast: in the host's own block, as long as
-// there is any other address, whoever has that.
+// TestWhatAStoppedContainerAskedForIsHandedOutLast: an address of this host's block that a stopped
+// container had by --ip is handed out only if no other address is left, on this host or another.
 func TestWhatAStoppedContainerAskedForIsHandedOutLast(t *testing.T) {
 	l := ipamtest.NewLedger()
 	a, b := start(t, l, "host-a"), start(t, l, "host-b")
@@ -48,8 +48,8 @@ func TestWhatAStoppedContainerAskedForIsHandedOutLast(t *testing.T) {
 	}
 }
 
-// TestABlockWithWhatAStoppedContainerAskedForIsNotDonated: who takes the whole block would
-// hand the address out first.
+// TestABlockWithWhatAStoppedContainerAskedForIsNotDonated: the host that took the block would not
+// know that the address is to be handed out last.
 func TestABlockWithWhatAStoppedContainerAskedForIsNotDonated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipamtest.NewLedger()
@@ -80,8 +80,8 @@ func TestABlockWithWhatAStoppedContainerAskedForIsNotDonated(t *testing.T) {
 	})
 }
 
-// TestAReserveIsOfWhatMayBeHandedOut: a block is asked for in time although the addresses
-// of stopped containers are free.
+// TestAReserveIsOfWhatMayBeHandedOut: free addresses that stopped containers had by --ip do not
+// count as a reserve, so the host asks for another block in time.
 func TestAReserveIsOfWhatMayBeHandedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := start(t, ipamtest.NewLedger(), "host-a")
@@ -100,8 +100,8 @@ func TestAReserveIsOfWhatMayBeHandedOut(t *testing.T) {
 	})
 }
 
-// TestRestartedContainersKeepWhatTheyAskedFor: all of a host's containers start again in
-// any order; who asked for an address finds it free.
+// TestRestartedContainersKeepWhatTheyAskedFor: all containers of a host start again in any order.
+// Those with --ip find their address free.
 func TestRestartedContainersKeepWhatTheyAskedFor(t *testing.T) {
 	a := start(t, ipamtest.NewLedger(), "host-a")
 	id := a.network("10.40.0.0/24", "")

@@ -12,7 +12,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// late is a ledger that holds its answer to a grant back.
+// late is a ledger that delays its answer to a request for a block.
 type late struct {
 	ipam.Decisions
 	decided, answer chan struct{}
@@ -25,8 +25,8 @@ func (l late) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap.Blo
 	return blocks, claims, err
 }
 
-// granted is two hosts on a network of blocks of four. The first one has 10.40.0.3 as a
-// single address, which is free, and hears late what the ledger grants it.
+// granted returns two hosts on a network with blocks of four addresses. The first host has a claim
+// to 10.40.0.3, which is free, and gets the ledger's answers to its grants late.
 func granted(t *testing.T) (r, other *rig, id string, slow late) {
 	t.Helper()
 	l := ipamtest.NewLedger()
@@ -39,9 +39,9 @@ func granted(t *testing.T) (r, other *rig, id string, slow late) {
 	return r, other, id, slow
 }
 
-// TestWhatWasCededMeanwhileIsNotGranted: when a block was granted, an address in it
-// was a claim of this host's own, so the grant names nobody for it. Before the
-// answer arrives the host cedes that address.
+// TestWhatWasCededMeanwhileIsNotGranted: the ledger grants a block that contains an address which
+// this host had claimed, so the grant does not list it as another host's. Before the answer
+// arrives the host cedes that address.
 func TestWhatWasCededMeanwhileIsNotGranted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, other, id, slow := granted(t)
@@ -67,8 +67,8 @@ func TestWhatWasCededMeanwhileIsNotGranted(t *testing.T) {
 	})
 }
 
-// TestWhatIsBeingCededIsNotGranted: a block comes with an address that is on its way
-// out, and of which nothing is on disk yet.
+// TestWhatIsBeingCededIsNotGranted: a grant arrives for a block with an address that this host is
+// ceding, while the cession is not on disk yet.
 func TestWhatIsBeingCededIsNotGranted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, other, id, slow := granted(t)
@@ -94,8 +94,8 @@ func TestWhatIsBeingCededIsNotGranted(t *testing.T) {
 	})
 }
 
-// TestWhatWasClaimedAfterAGrantStays: when a block was granted, an address in it was
-// another host's. Before the answer arrives this host claims that address.
+// TestWhatWasClaimedAfterAGrantStays: the ledger grants a block in which one address belongs to
+// another host. Before the answer arrives this host claims that address.
 func TestWhatWasClaimedAfterAGrantStays(t *testing.T) {
 	for name, stall := range map[string]bool{"before the block is written down": false, "while it is": true} {
 		t.Run(name, func(t *testing.T) {
@@ -140,8 +140,8 @@ func TestWhatWasClaimedAfterAGrantStays(t *testing.T) {
 	}
 }
 
-// TestAClaimThatWasNotCededAfterAllStays: the block around it was written down while the
-// cession was about to be, and that failed.
+// TestAClaimThatWasNotCededAfterAllStays: the block that contains a claim is written to disk while
+// the claim is being ceded, and then the write of the cession fails.
 func TestAClaimThatWasNotCededAfterAllStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, ipamtest.NewLedger(), "one")
@@ -157,9 +157,9 @@ func TestAClaimThatWasNotCededAfterAllStays(t *testing.T) {
 	})
 }
 
-// TestNothingStaysOfAClaimThatWasOvertaken: what came with a block as another host's was
-// claimed here meanwhile, and goes back in the end. Then it is the block's, as the ledger
-// has it, also for the next start.
+// TestNothingStaysOfAClaimThatWasOvertaken: a grant lists an address as another host's, which this
+// host has claimed meanwhile. When the host returns the claim, the address belongs to the block, as
+// in the ledger, also after a restart.
 func TestNothingStaysOfAClaimThatWasOvertaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, ipamtest.NewLedger(), "one")
@@ -179,7 +179,7 @@ func TestNothingStaysOfAClaimThatWasOvertaken(t *testing.T) {
 	})
 }
 
-// lateDonation holds up the first answer of a host that donated something.
+// lateDonation delays the first answer of a host that donates.
 type lateDonation struct {
 	*ipamtest.Host
 	first           *sync.Once
@@ -195,8 +195,9 @@ func (l lateDonation) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.
 	return got, err
 }
 
-// TestWhatWasDonatedAndCededBackIsNotHandedOut: a host in need gets an address of its own
-// block back from another. Before it hears of that the other wants it again, and gets it.
+// TestWhatWasDonatedAndCededBackIsNotHandedOut: a host without free addresses gets an address of its
+// own block back from another host. Before the answer arrives the other host asks for that address
+// again, and gets it.
 func TestWhatWasDonatedAndCededBackIsNotHandedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipamtest.NewLedger()

@@ -18,7 +18,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// churn is what some hosts on one small subnet live through.
+// churn runs random operations on some hosts of one small subnet.
 type churn struct {
 	t      *testing.T
 	chance *rand.Rand
@@ -31,10 +31,9 @@ type churn struct {
 
 const churnSubnet = "10.40.0.0/27" // 29 addresses in blocks of four
 
-// TestChurn: hosts that take and release addresses, dynamic and static, are
-// restarted, cut off, lose answers and disks that fail, over days. No address is held
-// twice at any time; in the end the books of all hosts equal the ledger's, and every
-// address can be used from any host.
+// TestChurn: hosts take and release dynamic and static addresses for days, while agents restart,
+// hosts are cut off, answers are lost and disks fail. No address is ever held twice. In the end the
+// records of all hosts equal the ledger's, and every address can be used from any host.
 func TestChurn(t *testing.T) {
 	seeds, met := uint64(40), map[string]int{}
 	if testing.Short() {
@@ -101,7 +100,7 @@ func (c *churn) step() {
 	}
 }
 
-// newest: no disk is taken for an older copy that is none.
+// newest checks that no host takes its disk for an older copy. None of them is.
 func (c *churn) newest() {
 	for n, r := range c.hosts {
 		if how, err := r.Outdated(r.host.SubnetFacts); how != "" || err != nil {
@@ -127,7 +126,7 @@ func (c *churn) ask(n int, want string) error {
 	return nil
 }
 
-// release lets a container end; what the plugin says to it Docker only logs.
+// release ends a container. The plugin's error is ignored, as Docker does.
 func (c *churn) release() {
 	all := make([]string, 0, len(c.held))
 	for a := range c.held {
@@ -146,7 +145,7 @@ func (c *churn) release() {
 	c.met["released"]++
 }
 
-// restart kills the agent of a host; its containers run on.
+// restart kills the agent of a host and starts it again. The containers keep running.
 func (c *churn) restart(n int) {
 	old := c.hosts[n]
 	old.disk.Fail(nil)
@@ -160,7 +159,7 @@ func (c *churn) restart(n int) {
 	c.met["restarted"]++
 }
 
-// end heals everything and compares the books.
+// end ends all faults and compares the records of the hosts with the ledger.
 func (c *churn) end() {
 	for n, r := range c.hosts {
 		r.disk.Fail(nil)
@@ -172,7 +171,7 @@ func (c *churn) end() {
 	}
 	time.Sleep(45 * time.Minute)
 	for n, r := range c.hosts {
-		word, _ := r.host.SubnetFacts(netip.MustParsePrefix(churnSubnet))
+		facts, _ := r.host.SubnetFacts(netip.MustParsePrefix(churnSubnet))
 		var blocks []netmap.Block
 		stock := r.Inventory()[0]
 		for _, b := range stock.Blocks {
@@ -180,10 +179,10 @@ func (c *churn) end() {
 		}
 		byText := cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
 		byAddr := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
-		if diff := cmp.Diff(word.Blocks, blocks, byText); diff != "" {
+		if diff := cmp.Diff(facts.Blocks, blocks, byText); diff != "" {
 			c.t.Errorf("host %d: blocks (-ledger +host):\n%s", n, diff)
 		}
-		if diff := cmp.Diff(word.Claims, stock.Claims, byText, byAddr); diff != "" {
+		if diff := cmp.Diff(facts.Claims, stock.Claims, byText, byAddr); diff != "" {
 			c.t.Errorf("host %d: claims (-ledger +host):\n%s", n, diff)
 		}
 		if keys := append(r.disk.Keys("return/"), r.disk.Keys("unclaim/")...); len(keys) > 0 {

@@ -15,7 +15,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// three are hosts on one small subnet with 13 addresses for containers.
+// three returns three hosts on one small subnet with 13 addresses for containers.
 func three(t testing.TB) (hosts []*rig, id string) {
 	t.Helper()
 	l := ipamtest.NewLedger()
@@ -29,9 +29,9 @@ func three(t testing.TB) (hosts []*rig, id string) {
 
 const inThree = 13
 
-// TestASmallSubnetIsUsableFromAnyHost: whichever hosts hold what, a container is
-// refused only if all addresses are held, also of those that somebody asked for by
-// themselves once.
+// TestASmallSubnetIsUsableFromAnyHost: wherever the free addresses are, a container is refused only
+// if all addresses of the subnet are held. Addresses that a container once had by --ip count as
+// free.
 func TestASmallSubnetIsUsableFromAnyHost(t *testing.T) {
 	for seed := range uint64(20) {
 		hosts, id := three(t)
@@ -68,8 +68,8 @@ func TestASmallSubnetIsUsableFromAnyHost(t *testing.T) {
 	}
 }
 
-// TestHostsInNeedAtOnce: many callers on all hosts, few addresses; none is held
-// twice, and in the end all can be.
+// TestHostsInNeedAtOnce: many callers on all hosts ask for few addresses at the same time. None is
+// held twice, and in the end all of them can be held.
 func TestHostsInNeedAtOnce(t *testing.T) {
 	hosts, id := three(t)
 	var holders sync.Map
@@ -101,9 +101,9 @@ func TestHostsInNeedAtOnce(t *testing.T) {
 	}
 }
 
-// TestWhatWasLentGoesHome: an address that was ceded goes back to the block's owner
-// when it has not been used for a while, on all disks.
-func TestWhatWasLentGoesHome(t *testing.T) {
+// TestCededAddressesReturnToTheBlock: an address that was ceded returns to the owner of its block
+// when it was not used for a while, on the disks of both hosts.
+func TestCededAddressesReturnToTheBlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hosts, id := three(t)
 		a, b := hosts[0], hosts[1]
@@ -141,8 +141,8 @@ func TestWhatWasLentGoesHome(t *testing.T) {
 	})
 }
 
-// TestABlockThatIsInFlightIsDonated: the ledger has granted it to one host, which is
-// still writing it down when another, that was refused because of that, asks for a part.
+// TestABlockThatIsInFlightIsDonated: the ledger has granted the last block to a host, which is still
+// writing it to disk when another host asks it for addresses of the block.
 func TestABlockThatIsInFlightIsDonated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipamtest.NewLedger()
@@ -182,8 +182,8 @@ func TestABlockThatIsInFlightIsDonated(t *testing.T) {
 	})
 }
 
-// TestABlockThatWasWaitedForIsNotTakenWhole: two hosts in need do not take the last
-// block from each other before either used it.
+// TestABlockThatWasWaitedForIsNotTakenWhole: two hosts without free addresses do not take the last
+// block from each other in turns before either has used it.
 func TestABlockThatWasWaitedForIsNotTakenWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipamtest.NewLedger()
@@ -210,7 +210,7 @@ func TestABlockThatWasWaitedForIsNotTakenWhole(t *testing.T) {
 	})
 }
 
-// TestNothingIsDonatedWithoutADisk: what cannot be written down stays.
+// TestNothingIsDonatedWithoutADisk: a host whose disk fails donates nothing.
 func TestNothingIsDonatedWithoutADisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipamtest.NewLedger()
@@ -236,7 +236,8 @@ func TestNothingIsDonatedWithoutADisk(t *testing.T) {
 	})
 }
 
-// TestPrefetchingTakesNothingFromOthers: who only wants a reserve does not ask.
+// TestPrefetchingTakesNothingFromOthers: a host that only wants a reserve does not ask other hosts
+// to donate.
 func TestPrefetchingTakesNothingFromOthers(t *testing.T) {
 	l := ipamtest.NewLedger()
 	a, b := start(t, l, "host-a"), start(t, l, "host-b")

@@ -44,8 +44,8 @@ func TestReplayAfterDockerdRestartWithNobodyReachable(t *testing.T) {
 	}
 }
 
-// A dockerd does not repeat what it was refused, so the next request for the address
-// is another container's.
+// Dockerd does not repeat a request that was refused, so the next request for the address comes from
+// another container.
 func TestAReplayThatIsRefusedIsUsedUp(t *testing.T) {
 	r := start(t, ipamtest.NewLedger(), "host-a")
 	id := r.network("10.40.0.0/24", "")
@@ -219,7 +219,8 @@ func TestWhatAFailureLeftBehindIsSwept(t *testing.T) {
 	})
 }
 
-// TestAReleaseThatTheDiskRefusedIsRepeated: Docker only logs that it failed.
+// TestAReleaseThatTheDiskRefusedIsRepeated: Docker only logs that a release failed, so the sweep
+// repeats it.
 func TestAReleaseThatTheDiskRefusedIsRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, ipamtest.NewLedger(), "host-a")
@@ -243,8 +244,8 @@ func TestAReleaseThatTheDiskRefusedIsRepeated(t *testing.T) {
 	})
 }
 
-// TestAnAddressIsTakenBackOnlyFromWhoNeverCame: between dockerd's question and its
-// endpoint there may be a minute, not more; one that is later gets a refusal.
+// TestAnAddressIsTakenBackOnlyFromWhoNeverCame: dockerd may take up to a minute from its request for
+// an address to the endpoint. An endpoint that comes after 90 seconds is refused.
 func TestAnAddressIsTakenBackOnlyFromWhoNeverCame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, ipamtest.NewLedger(), "host-a")
@@ -268,8 +269,8 @@ func TestAnAddressIsTakenBackOnlyFromWhoNeverCame(t *testing.T) {
 	})
 }
 
-// TestAPoolWithoutANetworkGivesNothing: Docker lends a pool to a network of any driver,
-// and after a lost disk it asks for addresses of a network that nobody else knows.
+// TestAPoolWithoutANetworkGivesNothing: Docker may use a pool of Weft's for a network of another
+// driver, and after a lost disk it asks for addresses of a network that Weft does not know.
 func TestAPoolWithoutANetworkGivesNothing(t *testing.T) {
 	r := start(t, ipamtest.NewLedger(), "host-a")
 	id := r.pool("10.40.0.0/24", "")

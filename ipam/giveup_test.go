@@ -14,8 +14,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// grown is a host that held n addresses of a /24 in blocks of sixteen, and released
-// all but those that keep says.
+// grown returns a host that held n addresses of a /24 in blocks of sixteen, and released all of them
+// but those in keep.
 func grown(t *testing.T, n int, keep ...int) (r *rig, l *ipamtest.Ledger, id string) {
 	t.Helper()
 	l = ipamtest.NewLedger()
@@ -36,7 +36,7 @@ func grown(t *testing.T, n int, keep ...int) (r *rig, l *ipamtest.Ledger, id str
 	return r, l, id
 }
 
-// TestEmptyBlocksGoBackAfterAWhile, and a reserve stays.
+// TestEmptyBlocksGoBackAfterAWhile: the host returns empty blocks and keeps a reserve.
 func TestEmptyBlocksGoBackAfterAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, l, id := grown(t, 40)
@@ -66,8 +66,8 @@ func TestEmptyBlocksGoBackAfterAWhile(t *testing.T) {
 	})
 }
 
-// TestABlockInUseStays: one address is enough; and no block goes without which the
-// host would ask for one again.
+// TestABlockInUseStays: the host keeps a block in which one address is in use, and an empty block
+// if it would have to ask for another one without it.
 func TestABlockInUseStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, l, id := grown(t, 40, 20)
@@ -91,9 +91,9 @@ func TestABlockInUseStays(t *testing.T) {
 	})
 }
 
-// TestAReturnSurvivesWhateverHappens: the disk fails, the ledger is away, the
-// answer is lost, the agent is killed in between; the block is never used again
-// under the old grant, and in the end the ledger has it.
+// TestAReturnSurvivesWhateverHappens: while a block is being returned the disk fails, the ledger
+// cannot be reached, the answer is lost or the agent is killed. The block is never used again under
+// the old grant, and in the end the ledger has it.
 func TestAReturnSurvivesWhateverHappens(t *testing.T) {
 	for name, fault := range map[string]func(*rig) *rig{
 		"the disk fails": func(r *rig) *rig {
@@ -149,7 +149,7 @@ func TestAReturnSurvivesWhateverHappens(t *testing.T) {
 	}
 }
 
-// takeApart has each host take a hundred addresses of a pool, no two of which may be the same.
+// takeApart lets each host take a hundred addresses of a pool and checks that no two are the same.
 func takeApart(t *testing.T, pool string, hosts ...*rig) {
 	t.Helper()
 	seen := map[string]int{}
@@ -164,8 +164,8 @@ func takeApart(t *testing.T, pool string, hosts ...*rig) {
 	}
 }
 
-// TestAGrantOfBeforeIsNotTakenAfterAReturn: the host asks what is its own while the
-// ledger has not heard of a return.
+// TestAGrantOfBeforeIsNotTakenAfterAReturn: the host asks the ledger for its blocks while a return
+// is on disk of which the ledger was not told yet.
 func TestAGrantOfBeforeIsNotTakenAfterAReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, l, id := grown(t, 40)
@@ -185,8 +185,8 @@ func TestAGrantOfBeforeIsNotTakenAfterAReturn(t *testing.T) {
 	})
 }
 
-// TestAStaticAddressGoesBackAfterAWhile: a claim outside of own blocks, also when
-// it is wanted again before the ledger heard.
+// TestAStaticAddressGoesBackAfterAWhile: the host returns a claim outside of its own blocks, also
+// if a container asked for the address again before the ledger was told.
 func TestAStaticAddressGoesBackAfterAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipamtest.NewLedger()
@@ -208,7 +208,7 @@ func TestAStaticAddressGoesBackAfterAWhile(t *testing.T) {
 		}
 		begin := time.Now()
 		if _, err := r.ask(docker, id, "10.40.0.99"); err == nil || time.Since(begin) > 5*time.Second {
-			t.Errorf("handed out with no word of the ledger, or too late: %v, %v", err, time.Since(begin))
+			t.Errorf("handed out without an answer of the ledger, or too late: %v, %v", err, time.Since(begin))
 		}
 		r.host.Heal()
 		r.hold(r.get(id, "10.40.0.99"))
@@ -227,8 +227,8 @@ func TestAStaticAddressGoesBackAfterAWhile(t *testing.T) {
 	})
 }
 
-// TestWhatWasGrantedUnheardGoesBack: the answer to a claim and to a prefetch was
-// lost, and nobody asks again.
+// TestWhatWasGrantedUnheardGoesBack: the answers to a claim and to a prefetch are lost, and no
+// container asks again.
 func TestWhatWasGrantedUnheardGoesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipamtest.NewLedger()
@@ -251,8 +251,8 @@ func TestWhatWasGrantedUnheardGoesBack(t *testing.T) {
 		r.hold(r.get(id, "10.40.0.99"))
 		r.hold(r.get(id, ""))
 		time.Sleep(time.Hour)
-		if word, _ := r.host.SubnetFacts(netip.MustParsePrefix("10.40.0.0/24")); len(word.Blocks) != 1 || len(word.Claims) != 1 {
-			t.Errorf("the ledger says %+v", word)
+		if facts, _ := r.host.SubnetFacts(netip.MustParsePrefix("10.40.0.0/24")); len(facts.Blocks) != 1 || len(facts.Claims) != 1 {
+			t.Errorf("the ledger says %+v", facts)
 		}
 		r.Close()
 	})
@@ -309,7 +309,8 @@ func TestAStaticAddressOfALeavingBlockWaits(t *testing.T) {
 	})
 }
 
-// TestABlockGoesBackWithWhatWasInUse: the order of release, over a restart.
+// TestABlockGoesBackWithWhatWasInUse: a returned block has the order in which its addresses were
+// released, also after a restart.
 func TestABlockGoesBackWithWhatWasInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipamtest.NewLedger()
@@ -335,8 +336,8 @@ func TestABlockGoesBackWithWhatWasInUse(t *testing.T) {
 	})
 }
 
-// TestALeavingBlockIsShown: until its departure is on disk a block is this host's, and
-// a ledger that is made anew from what the disks hold must know it.
+// TestALeavingBlockIsShown: a block that is being returned belongs to this host until the return is
+// on disk, so a ledger that is recovered from the hosts' disks must be told of it.
 func TestALeavingBlockIsShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _, _ := grown(t, 40)

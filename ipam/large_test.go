@@ -9,8 +9,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// used is a pool of one block in which every address was handed out and released before,
-// but for some that are other hosts'. The last ones were in use when this host stopped.
+// used returns a pool of one block in which every address was handed out and released before, except
+// some that belong to other hosts. The last ones were in use when this host stopped.
 func used(block netip.Prefix, foreign, last int) *allocator {
 	p := newAllocator(&env{}, subnetRecord{Subnet: netmap.Subnet{Prefix: netip.MustParsePrefix("10.0.0.0/8"), BlockBits: block.Bits(), Gateway: netip.MustParseAddr("10.0.0.1")}})
 	p.AddBlock(netmap.Block{Prefix: block, Subnet: p.prefix})
@@ -28,8 +28,8 @@ func used(block netip.Prefix, foreign, last int) *allocator {
 	return p
 }
 
-// BenchmarkLargeBlock: to hand out and take back an address costs the same in a large
-// block as in a small one, and with many addresses of other hosts in it.
+// BenchmarkLargeBlock: handing out and releasing an address costs the same in a large block as in a
+// small one, also with many addresses of other hosts in it.
 func BenchmarkLargeBlock(b *testing.B) {
 	for _, c := range []struct {
 		block   string
@@ -50,8 +50,8 @@ func BenchmarkLargeBlock(b *testing.B) {
 	}
 }
 
-// BenchmarkAfterABoot: an address that was in use when the host stopped is found among
-// those as fast as among few of another kind.
+// BenchmarkAfterABoot: an address that was in use when the host stopped is found as fast among many
+// such addresses as among few.
 func BenchmarkAfterABoot(b *testing.B) {
 	for _, c := range []struct {
 		block  string
@@ -59,12 +59,12 @@ func BenchmarkAfterABoot(b *testing.B) {
 	}{{"10.1.0.0/24", 10}, {"10.1.0.0/16", 10}, {"10.1.0.0/16", 10000}} {
 		b.Run(fmt.Sprintf("%s,others=%d", c.block, c.others), func(b *testing.B) {
 			p := used(netip.MustParsePrefix(c.block), 0, 100)
-			word := SubnetFacts{Decided: 1}
+			facts := SubnetFacts{Decided: 1}
 			for n := range c.others {
-				word.Others = append(word.Others, netmap.Claim{Addr: netip.AddrFrom4([4]byte{10, 2, byte(n >> 8), byte(n)}), Epoch: 1})
+				facts.Others = append(facts.Others, netmap.Claim{Addr: netip.AddrFrom4([4]byte{10, 2, byte(n >> 8), byte(n)}), Epoch: 1})
 			}
-			p.cfg = Config{Facts: func(netip.Prefix) (SubnetFacts, bool) { return word, true }}
-			word.Blocks = []netmap.Block{p.Blocks()[0].Block}
+			p.cfg = Config{Facts: func(netip.Prefix) (SubnetFacts, bool) { return facts, true }}
+			facts.Blocks = []netmap.Block{p.Blocks()[0].Block}
 			for b.Loop() {
 				a, ok := p.pickLast(p.prefix, "")
 				if !ok {

@@ -12,8 +12,8 @@ import (
 
 func bare(a string) string { return netip.MustParsePrefix(a).Addr().String() }
 
-// TestNothingNewWithoutALease: no address of any kind begins to be held; whatever
-// is not an address of a new container goes on.
+// TestNothingNewWithoutALease: without a lease the host hands out no new address of any kind. All
+// other calls still work.
 func TestNothingNewWithoutALease(t *testing.T) {
 	l := ipamtest.NewLedger()
 	r, other := start(t, l, "one"), start(t, l, "two")
@@ -51,8 +51,8 @@ func TestNothingNewWithoutALease(t *testing.T) {
 	r.get(id, "")
 }
 
-// TestASleepInTheMiddleIsNoticed: between the question whether an address may be
-// handed out and the answer lies a write, and a machine may sleep for days in it.
+// TestASleepInTheMiddleIsNoticed: the lease is checked before a write, and the machine may be
+// suspended for days during that write. It is checked again before the answer.
 func TestASleepInTheMiddleIsNoticed(t *testing.T) {
 	for _, want := range []string{"", "10.40.0.9", "10.40.0.200"} {
 		synctest.Test(t, func(t *testing.T) {

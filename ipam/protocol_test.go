@@ -29,7 +29,7 @@ import (
 //go:embed testdata/*.txt
 var recorded embed.FS
 
-// socket serves routes as dockerd sees them and answers a way to call them.
+// socket serves routes at a unix socket, and returns a function that calls them as dockerd does.
 func socket(t testing.TB, routes map[string]rpc.Handler) func(method, body string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "weft") // t.TempDir() may be too long for a socket
@@ -72,8 +72,8 @@ func socket(t testing.TB, routes map[string]rpc.Handler) func(method, body strin
 	}
 }
 
-// TestRecordedSessions plays what engines send: lines "METHOD BODY", each followed
-// by a line "= ANSWER".
+// TestRecordedSessions replays recorded calls of engines: lines "METHOD BODY", each followed by a
+// line "= ANSWER".
 func TestRecordedSessions(t *testing.T) {
 	files, err := recorded.ReadDir("testdata")
 	if err != nil {
@@ -104,12 +104,12 @@ func TestRecordedSessions(t *testing.T) {
 	}
 }
 
-// withNetworks adds what the driver does: the test's "CreateNetwork" line.
+// withNetworks adds a handler for the "CreateNetwork" lines of a session, in place of the driver.
 func (r *rig) withNetworks() *withDriver { return &withDriver{r} }
 
 type withDriver struct{ *rig }
 
-// Routes has the methods of the protocol and a stand-in for the driver's.
+// Routes returns the methods of the protocol and the stand-in for the driver's.
 func (w *withDriver) Routes() map[string]rpc.Handler {
 	routes := w.rig.Routes()
 	routes["IpamDriver.-CreateNetwork"] = rpc.Call(func(ctx context.Context, req struct{ Pool string }) (rpc.Empty, error) {

@@ -9,8 +9,8 @@ import (
 	"github.com/weftnet/weft/ipam/ipamtest"
 )
 
-// TestWhatARemovedHostHadComesLast: after all that was never used, also after a
-// restart; an address that is in use stays in use.
+// TestWhatARemovedHostHadComesLast: addresses that a removed host had are handed out after all that
+// were never used, also after a restart. An address that is in use stays in use.
 func TestWhatARemovedHostHadComesLast(t *testing.T) {
 	synctest.Test(t, testWhatARemovedHostHadComesLast)
 }
@@ -42,7 +42,8 @@ func testWhatARemovedHostHadComesLast(t *testing.T) {
 	}
 }
 
-// TestResetIdentityKeepsWhatContainersHold and nothing else; it can be repeated.
+// TestResetIdentityKeepsWhatContainersHold: an identity reset keeps the addresses that containers
+// hold and nothing else. It can be repeated.
 func TestResetIdentityKeepsWhatContainersHold(t *testing.T) {
 	l := ipamtest.NewLedger()
 	r := start(t, l, "one")
@@ -63,7 +64,7 @@ func TestResetIdentityKeepsWhatContainersHold(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// The same disk under another identity, to which the old one still belongs.
+	// The same disk under another identity. The addresses still belong to the old one.
 	other := boot(t, &rig{t: t, host: l.Host("two"), disk: r.disk})
 	other.hold(held)
 	stock := other.Inventory()[0]
@@ -76,7 +77,7 @@ func TestResetIdentityKeepsWhatContainersHold(t *testing.T) {
 	if got := other.Unregistered(); len(got) != 1 {
 		t.Errorf("unregistered are %v", got)
 	}
-	// What the other host holds is lost here, until Docker says that it is not needed.
+	// The container here loses the address that the other host holds. Docker releases it later.
 	if err := other.Evict(addrOf(held)); err != nil {
 		t.Fatal(err)
 	}

@@ -16,19 +16,19 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// uses waits for the sweep to have told the ledger, and compares what it counts the
-// host among the users of.
+// uses waits until the sweep has told the ledger, and compares the subnets that the ledger knows
+// this host to use.
 func (r *rig) uses(want ...string) {
 	r.t.Helper()
 	time.Sleep(2 * time.Minute)
 	synctest.Wait()
 	if diff := cmp.Diff(want, r.host.Uses()); diff != "" {
-		r.t.Errorf("used by the ledger's word (-want +got):\n%s", diff)
+		r.t.Errorf("subnets that the host uses according to the ledger (-want +got):\n%s", diff)
 	}
 }
 
-// TestWhatAnOlderDiskDoesNotKnowGoesBack: by the ledger's word its host has blocks and
-// claims of a subnet of which there is nothing on the disk.
+// TestWhatAnOlderDiskDoesNotKnowGoesBack: the ledger lists blocks and claims of this host in a
+// subnet of which the disk, an older copy, has no record. The host returns them.
 func TestWhatAnOlderDiskDoesNotKnowGoesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ipamtest.NewLedger()
@@ -52,7 +52,8 @@ func TestWhatAnOlderDiskDoesNotKnowGoesBack(t *testing.T) {
 	})
 }
 
-// TestASubnetWhoseAnswerWasLostGoes: nobody knows which one it was.
+// TestASubnetWhoseAnswerWasLostGoes: the host that asked for a subnet never learns which one the
+// ledger chose.
 func TestASubnetWhoseAnswerWasLostGoes(t *testing.T) {
 	for name, lose := range map[string]func(*rig) (mend func()){
 		"on its way": func(r *rig) func() { r.host.LoseAnswer(); return func() {} },

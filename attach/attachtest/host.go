@@ -1,6 +1,6 @@
-// Package attachtest has a host that only remembers: the ledger, the facts, the
-// kernel's ports and the disk that package attach needs, as one thing that tells
-// in an operator's words what was asked of it and what it holds.
+// Package attachtest has a fake host in memory: it implements the ledger, the facts, the kernel's
+// ports and the disk that package attach needs. It prints what it was asked to do and what it
+// holds in terms that an operator knows.
 package attachtest
 
 import (
@@ -48,17 +48,16 @@ func (h *Host) Config() attach.Config {
 	return attach.Config{Networks: h, Addresses: h, Facts: h, Ports: h, Disk: h}
 }
 
-// Before runs f at the beginning of every call of a method, such as "Plug": f may
-// fail it, or hold it up. The disk's methods have no context and give it their own.
-// nil ends it.
+// Before runs f at the beginning of every call of a method, such as "Plug". If f returns an error,
+// the call fails with it; f may also block. For the disk's methods, which have no context, f gets
+// context.Background. A nil f ends that.
 func (h *Host) Before(method string, f func(context.Context) error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.before[method] = f
 }
 
-// After runs f at the end of every call of a method that succeeded, before its
-// caller hears of it.
+// After runs f at the end of every call of a method that succeeded, before the call returns.
 func (h *Host) After(method string, f func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -85,7 +84,7 @@ func (h *Host) end(method string) {
 	}
 }
 
-// Story is what was asked of the host since the last time, a sentence per line.
+// Story returns what the host was asked to do since the last call of Story, one sentence per line.
 func (h *Host) Story() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -97,7 +96,7 @@ func (h *Host) say(format string, args ...any) {
 	h.lines = append(h.lines, fmt.Sprintf(format, args...))
 }
 
-// String is what the host holds, a thing per line: empty once everything is gone.
+// String lists what the host holds, one thing per line. It is empty once everything is gone.
 func (h *Host) String() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -158,8 +157,7 @@ func (h *Host) Attach(netip.Addr, netmap.Owner) error {
 	return h.begin(context.Background(), "Attach")
 }
 
-// RefusedSwarm implements driver.Docker: Docker has not listed anything yet, but for a
-// swarm's network.
+// RefusedSwarm implements driver.Docker: Docker has listed one network of a swarm, SwarmNetwork.
 func (h *Host) RefusedSwarm(docker string) (name string) {
 	if docker == SwarmNetwork {
 		return "swarmed"
@@ -176,7 +174,7 @@ func (h *Host) EnsureNetwork(ctx context.Context, r attach.NetworkRequest) (netm
 	defer h.end("EnsureNetwork")
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	// The ledger has an order of its own.
+	// The ledger sorts the subnets.
 	subnets := slices.SortedFunc(slices.Values(r.Subnets), netip.Prefix.Compare)
 	for _, n := range h.networks {
 		if slices.Equal(n.Subnets, subnets) {
@@ -194,7 +192,7 @@ func (h *Host) EnsureNetwork(ctx context.Context, r attach.NetworkRequest) (netm
 	return n, nil
 }
 
-// RejoinNetwork implements attach.Networks. A network that is gone is made anew.
+// RejoinNetwork implements attach.Networks. It makes a network that does not exist any more again.
 func (h *Host) RejoinNetwork(ctx context.Context, r attach.NetworkRecord) (netmap.Network, error) {
 	if err := h.begin(ctx, "RejoinNetwork"); err != nil {
 		return netmap.Network{}, err
@@ -291,8 +289,7 @@ func (h *Host) Unplug(ctx context.Context, id netmap.EndpointID) error {
 // Changed implements attach.Ports.
 func (h *Host) Changed() { h.end("Changed") }
 
-// Reboot makes the kernel's ports and the announced facts go, and the story; disk
-// and ledger stay.
+// Reboot removes the kernel's ports, the announced facts and the story. Disk and ledger stay.
 func (h *Host) Reboot() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
