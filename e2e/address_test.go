@@ -22,7 +22,7 @@ func TestIntegrationStaticAddresses(t *testing.T) {
 		t.Errorf("--ip %s gave %s", want, first.addr)
 	}
 	for _, h := range s.members() {
-		// The host of the holder says which container, another host also where.
+		// The holder's own host names the container, another host also names the holder's host.
 		words := []string{"10.65.0.50", "held"}
 		if h.Number() != one.Number() {
 			words = append(words, "host1", first.name)
@@ -42,7 +42,7 @@ func TestIntegrationStaticAddresses(t *testing.T) {
 	ceded := s.run(two, name, "ceded", "--ip", neighbour.String())
 	s.matrix(first, own, ceded)
 
-	// What was refused took nothing: the address is free with its holder.
+	// The refused requests hold nothing: when the holder is removed, the address is free.
 	s.docker(one, "rm", "-f", first.name)
 	eventually(t, healWithin, func(ctx context.Context) error {
 		_, err := three.Docker(ctx, s.command(three, name, "heir", "--ip", "10.65.0.50")...)
@@ -70,7 +70,7 @@ func TestIntegrationGatewayAuxAndRange(t *testing.T) {
 			t.Errorf("a container has %s, want a free address of %s", b.addr, area)
 		}
 	}
-	// Outside of the range, but not of the subnet, by the user's word.
+	// A container may ask by --ip for an address of the subnet outside of the range.
 	out := s.run(one, name, "out", "--ip", "10.65.31.200")
 	peer := s.run(two, name, "peer")
 	if !area.Contains(peer.addr) {
@@ -79,8 +79,8 @@ func TestIntegrationGatewayAuxAndRange(t *testing.T) {
 	s.matrix(out, peer)
 }
 
-// TestIntegrationAddressesComeBackLate: a released address is given out again as
-// late as possible, so that nobody meets it in an old entry.
+// TestIntegrationAddressesComeBackLate: a released address is handed out again as late as possible,
+// so that no cache still has the old container's entry for it.
 func TestIntegrationAddressesComeBackLate(t *testing.T) {
 	s := onMembers(t)
 	one := s.lab.Host(1)

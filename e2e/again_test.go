@@ -8,9 +8,10 @@ import (
 	"github.com/weftnet/weft/api"
 )
 
-// TestIntegrationARestartedContainerKeepsItsAddress, though engines before 29 do not
-// say who asks for one; a new container gets another. No other test starts
-// containers meanwhile: with several that may be meant, nobody is.
+// TestIntegrationARestartedContainerKeepsItsAddress: a container that restarts gets its address
+// again, and a new one gets another, although engines before 29 do not send the container's name
+// with the request. No other test starts containers meanwhile, because the agent then could not
+// tell which container the request is for.
 func TestIntegrationARestartedContainerKeepsItsAddress(t *testing.T) {
 	s := onMembersAlone(t)
 	one := s.lab.Host(1)

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// lastLooks are what takes minutes to become right: it is looked at after all tests.
+// lastLooks are checks of what takes minutes to become right. They run after all tests.
 var (
 	lastLooks     []lastLook
 	lastLooksLock sync.Mutex
@@ -25,14 +25,14 @@ type lastLook struct {
 	look func(context.Context) error
 }
 
-// inTheEnd has something looked at after all tests.
+// inTheEnd adds a check that runs after all tests.
 func inTheEnd(test string, look func(context.Context) error) {
 	lastLooksLock.Lock()
 	defer lastLooksLock.Unlock()
 	lastLooks = append(lastLooks, lastLook{test, look})
 }
 
-// atLast looks at what was left to look at, and at all answers that Docker was given.
+// atLast runs the checks of inTheEnd, and checks all answers that Docker was given.
 func atLast() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Minute)
 	defer cancel()
@@ -50,18 +50,17 @@ func atLast() error {
 	return errors.Join(errs...)
 }
 
-// took is in the agent's line about a call.
+// took matches the method and the duration in the agent's log line about a call.
 var took = regexp.MustCompile(`msg=call .*method=(\S+) .*took=\\?"?([^\s"\\]+)`)
 
-// agentLine is a line that dockerd took from an agent. Its start is what logrus writes.
+// agentLine matches a line of an agent's log in dockerd's. logrus writes the beginning of it.
 var (
 	agentLine = regexp.MustCompile(`msg="((?:[^"\\]|\\.)*)" plugin=[0-9a-f]{64}`)
 	logrusOf  = regexp.MustCompile(`^time=\S+ level=(debug|info|warning|error) msg=`)
 )
 
-// answers is nil when the agents' logs tell of no call of Docker's that was answered too
-// late, and of no agent that ended by itself. Members log every call, the others those
-// that were refused.
+// answers returns nil if, according to the agents' logs, no call of Docker's was answered too late
+// and no agent ended by itself. The members log every call, other hosts only those that failed.
 func (r *rig) answers() error {
 	var errs []error
 	calls, longest := 0, time.Duration(0)

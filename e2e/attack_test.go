@@ -28,10 +28,10 @@ const (
 	attackLasts    = 2 * time.Second // each; WEFT_ATTACK_LASTS changes it
 )
 
-// TestIntegrationAStrangerAttacks: a host that is no member does to one agent of a cluster
-// whatever it can think of, while containers talk. No agent grows without bound or gives up
-// its identity or its ledger, and no container notices. WEFT_ATTACK_REPORT makes it only
-// report, to compare builds.
+// TestIntegrationAStrangerAttacks: a host that is no member runs all attacks of lab/attack against
+// one agent of a cluster, while containers send packets. No agent grows without bound or gives up
+// its identity or its ledger, and no packet is lost. With WEFT_ATTACK_REPORT it only reports, to
+// compare builds.
 func TestIntegrationAStrangerAttacks(t *testing.T) {
 	s := onSpares(t)
 	a, b, c := s.trio()
@@ -64,7 +64,7 @@ func must1[T any](v T, err error) func(*testing.T) T {
 	}
 }
 
-// agent is what an agent is and takes at one moment.
+// agent is the state of an agent and its use of the machine at one moment.
 type agent struct {
 	pid        int
 	self       netmap.HostID
@@ -187,7 +187,7 @@ func (v *victim) watch(ctx context.Context, h *lab.Host, pid int) (most agent) {
 	return most
 }
 
-// pings says how many packets between two containers were lost while an attack lasts.
+// pings reports how many packets between two containers were lost until ctx ended.
 func pings(ctx context.Context, from box, to netip.Addr) string {
 	out, err := from.exec(ctx, "probe", "stream", "-every", "10ms", "-for", lasts().String(), to.String())
 	var loss probe.Loss
@@ -223,7 +223,7 @@ func (v *victim) works(h, other *lab.Host, what string) string {
 	return fmt.Sprintf("docker run in %.1f s", took.Seconds())
 }
 
-// unchanged waits until every agent is the one that it was and has no problem.
+// unchanged waits until every agent has the identity and the role that it had before, and no problem.
 func (v *victim) unchanged() {
 	v.t.Helper()
 	err := await(v.t.Context(), 2*healWithin, func(ctx context.Context) error {

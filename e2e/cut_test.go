@@ -30,8 +30,8 @@ func TestIntegrationCutOff(t *testing.T) {
 	over := time.NewTimer(cutFor)
 	m := s.stream(rest[0], name, "stream", *boxOf(rest[1]))
 
-	// The lone host has no majority: no new networks, but containers from its own
-	// blocks, also after a restart with no peer reachable.
+	// The host that is cut off has no majority: it makes no networks, but it starts containers with
+	// addresses of its own blocks, also after a restart with no peer reachable.
 	s.refused(gone, []string{rest[0].Name(), rest[1].Name()}, s.create(gone, "minority", "--subnet", "10.70.1.0/24")...)
 	must(t, gone.RestartDocker(t.Context()))
 	s.back(gone, boxOf(gone).name)
@@ -59,8 +59,8 @@ func TestIntegrationCutOff(t *testing.T) {
 	s.matrix(s.runOnAll(s.name("majority"), "new")...)
 }
 
-// TestIntegrationOneWayCut: packets of one direction vanish for some seconds. The
-// data plane has lost nothing when it is over, and the hosts agree.
+// TestIntegrationOneWayCut: packets of one direction are dropped for some seconds. Afterwards every
+// container reaches every other, and the hosts have the same facts.
 func TestIntegrationOneWayCut(t *testing.T) {
 	s := onMembersAlone(t)
 	name := s.network(s.lab.Host(1), "overlay")
@@ -117,7 +117,7 @@ func (s *scene) seesUnreachable(h *lab.Host, other string) {
 	})
 }
 
-// agree waits until all members say the same of a network, with so many endpoints.
+// agree waits until all members report the same about a network, with this number of endpoints.
 func (s *scene) agree(network string, endpoints int) {
 	s.t.Helper()
 	eventually(s.t, healWithin, func(ctx context.Context) error {

@@ -44,9 +44,8 @@ func TestServeZone(t *testing.T) {
 	t.Fatal(server.ListenAndServe())
 }
 
-// TestIntegrationPeersAreLookedUp: two hosts that only DNS names found a cluster when it
-// names them at last, though they were split at their start, and a third one joins
-// through a command of its own.
+// TestIntegrationPeersAreLookedUp: two hosts have only a DNS name as their peer, and found a cluster
+// when the name resolves to both of them, some time after their start. A third one joins with exec:.
 func TestIntegrationPeersAreLookedUp(t *testing.T) {
 	s := onSpares(t)
 	lent := s.lend(members)

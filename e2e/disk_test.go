@@ -19,11 +19,11 @@ import (
 // tideTurns bounds how long a disk is full, and how long it has room.
 const tideTurns = 4 * time.Second
 
-// TestIntegrationStormOnFullDisks is TestIntegrationStorm where the state directories of
-// all hosts, which all keep the ledger, are full again and again. What runs goes on; a killed
-// agent starts on what it has set aside; when that is used up too, what needs the disk is
-// refused and says why; and with room again all goes on by itself, with nothing doubled or
-// lost.
+// TestIntegrationStormOnFullDisks is TestIntegrationStorm with disks of the state directories that
+// become full again and again, on all hosts, which all keep the ledger. Running containers continue.
+// A killed agent starts with the space that it has reserved. When that is used up too, calls that
+// need the disk fail with the reason. With space again everything works by itself, and no address is
+// doubled or lost.
 func TestIntegrationStormOnFullDisks(t *testing.T) {
 	s := stage(t)
 	lent := s.lend(members) // before others do: it takes longest
@@ -54,7 +54,8 @@ func TestIntegrationStormOnFullDisks(t *testing.T) {
 	eventually(t, 5*time.Minute, m.restored)
 }
 
-// fullAlone fills a disk for good: the agent starts on it and says so, and the others decide.
+// fullAlone fills one disk and leaves it full. The agent starts on it and reports a problem, and the
+// other hosts still get decisions.
 func (m *storm) fullAlone(h, other *lab.Host) {
 	m.t.Helper()
 	ctx := m.t.Context()
@@ -68,8 +69,8 @@ func (m *storm) fullAlone(h, other *lab.Host) {
 		}
 		return err
 	})
-	// Where the killed agent led the ledger, the two others elect a leader first, on a busy machine
-	// for longer than a call of Docker's is tried.
+	// If the killed agent led the ledger, the other two elect a leader first. On a busy machine that
+	// takes longer than one call of Docker's waits.
 	eventually(m.t, healWithin, func(ctx context.Context) error {
 		_, err := other.Docker(ctx, m.create(other, "meanwhile")...)
 		return err
@@ -77,10 +78,10 @@ func (m *storm) fullAlone(h, other *lab.Host) {
 	must(m.t, drain(ctx, h))
 }
 
-// wear uses up the room that an agent has set aside on its full disk, and what is free in
-// its state file, where records find room as long as none grows. It asks for addresses and
-// gives them back, under names that are too long for that until one is refused, and then
-// without until no record is taken any more.
+// wear uses up the space that an agent has reserved on its full disk, and the free pages of its state
+// file, which still take records of the same size. It requests and releases addresses: first under
+// long names, which need new space, until one is refused, then without names, until every write is
+// refused.
 func (m *storm) wear(ctx context.Context, h *lab.Host) error {
 	client, done, err := m.asDocker(ctx, h)
 	if err != nil {
@@ -99,8 +100,8 @@ func (m *storm) wear(ctx context.Context, h *lab.Host) error {
 	return nil
 }
 
-// askUntilFull asks for addresses and gives them back until one is refused, as the disk is
-// full. What the agent makes free meanwhile is filled.
+// askUntilFull requests and releases addresses until one is refused because the disk is full. It
+// fills what the agent frees meanwhile.
 func (m *storm) askUntilFull(ctx context.Context, h *lab.Host, client *http.Client, pool, name string) error {
 	for n := range 4000 {
 		if n%100 == 0 {

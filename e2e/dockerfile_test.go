@@ -10,9 +10,9 @@ import (
 	"github.com/weftnet/weft/lab"
 )
 
-// TestIntegrationPluginByDockersOwnCommands: what README.md gives, from docker build to
-// docker plugin create, works at the top of the repository where no registry is
-// reachable, and the plugin that it makes can be enabled.
+// TestIntegrationPluginByDockersOwnCommands: the commands of README.md from docker build to docker
+// plugin create work in the repository without a registry, and the plugin that they make can be
+// enabled.
 func TestIntegrationPluginByDockersOwnCommands(t *testing.T) {
 	s := onSpares(t)
 	h, _ := s.borrow()

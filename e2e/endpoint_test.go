@@ -13,8 +13,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// pod is a network namespace on a host that no Docker knows, and what the agent's own
-// socket gave it: what a CNI plugin makes.
+// pod is a network namespace on a host that Docker does not know, with an endpoint that the agent made
+// on request at its own socket, as a CNI plugin would make it.
 type pod struct {
 	s    *scene
 	host *lab.Host
@@ -86,9 +86,9 @@ func (p *pod) gone() {
 	}
 }
 
-// TestIntegrationAContainerWithoutDocker: a namespace that no Docker made is on the network
-// with containers of Docker's on every host, keeps its place when the agent is killed and
-// when Docker removes the network on its host, and frees its address when it goes.
+// TestIntegrationAContainerWithoutDocker: a namespace that Docker did not make is on one network with
+// Docker's containers on every host. It stays connected when the agent is killed and when Docker
+// removes the network on its host. Its address is free when it is detached.
 func TestIntegrationAContainerWithoutDocker(t *testing.T) {
 	s := onMembers(t)
 	two := s.lab.Host(2)

@@ -11,8 +11,8 @@ import (
 	"github.com/weftnet/weft/lab"
 )
 
-// TestIntegrationFoundTogether: hosts get the same settings and start at once, as
-// Ansible does it. One is missing at first, and one loses its disk afterwards.
+// TestIntegrationFoundTogether: hosts get the same settings and start at the same time, as with
+// Ansible. One of them starts later, and one loses its disk afterwards.
 func TestIntegrationFoundTogether(t *testing.T) {
 	s := onSpares(t)
 	lent := s.lend(members)

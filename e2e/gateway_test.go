@@ -9,9 +9,9 @@ import (
 	"github.com/weftnet/weft/lab"
 )
 
-// TestIntegrationGatewayBridgeStaysOffTheSubnets: docker_gwbridge is there before a
-// network, so that its subnet is refused. A host where it has the subnet of a network of
-// the cluster, because it was moved there, says so; what it says to do helps.
+// TestIntegrationGatewayBridgeStaysOffTheSubnets: docker_gwbridge exists before the first network, so
+// a network with its subnet is refused. If a user moves it to the subnet of a network of the cluster,
+// the host reports a problem, and the remedy in it works.
 func TestIntegrationGatewayBridgeStaysOffTheSubnets(t *testing.T) {
 	s := onSpares(t)
 	a, b := s.spares()

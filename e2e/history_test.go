@@ -26,7 +26,7 @@ func TestIntegrationRangesAndHistory(t *testing.T) {
 	s.weftRefuses(here, []string{"yesterday"}, "ledger", "log", "--since", "yesterday")
 }
 
-// tells is nil once what an agent answers has all of the words.
+// tells returns a check that a command's output has all of the words.
 func (s *scene) tells(h *lab.Host, words []string, args ...string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		out, err := h.Exec(ctx, append([]string{s.weft}, args...)...)

@@ -50,9 +50,9 @@ const (
 	addrTentative = 0x40 // IFA_F_TENTATIVE: not usable yet
 )
 
-// TestIntegrationIPv6AddressesAreUsableAtOnce: no container waits for the kernel's duplicate
-// address detection, whatever its sysctls say, as the ledger has given its address to
-// nobody else: the first thing that its first process does, one packet, is answered.
+// TestIntegrationIPv6AddressesAreUsableAtOnce: no container waits for the kernel's duplicate address
+// detection, whatever its sysctls say, because the ledger gives an address only once. A packet that a
+// container's first process sends at once is answered.
 func TestIntegrationIPv6AddressesAreUsableAtOnce(t *testing.T) {
 	s := onMembers(t)
 	one, two := s.lab.Host(1), s.lab.Host(2)
@@ -145,8 +145,8 @@ func TestIntegrationIPv6AddressTakenByHand(t *testing.T) {
 	s.page(s.run(s.lab.Host(1), name, "late"), holder, "box1")
 }
 
-// TestIntegrationIPv6SwitchedOff: a container that switches IPv6 off runs with its IPv4
-// address; what Docker does with the other one is its own affair, and nothing leaks.
+// TestIntegrationIPv6SwitchedOff: a container that switches IPv6 off runs with its IPv4 address.
+// Whatever Docker does with the IPv6 address, it is free afterwards.
 func TestIntegrationIPv6SwitchedOff(t *testing.T) {
 	s := onMembers(t)
 	one, two := s.lab.Host(1), s.lab.Host(2)

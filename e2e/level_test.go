@@ -18,9 +18,8 @@ import (
 	"github.com/weftnet/weft/lab"
 )
 
-// TestIntegrationTwoReleases in one cluster: the shipped one and the one after it, which
-// knows one decision more (build tag nextlevel), while the runbook's upgrade goes from host
-// to host under traffic.
+// TestIntegrationTwoReleases upgrades a cluster host by host, by the runbook and under traffic, from
+// the shipped release to the one after it, which has one more command (build tag nextlevel).
 func TestIntegrationTwoReleases(t *testing.T) {
 	s := onSpares(t)
 	next, err := pluginDir(t.Context(), "nextlevel")
@@ -47,7 +46,7 @@ func TestIntegrationTwoReleases(t *testing.T) {
 	eventually(t, spreadWithin, func(ctx context.Context) error { return s.risen(ctx, a, b, c) })
 	stream.unbroken("a stream between hosts that were upgraded one after the other")
 
-	// There is no way back, and the host that tried has not lost anything.
+	// A downgrade is refused, and the host that tried it has lost nothing.
 	must(t, b.InstallPlugin(t.Context(), shipped.plugin, join))
 	eventually(t, 2*healWithin, func(ctx context.Context) error {
 		report, err := s.report(ctx, b)
@@ -70,8 +69,8 @@ func TestIntegrationTwoReleases(t *testing.T) {
 // spareRange is address space that no network comes from.
 const spareRange = "10.251.0.0/16"
 
-// mixed uses a cluster of two releases from both sides: it makes networks and containers,
-// adds a range, and is refused what only the newer release knows.
+// mixed uses a cluster of two releases from hosts of both: it makes networks and containers and adds a
+// range. The command that only the newer release has is refused.
 func (s *scene) mixed(newer, older *lab.Host) []box {
 	s.t.Helper()
 	s.weftDoes(newer, []string{"range " + spareRange + " is added"}, "range", "add", spareRange)

@@ -23,7 +23,8 @@ func TestIntegrationNetworkAppearsEverywhere(t *testing.T) {
 	s.matrix(s.runOnAll(name, "box")...)
 }
 
-// TestIntegrationNetworkCreatedAtTheSameMoment: as Ansible does it, with nobody first.
+// TestIntegrationNetworkCreatedAtTheSameMoment: the network is created on all hosts at the same time,
+// as with Ansible.
 func TestIntegrationNetworkCreatedAtTheSameMoment(t *testing.T) {
 	s := onMembers(t)
 	for _, args := range [][]string{nil, {"--subnet", "10.64.0.0/24"}} {
@@ -53,8 +54,8 @@ func TestIntegrationNetworkCreatedAtTheSameMoment(t *testing.T) {
 	}
 }
 
-// TestIntegrationNetworkRemovedEverywhere: at once where it is unused, elsewhere
-// with its last container. Its name and its subnet are free again.
+// TestIntegrationNetworkRemovedEverywhere: a network that is removed on one host goes from the others
+// at once where it is unused, else with its last container. Its name and its subnet are free again.
 func TestIntegrationNetworkRemovedEverywhere(t *testing.T) {
 	s := onMembers(t)
 	one, two, three := s.lab.Host(1), s.lab.Host(2), s.lab.Host(3)
@@ -79,7 +80,7 @@ func TestIntegrationNetworkRemovedEverywhere(t *testing.T) {
 	s.matrix(s.runOnAll(name, "again")...)
 }
 
-// TestIntegrationWithoutReplicas: what names the same network then is the subnet.
+// TestIntegrationWithoutReplicas: without replicas, networks with the same subnet are the same one.
 func TestIntegrationWithoutReplicas(t *testing.T) {
 	s := onSpares(t)
 	a, b := s.spares("WEFT_REPLICATE=false")

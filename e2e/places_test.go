@@ -12,7 +12,8 @@ const (
 	stormCounts = 4
 )
 
-// places are given to the tests that work, and turns to those that need the members alone.
+// places limits how many tests work at the same time, and serialises those that need the members
+// alone.
 type places struct {
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -47,9 +48,13 @@ func (p *places) give(n int) {
 	p.changed.Broadcast()
 }
 
-// beginStorm waits until a test that has a place can be the only storm. The test calls endStorm
-// after it, and has its place again. It has none while it waits: storms that waited for each
-// other's places would wait for ever.
+// beginStorm waits until the calling test, which has a place, can be the only storm. After the storm
+// the test calls endStorm and has its place again. While it waits it has no place: two storms that
+// kept theirs could wait for each other for ever.
+//
+// A storm gets places before tests that wait for one. With a semaphore that serves its callers in the
+// order of their requests, storms would begin after all tests that already wait, and end long after
+// them.
 func (p *places) beginStorm() {
 	p.give(1)
 	p.storm.Lock()
@@ -113,8 +118,8 @@ func (s *scene) work() {
 	}
 }
 
-// loud waits until the test, which has its place, can take the processors of others: no storm
-// lasts and no other loud test runs. It is so until done is called, or else until the test ends.
+// loud waits until the test, which has its place, is the only storm, so that it may use most of the
+// processors' time. The storm ends when done is called, or with the test.
 func (s *scene) loud() (done func()) {
 	s.places.beginStorm()
 	done = sync.OnceFunc(s.places.endStorm)
@@ -122,7 +127,7 @@ func (s *scene) loud() (done func()) {
 	return done
 }
 
-// rest gives the place up: what is left of the test is to wait.
+// rest gives the place up, because what is left of the test mostly waits.
 func (s *scene) rest() {
 	if s.working {
 		s.working = false

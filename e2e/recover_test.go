@@ -11,9 +11,9 @@ import (
 	"github.com/weftnet/weft/lab"
 )
 
-// TestIntegrationRecoverAndLeave: two of three keepers lose machine and disk for good. The
-// survivor's operator is told what to do and cannot do it too early; its containers notice
-// nothing; the two machines join again with empty disks; and one of them leaves in order.
+// TestIntegrationRecoverAndLeave: two of three keepers lose machine and disk. The third one says what
+// its operator has to do, and refuses it while it would be too early. Its containers run on. The two
+// machines join again with empty disks, and one of them leaves with `weft host leave`.
 func TestIntegrationRecoverAndLeave(t *testing.T) {
 	s := onSpares(t)
 	a, b, c := s.trio()
@@ -24,7 +24,8 @@ func TestIntegrationRecoverAndLeave(t *testing.T) {
 	near := s.run(a, name, "near")
 	stream := s.stream(a, name, "stream", near)
 
-	// Refused while it is not so: all are there, one is off, a majority is off by nobody's word.
+	// A recovery is refused while all keepers answer, while one is off, and while a majority is off but
+	// the operator has not confirmed that.
 	s.weftRefuses(a, []string{"there is nothing to recover"}, "ledger", "recover")
 	must(t, b.PowerOff(t.Context()))
 	t.Cleanup(func() { _ = s.switchOn(context.WithoutCancel(t.Context()), lost) })
@@ -42,7 +43,7 @@ func TestIntegrationRecoverAndLeave(t *testing.T) {
 	s.run(a, s.name("decided"), "new")
 	s.matrix(near, own)
 
-	// The machines return with nothing of what they knew.
+	// The machines return with empty disks.
 	must(t, each(lost, func(h *lab.Host) error {
 		return errors.Join(os.RemoveAll(h.Disk()), os.MkdirAll(h.Disk(), 0o755))
 	}))
@@ -64,7 +65,8 @@ func TestIntegrationRecoverAndLeave(t *testing.T) {
 	s.unique(now[0], now[1], now[2], s.run(b, name, "late"))
 }
 
-// leaveInOrder has a host leave, which has one container left, and come back as another.
+// leaveInOrder removes the last container of a host, lets the host leave, and joins it again as a new
+// one.
 func (s *scene) leaveInOrder(h *lab.Host, last box, rest ...*lab.Host) {
 	s.t.Helper()
 	s.weftRefuses(h, []string{last.name, last.addr.String(), "stop them"}, "host", "leave")
@@ -77,8 +79,8 @@ func (s *scene) leaveInOrder(h *lab.Host, last box, rest ...*lab.Host) {
 	eventually(s.t, 3*healWithin, func(ctx context.Context) error { return s.keepTogether(ctx, append(rest, h)...) })
 }
 
-// keepTogether is nil when these hosts, and no others, are alive in one cluster whose
-// ledger several of them keep.
+// keepTogether returns nil if exactly these hosts are alive in one cluster and several of them keep
+// the ledger.
 func (s *scene) keepTogether(ctx context.Context, hosts ...*lab.Host) error {
 	return each(hosts, func(h *lab.Host) error {
 		report, err := s.report(ctx, h)
@@ -102,7 +104,7 @@ func (s *scene) keepTogether(ctx context.Context, hosts ...*lab.Host) error {
 	})
 }
 
-// switchOn switches hosts on, which may be on.
+// switchOn switches on those of the hosts that are off.
 func (s *scene) switchOn(ctx context.Context, hosts []*lab.Host) error {
 	return each(hosts, func(h *lab.Host) error { return h.PowerOn(ctx) })
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/weftnet/weft/lab"
 )
 
-// TestIntegrationBadNetworksAreRefused: in time, with a reason, and nothing is left.
+// TestIntegrationBadNetworksAreRefused: they are refused in time, with a reason, and leave nothing.
 func TestIntegrationBadNetworksAreRefused(t *testing.T) {
 	s := onMembers(t)
 	one, two := s.lab.Host(1), s.lab.Host(2)
@@ -65,7 +65,7 @@ func TestIntegrationBadNetworksAreRefused(t *testing.T) {
 			}
 		}
 	}
-	// Each of them is free for whoever asks rightly.
+	// The subnets are still free for a correct request.
 	s.network(two, "good", "--ipv6", "--subnet", "10.67.0.0/16", "--subnet", "fd67:67::/32")
 }
 
@@ -152,8 +152,7 @@ func TestIntegrationGarbageChangesNothing(t *testing.T) {
 	s.matrix(append(boxes, s.run(s.lab.Host(1), name, "late"))...)
 }
 
-// pesterSocket sends an agent, as Docker would, what Docker never does. Every
-// answer that there is must be an error.
+// pesterSocket sends an agent malformed requests at the plugin's socket. Every answer must be an error.
 func (s *scene) pesterSocket(h *lab.Host) {
 	s.t.Helper()
 	socket, done, err := s.socket(s.t.Context(), h)
@@ -201,8 +200,8 @@ func (r *rig) socket(ctx context.Context, h *lab.Host) (path string, done func()
 	return fmt.Sprintf("/proc/self/fd/%d/weft.sock", dir.Fd()), func() { dir.Close() }, nil
 }
 
-// pesterPort sends an agent garbage from another host: whole and torn frames of
-// nobody's protocol, over TCP and UDP.
+// pesterPort sends an agent garbage from another host: whole and truncated frames of no protocol, over
+// TCP and UDP.
 func (s *scene) pesterPort(from, to *lab.Host) {
 	s.t.Helper()
 	addr := netip.AddrPortFrom(to.Addr4(), 7950).String()

@@ -63,7 +63,7 @@ func TestIntegrationAgentRestartsLoseNoPacket(t *testing.T) {
 			return err
 		}},
 	} {
-		// On the sending and on the receiving host, one after the other, then on all.
+		// Agents restart on the sending and on the receiving host, one after the other, then on all.
 		m := s.stream(s.lab.Host(1), name, fmt.Sprintf("stream%d", i), boxes[1])
 		for _, some := range [][]*lab.Host{{s.lab.Host(1)}, {s.lab.Host(2)}, s.members()} {
 			must(t, each(some, c.restart))
@@ -76,7 +76,7 @@ func TestIntegrationAgentRestartsLoseNoPacket(t *testing.T) {
 			}
 			return nil
 		})
-		// The agents work on, with what they had written down.
+		// The agents continue with what is on their disks.
 		late := s.runOnAll(name, fmt.Sprintf("late%d-", i))
 		s.matrix(append(late, boxes...)...)
 	}

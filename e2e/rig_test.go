@@ -133,7 +133,7 @@ func bringUp() (*rig, error) {
 	return r, err
 }
 
-// takeDown leaves nothing behind but, after a failure, the hosts' logs.
+// takeDown takes the lab down. After a failure it keeps the hosts' logs.
 func takeDown(failed bool) error {
 	if shared.rig == nil || shared.rig.lab == nil {
 		return nil // what lab.Up had begun it has taken down itself
@@ -257,9 +257,8 @@ func each(hosts []*lab.Host, do func(*lab.Host) error) error {
 	return errors.Join(errs...)
 }
 
-// await looks now and then until nothing is wrong, or until within is over; then
-// what is wrong is the error. The longer it takes, the seldomer it looks: a look costs
-// a processor as much as what it waits for.
+// await repeats look until it returns nil or until within is over, and then returns its error. The
+// pauses between the looks grow, because each look takes processor time from what it waits for.
 func await(ctx context.Context, within time.Duration, look func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, within)
 	defer cancel()

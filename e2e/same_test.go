@@ -13,8 +13,8 @@ import (
 	"github.com/weftnet/weft/lab"
 )
 
-// TestIntegrationNetworksLookTheSame: what docker network inspect shows of a network is the
-// same on all hosts, whatever flags it was created with, but for what differs by its nature.
+// TestIntegrationNetworksLookTheSame: docker network inspect shows the same on all hosts, whatever
+// flags the network was created with, except for values that are a host's own (looks).
 func TestIntegrationNetworksLookTheSame(t *testing.T) {
 	s := onMembers(t)
 	for own, args := range map[string][]string{
@@ -33,8 +33,8 @@ func TestIntegrationNetworksLookTheSame(t *testing.T) {
 	}
 }
 
-// TestIntegrationConfigFrom: the values of a --config-only network are on every host; that they
-// came from one is seen where it is.
+// TestIntegrationConfigFrom: a network made with --config-from has the values of its --config-only
+// network on every host. Only the host that has that network shows where they are from.
 func TestIntegrationConfigFrom(t *testing.T) {
 	s := onMembers(t)
 	one := s.lab.Host(1)
@@ -48,9 +48,9 @@ func TestIntegrationConfigFrom(t *testing.T) {
 	s.matrix(s.runOnAll(name, "box")...)
 }
 
-// TestIntegrationMadeAnewWithOtherOptions: a network that its user removes and makes anew with
-// the same subnet looks everywhere as it was made last, also where a stopped container is on it;
-// where one runs, a PROBLEM names it until it stops.
+// TestIntegrationMadeAnewWithOtherOptions: a user removes a network and creates it again with the same
+// subnet and other options. All hosts show the new options, also one with a stopped container on the
+// network. On a host with a running one, a PROBLEM names that container until it stops.
 func TestIntegrationMadeAnewWithOtherOptions(t *testing.T) {
 	s := onMembers(t)
 	one, two, three := s.lab.Host(1), s.lab.Host(2), s.lab.Host(3)

@@ -18,15 +18,15 @@ import (
 	"github.com/weftnet/weft/lab/probe"
 )
 
-// serving is what the containers of these tests run: a page with their name on
-// port 80, and the probe's server. Its last process ends on a signal at once.
+// serving is the command of the containers of these tests: a page with their name on port 80, and the
+// probe's server, which ends at once on a signal.
 const serving = "hostname >/www/index.html; httpd -p 80 -h /www; exec probe serve"
 
 // scenes numbers scenes, so that a test can run twice.
 var scenes atomic.Int32
 
-// scene is what one test sets up: networks and containers whose names nobody
-// else has, removed when the test ends.
+// scene has the networks and containers of one test. Their names are unique, and they are removed when
+// the test ends.
 type scene struct {
 	*rig
 	t      *testing.T
@@ -104,7 +104,7 @@ func unknownNetwork(err error) bool {
 	return strings.Contains(said, "no such network") || strings.Contains(said, "not found")
 }
 
-// noneLeft is nil when no member knows these networks any more.
+// noneLeft returns nil if no member has these networks any more.
 func (s *scene) noneLeft(ctx context.Context, networks ...string) error {
 	return each(s.members(), func(h *lab.Host) error {
 		report, err := s.report(ctx, h)
@@ -285,8 +285,7 @@ func (b box) exec(ctx context.Context, args ...string) (string, error) {
 	return b.host.Docker(ctx, append([]string{"exec", b.name}, args...)...)
 }
 
-// unreachable are those of several addresses whose probe server does not answer
-// a container, seconds having been given to none.
+// unreachable returns those of the addresses whose probe servers do not answer a container.
 func (b box) unreachable(ctx context.Context, addrs ...netip.Addr) ([]string, error) {
 	args := []string{"probe", "ping", "-count", "2"}
 	for _, a := range addrs {
@@ -324,8 +323,8 @@ func (b box) reaches(ctx context.Context, addrs ...netip.Addr) error {
 	return err
 }
 
-// apart checks that a container gets no answer from these addresses, which must
-// be known to answer others.
+// apart checks that a container gets no answer from these addresses. The caller has checked that they
+// answer other containers.
 func (s *scene) apart(from box, addrs ...netip.Addr) {
 	s.t.Helper()
 	silent, err := from.unreachable(s.t.Context(), addrs...)
@@ -373,7 +372,7 @@ func find(r *api.Report, name string) (api.Network, bool) {
 	return r.Networks[i], true
 }
 
-// seen asks every member's agent about a network until what it says is right.
+// seen waits until the report of every member's agent about a network is right.
 func (s *scene) seen(network string, right func(*api.Report, api.Network) error) {
 	s.t.Helper()
 	eventually(s.t, healWithin, func(ctx context.Context) error {

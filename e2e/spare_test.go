@@ -19,8 +19,8 @@ import (
 	"github.com/weftnet/weft/store"
 )
 
-// lend gives a test some spare hosts, at most three, with nothing of ours on them, and wipes
-// them when the test ends. It waits until three are free and the test has its place.
+// lend gives a test some spare hosts, at most three, without any of Weft's files, and wipes them when
+// the test ends. It waits until three are free and the test has its place.
 func (s *scene) lend(n int) []*lab.Host {
 	some := <-s.spare
 	s.work()
@@ -133,8 +133,9 @@ func TestIntegrationAloneWithinASecond(t *testing.T) {
 	s.matrix(one, s.run(a, s.name("alone"), "two"))
 }
 
-// TestIntegrationWrongSettings: the settings' own tests have many more; here it is
-// about Docker, which takes some 14 s to give a plugin up.
+// TestIntegrationWrongSettings: Docker and the log say what is wrong with a setting. Docker takes some
+// 14 s to give up a plugin that ends, so there are only a few here; the tests of package settings
+// have the others.
 func TestIntegrationWrongSettings(t *testing.T) {
 	s := onSpares(t)
 	a, b := s.borrow()
@@ -168,8 +169,8 @@ func TestIntegrationWrongSettings(t *testing.T) {
 	s.docker(a, "plugin", "enable", lab.PluginName)
 }
 
-// TestIntegrationTwoClustersRefuseEachOther: an agent that has a cluster does not
-// drift into another one, and says how it could.
+// TestIntegrationTwoClustersRefuseEachOther: an agent that is in a cluster does not join another one,
+// and says what its operator can do.
 func TestIntegrationTwoClustersRefuseEachOther(t *testing.T) {
 	s := onSpares(t)
 	a, b := s.borrow()
@@ -196,10 +197,10 @@ func TestIntegrationTwoClustersRefuseEachOther(t *testing.T) {
 		}
 		return nil
 	})
-	// It works on in its own, and the other one is untouched.
+	// It still works in its own cluster, and the other cluster did not change.
 	s.docker(b, s.create(b, "own")...)
 	must(t, s.ready(t.Context(), 1, a))
-	// What the operator does then.
+	// The operator does what it says.
 	must(t, s.wipe(t.Context(), b))
 	must(t, b.InstallPlugin(t.Context(), s.plugin, "WEFT_JOIN="+a.Addr4().String()))
 	eventually(t, spreadWithin, func(ctx context.Context) error { return s.ready(ctx, 2, a, b) })
@@ -257,8 +258,8 @@ func TestIntegrationCleanupLeavesNothing(t *testing.T) {
 	s.mu.Unlock()
 }
 
-// TestIntegrationCleanupUnderAnotherName: a plugin that was created under a name of the
-// operator's own, and is disabled, then gone, when he cleans up.
+// TestIntegrationCleanupUnderAnotherName: weft cleanup finds a plugin that was created under another
+// name, when it is disabled and when it was removed.
 func TestIntegrationCleanupUnderAnotherName(t *testing.T) {
 	s := onSpares(t)
 	a, _ := s.borrow()
@@ -281,8 +282,8 @@ func TestIntegrationCleanupUnderAnotherName(t *testing.T) {
 	s.weftDoes(a, []string{"removed /var/lib/weft"}, "cleanup")
 }
 
-// TestIntegrationDisabledPluginHoldsDockerUp: for as long as the README says, 15 s for each
-// call, and nothing of it is left when the plugin is back.
+// TestIntegrationDisabledPluginHoldsDockerUp: with the plugin disabled, Docker waits as long as the
+// README says, 15 s for each call. Nothing of that is left when the plugin is enabled again.
 func TestIntegrationDisabledPluginHoldsDockerUp(t *testing.T) {
 	s := onSpares(t)
 	a, _ := s.borrow()
@@ -334,8 +335,8 @@ func (s *scene) running(h *lab.Host, name string) error {
 	return err
 }
 
-// traces lists what of ours could be on a host: files, mounts, interfaces, network
-// namespaces and processes.
+// traces lists what Weft may leave on a host: files, mounts, interfaces, network namespaces and
+// processes.
 func (s *scene) traces(h *lab.Host) string {
 	s.t.Helper()
 	out, err := h.Exec(s.t.Context(), "sh", "-c", `

@@ -10,8 +10,8 @@ import (
 	"github.com/weftnet/weft/lab"
 )
 
-// TestIntegrationStaticAddressMatrix: --ip with an address of the host's own block, of
-// nobody's, of another host's, each free and held; and moving one between hosts.
+// TestIntegrationStaticAddressMatrix: --ip with an address in a block of the same host, in no block,
+// and in a block of another host, each free and held. Then the address moves between hosts.
 func TestIntegrationStaticAddressMatrix(t *testing.T) {
 	s := onMembers(t)
 	one, two, three := s.lab.Host(1), s.lab.Host(2), s.lab.Host(3)
@@ -22,13 +22,13 @@ func TestIntegrationStaticAddressMatrix(t *testing.T) {
 		a[3] = a[3]&^31 | n
 		return netip.AddrFrom4(a).String()
 	}
-	// Free, in the block of the host itself, of nobody, of another host.
+	// Free addresses: in a block of the host itself, in no block, in a block of another host.
 	own := s.runAt(one, name, "own", near(boxes[0], 20))
 	nobody := s.runAt(one, name, "nobody", "10.72.16.200")
 	other := s.runAt(two, name, "other", near(boxes[0], 21))
 	s.matrix(append(boxes, own, nobody, other)...)
 
-	// Held, as each host sees it.
+	// Held addresses, requested on each host.
 	for _, held := range []box{own, nobody, other} {
 		for _, h := range s.members() {
 			words := []string{held.addr.String(), "held", held.name}
@@ -41,7 +41,7 @@ func TestIntegrationStaticAddressMatrix(t *testing.T) {
 		}
 	}
 
-	// Moved: stopped on the one, then started on the other, round and back.
+	// Moved addresses: the container is stopped on one host and started on the next one, and back.
 	for _, moving := range []box{own, nobody, other} {
 		addr := moving.addr.String()
 		for i, h := range []*lab.Host{two, three, one} {
@@ -50,7 +50,7 @@ func TestIntegrationStaticAddressMatrix(t *testing.T) {
 			s.reach(boxes[0], moving.addr)
 			s.reach(boxes[2], moving.addr)
 		}
-		// Started on the other first: refused until the one is stopped, then it starts.
+		// Started on the next host first: it is refused until the old one is stopped.
 		next := s.name("next-" + addr)
 		args := s.command(two, name, "next-"+addr, "--ip", addr)
 		args[0] = "create"
@@ -66,7 +66,7 @@ func TestIntegrationStaticAddressMatrix(t *testing.T) {
 	}
 }
 
-// runAt starts a container with an address of its own choice.
+// runAt starts a container with --ip.
 func (s *scene) runAt(h *lab.Host, network, name, addr string) box {
 	s.t.Helper()
 	b := s.run(h, network, name, "--ip", addr)
@@ -94,9 +94,9 @@ func TestIntegrationStaticOutsideTheRange(t *testing.T) {
 	s.matrix(third, s.run(one, name, "inside"))
 }
 
-// TestIntegrationSharedUntilItsLastAddress: three hosts use up a /28, whoever owns its blocks.
-// The next container is refused with what each host has. What one host frees, another gets
-// at once.
+// TestIntegrationSharedUntilItsLastAddress: three hosts use up a /28, whichever hosts own its blocks.
+// The next container is refused with a list of what each host holds. An address that one host frees,
+// another host can hand out at once.
 func TestIntegrationSharedUntilItsLastAddress(t *testing.T) {
 	s := onMembers(t)
 	name := s.network(s.lab.Host(1), "tight", "--subnet", "10.72.48.0/28", "--gateway", "10.72.48.1")

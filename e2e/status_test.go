@@ -11,8 +11,8 @@ import (
 	"github.com/weftnet/weft/lab"
 )
 
-// TestIntegrationEndpointsComeAndGo: at every host, with their names, after they
-// start and until they stop.
+// TestIntegrationEndpointsComeAndGo: every host's report has the endpoints with their names, soon
+// after they start and until they stop.
 func TestIntegrationEndpointsComeAndGo(t *testing.T) {
 	s := onMembers(t)
 	two := s.lab.Host(2)
@@ -51,7 +51,7 @@ func TestIntegrationEndpointsComeAndGo(t *testing.T) {
 	s.seen(name, absent)
 }
 
-// TestIntegrationStatusCommand: what a user types, for people and for programs.
+// TestIntegrationStatusCommand runs weft status, as text and as JSON.
 func TestIntegrationStatusCommand(t *testing.T) {
 	s := onMembers(t)
 	name := s.network(s.lab.Host(1), "shown", "--subnet", "10.69.0.0/24")

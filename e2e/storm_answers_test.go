@@ -2,7 +2,7 @@ package e2e
 
 import "regexp"
 
-// excuse is an acceptable answer of a command that failed.
+// excuse is an acceptable error of a command.
 type excuse struct {
 	because string
 	says    *regexp.Regexp
@@ -11,8 +11,8 @@ type excuse struct {
 // diskFull says what is full and what to do.
 var diskFull = regexp.MustCompile(`the disk of the state directory is full, nothing was changed; make room there: .*no space left on device`)
 
-// excuses are all of them. The first three are about the call that was under way when
-// the agent was killed: dockerd missed its answer and repeated it, in vain.
+// excuses are all acceptable errors. The first three are about the call that was under way when the
+// agent was killed: dockerd got no answer and repeated it without success.
 var excuses = []excuse{
 	{"the agent was killed during the call", regexp.MustCompile(`Docker had no answer to the same call before, because the agent was ended, and repeats a call without its body; give the docker command again`)},
 	{"Docker found no agent for 15 s", regexp.MustCompile(`weft\.sock: connect: (no such file or directory|connection refused)`)},

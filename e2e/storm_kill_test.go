@@ -61,7 +61,7 @@ func (m *storm) strike(h *lab.Host, times int) error {
 	return nil
 }
 
-// written waits until somebody writes to a file of a directory, at most that long.
+// written waits until a file of a directory is written to, or until within is over.
 func written(dir string, within time.Duration) error {
 	fd, err := syscall.InotifyInit1(syscall.IN_NONBLOCK | syscall.IN_CLOEXEC)
 	if err != nil {

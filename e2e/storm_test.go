@@ -26,8 +26,7 @@ const (
 	stormPatience = time.Minute // for one docker command, with all that Docker repeats
 )
 
-// storm is docker run and docker rm on all members at once, while something else
-// goes wrong again and again.
+// storm runs docker run and docker rm on all members at the same time, while a fault is repeated.
 type storm struct {
 	*scene
 	network string
@@ -45,9 +44,9 @@ type storm struct {
 	wrong   []string
 }
 
-// TestIntegrationStorm kills agents at random instants while Docker starts and
-// removes containers, on all hosts. No address is ever doubled or lost, every
-// answer is one of ours or of Docker about the agent it misses, and none is late.
+// TestIntegrationStorm kills agents at random instants while Docker starts and removes containers on
+// all hosts. No address is ever doubled or lost. Every error is one of Weft's, or Docker's about the
+// missing agent, and no answer is late.
 func TestIntegrationStorm(t *testing.T) {
 	s := onMembersAlone(t)
 	m := s.storm("10.71.0.0/25", "/28")
@@ -61,9 +60,9 @@ func TestIntegrationStorm(t *testing.T) {
 	m.survivors()
 	m.quiet()
 
-	// Every address becomes free and every endpoint goes. What Docker asked for and did
-	// not use, or deleted while nobody answered, takes two minutes for that; so this is
-	// looked at after all other tests.
+	// Every address becomes free and every endpoint goes. That takes two minutes for addresses that
+	// Docker requested and did not use, and for endpoints that it deleted while no agent ran, so
+	// this is checked after all other tests.
 	s.networks = map[int][]string{}
 	inTheEnd(t.Name(), func(ctx context.Context) error {
 		err := await(ctx, 5*time.Minute, m.restored)
@@ -82,7 +81,7 @@ func kills() int {
 	return stormKills
 }
 
-// met checks that something happened so often at least.
+// met checks that something happened at least so many times.
 func (m *storm) met(what string, times int) {
 	m.t.Helper()
 	if m.count[what] < times {
@@ -90,8 +89,8 @@ func (m *storm) met(what string, times int) {
 	}
 }
 
-// restored is nil when nobody holds an address and all can be handed out again. A claimed
-// one is in no block, so it may still be on its way back when the blocks are free.
+// restored returns nil if no address is held and all can be handed out again. A claimed address is in
+// no block, so it may still be held when all blocks are free.
 func (m *storm) restored(ctx context.Context) error {
 	if err := m.free(ctx, m.network, m.members()...); err != nil {
 		return err
@@ -99,8 +98,8 @@ func (m *storm) restored(ctx context.Context) error {
 	return m.whole(ctx)
 }
 
-// whole is nil when every address of the subnet can be handed out again: but for the
-// edges and the gateway, together the hosts get them all, whosever they were.
+// whole returns nil if every address of the subnet except the first, the last and the gateway can be
+// handed out again. The hosts request them all together.
 func (m *storm) whole(ctx context.Context) error {
 	want := 1<<(32-m.subnet.Bits()) - 3
 	total, told := 0, ""
@@ -129,7 +128,7 @@ func (s *scene) storm(subnet, block string) *storm {
 	return m
 }
 
-// begin lets several workers loose on each host.
+// begin starts several workers on each host.
 func (m *storm) begin(workers int) {
 	m.endStorm = m.loud()
 	m.began = time.Now()
@@ -187,7 +186,7 @@ func (r *rig) free(ctx context.Context, network string, hosts ...*lab.Host) erro
 	})
 }
 
-// survivors checks that everybody knows who still runs.
+// survivors checks that every host has the facts of all containers that still run.
 func (m *storm) survivors() {
 	m.t.Helper()
 	var boxes []attached
@@ -261,7 +260,7 @@ func (m *storm) work(h *lab.Host, name string) {
 	}
 }
 
-// launch starts a container, some with an address of its own choice.
+// launch starts a container, with --ip if static is set.
 func (m *storm) launch(h *lab.Host, name string, static bool) (box, bool) {
 	args := m.command(h, m.network, name)
 	if static {
@@ -271,7 +270,7 @@ func (m *storm) launch(h *lab.Host, name string, static bool) (box, bool) {
 	}
 	args = append(args[:len(args)-3], "probe", "serve")
 	if m.order(h, args...) {
-		return m.settled(h, m.name(name))
+		return m.noteAddress(h, m.name(name))
 	}
 	m.order(h, "rm", "-f", m.name(name))
 	return box{}, false
@@ -280,14 +279,14 @@ func (m *storm) launch(h *lab.Host, name string, static bool) (box, bool) {
 // again restarts a container.
 func (m *storm) again(b box) (box, bool) {
 	if m.order(b.host, "restart", "-t", "0", b.name) {
-		return m.settled(b.host, b.name)
+		return m.noteAddress(b.host, b.name)
 	}
 	m.order(b.host, "rm", "-f", b.name)
 	return box{}, false
 }
 
-// settled notes which address a container was given.
-func (m *storm) settled(h *lab.Host, name string) (box, bool) {
+// noteAddress notes which address a container was given.
+func (m *storm) noteAddress(h *lab.Host, name string) (box, bool) {
 	a, err := addrOf(m.t.Context(), h, name, m.network)
 	if err != nil {
 		m.accuse("%s was started and has no address: %v", name, err)

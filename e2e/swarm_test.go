@@ -33,7 +33,7 @@ func TestIntegrationSwarmScopeIsRefused(t *testing.T) {
 		return err
 	})
 	eventually(t, spreadWithin, s.problem(worker, "no task can start on "+id, "--scope swarm", "on a manager"))
-	// What they say helps.
+	// The operator does what they say.
 	s.docker(manager, "service", "rm", service)
 	eventually(t, healWithin, func(ctx context.Context) error {
 		_, err := manager.Docker(ctx, "network", "rm", name)

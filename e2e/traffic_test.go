@@ -29,8 +29,7 @@ func TestIntegrationContainersReachEachOther(t *testing.T) {
 		}
 	}
 
-	// Whole segments of the largest packets pass: the MTU leaves room for the
-	// encapsulation.
+	// Packets as large as the MTU pass: the MTU leaves space for the encapsulation.
 	mtu, err := boxes[0].exec(t.Context(), "cat", "/sys/class/net/eth0/mtu")
 	if err != nil || mtu != "1450" {
 		t.Errorf("a container's MTU is %q, want 1450 on an underlay of 1500 (%v)", mtu, err)
@@ -45,8 +44,8 @@ func TestIntegrationContainersReachEachOther(t *testing.T) {
 	}
 }
 
-// TestIntegrationFirstPacketArrives: the others know an endpoint before its
-// process runs, and it knows them.
+// TestIntegrationFirstPacketArrives: the other hosts forward to an endpoint, and its host to theirs,
+// before the container's process runs.
 func TestIntegrationFirstPacketArrives(t *testing.T) {
 	s := onMembers(t)
 	name := s.network(s.lab.Host(1), "overlay")
@@ -69,7 +68,8 @@ func TestIntegrationNetworksAreIsolated(t *testing.T) {
 	r1, r2 := s.run(one, red, "r1"), s.run(two, red, "r2")
 	b1, b2 := s.run(one, blue, "b1"), s.run(two, blue, "b2")
 
-	// One on both, the second network once while it runs and once while it does not.
+	// A container on both networks. It is connected to the second one once while it runs and once while
+	// it is stopped.
 	both := s.run(three, red, "both")
 	s.docker(three, "network", "connect", blue, both.name)
 	bothBlue := s.addr(three, both.name, blue)
@@ -97,7 +97,7 @@ func TestIntegrationNetworksAreIsolated(t *testing.T) {
 	s.reach(both, b1.addr, b2.addr)
 }
 
-// TestIntegrationEgressAndPublishedPorts: Docker's own docker_gwbridge gives both.
+// TestIntegrationEgressAndPublishedPorts: both work by Docker's docker_gwbridge.
 func TestIntegrationEgressAndPublishedPorts(t *testing.T) {
 	s := onMembers(t)
 	one, two := s.lab.Host(1), s.lab.Host(2)
@@ -222,7 +222,7 @@ func (s *scene) engineMajor() int {
 	return major
 }
 
-// TestIntegrationNamesOnOneHost: Docker's own names of a network work on ours.
+// TestIntegrationNamesOnOneHost: Docker's DNS resolves the names of containers on the same host.
 func TestIntegrationNamesOnOneHost(t *testing.T) {
 	s := onMembers(t)
 	name := s.network(s.lab.Host(2), "overlay")

@@ -107,7 +107,7 @@ func (s *scene) dockersSay(ctx context.Context, network string) ([]attached, err
 	return out, err
 }
 
-// doubles are pairs that have one address. The list is sorted by address.
+// doubles returns the pairs with the same address. The list is sorted by address.
 func doubles(list []attached) (out [][2]attached) {
 	for i := 1; i < len(list); i++ {
 		if list[i].addr == list[i-1].addr {

@@ -68,9 +68,9 @@ func (s *scene) well(ctx context.Context, at map[string]netip.Addr) error {
 	})
 }
 
-// TestIntegrationTheUnderlayChanges under running agents: the leader's address, another
-// one's while its dockerd starts, and an MTU. Containers reach each other again within
-// seconds, new ones get the MTU that the underlay carries, and no problem is left.
+// TestIntegrationTheUnderlayChanges changes the leader's address, another host's address while its
+// dockerd starts, and an MTU, while agents run. Containers reach each other again within seconds, new
+// ones get the MTU that the underlay carries, and no problem is left.
 func TestIntegrationTheUnderlayChanges(t *testing.T) {
 	s := onSpares(t)
 	s.trio()
@@ -127,7 +127,7 @@ func TestIntegrationTheUnderlayChanges(t *testing.T) {
 	}
 }
 
-// told waits until a host's agent reports a problem with these words.
+// told waits until a host's agent reports a problem that has these words.
 func (s *scene) told(h *lab.Host, words ...string) {
 	s.t.Helper()
 	eventually(s.t, healWithin, func(ctx context.Context) error {

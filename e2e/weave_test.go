@@ -54,13 +54,13 @@ func TestIntegrationWeaveTwoFoundersMeet(t *testing.T) {
 		}
 		return nil
 	})
-	// Each goes on in its own cluster.
+	// Each still works in its own cluster.
 	for _, h := range pair {
 		s.matrix(boxes[h.Number()-a.Number()], s.run(h, name, "late"+h.Name()))
 	}
 	must(t, s.ready(t.Context(), 1, a))
 
-	// The remedy that they told.
+	// The remedy that they name.
 	must(t, s.wipe(t.Context(), b))
 	must(t, b.InstallPlugin(t.Context(), s.plugin, "WEFT_JOIN="+a.Addr4().String()))
 	s.hosts = pair
@@ -183,7 +183,7 @@ func TestIntegrationWeaveRemovedOwnerReturns(t *testing.T) {
 	heirs := o.heirs()
 	must(t, s.lab.Heal(t.Context(), off))
 
-	// It takes another identity and keeps what nobody got meanwhile.
+	// It becomes a new host and keeps the addresses that no other host got meanwhile.
 	began := time.Now()
 	s.hosts = all
 	eventually(t, time.Minute, func(ctx context.Context) error {
@@ -241,8 +241,8 @@ func TestIntegrationWeaveRemovedOwnerIsSwitchedOn(t *testing.T) {
 	})
 	now := slices.Clone(heirs)
 	for _, b := range o.old {
-		// What Docker could not start, because its address was not to be had at that
-		// moment, its operator starts.
+		// The operator starts the containers that Docker could not start because their addresses
+		// were not available at that moment.
 		eventually(t, time.Minute, func(ctx context.Context) error {
 			if _, err := o.c.Docker(ctx, "start", b.name); err != nil {
 				return err

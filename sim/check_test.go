@@ -33,7 +33,7 @@ func (w *world) fault(format string, args ...any) {
 	w.faults = append(w.faults, text)
 }
 
-// noticed reports whether what the world's mutation must show was found.
+// noticed reports whether the fault was found that the world's mutation must cause.
 func (w *world) noticed() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -54,8 +54,8 @@ func (o holder) is(h *host, container string) bool { return o.host == h && o.con
 
 func (o holder) String() string { return o.container + " on " + o.host.String() }
 
-// before hears of Docker's calls before they are made: an address is free for
-// others from the moment in which Docker says that it releases it.
+// before is called before each call of Docker's. An address is free for others from the moment
+// at which Docker begins to release it.
 func (h *host) before(c plugintest.Call) {
 	if c.Method != "IpamDriver.ReleaseAddress" || c.Container == "" {
 		return
@@ -121,7 +121,7 @@ func (w *world) granted(to holder, addr netip.Addr) {
 	}
 }
 
-// learn keeps the newest state of the ledger that any host has.
+// learn updates the newest state of the ledger that any host has.
 func (w *world) learn() {
 	w.mu.Lock()
 	machines := slices.Concat(w.hosts, w.twins)
@@ -138,7 +138,7 @@ func (w *world) learn() {
 	}
 }
 
-// heard takes in one host's state of the ledger. The caller holds mu.
+// heard compares one host's state of the ledger with the newest one. The caller holds mu.
 func (w *world) heard(v *netmap.View) {
 	if v.Generation > w.decided.Generation {
 		w.before, w.decided = w.decided, v
@@ -150,9 +150,9 @@ func (w *world) heard(v *netmap.View) {
 	}
 }
 
-// belongs is whose an address is by the ledger's word. What only the lost keepers of
-// the generation before knew is so still, until its holder has declared it to this one.
-// The caller holds mu.
+// belongs returns which host owns an address according to the ledger. After a recovery it includes
+// what only the lost keepers knew, until the owner has declared that to the recovered ledger. The
+// caller holds mu.
 func (w *world) belongs(addr netip.Addr) netmap.HostID {
 	if owner := w.decided.Owner(addr); !owner.IsZero() {
 		return owner
@@ -174,8 +174,8 @@ func (h *host) observe(d rpc.Done) {
 	}
 }
 
-// checkDisk opens a copy of what a crash left: every address that Docker was
-// answered is there (invariant 3).
+// checkDisk opens a copy of the disk that a crash left. Every address that Docker was given is on
+// it (invariant 3).
 func (h *host) checkDisk(dir string) {
 	probe := dir + ".probe"
 	defer os.RemoveAll(probe)
@@ -206,8 +206,8 @@ func (h *host) checkDisk(dir string) {
 	}
 }
 
-// checkHolders compares the containers of all Dockers: whatever else was
-// noticed, at the end no address is on two of them.
+// checkHolders compares the containers of all Dockers at the end. No two of them have the same
+// address.
 func (w *world) checkHolders() {
 	seen := map[netip.Addr]string{}
 	for _, h := range w.hosts {
@@ -222,9 +222,9 @@ func (w *world) checkHolders() {
 	}
 }
 
-// unsettled returns what still differs between the hosts; it is empty once every view is
+// differences returns what still differs between the hosts; it is empty once every view is
 // the same and every kernel is as it should be (invariant 8).
-func (w *world) unsettled() string {
+func (w *world) differences() string {
 	first := w.hosts[0].agent().View()
 	for _, h := range w.hosts {
 		view, want := h.agent().View(), h.agent().Desired()
@@ -241,8 +241,7 @@ func (w *world) unsettled() string {
 	return ""
 }
 
-// unlike returns where a kernel does not forward to exactly the containers that the
-// Dockers have.
+// unlike returns where a kernel does not forward to exactly the containers that the Dockers run.
 func (w *world) unlike() string {
 	for _, h := range w.hosts {
 		if diff := cmp.Diff(w.forwards(h), forwarding(h.kernel.Read())); diff != "" {
@@ -260,9 +259,8 @@ var plain = cmp.Options{
 	cmp.Exporter(func(t reflect.Type) bool { return strings.HasSuffix(t.PkgPath(), "/netmap") }),
 }
 
-// forwards is what the kernel of a host must forward, found from all Dockers
-// alone: for each address on a network of this host, the MAC, and the host that
-// it is on or the local port.
+// forwards returns what the kernel of a host must forward, computed from all Dockers alone: for
+// each address on a network of this host, the MAC, and the remote host or the local port.
 func (w *world) forwards(h *host) []string {
 	var out []string
 	mine := w.subnets(h)
@@ -284,8 +282,8 @@ func (w *world) forwards(h *host) []string {
 	return out
 }
 
-// connected are the containers of a host that should be on the network: all, but for
-// those that lost their address while the host was out of the cluster.
+// connected returns the containers of a host that should be on the network: all except those that
+// lost their address while the host was removed.
 func (w *world) connected(h *host) []plugintest.Container {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -306,7 +304,7 @@ func (w *world) subnets(h *host) map[netip.Prefix]bool {
 	return out
 }
 
-// forwarding is what a kernel does, in the words of forwards.
+// forwarding returns what a kernel forwards, in the form of forwards.
 func forwarding(s datapath.State) []string {
 	var out []string
 	for _, n := range s.Networks {
@@ -325,7 +323,7 @@ func forwarding(s datapath.State) []string {
 	return out
 }
 
-// used counts the addresses in use of each own block, for what must not change.
+// used counts the addresses in use of each own block.
 func (h *host) used() map[netip.Prefix]uint64 {
 	out := map[netip.Prefix]uint64{}
 	for _, n := range h.agent().Report().Networks {

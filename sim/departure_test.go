@@ -10,8 +10,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// left: `weft host leave`, in order or, with containers, by force; in the middle of it
-// the machine may lose power. Others get what it had, and it comes back as a new host.
+// left runs `weft host leave`, with --force if the host has containers. The machine may lose power
+// during that. Other hosts get its addresses, and it comes back as a new host.
 func (h *host) left() {
 	w := h.w
 	force := h.dice.IntN(2) == 0
@@ -49,7 +49,7 @@ func (h *host) left() {
 	}
 }
 
-// stayed: with containers, it does not leave, and goes on as before.
+// stayed checks that a host with containers refuses to leave and continues as before.
 func (h *host) stayed() {
 	running := false
 	for _, c := range h.docker.Containers() {
@@ -75,8 +75,8 @@ func (h *host) empty() {
 	}
 }
 
-// leaveMidway cuts the power at some instant while the host leaves. Whether it has left is
-// open until it starts again and asks.
+// leaveMidway cuts the power at some instant while the host leaves. Whether it has left is known
+// only when it has started again and asked the ledger.
 func (h *host) leaveMidway(force bool) {
 	a := h.agent()
 	done := make(chan struct{})

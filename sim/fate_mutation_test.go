@@ -16,8 +16,8 @@ import (
 	"github.com/weftnet/weft/plugin"
 )
 
-// TestFatesNoticeBrokenRules: a host that ignores what the rules say of its
-// identity hands out an address, and that is noticed.
+// TestFatesNoticeBrokenRules: if one rule about a host's identity is broken, the host hands out an
+// address, and the checks notice that.
 func TestFatesNoticeBrokenRules(t *testing.T) {
 	tooLongForRace(t)
 	for name, c := range map[string]struct {
@@ -114,7 +114,7 @@ func frozen(h *host) func() (lease.Moment, error) {
 	}
 }
 
-// trusting ledgers take every start for the newest.
+// trusting ledgers accept every start as the newest.
 func trusting(*host) plugin.Deps {
 	return plugin.Deps{Ledger: func(cfg ledger.Config) (plugin.Ledger, error) {
 		cfg.Start, cfg.Earlier = uint64(time.Now().Unix()), nil

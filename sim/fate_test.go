@@ -16,9 +16,8 @@ import (
 	"github.com/weftnet/weft/underlay/lossy"
 )
 
-// fate is something that happens to a host's identity. While it does, nobody else acts
-// on the host, the network is well but for what the fate does to it, and the others
-// live on.
+// fate is something that happens to a host's identity, such as its removal. Meanwhile nothing else
+// acts on the host, the network has no faults except those of the fate, and the other hosts go on.
 type fate struct {
 	name       string
 	do         func(*host)
@@ -71,7 +70,7 @@ func simulateFates(t *testing.T, seed uint64, m mutation, chosen ...fate) *world
 		}
 		stop()
 		lives.Wait()
-		w.settled()
+		w.converged()
 		w.spotless()
 		w.lasted = time.Since(w.began)
 		w.down()
@@ -79,7 +78,7 @@ func simulateFates(t *testing.T, seed uint64, m mutation, chosen ...fate) *world
 	return w
 }
 
-// furnish gives all hosts the networks and some containers.
+// furnish creates the networks and some containers on all hosts.
 func (w *world) furnish() {
 	for _, h := range w.hosts {
 		w.until(fmt.Sprintf("%s has all networks", h), orphanLimit, func() bool {
@@ -117,7 +116,7 @@ func (w *world) suffers(h *host, f fate) {
 	for _, o := range w.others(h) {
 		o.take()
 	}
-	w.settled()
+	w.converged()
 	w.checkHolders()
 	w.checkRights()
 	for _, o := range w.hosts {
@@ -125,7 +124,7 @@ func (w *world) suffers(h *host, f fate) {
 	}
 }
 
-// leads are the keepers, if this host leads them.
+// leads returns the keepers if this host is their leader.
 func (h *host) leads() []netmap.HostID {
 	a := h.agent()
 	if a == nil { // it is being restarted
@@ -144,7 +143,7 @@ func (w *world) others(h *host) []*host {
 	return slices.DeleteFunc(slices.Clone(w.hosts), func(o *host) bool { return o == h })
 }
 
-// churn is the life of a host between its fates.
+// churn is what a host does between its fates.
 func (h *host) churn(ctx context.Context) {
 	calm := slices.DeleteFunc(slices.Clone(actions), func(a action) bool {
 		return !slices.Contains([]string{"run", "run --ip", "stop", "rm", "repeat"}, a.name)
@@ -169,7 +168,7 @@ func (h *host) churn(ctx context.Context) {
 	}
 }
 
-// restartSoon does not keep the agent down for so long that two keepers are.
+// restartSoon restarts the agent at once, so that no two keepers are down at the same time.
 func (h *host) restartSoon() {
 	h.stop()
 	time.Sleep(time.Duration(h.dice.IntN(1000)) * time.Millisecond)
@@ -189,7 +188,7 @@ func (w *world) checkRights() {
 	}
 }
 
-// attempt starts a container, and says why it did not.
+// attempt starts a container, and returns why it did not start.
 func (h *host) attempt(what string) error {
 	ctx, cancel := h.ctx()
 	defer cancel()
@@ -199,7 +198,7 @@ func (h *host) attempt(what string) error {
 	return err
 }
 
-// refused checks that the host hands out nothing, for a reason with these words.
+// refused checks that the host hands out nothing, and that the error contains these words.
 func (h *host) refused(what string, words ...string) {
 	err := h.attempt("refused")
 	switch {
@@ -212,8 +211,8 @@ func (h *host) refused(what string, words ...string) {
 	}
 }
 
-// fenced checks that the host hands out nothing, neither before the ledger said what
-// is wrong nor after.
+// fenced checks that the host hands out nothing, neither before the ledger has told it what is
+// wrong nor after.
 func (h *host) fenced(what string) {
 	h.refused(what)
 	h.w.until(fmt.Sprintf("%s knows that it is a %s", h, what), time.Minute, func() bool {
@@ -224,7 +223,7 @@ func (h *host) fenced(what string) {
 	h.refused(what, "start", "new-identity")
 }
 
-// remove is the operators' word that a host is gone, said on several hosts at once.
+// remove lets operators remove a host, on several hosts at once.
 func (w *world) remove(id netmap.HostID, by []*host) {
 	if len(by) > 1 {
 		w.meet("removed by several operators")
@@ -248,7 +247,7 @@ func (w *world) remove(id netmap.HostID, by []*host) {
 	all.Wait()
 }
 
-// plunder lets other hosts ask for some of the addresses that a removed host had.
+// plunder lets other hosts request some of the addresses that a removed host had.
 func (w *world) plunder(h *host) {
 	for i, c := range h.docker.Containers() {
 		if len(c.Addrs) == 0 || !c.Addrs[0].Addr().Is4() || i%2 == 0 || c.Network != h.network("web") {
@@ -266,8 +265,8 @@ func (w *world) plunder(h *host) {
 	}
 }
 
-// reborn opens the agent anew once the host gave its identity up, and accounts for
-// what it has then.
+// reborn starts the agent again once the host has given its identity up, and checks which addresses
+// it kept.
 func (h *host) reborn(limit time.Duration) {
 	took := h.w.until(fmt.Sprintf("%s gives its identity up", h), limit, func() bool {
 		select {
@@ -288,9 +287,9 @@ func (h *host) reborn(limit time.Duration) {
 	h.w.meet("returned as a new host")
 }
 
-// account waits until all addresses have an answer, and takes down which it kept. One
-// that another host gave to a container which never came is free again after a while, which
-// each start of that host's agent begins anew: so no agent is restarted meanwhile.
+// account waits until the ledger has decided about all addresses of the host, and notes which it
+// kept. An address that another host handed out to a container that never came is free again after
+// a while. Each start of that host's agent begins that time anew, so no agent restarts meanwhile.
 func (h *host) account() {
 	h.w.peace.Store(true)
 	defer h.w.peace.Store(false)
@@ -328,8 +327,8 @@ func (h *host) account() {
 	}
 }
 
-// TestFates: whatever happens to hosts' identities, no address is held twice, and what
-// nobody else got is kept.
+// TestFates: whatever happens to the identities of hosts, no address is held twice, and a host keeps
+// the addresses that no other host got.
 func TestFates(t *testing.T) {
 	must := slices.Clone(fateful)
 	for _, f := range fates {

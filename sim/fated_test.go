@@ -48,15 +48,15 @@ func (h *host) powerOn() {
 	h.start()
 }
 
-// replay has dockerd start its containers again after the machine was off. It asks for
-// all their addresses, and is told of those that are another host's.
+// replay lets dockerd start its containers again after the machine was off. It requests all their
+// addresses, and is refused those that belong to another host now.
 func (h *host) replay() {
 	if err := h.docker.Restart(context.Background(), false); err != nil && !refusedFor(err, anothers) {
 		h.w.fault("(6) %s: dockerd's replay: %v", h, err)
 	}
 }
 
-// removedLive: the operator was wrong. Where it can be reached, it hears of it.
+// removedLive removes a host that still runs. The host learns of that if it can be reached.
 func (h *host) removedLive() {
 	h.w.remove(h.self, h.w.others(h)[:2])
 	h.reborn(5 * time.Second)
@@ -81,8 +81,8 @@ func (h *host) copyDisk(name string) string {
 	return to
 }
 
-// recorded waits until the ledger knows the present start of the agent, by the word of
-// its disk. A start that it never heard of cannot give an older copy away.
+// recorded waits until the ledger knows the present start of the agent. An older copy of the disk
+// is noticed only if the ledger knows a later start.
 func (h *host) recorded() {
 	h.w.until(fmt.Sprintf("the ledger knows this start of %s", h), time.Minute, func() bool {
 		probe := h.copyDisk(h.String() + ".probe")
@@ -96,8 +96,9 @@ func (h *host) recorded() {
 	})
 }
 
-// oldDisk: the state directory is replaced by an older copy, which the machine notices
-// by itself, or only the ledger does. Of containers started since, the agent knows nothing; they are off the network.
+// oldDisk replaces the state directory by an older copy. The machine notices that by itself, or only
+// the ledger does. The agent does not know the containers that were started since, and takes them
+// off the network.
 func (h *host) oldDisk() {
 	w := h.w
 	backup := h.copyDisk(fmt.Sprintf("%s.backup.%d", h, h.lives))
@@ -127,14 +128,14 @@ func (h *host) oldDisk() {
 	h.decided()
 }
 
-// forgetStarts has the machine know no earlier start of its agent, as after a boot.
+// forgetStarts deletes what the machine keeps of earlier starts of its agent, as a boot does.
 func (h *host) forgetStarts() {
 	if err := os.RemoveAll(h.volatile()); err != nil {
 		h.w.t.Fatal(err)
 	}
 }
 
-// forget strikes a container off the list of those that hold their addresses.
+// forget notes that the agent does not know a container, which so holds no address any more.
 func (h *host) forget(c plugintest.Container) {
 	h.unknown[c.Endpoint] = true
 	h.w.mu.Lock()
@@ -146,8 +147,8 @@ func (h *host) forget(c plugintest.Container) {
 	}
 }
 
-// decided is the operator's decision that this machine becomes a new host, and that no
-// other one is the old one any more.
+// decided lets the operator make this machine a new host, and remove the old one, which no machine
+// is any more.
 func (h *host) decided() {
 	former := h.self
 	if _, err := h.agent().NewIdentity(context.Background(), api.IdentityReset{}); err != nil {
@@ -159,7 +160,7 @@ func (h *host) decided() {
 	h.account()
 }
 
-// twin is a machine with a copy of this one's disk, which is not one of the cluster's.
+// twin returns a machine with a copy of this one's disk. It is not in the list of hosts.
 func (h *host) twin() *host {
 	o := h.w.machine(101 + len(h.w.twins))
 	h.w.mu.Lock()
@@ -186,7 +187,7 @@ func (h *host) copied() {
 	h.decided()
 }
 
-// replaced: the copy was started first, so the machine that comes back is one too many.
+// replaced starts the copy first. The machine that comes back later has to become another host.
 func (h *host) replaced() {
 	h.powerOff()
 	twin := h.twin()

@@ -69,7 +69,7 @@ func (w *world) quality(q lossy.Link) {
 	}
 }
 
-// suffer runs one trouble after the other, with pauses in between.
+// suffer causes one trouble after the other, with pauses in between.
 func (w *world) suffer(until time.Time) {
 	dice := rand.New(rand.NewPCG(w.seed, 0))
 	for time.Now().Before(until) && !w.noticed() {
@@ -94,9 +94,9 @@ func (w *world) suffer(until time.Time) {
 	}
 }
 
-// peaceLasts is long enough for much of what is said to be old enough to be known
-// everywhere.
-const peaceLasts = 3 * settleLimit
+// peaceLasts is long enough for many facts to be older than convergeLimit, so that all hosts must
+// have them.
+const peaceLasts = 3 * convergeLimit
 
 func (w *world) heal() {
 	w.tell("network: healed")
@@ -108,25 +108,25 @@ func (w *world) heal() {
 	w.calmed()
 }
 
-// settleLimit is invariant 8.
-const settleLimit = 10 * time.Second
+// convergeLimit is the time limit of invariant 8.
+const convergeLimit = 10 * time.Second
 
-// orphanLimit is how long the agents may take to find out what Docker dropped
-// without their hearing of it, such as a network whose creation a crash broke.
+// orphanLimit is how long the agents may take to find out what Docker dropped without calling them,
+// such as a network whose creation a crash interrupted.
 const orphanLimit = 2 * time.Minute
 
-// settled waits until all hosts agree and all kernels are right.
-func (w *world) settled() {
+// converged waits until all hosts agree and all kernels are right.
+func (w *world) converged() {
 	synctest.Wait()
-	w.comes("(8) facts and kernels", settleLimit, w.unsettled)
-	limit := settleLimit
+	w.comes("(8) facts and kernels", convergeLimit, w.differences)
+	limit := convergeLimit
 	if w.replicates() {
 		limit = orphanLimit
 	}
 	w.comes("(8) kernels and containers", limit, w.unlike)
 }
 
-// comes waits until left returns nothing.
+// comes waits until left returns an empty text.
 func (w *world) comes(what string, limit time.Duration, left func() string) {
 	begin := time.Now()
 	for left() != "" {
@@ -139,11 +139,11 @@ func (w *world) comes(what string, limit time.Duration, left func() string) {
 	w.tell("%s: right after %v", what, time.Since(begin))
 }
 
-// leakLimit is after how long nothing may be held that no container has.
+// leakLimit is how long an address may be held that no container has.
 const leakLimit = 15 * time.Minute
 
-// spotless checks that what crashes left half done was tidied up. It needs Docker's
-// word on what is gone, so it is for seeds in which the agents have that.
+// spotless checks that nothing is left of operations that a crash interrupted. Agents learn what is
+// gone from Docker's API, so it is called only for seeds in which they have that.
 func (w *world) spotless() {
 	if !w.replicates() {
 		return

@@ -16,7 +16,7 @@ import (
 	"github.com/weftnet/weft/plugin/plugintest"
 )
 
-// networks are created with these words on all hosts.
+// networks are created with these options on all hosts.
 var networks = []dockerapi.ReplicaSpec{
 	{Name: "web", Driver: plugintest.Driver, Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{{Subnet: netip.MustParsePrefix("10.40.0.0/24")}}}},
 	{Name: "dual", Driver: plugintest.Driver, Shown: netmap.DockerNetwork{Pools: []netmap.DockerPool{{Subnet: netip.MustParsePrefix("10.41.0.0/26")}, {Subnet: netip.MustParsePrefix("fd41::/64")}}}},
@@ -70,7 +70,7 @@ func (h *host) live(until time.Time) {
 	}
 }
 
-// choose is the action that a number below the sum of their weights falls on.
+// choose returns the action for a random number below the sum of the weights.
 func choose(among []action, draw int) action {
 	for _, a := range among {
 		if draw -= a.weight; draw < 0 {
@@ -120,7 +120,7 @@ func (h *host) removeNetwork() {
 	_ = h.docker.RemoveNetwork(ctx, h.network(spec.Name)) // unknown is fine
 }
 
-// run starts a new container on some network; it reports whether it runs.
+// run starts a new container on some network and reports whether it runs.
 func (h *host) run(want netip.Addr) bool {
 	ctx, cancel := h.ctx()
 	defer cancel()
@@ -150,8 +150,8 @@ func (h *host) run(want netip.Addr) bool {
 	return true
 }
 
-// runAt claims an address anywhere in the subnet, also in others' blocks, on two
-// hosts at once now and then: the address is one of a few.
+// runAt requests an address anywhere in the subnet, also in blocks of other hosts. It chooses among
+// a few addresses, so that two hosts sometimes ask for the same one at the same time.
 func (h *host) runAt() {
 	want := netip.AddrFrom4([4]byte{10, 40, 0, byte(2 + 7*h.dice.IntN(36))})
 	if h.run(want) {
@@ -187,7 +187,7 @@ func (h *host) removeOne() {
 	}
 }
 
-// repeat checks invariant 6: it makes calls again that were answered before.
+// repeat checks invariant 6: it repeats calls that were answered before.
 func (h *host) repeat() {
 	ctx, cancel := h.ctx()
 	defer cancel()
@@ -222,8 +222,8 @@ func refusedFor(err error, reasons string) bool {
 	return true
 }
 
-// restartDocker is invariant 6 as Docker does it: what it asks again at its start
-// is answered as before, whoever is reachable.
+// restartDocker checks invariant 6 for dockerd's start: the requests that it repeats are answered as
+// before, even if no other host can be reached.
 func (h *host) restartDocker(liveRestore bool) {
 	ctx, cancel := h.ctx()
 	defer cancel()
@@ -250,8 +250,8 @@ func (h *host) crashAgent() {
 	h.serveAlone()
 }
 
-// rest is how long an agent stays down: mostly short, as Docker restarts it at
-// once, now and then so long that the others notice.
+// rest waits while an agent is down: mostly for a short time, as Docker restarts it at once, and
+// sometimes for so long that the other hosts notice.
 func (h *host) rest() {
 	d := time.Duration(h.dice.IntN(1500)) * time.Millisecond
 	if h.dice.IntN(5) == 0 {
@@ -261,8 +261,8 @@ func (h *host) rest() {
 	time.Sleep(d)
 }
 
-// trap holds up one call of a method, before the agent sees it or before Docker
-// sees its answer, until the agent is gone.
+// trap delays one call of a method, before it reaches the agent or before the answer reaches Docker,
+// until the agent has ended.
 type trap struct {
 	method string
 	after  bool
@@ -322,12 +322,12 @@ func (h *host) reboot() {
 	h.restartDocker(false)
 }
 
-// aloneLimit is for a host that was booted and has not reached the ledger since: it
-// asks whether it is still a member before it believes its lease, for two seconds.
+// aloneLimit is the time limit of a call on a host that was booted and has not reached the ledger
+// since. It tries for two seconds to ask whether it is still a member before it uses its lease.
 const aloneLimit = 3 * time.Second
 
-// serveAlone is what DESIGN §3 promises of a restart with no peer reachable:
-// the host serves from its own blocks at once.
+// serveAlone checks what DESIGN §3 promises for a restart with no peer reachable: the host hands out
+// addresses of its own blocks at once.
 func (h *host) serveAlone() {
 	h.w.mu.Lock()
 	alone := h.w.isolated[h]
@@ -363,8 +363,7 @@ func (h *host) serveAlone() {
 	}
 }
 
-// free is how many addresses of its own blocks are free, the reserved ones of the
-// subnet counted in.
+// free counts the free addresses of the host's own blocks, including the reserved ones of the subnet.
 func (h *host) free(subnet string) uint64 {
 	var out uint64
 	for p, used := range h.used() {

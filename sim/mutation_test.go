@@ -109,7 +109,7 @@ func slow(method string, by time.Duration) func(*host, http.Handler) http.Handle
 	return altered(method, func(answer string) string { time.Sleep(by); return answer })
 }
 
-// changedKernel is a kernel that is told something else than the agent says.
+// changedKernel is a kernel that gets another state than the agent computed.
 type changedKernel struct {
 	*plugintest.Kernel
 	change func(*datapath.State)

@@ -22,10 +22,10 @@ type loss struct {
 	off   []string // what the operator says of the lost
 }
 
-// majorityLost: most keepers are gone for good, and with them what they decided last,
-// with which others handed out addresses; some of those are off, too, while one that
-// is left goes on. Whatever is declared to it later, no address is given twice. The lost
-// machines are repaired in the end and come back with their old disks.
+// majorityLost destroys most keepers, and with them their last decisions, by which other hosts have
+// handed out addresses. Some of those hosts are off too while one that is left recovers the ledger.
+// Whatever they declare to it later, no address is given twice. In the end the lost machines are
+// repaired and come back with their old disks.
 func (h *host) majorityLost() {
 	w := h.w
 	l := w.chooseLoss(h)
@@ -64,7 +64,8 @@ func (h *host) majorityLost() {
 	}
 }
 
-// nameWhoRecovered is what operators do where a host says so, that knows only lost keepers.
+// nameWhoRecovered lets operators tell hosts that know only lost keepers where the recovered ledger
+// is, as the status of those hosts asks for.
 func (w *world) nameWhoRecovered(among []*host) {
 	leads := slices.IndexFunc(among, func(o *host) bool { return len(o.leads()) > 0 })
 	for _, o := range among {
@@ -78,7 +79,7 @@ func (w *world) nameWhoRecovered(among []*host) {
 	}
 }
 
-// takeFor is take, unless h, on which the caller acts already, is this host.
+// takeFor is take, unless this host is h, on which the caller acts already.
 func (h *host) takeFor(by *host) {
 	if h != by {
 		h.take()
@@ -91,7 +92,7 @@ func (h *host) leaveFor(by *host) {
 	}
 }
 
-// chooseLoss picks most of the keepers; of all others, some are away.
+// chooseLoss picks a majority of the keepers to lose, and some of the other hosts to be off.
 func (w *world) chooseLoss(h *host) loss {
 	keepers := map[netmap.HostID]bool{}
 	w.until("somebody leads", time.Minute, func() bool {
@@ -117,8 +118,8 @@ func (w *world) chooseLoss(h *host) loss {
 	return l
 }
 
-// decideApart lets the hosts that will be off decide and hand out addresses, while the
-// others hear nothing of it.
+// decideApart lets the hosts that will be off decide and hand out addresses while they are cut off
+// from the others.
 func (w *world) decideApart(l loss) {
 	var there []netip.Addr
 	for _, o := range l.there {
@@ -152,8 +153,8 @@ func (h *host) recover(off []string) (string, error) {
 	return text, err
 }
 
-// recovered has operators try on one host after the other, two at once at first, until
-// one of them is allowed to.
+// recovered lets operators try to recover the ledger on one host after the other, on two at once at
+// first, until one of them succeeds.
 func (w *world) recovered(h *host, l loss) {
 	before := w.generation()
 	began := 0
@@ -202,8 +203,8 @@ func (w *world) generation() (newest uint64) {
 	return newest
 }
 
-// covet lets the hosts that are there ask for what the others hold, and for any address.
-// granted checks the answers.
+// covet lets the hosts that are up request addresses that other hosts hold, and any address. granted
+// checks the answers.
 func (w *world) covet(h *host, l loss) {
 	for i, o := range slices.Concat(l.away, l.lost) {
 		for _, c := range o.docker.Containers() {
@@ -227,7 +228,8 @@ func (w *world) covet(h *host, l loss) {
 	}
 }
 
-// awaited returns for whom the recovered ledger waits, as far as the host knows.
+// awaited returns the hosts whose declarations the recovered ledger waits for, as far as this host
+// knows.
 func (h *host) awaited() (out []string) {
 	for _, p := range h.agent().Report().Problems {
 		if strings.Contains(p, "the ledger was recovered") {

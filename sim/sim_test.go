@@ -52,7 +52,7 @@ func simulate(t *testing.T, seed uint64, span time.Duration, m mutation) *world 
 		w.heal()
 		blind()
 		watching.Wait()
-		for _, check := range []func(){w.settled, w.checkHolders, w.startOneEach, w.settled, w.spotless} {
+		for _, check := range []func(){w.converged, w.checkHolders, w.startOneEach, w.converged, w.spotless} {
 			if !w.noticed() {
 				check()
 			}
@@ -87,8 +87,8 @@ func (w *world) startOneEach() {
 	}
 }
 
-// makeRoom ends containers, so that every subnet has an address for one more of each
-// host: many hosts can fill a small one.
+// makeRoom ends containers until every subnet has a free address for each host. Many hosts can fill
+// a small subnet.
 func (w *world) makeRoom() {
 	for _, spec := range networks {
 		free := 1<<(32-spec.Shown.Pools[0].Subnet.Bits()) - 3 // less its edges and the gateway
@@ -112,8 +112,8 @@ func (w *world) makeRoom() {
 	}
 }
 
-// tooLongForRace leaves a test to runs of its own: before Go 1.27 the race
-// detector can crash in bubbles, and it makes them ten times as long.
+// tooLongForRace skips a test under the race detector, which makes it ten times as long and before
+// Go 1.27 can crash in synctest bubbles.
 func tooLongForRace(t *testing.T) {
 	if underRace && os.Getenv("WEFT_SIM_TIME")+os.Getenv("WEFT_SEED") == "" {
 		t.Skip("run under the race detector by itself, with WEFT_SIM_TIME or WEFT_SEED set")

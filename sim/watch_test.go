@@ -15,21 +15,20 @@ import (
 // watchEvery is how often the hosts are looked at while they live.
 const watchEvery = time.Second
 
-// watcher checks invariant 8 all along, in the form in which it holds while
-// containers come and go: no kernel differs from its host's facts at every look of
-// settleLimit, and what did not change on a host for so long, nor anything between it
-// and another, that one sees as well.
+// watcher checks invariant 8 while containers come and go. Then it means: no kernel differs from its
+// host's facts for as long as convergeLimit; and if a fact about a host and the network between it
+// and another host did not change for that long, the other host has the same fact.
 type watcher struct {
 	w       *world
 	differs map[*life]time.Time // since when a kernel has not been seen to be right
 	own     map[*life]ownFacts
 }
 
-// ownFacts is what a host says of itself, and since when.
+// ownFacts are the facts that a host announces about itself, and since when.
 type ownFacts struct {
-	says map[netmap.EndpointID]netmap.EndpointView
-	at   map[netmap.EndpointID]time.Time // of the last change, of those that are gone too
-	word []uint64                        // the newest decision it knew at the last looks
+	says    map[netmap.EndpointID]netmap.EndpointView
+	at      map[netmap.EndpointID]time.Time // of the last change, of those that are gone too
+	decided []uint64                        // the newest decision that it knew at the last looks
 }
 
 // watch looks on until ctx ends.
@@ -55,7 +54,7 @@ func (v watcher) look(now time.Time) {
 	calm := v.w.calm(now)
 	for x, lx := range lives {
 		for y, ly := range lives {
-			if x != y && calm >= settleLimit && now.Sub(lx.since) >= settleLimit && now.Sub(ly.since) >= settleLimit {
+			if x != y && calm >= convergeLimit && now.Sub(lx.since) >= convergeLimit && now.Sub(ly.since) >= convergeLimit {
 				v.compare(x, y, lx, ly, now)
 			}
 		}
@@ -76,7 +75,7 @@ func (v watcher) kernel(h *host, l *life, now time.Time) {
 		delete(v.differs, l)
 	case !differed:
 		v.differs[l] = now
-	case now.Sub(since) > settleLimit:
+	case now.Sub(since) > convergeLimit:
 		v.w.fault("(8) the kernel of %s has not been what its facts say since %v (-facts +kernel):\n%s", h, now.Sub(since), diff)
 		delete(v.differs, l)
 	}
@@ -90,7 +89,7 @@ func differ[T any](a, b T) string {
 	return cmp.Diff(a, b, plain)
 }
 
-// listen notes what a host says of itself.
+// listen notes what a host announces about itself.
 func (v watcher) listen(l *life, now time.Time) {
 	view, said := l.agent.View(), v.own[l]
 	if said.at == nil {
@@ -113,18 +112,17 @@ func (v watcher) listen(l *life, now time.Time) {
 		}
 	}
 	said.says = says
-	said.word = append(said.word, view.Decided)
-	if looks := int(settleLimit/watchEvery) + 1; len(said.word) > looks {
-		said.word = slices.Delete(said.word, 0, 1)
+	said.decided = append(said.decided, view.Decided)
+	if looks := int(convergeLimit/watchEvery) + 1; len(said.decided) > looks {
+		said.decided = slices.Delete(said.decided, 0, 1)
 	}
 	v.own[l] = said
 }
 
-// compare checks that y sees what x said of itself for long, and what it was told of
-// the ledger.
+// compare checks that y has the facts that x has announced for long, and the decisions that x has.
 func (v watcher) compare(x, y *host, lx, ly *life, now time.Time) {
 	said, seen := v.own[lx], ly.agent.View()
-	old := func(id netmap.EndpointID) bool { return now.Sub(said.at[id]) > settleLimit+watchEvery }
+	old := func(id netmap.EndpointID) bool { return now.Sub(said.at[id]) > convergeLimit+watchEvery }
 	theirs := map[netmap.EndpointID]netmap.EndpointView{}
 	for e := range seen.Endpoints() {
 		if e.Host == lx.self {
@@ -145,16 +143,16 @@ func (v watcher) compare(x, y *host, lx, ly *life, now time.Time) {
 			wrong = fmt.Sprintf("%v is gone", e)
 		}
 	}
-	if word := said.word[0]; len(said.word) > int(settleLimit/watchEvery) && seen.Decided < word {
-		wrong = fmt.Sprintf("decision %d, the other knows %d", word, seen.Decided)
+	if decided := said.decided[0]; len(said.decided) > int(convergeLimit/watchEvery) && seen.Decided < decided {
+		wrong = fmt.Sprintf("decision %d, the other knows %d", decided, seen.Decided)
 	}
 	v.w.meet("watched: a host's facts on another")
 	if wrong != "" && x.running.Load() == lx && y.running.Load() == ly {
-		v.w.fault("(8) %s does not see what %s has said for %v: %s", y, x, settleLimit, wrong)
+		v.w.fault("(8) %s does not see what %s has said for %v: %s", y, x, convergeLimit, wrong)
 	}
 }
 
-// upset begins a time in which hosts may see different facts.
+// upset begins a time in which hosts may have different facts.
 func (w *world) upset() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

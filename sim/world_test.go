@@ -58,7 +58,7 @@ type world struct {
 	faults    []string // what was wrong, by the checks
 	held      map[netip.Addr]holder
 	twins     []*host      // machines with a copy of a host's disk, so far
-	decided   *netmap.View // the newest word of the ledger that any host has
+	decided   *netmap.View // the newest state of the ledger that any host has
 	before    *netmap.View // the same of the generation before
 	met       map[string]int
 	isolated  map[*host]bool
@@ -145,7 +145,7 @@ func scratch(t *testing.T) string {
 
 func (h *host) String() string { return fmt.Sprintf("host-%d", h.n) }
 
-// journal puts the agent's log into the story.
+// journal writes the agent's log into the story.
 type journal struct{ h *host }
 
 func (j journal) Write(line []byte) (int, error) {
@@ -189,8 +189,8 @@ func (h *host) settings() settings.Settings {
 	return s
 }
 
-// replicates: in every other seed the agents see Docker's API; else the same
-// --subnet on all hosts makes one network.
+// replicates reports whether the agents have Docker's API, as in every other seed. Without it the
+// same --subnet on all hosts makes one network.
 func (w *world) replicates() bool { return w.seed%2 == 1 }
 
 // clocks are those of the bubble.

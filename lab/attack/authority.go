@@ -28,7 +28,7 @@ func Raft() []Attack {
 	}
 }
 
-// Facts are the attacks in the name of the ledger's word.
+// Facts returns the attacks that forge decisions of the ledger.
 func Facts() []Attack {
 	return []Attack{
 		{"facts: every host was removed", func(ctx context.Context, t Target) error {

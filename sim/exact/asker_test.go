@@ -16,7 +16,7 @@ import (
 	"github.com/weftnet/weft/turn"
 )
 
-// asker is one agent's way to the ledger. It implements plugin.Ledger.
+// asker is one agent's connection to the ledger. It implements plugin.Ledger.
 type asker struct {
 	plugin.Ledger // what is not used here
 	life          *life
@@ -25,7 +25,7 @@ type asker struct {
 	admitted      bool
 	cluster       netmap.ClusterID
 
-	// By the world alone:
+	// Used by the world's goroutine only:
 	last uint64
 	open []uint64
 	keep int // decisions that this keeper applied, -1: it is none
@@ -144,7 +144,7 @@ func (a *asker) ask(ctx context.Context, cmd state.Command) (state.Reply, error)
 	}
 }
 
-// AskRemoved implements plugin.Ledger: the keepers say what they have applied.
+// AskRemoved implements plugin.Ledger: the keepers answer from what they have applied.
 func (a *asker) AskRemoved(ctx context.Context) (ledger.Verdict, error) {
 	w, m := a.life.m.w, a.life.m
 	heard := make(chan [2]int, len(w.machines))

@@ -111,9 +111,9 @@ func (m *machine) hasEndpoint(addr netip.Addr) bool {
 	return false
 }
 
-// checkRight is invariant 4, at the moment of the answer. An identity that was
-// removed by an operator's word, and an old disk, may be wrong until they hear of
-// it (docs/addresses/arguments.md, what is not covered).
+// checkRight checks invariant 4 at the moment of an answer. A host that an operator removed, and one
+// with an old disk, may break it until they learn of that (docs/addresses/arguments.md, what is
+// not covered).
 func (w *world) checkRight(m *machine, addr netip.Addr) (excuse string) {
 	id := m.identity()
 	gone := w.ledger.removed[id]
@@ -140,8 +140,8 @@ func (w *world) checkRight(m *machine, addr netip.Addr) (excuse string) {
 	return ""
 }
 
-// lease is how long a machine's lease lasts by true time, as the keepers count it:
-// from the last renewal that is decided.
+// lease returns how long a machine's lease still lasts by true time, counted from the last renewal
+// that was decided.
 func (m *machine) lease() time.Duration {
 	at, ok := m.w.ledger.renewed[m.identity()]
 	if !ok {
@@ -150,7 +150,7 @@ func (m *machine) lease() time.Duration {
 	return lease.Length + lease.Slack - (m.w.clock() - at)
 }
 
-// checkReply is invariants 4 and 5 as far as one command shows them.
+// checkReply checks invariants 4 and 5 as far as one command shows them.
 func (w *world) checkReply(cmd state.Command, r state.Reply) {
 	l := w.ledger
 	if gone := l.removed[cmd.Host].index; gone > 0 && gone < l.state.Applied() && cmd.Kind != state.KindFound && r.Refusal == nil {
@@ -198,8 +198,8 @@ func (w *world) checkReply(cmd state.Command, r state.Reply) {
 	}
 }
 
-// check is what holds after every step, beside what is checked when it happens: no
-// host knows of a decision that was not made.
+// check runs after every step: no host knows of a decision that was not made. Other checks run when
+// the thing that they check happens.
 func (w *world) check() {
 	for _, m := range w.machines {
 		if m.serves() && m.life.facts.decided() > w.ledger.state.Applied() {
@@ -246,9 +246,9 @@ func (w *world) untold(m *machine) string {
 	return cmp.Diff(blocks, view.Blocks, plain, byPrefix) + cmp.Diff(claims, view.Claims, plain, byAddr)
 }
 
-// unsettled returns where ledger, facts or kernels differ; it is empty once all are equal
+// differences returns where ledger, facts or kernels differ; it is empty once all are equal
 // (invariant 8).
-func (w *world) unsettled() string {
+func (w *world) differences() string {
 	var first *machine
 	for _, m := range w.machines {
 		if !m.serves() {
@@ -282,8 +282,7 @@ var plain = cmp.Options{
 	cmp.Exporter(func(t reflect.Type) bool { return strings.HasSuffix(t.PkgPath(), "/netmap") }),
 }
 
-// checkHolders compares what all Dockers have: at the end no address is on two
-// containers, whatever was noticed before.
+// checkHolders compares the containers of all Dockers at the end: no two have the same address.
 func (w *world) checkHolders() {
 	seen := map[netip.Addr]string{}
 	for _, m := range w.machines {
@@ -308,8 +307,8 @@ func (m *machine) lost(id netmap.EndpointID) bool {
 	return json.Unmarshal(m.disk.data["attach endpoint/"+string(id)], &r) == nil && r.Evicted != ""
 }
 
-// oneMore is liveness: once everything healed every host can start a container on
-// a network that has addresses.
+// oneMore checks liveness: once all faults have ended, every host can start a container on a network
+// that has free addresses.
 func (m *machine) oneMore() {
 	w := m.w
 	m.busy++
@@ -326,7 +325,7 @@ func (m *machine) oneMore() {
 			if err != nil {
 				w.wrong("after everything healed %s cannot start a container: %v", m, err)
 			}
-			m.settled = true
+			m.works = true
 		})
 	}()
 }

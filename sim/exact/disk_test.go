@@ -50,7 +50,7 @@ type commit struct {
 	done chan error
 }
 
-// enqueue does what a write system call does.
+// enqueue adds an unsynced write, as a write system call does.
 func (d *drive) enqueue(c *commit) {
 	d.queue = append(d.queue, c)
 	if spring := d.m.trap; spring != nil {
@@ -114,14 +114,14 @@ func (d *drive) crash() {
 	d.queue = nil
 }
 
-// rom is the store of one run of an agent. It implements plugin.Store.
+// rom is the store as one run of an agent sees it. It implements plugin.Store.
 type rom struct {
 	plugin.Store // what is not used here
 	life         *life
 	d            *drive
 }
 
-// open begins the next start of the identity, which is on disk at once.
+// open begins the next start of the identity and writes it to disk at once.
 func (d *drive) open(l *life) *rom {
 	id := &d.identity
 	if id.Host.IsZero() {

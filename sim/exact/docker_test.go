@@ -209,9 +209,8 @@ func (m *machine) restartDocker(live bool) func(context.Context) error {
 	return func(ctx context.Context) error { return m.docker.Restart(ctx, live) }
 }
 
-// before hears of Docker's calls before they are made. Requests for any address
-// take turns on a host: which of two is served first when a block comes is the
-// scheduler's business.
+// before is called before each call of Docker's. It serialises the requests of a host for any
+// address, because the scheduler would decide which of two is served first when a block comes.
 func (m *machine) before(c plugintest.Call) {
 	switch {
 	case c.Method == "NetworkDriver.CreateEndpoint" && m.pause > 0:
@@ -228,7 +227,7 @@ func (m *machine) before(c plugintest.Call) {
 	}
 }
 
-// order is the place of a call among those for the same container.
+// order returns the number of a call among those for the same container, as text.
 func (m *machine) order(c plugintest.Call) string {
 	m.w.mu.Lock()
 	defer m.w.mu.Unlock()
@@ -269,13 +268,13 @@ type holding struct {
 	at        time.Duration
 }
 
-// neverCame reports whether Docker, in a scene, takes so long until the container comes for
-// its address that this is taken back. Who comes after that is to be refused.
+// neverCame reports whether Docker, in a scene, creates the endpoint so late that the address was
+// taken back. The endpoint must be refused then.
 func (h holding) neverCame() bool {
 	return h.m.pause > abandonedAfter && h.m.w.now()-h.at > abandonedAfter
 }
 
-// abandonedAfter is ipam's.
+// abandonedAfter is ipam's constant of this name.
 const abandonedAfter = 90 * time.Second
 
 func (w *world) released(m *machine, c plugintest.Call) {

@@ -74,35 +74,35 @@ func (w *world) live() {
 	w.recover()
 }
 
-// recover heals everything and waits for what must follow: every call ends, all
-// facts and kernels are equal, every host works, and what is not in use goes back.
+// recover ends all faults and waits until every call has ended, all facts and kernels are equal,
+// every host works, and everything that is not in use was returned.
 func (w *world) recover() {
 	w.heal()
 	w.run(w.now() + 30*time.Second)
 	w.eventually("(10) every call of Docker ends", 3*time.Minute, w.waits)
 	w.eventually("no host is believed to be its copy", 4*time.Minute, w.mistaken)
 	w.eventually("every host is a member, and none waits for its operator", 4*time.Minute, w.down)
-	w.eventually("(8) facts and kernels are equal", 10*time.Second, w.unsettled)
+	w.eventually("(8) facts and kernels are equal", 10*time.Second, w.differences)
 	for _, m := range w.machines {
 		if m.serves() && len(w.fault) == 0 {
 			m.oneMore()
 		}
 	}
 	w.eventually("(10) every call of Docker ends", 3*time.Minute, w.waits)
-	w.eventually("(8) facts and kernels are equal", 10*time.Second, w.unsettled)
+	w.eventually("(8) facts and kernels are equal", 10*time.Second, w.differences)
 	w.checkHolders()
 	w.drain()
 	w.lasted = w.clock()
 	for _, m := range w.machines {
 		w.alive += w.clock()
-		if len(w.fault) == 0 && !m.buried && !m.settled {
+		if len(w.fault) == 0 && !m.buried && !m.works {
 			w.wrong("(10) %s does not work after everything healed", m)
 		}
 	}
 }
 
-// down returns a host without an agent, or whose agent is no member or waits for an
-// operator (see nurse).
+// down returns a host that has no agent, or whose agent is no member or waits for an operator (see
+// nurse).
 func (w *world) down() string {
 	for _, m := range w.machines {
 		if !m.buried && (!m.serves() || m.life.told == 0 || m.life.fenced && !m.twin) {
@@ -112,7 +112,7 @@ func (w *world) down() string {
 	return ""
 }
 
-// waits returns for whom Docker still waits.
+// waits returns the hosts whose Docker still waits for an answer.
 func (w *world) waits() string {
 	for _, m := range w.machines {
 		if m.busy > 0 {
@@ -200,8 +200,7 @@ func further(t *testing.T) (first uint64, more func(*tally) bool) {
 	return first, func(*tally) bool { left--; return left >= 0 }
 }
 
-// unmet lists the faults and refusals that no seed has had yet: what did not happen was not
-// tested.
+// unmet lists the faults and refusals that occurred in no seed yet, and so were not tested.
 func (a *tally) unmet() (out []string) {
 	must := []string{
 		"refused: admit fenced", "refused: claim held", "refused: grant-block exhausted", "refused: remove held", "request lost", "request doubled", "asked a foreign ledger",

@@ -7,8 +7,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// spread sends what is new in a log to everybody at once. Each copy is lost or late
-// by itself.
+// spread sends what is new in a log to all other hosts. Each copy may be lost or late.
 func (f *facts) spread(origin netmap.ID) {
 	w, from := f.life.m.w, f.life.m
 	if from.life != f.life {
@@ -121,7 +120,7 @@ func (f *facts) exchange(with *machine) {
 	o.pull(f)
 }
 
-// miss notes that a host did not answer; the second time it is taken for dead.
+// miss notes that a host did not answer. After the second time it counts as dead.
 func (f *facts) miss(with *machine) {
 	f.failed[with]++
 	f.mu.Lock()
@@ -147,7 +146,7 @@ func (f *facts) see(o *facts) {
 	}
 }
 
-// pull takes in what another copy has and this one lacks.
+// pull copies the facts that another copy has and this one lacks.
 func (f *facts) pull(o *facts) {
 	for _, p := range append(f.m.Compare(o.m.Heads()), f.m.Diverged(o.m.Heads())...) {
 		if b, _, ok := o.m.Answer(p, 1<<20); ok {

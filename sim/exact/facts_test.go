@@ -12,8 +12,7 @@ import (
 	"github.com/weftnet/weft/plugin"
 )
 
-// facts is one agent's copy of all facts and its knowledge of who is there. It
-// implements plugin.Gossip.
+// facts is one agent's copy of all facts and its list of live hosts. It implements plugin.Gossip.
 type facts struct {
 	plugin.Gossip // what is not used here
 	life          *life
@@ -81,8 +80,8 @@ func (f *facts) subscribe(to map[chan struct{}]struct{}) (changed <-chan struct{
 	}
 }
 
-// notify wakes who waits for a decision, and soon these subscribers, as one that is
-// busy hears only once of several changes. Under mu.
+// notify wakes the callers that wait for a decision at once, and these subscribers a little later,
+// so that several changes may wake them only once. The caller holds mu.
 func (f *facts) notify(subs ...map[chan struct{}]struct{}) {
 	wake(f.waits)
 	told := len(f.told) > 0
@@ -145,7 +144,7 @@ func (f *facts) Members() []gossip.Member {
 	return out
 }
 
-// sees reports whether a host is thought to be alive.
+// sees reports whether a host counts as alive.
 func (f *facts) sees(id netmap.HostID) bool {
 	return slices.ContainsFunc(f.Members(), func(m gossip.Member) bool { return m.ID == id && m.Alive })
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// oldDisk takes pictures of disks, or puts an older one in place of the disk.
+// oldDisk keeps a copy of the disk, or replaces the disk by an older copy.
 func (w *world) oldDisk(m *machine) bool {
 	if m.old == nil {
 		for _, o := range w.machines {
@@ -33,15 +33,15 @@ func (w *world) oldDisk(m *machine) bool {
 	return true
 }
 
-// setBack switches the machine off and puts an old disk into it.
+// setBack switches the machine off and gives it an old disk.
 func (m *machine) setBack(old image) {
 	m.powerOff()
 	m.disk.image, m.aged = old.copy(), &old
 	m.keeps, m.fresh, m.shady = false, true, true
 }
 
-// inUse reports whether a container had an address by an image, or had it until about the
-// last release.
+// inUse reports whether, according to an image of a disk, a container had an address, or had it until
+// about the last release.
 func (i *image) inUse(addr netip.Addr) bool {
 	var newest, at int64
 	held := false
@@ -57,14 +57,14 @@ func (i *image) inUse(addr netip.Addr) bool {
 	return held || at > 0 && at >= newest-60
 }
 
-// leased reports whether an agent has been told since the boot that it may go on.
+// leased reports whether an agent has got a lease since the boot.
 func (m *machine) leased() bool {
 	var sent lease.Moment
 	now, _ := m.clocks()
 	return json.Unmarshal(m.disk.data["lease sent"], &sent) == nil && sent.Boot == now.Boot
 }
 
-// proven reports whether an agent has found out that its disk is an old one.
+// proven reports whether an agent has proven that its disk is an old one.
 func (m *machine) proven() bool {
 	var f struct {
 		Host     netmap.HostID

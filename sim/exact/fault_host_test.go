@@ -9,7 +9,7 @@ import (
 	"github.com/weftnet/weft/plugin/plugintest"
 )
 
-// remove has one to three operators remove a host that may run, and wait for its
+// remove lets one to three operators remove a host that may still run. They wait for the end of its
 // lease.
 func (w *world) remove(m *machine) bool {
 	if w.members() < 4 {
@@ -21,7 +21,7 @@ func (w *world) remove(m *machine) bool {
 	return w.order(m, false)
 }
 
-// removeOff turns a machine off, and the operators say so.
+// removeOff turns a machine off, and operators remove it with --is-off.
 func (w *world) removeOff(m *machine) bool {
 	if m.off || m.busy > 0 || m.twin || w.members() < 4 {
 		return false
@@ -41,7 +41,7 @@ func (w *world) members() (n int) {
 	return n
 }
 
-// order has operators say `weft host rm` on some hosts at once.
+// order lets operators run `weft host rm` on some hosts at once.
 func (w *world) order(m *machine, off bool) bool {
 	id := m.identity()
 	if id.IsZero() {
@@ -75,7 +75,7 @@ func (w *world) order(m *machine, off bool) bool {
 	return n > 0
 }
 
-// empty makes the machine one without containers and networks.
+// empty removes all containers and networks of a machine.
 func (m *machine) empty() {
 	for _, addr := range m.w.heldBy(m) {
 		delete(m.w.held, addr)
@@ -85,15 +85,15 @@ func (m *machine) empty() {
 	m.docker.Before, m.docker.After = m.before, m.after
 }
 
-// wipe is `weft cleanup`, or a new disk.
+// wipe does what `weft cleanup` or a new disk does.
 func (m *machine) wipe() {
 	m.empty()
 	m.disk.image = image{data: map[string][]byte{}}
 	m.keeps, m.fresh, m.shady, m.copied, m.aged, m.old, m.joins = false, true, false, false, nil, nil, true
 }
 
-// spare reports whether a majority of the keepers has its log without this machine.
-// Without one only `weft ledger recover` helps, which is tested elsewhere.
+// spare reports whether the other keepers are a majority that has the log. Without a majority only
+// `weft ledger recover` helps, which other tests cover.
 func (l *ledgerLog) spare(m *machine) bool {
 	n := 0
 	for _, k := range l.keepers {
@@ -133,7 +133,7 @@ func (w *world) join(*machine) bool {
 	return true
 }
 
-// offForDays turns a machine off until it is removed by time.
+// offForDays turns a machine off until the leader removes it because its lease ended long ago.
 func (w *world) offForDays(m *machine) bool {
 	if m.off || m.busy > 0 || m.n == 1 || m.twin || w.members() < 4 {
 		return false

@@ -10,8 +10,8 @@ import (
 	"github.com/weftnet/weft/api"
 )
 
-// leave is `weft host leave`. What is left of the host is a new one later: by
-// `weft host new-identity`, or with an empty disk.
+// leave runs `weft host leave`. Later the machine becomes a new host, by `weft host new-identity` or
+// with an empty disk.
 func (w *world) leave(m *machine) bool {
 	if !m.serves() || m.twin || m.shady || m.n == 1 || w.members() < 4 {
 		return false
@@ -29,7 +29,7 @@ func (w *world) leave(m *machine) bool {
 	return true
 }
 
-// leaves is `weft host leave`.
+// leaves returns a function that runs `weft host leave`.
 func (m *machine) leaves(force bool) func(context.Context) error {
 	return func(ctx context.Context) error {
 		_, err := m.life.agent.Leave(ctx, api.Departure{Force: force})
@@ -37,7 +37,7 @@ func (m *machine) leaves(force bool) func(context.Context) error {
 	}
 }
 
-// returns is what operators do with a host that has left.
+// returns lets operators make a new host of one that has left.
 func (m *machine) returns() {
 	w, l := m.w, m.life
 	if w.chance(50) || !w.ledger.spare(m) {
@@ -56,10 +56,10 @@ func (m *machine) returns() {
 // left reports whether the identity of a machine has left the cluster.
 func (m *machine) left() bool { return m.w.ledger.removed[m.identity()].left }
 
-// vacateFor is how long the leader remembers that a keeper wants to go.
+// vacateFor is how long the leader remembers that a keeper asked to be replaced.
 const vacateFor = 10 * time.Second
 
-// vacating reports whether a keeper wants to go.
+// vacating reports whether a keeper has asked to be replaced.
 func (l *ledgerLog) vacating(m *machine) bool {
 	at, ok := l.vacate[m]
 	return ok && l.w.now()-at < vacateFor
@@ -70,7 +70,7 @@ func (a *asker) Vacate(ctx context.Context) error {
 	w, m := a.life.m.w, a.life.m
 	for n := 1; ; n++ {
 		gone := make(chan bool, 1)
-		w.arrive(m.n, fmt.Sprintf("ledger: wants to vacate its seat, %d", n), func() {
+		w.arrive(m.n, fmt.Sprintf("ledger: wants to vacate, %d", n), func() {
 			l := w.ledger
 			if l.leader != nil && w.path(m, l.leader) && !w.chance(w.style.loss) {
 				l.vacate[m] = w.now()

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// style is what a seed is like: which faults there are and how often. Seeds that
-// differ in that find more than seeds that are all alike.
+// style says which faults a seed has and how often. Seeds with different styles find more than seeds
+// that are all alike.
 type style struct {
 	loss, double, late int // of a hundred
-	astray             int // questions that reach a foreign ledger
+	foreign            int // requests that reach the ledger of another cluster
 	pace               time.Duration
 	pause              time.Duration // between faults
 	weights            []int         // of faults
@@ -17,7 +17,7 @@ type style struct {
 
 func (w *world) drawStyle() style {
 	s := style{
-		loss: w.dice.IntN(12), double: w.dice.IntN(10), late: w.dice.IntN(4), astray: w.dice.IntN(4),
+		loss: w.dice.IntN(12), double: w.dice.IntN(10), late: w.dice.IntN(4), foreign: w.dice.IntN(4),
 		pace:  w.between(100*time.Millisecond, 1500*time.Millisecond),
 		pause: w.between(300*time.Millisecond, 6*time.Second),
 	}
@@ -64,7 +64,7 @@ var faults = []fault{
 	{"host leave", 3, (*world).leave},
 }
 
-// suffer comes again and again until all is healed.
+// suffer causes a fault, and schedules the next one until everything heals.
 func (w *world) suffer() {
 	if w.healed {
 		return
@@ -90,7 +90,7 @@ func (w *world) suffer() {
 	}
 }
 
-// soon has a fault end.
+// soon ends a fault after a while.
 func (w *world) soon(do func()) {
 	d := w.between(time.Second, 8*time.Second)
 	if w.chance(30) {
@@ -205,9 +205,8 @@ func (w *world) stepClock(m *machine) bool {
 	return true
 }
 
-// leap is time that passes without a timer noticing: machines were suspended, or
-// so busy that nobody got to run. The clocks that run while suspended went on; some
-// machines' others did not.
+// leap lets time pass without timers: machines were suspended, or so busy that no goroutine ran. The
+// boot clocks continue; the monotonic clocks of some machines do not.
 func (w *world) leap(*machine) bool {
 	d := w.between(time.Minute, 3*time.Hour)
 	if w.chance(40) {

@@ -8,8 +8,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// foreign is the ledger of another cluster. One of its keepers is found now and then
-// where a keeper of ours was before.
+// foreign is the ledger of another cluster. Sometimes one of its keepers has the address that a
+// keeper of this cluster had before.
 type foreign struct {
 	w     *world
 	state *state.State

@@ -6,12 +6,12 @@ import (
 	"github.com/weftnet/weft/api"
 )
 
-// heal ends all faults; operators clean up what may not go on.
+// heal ends all faults. Operators switch off or repair the hosts that may not continue.
 func (w *world) heal() {
 	w.note("all is healed")
 	w.healed = true
 	w.mend()
-	w.style.loss, w.style.double, w.style.late, w.style.astray = 0, 0, 0, 0
+	w.style.loss, w.style.double, w.style.late, w.style.foreign = 0, 0, 0, 0
 	for _, m := range w.machines {
 		m.disk.full, m.disk.slower, m.slower = false, 0, 0
 		if m.twin {
@@ -67,8 +67,8 @@ func (m *machine) becomesAnother() {
 	}()
 }
 
-// mistaken says of which host others believe what it said under the same or a greater
-// start number, and which is not on its disk any more.
+// mistaken returns a host about which others have facts under the same or a greater start number that
+// are not on its disk any more.
 func (w *world) mistaken() string {
 	for _, m := range w.machines {
 		if !m.serves() || m.life.fenced {

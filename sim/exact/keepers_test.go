@@ -42,7 +42,7 @@ func (l *ledgerLog) follow(k *machine) {
 	}
 }
 
-// says is a keeper's answer whether a host was removed.
+// says returns a keeper's answer to the question whether a host was removed.
 func (l *ledgerLog) says(k *machine, id netmap.HostID) (vote [2]int) {
 	if !k.serves() || k.life.ledger.keep < 0 {
 		return vote
@@ -65,7 +65,7 @@ func (l *ledgerLog) quorum(at *machine) bool {
 	return at.serves() && at.keeps && 2*n > len(l.keepers)
 }
 
-// manage elects, and finds keepers. It comes again and again.
+// manage elects a leader and replaces keepers. It runs repeatedly.
 func (l *ledgerLog) manage() {
 	w := l.w
 	w.after(w.seldom(500*time.Millisecond, 1500*time.Millisecond), l.manage)
@@ -97,7 +97,7 @@ func (l *ledgerLog) able(k *machine) bool {
 	return k.serves() && k.life.ledger.keep >= 0 && l.quorum(k) && !l.retiring(k)
 }
 
-// retiring reports whether a keeper wants to go, or is one that nobody listens to.
+// retiring reports whether a keeper has asked to be replaced, or is fenced.
 func (l *ledgerLog) retiring(k *machine) bool {
 	return l.vacating(k) || k.life != nil && k.life.fenced
 }
@@ -119,11 +119,10 @@ func (l *ledgerLog) elect() {
 	l.follow(l.leader)
 }
 
-// change replaces keepers that are gone or want to go, and adds some until there are
-// enough.
+// change replaces keepers that are gone or have asked for it, and adds keepers until there are enough.
 func (l *ledgerLog) change() {
 	stay := slices.DeleteFunc(slices.Clone(l.keepers), l.retiring)
-	if len(stay) < l.want && l.seat() {
+	if len(stay) < l.want && l.addKeeper() {
 		return
 	}
 	keeps := func(k *machine) bool { return k.keeps }
@@ -139,8 +138,7 @@ func (l *ledgerLog) change() {
 	}
 }
 
-// lost reports whether a keeper keeps nothing any more, or was not there when the leader
-// looked.
+// lost reports whether a keeper has lost its log, or did not run when the leader looked.
 func (l *ledgerLog) lost(k *machine) bool {
 	return k.identity().IsZero() || l.removed[k.identity()].index > 0 || k.fresh || k.life != nil && k.life.fenced || !k.keeps && !l.state.Cluster().IsZero() ||
 		!k.serves() && l.w.chance(10)
@@ -156,8 +154,8 @@ func (l *ledgerLog) drop(k *machine) {
 	l.w.meet("keeper replaced")
 }
 
-// seat adds a keeper if there is somebody.
-func (l *ledgerLog) seat() bool {
+// addKeeper makes some member a keeper. It reports whether there is one that can be.
+func (l *ledgerLog) addKeeper() bool {
 	for _, m := range l.w.machines {
 		_, admitted := l.heard[m.identity()]
 		if admitted && m.serves() && !slices.Contains(l.keepers, m) && !m.twin && !l.vacating(m) && l.removed[m.identity()].index == 0 && l.w.both(m, l.leader) {
@@ -170,7 +168,7 @@ func (l *ledgerLog) seat() bool {
 	return false
 }
 
-// overdue removes hosts by time, as the leader does.
+// overdue removes a host whose lease ended long ago, as the leader does.
 func (l *ledgerLog) overdue() {
 	ears := l.leader.life.ledger.ears
 	for _, m := range l.w.machines {

@@ -9,7 +9,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// kernel remembers what it was told last. It implements plugin.Kernel.
+// kernel keeps the state that was set last. It implements plugin.Kernel.
 type kernel struct {
 	addr  netip.Addr
 	state datapath.State

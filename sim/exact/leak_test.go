@@ -23,8 +23,8 @@ const (
 	lull      = 20               // how many times less often is looked whether anything is new, where nothing is
 )
 
-// drain has all containers removed, and waits until what they used has gone back; then
-// all networks, and waits until nothing is left of them.
+// drain removes all containers and waits until their addresses were returned. Then it removes all
+// networks and waits until nothing is left of them.
 func (w *world) drain() {
 	w.lull = lull
 	w.everywhere("rm all", (*machine).removeAll)
@@ -35,7 +35,7 @@ func (w *world) drain() {
 	w.eventually("what nobody uses is gone", forgotten, w.remains)
 }
 
-// everywhere does something on all machines, and waits for its end.
+// everywhere does something on all machines and waits for the end of it.
 func (w *world) everywhere(name string, do func(*machine) func(context.Context) error) {
 	for _, m := range w.machines {
 		m.act(action{name: name, alone: true, do: do})
@@ -65,8 +65,8 @@ func (m *machine) removeNetworks() func(context.Context) error {
 	}
 }
 
-// remains says what there is still of networks that nobody has any more: by the ledger's
-// word, and on the disks.
+// remains returns what the ledger or a disk still has of networks that were removed, empty if
+// nothing.
 func (w *world) remains() string {
 	for _, c := range w.ledger.state.Changes() {
 		switch c.Value.(type) {
@@ -84,10 +84,10 @@ func (w *world) remains() string {
 	return ""
 }
 
-// kept says what of the addresses does not go back, empty once everything has. By the
-// ledger's word nobody has a claim, and a member one block of a subnet at most, the
-// reserve that stays (docs/decisions/0011). What a host has by its disk is just that: it holds
-// no address, none of it is another's, and there is nothing that the ledger is still to hear.
+// kept returns what is still to be returned of addresses that no container has, empty if nothing. In
+// the ledger no host may have a claim, and a member at most one block of a subnet, its reserve
+// (docs/decisions/0011). The disk of a host must have the same: no address held, none that belongs
+// to another host, and nothing that the ledger has not been told.
 func (w *world) kept() string {
 	reserve := map[string]bool{} // by host and subnet
 	has := map[string]bool{}     // by host and record
@@ -122,8 +122,8 @@ func (w *world) kept() string {
 	return ""
 }
 
-// rights are the records on a machine's disk that stand for addresses which are its or
-// another's, sorted.
+// rights returns the keys of records on a machine's disk which say that an address belongs to it or
+// to another host, sorted.
 func (m *machine) rights() (out []string) {
 	for key, raw := range m.disk.data {
 		kind, _, _ := strings.Cut(strings.TrimPrefix(key, "ipam "), "/")
@@ -146,8 +146,8 @@ func (m *machine) rights() (out []string) {
 	return out
 }
 
-// miscounted says who uses a subnet by the ledger's word, or is in a network, and does
-// not know it by its disk. The facts do not tell that.
+// miscounted returns a host that uses a subnet or is in a network according to the ledger, and not
+// according to its disk. The facts do not have that.
 func (w *world) miscounted() string {
 	raw, err := w.ledger.state.Encode()
 	var state struct {
@@ -182,7 +182,7 @@ func (w *world) miscounted() string {
 	return ""
 }
 
-// inNetwork reports whether a machine is in a network by its disk.
+// inNetwork reports whether a machine is in a network according to its disk.
 func (m *machine) inNetwork(id netmap.NetworkID) bool {
 	for key, raw := range m.disk.data {
 		var r attach.NetworkRecord
@@ -193,7 +193,7 @@ func (m *machine) inNetwork(id netmap.NetworkID) bool {
 	return false
 }
 
-// named is a machine's name, where one has the identity.
+// named returns the name of the machine that has an identity, or the identity if none has it.
 func (w *world) named(id netmap.HostID) string {
 	if m := w.who(id); m != nil {
 		return m.String()
@@ -201,7 +201,7 @@ func (w *world) named(id netmap.HostID) string {
 	return id.Short()
 }
 
-// who is the machine that has an identity, nil if none does any more.
+// who returns the machine that has an identity, nil if none has it any more.
 func (w *world) who(id netmap.HostID) *machine {
 	i := slices.IndexFunc(w.machines, func(m *machine) bool { return !m.buried && m.identity() == id })
 	if i < 0 {
@@ -210,7 +210,7 @@ func (w *world) who(id netmap.HostID) *machine {
 	return w.machines[i]
 }
 
-// removeDead is `weft host rm` of members that no machine is any more.
+// removeDead removes the members that no machine is any more, as `weft host rm` does.
 func (w *world) removeDead() {
 	i := slices.IndexFunc(w.machines, func(m *machine) bool { return m.serves() && !m.life.fenced })
 	if i < 0 {

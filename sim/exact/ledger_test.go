@@ -43,13 +43,13 @@ type removal struct {
 	left   bool // it asked for it
 }
 
-// hearing is what a keeper noticed of a host, by its own clock.
+// hearing is when a keeper last applied a renewal of a host, by its own clock.
 type hearing struct {
 	index uint64
 	at    time.Duration
 }
 
-// take numbers a question and sends it off.
+// take numbers a request and sends it.
 func (l *ledgerLog) take(q *question) {
 	a := q.life.ledger
 	a.last++
@@ -58,8 +58,8 @@ func (l *ledgerLog) take(q *question) {
 	l.send(q)
 }
 
-// found makes a founder one of the first keepers. They lead once a majority of them
-// has begun.
+// found makes a founder one of the first keepers. They elect a leader once a majority of them has
+// started.
 func (l *ledgerLog) found(m *machine, p founding.Plan) {
 	if l.plan.Cluster.IsZero() {
 		l.plan = p
@@ -79,8 +79,8 @@ func (l *ledgerLog) found(m *machine, p founding.Plan) {
 	}
 }
 
-// send sends a copy now and, while nobody has answered, another one later. What is
-// sent may be lost, late or doubled.
+// send sends a copy of a request now, and another one later if there is no answer by then. Copies
+// may be lost, late or doubled.
 func (l *ledgerLog) send(q *question) {
 	w := l.w
 	from := q.life.m
@@ -95,7 +95,7 @@ func (l *ledgerLog) send(q *question) {
 	for range copies {
 		to := l.leader
 		switch {
-		case !q.cmd.Cluster.IsZero() && q.cmd.Kind != state.KindFound && w.chance(w.style.astray):
+		case !q.cmd.Cluster.IsZero() && q.cmd.Kind != state.KindFound && w.chance(w.style.foreign):
 			w.after(w.latency(from, from), func() { w.foreign.take(q) })
 		case to == nil || !w.path(from, to):
 			w.meet("request to no leader")
@@ -108,7 +108,7 @@ func (l *ledgerLog) send(q *question) {
 	w.after(w.between(400*time.Millisecond, 1300*time.Millisecond), func() { l.send(q) })
 }
 
-// deliver has the leader decide, if it still is one, and send the answer.
+// deliver lets the leader decide, if it still is the leader, and sends the answer.
 func (l *ledgerLog) deliver(q *question, at *machine) {
 	w := l.w
 	if l.leader != at || !l.quorum(at) {
@@ -142,7 +142,7 @@ func (l *ledgerLog) answer(q *question, r state.Reply) {
 	q.done <- r
 }
 
-// decide is the leader's work: it fills in what it saw and has the state apply.
+// decide does the leader's part: it completes a command with what it has seen, and applies it.
 func (l *ledgerLog) decide(cmd state.Command) state.Reply {
 	if cmd.Kind == state.KindRemove {
 		seen := *cmd.Remove

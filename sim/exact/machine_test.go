@@ -26,7 +26,7 @@ import (
 // removeAfter is WEFT_REMOVE_AFTER.
 const removeAfter = 72 * time.Hour
 
-// machine is a host without its agent: disk, clocks, Docker. It outlives its agents.
+// machine is a host without its agent: disk, clocks and Docker. It stays when an agent ends.
 type machine struct {
 	w      *world
 	n      int
@@ -65,7 +65,7 @@ type machine struct {
 	copied  bool   // …a copy, or has one
 	aged    *image // what it was booted with last, if that was an old one or came of one
 	trap    func() // sprung by the next write
-	settled bool   // showed after everything healed that it works
+	works   bool   // started a container after everything healed
 }
 
 // life is one run of an agent, from its start to its end.
@@ -147,8 +147,8 @@ func (m *machine) settings() settings.Settings {
 
 var silent = slog.New(slog.DiscardHandler)
 
-// start runs an agent. It opens in a goroutine of its own, because its first writes take
-// time like all others.
+// start starts an agent. It opens in a goroutine of its own, because its first writes to disk take
+// time.
 func (m *machine) start() {
 	l := &life{m: m, off: make(chan struct{}), gone: make(chan struct{})}
 	l.ctx, l.kill = context.WithCancel(context.Background())

@@ -21,7 +21,7 @@ type scene struct {
 
 // stage has the hosts found a cluster and make both networks.
 func (w *world) stage(n int) []*machine {
-	w.style.loss, w.style.double, w.style.late, w.style.astray = 0, 0, 0, 0
+	w.style.loss, w.style.double, w.style.late, w.style.foreign = 0, 0, 0, 0
 	w.ledger.want = 3
 	for range n {
 		w.newMachine()

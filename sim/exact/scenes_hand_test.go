@@ -24,7 +24,7 @@ var ofHands = []scene{
 		next := h[1].docker.Containers()[0].Addrs[0].Addr().Next().String()
 		link := [2]int{h[1].n, w.ledger.leader.n}
 		h[1].trap = func() {
-			w.cut[link] = true // the first word is lost
+			w.cut[link] = true // the first message is lost
 			w.after(w.between(10*time.Millisecond, 100*time.Millisecond), func() {
 				delete(w.cut, link)
 				h[1].act(action{name: "run --ip", do: func(m *machine) func(context.Context) error { return m.runs("web", next) }})
@@ -111,10 +111,10 @@ var ofHands = []scene{
 	{"a host that starts again asks another cluster's ledger", 3, func(w *world, h []*machine) {
 		w.up(h...)
 		w.must(h[2], "run", h[2].runs("web", ""))
-		w.style.astray = 100
+		w.style.foreign = 100
 		w.crashAgent(h[2])
 		w.run(w.now() + 5*time.Second)
-		w.style.astray = 0
+		w.style.foreign = 0
 		w.run(w.now() + 20*time.Second)
 	}},
 }
