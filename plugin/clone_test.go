@@ -9,9 +9,9 @@ import (
 	"github.com/weftnet/weft/plugin/plugintest"
 )
 
-// TestOfAHostAndItsCopyOneHandsOut: a machine and a copy of its disk run side by
-// side; the one that showed the ledger the older start stops, and says so, long
-// before its next renewal.
+// TestOfAHostAndItsCopyOneHandsOut: a machine and another one with a copy of its disk run at the same
+// time. The one with the older start hands out nothing more, and says so, long before its next
+// renewal.
 func TestOfAHostAndItsCopyOneHandsOut(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3)
@@ -35,8 +35,8 @@ func TestOfAHostAndItsCopyOneHandsOut(t *testing.T) {
 	})
 }
 
-// TestACopyOfAKeeperLeavesTheLogAlone: its log lacks what the keeper acknowledged since
-// the copy was made, and would let a decision be forgotten if it voted.
+// TestACopyOfAKeeperLeavesTheLogAlone: the log of the copy lacks what the keeper has acknowledged since
+// the copy was made. If the copy voted, a decision could be lost.
 func TestACopyOfAKeeperLeavesTheLogAlone(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3)
@@ -64,9 +64,9 @@ func TestACopyOfAKeeperLeavesTheLogAlone(t *testing.T) {
 	})
 }
 
-// TestAFencedCopyDoesNotSilenceTheHost: a copy that the ledger never admits has started
-// more often than the host, and the others take its word for the host's. Until that
-// goes on above it, they know of no new container.
+// TestAFencedCopyDoesNotSilenceTheHost: a copy that the ledger never admits has a greater start number
+// than the host, so the other hosts take the copy's facts for the host's. The host starts again with a
+// number above it; until then they ignore its new containers.
 func TestAFencedCopyDoesNotSilenceTheHost(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3)

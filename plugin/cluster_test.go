@@ -63,8 +63,8 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
-// bubble runs a test in virtual time and ends all agents after it; what still
-// runs then fails the test.
+// bubble runs a test in virtual time and ends all agents after it. The test fails if a goroutine is
+// left.
 func bubble(t *testing.T, test func(t *testing.T, c *cluster)) {
 	t.Helper()
 	dir := t.TempDir()
@@ -231,7 +231,7 @@ func holds(text string, words ...string) bool {
 	return true
 }
 
-// fails checks that an error came in time and says all that it should.
+// fails checks that an error came in time and has all these words.
 func fails(t *testing.T, begin time.Time, err error, words ...string) {
 	t.Helper()
 	if err == nil || !holds(err.Error(), words...) {

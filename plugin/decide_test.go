@@ -10,7 +10,8 @@ import (
 
 const web = "10.40.0.0/24"
 
-// TestAnOwnerCedesAFreeAddress of its block, and says who has one that is not.
+// TestAnOwnerCedesAFreeAddress: the owner of a block cedes a free address of it. For an address that is
+// held it names the holder.
 func TestAnOwnerCedesAFreeAddress(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 2, unreplicated)
@@ -29,7 +30,7 @@ func TestAnOwnerCedesAFreeAddress(t *testing.T) {
 		begin := time.Now()
 		_, err := b.docker.Run(t.Context(), "db-2", onB, held)
 		fails(t, begin, err, held.String(), "held by", "host-1")
-		// What was ceded is not the owner's any more, until it is free there too.
+		// The owner gets the address back only when it is free on the other host too.
 		begin = time.Now()
 		_, err = a.docker.Run(t.Context(), "web-2", onA, free)
 		fails(t, begin, err, free.String(), "held by", "host-2")
@@ -40,7 +41,7 @@ func TestAnOwnerCedesAFreeAddress(t *testing.T) {
 	})
 }
 
-// TestTheHolderIsNamedByItsContainer where Docker has told the name.
+// TestTheHolderIsNamedByItsContainer: a refusal has the name of the container if Docker has told it.
 func TestTheHolderIsNamedByItsContainer(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 2)
@@ -61,7 +62,8 @@ func TestTheHolderIsNamedByItsContainer(t *testing.T) {
 	})
 }
 
-// TestAnOwnerThatIsAwayIsNamed: its addresses stay its own.
+// TestAnOwnerThatIsAwayIsNamed: the refusal names the owner that cannot be reached. It keeps its
+// addresses.
 func TestAnOwnerThatIsAwayIsNamed(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 4)
@@ -84,7 +86,7 @@ func TestAnOwnerThatIsAwayIsNamed(t *testing.T) {
 	})
 }
 
-// TestOneOfTwoGetsAnAddressThatBothWant at the same instant.
+// TestOneOfTwoGetsAnAddressThatBothWant: two hosts request one address at the same instant.
 func TestOneOfTwoGetsAnAddressThatBothWant(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3)
@@ -138,8 +140,8 @@ func TestWithoutAMajorityOnlyNewDecisionsFail(t *testing.T) {
 	})
 }
 
-// TestBlockSizesOfTheDriverReachTheLedger: -o weft.block, which Docker tells only
-// with CreateNetwork.
+// TestBlockSizesOfTheDriverReachTheLedger: Docker sends -o weft.block only with CreateNetwork, after the
+// pool was requested.
 func TestBlockSizesOfTheDriverReachTheLedger(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		h := up(c, 1)[0]
@@ -168,9 +170,9 @@ func TestBlockSizesOfTheDriverReachTheLedger(t *testing.T) {
 	})
 }
 
-// TestAnOwnerDoesNotClaimWhatItIsCeding: its word to the ledger, that it cedes an
-// address, is under way when its own Docker asks for the same one. The simulation
-// found both answered, as what is under way at once is decided in any order.
+// TestAnOwnerDoesNotClaimWhatItIsCeding: a host's Docker requests an address while the host's command
+// to the ledger that cedes the address is under way. The simulation found that both were granted,
+// because commands that are under way at the same time are decided in any order.
 func TestAnOwnerDoesNotClaimWhatItIsCeding(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3, unreplicated)

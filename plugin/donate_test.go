@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// tight is three hosts on a network of 13 addresses.
+// tight has three hosts on a network of 13 addresses.
 type tight struct {
 	c     *cluster
 	hosts []*host
@@ -50,7 +50,7 @@ func (g *tight) drop(n int, name string, first, end int) {
 	}
 }
 
-// full checks that the third host gets no address, and what it says then.
+// full checks that the third host gets no address, and that its error has these words.
 func (g *tight) full(words ...string) {
 	g.c.t.Helper()
 	begin := time.Now()
@@ -58,9 +58,8 @@ func (g *tight) full(words ...string) {
 	fails(g.c.t, begin, err, words...)
 }
 
-// TestASmallSubnetIsSharedToItsLastAddress: three hosts, 13 addresses. The one that
-// has none left gets those of the others, and in the end the refusal says who holds
-// them.
+// TestASmallSubnetIsSharedToItsLastAddress: three hosts share 13 addresses. A host that has none left
+// gets those of the others, and when all are held the refusal says which hosts hold them.
 func TestASmallSubnetIsSharedToItsLastAddress(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		g := c.tight()
@@ -86,8 +85,8 @@ func TestASmallSubnetIsSharedToItsLastAddress(t *testing.T) {
 	})
 }
 
-// TestWhoIsAskedAndHangsCostsNoMoreThanTheTime: the host with free addresses cannot be
-// reached, which the gossip has not noticed yet; the others have none.
+// TestWhoIsAskedAndHangsCostsNoMoreThanTheTime: the only host with free addresses cannot be reached,
+// which the gossip has not noticed yet. The refusal still comes in time.
 func TestWhoIsAskedAndHangsCostsNoMoreThanTheTime(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3, unreplicated)

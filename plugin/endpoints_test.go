@@ -14,7 +14,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// cni is a container runtime that is not Docker, as the agent's own socket hears of it.
+// cni returns the request of a container runtime that is not Docker, as it sends it to the agent's own
+// socket.
 func cni(network, digit string, addrs ...netip.Addr) api.AttachRequest {
 	return api.AttachRequest{
 		Owner: netmap.OwnerCNI, Network: network, Container: "pod-" + digit, Addrs: addrs,
@@ -41,7 +42,7 @@ func (h *host) detaches(r api.AttachRequest) {
 // number is the network with a subnet, as AttachRequest may name it.
 func (h *host) number(subnet string) string { return fmt.Sprint(h.reported(subnet).ID) }
 
-// announced is the container that has an address by the facts; empty: none has.
+// announced returns the container that has an address according to the facts, empty if none has.
 func (h *host) announced(ip netip.Addr) string {
 	for e := range h.View().Endpoints() {
 		if e.V4 == ip {
@@ -62,9 +63,9 @@ func (h *host) plugged(id netmap.EndpointID, want bool) {
 	}
 }
 
-// TestAContainerWithoutDocker: a host on whose Docker the network is not has a container of
-// another runtime on it. It reaches Docker's containers and is reached, survives the end of
-// the agent and Docker's list, in which it never is, and goes only when its runtime says so.
+// TestAContainerWithoutDocker: another runtime than Docker attaches a container on a host whose Docker
+// does not have the network. It reaches Docker's containers on other hosts and they reach it. It stays
+// when the agent restarts and compares itself with Docker's list, until its runtime detaches it.
 func TestAContainerWithoutDocker(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 2, unreplicated)
@@ -110,8 +111,8 @@ func TestAContainerWithoutDocker(t *testing.T) {
 	})
 }
 
-// TestDockerAndAnotherRuntimeOnOneNetwork of one host: each keeps its own, also when Docker
-// removes its network.
+// TestDockerAndAnotherRuntimeOnOneNetwork: Docker and another runtime use one network on one host. Each
+// keeps its own endpoints, also when Docker removes its network.
 func TestDockerAndAnotherRuntimeOnOneNetwork(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		one := up(c, 1)[0]
@@ -145,8 +146,8 @@ func TestDockerAndAnotherRuntimeOnOneNetwork(t *testing.T) {
 	})
 }
 
-// TestAContainerWithoutDockerOutlivesTheIdentityOfItsHost: a host that was removed asks, as
-// a new one, for the addresses of all its containers.
+// TestAContainerWithoutDockerOutlivesTheIdentityOfItsHost: a removed host becomes a new one and reclaims
+// the addresses of all its containers, not only Docker's.
 func TestAContainerWithoutDockerOutlivesTheIdentityOfItsHost(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 2, unreplicated)

@@ -13,8 +13,9 @@ import (
 	"github.com/weftnet/weft/underlay"
 )
 
-// TestAForgedDatagramEndsNoHost: it says that the ledger removed all hosts, or that it was
-// recovered for the last time. A removal by an operator is obeyed afterwards.
+// TestAForgedDatagramEndsNoHost: a forged datagram says that the ledger removed all hosts, or that it was
+// recovered with the greatest possible generation. No host gives anything up, and a removal by an
+// operator still works afterwards.
 func TestAForgedDatagramEndsNoHost(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3)
@@ -77,8 +78,8 @@ type misled struct {
 
 func (m misled) Removed(id netmap.HostID) bool { return m.wrong.Load() || m.Gossip.Removed(id) }
 
-// TestWhatFactsSayOfARemovalIsAsked of the keepers: however a host came to believe it, it
-// gives up nothing that they do not confirm. Without them it hands out nothing new and says
+// TestWhatFactsSayOfARemovalIsAsked: a host whose facts say that it was removed asks the keepers, and
+// gives up nothing that they do not confirm. If it cannot reach them, it hands out nothing new and says
 // what to do.
 func TestWhatFactsSayOfARemovalIsAsked(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {

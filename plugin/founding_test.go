@@ -12,8 +12,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// expecting makes hosts that are all told the same: to join each other and how many
-// they are.
+// expecting makes hosts with the same settings: all of them in WEFT_JOIN, and their number in
+// WEFT_EXPECT.
 func expecting(c *cluster, n, expect int) []*host {
 	for range n {
 		c.host()
@@ -65,8 +65,8 @@ func (h *host) wipe() {
 	}
 }
 
-// TestHostsThatAreToldTheSameFoundTogether: one founding, for any number of hosts,
-// and then the usual number of keepers.
+// TestHostsThatAreToldTheSameFoundTogether: any number of hosts with the same settings found one
+// cluster, and then have the usual number of keepers.
 func TestHostsThatAreToldTheSameFoundTogether(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 5, 8} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
@@ -87,7 +87,8 @@ func TestHostsThatAreToldTheSameFoundTogether(t *testing.T) {
 	}
 }
 
-// TestFoundingWaitsForTheHostsThatAreMissing and says which; whoever is late joins.
+// TestFoundingWaitsForTheHostsThatAreMissing: the hosts say which others are missing. A host that comes
+// later joins.
 func TestFoundingWaitsForTheHostsThatAreMissing(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		expecting(c, 4, 3)
@@ -154,8 +155,8 @@ func TestDifferentExpectationsAreNamed(t *testing.T) {
 	})
 }
 
-// TestFoundingAcrossACut: three hosts parted one from two before they met, or in
-// the middle; nobody founds without the third, and all do when it is healed.
+// TestFoundingAcrossACut: one of three hosts is cut off before they have met, or while they found. No
+// host founds without the third, and all found together when the cut is healed.
 func TestFoundingAcrossACut(t *testing.T) {
 	for _, after := range []time.Duration{0, 300 * time.Millisecond, time.Second, 1500 * time.Millisecond, 2 * time.Second} {
 		t.Run(after.String(), func(t *testing.T) {
@@ -198,8 +199,8 @@ func TestFoundingInTwoHalves(t *testing.T) {
 	}
 }
 
-// TestAHostThatLosesItsDiskDuringTheFounding comes back as another and is no second
-// vote, and its first identity holds nobody up.
+// TestAHostThatLosesItsDiskDuringTheFounding: it comes back with another identity, which does not count
+// as a second vote, and nobody waits for its first identity.
 func TestAHostThatLosesItsDiskDuringTheFounding(t *testing.T) {
 	for _, n := range []int{2, 3, 5} {
 		for _, after := range []time.Duration{800 * time.Millisecond, 1200 * time.Millisecond, 1600 * time.Millisecond, 2 * time.Second, 10 * time.Second} {
@@ -261,7 +262,7 @@ func TestNewcomersJoinAClusterThatIsThere(t *testing.T) {
 	})
 }
 
-// TestAConnectedPeerDoesNotCountForFounding: only what all hosts were told does.
+// TestAConnectedPeerDoesNotCountForFounding: only hosts in WEFT_JOIN count, which all hosts have.
 func TestAConnectedPeerDoesNotCountForFounding(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		expecting(c, 4, 2)

@@ -9,10 +9,9 @@ import (
 	"github.com/weftnet/weft/store/storetest"
 )
 
-// TestIntegrationAFullDisk is a host whose disk is full (root only): what runs stays
-// and is forwarded to, new containers start as long as the journal has room and are
-// refused with the remedy then, agents start, and with room again all goes on. No
-// address is held twice, and none is lost that was answered.
+// TestIntegrationAFullDisk fills the disk of a host (root only). Running containers stay connected. New
+// ones start as long as the journal has space, and are then refused with the remedy. Agents start. With
+// space again everything works. No address is held twice, and none that was answered is lost.
 func TestIntegrationAFullDisk(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		h := c.host()

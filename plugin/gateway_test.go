@@ -21,8 +21,8 @@ func (h *host) gateway() string {
 	return networks[i].Shown.Pools[0].Subnet.String()
 }
 
-// TestTheGatewayIsThereFirst, and apart from the cluster's subnets. A user who removes it
-// has the time to make another one.
+// TestTheGatewayIsThereFirst: docker_gwbridge is created before any network, outside of the cluster's
+// subnets. A user who removes it has time to create another one.
 func TestTheGatewayIsThereFirst(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		first := up(c, 1)[0]
@@ -45,7 +45,7 @@ func TestTheGatewayIsThereFirst(t *testing.T) {
 	})
 }
 
-// TestAUserMovesTheGateway: nothing is made beside his.
+// TestAUserMovesTheGateway: the agent creates none if the user has made one.
 func TestAUserMovesTheGateway(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		h := up(c, 1)[0]

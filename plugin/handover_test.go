@@ -102,8 +102,9 @@ func (p pair) takeAndGiveBack(pool string) {
 	p.ask("IpamDriver.ReleaseAddress", `{"PoolID":"`+pool+`","Address":"`+got.Address+`"}`)
 }
 
-// TestNoCallFailsWhenAHostBecomesAnother: dockerd starts the containers of a machine
-// that was removed while it was off as soon as the plugin is there, and tries once.
+// TestNoCallFailsWhenAHostBecomesAnother: a machine was removed while it was off. Dockerd starts its
+// containers as soon as the plugin answers, and tries only once, so calls wait while the host gets a
+// new identity.
 func TestNoCallFailsWhenAHostBecomesAnother(t *testing.T) {
 	p := pairOf(t)
 	former, pool := p.self(), p.network()

@@ -39,7 +39,8 @@ type heirs struct {
 	began        time.Time
 }
 
-// heirsOf has the first go ten minutes after it came, and the second come after ten more.
+// heirsOf removes the first container ten minutes after its start, and starts the second one after ten
+// more.
 func heirsOf(t *testing.T, c *cluster) heirs {
 	t.Helper()
 	up(c, 4)
@@ -100,8 +101,8 @@ func (k heirs) narrowed() {
 	}
 }
 
-// TestWhoHadAnAddress is answered by any host, keeper or not, for containers that
-// are gone and after restarts, and says whom it could not ask.
+// TestWhoHadAnAddress: any host, keeper or not, answers who had an address, also for containers that are
+// gone and after restarts, and says which hosts it could not ask.
 func TestWhoHadAnAddress(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		k := heirsOf(t, c)

@@ -17,9 +17,9 @@ func (h *host) sees(other *host, state string) bool {
 	return slices.ContainsFunc(h.Report().Hosts, func(s api.Host) bool { return s.ID == id && s.State == state })
 }
 
-// TestARemovedHostHandsOutNothing: two operators remove it at the same moment while
-// it is away; back with its disk it gives no address, nor after a restart with nobody
-// to ask, before it is a host again.
+// TestARemovedHostHandsOutNothing: two operators remove a host at the same moment while it is off. It
+// comes back with its disk and hands out no address before it is a member again, also after a restart
+// with no other host in reach.
 func TestARemovedHostHandsOutNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3)
@@ -70,7 +70,8 @@ func TestARemovedHostHandsOutNothing(t *testing.T) {
 	})
 }
 
-// TestARemovalReachesAHostThatRuns: the operator was wrong. It hears of it and stops.
+// TestARemovalReachesAHostThatRuns: an operator removes a host that still runs. It learns of that and
+// hands out nothing more.
 func TestARemovalReachesAHostThatRuns(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 2)

@@ -30,8 +30,8 @@ func (h *host) restoreDisk(from string) {
 	}
 }
 
-// TestACloneBecomesAHostOfItsOwn by the operator's word; what the other machine's
-// containers hold stays theirs.
+// TestACloneBecomesAHostOfItsOwn: the operator gives a clone a new identity. The other machine's
+// containers keep their addresses.
 func TestACloneBecomesAHostOfItsOwn(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3)
@@ -74,8 +74,8 @@ func TestACloneBecomesAHostOfItsOwn(t *testing.T) {
 	})
 }
 
-// TestAnOldDiskBecomesAHostOfItsOwn: no other machine has its identity, so its
-// addresses come back once the operator has removed that.
+// TestAnOldDiskBecomesAHostOfItsOwn: a host with an old disk gets a new identity. No machine has the old
+// one, so its containers get their addresses again once the operator has removed it.
 func TestAnOldDiskBecomesAHostOfItsOwn(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3)
@@ -115,7 +115,8 @@ func TestAnOldDiskBecomesAHostOfItsOwn(t *testing.T) {
 	})
 }
 
-// TestAKeeperThatTheLedgerNeedsStays, whatever the operator says; others may go.
+// TestAKeeperThatTheLedgerNeedsStays: the operator cannot reset the identity of a keeper without which
+// there is no majority.
 func TestAKeeperThatTheLedgerNeedsStays(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 1)
@@ -135,8 +136,8 @@ func TestAKeeperThatTheLedgerNeedsStays(t *testing.T) {
 	})
 }
 
-// TestAnOlderDiskHandsOutNothingAlone: within one boot of the machine even a host that
-// nobody can tell notices that its state directory was replaced by an older one.
+// TestAnOlderDiskHandsOutNothingAlone: within one boot of the machine, a host notices that its state
+// directory was replaced by an older copy, even if it can reach no other host.
 func TestAnOlderDiskHandsOutNothingAlone(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		m := newClocks()
@@ -163,7 +164,7 @@ func TestAnOlderDiskHandsOutNothingAlone(t *testing.T) {
 	})
 }
 
-// TestAHostThatLeftComesBackAsAnother, and is a member like any other then.
+// TestAHostThatLeftComesBackAsAnother: a host that left gets a new identity and is a member again.
 func TestAHostThatLeftComesBackAsAnother(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3)

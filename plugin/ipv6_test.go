@@ -32,8 +32,8 @@ func sixes(c *cluster, n int) []*host {
 	return c.hosts
 }
 
-// TestNetworksWithoutIPv4OnAnIPv6Underlay: nothing knows only one family. Docker 28
-// and later make networks with --ipv4=false.
+// TestNetworksWithoutIPv4OnAnIPv6Underlay: nothing needs IPv4. Docker 28 and later can make networks with
+// --ipv4=false.
 func TestNetworksWithoutIPv4OnAnIPv6Underlay(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := sixes(c, 3)

@@ -44,9 +44,9 @@ func TestAContainerThatStartsForMinutesKeepsItsAddress(t *testing.T) {
 	})
 }
 
-// TestAnEndpointThatWasDeletedUnheard: Docker does not repeat a DeleteEndpoint that an
-// agent's end cut off, and releases the address next. Whoever asks for that address
-// gets it, if Docker was heard to take the endpoint out of its container; else soon.
+// TestAnEndpointThatWasDeletedUnheard: the agent ends during a DeleteEndpoint, which Docker does not
+// repeat. Next Docker releases the address. If the endpoint was detached before, another container gets
+// the address at once, else soon.
 func TestAnEndpointThatWasDeletedUnheard(t *testing.T) {
 	for name, lost := range map[string][]string{
 		"the delete":               {"NetworkDriver.DeleteEndpoint"},
@@ -84,8 +84,8 @@ func TestAnEndpointThatWasDeletedUnheard(t *testing.T) {
 	}
 }
 
-// TestNothingIsTakenBackWhileDockerCannotBeAsked: its containers may run on
-// (live-restore); and one look after it is back is not enough.
+// TestNothingIsTakenBackWhileDockerCannotBeAsked: while dockerd is down its containers may run on
+// (live-restore). When it is back, one look at its list is not enough.
 func TestNothingIsTakenBackWhileDockerCannotBeAsked(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		h := up(c, 1)[0]
@@ -95,7 +95,7 @@ func TestNothingIsTakenBackWhileDockerCannotBeAsked(t *testing.T) {
 		h.until("named", time.Minute, func() bool { return len(h.reported("10.40.0.0/28").Endpoints) == 2 })
 		broken := errors.New("dial unix /run/docker.sock: connect: connection refused")
 		h.docker.BreakAPI(broken)
-		h.docker.Forget("dropped") // a crash: no word to the plugin
+		h.docker.Forget("dropped") // a crash: the plugin is not called
 		time.Sleep(24 * time.Hour)
 		for range 20 { // it answers now and then, never for long
 			h.docker.BreakAPI(nil)

@@ -13,8 +13,8 @@ import (
 	"github.com/weftnet/weft/rpc"
 )
 
-// clocks are a machine's: the boot clock goes on while it is suspended, which no
-// timer notices, and the wall clock may be wrong.
+// clocks are the clocks of a machine. The boot clock continues while the machine is suspended, and timers
+// do not. The wall clock may be wrong.
 type clocks struct {
 	mu     sync.Mutex
 	boot   string
@@ -111,8 +111,8 @@ func TestALeaseThatRanOutHandsOutNothingNew(t *testing.T) {
 	})
 }
 
-// TestASuspendedMachineRenewsBeforeItHandsOut: the timers have noticed nothing,
-// the first request does.
+// TestASuspendedMachineRenewsBeforeItHandsOut: no timer has fired when the machine wakes up, so the first
+// request notices that the lease has ended.
 func TestASuspendedMachineRenewsBeforeItHandsOut(t *testing.T) {
 	bubble(t, func(_ *testing.T, c *cluster) {
 		m := newClocks()

@@ -41,8 +41,8 @@ func departs(c *cluster, n int, role string) departure {
 	return d
 }
 
-// refusedWithContainers checks that the host stays what it is while it has containers, and
-// removes them.
+// refusedWithContainers checks that the host refuses to leave while it has containers, and then removes
+// them.
 func (d departure) refusedWithContainers(t *testing.T) {
 	t.Helper()
 	begin := time.Now()
@@ -112,9 +112,9 @@ func (d departure) comesBack(t *testing.T) {
 	}
 }
 
-// TestAHostLeavesInOrder, the leader, another keeper or neither, in clusters of two
-// to six: the ledger goes on, its blocks are free at once, and it hands out nothing
-// any more, also after a restart.
+// TestAHostLeavesInOrder: the leader, another keeper or neither leaves a cluster of two to six hosts. The
+// ledger still decides, the host's blocks are free at once, and it hands out nothing more, also after a
+// restart.
 func TestAHostLeavesInOrder(t *testing.T) {
 	for _, n := range []int{2, 3, 4, 6} {
 		for _, role := range []string{"leader", "follower", "none"} {
@@ -138,8 +138,8 @@ func TestAHostLeavesInOrder(t *testing.T) {
 	}
 }
 
-// TestWhoCannotLeave says why: the last host, a host that keeps the ledger while no
-// majority is there, and one that is in no cluster.
+// TestWhoCannotLeave: the last host, a keeper without a majority, and a host in no cluster cannot leave,
+// and say why.
 func TestWhoCannotLeave(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		one := c.host().start()
@@ -167,8 +167,8 @@ func TestWhoCannotLeave(t *testing.T) {
 	})
 }
 
-// TestLeavingByForce: containers run on without the network, and others get their
-// addresses.
+// TestLeavingByForce: with --force a host leaves although it has containers. They run on without the
+// network, and other hosts get their addresses.
 func TestLeavingByForce(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3, unreplicated)
@@ -183,8 +183,8 @@ func TestLeavingByForce(t *testing.T) {
 	})
 }
 
-// TestADepartureThatWasNotDecidedIsForgotten: nobody heard of it, the host stays, and a
-// removal later is one.
+// TestADepartureThatWasNotDecidedIsForgotten: a host's request to leave reaches no keeper, so the host
+// stays a member. If it is removed later, that counts as a removal and not as a departure.
 func TestADepartureThatWasNotDecidedIsForgotten(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		up(c, 4, unreplicated)
@@ -206,7 +206,8 @@ func TestADepartureThatWasNotDecidedIsForgotten(t *testing.T) {
 	})
 }
 
-// TestADepartureThatIsDecidedLater, after a crash, is no removal.
+// TestADepartureThatIsDecidedLater: the ledger decides a departure after the host has crashed. That does
+// not count as a removal.
 func TestADepartureThatIsDecidedLater(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		up(c, 4, unreplicated)
@@ -224,7 +225,7 @@ func TestADepartureThatIsDecidedLater(t *testing.T) {
 		for _, h := range keep {
 			h.ready()
 		}
-		// As if the ledger had decided what was asked: the host is a member no more.
+		// As if the ledger had decided the departure: the host is not a member any more.
 		keep[0].until("a decision", time.Minute, func() bool {
 			_, err := keep[0].RemoveHost(t.Context(), api.Removal{Host: id, IsOff: true})
 			return err == nil

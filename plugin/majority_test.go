@@ -8,9 +8,9 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// TestALostMajorityIsSaidEverywhere: in the status of keepers and of others, and in
-// every refusal that comes of it, with the names of the missing keepers; what is held
-// goes on, and when they are back the problem is over.
+// TestALostMajorityIsSaidEverywhere: without a majority, the status of all hosts and every refusal that
+// results have the names of the missing keepers. Running containers are not affected, and the problem
+// ends when the keepers are back.
 func TestALostMajorityIsSaidEverywhere(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		up(c, 4, unreplicated)
@@ -55,8 +55,8 @@ func TestALostMajorityIsSaidEverywhere(t *testing.T) {
 	})
 }
 
-// TestARemovedNetworkLeavesTheKernelWithoutAMajority at once, although the ledger is
-// still to hear of it.
+// TestARemovedNetworkLeavesTheKernelWithoutAMajority: the kernel's devices of a removed network go at
+// once, although the ledger cannot be told yet.
 func TestARemovedNetworkLeavesTheKernelWithoutAMajority(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		up(c, 3, unreplicated)

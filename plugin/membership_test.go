@@ -74,8 +74,8 @@ func TestAHostWithPeersNeverFoundsAlone(t *testing.T) {
 	})
 }
 
-// TestClustersFoundedApartRefuseEachOther on both sides, with both ids and what
-// to do; and nothing of one reaches the other.
+// TestClustersFoundedApartRefuseEachOther: both sides report the ids of both clusters and what to do. No
+// fact of one reaches the other.
 func TestClustersFoundedApartRefuseEachOther(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host().start(), c.host().start()
@@ -96,7 +96,7 @@ func TestClustersFoundedApartRefuseEachOther(t *testing.T) {
 	})
 }
 
-// TestPeersOfTwoClustersAreNoChoice: a newcomer that sees both does not pick one.
+// TestPeersOfTwoClustersAreNoChoice: a new host whose peers are in two clusters joins neither.
 func TestPeersOfTwoClustersAreNoChoice(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host().start(), c.host().start()
@@ -113,7 +113,7 @@ func TestPeersOfTwoClustersAreNoChoice(t *testing.T) {
 		if newcomer.Report().State != "ready" {
 			return
 		}
-		// Through it the two hear of each other, and say what to do.
+		// Through it the two clusters learn of each other, and say what to do.
 		one, other := a, b
 		if newcomer.Report().Cluster == b.Report().Cluster {
 			one, other = b, a
@@ -147,8 +147,8 @@ func TestAStateDirectoryOfAnotherClusterIsRefused(t *testing.T) {
 	})
 }
 
-// TestALaterRangeIsAProblemThatNamesBoth, on the founder and on others; a host
-// that does not set it is content with what was decided.
+// TestALaterRangeIsAProblemThatNamesBoth: a host with another WEFT_RANGE than the cluster's has a problem
+// that names both, be it the founder or not. A host that does not set it has none.
 func TestALaterRangeIsAProblemThatNamesBoth(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		ours := []netip.Prefix{netip.MustParsePrefix("10.64.0.0/12")}
@@ -204,7 +204,7 @@ func TestOpenLeavesNothingBehindWhenItFails(t *testing.T) {
 	})
 }
 
-// peers are the entries of a host in the words of its status.
+// peers returns the peer entries of a host as its status shows them.
 func (h *host) peers() string {
 	var out []string
 	for _, p := range h.Report().Peers {
@@ -213,8 +213,8 @@ func (h *host) peers() string {
 	return strings.Join(out, "\n")
 }
 
-// TestAPeerIsConnectedWhileTheAgentRuns: a host whose WEFT_JOIN leads nowhere becomes a
-// member through a peer that it is given later, and keeps what was changed.
+// TestAPeerIsConnectedWhileTheAgentRuns: a host whose WEFT_JOIN reaches no other host becomes a member by
+// weft connect, and still has that peer after a restart.
 func TestAPeerIsConnectedWhileTheAgentRuns(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		first, second := c.host().start(), c.host()

@@ -16,8 +16,7 @@ import (
 	"github.com/weftnet/weft/plugin/plugintest"
 )
 
-// midway is a way to the ledger on which one command of a kind is held up: before it
-// is decided, or its answer after that.
+// midway is a connection to the ledger that delays one command of a kind, or the answer to it.
 type midway struct {
 	plugin.Ledger
 	kind    state.Kind
@@ -39,7 +38,7 @@ func (m midway) Do(ctx context.Context, cmd state.Command) (state.Reply, error) 
 	return m.Ledger.Do(ctx, cmd)
 }
 
-// heldUp has a host's way to the ledger be such a one. The host was not started.
+// heldUp gives a host that is not started yet such a connection.
 func (h *host) heldUp(kind state.Kind, decided bool) midway {
 	m := midway{kind: kind, decided: decided, used: &atomic.Bool{}, hit: make(chan struct{}), on: make(chan struct{})}
 	h.deps.Ledger = func(cfg ledger.Config) (plugin.Ledger, error) {
@@ -54,8 +53,8 @@ func (h *host) heldUp(kind state.Kind, decided bool) midway {
 	return m
 }
 
-// TestARemovalInTheMiddle of a cession, or of a claim, of the host that gives or of the
-// one that gets: nobody has the address twice, and in the end it can be had.
+// TestARemovalInTheMiddle: one of two hosts is removed during a cession or a claim between them. The
+// address is never held twice, and in the end it can be handed out again.
 func TestARemovalInTheMiddle(t *testing.T) {
 	for _, c := range []struct {
 		what    string
@@ -137,8 +136,9 @@ func removalInTheMiddle(t *testing.T, c *cluster, kind state.Kind, decided bool,
 	}
 }
 
-// TestTheLeaderIsRemoved while it runs and leads, and the next one after it: decisions
-// go on, each comes back as a new host with what it holds, and the seats are taken again.
+// TestTheLeaderIsRemoved: the leader is removed while it runs, and then the next leader. The ledger still
+// decides, each host comes back as a new one with the addresses that it holds, and there are as many
+// keepers again.
 func TestTheLeaderIsRemoved(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 6, unreplicated)

@@ -15,8 +15,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// TestAReplicaGoesOnlyHere: docker network rm, or prune, on a host that has a replica
-// takes the network from nobody, and the replica comes back.
+// TestAReplicaGoesOnlyHere: docker network rm or prune on a host that has a replica removes the network
+// from no other host, and the replica comes back.
 func TestAReplicaGoesOnlyHere(t *testing.T) {
 	bubble(t, func(_ *testing.T, c *cluster) {
 		hosts := up(c, 3)
@@ -39,7 +39,8 @@ func TestAReplicaGoesOnlyHere(t *testing.T) {
 	})
 }
 
-// TestAReplicaWhoseCreatorIsNoMember is removed by a user on any host: nobody else could.
+// TestAReplicaWhoseCreatorIsNoMember: a user can remove the network on any host if the host on which it
+// was created is not a member any more.
 func TestAReplicaWhoseCreatorIsNoMember(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3)
@@ -65,7 +66,7 @@ func TestAReplicaWhoseCreatorIsNoMember(t *testing.T) {
 	})
 }
 
-// TestNetworksAreRemovedFromAnyHost by weft network rm.
+// TestNetworksAreRemovedFromAnyHost: weft network rm works on any host.
 func TestNetworksAreRemovedFromAnyHost(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 2)
@@ -163,7 +164,7 @@ func TestOnlyAgentsMakeReplicas(t *testing.T) {
 	})
 }
 
-// TestTooManyLabelsStayAtHome, which is a problem that says so.
+// TestTooManyLabelsStayAtHome: labels beyond the limit are not replicated, and a problem says so.
 func TestTooManyLabelsStayAtHome(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 2)

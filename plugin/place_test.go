@@ -33,8 +33,8 @@ func (h *host) moveTo(addr netip.Addr) {
 	h.restart()
 }
 
-// TestAHostGetsAnotherUnderlayAddress, be it a keeper or not: the others send to the new
-// one within seconds, the ledger goes on, and nothing is left to be told.
+// TestAHostGetsAnotherUnderlayAddress: the address of a keeper or of another host changes. The other hosts
+// send to the new address within seconds, the ledger still decides, and no problem is left.
 func TestAHostGetsAnotherUnderlayAddress(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 4)
@@ -67,8 +67,8 @@ func TestAHostGetsAnotherUnderlayAddress(t *testing.T) {
 	})
 }
 
-// TestTheOnlyKeeperMoves: the other host knows no keeper any more whom it may believe, says
-// so, and believes the one that its operator names.
+// TestTheOnlyKeeperMoves: the other host does not reach the keeper that it trusts any more, says so, and
+// trusts the address that its operator names by weft connect.
 func TestTheOnlyKeeperMoves(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 2)
@@ -92,8 +92,8 @@ func TestTheOnlyKeeperMoves(t *testing.T) {
 	})
 }
 
-// TestTheUnderlayAddressIsLost for a while: that is told, and is over with the same
-// address; the agent runs on.
+// TestTheUnderlayAddressIsLost: a host loses its underlay address for a while. The agent reports a
+// problem and runs on, and the problem ends when the address is back.
 func TestTheUnderlayAddressIsLost(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		h := up(c, 1)[0]
@@ -110,8 +110,8 @@ func TestTheUnderlayAddressIsLost(t *testing.T) {
 	})
 }
 
-// TestDockerStartsBeforeTheNetwork for the first time: the host serves its own containers,
-// says what is missing, and joins when it has an address.
+// TestDockerStartsBeforeTheNetwork: at the first start the host has no underlay address. It serves its
+// own containers, says what is missing, and joins when it has an address.
 func TestDockerStartsBeforeTheNetwork(t *testing.T) {
 	bubble(t, func(_ *testing.T, c *cluster) {
 		one := c.host()

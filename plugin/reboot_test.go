@@ -20,9 +20,9 @@ func (h *host) boots(m *clocks) *host {
 	return h.tick(m)
 }
 
-// TestAHostThatBootsAloneStartsWhatItHad: after a power cut, and after it was switched
-// off in order, its containers get their addresses with nobody to ask; everything new
-// waits for a keeper's word that the disk is the newest, and is told so.
+// TestAHostThatBootsAloneStartsWhatItHad: a host boots after a power cut, or after it was switched off in
+// order, and reaches no other host. Its containers get their addresses. New addresses are refused until
+// a keeper has confirmed that the disk is the newest, and the refusal says so.
 func TestAHostThatBootsAloneStartsWhatItHad(t *testing.T) {
 	for name, inOrder := range map[string]bool{"power cut": false, "in order": true} {
 		t.Run(name, func(t *testing.T) {
@@ -91,8 +91,8 @@ func (h *host) dockerDoes(what string, do func(context.Context) error) {
 	}
 }
 
-// older gives the host an older copy of its disk while it is off, of before it gave an
-// address to the other host, and answers that.
+// older gives a host that is off an older copy of its disk, made before it ceded an address to the other
+// host, and returns that address.
 func (h *host) older(by *host, network string) (given string) {
 	h.c.t.Helper()
 	old := filepath.Join(h.c.dir, "old")
@@ -106,8 +106,8 @@ func (h *host) older(by *host, network string) (given string) {
 	return given
 }
 
-// TestAnOlderDiskThatBootsAloneGivesNothingTwice: nobody tells it that it is old, and
-// what it gave away since is not handed out again.
+// TestAnOlderDiskThatBootsAloneGivesNothingTwice: a host with an older disk reaches no other host. It does
+// not hand out the address that it has ceded since.
 func TestAnOlderDiskThatBootsAloneGivesNothingTwice(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		m := newClocks()
@@ -126,8 +126,9 @@ func TestAnOlderDiskThatBootsAloneGivesNothingTwice(t *testing.T) {
 	})
 }
 
-// TestAnOlderDiskOfTheSameStartIsFoundOut: it knows every start that the ledger knows,
-// and claims what was given up. An operator decides, also after a restart.
+// TestAnOlderDiskOfTheSameStartIsFoundOut: an older disk has every start that the ledger knows, but also an
+// address that was given up since. The host hands out nothing until an operator decides, also after a
+// restart.
 func TestAnOlderDiskOfTheSameStartIsFoundOut(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		m := newClocks()
@@ -153,8 +154,8 @@ func TestAnOlderDiskOfTheSameStartIsFoundOut(t *testing.T) {
 	})
 }
 
-// TestTheWallClockMakesNoLeaseYounger: it was two days ahead when the renewal was sent,
-// and is right after a boot.
+// TestTheWallClockMakesNoLeaseYounger: the wall clock was two days ahead when the renewal was sent, and is
+// right after a boot.
 func TestTheWallClockMakesNoLeaseYounger(t *testing.T) {
 	for name, set := range map[string]func(h *host, m *clocks){
 		"set ahead, then the renewal, then right after the boot": func(h *host, m *clocks) {

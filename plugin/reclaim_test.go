@@ -67,8 +67,8 @@ func TestAnAddressOfAContainerThatMayNotStartIsAskedForAgain(t *testing.T) {
 	}
 }
 
-// TestAnAddressOnAHostThatIsAwayIsAskedForAgain: that a container has it there is what
-// the facts were told last, and nobody can ask. When that host is removed it is free.
+// TestAnAddressOnAHostThatIsAwayIsAskedForAgain: according to the last facts, a container on a host that
+// cannot be reached has the address. When that host is removed, the address is free.
 func TestAnAddressOnAHostThatIsAwayIsAskedForAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		up(c, 5)

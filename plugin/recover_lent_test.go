@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// TestARecoveredLedgerGivesBackNothingThatIsLent: an owner ceded an address by a decision
-// that only the lost keepers knew. Until the heir has declared it, the owner must not find
-// it free.
+// TestARecoveredLedgerGivesBackNothingThatIsLent: an owner ceded an address by a decision that only the
+// lost keepers knew. Until the other host has declared the address to the recovered ledger, the owner
+// must not hand it out.
 func TestARecoveredLedgerGivesBackNothingThatIsLent(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 7, unreplicated)

@@ -64,8 +64,9 @@ func (h *host) recovered(gone []string) (text string) {
 	return text
 }
 
-// TestRecoverRefusesWhatItCannotKnow: a ledger that works, a majority that is there,
-// keepers of which nobody said that they are off, and a word that is wrong.
+// TestRecoverRefusesWhatItCannotKnow: a recovery is refused if the ledger works, if a majority of the
+// keepers is alive, if the operator did not confirm that keepers are off, and if what he confirms is
+// wrong.
 func TestRecoverRefusesWhatItCannotKnow(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		up(c, 5, unreplicated)
@@ -93,7 +94,7 @@ func TestRecoverRefusesWhatItCannotKnow(t *testing.T) {
 		if got := keep[0].View().Generation; got != 1 {
 			t.Errorf("the dry run made generation %d", got)
 		}
-		// A cut is no loss: whoever is behind it is seen by those on its side.
+		// Keepers behind a cut are not lost: hosts on their side see them.
 		keep[2].start()
 		keep[0].until("the ledger works again", time.Minute, func() bool { return keep[0].Report().Ledger.Leader != [16]byte{} })
 	})
@@ -132,7 +133,8 @@ func TestTheLedgerIsRecovered(t *testing.T) {
 				nobodyTwice(t, left)
 				want := 3
 				left[0].until("keepers again", 2*time.Minute, func() bool { return len(left[0].Report().Ledger.Keepers) >= want })
-				// Whoever was said to be off comes back: no second majority, no old word.
+				// The hosts that were lost come back. There is no second majority, and no decision
+				// of the old ledger counts.
 				for _, h := range keep[(n-1)/2:] {
 					h.start()
 				}
@@ -159,7 +161,7 @@ func leaders(c *cluster) (out []*host) {
 	return out
 }
 
-// nobodyTwice checks invariant 1 over all Dockers.
+// nobodyTwice checks invariant 1 for all Dockers.
 func nobodyTwice(t *testing.T, hosts []*host) {
 	t.Helper()
 	seen := map[netip.Addr]string{}
@@ -177,7 +179,7 @@ func nobodyTwice(t *testing.T, hosts []*host) {
 	}
 }
 
-// TestRecoveryWithNoKeeperLeft goes on from the facts that every host has.
+// TestRecoveryWithNoKeeperLeft: the ledger is recovered from the facts that every host has.
 func TestRecoveryWithNoKeeperLeft(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 2, unreplicated)

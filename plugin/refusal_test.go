@@ -14,15 +14,15 @@ import (
 	"github.com/weftnet/weft/plugin/plugintest"
 )
 
-// refused is something that a user or an operator wants in vain, and what he must be told:
-// who holds what or who is missing, by name, and the command or option that helps.
+// refused is a request that must be refused, and the words of the error: who holds what or who is missing,
+// by name, and the command or option that helps.
 type refused struct {
 	what  string
 	ask   func() error
 	words []string
 }
 
-// told meets refusals, each of which must come in time and be one sentence.
+// told makes requests that must be refused, each in time and with one sentence.
 func told(t *testing.T, all []refused) {
 	t.Helper()
 	for _, r := range all {
@@ -39,7 +39,7 @@ func told(t *testing.T, all []refused) {
 	}
 }
 
-// starts is docker run in vain; what is left of the container is removed.
+// starts returns a function that runs a container, which must fail, and removes what is left of it.
 func (h *host) starts(network, ip string) func() error {
 	return func() error {
 		_, err := h.docker.Run(h.c.t.Context(), "vain", h.lookup(network), addr(ip))
@@ -48,7 +48,7 @@ func (h *host) starts(network, ip string) func() error {
 	}
 }
 
-// creates is docker network create in vain.
+// creates returns a function that creates a network, which must fail.
 func (h *host) creates(spec dockerapi.ReplicaSpec, options ...string) func() error {
 	for _, o := range options {
 		name, value, _ := strings.Cut(o, "=")
@@ -60,7 +60,7 @@ func (h *host) creates(spec dockerapi.ReplicaSpec, options ...string) func() err
 	}
 }
 
-// orders is one of the agent's orders in vain.
+// orders returns a function that gives the agent an order, which must fail.
 func orders[R any](h *host, order func(h *host, r R) (string, error), r R) func() error {
 	return func() error {
 		_, err := order(h, r)

@@ -49,7 +49,7 @@ func TestARemovalOutlivesTheAgent(t *testing.T) {
 	}
 }
 
-// TestAReplicaThatWasNotRemovedComesBack: that Docker lost a network is no user's word.
+// TestAReplicaThatWasNotRemovedComesBack: Docker has lost a network, which no user removed.
 func TestAReplicaThatWasNotRemovedComesBack(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 2)
@@ -108,8 +108,9 @@ func TestANetworkRemovedAndMadeAgainUnderItsName(t *testing.T) {
 	}
 }
 
-// TestARemovedNetworkGoesWithItsLastContainer from another host, within a second of its
-// end, however it ends; until then nothing joins it.
+// TestARemovedNetworkGoesWithItsLastContainer: a network that was removed on one host goes from another
+// host within a second after its last container there has ended in any way. Until then no container
+// can join it.
 func TestARemovedNetworkGoesWithItsLastContainer(t *testing.T) {
 	for name, end := range map[string]func(two *host) error{
 		"rm -f": func(two *host) error { return two.docker.Remove(two.c.t.Context(), "last") },

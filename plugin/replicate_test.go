@@ -54,8 +54,8 @@ func TestANetworkAppearsEverywhereAndGoesEverywhere(t *testing.T) {
 	})
 }
 
-// TestCreatedEverywhereAtOnceIsOneNetwork, with the same subnet and with other
-// ones; Ansible does this.
+// TestCreatedEverywhereAtOnceIsOneNetwork: as with Ansible, all hosts create a network of one name at the
+// same time, with the same subnet or with different ones.
 func TestCreatedEverywhereAtOnceIsOneNetwork(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3)
@@ -128,7 +128,7 @@ func TestWithoutReplicationNothingAppears(t *testing.T) {
 	})
 }
 
-// TestDockersAPIMayBeAway: nothing waits for it, and what was missed is caught up.
+// TestDockersAPIMayBeAway: nothing waits for Docker's API, and replication catches up when it answers again.
 func TestDockersAPIMayBeAway(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 2)
@@ -145,7 +145,7 @@ func TestDockersAPIMayBeAway(t *testing.T) {
 	})
 }
 
-// TestNamesSurviveARestartOfTheAgent: it asks Docker again.
+// TestNamesSurviveARestartOfTheAgent: the agent asks Docker for the names again.
 func TestNamesSurviveARestartOfTheAgent(t *testing.T) {
 	bubble(t, func(_ *testing.T, c *cluster) {
 		hosts := up(c, 2)
@@ -160,8 +160,8 @@ func TestNamesSurviveARestartOfTheAgent(t *testing.T) {
 	})
 }
 
-// TestARemovalDuringACutIsToldAfterIt: the network goes everywhere and does not
-// come back where it was removed.
+// TestARemovalDuringACutIsToldAfterIt: a network that was removed during a cut goes from all hosts after it,
+// and does not come back where it was removed.
 func TestARemovalDuringACutIsToldAfterIt(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3)
@@ -230,8 +230,8 @@ func TestCreatedAgainBeforeTheHostHasLeft(t *testing.T) {
 	})
 }
 
-// TestARemovalThatTheDriverHearsLate: Docker does not list a network any more from which it
-// has not told the driver yet to go, and the agent looks in between.
+// TestARemovalThatTheDriverHearsLate: the agent looks when Docker does not list a network any more but has
+// not called DeleteNetwork yet.
 func TestARemovalThatTheDriverHearsLate(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 2)
@@ -276,8 +276,8 @@ func TestCreatedAgainBeforeTheAgentLooks(t *testing.T) {
 	})
 }
 
-// TestAReplicaThatComesTooLateRevivesNothing: a user creates a network and removes it
-// while other Dockers are still busy making it.
+// TestAReplicaThatComesTooLateRevivesNothing: a user creates a network and removes it while other Dockers
+// still make its replicas.
 func TestAReplicaThatComesTooLateRevivesNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3, func(h *host) {
@@ -305,8 +305,8 @@ func TestAReplicaThatComesTooLateRevivesNothing(t *testing.T) {
 	})
 }
 
-// TestANameThatCannotBeSharedStaysAtHome: Docker allows names that others refuse, and
-// the ledger is not asked for ever.
+// TestANameThatCannotBeSharedStaysAtHome: Docker allows names that Weft refuses. The agent does not ask the
+// ledger again and again.
 func TestANameThatCannotBeSharedStaysAtHome(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 2)
@@ -322,8 +322,8 @@ func TestANameThatCannotBeSharedStaysAtHome(t *testing.T) {
 	})
 }
 
-// TestWhatFailsIsNotTriedAllTheTime: a Docker that refuses a replica makes decisions
-// of its attempts, which are no reason for the next one.
+// TestWhatFailsIsNotTriedAllTheTime: a Docker that refuses a replica causes decisions of the ledger. These
+// do not cause the next attempt.
 func TestWhatFailsIsNotTriedAllTheTime(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 2)

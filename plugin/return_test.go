@@ -15,7 +15,7 @@ import (
 // at is the first address of a container.
 func at(c plugintest.Container) netip.Addr { return c.Addrs[0].Addr() }
 
-// placed is where a host believes that an address is; zero: nowhere.
+// placed returns the host that has an address according to a host's facts; zero: none.
 func (h *host) placed(a netip.Addr) netmap.HostID {
 	for e := range h.View().Endpoints() {
 		if e.V4 == a || e.V6 == a {
@@ -44,7 +44,7 @@ func (h *host) forwards(a netip.Addr) (to string) {
 	return "nowhere"
 }
 
-// removed takes a host away and out of the cluster by an operator's word.
+// removed cuts a host off and removes it from the cluster with --is-off.
 func (h *host) removed(by *host) {
 	h.c.t.Helper()
 	h.cut()
@@ -76,9 +76,9 @@ func robbed(c *cluster) (r robbery) {
 	return r
 }
 
-// TestARemovedHostReturnsAsANewOne, with its disk and running containers: the
-// addresses that are free it keeps, and where one was given away meanwhile, that
-// container is off the mesh and the operator is told, until Docker lets it go.
+// TestARemovedHostReturnsAsANewOne: a removed host returns with its disk and running containers. It keeps
+// the addresses that are free. A container whose address another host has handed out is taken off the
+// network, and the operator is told, until Docker removes its endpoint.
 func TestARemovedHostReturnsAsANewOne(t *testing.T) {
 	for name, restarted := range map[string]bool{"cut off": false, "restarted": true} {
 		t.Run(name, func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestARemovedHostReturnsAsANewOne(t *testing.T) {
 					t.Errorf("the lost address once more: %v after %v", err, time.Since(begin))
 				}
 
-				for _, name := range []string{"kept", "lost"} { // Docker's own words for both go well
+				for _, name := range []string{"kept", "lost"} { // Docker's own calls for both succeed
 					if err := back.docker.Stop(t.Context(), name); err != nil {
 						t.Errorf("stop %s: %v", name, err)
 					}
@@ -134,7 +134,7 @@ func TestARemovedHostReturnsAsANewOne(t *testing.T) {
 	}
 }
 
-// TestAReturnSurvivesCrashes: at each stage of the return, a restart goes on with it.
+// TestAReturnSurvivesCrashes: the agent restarts at each stage of the return and continues it.
 func TestAReturnSurvivesCrashes(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		r := robbed(c)
@@ -174,8 +174,9 @@ func TestAReturnSurvivesCrashes(t *testing.T) {
 	})
 }
 
-// TestTheLastMemberReturns: with the removed host its network and subnet went; they
-// are made as they were. If another network took the space, nothing of it is used.
+// TestTheLastMemberReturns: the removed host was the last member of its network, so network and subnet were
+// removed too. They are made again as they were. If another network has the space, the host uses none
+// of it.
 func TestTheLastMemberReturns(t *testing.T) {
 	for name, taken := range map[string]string{"free": "", "taken": "10.40.0.0/16"} {
 		t.Run(name, func(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"github.com/weftnet/weft/plugin/plugintest"
 )
 
-// TestARestartedContainerKeepsItsAddresses on an engine that does not say who asks;
-// new containers get others, also of the same subnets.
+// TestARestartedContainerKeepsItsAddresses: the engine does not send the container's name with a request.
+// A restarted container gets its addresses again, and new containers get others of the same subnets.
 func TestARestartedContainerKeepsItsAddresses(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		h := up(c, 1)[0]

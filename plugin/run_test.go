@@ -99,7 +99,8 @@ func awaitReady(t *testing.T, root, socket string) {
 	}
 }
 
-// TestRunServesDockerUntilItIsTold, and can be run again; nothing of it stays.
+// TestRunServesDockerUntilItIsTold: Run serves until its context ends, leaves nothing, and can be called
+// again.
 func TestRunServesDockerUntilItIsTold(t *testing.T) {
 	root := ground(t)
 	socket := filepath.Join(root, "plugin", "weft.sock")
@@ -228,8 +229,8 @@ func TestTheSocketOfAnotherAgentIsNotTaken(t *testing.T) {
 	}
 }
 
-// TestTheLastKnownPlace: at boot Docker may start before the network has an
-// address; but an operator who asks for another one gets that or an error.
+// TestTheLastKnownPlace: at boot Docker may start before the host has an underlay address, and the agent
+// uses the last one. If the operator has set another one, the agent uses that or fails.
 func TestTheLastKnownPlace(t *testing.T) {
 	good := realConfig(ground(t))
 	once, err := plugin.Open(good)

@@ -16,8 +16,8 @@ import (
 	"github.com/weftnet/weft/plugin/plugintest"
 )
 
-// TestTwoOwnersCedeForOneRequest: the first one's answer comes when the second was asked
-// and has given. What is too much goes back.
+// TestTwoOwnersCedeForOneRequest: the first owner's answer arrives after the second one was asked and has
+// ceded an address too. The address that is not needed is returned.
 func TestTwoOwnersCedeForOneRequest(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		var m midway
@@ -75,7 +75,8 @@ func TestTwoOwnersCedeForOneRequest(t *testing.T) {
 	})
 }
 
-// TestOverlappingSubnetsAtOnce: two operators on two hosts; one is told whose is there.
+// TestOverlappingSubnetsAtOnce: two operators create overlapping networks on two hosts at the same time. One
+// of them is refused with the name of the other network.
 func TestOverlappingSubnetsAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3, unreplicated)
@@ -100,8 +101,8 @@ func TestOverlappingSubnetsAtOnce(t *testing.T) {
 	})
 }
 
-// TestOneFamilyIsUsedUp: the refusal names the one that is, and of the other nothing
-// stays behind.
+// TestOneFamilyIsUsedUp: the refusal names the family without a free address, and no address of the other
+// family stays held.
 func TestOneFamilyIsUsedUp(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		h := up(c, 1, unreplicated)[0]
@@ -137,8 +138,8 @@ func TestOneFamilyIsUsedUp(t *testing.T) {
 	})
 }
 
-// TestAMachineIsSetUpAnew with the name and the address that it had: it is a host of its
-// own, and what it held stays held until its former self is removed.
+// TestAMachineIsSetUpAnew: a machine is installed again with its name and underlay address. It is a new host,
+// and the addresses of the old one stay held until that is removed.
 func TestAMachineIsSetUpAnew(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 4, unreplicated)

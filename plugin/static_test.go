@@ -29,8 +29,8 @@ func ranged(c *cluster) (hosts []*host, ids []string) {
 	return hosts, ids
 }
 
-// TestStaticAddresses: wherever an address lies, and in either order of stop and
-// start, it moves between hosts, and nobody has it twice.
+// TestStaticAddresses: an --ip address moves between hosts, in any block or none, with the stop before or
+// after the start. It is never held twice.
 func TestStaticAddresses(t *testing.T) {
 	for name, ip := range map[string]string{
 		"own block":                "10.40.0.70",
@@ -71,7 +71,7 @@ func TestStaticAddresses(t *testing.T) {
 				_, err = b.docker.Run(t.Context(), "thief", ids[1], addr(ip))
 				fails(t, begin, err, ip, "held by", "on this host")
 
-				// What is outside of the range is nobody's unless asked for.
+				// Addresses outside of the range are handed out only on request.
 				for i := range 12 {
 					got := a.run(fmt.Sprintf("c%d", i), ids[0], "").Addrs[0].Addr()
 					if got == addr(ip) || !netip.MustParsePrefix("10.40.0.64/26").Contains(got) {
@@ -83,8 +83,8 @@ func TestStaticAddresses(t *testing.T) {
 	}
 }
 
-// TestAStaticAddressOfAHostThatIsAway: nobody can say whether it is free; the
-// refusal says what to do.
+// TestAStaticAddressOfAHostThatIsAway: its owner cannot be asked whether an address is free, and the refusal
+// says what to do.
 func TestAStaticAddressOfAHostThatIsAway(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3, unreplicated)
@@ -105,7 +105,7 @@ func TestAStaticAddressOfAHostThatIsAway(t *testing.T) {
 	})
 }
 
-// TestEveryHostsShareIsReported, by each host of all.
+// TestEveryHostsShareIsReported: each host reports the shares of all.
 func TestEveryHostsShareIsReported(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 3, unreplicated)

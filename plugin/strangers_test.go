@@ -9,10 +9,10 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// TestAContainerThatTheDiskDoesNotKnowIsNamed: the state directory was replaced by a copy
-// from before the container was started, and nothing tells: nothing on it was given up
-// since, and what is noted until the next boot is lost. The container is off the network
-// on all hosts, and the operator hears which one it is.
+// TestAContainerThatTheDiskDoesNotKnowIsNamed: the state directory was replaced by a copy from before a
+// container was started. Nothing proves that the copy is older: the host has given up nothing since,
+// and the notes that last until the next boot are lost. The container is off the network on all hosts,
+// and a problem names it.
 func TestAContainerThatTheDiskDoesNotKnowIsNamed(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 2)

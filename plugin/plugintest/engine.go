@@ -26,8 +26,8 @@ const Driver = "weftnet/weft:latest"
 // plugin.Docker. Its own networks and containers outlive the agent and, unless it
 // says otherwise, its own restarts. Safe for concurrent use.
 type Engine struct {
-	// Before hears of every call to the plugin before it is made, After when it was
-	// answered or given up. Set them before the first call; nil: nobody hears.
+	// Before is called before every call to the plugin, After when the call was answered or given up. Set
+	// them before the first call; they may be nil.
 	Before func(Call)
 	After  func(Call)
 	// Cut reports whether the agent ends before it has read a call. Nil: never.

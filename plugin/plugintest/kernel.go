@@ -11,8 +11,8 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Kernel implements plugin.Kernel on a data plane that only remembers. It
-// outlives the agents that use it, as the real one does. Safe for concurrent use.
+// Kernel implements plugin.Kernel with a data plane in memory. It keeps its state when an agent ends, as the
+// real one does. Safe for concurrent use.
 type Kernel struct {
 	datapathtest.Kernel
 
