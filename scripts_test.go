@@ -94,7 +94,7 @@ func TestTheTreeWithoutGit(t *testing.T) {
 	if c.tree() != before {
 		t.Error("what is built counts")
 	}
-	c.write("room/room.go", "package room // changed\n")
+	c.write("part/part.go", "package part // changed\n")
 	if c.tree() == before {
 		t.Error("a source was changed, and the sum is as before")
 	}
@@ -121,7 +121,7 @@ func newCheckout(t *testing.T) checkout {
 	c := checkout{t, filepath.Join(t.TempDir(), "project")}
 	for name, text := range map[string]string{
 		"scripts/tree.sh": string(script), "README.md": "read me\n", ".gitignore": "/build/\n",
-		"main.go": "package main\n", "room/room.go": "package room\n",
+		"main.go": "package main\n", "part/part.go": "package part\n",
 	} {
 		c.write(name, text)
 	}

@@ -7,11 +7,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cache=$(go env GOCACHE)/fuzz/weft
-while read -r room; do
-	go test -c -fuzz . -o "$work/fuzz.test" "./$room" # once, for all its targets
-	mapfile -t targets < <(sed -n 's/^func \(Fuzz[A-Za-z]*\)(.*/\1/p' "$room"/*_test.go)
+while read -r package; do
+	go test -c -fuzz . -o "$work/fuzz.test" "./$package" # once, for all its targets
+	mapfile -t targets < <(sed -n 's/^func \(Fuzz[A-Za-z]*\)(.*/\1/p' "$package"/*_test.go)
 	for target in "${targets[@]}"; do
-		echo "== $room $target"
-		(cd "$room" && "$work/fuzz.test" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "${1:-20s}" -test.fuzzcachedir "$cache/$room" 2>&1 | sed '/^fuzz: elapsed/d; /^PASS$/d')
+		echo "== $package $target"
+		(cd "$package" && "$work/fuzz.test" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "${1:-20s}" -test.fuzzcachedir "$cache/$package" 2>&1 | sed '/^fuzz: elapsed/d; /^PASS$/d')
 	done
 done < <(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sed 's|^\./||' | sort -u)
