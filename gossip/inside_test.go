@@ -201,9 +201,10 @@ func TestPaceLetsABurstPass(t *testing.T) {
 func TestRosterKnowsTheLatestStart(t *testing.T) {
 	host, now := netmap.HostID{9}, time.Unix(1000, 0)
 	r := newRoster(Member{ID: netmap.HostID{1}, Start: 1, Nonce: 1, Alive: true})
+	at := netip.MustParseAddrPort("192.0.2.9:7950")
 	see := func(kind eventKind, start, nonce uint64) bool {
 		m := meta{Host: host, Start: start, Nonce: nonce}
-		return r.update(event{kind: kind, name: nodeName(host, nonce<<40)}, m, now)
+		return r.update(event{kind: kind, name: nodeName(host, nonce<<40), addr: at}, m, now)
 	}
 	if !see(eventAlive, 1, 10) || see(eventAlive, 1, 10) {
 		t.Error("coming alive is said not once")
@@ -222,6 +223,11 @@ func TestRosterKnowsTheLatestStart(t *testing.T) {
 		t.Errorf("an earlier start that was not noticed dead yet is a clone: %+v", got)
 	}
 	later := now.Add(2 * ghostTime)
+	if got := r.clones(later, all); got != nil {
+		t.Errorf("an earlier start at the later one's address is a clone: %+v", got)
+	}
+	at = netip.MustParseAddrPort("192.0.2.10:7950")
+	see(eventAlive, 1, 10)
 	if got := r.clones(later, all); len(got) != 1 || got[0].A.Start != 2 || got[0].B.Start != 1 {
 		t.Errorf("%+v", got)
 	}

@@ -113,7 +113,9 @@ func (r *roster) find(id netmap.HostID) (Member, bool) {
 
 // clones finds, among some hosts, ids that two agents use at once and that were not reported
 // lately. Two starts with one number are certainly two agents. An earlier start counts as a
-// second agent once it has been alive beside the later one for ghostTime.
+// second agent once it has been alive beside the later one for ghostTime, elsewhere: at one
+// address only one agent listens, and after many restarts there memberlist takes longer than
+// that to notice all the deaths.
 func (r *roster) clones(now time.Time, among func(netmap.HostID) bool) []Clone {
 	var all []Member
 	if among(r.self.ID) {
@@ -133,7 +135,7 @@ func (r *roster) clones(now time.Time, among func(netmap.HostID) bool) []Clone {
 	var out []Clone
 	for i := 1; i < len(all); i++ {
 		a, b := all[i-1], all[i]
-		both := now.Sub(a.Since) > ghostTime && now.Sub(b.Since) > ghostTime
+		both := a.Addr != b.Addr && now.Sub(a.Since) > ghostTime && now.Sub(b.Since) > ghostTime
 		if a.ID == b.ID && (a.Start == b.Start || both || a.ID == r.self.ID && b.Nonce == r.self.Nonce) && r.unreported(a, b, now) {
 			out = append(out, Clone{Host: a.ID, A: a, B: b})
 		}
