@@ -45,7 +45,8 @@ func Shares(view *netmap.View, subnet, area netip.Prefix) []Share {
 		}
 		add(c.Owner, func(s *Share) { s.Claims++; s.Free++ })
 	}
-	for e := range view.Endpoints() {
+	network, _ := view.NetworkOf(subnet)
+	for e := range view.EndpointsOf(network.ID) {
 		for _, a := range []netip.Addr{e.V4, e.V6} {
 			if area.Contains(a) {
 				add(e.Host, func(s *Share) { s.Used++; s.Free -= min(s.Free, 1) })

@@ -28,7 +28,9 @@ func newSource() *source {
 	return s
 }
 
-func (s *source) View() *netmap.View { return &netmap.View{Decided: s.decided, Generation: s.decided, Hosts: s.hosts} }
+func (s *source) View() *netmap.View {
+	return &netmap.View{Decided: s.decided, Generation: s.decided, Hosts: s.hosts}
+}
 
 func (s *source) Subscribe() (facts, rest <-chan struct{}, cancel func()) {
 	return s.changed, s.rest, func() { s.left++ }

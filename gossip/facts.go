@@ -10,15 +10,10 @@ import (
 	"github.com/weftnet/weft/turn"
 )
 
-// View returns all facts as they are now.
-func (g *Gossip) View() *netmap.View {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.facts.View()
-}
+// View returns all facts as they are now. It waits for nobody.
+func (g *Gossip) View() *netmap.View { return g.view.Load() }
 
-// Removed reports whether the ledger removed a host for good. It costs no View, of which a
-// large cluster changes many a second.
+// Removed reports whether the ledger removed a host for good.
 func (g *Gossip) Removed(host netmap.HostID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -241,6 +236,7 @@ func (g *Gossip) afterChange(origin netmap.ID, effect netmap.Effect) {
 	if effect.Advanced || effect.Changed {
 		g.dirty[origin] = true
 		g.repair.touch(origin, time.Now())
+		g.view.Store(g.facts.View())
 		if effect.Changed {
 			g.factSubs.notify()
 		}

@@ -29,9 +29,10 @@ type Gossip struct {
 	stats     counters
 	pace      pace
 	identity  atomic.Pointer[meta]
-	renew     chan struct{} // the identity changed
-	unsent    chan struct{} // facts wait for the fan-out
-	slots     chan struct{} // pulls under way
+	view      atomic.Pointer[netmap.View] // that facts has; stored under mu
+	renew     chan struct{}               // the identity changed
+	unsent    chan struct{}               // facts wait for the fan-out
+	slots     chan struct{}               // pulls under way
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -91,6 +92,7 @@ func Start(cfg Config) (*Gossip, error) {
 	if err := g.load(); err != nil {
 		return nil, err
 	}
+	g.view.Store(g.facts.View())
 	g.synced = g.cfg.Lone && len(g.peers.addrs) == 0
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.transport = newTransport(cfg, g.refuseStream)
@@ -181,6 +183,7 @@ func (g *Gossip) SetCluster(id netmap.ClusterID) {
 		return
 	}
 	g.facts.SetCluster(id)
+	g.view.Store(g.facts.View())
 	g.changeIdentity(func(m *meta) { m.Cluster = id })
 	g.out = outbox{lead: g.out.lead, published: g.out.published}
 	for _, origin := range g.facts.Origins() {

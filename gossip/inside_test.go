@@ -255,6 +255,28 @@ func TestRosterKnowsTheLatestStart(t *testing.T) {
 	}
 }
 
+func TestAViewIsTakenWithoutALock(t *testing.T) {
+	id := netmap.HostID{2}
+	g := &Gossip{facts: netmap.NewMap(netmap.ClusterID{1}), dirty: map[netmap.ID]bool{}, repair: newRepairs()}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	effect, err := g.facts.Append(id, 1, []netmap.Change{{Key: netmap.HostFactKey(id), Value: netmap.HostFact{MTU: 1500}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.afterChange(id, effect)
+	taken := make(chan *netmap.View, 1)
+	go func() { taken <- g.View() }()
+	select {
+	case v := <-taken:
+		if h, _ := v.Host(id); h.Fact.MTU != 1500 {
+			t.Errorf("the view has %+v", v.Hosts)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("View waits for the lock")
+	}
+}
+
 func TestPeersAreRemembered(t *testing.T) {
 	var p peerBook
 	at := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port) }

@@ -93,9 +93,9 @@ func (m *Member) ledgerFacts() ledger.Facts {
 // heldBy returns the addresses that a host's endpoints hold according to its facts.
 func (m *Member) heldBy(id netmap.HostID) []netip.Addr {
 	var out []netip.Addr
-	for e := range m.cluster.Gossip.View().Endpoints() {
+	for e := range m.cluster.Gossip.View().EndpointsOn(id) {
 		for _, addr := range []netip.Addr{e.V4, e.V6} {
-			if e.Host == id && addr.IsValid() {
+			if addr.IsValid() {
 				out = append(out, addr)
 			}
 		}

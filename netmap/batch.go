@@ -10,6 +10,8 @@ type Record struct {
 	Key   Key
 	Tomb  bool // the key is gone; Value is empty
 	Value []byte
+
+	noun any // that Value decodes to, where that is known already
 }
 
 // Batch has everything that changed in one origin's log after Prev up to Seq, with the
@@ -106,7 +108,8 @@ func (r *reader) record() Record {
 	if r.err != nil || rec.Tomb {
 		return rec
 	}
-	if _, err := Decode(rec.Key, rec.Value); err != nil {
+	var err error
+	if rec.noun, err = Decode(rec.Key, rec.Value); err != nil {
 		r.fail("%s: %v", rec.Key, err)
 	}
 	return rec

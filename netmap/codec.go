@@ -9,18 +9,23 @@ import (
 // for a noun that is not what the key names or is larger than the bounds; the
 // error wraps ErrMalformed.
 func Encode(key Key, noun any) ([]byte, error) {
+	value, _, err := encode(key, noun)
+	return value, err
+}
+
+// encode also returns what the value decodes to.
+func encode(key Key, noun any) (value []byte, back any, err error) {
 	if own, ok := KeyOf(noun); ok && own != key {
-		return nil, malformed("%s under the key of %s", own, key)
+		return nil, nil, malformed("%s under the key of %s", own, key)
 	}
-	value := appendNoun(nil, noun)
-	back, err := Decode(key, value)
-	if err != nil {
-		return nil, err
+	value = appendNoun(nil, noun)
+	if back, err = Decode(key, value); err != nil {
+		return nil, nil, err
 	}
 	if reflect.TypeOf(back) != reflect.TypeOf(noun) {
-		return nil, malformed("a %T under the key of %s", noun, key)
+		return nil, nil, malformed("a %T under the key of %s", noun, key)
 	}
-	return value, nil
+	return value, back, nil
 }
 
 // KeyOf finds the key of a noun, false if it is none or has no identity. A

@@ -209,7 +209,7 @@ func TestBatchSurvivesEncoding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, compareAddrs); diff != "" {
 		t.Error(diff)
 	}
 	for n := range buf {
@@ -258,7 +258,7 @@ func TestSplitKeepsLedgerEntriesWhole(t *testing.T) {
 	if diff := cmp.Diff([][2]uint64{{4, 5}, {5, 7}, {7, 20}}, got); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(b.Records, records); diff != "" {
+	if diff := cmp.Diff(b.Records, records, compareAddrs); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -325,7 +325,7 @@ func FuzzDecodeBatch(f *testing.F) {
 			return
 		}
 		again, err := DecodeBatch(AppendBatch(nil, b))
-		if diff := cmp.Diff(b, again); diff != "" || err != nil {
+		if diff := cmp.Diff(b, again, compareAddrs); diff != "" || err != nil {
 			t.Fatal(diff, err)
 		}
 		for _, cluster := range []ID{b.Origin, hostID(77)} {

@@ -44,6 +44,9 @@ const digestBuckets = 64
 // of the cluster. Equal copies have equal digests.
 type Digest [digestBuckets]uint64
 
+// toggle adds a head, or takes it out.
+func (d *Digest) toggle(h Head) { d[bucketOf(h.Origin)] ^= h.hash() }
+
 func bucketOf(origin ID) int { return int(origin[0]) % digestBuckets }
 
 // AppendDigest writes a digest, 512 bytes.

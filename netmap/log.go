@@ -22,13 +22,17 @@ type originLog struct {
 	tombs   int
 	bytes   int // that the entries take, about
 	entries map[Key]entry
+
+	// note is told of each entry that is about to take the place of another one; a tomb stands
+	// for none. It returns the noun to keep with the new one.
+	note func(k Key, old, now entry) any
 }
 
 type entry struct {
 	seq   uint64
 	tomb  bool
 	value []byte
-	noun  any // decoded value, nil for unknown kinds
+	noun  any // decoded value, or what the log's note keeps in its place; nil for unknown kinds
 }
 
 func (e entry) record(k Key) Record { return Record{Seq: e.seq, Key: k, Tomb: e.tomb, Value: e.value} }
@@ -36,19 +40,28 @@ func (e entry) record(k Key) Record { return Record{Seq: e.seq, Key: k, Tomb: e.
 // memory is about what a record takes as an entry, in bytes.
 func (r Record) memory() int { return 2*(len(r.Key.ID)+len(r.Value)) + entryBytes }
 
-func newLog(life uint64) *originLog { return &originLog{life: life, entries: map[Key]entry{}} }
+func newLog(note func(k Key, old, now entry) any) *originLog {
+	return &originLog{entries: map[Key]entry{}, note: note}
+}
 
 // put stores a record and reports whether a live value changed.
 func (l *originLog) put(r Record) (changed bool, err error) {
 	old, had := l.entries[r.Key]
 	e := entry{seq: r.Seq, tomb: r.Tomb}
+	if !had {
+		old.tomb = true
+	}
+	alive := !old.tomb
+	changed = alive == e.tomb || alive && !bytes.Equal(old.value, r.Value)
 	if !r.Tomb {
-		if e.noun, err = Decode(r.Key, r.Value); err != nil {
-			return false, err
+		if e.value, e.noun = r.Value, r.noun; e.noun == nil {
+			if e.noun, err = Decode(r.Key, r.Value); err != nil {
+				return false, err
+			}
 		}
-		e.value = r.Value
 		l.sum ^= recordSum(r.Key, r.Value)
 	}
+	e.noun = l.note(r.Key, old, e)
 	if had {
 		l.forget(r.Key, old)
 	}
@@ -57,8 +70,7 @@ func (l *originLog) put(r Record) (changed bool, err error) {
 	}
 	l.entries[r.Key] = e
 	l.bytes += r.memory()
-	alive := had && !old.tomb
-	return alive == e.tomb || alive && !bytes.Equal(old.value, e.value), nil
+	return changed, nil
 }
 
 // forget removes an entry and its part of the sums.
@@ -106,6 +118,7 @@ func (l *originLog) replace(b Batch) (changed bool, err error) {
 	for k, e := range l.entries {
 		if !in[k] {
 			changed = changed || !e.tomb
+			l.note(k, e, entry{tomb: true})
 			l.forget(k, e)
 		}
 	}

@@ -31,21 +31,25 @@ const (
 type Map struct {
 	cluster ClusterID
 	logs    map[ID]*originLog
-	view    *View // nil after a change
+	digest  Digest // of the logs
+	view    *View
+	next    draft // of the view after the next change
 }
 
 // NewMap makes an empty copy. A zero cluster is that of a host not admitted yet:
 // it keeps the ledger's log and does not use it until SetCluster.
 func NewMap(cluster ClusterID) *Map {
-	return &Map{cluster: cluster, logs: map[ID]*originLog{}}
+	return &Map{cluster: cluster, logs: map[ID]*originLog{}, view: &View{Cluster: cluster}, next: newDraft(cluster)}
 }
 
 // SetCluster sets which origin is the ledger.
 func (m *Map) SetCluster(id ClusterID) {
-	m.cluster, m.view = id, nil
+	m.cluster = id
+	m.redraft()
 	if l := m.logs[id]; l != nil {
 		m.dropRemoved(l.live())
 	}
+	m.settle()
 }
 
 // Cluster is the origin that is the ledger.
@@ -80,7 +84,7 @@ func (m *Map) apply(b Batch) (Effect, error) {
 		if len(m.logs) >= maxOrigins {
 			return Effect{}, malformed("origin %s is one more than the limit of %d", b.Origin, maxOrigins)
 		}
-		l = newLog(0)
+		l = newLog(m.noteFrom(b.Origin))
 	}
 	switch {
 	case b.Life < l.life, b.Whole && b.Life == l.life && b.Seq < l.seq:
@@ -149,20 +153,19 @@ func (m *Map) admitted(host ID) bool {
 
 // applyTo applies a batch to a log and updates what depends on the log.
 func (m *Map) applyTo(b Batch, l *originLog, apply func(Batch) (bool, error)) (Effect, error) {
-	before := Head{Life: l.life, Seq: l.seq}
-	if m.logs[b.Origin] == nil {
-		before = Head{}
+	before, known := m.Head(b.Origin)
+	if known {
+		m.digest.toggle(before)
 	}
 	m.logs[b.Origin] = l
 	changed, err := apply(b)
+	after, _ := m.Head(b.Origin)
+	m.digest.toggle(after)
 	if b.Origin == m.cluster {
-		changed = m.dropRemoved(b.Records) || changed || before.Life != l.life
+		changed = m.dropRemoved(b.Records) || changed
 	}
-	advanced := !before.Covers(Head{Life: l.life, Seq: l.seq})
-	if changed || advanced && b.Origin == m.cluster { // View.Decided moves with it
-		m.view = nil
-	}
-	return Effect{Changed: changed, Advanced: advanced}, err
+	changed = m.settle() || changed
+	return Effect{Changed: changed, Advanced: !before.Covers(after)}, err
 }
 
 // Append adds changes, at most one per key, to a log that this host writes: the
@@ -194,8 +197,8 @@ func (c Change) record(seq uint64) (Record, error) {
 	if c.Value == nil {
 		return Record{Seq: seq, Key: c.Key, Tomb: true}, nil
 	}
-	value, err := Encode(c.Key, c.Value)
-	return Record{Seq: seq, Key: c.Key, Value: value}, err
+	value, noun, err := encode(c.Key, c.Value)
+	return Record{Seq: seq, Key: c.Key, Value: value, noun: noun}, err
 }
 
 // RecordsOf encodes changes that all happened at one Seq, such as those of one
@@ -238,11 +241,24 @@ func (m *Map) dropRemoved(records []Record) (dropped bool) {
 			continue
 		}
 		if id := ID([]byte(r.Key.ID)); m.logs[id] != nil && id != m.cluster && m.Removed(id) {
-			delete(m.logs, id)
-			dropped, m.view = true, nil
+			m.drop(id)
+			dropped = true
 		}
 	}
 	return dropped
+}
+
+// drop forgets the log of a host.
+func (m *Map) drop(id HostID) {
+	head, _ := m.Head(id)
+	m.digest.toggle(head)
+	for _, e := range m.logs[id].entries {
+		if a, is := e.noun.(*announced); is {
+			m.next.withdraw(a)
+		}
+	}
+	delete(m.logs, id)
+	m.next.touched[id] = struct{}{}
 }
 
 // Origins lists whose logs are known, sorted.

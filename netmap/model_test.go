@@ -1,8 +1,6 @@
 package netmap
 
 import (
-	"fmt"
-	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -234,24 +232,4 @@ func TestCopiesConverge(t *testing.T) {
 			}
 		}
 	})
-}
-
-func BenchmarkView(b *testing.B) {
-	for _, n := range []int{500, 50_000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			m := NewMap(cluster)
-			for i := range n {
-				e := Endpoint{ID: EndpointID(fmt.Sprintf("%064x", i)), Network: 5, V4: addr("10.32.0.0"), Name: "c"}
-				raw := [4]byte{10, byte(32 + i>>16), byte(i >> 8), byte(i)}
-				e.V4 = netip.AddrFrom4(raw)
-				if _, err := m.Append(hostID(byte(i%100+1)), 1, []Change{{EndpointKey(e.ID), e}}); err != nil {
-					b.Fatal(err)
-				}
-			}
-			for b.Loop() {
-				m.view = nil
-				_ = m.View()
-			}
-		})
-	}
 }

@@ -20,7 +20,25 @@ type onHost struct {
 	all []*EndpointView // sorted by id
 }
 
-// The methods of a nil part have nothing: that of a network or host without endpoints.
+// onNetwork is the part of a network; nil if it has no endpoints.
+func (v *View) onNetwork(id NetworkID) *onNetwork {
+	at, found := slices.BinarySearchFunc(v.endpoints, &onNetwork{id: id}, compareNetworks)
+	if !found {
+		return nil
+	}
+	return v.endpoints[at]
+}
+
+// onHost is the part of a host; nil if it has no endpoints there. The methods of nil parts have
+// nothing.
+func (n *onNetwork) onHost(id HostID) *onHost {
+	at, found := slices.BinarySearchFunc(n.parts(), &onHost{id: id}, compareHosts)
+	if !found {
+		return nil
+	}
+	return n.hosts[at]
+}
+
 func (n *onNetwork) parts() []*onHost {
 	if n == nil {
 		return nil
@@ -48,17 +66,24 @@ func (v *View) Endpoints() iter.Seq[EndpointView] { return each(v.endpoints) }
 
 // EndpointsOf yields the endpoints of one network by host and id.
 func (v *View) EndpointsOf(network NetworkID) iter.Seq[EndpointView] {
-	at, found := slices.BinarySearchFunc(v.endpoints, &onNetwork{id: network}, compareNetworks)
-	if !found {
-		return each(nil)
+	return each([]*onNetwork{v.onNetwork(network)})
+}
+
+// EndpointsOn yields the endpoints of one host by network and id.
+func (v *View) EndpointsOn(host HostID) iter.Seq[EndpointView] {
+	var parts []*onNetwork
+	for _, n := range v.endpoints {
+		if h := n.onHost(host); h != nil {
+			parts = append(parts, &onNetwork{id: n.id, hosts: []*onHost{h}})
+		}
 	}
-	return each(v.endpoints[at : at+1])
+	return each(parts)
 }
 
 func each(networks []*onNetwork) iter.Seq[EndpointView] {
 	return func(yield func(EndpointView) bool) {
 		for _, n := range networks {
-			for _, h := range n.hosts {
+			for _, h := range n.parts() {
 				for _, e := range h.all {
 					if !yield(*e) {
 						return

@@ -91,8 +91,8 @@ func (v *View) NetworkOf(subnet netip.Prefix) (Network, bool) {
 
 // Subnet finds a subnet by its prefix.
 func (v *View) Subnet(p netip.Prefix) (Subnet, bool) {
-	i := slices.IndexFunc(v.Subnets, func(s Subnet) bool { return s.Prefix == p })
-	if i < 0 {
+	i, ok := slices.BinarySearchFunc(v.Subnets, p, func(s Subnet, p netip.Prefix) int { return s.Prefix.Compare(p) })
+	if !ok {
 		return Subnet{}, false
 	}
 	return v.Subnets[i], true
@@ -121,11 +121,15 @@ func inside[T any](all []T, subnet netip.Prefix, at func(T) netip.Addr) []T {
 // Owner returns the host that owns an address according to the ledger: by claim, else by
 // block. It is zero if no host does.
 func (v *View) Owner(addr netip.Addr) HostID {
-	if i := slices.IndexFunc(v.Claims, func(c Claim) bool { return c.Addr == addr }); i >= 0 {
+	if i, found := slices.BinarySearchFunc(v.Claims, addr, func(c Claim, a netip.Addr) int { return c.Addr.Compare(a) }); found {
 		return v.Claims[i].Owner
 	}
-	if i := slices.IndexFunc(v.Blocks, func(b Block) bool { return b.Prefix.Contains(addr) }); i >= 0 {
-		return v.Blocks[i].Owner
+	// Blocks do not overlap, so only the last that does not begin after it may contain it.
+	i, _ := slices.BinarySearchFunc(v.Blocks, addr, func(b Block, a netip.Addr) int {
+		return cmp.Or(b.Prefix.Addr().Compare(a), -1)
+	})
+	if i > 0 && v.Blocks[i-1].Prefix.Contains(addr) {
+		return v.Blocks[i-1].Owner
 	}
 	return HostID{}
 }

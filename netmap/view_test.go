@@ -92,6 +92,9 @@ func TestViewAnswersQuestions(t *testing.T) {
 			t.Errorf("owner of %s is %s", a, got.Short())
 		}
 	}
+	if on := slices.Collect(v.EndpointsOn(hostID(1))); len(on) != 1 || on[0].ID != dockerID(1) || len(slices.Collect(v.EndpointsOn(hostID(2)))) > 0 {
+		t.Errorf("on host 1: %+v", on)
+	}
 	if e, ok := v.Holder(5, addr("10.32.0.3")); !ok || e.Host != hostID(1) {
 		t.Errorf("holder: %+v %v", e, ok)
 	}

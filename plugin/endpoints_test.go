@@ -118,7 +118,9 @@ func TestDockerAndAnotherRuntimeOnOneNetwork(t *testing.T) {
 		one := up(c, 1)[0]
 		network := one.network("web", "10.40.0.0/24")
 		web := one.run("web", network, "")
-		one.until("the network has its name", 10*time.Second, func() bool { return one.reported("10.40.0.0/24").Name == "web" })
+		one.until("the network and the container have their names", 10*time.Second, func() bool {
+			return one.reported("10.40.0.0/24").Name == "web" && one.announced(at(web)) == "web"
+		})
 		pod := one.attaches(cni("web", "a"))
 		ip := pod.Addrs[0].Addr()
 		if ip == at(web) {

@@ -191,20 +191,15 @@ func subnetOf(view *netmap.View, p netip.Prefix, used map[netip.Prefix]uint64) a
 	if s, ok := view.Subnet(p); ok {
 		out.Gateway = s.Gateway
 	}
-	for _, b := range view.Blocks {
-		if b.Subnet != p {
-			continue
-		}
+	for _, b := range view.BlocksOf(p) {
 		block := api.Block{Prefix: b.Prefix, Owner: b.Owner}
 		if n, mine := used[b.Prefix]; mine {
 			block.Used = &n
 		}
 		out.Blocks = append(out.Blocks, block)
 	}
-	for _, c := range view.Claims {
-		if c.Subnet == p {
-			out.Claims = append(out.Claims, api.Claim{Addr: c.Addr, Owner: c.Owner})
-		}
+	for _, c := range view.ClaimsOf(p) {
+		out.Claims = append(out.Claims, api.Claim{Addr: c.Addr, Owner: c.Owner})
 	}
 	return out
 }

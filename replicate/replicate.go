@@ -113,7 +113,7 @@ func (r *Replicator) Deleted(docker string) {
 }
 
 // replicated is what of the facts decides which networks Docker has here.
-func replicated(c netmap.Changes) bool { return len(c.Networks) > 0 || len(c.Hosts) > 0 }
+func replicated(c netmap.Changes) bool { return len(c.Networks) > 0 || c.Subnets || len(c.Hosts) > 0 }
 
 // Run compares Docker's networks with the cluster's after each event of Docker and each change
 // of a network or a host, until ctx ends. Without a Docker it returns at once.

@@ -96,10 +96,8 @@ func (v watcher) listen(l *life, now time.Time) {
 		said.at = map[netmap.EndpointID]time.Time{}
 	}
 	says := map[netmap.EndpointID]netmap.EndpointView{}
-	for e := range view.Endpoints() {
-		if e.Host == l.self {
-			says[e.ID] = e
-		}
+	for e := range view.EndpointsOn(l.self) {
+		says[e.ID] = e
 	}
 	for id, e := range says {
 		if before, ok := said.says[id]; !ok || differ(before, e) != "" {
@@ -124,10 +122,8 @@ func (v watcher) compare(x, y *host, lx, ly *life, now time.Time) {
 	said, seen := v.own[lx], ly.agent.View()
 	old := func(id netmap.EndpointID) bool { return now.Sub(said.at[id]) > convergeLimit+watchEvery }
 	theirs := map[netmap.EndpointID]netmap.EndpointView{}
-	for e := range seen.Endpoints() {
-		if e.Host == lx.self {
-			theirs[e.ID] = e
-		}
+	for e := range seen.EndpointsOn(lx.self) {
+		theirs[e.ID] = e
 	}
 	wrong := ""
 	for id, e := range said.says {

@@ -7,19 +7,8 @@ import (
 	"strings"
 )
 
-// View returns an immutable view of all facts as they are now: the same pointer until they
-// change.
-//
-// It has a record only from the writer that may write it: decisions from the ledger, facts
-// and endpoints of a host from that host. An endpoint that lost an address to another one
-// is in Disputes instead.
-func (m *Map) View() *View {
-	if m.view == nil {
-		m.view = m.build()
-	}
-	return m.view
-}
-
+// build makes the whole view anew from the values of all records, and is what View is tested
+// against.
 func (m *Map) build() *View {
 	v := &View{Cluster: m.cluster}
 	hosts := map[HostID]HostView{}
@@ -42,8 +31,8 @@ func (m *Map) build() *View {
 
 // addDecided adds the records of the ledger, unsorted.
 func (v *View) addDecided(l *originLog, hosts map[HostID]HostView) {
-	for _, e := range l.entries {
-		switch n := e.noun.(type) {
+	for k, e := range l.entries {
+		switch n := e.decoded(k).(type) {
 		case HostEntry:
 			h := hosts[n.ID]
 			h.ID, h.Entry = n.ID, n
@@ -83,7 +72,7 @@ func hostSays(id HostID, l *originLog, hosts map[HostID]HostView) []claimant {
 	var out []claimant
 	names := map[EndpointID]string{}
 	for k, e := range l.entries {
-		switch n := e.noun.(type) {
+		switch n := e.decoded(k).(type) {
 		case HostFact:
 			if k == HostFactKey(id) {
 				h := hosts[id]
@@ -100,12 +89,6 @@ func hostSays(id HostID, l *originLog, hosts map[HostID]HostView) []claimant {
 		out[i].Name = names[out[i].ID]
 	}
 	return out
-}
-
-// place is an address within a network: what only one endpoint may hold.
-type place struct {
-	network NetworkID
-	addr    netip.Addr
 }
 
 func (c claimant) places() []place {
@@ -131,7 +114,7 @@ func (v *View) resolveDisputes(claims []claimant) {
 			if taken {
 				disputed = true
 			}
-			if !taken || v.beats(c, claims[other], p.addr) {
+			if !taken || v.wins(c, claims[other], p.addr) {
 				holder[p] = i
 			}
 		}
@@ -169,15 +152,9 @@ func disputes(claims []claimant, holder map[place]int, lost []bool) []Dispute {
 	return out
 }
 
-// beats reports whether a holds an address against b.
-func (v *View) beats(a, b claimant, addr netip.Addr) bool {
-	if a.Host == b.Host {
-		return a.seq > b.seq || a.seq == b.seq && a.ID > b.ID
-	}
-	if owner := v.Owner(addr); a.Host == owner || b.Host == owner {
-		return a.Host == owner
-	}
-	return a.Host.Compare(b.Host) > 0
+// wins reports whether a holds an address against b.
+func (v *View) wins(a, b claimant, addr netip.Addr) bool {
+	return v.beats(&announced{EndpointView: a.EndpointView, seq: a.seq}, &announced{EndpointView: b.EndpointView, seq: b.seq}, addr)
 }
 
 func compareClaimants(a, b claimant) int {
@@ -185,4 +162,12 @@ func compareClaimants(a, b claimant) int {
 		return c
 	}
 	return a.Host.Compare(b.Host)
+}
+
+func (e entry) decoded(k Key) any {
+	if e.tomb {
+		return nil
+	}
+	noun, _ := Decode(k, e.value)
+	return noun
 }
