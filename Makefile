@@ -143,6 +143,13 @@ sim: ## the simulations with new seeds, longer than make test runs them: SEEDS=1
 bench: deps plugin lab ## networks against Docker's overlay and bare VXLAN, addresses against a bare disk and Docker's IPAM; fills docs/benchmarks.md
 	build/lab bench --document docs/benchmarks.md
 
+# Whole agents in virtual time, hosts x endpoints of each, and real agents in clusters of that size.
+SCALE ?= 10x50 30x50 100x50 300x50 1000x5 agent:1x1 agent:10x50 agent:100x50 agent:1000x50
+
+.PHONY: scale
+scale: build ## what clusters of 10 to 1,000 hosts cost, in a quarter of an hour: SCALE="100x50 agent:1000x50"; fills docs/scale.md
+	WEFT_SCALE='$(SCALE)' WEFT_SCALE_AGENT=$(CURDIR)/build/weft WEFT_SCALE_DOCUMENT=$(CURDIR)/docs/scale.md go test ./sim/scale -count=1 -timeout 60m -v -run 'TestScale$$'
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME, such as 5m or 100000x
 	scripts/fuzz.sh $(FUZZTIME)

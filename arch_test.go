@@ -69,7 +69,8 @@ var arrows = map[string][]string{
 	"lab":           {"lab/probe", "api", "netmap", "turn"},
 	"lab/labtest":   {"lab"},
 	"lab/demo":      {"lab", "api"},
-	"lab/bench":     {"lab", "lab/probe"},
+	"lab/bench":     {"lab", "lab/document", "lab/probe"},
+	"lab/document":  {},
 	"lab/cmd/lab":   {"lab", "lab/demo", "lab/bench"},
 	"lab/cmd/probe": {"lab/probe"},
 	"lab/probe":     {},
@@ -77,6 +78,7 @@ var arrows = map[string][]string{
 	"e2e":           {},
 	"sim":           {}, // its tests import what they like
 	"sim/exact":     {},
+	"sim/scale":     {},
 }
 
 // outside says which packages speak to which outside library, by module path.
@@ -85,8 +87,8 @@ var outside = map[string][]string{
 	"github.com/hashicorp/go-sockaddr": {"gossip"},
 	"github.com/hashicorp/raft":        {"ledger", "ledger/raftlog"},
 	"github.com/hashicorp/go-hclog":    {"ledger", "ledger/raftlog"},
-	"github.com/vishvananda/netlink":   {"datapath/linux", "lab"},
-	"github.com/vishvananda/netns":     {"lab"},
+	"github.com/vishvananda/netlink":   {"datapath/linux", "lab", "sim/scale"},
+	"github.com/vishvananda/netns":     {"lab", "sim/scale"},
 	"go.etcd.io/bbolt":                 {"store", "ledger/raftlog"}, // raft's log: docs/decisions/0003
 	"github.com/moby/moby/client":      {"dockerapi"},
 	"github.com/moby/moby/api":         {"dockerapi"},
@@ -101,7 +103,7 @@ var outside = map[string][]string{
 	// Marathon's schemas, in the tests of the examples.
 	"github.com/santhosh-tekuri/jsonschema": {"e2e"},
 	// The kernel: locks, credentials of sockets, namespaces, clocks.
-	"golang.org/x/sys": {"datapath/linux", "netns", "store", "rpc", "member", "underlay", "lab", "lab/probe", "lab/bench", "lab/cmd/lab"},
+	"golang.org/x/sys": {"datapath/linux", "netns", "store", "rpc", "member", "underlay", "lab", "lab/probe", "lab/bench", "lab/cmd/lab", "sim/scale"},
 }
 
 // inTests may be imported by any test.

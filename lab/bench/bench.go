@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/lab"
+	"github.com/weftnet/weft/lab/document"
 )
 
 // DefaultDir is the state directory of a bench that names none: not the one of the
@@ -108,11 +109,11 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	enter := func(Report) error { return nil }
 	if c.Document != "" {
-		d, err := openDocument(c.Document)
+		d, err := document.Open(c.Document, "make bench")
 		if err != nil {
-			return err
+			return fmt.Errorf("bench: %w", err)
 		}
-		enter = d.enter
+		enter = func(r Report) error { return d.Enter("```" + text(r) + "```\n") }
 	}
 	at := lab.Config{Hosts: 2, Dir: c.Dir, Probe: c.Probe, Log: c.Log}
 	if _, err := lab.Open(at); err == nil {

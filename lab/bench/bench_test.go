@@ -216,3 +216,12 @@ func TestProcessorTimeIsThatOfBothEnds(t *testing.T) {
 		t.Error("a process that does not exist has run")
 	}
 }
+
+// TestADocumentWithoutAPlace is refused before anything is measured.
+func TestADocumentWithoutAPlace(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "README.md")
+	c := Config{Rounds: 1, Duration: 1e9, Connections: 1, RoundTrips: 100, Starts: 1, Addresses: 16, Document: name}
+	if err := Run(t.Context(), c); err == nil || !strings.Contains(err.Error(), name) {
+		t.Error(err)
+	}
+}
