@@ -27,6 +27,8 @@ const (
 // the same things again changes nothing. Within a life the greater Seq wins.
 // Hence copies never go backwards, and equal heads mean equal facts.
 //
+// Each batch changes the view as far as its records do: see draft.
+//
 // A Map is not safe for concurrent use; the Views that it makes are.
 type Map struct {
 	cluster ClusterID
@@ -130,15 +132,15 @@ func (m *Map) fits(b Batch) error {
 	return nil
 }
 
-// AdmittedHosts are the hosts that the ledger knows; nil if nothing was heard of it.
+// AdmittedHosts are the hosts that the ledger knows and has not removed; nil if nothing was
+// heard of it.
 func (m *Map) AdmittedHosts() map[HostID]struct{} {
-	l := m.logs[m.cluster]
-	if l == nil {
+	if m.logs[m.cluster] == nil {
 		return nil
 	}
 	out := map[HostID]struct{}{}
-	for _, e := range l.entries {
-		if h, is := e.noun.(HostEntry); is && !h.Removed {
+	for _, h := range m.view.Hosts {
+		if !h.Entry.ID.IsZero() && !h.Entry.Removed {
 			out[h.ID] = struct{}{}
 		}
 	}
@@ -188,9 +190,9 @@ func (m *Map) Append(origin ID, life uint64, changes []Change) (Effect, error) {
 		b.Records, b.Seq = append(b.Records, r), r.Seq
 	}
 	if b.Whole && b.Seq == 0 {
-		b.Seq = 1 // having nothing to say is news as well
+		b.Seq = 1 // that a host has no facts is a fact too
 	}
-	return m.apply(b) // its own host knows what it says
+	return m.apply(b) // without a look at fits: these are this host's own facts
 }
 
 func (c Change) record(seq uint64) (Record, error) {

@@ -198,7 +198,7 @@ func names(m *Map, origin ID) map[NetworkID]string {
 }
 
 // TestCopiesConverge: after any history, a few exchanges make all copies equal
-// each other and the model, with the ledger's word as far as it was heard.
+// each other and the model, as far as anybody knows the ledger's log.
 func TestCopiesConverge(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(3)
@@ -227,7 +227,7 @@ func TestCopiesConverge(t *testing.T) {
 			}
 			if h, _ := m.Head(cluster); h.Seq == w.decided {
 				if diff := cmp.Diff(w.truth[cluster], names(m, cluster)); diff != "" {
-					t.Fatalf("copy %d of the ledger's word: %s", i, diff)
+					t.Fatalf("copy %d of the ledger's log: %s", i, diff)
 				}
 			}
 		}
