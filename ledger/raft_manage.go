@@ -53,6 +53,7 @@ func (w *manager) run(ctx context.Context) {
 			return
 		}
 		w.trusted.addLog(w.k)
+		w.k.adjustPace()
 		if !w.k.leads() {
 			clear(w.dead)
 			continue

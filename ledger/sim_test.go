@@ -39,11 +39,12 @@ type sim struct {
 }
 
 type simHost struct {
-	sim    *sim
-	n      int
-	addr   netip.Addr
-	starts uint64
-	nonce  uint64
+	sim     *sim
+	n       int
+	addr    netip.Addr
+	starts  uint64
+	nonce   uint64
+	traffic traffic
 	// What an older copy of the disk knows: the starts that it made, and that no other did.
 	earlier []state.Incarnation
 	copies  uint64
@@ -117,7 +118,7 @@ func (h *simHost) network() underlay.Network {
 	if h.sim.net == nil {
 		return underlay.System()
 	}
-	return h.sim.net.Host(h.addr)
+	return counted{h.sim.net.Host(h.addr), &h.traffic}
 }
 
 func (s *sim) close() {
@@ -299,7 +300,7 @@ func (s *sim) grow(n int) {
 	}
 }
 
-// voters are the keepers by the leader's word; none while there is no leader.
+// voters are the keepers that the leader lists; none while there is no leader.
 func (s *sim) voters() []netmap.HostID {
 	l := s.leader()
 	if l == nil {
@@ -379,7 +380,6 @@ func (s *sim) agree() {
 			}
 			if first == nil {
 				first = h
-				continue
 			}
 			if first.ledger.Status().Applied != h.ledger.Status().Applied || len(first.blocks()) != len(h.blocks()) {
 				return false
