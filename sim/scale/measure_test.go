@@ -140,7 +140,7 @@ func (s *stage) events(overlay netnsfd.NsHandle) quantiles {
 	for range singles {
 		time.Sleep(7 * pace)
 		begin, e := time.Now(), s.announce()
-		limit := time.After(time.Minute)
+		limit := time.After(2 * time.Minute)
 		for left := map[netip.Addr]bool{e.V4: true, peerAddr: true}; len(left) > 0; {
 			select {
 			case u := <-updates:
