@@ -17,12 +17,12 @@ func Desired(view *netmap.View, self netmap.HostID, local Local) State {
 	if view == nil {
 		view = &netmap.View{}
 	}
-	remote := remotes(view, self, local)
+	vteps := vteps(view, self, local)
 	s := State{Keep: !local.Synced}
 	for _, n := range networks(view, local) {
 		b := builder{net: Network{Device: DeviceOf(view, self, n, local)}}
 		b.addLocal(local.Ports)
-		b.addRemote(remote[n.ID], n.Multicast)
+		b.addRemote(remotes(view, n.ID, vteps), n.Multicast)
 		s.Networks = append(s.Networks, b.build())
 	}
 	slices.SortFunc(s.Networks, func(a, b Network) int { return cmp.Compare(a.VNI, b.VNI) })
@@ -34,9 +34,13 @@ func DeviceOf(view *netmap.View, self netmap.HostID, n netmap.Network, local Loc
 	if view == nil {
 		view = &netmap.View{}
 	}
+	return deviceOf(clusterMTU(view, self, local), n, local)
+}
+
+func deviceOf(clusterMTU int, n netmap.Network, local Local) Device {
 	return Device{
 		ID: n.ID, VNI: n.VNI, Bridge: BridgeName(n.VNI), VXLAN: VXLANName(n.VNI),
-		MTU: maxMTU, PortMTU: portMTU(view, self, n, local),
+		MTU: maxMTU, PortMTU: portMTU(clusterMTU, n, local),
 		UDPPort: cmp.Or(local.UDPPort, DefaultUDPPort), Source: local.Source.Unmap(),
 	}
 }
@@ -64,24 +68,36 @@ type remote struct {
 	vtep netip.Addr
 }
 
-// remotes returns the endpoints of other hosts by network, in the view's order.
-func remotes(view *netmap.View, self netmap.HostID, local Local) map[netmap.NetworkID][]remote {
-	vteps := map[netmap.HostID]netip.Addr{}
+// vtep returns where frames for another host's endpoints are sent, invalid if they cannot be.
+func vtep(h netmap.HostView, self netmap.HostID, local Local) netip.Addr {
+	addr := h.Fact.Underlay.Addr().Unmap().WithZone("")
+	// A VXLAN device has one address family, and a frame sent to this host itself would
+	// come back for ever.
+	usable := addr.IsValid() && addr.Is4() == local.Source.Unmap().Is4() && addr != local.Source.Unmap()
+	if h.ID == self || h.Entry.Removed || !usable {
+		return netip.Addr{}
+	}
+	return addr
+}
+
+// vteps returns the VTEPs of all hosts that frames can be sent to.
+func vteps(view *netmap.View, self netmap.HostID, local Local) map[netmap.HostID]netip.Addr {
+	out := map[netmap.HostID]netip.Addr{}
 	for _, h := range view.Hosts {
-		addr := h.Fact.Underlay.Addr().Unmap().WithZone("")
-		// A VXLAN device has one address family, and a frame sent to this host itself would
-		// come back for ever.
-		usable := addr.IsValid() && addr.Is4() == local.Source.Unmap().Is4() && addr != local.Source.Unmap()
-		if h.ID != self && !h.Entry.Removed && usable {
-			vteps[h.ID] = addr
+		if addr := vtep(h, self, local); addr.IsValid() {
+			out[h.ID] = addr
 		}
 	}
-	out := map[netmap.NetworkID][]remote{}
-	for e := range view.Endpoints() {
+	return out
+}
+
+// remotes returns the reachable endpoints of other hosts on a network, in the view's order.
+func remotes(view *netmap.View, network netmap.NetworkID, vteps map[netmap.HostID]netip.Addr) (out []remote) {
+	for e := range view.EndpointsOf(network) {
 		e.MAC = macOf(e.MAC, e.V4, e.V6)
 		group := e.MAC[0]&1 == 1 // would be flooded, never forwarded
 		if vtep, ok := vteps[e.Host]; ok && !e.MAC.IsZero() && !group {
-			out[e.Network] = append(out[e.Network], remote{e, vtep})
+			out = append(out, remote{e, vtep})
 		}
 	}
 	return out

@@ -28,7 +28,13 @@ func Diff(have, want State) []Op {
 		}
 	}
 	d.strays(have, goal)
-	return d.ops(goal)
+	ports := map[string]bool{}
+	for _, n := range goal.Networks {
+		for _, p := range n.Ports {
+			ports[p.Name] = true
+		}
+	}
+	return d.ops(ports)
 }
 
 type differ struct{ adds, deletes []Op }
@@ -130,20 +136,28 @@ func (d *differ) strays(have, goal State) {
 	}
 }
 
-// ops puts the steps into order: stable, so that equal inputs give equal plans.
-func (d *differ) ops(goal State) []Op {
-	ports := map[string]bool{}
-	for _, n := range goal.Networks {
-		for _, p := range n.Ports {
-			ports[p.Name] = true
-		}
-	}
+// ops puts the steps into order: stable, so that equal inputs give equal plans. Ports are the
+// names of those that are wanted.
+func (d *differ) ops(ports map[string]bool) []Op {
 	d.deletes = slices.DeleteFunc(d.deletes, func(o Op) bool {
 		return (o.Object == APort || o.Object == AStray) && ports[o.Port.Name] // moved to another bridge
 	})
 	slices.SortStableFunc(d.adds, func(a, b Op) int { return cmp.Compare(a.Object, b.Object) })
 	slices.SortStableFunc(d.deletes, func(a, b Op) int { return cmp.Compare(b.Object, a.Object) })
 	return append(d.adds, d.deletes...)
+}
+
+// change adds the operation for one entry: old and now are the operations that add it as it was
+// and as it is to be, zero where there is none. If the kernel may have lost it, it is added even
+// if it is to stay.
+func (d *differ) change(old, now Op, lost bool) {
+	switch {
+	case now != Op{} && (now != old || lost):
+		d.adds = append(d.adds, now)
+	case now == Op{} && old != Op{}:
+		old.Verb = Delete
+		d.deletes = append(d.deletes, old)
+	}
 }
 
 // diffTable compares two tables of one kind. An entry whose key stays is

@@ -30,16 +30,21 @@ func Overhead(source netip.Addr) int {
 	return 20 + 8 + 8 + 14
 }
 
-// portMTU returns the MTU of a network's containers: the smallest that any host of the cluster
-// carries, since a container may later start on any of them, or what the user asked for if that
-// is smaller.
-func portMTU(view *netmap.View, self netmap.HostID, n netmap.Network, l Local) int {
+// clusterMTU returns the smallest MTU that any host of the cluster carries: a container may
+// later start on any of them.
+func clusterMTU(view *netmap.View, self netmap.HostID, l Local) int {
 	mtu := underlay(l.UnderlayMTU) - Overhead(l.Source)
 	for _, h := range view.Hosts {
 		if h.ID != self && !h.Entry.Removed && h.Fact.MTU > 0 && h.Fact.Underlay.IsValid() {
 			mtu = min(mtu, h.Fact.MTU-Overhead(h.Fact.Underlay.Addr()))
 		}
 	}
+	return mtu
+}
+
+// portMTU returns the MTU of a network's containers: what the cluster carries, or what the user
+// asked for if that is smaller.
+func portMTU(mtu int, n netmap.Network, l Local) int {
 	for _, bound := range []int{n.MTU, l.MTU} {
 		if bound > 0 {
 			mtu = min(mtu, bound)

@@ -89,6 +89,20 @@ func (s State) Network(vni netmap.VNI) (Network, bool) {
 	return s.Networks[i], true
 }
 
+// AddEntry appends the entry that an operation adds, out of order.
+func (n *Network) AddEntry(op Op) {
+	switch op.Object {
+	case ATunnel:
+		n.FDB = append(n.FDB, Tunnel{op.MAC, op.Addr})
+	case AFlood:
+		n.Flood = append(n.Flood, op.Addr)
+	case ABridging:
+		n.Bridging = append(n.Bridging, Bridging{op.MAC, op.Port.Name})
+	case ANeighbour:
+		n.Neighbours = append(n.Neighbours, Neighbour{op.Addr, op.MAC})
+	}
+}
+
 // Sort brings a network into the order that State promises, in place.
 func (n *Network) Sort() {
 	slices.SortFunc(n.Ports, func(a, b Bridged) int { return cmp.Compare(a.Name, b.Name) })

@@ -29,17 +29,32 @@ func (k *Kernel) Set(_ context.Context, want datapath.State) ([]datapath.Op, err
 	return k.set(want), nil
 }
 
+// Apply carries operations out. Ports that Plug added stay as they are.
+func (k *Kernel) Apply(_ context.Context, ops []datapath.Op) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.carryOut(ops)
+	if len(ops) > 0 {
+		k.set(k.state)
+	}
+	return nil
+}
+
 func (k *Kernel) set(want datapath.State) []datapath.Op {
 	var plugged []datapath.Plugged
 	for _, p := range k.ports {
 		plugged = append(plugged, p)
 	}
 	ops := datapath.Diff(k.state, want.With(plugged))
+	k.carryOut(ops)
+	return ops
+}
+
+func (k *Kernel) carryOut(ops []datapath.Op) {
 	for _, op := range ops {
 		k.log = append(k.log, op.String())
 		k.state = Apply(k.state, op)
 	}
-	return ops
 }
 
 // Plug adds one port and answers with the name of the end that Docker takes.
@@ -76,6 +91,36 @@ func (k *Kernel) Read() datapath.State {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.state
+}
+
+// Devices returns the state without the tables.
+func (k *Kernel) Devices(context.Context) (datapath.State, error) {
+	return WithoutTables(k.Read()), nil
+}
+
+// Entries yields the entries of one network.
+func (k *Kernel) Entries(_ context.Context, vni netmap.VNI, visit func(datapath.Op)) (complete bool, err error) {
+	Entries(k.Read(), vni, visit)
+	return true, nil
+}
+
+// WithoutTables returns the devices and ports of a state.
+func WithoutTables(s datapath.State) datapath.State {
+	s.Networks = slices.Clone(s.Networks)
+	for i, n := range s.Networks {
+		s.Networks[i] = datapath.Network{Device: n.Device, Ports: n.Ports}
+	}
+	return s
+}
+
+// Entries calls visit with the operation that adds each entry of one network.
+func Entries(s datapath.State, vni netmap.VNI, visit func(datapath.Op)) {
+	n, _ := s.Network(vni)
+	for _, op := range datapath.Diff(datapath.State{}, datapath.State{Networks: []datapath.Network{n}}) {
+		if op.Object >= datapath.ATunnel {
+			visit(op)
+		}
+	}
 }
 
 // Log is everything that was done so far, a command per line.

@@ -33,24 +33,34 @@ type entry struct {
 // static entries neither age nor move. VXLAN refuses entries that are not reachable as well.
 const static = unix.NUD_NOARP | unix.NUD_REACHABLE
 
+// tableOf returns the device that an operation on an entry is about.
+func tableOf(op datapath.Op) string {
+	switch op.Object {
+	case datapath.ABridging:
+		return op.Port.Name
+	case datapath.ANeighbour:
+		return op.Device.Bridge
+	}
+	return op.Device.VXLAN
+}
+
 // newEntry translates an operation on a table. links are the overlay's devices by name. ok is
 // false if the device does not exist, and its table neither.
 func newEntry(op datapath.Op, links map[string]int) (e entry, ok bool) {
 	e = entry{op: op, family: unix.AF_BRIDGE, state: static, flags: unix.NTF_SELF, mac: op.MAC, dst: op.Addr}
-	device := op.Device.VXLAN
 	switch op.Object {
 	case datapath.AFlood:
 		e.append = true
 	case datapath.ABridging:
-		device, e.flags = op.Port.Name, unix.NTF_MASTER
+		e.flags = unix.NTF_MASTER
 	case datapath.ANeighbour:
-		device, e.flags, e.state = op.Device.Bridge, 0, unix.NUD_PERMANENT
+		e.flags, e.state = 0, unix.NUD_PERMANENT
 		e.family = unix.AF_INET
 		if op.Addr.Is6() {
 			e.family = unix.AF_INET6
 		}
 	}
-	e.link, ok = links[device]
+	e.link, ok = links[tableOf(op)]
 	return e, ok
 }
 

@@ -1,6 +1,7 @@
 package linux
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/netmap"
 )
 
 // noAddress is IN6_ADDR_GEN_MODE_NONE (linux/if_link.h). IPv6 stays on, so that a bridge can
@@ -74,14 +76,27 @@ func (k *Kernel) addBridge(d datapath.Device) error {
 	if !isBridge {
 		off, pvid := false, uint16(0)
 		b = &netlink.Bridge{LinkAttrs: attrs(d.Bridge, d.MTU), MulticastSnooping: &off, VlanDefaultPVID: &pvid}
+		b.HardwareAddr = bridgeMAC(d.VNI)
 		if err := k.overlay.LinkAdd(b); err != nil {
 			return err
+		}
+	}
+	if own := bridgeMAC(d.VNI); !bytes.Equal(b.HardwareAddr, own) {
+		if err := k.overlay.LinkSetHardwareAddr(b, own); err != nil {
+			return fmt.Errorf("MAC %s: %w", own, err)
 		}
 	}
 	if err := k.overlay.finish(b, d.MTU); err != nil {
 		return err
 	}
 	return k.overlay.LinkSetAlias(b, datapath.BridgeAlias(d))
+}
+
+// bridgeMAC returns the MAC of a bridge. A bridge without one of its own takes the smallest of
+// its ports, and when that changes the kernel drops all neighbours of the bridge. No container
+// derives it from an address: those begin with 02:57.
+func bridgeMAC(vni netmap.VNI) net.HardwareAddr {
+	return net.HardwareAddr{0x0a, 0x57, 0, byte(vni >> 16), byte(vni >> 8), byte(vni)}
 }
 
 // plain reports whether a bridge floods multicast and uses no VLANs.

@@ -153,20 +153,9 @@ func (s *space) dress(inner netlink.Link, p datapath.Plugged) error {
 
 // now carries out a few operations on entries at once.
 func (k *Kernel) now(ops []datapath.Op) error {
-	links := map[string]int{}
-	for _, op := range ops {
-		for _, name := range []string{op.Device.Bridge, op.Port.Name} {
-			if _, known := links[name]; known || name == "" {
-				continue
-			}
-			l, err := k.overlay.link(name)
-			if err != nil {
-				return err
-			}
-			if l != nil {
-				links[name] = l.Attrs().Index
-			}
-		}
+	links, err := k.overlay.indexes(ops)
+	if err != nil {
+		return err
 	}
 	var batch []entry
 	for _, op := range ops {

@@ -73,6 +73,16 @@ func (p *ports) forget(want datapath.State) {
 	}
 }
 
+// carried forgets unplugged endpoints whose ports the caller wants removed: it no longer has
+// them.
+func (p *ports) carried(ops []datapath.Op) {
+	for _, op := range ops {
+		if op.Verb == datapath.Delete && op.Object == datapath.APort {
+			delete(p.unplugged, op.Port.Endpoint)
+		}
+	}
+}
+
 // outdated reports whether an operation was planned before a plug or unplug that
 // it would undo.
 func (p *ports) outdated(op datapath.Op) bool {

@@ -20,20 +20,66 @@ import (
 // Read returns what the overlay namespace holds. Devices that differ from what Weft makes count
 // as missing, or as stray if they have a name of Weft's. A host without overlay namespace has
 // the empty state.
-func (k *Kernel) Read(ctx context.Context) (datapath.State, error) {
+func (k *Kernel) Read(ctx context.Context) (state datapath.State, err error) {
+	err = k.reading(ctx, func(s *space) (err error) {
+		state, err = s.read()
+		return err
+	})
+	return state, err
+}
+
+// Devices returns what Read does without the tables of the networks, which Entries reads.
+func (k *Kernel) Devices(ctx context.Context) (datapath.State, error) {
+	var r *reading
+	err := k.reading(ctx, func(s *space) (err error) {
+		r, err = s.devices()
+		return err
+	})
+	if err != nil || r == nil {
+		return datapath.State{}, err
+	}
+	return r.state(), nil
+}
+
+// Entries calls visit with the operation that adds each entry of one network, as the kernel
+// sends them: it never has a whole table in memory. Of the operation's device only the VNI is
+// set. Complete is false if entries may be missing because of a change meanwhile.
+func (k *Kernel) Entries(ctx context.Context, vni netmap.VNI, visit func(datapath.Op)) (complete bool, err error) {
+	err = k.reading(ctx, func(s *space) error {
+		r, err := s.devices()
+		if err != nil {
+			return err
+		}
+		return s.tables(r.tablesOf(vni), func(e *netlink.Neigh) {
+			if op, ok := r.entry(e); ok && op.Device.VNI == vni {
+				visit(op)
+			}
+		})
+	})
+	switch {
+	case errors.Is(err, netlink.ErrDumpInterrupted):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("linux: list the forwarding entries of VNI %d: %w", vni, err)
+	}
+	return true, nil
+}
+
+// reading calls fn while no Set changes what is read, unless there is no overlay namespace.
+func (k *Kernel) reading(ctx context.Context, fn func(*space) error) error {
 	release, err := enter(ctx, k.setting)
 	if err != nil {
-		return datapath.State{}, err
+		return err
 	}
 	defer release()
 	reader, err := k.look(ctx)
 	if errors.Is(err, netns.ErrNotExist) {
-		return datapath.State{}, nil
+		return nil
 	}
 	if err != nil {
-		return datapath.State{}, err
+		return err
 	}
-	return reader.read()
+	return fn(reader)
 }
 
 // look opens the overlay namespace and makes none.
@@ -51,33 +97,107 @@ func (k *Kernel) look(ctx context.Context) (*space, error) {
 	return k.reader, nil
 }
 
-func (s *space) read() (datapath.State, error) {
-	r := reading{networks: map[netmap.VNI]*datapath.Network{}, bridges: map[int]netmap.VNI{}, vxlans: map[int]netmap.VNI{}, ports: map[int]bridged{}, names: map[int]string{}}
+// attempts is how often a dump is repeated that a change interrupted. The last attempt counts
+// as it is, since the next reading repairs what it missed.
+const attempts = 3
+
+func (s *space) read() (state datapath.State, err error) {
+	for range attempts {
+		r, err := s.devices()
+		if err != nil {
+			return datapath.State{}, err
+		}
+		err = s.tables(allTables, func(e *netlink.Neigh) {
+			if op, ok := r.entry(e); ok {
+				r.networks[op.Device.VNI].AddEntry(op)
+			}
+		})
+		if state = r.state(); err == nil {
+			return state, nil
+		}
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return datapath.State{}, fmt.Errorf("linux: list the forwarding entries of the overlay: %w", err)
+		}
+	}
+	return state, nil
+}
+
+// devices reads devices and ports, without their tables.
+func (s *space) devices() (*reading, error) {
+	r := &reading{networks: map[netmap.VNI]*datapath.Network{}, bridges: map[int]netmap.VNI{}, vxlans: map[int]netmap.VNI{}, ports: map[int]bridged{}}
 	links, err := retry(s.LinkList)
 	if err != nil {
-		return datapath.State{}, fmt.Errorf("linux: list the devices of the overlay: %w", err)
+		return nil, fmt.Errorf("linux: list the devices of the overlay: %w", err)
 	}
 	ports, err := retry(s.bridgePorts)
 	if err != nil {
-		return datapath.State{}, fmt.Errorf("linux: list the bridge ports of the overlay: %w", err)
+		return nil, fmt.Errorf("linux: list the bridge ports of the overlay: %w", err)
 	}
-	r.devices(links, ports)
-	for _, family := range []int{unix.AF_BRIDGE, unix.AF_INET, unix.AF_INET6} {
-		entries, err := retry(func() ([]netlink.Neigh, error) { return s.NeighList(0, family) })
-		if err != nil {
-			return datapath.State{}, fmt.Errorf("linux: list the forwarding entries of the overlay: %w", err)
-		}
-		for _, e := range entries {
-			r.entry(e)
-		}
-	}
-	return r.state(), nil
+	r.add(links, ports)
+	return r, nil
 }
 
-// retry repeats a dump that a change interrupted. The last attempt counts as it is, since the
-// next reading repairs what it missed.
+// table is one forwarding or neighbour table of the kernel, or the part of it that belongs to
+// one device.
+type table struct {
+	family int // AF_BRIDGE: of a port of a bridge; AF_INET, AF_INET6: of a bridge
+	link   int // interface index; 0: all
+}
+
+// allTables are the tables of all networks.
+var allTables = []table{{family: unix.AF_BRIDGE}, {family: unix.AF_INET}, {family: unix.AF_INET6}}
+
+// tablesOf returns the tables of one network.
+func (r *reading) tablesOf(vni netmap.VNI) (out []table) {
+	for link, p := range r.ports {
+		if p.vni == vni {
+			out = append(out, table{unix.AF_BRIDGE, link})
+		}
+	}
+	for link, v := range r.bridges {
+		if v == vni {
+			out = append(out, table{unix.AF_INET, link}, table{unix.AF_INET6, link})
+		}
+	}
+	return out
+}
+
+// tables calls visit with each entry of some tables, one message of the kernel after the other:
+// a table can be large.
+func (s *space) tables(tables []table, visit func(*netlink.Neigh)) error {
+	for _, t := range tables {
+		req := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
+		req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: s.batch}
+		if t.family == unix.AF_BRIDGE {
+			of := nl.NewIfInfomsg(t.family) // the kernel takes a filter of these tables in this form
+			of.Index = int32(t.link)
+			req.AddData(of)
+		} else {
+			req.AddData(&netlink.Ndmsg{Family: uint8(t.family)})
+			if t.link != 0 {
+				req.AddData(nl.NewRtAttr(unix.NDA_IFINDEX, nl.Uint32Attr(uint32(t.link))))
+			}
+		}
+		var malformed error
+		err := req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWNEIGH, func(m []byte) bool {
+			e, err := netlink.NeighDeserialize(m)
+			if err != nil {
+				malformed = err
+				return true
+			}
+			visit(e)
+			return true
+		})
+		if err := errors.Join(err, malformed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// retry repeats a dump that a change interrupted.
 func retry[T any](dump func() ([]T, error)) (out []T, err error) {
-	for range 3 {
+	for range attempts {
 		if out, err = dump(); !errors.Is(err, netlink.ErrDumpInterrupted) {
 			return out, err
 		}
@@ -118,11 +238,10 @@ type reading struct {
 	bridges  map[int]netmap.VNI // sound ones, by interface index
 	vxlans   map[int]netmap.VNI
 	ports    map[int]bridged // of the bridges, VXLAN devices too
-	names    map[int]string
 	stray    []string
 }
 
-func (r *reading) devices(links, ports []netlink.Link) {
+func (r *reading) add(links, ports []netlink.Link) {
 	flags := make(map[int]*netlink.Protinfo, len(ports))
 	for _, p := range ports {
 		flags[p.Attrs().Index] = p.Attrs().Protinfo
@@ -188,32 +307,32 @@ func isOurs(v *netlink.Vxlan, vni netmap.VNI) bool {
 	return netmap.VNI(v.VxlanId) == vni && !v.Learning && !v.FlowBased && v.Group == nil
 }
 
-func (r *reading) entry(e netlink.Neigh) {
-	var mac netmap.MAC
-	if len(e.HardwareAddr) == len(mac) {
-		mac = netmap.MAC(e.HardwareAddr)
+// entry returns the operation that adds an entry of a network, which is in r.networks. ok is
+// false for entries that are none of Weft's.
+func (r *reading) entry(e *netlink.Neigh) (op datapath.Op, ok bool) {
+	op.Verb = datapath.Add
+	if len(e.HardwareAddr) == len(op.MAC) {
+		op.MAC = netmap.MAC(e.HardwareAddr)
 	}
 	if e.Family != unix.AF_BRIDGE {
-		if vni, ok := r.bridges[e.LinkIndex]; ok && e.State == unix.NUD_PERMANENT {
-			n := r.networks[vni]
-			n.Neighbours = append(n.Neighbours, datapath.Neighbour{Addr: addrOf(e.IP), MAC: mac})
-		}
-		return
+		vni, ours := r.bridges[e.LinkIndex]
+		op.Object, op.Device.VNI, op.Addr = datapath.ANeighbour, vni, addrOf(e.IP)
+		return op, ours && e.State == unix.NUD_PERMANENT
 	}
 	vni, isVXLAN := r.vxlans[e.LinkIndex]
 	port, isPort := r.ports[e.LinkIndex]
 	switch {
 	case isVXLAN && e.Flags&unix.NTF_SELF != 0 && e.IP != nil:
-		n := r.networks[vni]
-		if mac.IsZero() {
-			n.Flood = append(n.Flood, addrOf(e.IP))
-		} else {
-			n.FDB = append(n.FDB, datapath.Tunnel{MAC: mac, VTEP: addrOf(e.IP)})
+		op.Object, op.Device.VNI, op.Addr = datapath.ATunnel, vni, addrOf(e.IP)
+		if op.MAC.IsZero() {
+			op.Object = datapath.AFlood
 		}
+		return op, true
 	case isPort && e.MasterIndex != 0 && e.State&unix.NUD_NOARP != 0 && e.State&unix.NUD_PERMANENT == 0:
-		n := r.networks[port.vni]
-		n.Bridging = append(n.Bridging, datapath.Bridging{MAC: mac, Port: port.name})
+		op.Object, op.Device.VNI, op.Port.Name = datapath.ABridging, port.vni, port.name
+		return op, true
 	}
+	return op, false
 }
 
 func (r *reading) state() datapath.State {

@@ -37,6 +37,31 @@ func (k *Kernel) Set(ctx context.Context, want datapath.State) (Report, error) {
 	return report, report.err()
 }
 
+// Apply carries out operations that follow from a change, in order, without reading the kernel.
+// What Plug and Unplug did since they were computed stays. Apply tries everything and then
+// returns an error that names what failed; a network that fails does not affect the others.
+func (k *Kernel) Apply(ctx context.Context, ops []datapath.Op) (Report, error) {
+	release, err := enter(ctx, k.setting)
+	if err != nil {
+		return Report{}, err
+	}
+	defer release()
+	var report Report
+	err = k.locked(ctx, func() error {
+		k.ports.carried(ops)
+		err := k.ensure()
+		report.Notes = slices.Clone(k.notes)
+		return err
+	})
+	if err != nil {
+		return report, err
+	}
+	if _, err := k.carryOut(ctx, ops, &report); err != nil {
+		return report, err
+	}
+	return report, report.err()
+}
+
 // round reads once and carries out what follows. It reports whether to read again.
 func (k *Kernel) round(ctx context.Context, want datapath.State, report *Report) (again bool, err error) {
 	ops, err := k.plan(ctx, want, report)
@@ -44,6 +69,11 @@ func (k *Kernel) round(ctx context.Context, want datapath.State, report *Report)
 		return false, err
 	}
 	report.Failed, report.Missing = nil, nil // of the last round
+	return k.carryOut(ctx, ops, report)
+}
+
+// carryOut reports whether it changed a device.
+func (k *Kernel) carryOut(ctx context.Context, ops []datapath.Op, report *Report) (changed bool, err error) {
 	entries := func(op datapath.Op) bool { return op.Object >= datapath.ATunnel && op.Object <= datapath.ANeighbour }
 	broken := map[netmap.VNI]bool{}
 	for len(ops) > 0 {
@@ -57,14 +87,14 @@ func (k *Kernel) round(ctx context.Context, want datapath.State, report *Report)
 		} else {
 			var did bool
 			did, err = k.step(ctx, ops[0], broken, report)
-			again = again || did
+			changed = changed || did
 		}
 		if err != nil {
 			return false, err
 		}
 		ops = ops[n:]
 	}
-	return again, nil
+	return changed, nil
 }
 
 // plan reads the kernel while Plug and Unplug may change it. What they change is taken into
@@ -124,7 +154,7 @@ func (k *Kernel) tables(ctx context.Context, ops []datapath.Op, broken map[netma
 	for batch := range slices.Chunk(ops, batchSize) {
 		err := k.locked(ctx, func() (err error) {
 			if links == nil {
-				if links, err = k.overlay.names(); err != nil {
+				if links, err = k.overlay.indexes(ops); err != nil {
 					return err
 				}
 			}
@@ -169,6 +199,33 @@ func (k *Kernel) entries(ops []datapath.Op, links map[string]int, broken map[net
 		report.Done = append(report.Done, e.op)
 	}
 	return nil
+}
+
+// fewOps is up to how many operations their devices are looked up one by one. A list of all
+// devices costs more if there are many.
+const fewOps = 16
+
+// indexes returns the interface indexes of the devices that operations on entries need, by
+// name. Those that do not exist are left out.
+func (s *space) indexes(ops []datapath.Op) (map[string]int, error) {
+	if len(ops) > fewOps {
+		return s.names()
+	}
+	out := map[string]int{}
+	for _, op := range ops {
+		name := tableOf(op)
+		if _, known := out[name]; known {
+			continue
+		}
+		l, err := s.link(name)
+		if err != nil {
+			return nil, fmt.Errorf("linux: find device %s of the overlay: %w", name, err)
+		}
+		if l != nil {
+			out[name] = l.Attrs().Index
+		}
+	}
+	return out, nil
 }
 
 func (s *space) names() (map[string]int, error) {
