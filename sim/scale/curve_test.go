@@ -61,7 +61,8 @@ type quantiles struct {
 
 // scope says how much of a cluster's life is measured.
 type scope struct {
-	calm    time.Duration // before what is counted
+	calm    time.Duration // after boot, before what is counted
+	pause   time.Duration // between what is counted
 	idle    time.Duration
 	window  time.Duration // in which a restart or a newcomer is counted
 	events  int
@@ -71,8 +72,8 @@ type scope struct {
 // long is the whole. memberlist repeats for two minutes who came, so brief, which make test
 // runs, counts some of that as idle.
 var (
-	long  = scope{calm: 150 * time.Second, idle: time.Minute, window: 30 * time.Second, events: 50, further: true}
-	brief = scope{calm: 10 * time.Second, idle: 20 * time.Second, window: 10 * time.Second, events: 10}
+	long  = scope{calm: 150 * time.Second, pause: 15 * time.Second, idle: time.Minute, window: 30 * time.Second, events: 50, further: true}
+	brief = scope{calm: 10 * time.Second, pause: 10 * time.Second, idle: 20 * time.Second, window: 10 * time.Second, events: 10}
 )
 
 // curve measures one size of cluster.
@@ -249,7 +250,7 @@ func (w *world) event(p *point) {
 // restart ends one agent in order and starts it a second later.
 func (w *world) restart(p *point) {
 	h := w.hosts[len(w.hosts)/3]
-	time.Sleep(w.scope.calm)
+	time.Sleep(w.scope.pause)
 	sent, dialled := count(w.hosts, bytes), count(w.hosts, dials)
 	h.stop()
 	time.Sleep(time.Second)
@@ -263,7 +264,7 @@ func (w *world) restart(p *point) {
 
 // newcomer starts one host more.
 func (w *world) newcomer(p *point, late *host) {
-	time.Sleep(w.scope.calm)
+	time.Sleep(w.scope.pause)
 	all := append(slices.Clone(w.hosts), late)
 	sent, dialled, begin := count(all, bytes), count(all, dials), time.Now()
 	late.start()

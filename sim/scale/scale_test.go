@@ -51,12 +51,13 @@ func TestScale(t *testing.T) {
 			r.Curve = append(r.Curve, curve(t, hosts, endpoints, long))
 		}
 		fmt.Printf("%s after %.0f s\n", one, time.Since(began).Seconds())
+		so, err := json.Marshal(r) // if a later size fails, these are known
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Printf("%s\n", so)
 	}
-	raw, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fmt.Printf("%s\n%s", raw, r.text())
+	fmt.Print(r.text())
 	if err := enter(r.text()); err != nil {
 		t.Fatal(err)
 	}
