@@ -4,9 +4,11 @@
 // memberlist tells who is there and who died. Facts do not use its broadcasts, which
 // carry some twenty small events a second through a large cluster. Instead
 //
-//   - a host sends what changed to every other host, in datagrams, two milliseconds later;
-//   - receivers notice gaps, and pull what they miss;
-//   - every second a host tells three others how far it is;
+//   - a host sends what changed to every other host, in datagrams, at once;
+//   - receivers notice gaps, and pull what they miss, many logs with one request when many
+//     are missing;
+//   - for ten seconds after a log changed, a host tells three others every second how far
+//     its copy is;
 //   - every five seconds, and with each of memberlist's own exchanges, it sends one of
 //     them a digest of everything.
 //

@@ -104,7 +104,10 @@ func (d delegate) MergeRemoteState(buf []byte, _ bool) { d.g.mergeRemoteState(bu
 
 // NotifyAlive implements memberlist.AliveDelegate: an error keeps the host out.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
-	err := d.g.own().accepts(n.Meta)
+	err := speaks(n)
+	if err == nil {
+		err = d.g.own().accepts(n.Meta)
+	}
 	if err == nil {
 		err = d.g.admits(n)
 	}
@@ -126,6 +129,16 @@ func (d delegate) NotifyLeave(n *memberlist.Node) { d.g.events.put(eventOf(event
 // NotifyConflict implements memberlist.ConflictDelegate.
 func (d delegate) NotifyConflict(_, other *memberlist.Node) {
 	d.g.events.put(eventOf(eventConflict, other, nil))
+}
+
+// speaks returns an error if memberlist would find that hosts cannot speak with a node. One such
+// node would fail every join.
+func speaks(n *memberlist.Node) error {
+	v := uint8(memberlist.ProtocolVersion2Compatible)
+	if n.DMin > protocol.Written || n.DMax < protocol.Written || !protocol.Reads(n.DCur) || n.PMin > v || n.PMax < v || n.PCur != v {
+		return &protocolError{theirs: n.DCur}
+	}
+	return nil
 }
 
 var errForeign = errors.New("belongs to another cluster")

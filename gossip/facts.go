@@ -294,7 +294,7 @@ func (g *Gossip) hintOfMyself(h netmap.Head) {
 	if mine.Life = g.cfg.Start; mine.Covers(h) {
 		return
 	}
-	for _, m := range some(g.roster.live(g.facts.Cluster()), 1) {
+	for _, m := range g.roster.pick(g.facts.Cluster(), 1) {
 		g.talkTo(m)
 	}
 }

@@ -12,8 +12,9 @@ import (
 // Figures of the fan-out.
 const (
 	gather     = 2 * time.Millisecond // what changes within it after a datagram travels together
-	paceRate   = 2000                 // datagrams a second in the long run
-	paceBurst  = 1500                 // datagrams at once: one event to a large cluster
+	paceRate   = 4_000_000            // bytes a second in the long run
+	paceBurst  = 1_000_000            // bytes at once: a few events to a large cluster
+	ipAndUDP   = 28                   // bytes around a datagram
 	maxUnheard = 64                   // pieces of one log sent; beyond, others pull
 )
 
@@ -23,6 +24,7 @@ type outbox struct {
 	decided   uint64 // of the ledger's log
 	published uint64 // by this host's ledger, since Start
 	lead      bool
+	greet     []Member // hosts that came alive since the last fan-out, and may lack the own log
 }
 
 // setLead makes this host send the ledger's log to the others from what is known now, or stops
@@ -36,7 +38,8 @@ func (o *outbox) setLead(lead bool, facts *netmap.Map) {
 }
 
 // due returns what is to be sent: batches, and heads instead of batches that would be too
-// large. It derives that from the logs, so nothing is queued.
+// large, or that would replace a log, which no host accepts from a datagram. It derives that
+// from the logs, so nothing is queued.
 func (o *outbox) due(facts *netmap.Map, self netmap.HostID) (batches []netmap.Batch, heads []netmap.Head) {
 	if facts.Cluster().IsZero() {
 		return nil, nil
@@ -55,7 +58,8 @@ func collect(facts *netmap.Map, origin netmap.ID, sent uint64, batches *[]netmap
 	}
 	all, ok := facts.Since(origin, head.Life, sent)
 	if !ok || sent == 0 {
-		all, _ = facts.Snapshot(origin)
+		*heads = append(*heads, head)
+		return head.Seq
 	}
 	pieces := all.Split(maxPacket - packetHead)
 	if len(pieces) > maxUnheard {
@@ -74,7 +78,8 @@ func collect(facts *netmap.Map, origin netmap.ID, sent uint64, batches *[]netmap
 }
 
 // fanOut sends what changed to every live host of the cluster: at once, since others may wait
-// for it, and together with what follows within the gather time.
+// for it, and together with what follows within the gather time. To hosts that came alive it
+// sends the head of the own log.
 func (g *Gossip) fanOut() {
 	var last time.Time
 	for g.wait(g.unsent) {
@@ -85,7 +90,12 @@ func (g *Gossip) fanOut() {
 		g.mu.Lock()
 		cluster := g.facts.Cluster()
 		batches, heads := g.out.due(g.facts, g.cfg.Host)
-		targets := g.roster.live(cluster)
+		targets, greet := []Member(nil), g.out.greet
+		if len(batches)+len(heads) > 0 {
+			targets = g.roster.live(cluster)
+		}
+		g.out.greet = nil
+		own, said := g.facts.Head(g.cfg.Host)
 		g.mu.Unlock()
 		for _, b := range batches {
 			g.sendAll(targets, netmap.AppendBatch(encodePacket(packetBatch, cluster, maxPacket), b))
@@ -93,13 +103,16 @@ func (g *Gossip) fanOut() {
 		if len(heads) > 0 {
 			g.sendAll(targets, g.headsPacket(cluster, heads))
 		}
+		if said && !cluster.IsZero() {
+			g.sendAll(greet, g.headsPacket(cluster, []netmap.Head{own}))
+		}
 	}
 }
 
 // sendAll sends one datagram to many hosts.
 func (g *Gossip) sendAll(targets []Member, datagram []byte) {
 	for _, m := range targets {
-		if wait := g.pace.take(time.Now()); wait > 0 && !turn.Sleep(g.ctx, wait) {
+		if wait := g.pace.take(time.Now(), len(datagram)+ipAndUDP); wait > 0 && !turn.Sleep(g.ctx, wait) {
 			return
 		}
 		g.send(m, datagram)
@@ -121,21 +134,37 @@ func (g *Gossip) headsPacket(cluster netmap.ClusterID, heads []netmap.Head) []by
 	return netmap.AppendHeads(b, heads[:min(len(heads), maxHeads)])
 }
 
-// pace is a token bucket: a burst passes at once, then paceRate a second.
+// pace is a token bucket: a burst passes at once, then rate a second. Safe for concurrent use.
 type pace struct {
+	rate, burst int
+
 	mu     sync.Mutex
 	filled time.Time // when the bucket is full again
 }
 
-// take says how long to wait before the next datagram.
-func (p *pace) take(now time.Time) time.Duration {
+// take takes n, and returns how long to wait before using them.
+func (p *pace) take(now time.Time, n int) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.filled.Before(now) {
 		p.filled = now
 	}
-	p.filled = p.filled.Add(time.Second / paceRate)
-	return max(0, p.filled.Sub(now)-paceBurst*time.Second/paceRate)
+	p.filled = p.filled.Add(p.time(n))
+	return max(0, p.filled.Sub(now)-p.time(p.burst))
+}
+
+// ready returns how long to wait until one can be taken.
+func (p *pace) ready(now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.filled.Before(now) {
+		return 0
+	}
+	return max(0, p.filled.Sub(now)+p.time(1)-p.time(p.burst))
+}
+
+func (p *pace) time(n int) time.Duration {
+	return time.Duration(n) * time.Second / time.Duration(p.rate)
 }
 
 func sortChanges(changes []netmap.Change) {

@@ -20,11 +20,7 @@ func (g *Gossip) memberAt(addr netip.AddrPort) Member {
 	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	live := g.roster.live(g.facts.Cluster())
-	if i := slices.IndexFunc(live, func(m Member) bool { return m.Addr == addr }); i >= 0 {
-		return live[i]
-	}
-	return Member{}
+	return g.roster.memberAt(addr, g.facts.Cluster())
 }
 
 // continues reports whether a batch from a datagram may be applied as it is: it continues

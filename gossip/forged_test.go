@@ -13,7 +13,7 @@ import (
 // forge sends a batch to a host as anybody can, in one datagram.
 func forge(t *testing.T, from *underlay.Port, to *host, b netmap.Batch) {
 	t.Helper()
-	datagram := netmap.AppendBatch(append([]byte{0xf7, 1, 'b'}, ours[:]...), b)
+	datagram := netmap.AppendBatch(append([]byte{0xf7, form, 'b'}, ours[:]...), b)
 	if _, err := from.Packets().WriteTo(datagram, to.cfg.Advertise); err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,9 @@ var (
 	lan    = lossy.Link{Delay: 200 * time.Microsecond, Jitter: 50 * time.Microsecond}
 )
 
+// form is the version of what hosts say to each other.
+const form = 2
+
 func id(n int) netmap.HostID { return netmap.HostID{0x10, byte(n), 15: byte(n)} }
 
 // memory is a disk that outlives its host.

@@ -183,17 +183,17 @@ func TestTheEventQueueKeepsOrderAndTheNewestEvents(t *testing.T) {
 }
 
 func TestPaceLetsABurstPass(t *testing.T) {
-	var p pace
+	p := pace{rate: paceRate, burst: paceBurst}
 	now := time.Unix(100, 0)
-	for i := range paceBurst {
-		if wait := p.take(now); wait != 0 {
-			t.Fatalf("datagram %d waits %s", i, wait)
+	for i := range paceBurst / 100 {
+		if wait := p.take(now, 100); wait != 0 || p.ready(now) > 0 != (i == paceBurst/100-1) {
+			t.Fatalf("datagram %d waits %s, the next %s", i, wait, p.ready(now))
 		}
 	}
-	if wait := p.take(now); wait != time.Second/paceRate {
+	if wait := p.take(now, 100); wait != 100*time.Second/paceRate {
 		t.Errorf("the next waits %s", wait)
 	}
-	if wait := p.take(now.Add(time.Second)); wait != 0 {
+	if wait := p.take(now.Add(time.Second), 100); wait != 0 {
 		t.Errorf("a second later: %s", wait)
 	}
 }
@@ -214,24 +214,23 @@ func TestRosterKnowsTheLatestStart(t *testing.T) {
 	if got := r.hosts(); len(got) != 1 || got[0].Start != 2 || !got[0].Alive {
 		t.Errorf("%+v", got)
 	}
-	all := func(netmap.HostID) bool { return true }
-	if got := r.clones(now.Add(time.Hour), all); got != nil {
+	if got := r.clones(now.Add(time.Hour), r.doubtful()...); got != nil {
 		t.Errorf("a restart is a clone: %+v", got)
 	}
 	see(eventAlive, 1, 10)
-	if got := r.clones(now.Add(ghostTime/2), all); got != nil {
+	if got := r.clones(now.Add(ghostTime/2), host); got != nil {
 		t.Errorf("an earlier start that was not noticed dead yet is a clone: %+v", got)
 	}
 	later := now.Add(2 * ghostTime)
-	if got := r.clones(later, all); got != nil {
+	if got := r.clones(later, r.doubtful()...); got != nil {
 		t.Errorf("an earlier start at the later one's address is a clone: %+v", got)
 	}
 	at = netip.MustParseAddrPort("192.0.2.10:7950")
 	see(eventAlive, 1, 10)
-	if got := r.clones(later, all); len(got) != 1 || got[0].A.Start != 2 || got[0].B.Start != 1 {
+	if got := r.clones(later, r.doubtful()...); len(got) != 1 || got[0].A.Start != 2 || got[0].B.Start != 1 {
 		t.Errorf("%+v", got)
 	}
-	if got := r.clones(later, all); got != nil {
+	if got := r.clones(later, r.doubtful()...); got != nil {
 		t.Errorf("told twice: %+v", got)
 	}
 	see(eventDead, 1, 10)
@@ -342,7 +341,7 @@ func TestNewsFitsADatagram(t *testing.T) {
 	if news[0].Origin != self || len(g.headsPacket(netmap.ClusterID{1}, news)) > maxPacket {
 		t.Errorf("%d heads in %d bytes", len(news), len(g.headsPacket(netmap.ClusterID{1}, news)))
 	}
-	if got := r.news(facts, self, now.Add(2*headsRecent)); len(got) != 1 || len(r.touched) != 0 {
+	if got := r.news(facts, self, now.Add(2*headsRecent)); len(got) != 0 || len(r.touched) != 0 {
 		t.Errorf("old news: %v", got)
 	}
 }

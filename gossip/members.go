@@ -2,6 +2,8 @@ package gossip
 
 import (
 	"cmp"
+	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
@@ -40,16 +42,24 @@ const (
 	maxReported = 256 // clones that are remembered as reported
 )
 
-// roster keeps every start of every host, by memberlist's name. It is not safe for
-// concurrent use.
+// roster keeps every start of every host, by memberlist's name, and an index of the latest starts
+// that changes with each event. It is not safe for concurrent use.
 type roster struct {
 	self     Member
 	nodes    map[string]Member
+	names    map[netmap.HostID][]string // of all starts of a host
+	latest   map[netmap.HostID]Member   // of every other host
+	alive    []Member                   // those of latest that are alive, in no order
+	place    map[netmap.HostID]int      // in alive
+	at       map[netip.AddrPort]netmap.HostID
 	reported map[[2]uint64]time.Time // clones reported, by their nonces
 }
 
 func newRoster(self Member) *roster {
-	return &roster{self: self, nodes: map[string]Member{}, reported: map[[2]uint64]time.Time{}}
+	return &roster{
+		self: self, nodes: map[string]Member{}, names: map[netmap.HostID][]string{}, latest: map[netmap.HostID]Member{},
+		place: map[netmap.HostID]int{}, at: map[netip.AddrPort]netmap.HostID{}, reported: map[[2]uint64]time.Time{},
+	}
 }
 
 // update records that a start is alive or dead. It reports whether a host came alive.
@@ -65,27 +75,65 @@ func (r *roster) update(e event, m meta, now time.Time) bool {
 	if !known || old.Alive != next.Alive {
 		next.Since = now
 	}
+	if known && old.ID != m.Host {
+		r.forget(e.name)
+		known = false
+	}
+	if !known {
+		r.names[m.Host] = append(r.names[m.Host], e.name)
+	}
 	r.nodes[e.name] = next
+	r.index(m.Host)
 	return next.Alive && !(known && old.Alive)
+}
+
+// forget drops one start.
+func (r *roster) forget(name string) {
+	host := r.nodes[name].ID
+	delete(r.nodes, name)
+	r.names[host] = slices.DeleteFunc(r.names[host], func(other string) bool { return other == name })
+	if len(r.names[host]) == 0 {
+		delete(r.names, host)
+	}
+	r.index(host)
+}
+
+// index brings what is known of a host's latest start up to date.
+func (r *roster) index(host netmap.HostID) {
+	if host == r.self.ID {
+		return
+	}
+	var best Member
+	for _, name := range r.names[host] {
+		if m := r.nodes[name]; best.Start == 0 || later(m, best) > 0 {
+			best = m
+		}
+	}
+	if i, was := r.place[host]; was {
+		if r.at[r.alive[i].Addr] == host {
+			delete(r.at, r.alive[i].Addr)
+		}
+		last := len(r.alive) - 1
+		r.alive[i] = r.alive[last]
+		r.place[r.alive[i].ID] = i
+		r.alive = r.alive[:last]
+		delete(r.place, host)
+	}
+	if best.Start == 0 {
+		delete(r.latest, host)
+		return
+	}
+	r.latest[host] = best
+	if best.Alive {
+		r.place[host] = len(r.alive)
+		r.alive = append(r.alive, best)
+		r.at[best.Addr] = host
+	}
 }
 
 // hosts returns the latest start of every other host, sorted by id.
 func (r *roster) hosts() []Member {
-	best := map[netmap.HostID]Member{}
-	for _, m := range r.nodes {
-		if m.ID == r.self.ID {
-			continue
-		}
-		if old, ok := best[m.ID]; !ok || later(m, old) > 0 {
-			best[m.ID] = m
-		}
-	}
-	out := make([]Member, 0, len(best))
-	for _, m := range best {
-		out = append(out, m)
-	}
-	slices.SortFunc(out, func(a, b Member) int { return slices.Compare(a.ID[:], b.ID[:]) })
-	return out
+	return slices.SortedFunc(maps.Values(r.latest), func(a, b Member) int { return slices.Compare(a.ID[:], b.ID[:]) })
 }
 
 func later(a, b Member) int {
@@ -95,20 +143,62 @@ func later(a, b Member) int {
 	return cmp.Compare(a.Nonce, b.Nonce)
 }
 
-// live returns the hosts of one cluster that are alive.
+// live returns the hosts of one cluster that are alive, in no order.
 func (r *roster) live(cluster netmap.ClusterID) []Member {
-	return slices.DeleteFunc(r.hosts(), func(m Member) bool { return !m.Alive || m.Cluster != cluster })
+	out := make([]Member, 0, len(r.alive))
+	for _, m := range r.alive {
+		if m.Cluster == cluster {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// pick returns some of the live hosts of a cluster, chosen at random. It looks at few of them
+// where most are of that cluster.
+func (r *roster) pick(cluster netmap.ClusterID, n int) []Member {
+	var out []Member
+	for range min(4*n, len(r.alive)) {
+		m := r.alive[rand.IntN(len(r.alive))]
+		if m.Cluster == cluster && !slices.ContainsFunc(out, func(o Member) bool { return o.ID == m.ID }) {
+			out = append(out, m)
+		}
+		if len(out) == n {
+			return out
+		}
+	}
+	all := r.live(cluster)
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:min(n, len(all))]
+}
+
+// memberAt is the live host of a cluster at an address, zero if there is none.
+func (r *roster) memberAt(addr netip.AddrPort, cluster netmap.ClusterID) Member {
+	host, ok := r.at[addr]
+	if !ok {
+		return Member{}
+	}
+	if m := r.alive[r.place[host]]; m.Cluster == cluster {
+		return m
+	}
+	return Member{}
 }
 
 // find returns the latest start of a host, or false if it was never seen.
 func (r *roster) find(id netmap.HostID) (Member, bool) {
-	var found Member
-	for _, m := range r.nodes {
-		if m.ID == id && id != r.self.ID && (found.Start == 0 || later(m, found) > 0) {
-			found = m
+	m, ok := r.latest[id]
+	return m, ok
+}
+
+// doubtful lists the hosts of which several starts are known, and this one.
+func (r *roster) doubtful() []netmap.HostID {
+	out := []netmap.HostID{r.self.ID}
+	for id, names := range r.names {
+		if len(names) > 1 && id != r.self.ID {
+			out = append(out, id)
 		}
 	}
-	return found, found.Start != 0
+	return out
 }
 
 // clones finds, among some hosts, ids that two agents use at once and that were not reported
@@ -116,31 +206,34 @@ func (r *roster) find(id netmap.HostID) (Member, bool) {
 // second agent once it has been alive beside the later one for ghostTime, elsewhere: at one
 // address only one agent listens, and after many restarts there memberlist takes longer than
 // that to notice all the deaths.
-func (r *roster) clones(now time.Time, among func(netmap.HostID) bool) []Clone {
-	var all []Member
-	if among(r.self.ID) {
-		all = append(all, r.self)
-	}
-	for _, m := range r.nodes {
-		if m.Alive && among(m.ID) {
-			all = append(all, m)
-		}
-	}
-	slices.SortFunc(all, func(a, b Member) int {
-		if c := slices.Compare(a.ID[:], b.ID[:]); c != 0 {
-			return c
-		}
-		return later(b, a)
-	})
+func (r *roster) clones(now time.Time, among ...netmap.HostID) []Clone {
 	var out []Clone
-	for i := 1; i < len(all); i++ {
-		a, b := all[i-1], all[i]
-		both := a.Addr != b.Addr && now.Sub(a.Since) > ghostTime && now.Sub(b.Since) > ghostTime
-		if a.ID == b.ID && (a.Start == b.Start || both || a.ID == r.self.ID && b.Nonce == r.self.Nonce) && r.unreported(a, b, now) {
-			out = append(out, Clone{Host: a.ID, A: a, B: b})
+	for _, id := range among {
+		all := r.starts(id)
+		for i := 1; i < len(all); i++ {
+			a, b := all[i-1], all[i]
+			both := a.Addr != b.Addr && now.Sub(a.Since) > ghostTime && now.Sub(b.Since) > ghostTime
+			if (a.Start == b.Start || both || id == r.self.ID && b.Nonce == r.self.Nonce) && r.unreported(a, b, now) {
+				out = append(out, Clone{Host: id, A: a, B: b})
+			}
 		}
 	}
 	return out
+}
+
+// starts returns the live starts of a host, the latest first.
+func (r *roster) starts(id netmap.HostID) []Member {
+	var all []Member
+	if id == r.self.ID {
+		all = append(all, r.self)
+	}
+	for _, name := range r.names[id] {
+		if m := r.nodes[name]; m.Alive {
+			all = append(all, m)
+		}
+	}
+	slices.SortFunc(all, func(a, b Member) int { return later(b, a) })
+	return all
 }
 
 func (r *roster) unreported(a, b Member, now time.Time) bool {
@@ -158,16 +251,12 @@ func (r *roster) unreported(a, b Member, now time.Time) bool {
 // prune forgets earlier starts that ended, and hosts that the ledger removed, and
 // the longest dead when there are too many.
 func (r *roster) prune(now time.Time, removed func(netmap.HostID) bool) {
-	latest := map[netmap.HostID]uint64{}
-	for _, m := range r.hosts() {
-		latest[m.ID] = m.Nonce
-	}
 	var dead []string
 	for name, m := range r.nodes {
 		switch {
 		case m.Alive:
-		case removed(m.ID), m.Nonce != latest[m.ID] && now.Sub(m.Since) > ghostTime:
-			delete(r.nodes, name)
+		case removed(m.ID), m.Nonce != r.latest[m.ID].Nonce && now.Sub(m.Since) > ghostTime:
+			r.forget(name)
 		default:
 			dead = append(dead, name)
 		}
@@ -177,15 +266,15 @@ func (r *roster) prune(now time.Time, removed func(netmap.HostID) bool) {
 	}
 	slices.SortFunc(dead, func(a, b string) int { return r.nodes[b].Since.Compare(r.nodes[a].Since) })
 	for _, name := range dead[maxDead:] {
-		delete(r.nodes, name)
+		r.forget(name)
 	}
 }
 
 // twin returns another agent with this host's own id, if one is alive.
 func (r *roster) twin() (Member, bool) {
 	var found Member
-	for _, m := range r.nodes {
-		if m.ID == r.self.ID && m.Alive && later(m, found) > 0 {
+	for _, name := range r.names[r.self.ID] {
+		if m := r.nodes[name]; m.Alive && later(m, found) > 0 {
 			found = m
 		}
 	}

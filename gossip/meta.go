@@ -9,8 +9,8 @@ import (
 )
 
 // protocol has the versions of what this package says to other hosts: identities,
-// datagrams and digests. Hosts that cannot read each other refuse each other.
-var protocol = netmap.Forms{Oldest: 1, Written: 1, Newest: 1}
+// datagrams, digests and requests. Hosts that cannot read each other refuse each other.
+var protocol = netmap.Forms{Oldest: 2, Written: 2, Newest: 2}
 
 // maxMeta keeps what memberlist repeats in every message about a host small.
 const maxMeta = 63

@@ -1,35 +1,34 @@
 package gossip
 
 import (
-	"context"
-	"fmt"
-	"net/netip"
+	"cmp"
+	"math/rand/v2"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/turn"
 )
 
-// The requests that hosts ask each other.
-const (
-	callPull  = "gossip.pull"
-	callHeads = "gossip.heads"
-)
-
 // Figures of pulls.
 const (
-	callWait    = 3 * time.Second
 	firstPause  = 50 * time.Millisecond // after a failure, doubling
 	longestWait = 2 * time.Second
 	maxTries    = 6
-	pageBytes   = 256 << 10
-	maxPages    = 1024 // of one log
-	// maxWanted bounds the logs that are pulled at once, each by a goroutine. Anybody can
-	// name logs that do not exist, so half is kept for those that are known here.
+	maxPulling  = 16 // requests for wanted logs at once
+	// maxWanted bounds the logs that are wanted at once. Anybody can name logs that do not
+	// exist, so half is kept for those that are known here.
 	maxWanted = 1024
+	// fewWanted logs are each asked of their origin. More are asked together of a host that
+	// named some of them.
+	fewWanted = 4
+	// Requests for wanted logs: a few at once, then so many a second. What becomes wanted in
+	// between is asked for together.
+	pullBurst = 16
+	pullRate  = 20
+	// Exchanges with hosts that came alive.
+	meetBurst = 4
+	meetRate  = 4
 )
 
 // wanted is a log that is behind, how far it should reach, and which hosts said so.
@@ -37,10 +36,13 @@ type wanted struct {
 	head  netmap.Head
 	from  []netmap.HostID        // the last few
 	asked map[netmap.HostID]bool // in this round
+	due   time.Time              // when it is asked for
+	tries int                    // since it reached further
+	busy  bool                   // a request for it is under way
 }
 
-// want starts to pull a log until it reaches head. Several calls for one log share the
-// pull. Under g.mu.
+// want has a log pulled until it reaches head. Several calls for one log share the pull. Under
+// g.mu.
 func (g *Gossip) want(head netmap.Head, from netmap.HostID, wait time.Duration) {
 	if head.Origin == g.cfg.Host || g.facts.Cluster().IsZero() || g.facts.Removed(head.Origin) {
 		return
@@ -50,11 +52,12 @@ func (g *Gossip) want(head netmap.Head, from netmap.HostID, wait time.Duration) 
 		if !g.mayWant(head.Origin) {
 			return // the next digest shows what is still missing
 		}
-		w = &wanted{head: head}
-		if !g.run(func() { g.pullUntil(w, wait) }) {
-			return
+		w = &wanted{head: head, due: time.Now()}
+		if wait > 0 {
+			w.due = w.due.Add(jitter(wait))
 		}
 		g.repair.wanted[head.Origin] = w
+		turn.Poke(g.lacking)
 	}
 	if !w.head.Covers(head) {
 		w.head = head
@@ -73,285 +76,209 @@ func (g *Gossip) mayWant(origin netmap.ID) bool {
 	return len(g.repair.wanted) < limit
 }
 
-// pullUntil asks one host after another until the log reaches as far as wanted.
-func (g *Gossip) pullUntil(w *wanted, wait time.Duration) {
-	defer g.unwant(w)
-	for try := 0; try < maxTries; try++ {
-		if wait > 0 && !turn.Sleep(g.ctx, jitter(wait)) {
-			return
-		}
-		source, pull, ok := g.nextSource(w)
-		if !ok {
-			return
-		}
+// pullWanted asks for wanted logs when they are due.
+func (g *Gossip) pullWanted() {
+	for g.ctx.Err() == nil {
+		g.mu.Lock()
+		wait := min(g.meetLater(time.Now()), g.startPulls(time.Now()))
+		g.mu.Unlock()
+		timer := time.NewTimer(wait)
 		select {
-		case g.slots <- struct{}{}:
+		case <-g.lacking:
+		case <-timer.C:
 		case <-g.ctx.Done():
-			return
 		}
-		advanced, err := g.fetch(source, pull)
-		<-g.slots
-		if err != nil {
-			g.cfg.Log.Debug("gossip: a pull failed", "host", pull.Origin.String(), "peer", source.Addr.String(), "err", err)
-		}
-		if wait = min(firstPause<<try, longestWait); advanced {
-			wait, try = 0, -1
-		}
+		timer.Stop()
 	}
 }
 
-func (g *Gossip) unwant(w *wanted) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.repair.wanted[w.head.Origin] == w {
-		delete(g.repair.wanted, w.head.Origin)
-		g.repair.release(w.head.Origin) // nobody has what is before it
+// undue is how long pullWanted waits when nothing is wanted: until it is woken.
+const undue = time.Hour
+
+// startPulls asks for what is due, and returns when to look again. Under g.mu.
+func (g *Gossip) startPulls(now time.Time) time.Duration {
+	for g.repair.pulling < maxPulling {
+		due, next := g.due(now)
+		if len(due) == 0 {
+			return next
+		}
+		if wait := g.repair.pulls.ready(now); wait > 0 {
+			return wait
+		}
+		source, found := g.sourceOf(due[0], len(due) > fewWanted)
+		if !found {
+			for _, w := range due {
+				g.unwant(w)
+			}
+			return next
+		}
+		group := due[:0:0]
+		for _, w := range due {
+			if len(group) < netmap.MaxPulls && w.goesTo(source.ID, w == due[0] || len(due) > fewWanted) {
+				group = append(group, w)
+			}
+		}
+		g.repair.pulls.take(now, 1)
+		if !g.startPull(source, group) {
+			return undue
+		}
 	}
+	return undue // a pull that ends wakes
 }
 
-// nextSource returns which host to ask for what: first the origin itself (for the
-// ledger's log a keeper), then the hosts that said that there is more, then any host. It
-// returns false when nothing is missing or no host is there.
-func (g *Gossip) nextSource(w *wanted) (Member, netmap.Pull, bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	pulls := g.facts.Compare([]netmap.Head{w.head})
-	live := g.roster.live(g.facts.Cluster())
-	if len(pulls) == 0 || len(live) == 0 {
-		delete(g.repair.wanted, w.head.Origin) // at once: who wants more from now on begins anew
-		return Member{}, netmap.Pull{}, false
-	}
-	rank := func(m Member) int {
+// goesTo reports whether a log is asked of a host in one request with others.
+func (w *wanted) goesTo(source netmap.HostID, anyway bool) bool {
+	return !w.asked[source] && (anyway || w.head.Origin == source || slices.Contains(w.from, source))
+}
+
+// due lists the wanted logs that are due, known ones first and those that were
+// tried most, and how long until the next one is. It drops those that lack nothing. Under g.mu.
+func (g *Gossip) due(now time.Time) (due []*wanted, next time.Duration) {
+	next = undue
+	known := map[*wanted]bool{}
+	for origin, w := range g.repair.wanted {
 		switch {
-		case w.asked[m.ID]:
-			return 3
-		case m.ID == w.head.Origin, m.Keeper && w.head.Origin == g.facts.Cluster():
-			return 0
-		case slices.Contains(w.from, m.ID):
+		case w.busy:
+		case len(g.facts.Compare([]netmap.Head{w.head})) == 0:
+			delete(g.repair.wanted, origin) // who wants more from now on begins anew
+		case w.due.After(now):
+			next = min(next, w.due.Sub(now))
+		default:
+			_, known[w] = g.facts.Head(origin)
+			due = append(due, w)
+		}
+	}
+	slices.SortFunc(due, func(a, b *wanted) int {
+		if known[a] != known[b] {
+			if known[a] {
+				return -1
+			}
 			return 1
 		}
-		return 2
-	}
-	next := slices.MinFunc(some(live, len(live)), func(a, b Member) int { return rank(a) - rank(b) })
-	if w.asked[next.ID] || w.asked == nil { // everybody was: from the beginning
-		w.asked = map[netmap.HostID]bool{}
-	}
-	w.asked[next.ID] = true
-	return next, pulls[0], true
+		return cmp.Compare(b.tries, a.tries)
+	})
+	return due, next
 }
 
-// fetch pulls one log from one host, page by page, and reports whether it reaches
-// further now.
-func (g *Gossip) fetch(from Member, p netmap.Pull) (advanced bool, err error) {
-	var whole netmap.Batch
-	for range maxPages {
-		b, more, err := g.ask(from, p)
-		if err != nil {
-			return advanced, err
+// sourceOf returns which host to ask for a log: its origin (for the ledger's log a keeper), a
+// host that said that there is more, else any. Where much is wanted, those that said so come
+// first, as they may have the rest. False: no host is there. Under g.mu.
+func (g *Gossip) sourceOf(w *wanted, crowded bool) (Member, bool) {
+	cluster := g.facts.Cluster()
+	for range 2 {
+		first, then := g.origins(w, cluster), w.from
+		if crowded {
+			first, then = then, first
 		}
-		if b.Whole && p.After != (netmap.Key{}) {
-			joined, ok := whole.Join(b)
-			if !ok { // the origin started anew in between
-				p.After = netmap.Key{}
-				continue
+		for _, id := range slices.Concat(shuffled(slices.Clone(first)), shuffled(slices.Clone(then))) {
+			m, ok := g.roster.find(id)
+			isIn := m.Cluster == cluster || id == w.head.Origin // which may be admitted and not known to be
+			if ok && m.Alive && isIn && !w.asked[id] {
+				return m, true
 			}
-			b = joined
 		}
-		if b.Whole && more {
-			whole, p.After = b, b.LastKey()
-			continue
+		for _, m := range g.roster.pick(cluster, len(w.asked)+1) {
+			if !w.asked[m.ID] {
+				return m, true
+			}
 		}
-		before := g.headOf(p.Origin)
-		if err := g.takeIn(b, false); err != nil {
-			return advanced, err
-		}
-		advanced = advanced || !before.Covers(g.headOf(p.Origin))
-		if !more || b.Whole {
-			return advanced, nil
-		}
-		p.From = b.Seq
+		w.asked = nil // everybody was asked: from the beginning
 	}
-	return advanced, fmt.Errorf("gossip: %s has more than %d pages of %s", from.Addr, maxPages, p.Origin.Short())
+	return Member{}, false
 }
 
-func (g *Gossip) headOf(origin netmap.ID) netmap.Head {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	h, _ := g.facts.Head(origin)
-	return h
+// origins are the hosts that a log comes from. Under g.mu.
+func (g *Gossip) origins(w *wanted, cluster netmap.ClusterID) []netmap.HostID {
+	if w.head.Origin != cluster {
+		return []netmap.HostID{w.head.Origin}
+	}
+	var keepers []netmap.HostID
+	for _, m := range g.roster.alive {
+		if m.Keeper {
+			keepers = append(keepers, m.ID)
+		}
+	}
+	return keepers
 }
 
-// ask sends one pull and reads its answer: more (0 or 1) and a batch.
-func (g *Gossip) ask(from Member, p netmap.Pull) (b netmap.Batch, more bool, err error) {
-	g.stats.pulls.Add(1)
-	cluster := g.own().Cluster
-	answer, err := g.call(from, callPull, netmap.AppendPull(cluster[:], p))
-	if err != nil {
-		return b, false, err
-	}
-	if len(answer) < 1 || answer[0] > 1 {
-		return b, false, fmt.Errorf("gossip: an answer of %d bytes from %s: %w", len(answer), from.Addr, netmap.ErrMalformed)
-	}
-	if b, err = netmap.DecodeBatch(answer[1:]); err == nil && b.Origin != p.Origin {
-		err = fmt.Errorf("gossip: %s answers with facts of another host: %w", from.Addr, netmap.ErrMalformed)
-	}
-	return b, answer[0] == 1, err
+func shuffled[T any](a []T) []T {
+	rand.Shuffle(len(a), func(i, j int) { a[i], a[j] = a[j], a[i] })
+	return a
 }
 
-func (g *Gossip) call(to Member, name string, body []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(g.ctx, callWait)
-	defer cancel()
-	answer, err := g.cfg.Underlay.Call(ctx, to.Addr, name, body)
-	g.stats.pulledBytes.Add(uint64(len(answer)))
-	return answer, err
-}
-
-// serve begins to answer requests of other hosts.
-func (g *Gossip) serve() {
-	g.cfg.Handle(callPull, g.admitted(func(body []byte) ([]byte, error) {
-		p, err := netmap.DecodePull(body)
-		if err != nil {
-			return nil, err
+// startPull asks a host for some wanted logs. It returns false after Close. Under g.mu.
+func (g *Gossip) startPull(source Member, group []*wanted) bool {
+	heads, before := make([]netmap.Head, len(group)), make([]netmap.Head, len(group))
+	for i, w := range group {
+		heads[i] = w.head
+		before[i], _ = g.facts.Head(w.head.Origin)
+		if w.asked == nil {
+			w.asked = map[netmap.HostID]bool{}
+		}
+		w.asked[source.ID], w.busy = true, true
+	}
+	pulls := g.facts.Compare(heads)
+	g.repair.pulling++
+	return g.run(func() {
+		if err := g.fetch(source, pulls); err != nil {
+			g.cfg.Log.Debug("gossip: a pull failed", "logs", len(pulls), "peer", source.Addr.String(), "err", err)
 		}
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		b, more, ok := g.facts.Answer(p, pageBytes)
-		if !ok {
-			return nil, fmt.Errorf("gossip: nothing is known here of %s", p.Origin)
+		g.repair.pulling--
+		for i, w := range group {
+			after, _ := g.facts.Head(w.head.Origin)
+			g.pulled(w, !before[i].Covers(after))
 		}
-		head := []byte{0}
-		if more {
-			head[0] = 1
-		}
-		return netmap.AppendBatch(head, b), nil
-	}))
-	g.cfg.Handle(callHeads, g.admitted(func(body []byte) ([]byte, error) {
-		digest, err := netmap.DecodeDigest(body)
-		if err != nil {
-			return nil, err
-		}
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		return netmap.AppendHeads(nil, g.facts.HeadsUnlike(digest)), nil
-	}))
-}
-
-// admitted refuses requests of other clusters. A request begins with the asker's cluster.
-func (g *Gossip) admitted(answer func([]byte) ([]byte, error)) Handler {
-	return func(_ context.Context, from netip.AddrPort, body []byte) ([]byte, error) {
-		own := g.own()
-		if len(body) < 16 {
-			g.stats.malformed.Add(1)
-			return nil, fmt.Errorf("gossip: a request of %d bytes: %w", len(body), netmap.ErrMalformed)
-		}
-		if theirs := netmap.ClusterID(body[:16]); theirs != own.Cluster || theirs.IsZero() {
-			g.stats.foreign.Add(1)
-			return nil, netmap.Refuse(netmap.Foreign, "host %s is of cluster %s, the request of cluster %s; see weft status on both", own.Name, own.Cluster, theirs)
-		}
-		out, err := answer(body[16:])
-		if err != nil {
-			g.stats.malformed.Add(1)
-			g.limited.Warn("request "+from.Addr().String(), "gossip: a request was refused", "peer", from.String(), "err", err)
-		}
-		return out, err
-	}
-}
-
-// talkTo begins a full exchange with a host, one at a time with each and a few at
-// once. Under g.mu.
-func (g *Gossip) talkTo(m Member) {
-	if g.repair.talks[m.ID] || len(g.repair.talks) >= maxExchanges || !m.Alive {
-		return
-	}
-	g.repair.talks[m.ID] = g.run(func() {
-		if err := g.exchange(m); err != nil {
-			g.cfg.Log.Debug("gossip: an exchange failed", "peer", m.Addr.String(), "err", err)
-		}
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		delete(g.repair.talks, m.ID)
+		turn.Poke(g.lacking)
 	})
 }
 
-// exchange pulls everything that another host has and this one lacks.
-func (g *Gossip) exchange(m Member) error {
-	g.mu.Lock()
-	cluster, digest := g.facts.Cluster(), g.facts.Digest()
-	g.mu.Unlock()
-	answer, err := g.call(m, callHeads, netmap.AppendDigest(cluster[:], digest))
-	if err != nil {
-		return err
+// pulled says when to ask for a log again, or gives it up. Under g.mu.
+func (g *Gossip) pulled(w *wanted, advanced bool) {
+	w.busy, w.due = false, time.Now()
+	if advanced {
+		w.tries = 0
+		return
 	}
-	heads, err := netmap.DecodeHeads(answer)
-	if err != nil {
-		g.stats.malformed.Add(1)
-		return fmt.Errorf("gossip: heads from %s: %w", m.Addr, err)
+	w.due = w.due.Add(jitter(min(firstPause<<w.tries, longestWait)))
+	if w.tries++; w.tries == maxTries {
+		g.unwant(w)
 	}
-	return g.fetchAll(m, g.missing(m, heads))
 }
 
-func (g *Gossip) missing(m Member, heads []netmap.Head) []netmap.Pull {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, h := range heads {
-		if h.Origin == g.cfg.Host {
-			g.heardOfMyself(h)
-		}
-	}
-	for _, p := range g.facts.Diverged(heads) {
-		if p.Origin == m.ID {
-			g.verify(p.Origin)
-		}
-	}
-	return slices.DeleteFunc(g.facts.Compare(heads), func(p netmap.Pull) bool { return p.Origin == g.cfg.Host })
+// unwant gives a log up, and the batches that wait for it, as nobody has what is before them.
+// Under g.mu.
+func (g *Gossip) unwant(w *wanted) {
+	delete(g.repair.wanted, w.head.Origin)
+	g.repair.release(w.head.Origin)
 }
 
-// fetchAll pulls many logs from one host, a few at once.
-func (g *Gossip) fetchAll(m Member, pulls []netmap.Pull) error {
-	var failed atomic.Pointer[error]
-	var all sync.WaitGroup
-	for _, p := range pulls {
-		select {
-		case g.slots <- struct{}{}:
-		case <-g.ctx.Done():
-			return g.ctx.Err()
-		}
-		all.Go(func() {
-			defer func() { <-g.slots }()
-			if _, err := g.fetch(m, p); err != nil {
-				failed.Store(&err)
-			}
-		})
+// meet has an exchange with a host that came alive. Where many come at once, one of them stands
+// for several, since all tell each other. Under g.mu.
+func (g *Gossip) meet(m Member) {
+	if now := time.Now(); g.repair.meets.ready(now) == 0 {
+		g.repair.meets.take(now, 1)
+		g.talkTo(m)
+		return
 	}
-	all.Wait()
-	if err := failed.Load(); err != nil {
-		return *err
-	}
-	return nil
+	g.repair.unmet = true
+	turn.Poke(g.lacking)
 }
 
-// syncEvery is how often a host that is not synced looks for somebody to ask.
-const syncEvery = 100 * time.Millisecond
-
-// synchronise asks live hosts for everything until one answered, at the start
-// and again after SetCluster.
-func (g *Gossip) synchronise() {
-	for turn.Sleep(g.ctx, syncEvery) {
-		g.mu.Lock()
-		cluster, done := g.facts.Cluster(), g.synced
-		live := some(g.roster.live(cluster), 1)
-		g.mu.Unlock()
-		if done || cluster.IsZero() || len(live) == 0 {
-			continue
-		}
-		if err := g.exchange(live[0]); err != nil {
-			continue
-		}
-		g.mu.Lock()
-		if g.facts.Cluster() == cluster {
-			g.synced = true
-			g.notify()
-		}
-		g.mu.Unlock()
+// meetLater has an exchange with some host when the last that came alive had none, and returns
+// when to look again. Under g.mu.
+func (g *Gossip) meetLater(now time.Time) time.Duration {
+	if !g.repair.unmet {
+		return undue
 	}
+	if wait := g.repair.meets.ready(now); wait > 0 {
+		return wait
+	}
+	g.repair.meets.take(now, 1)
+	g.repair.unmet = false
+	for _, m := range g.roster.pick(g.facts.Cluster(), 1) {
+		g.talkTo(m)
+	}
+	return undue
 }

@@ -2,11 +2,8 @@ package gossip
 
 import (
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/weftnet/weft/netmap"
@@ -17,15 +14,14 @@ import (
 const (
 	joinFirst   = 500 * time.Millisecond // between tries while nobody answers, doubling
 	joinSlowest = 15 * time.Second
-	rejoinEvery = 4 * time.Second // for known hosts that are not alive
-	rejoinTo    = 3               // of them at once
-	joinEnough  = 32              // answers of one round
+	rejoinEvery = 4 * time.Second        // for known hosts that are not alive
+	rejoinTo    = 3                      // of them at once
+	joinEnough  = 3                      // answers, for a host that knows nobody
+	joinPause   = 250 * time.Millisecond // until more are tried at once, doubling
+	maxJoining  = 16                     // at once
+	echoPause   = 500 * time.Millisecond // before an echo, twice as long once one brought nobody new
 	answeredFor = 5 * time.Minute
 )
-
-// echoes are the times after a first join at which a few known members are joined again. Hosts
-// that started together know few others, so memberlist repeats their first messages too seldom.
-var echoes = []time.Duration{time.Second, 3 * time.Second, 8 * time.Second}
 
 // rejoin keeps looking for hosts: at all configured and known addresses while no host is alive,
 // later at those of hosts that are not alive. So a network partition heals even if it lasts
@@ -38,13 +34,14 @@ func (g *Gossip) rejoin() {
 		switch {
 		case alone:
 			clear(answered)
-			g.joinAll(g.everyone(), answered)
+			g.joinAll(g.everyone(), joinEnough, answered)
 			joined = false
 		case !joined:
 			joined = true
 			g.echo()
 		default:
-			g.joinAll(g.missingHosts(answered), answered)
+			missing := g.missingHosts(answered)
+			g.joinAll(missing, len(missing), answered)
 		}
 		wait := rejoinEvery
 		if alone && g.alone() {
@@ -58,23 +55,34 @@ func (g *Gossip) rejoin() {
 	}
 }
 
-// echo joins a few members again, concurrently with rejoin.
+// echo joins a member again, concurrently with rejoin, until hardly any new ones come.
+// Hosts that started together know few others, so memberlist repeats their first messages too
+// seldom.
 func (g *Gossip) echo() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.run(func() {
-		last := time.Duration(0)
-		for _, at := range echoes {
-			if !turn.Sleep(g.ctx, jitter(at-last)) {
+		known, _ := g.liveOnes(0)
+		quiet := 0
+		for turn.Sleep(g.ctx, jitter(echoPause<<quiet)) {
+			now, members := g.liveOnes(1)
+			if quiet++; now > known+known/32 {
+				quiet = 0
+			}
+			if quiet == 2 {
 				return
 			}
-			last = at
-			g.mu.Lock()
-			members := some(g.roster.live(g.facts.Cluster()), rejoinTo)
-			g.mu.Unlock()
-			g.joinAll(addrsOf(members), map[netip.AddrPort]time.Time{})
+			known = now
+			g.joinAll(addrsOf(members), len(members), map[netip.AddrPort]time.Time{})
 		}
 	})
+}
+
+// liveOnes returns how many hosts are alive, and some members.
+func (g *Gossip) liveOnes(n int) (alive int, some []Member) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.roster.alive), g.roster.pick(g.facts.Cluster(), n)
 }
 
 func addrsOf(members []Member) []netip.AddrPort {
@@ -89,7 +97,7 @@ func addrsOf(members []Member) []netip.AddrPort {
 func (g *Gossip) alone() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return !slices.ContainsFunc(g.roster.hosts(), func(m Member) bool { return m.Alive })
+	return len(g.roster.alive) == 0
 }
 
 // everyone lists all configured and known addresses of hosts.
@@ -97,8 +105,7 @@ func (g *Gossip) everyone() []netip.AddrPort {
 	configured := g.cfg.Peers(g.ctx)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	absent, _ := g.absent()
-	return shuffled(unique(append(configured, absent...), g.cfg.Advertise))
+	return shuffled(unique(append(configured, g.absent()...), g.cfg.Advertise))
 }
 
 // missingHosts lists a few addresses of known hosts that are not alive, and one configured
@@ -110,27 +117,30 @@ func (g *Gossip) missingHosts(answered map[netip.AddrPort]time.Time) []netip.Add
 	configured := g.cfg.Peers(g.ctx)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	absent, alive := g.absent()
+	absent := g.absent()
 	out := shuffled(absent)[:min(len(absent), rejoinTo)]
-	isHere := func(a netip.AddrPort) bool { return alive[a] || time.Since(answered[a]) < answeredFor }
+	isHere := func(a netip.AddrPort) bool { return g.isAlive(a) || time.Since(answered[a]) < answeredFor }
 	if missing := slices.DeleteFunc(configured, isHere); len(missing) > 0 {
 		out = append(out, shuffled(missing)[0])
 	}
 	return unique(out, g.cfg.Advertise)
 }
 
-// absent divides the known addresses into those of absent and of live hosts. Under g.mu.
-func (g *Gossip) absent() (absent []netip.AddrPort, alive map[netip.AddrPort]bool) {
-	alive = map[netip.AddrPort]bool{}
+// absent lists the known addresses at which no host is alive. Under g.mu.
+func (g *Gossip) absent() []netip.AddrPort {
 	known := g.peers.list()
-	for _, m := range g.roster.hosts() {
-		if m.Alive {
-			alive[m.Addr] = true
-		} else if !g.facts.Removed(m.ID) {
+	for _, m := range g.roster.latest {
+		if !m.Alive && !g.facts.Removed(m.ID) {
 			known = append(known, m.Addr)
 		}
 	}
-	return slices.DeleteFunc(unique(known, g.cfg.Advertise), func(a netip.AddrPort) bool { return alive[a] }), alive
+	return unique(slices.DeleteFunc(known, g.isAlive), g.cfg.Advertise)
+}
+
+// isAlive reports whether a live host is at an address. Under g.mu.
+func (g *Gossip) isAlive(addr netip.AddrPort) bool {
+	_, alive := g.roster.at[addr]
+	return alive
 }
 
 // unique removes duplicates, and one more address.
@@ -143,37 +153,42 @@ func unique(addrs []netip.AddrPort, without netip.AddrPort) []netip.AddrPort {
 	})
 }
 
-func shuffled(a []netip.AddrPort) []netip.AddrPort {
-	rand.Shuffle(len(a), func(i, j int) { a[i], a[j] = a[j], a[i] })
-	return a
-}
-
-// joinAll joins addresses, many at once: one that does not answer takes as long as a connection
-// takes to fail. It notes which answered, and ends when many have, as each knows all hosts.
-func (g *Gossip) joinAll(addrs []netip.AddrPort, answered map[netip.AddrPort]time.Time) {
-	slots := make(chan struct{}, pullSlots)
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	var came atomic.Int32
-	for _, a := range addrs {
-		slots <- struct{}{}
-		if came.Load() >= joinEnough {
-			break
-		}
-		all.Go(func() {
-			defer func() { <-slots }()
-			_, err := g.list.Join([]string{a.String()})
-			g.logSilent(a, err)
-			if err != nil {
-				return
-			}
-			came.Add(1)
-			mu.Lock()
-			defer mu.Unlock()
-			answered[a] = time.Now()
-		})
+// joinAll joins addresses until enough of them answered, as each knows all hosts: as many at
+// once as answers are missing, and more with each pause in which none came.
+func (g *Gossip) joinAll(addrs []netip.AddrPort, enough int, answered map[netip.AddrPort]time.Time) {
+	type result struct {
+		addr netip.AddrPort
+		err  error
 	}
-	all.Wait()
+	results := make(chan result, len(addrs))
+	came, running, width, pause := 0, 0, enough, joinPause
+	for came < enough && len(addrs)+running > 0 {
+		for ; running < width && len(addrs) > 0; running++ {
+			a := addrs[0]
+			addrs = addrs[1:]
+			g.tasks.Go(func() {
+				_, err := g.list.Join([]string{a.String()})
+				g.logSilent(a, err)
+				results <- result{a, err}
+			})
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case r := <-results:
+			if running--; r.err == nil {
+				came++
+				answered[r.addr] = time.Now()
+			}
+		case <-timer.C:
+			width, pause = min(2*width, maxJoining), 2*pause
+			if came > 0 && len(addrs) > 0 {
+				came = enough // it knows the others that are there
+			}
+		case <-g.ctx.Done():
+			came = enough
+		}
+		timer.Stop()
+	}
 }
 
 // logSilent logs once that a peer does not answer, until it answers.
@@ -216,15 +231,29 @@ func (g *Gossip) noteMember(e event) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	before, _ := g.roster.find(m.Host)
 	came := g.roster.update(e, m, time.Now())
-	if host, ok := g.roster.find(m.Host); ok && came && !g.facts.Removed(m.Host) {
+	host, ok := g.roster.find(m.Host)
+	if ok && (came || host.Cluster != before.Cluster) && !g.facts.Removed(m.Host) {
 		g.peers.add(host)
-		if g.synced && host.Cluster == g.facts.Cluster() && !host.Cluster.IsZero() {
-			g.talkTo(host)
+		if host.Cluster == g.facts.Cluster() && !host.Cluster.IsZero() {
+			g.welcome(host, before.Alive)
 		}
 	}
-	g.reportClones(func(id netmap.HostID) bool { return id == m.Host })
+	turn.Poke(g.unsynced)
+	g.reportClones(m.Host)
 	g.notify()
+}
+
+// welcome tells a host that came alive, or into the cluster, how far this host's log is, and asks
+// it what it knows, unless it was there before: then only its own log can be new, and it tells
+// that itself. Under g.mu.
+func (g *Gossip) welcome(host Member, wasThere bool) {
+	g.out.greet = append(g.out.greet, host)
+	turn.Poke(g.unsent)
+	if g.synced && !wasThere {
+		g.meet(host)
+	}
 }
 
 func (g *Gossip) noteRefused(e event) {
@@ -257,9 +286,9 @@ func (g *Gossip) noteConflict(e event) {
 	}
 }
 
-// reportClones reports what the roster found. Under g.mu.
-func (g *Gossip) reportClones(among func(netmap.HostID) bool) {
-	for _, c := range g.roster.clones(time.Now(), among) {
+// reportClones reports what the roster finds among some hosts. Under g.mu.
+func (g *Gossip) reportClones(among ...netmap.HostID) {
+	for _, c := range g.roster.clones(time.Now(), among...) {
 		g.reportClone(c)
 	}
 }
@@ -280,7 +309,7 @@ func (g *Gossip) tidy() {
 		g.roster.prune(time.Now(), g.facts.Removed)
 		g.strangers.prune(time.Now(), g.facts.AdmittedHosts(), func(name string) bool { return g.roster.nodes[name].Alive })
 		g.peers.drop(func(id netmap.HostID) bool { return g.facts.Removed(id) })
-		g.reportClones(func(netmap.HostID) bool { return true })
+		g.reportClones(g.roster.doubtful()...)
 		g.mu.Unlock()
 	}
 }

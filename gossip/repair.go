@@ -16,7 +16,8 @@ const (
 	maxHeldInAll = 2048                  // batches held of all origins
 	headsEvery   = time.Second
 	headsTo      = 3
-	headsRecent  = time.Minute // logs that changed within it are told about each second
+	headsRecent  = 10 * time.Second // this host's and the ledger's log are told about each second after a change
+	headsOthers  = 4 * time.Second  // logs of others: by then each host has heard of a change ten times
 	digestEvery  = 5 * time.Second
 	verifyEvery  = 30 * time.Second // a copy that differs is fetched anew at most this often
 	maxExchanges = 4                // full exchanges at once
@@ -30,12 +31,17 @@ type repairs struct {
 	touched  map[netmap.ID]time.Time
 	verified map[netmap.ID]time.Time
 	talks    map[netmap.HostID]bool // exchanges under way
+	pulling  int                    // requests for wanted logs under way
+	pulls    pace                   // of them
+	meets    pace                   // exchanges with hosts that came alive
+	unmet    bool                   // some came alive and had none
 }
 
 func newRepairs() repairs {
 	return repairs{
 		held: map[netmap.ID][]netmap.Batch{}, wanted: map[netmap.ID]*wanted{}, touched: map[netmap.ID]time.Time{},
 		verified: map[netmap.ID]time.Time{}, talks: map[netmap.HostID]bool{},
+		pulls: pace{rate: pullRate, burst: pullBurst}, meets: pace{rate: meetRate, burst: meetBurst},
 	}
 }
 
@@ -65,38 +71,38 @@ func (r *repairs) release(origin netmap.ID) []netmap.Batch {
 
 func (r *repairs) touch(origin netmap.ID, now time.Time) { r.touched[origin] = now }
 
-// news lists the logs whose heads to send: always this host's own and the ledger's, then the
-// others that changed lately, in random order.
+// news lists the heads of logs that changed lately: this host's own and the ledger's first, then
+// the others in random order.
 func (r *repairs) news(facts *netmap.Map, self netmap.HostID, now time.Time) []netmap.Head {
 	var out []netmap.Head
 	for _, id := range []netmap.ID{self, facts.Cluster()} {
-		if h, ok := facts.Head(id); ok {
+		if h, ok := facts.Head(id); ok && now.Sub(r.touched[id]) <= headsRecent {
 			out = append(out, h)
 		}
 	}
-	always := len(out)
+	first := len(out)
 	for id, at := range r.touched {
 		if now.Sub(at) > headsRecent {
 			delete(r.touched, id)
-		} else if h, ok := facts.Head(id); ok && id != self && id != facts.Cluster() {
+		} else if h, ok := facts.Head(id); ok && now.Sub(at) <= headsOthers && id != self && id != facts.Cluster() {
 			out = append(out, h)
 		}
 	}
-	rand.Shuffle(len(out)-always, func(i, j int) { out[always+i], out[always+j] = out[always+j], out[always+i] })
+	shuffled(out[first:])
 	return out[:min(len(out), maxHeads)]
 }
 
 // jitter varies an interval, so that hosts that started together do not act at the same time.
 func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2) }
 
-// tellHeads sends the heads of this host's logs to a few other hosts every second, so that they
-// notice the loss of a log's last datagram.
+// tellHeads sends the heads of logs that changed lately to a few other hosts every second, so
+// that they notice the loss of a log's last datagram. What is older, digests show.
 func (g *Gossip) tellHeads() {
 	for turn.Sleep(g.ctx, jitter(headsEvery)) {
 		g.mu.Lock()
 		cluster := g.facts.Cluster()
 		heads := g.repair.news(g.facts, g.cfg.Host, time.Now())
-		targets := some(g.roster.live(cluster), headsTo)
+		targets := g.roster.pick(cluster, headsTo)
 		g.mu.Unlock()
 		if !cluster.IsZero() && len(heads) > 0 {
 			g.sendAll(targets, g.headsPacket(cluster, heads))
@@ -108,7 +114,7 @@ func (g *Gossip) tellHeads() {
 func (g *Gossip) tellDigest() {
 	for turn.Sleep(g.ctx, jitter(digestEvery)) {
 		g.mu.Lock()
-		targets := some(g.roster.live(g.facts.Cluster()), 1)
+		targets := g.roster.pick(g.facts.Cluster(), 1)
 		g.mu.Unlock()
 		for _, m := range targets {
 			g.showDigest(m, true)
@@ -123,12 +129,6 @@ func (g *Gossip) showDigest(to Member, answer bool) {
 	if !note.Cluster.IsZero() {
 		g.send(to, append(encodePacket(packetDigest, note.Cluster, 600), note.body()...))
 	}
-}
-
-// some picks n of the members at random.
-func some(members []Member, n int) []Member {
-	rand.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
-	return members[:min(n, len(members))]
 }
 
 // localState is added to memberlist's own exchanges: the cluster and a digest.
@@ -195,5 +195,5 @@ func (g *Gossip) verify(origin netmap.ID) {
 	}
 	g.repair.verified[origin] = now
 	g.limited.Warn("differs "+origin.String(), "gossip: the facts of a host differ from what it says itself; fetching them anew", "host", origin.String())
-	g.run(func() { _, _ = g.fetch(source, netmap.Pull{Origin: origin}) })
+	g.run(func() { _ = g.fetch(source, []netmap.Pull{{Origin: origin}}) })
 }

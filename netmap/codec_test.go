@@ -269,9 +269,9 @@ func TestExchangeValuesSurviveEncoding(t *testing.T) {
 	if diff := cmp.Diff(heads, gotHeads); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
-	pull := Pull{hostID(1), 5, 6, BlockKey(prefix("10.0.0.0/8"))}
-	gotPull, err := DecodePull(AppendPull(nil, pull))
-	if diff := cmp.Diff(pull, gotPull); diff != "" || err != nil {
+	pulls := []Pull{{hostID(1), 5, 6, BlockKey(prefix("10.0.0.0/8")), 7}, {Origin: hostID(2)}}
+	gotPulls, err := DecodePulls(AppendPulls(nil, pulls))
+	if diff := cmp.Diff(pulls, gotPulls); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
 	d := Digest{1, 2, 63: 9}
@@ -340,7 +340,7 @@ func FuzzDecodeBatch(f *testing.F) {
 
 func FuzzDecodeExchange(f *testing.F) {
 	f.Add(AppendHeads(nil, []Head{{hostID(1), 1, 2, 3}}))
-	f.Add(AppendPull(nil, Pull{hostID(1), 5, 6, NetworkKey(4)}))
+	f.Add(AppendPulls(nil, []Pull{{hostID(1), 5, 6, NetworkKey(4), 7}, {Origin: hostID(2)}}))
 	f.Add(AppendDigest(nil, Digest{1}))
 	f.Fuzz(func(_ *testing.T, buf []byte) {
 		m := NewMap(ID{})
@@ -348,8 +348,8 @@ func FuzzDecodeExchange(f *testing.F) {
 			m.Compare(heads)
 			m.Diverged(heads)
 		}
-		if p, err := DecodePull(buf); err == nil {
-			m.Answer(p, 100)
+		if p, err := DecodePulls(buf); err == nil {
+			m.AppendAnswer(nil, p, 100)
 		}
 		if d, err := DecodeDigest(buf); err == nil {
 			m.HeadsUnlike(d)

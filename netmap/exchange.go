@@ -28,12 +28,14 @@ func (h Head) hash() uint64 {
 
 // Pull asks for the log of an origin after From. The answer is a whole batch when
 // the log does not reach back to From or is of another life; that comes in pages,
-// and After is the last key of the page before.
+// and After is the last key of the page before. Sum is that of the asker's copy: where a new
+// life says what it says already, as after a restart, the answer does not repeat it.
 type Pull struct {
 	Origin ID
 	Life   uint64
 	From   uint64
 	After  Key
+	Sum    uint64
 }
 
 // digestBuckets is how many origins' hashes a digest tells apart: enough that a
@@ -100,21 +102,22 @@ func DecodeHeads(buf []byte) ([]Head, error) {
 	return heads, r.err
 }
 
-// AppendPull writes a pull.
-func AppendPull(b []byte, p Pull) []byte {
+func appendPull(b []byte, p Pull) []byte {
 	b = appendUvarint(appendUvarint(append(b, p.Origin[:]...), p.Life), p.From)
-	return appendString(append(b, byte(p.After.Kind)), p.After.ID)
+	b = appendString(append(b, byte(p.After.Kind)), p.After.ID)
+	return binary.BigEndian.AppendUint64(b, p.Sum)
 }
 
-// DecodePull reads what AppendPull wrote; the error wraps ErrMalformed.
-func DecodePull(buf []byte) (Pull, error) {
-	r := reader{b: buf}
+// minPull is the least that a pull takes.
+const minPull = 16 + 1 + 1 + 2 + 8
+
+func (r *reader) pull() Pull {
 	p := Pull{Origin: r.id(), Life: r.counter(), From: r.counter()}
 	p.After = Key{Kind: Kind(r.byte()), ID: string(r.bytes(MaxKeyBytes))}
-	if r.err == nil && len(r.b) > 0 {
-		r.fail("%d bytes after a pull", len(r.b))
+	if sum := r.take(8); sum != nil {
+		p.Sum = binary.BigEndian.Uint64(sum)
 	}
-	return p, r.err
+	return p
 }
 
 func sum64(b []byte) uint64 {

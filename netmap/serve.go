@@ -52,7 +52,7 @@ func (m *Map) lacks(h Head) (Pull, bool) {
 	if h.Origin.IsZero() || mine.Covers(h) || m.Removed(h.Origin) {
 		return Pull{}, false
 	}
-	p := Pull{Origin: h.Origin, Life: h.Life}
+	p := Pull{Origin: h.Origin, Life: h.Life, Sum: mine.Sum}
 	if mine.Life == h.Life {
 		p.From = mine.Seq
 	}

@@ -58,7 +58,7 @@ func TestCountersAreReported(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = stranger.Close() }()
-		if _, err := stranger.Packets().WriteTo([]byte{0xf7, 1, 'b', 'x'}, netip.AddrPortFrom(h.addr, 7950)); err != nil {
+		if _, err := stranger.Packets().WriteTo([]byte{0xf7, 2, 'b', 'x'}, netip.AddrPortFrom(h.addr, 7950)); err != nil {
 			t.Fatal(err)
 		}
 		h.until("it is counted", soon, func() bool {

@@ -29,7 +29,7 @@ func TestAForgedDatagramEndsNoHost(t *testing.T) {
 		for _, h := range hosts {
 			for _, b := range h.forgeries() {
 				cluster := b.Origin
-				datagram := netmap.AppendBatch(append([]byte{0xf7, 1, 'b'}, cluster[:]...), b)
+				datagram := netmap.AppendBatch(append([]byte{0xf7, 2, 'b'}, cluster[:]...), b)
 				if _, err := stranger.Packets().WriteTo(datagram, netip.AddrPortFrom(h.addr, 7950)); err != nil {
 					t.Fatal(err)
 				}
