@@ -37,7 +37,7 @@ type point struct {
 	IdleCPU       float64 `json:"idle_processor"` // of a host, share of a core, with what the simulation takes
 
 	Event          time.Duration `json:"event_to_all"`
-	EventBytes     uint64        `json:"event_bytes"` // of all for one event of ten a second, without those of idle hosts
+	EventBytes     uint64        `json:"event_bytes"` // of all for one of many events, without those of idle hosts
 	EventDatagrams uint64        `json:"event_datagrams"`
 	EventAllocs    uint64        `json:"event_allocations"` // of each host for one of these
 	EventCPU       time.Duration `json:"event_processor"`   // the same
@@ -66,14 +66,15 @@ type scope struct {
 	idle    time.Duration
 	window  time.Duration // in which a restart or a newcomer is counted
 	events  int
-	further bool // also a newcomer, and an outage of all
+	every   time.Duration // of the events
+	further bool          // also a newcomer, and an outage of all
 }
 
 // long is the whole. memberlist repeats for two minutes who came, so brief, which make test
 // runs, counts some of that as idle.
 var (
-	long  = scope{calm: 150 * time.Second, pause: 15 * time.Second, idle: time.Minute, window: 30 * time.Second, events: 50, further: true}
-	brief = scope{calm: 10 * time.Second, pause: 10 * time.Second, idle: 20 * time.Second, window: 10 * time.Second, events: 10}
+	long  = scope{calm: 150 * time.Second, pause: 15 * time.Second, idle: time.Minute, window: 30 * time.Second, events: 50, every: 100 * time.Millisecond, further: true}
+	brief = scope{calm: 10 * time.Second, pause: 10 * time.Second, idle: 20 * time.Second, window: 10 * time.Second, events: 50, every: 5 * time.Millisecond}
 )
 
 // curve measures one size of cluster.
@@ -215,7 +216,7 @@ func (w *world) quiet(p *point, d time.Duration) uint64 {
 
 func above(n, idle uint64) uint64 { return n - min(n, idle) }
 
-// event has one host announce one container, and then more, ten a second.
+// event has one host announce one container, and then more.
 func (w *world) event(p *point) {
 	origin := w.hosts[len(w.hosts)/2]
 	announce := func(i int) netmap.Endpoint {
@@ -235,10 +236,10 @@ func (w *world) event(p *point) {
 	runtime.ReadMemStats(&before)
 	sent, data, processor := count(w.hosts, bytes), count(w.hosts, datagrams), clock()
 	events := w.scope.events
-	span := time.Duration(events) * 100 * time.Millisecond
+	span := time.Duration(events) * w.scope.every
 	for i := range events {
 		announce(i + 1)
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(w.scope.every)
 	}
 	p.EventCPU = (clock() - processor - time.Duration(p.IdleCPU*float64(span)*float64(len(w.hosts)))) / time.Duration(events*len(w.hosts))
 	p.EventBytes = above(count(w.hosts, bytes)-sent, w.quiet(p, span)) / uint64(events)

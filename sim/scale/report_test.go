@@ -19,7 +19,11 @@ type row[T any] struct {
 	of   func(T) string
 }
 
+// table adds a table of Markdown, unless it has no columns.
 func table[T any](b *strings.Builder, title string, columns []T, head func(T) string, rows []row[T]) {
+	if len(columns) == 0 {
+		return
+	}
 	fmt.Fprintf(b, "| %s |", title)
 	for _, c := range columns {
 		fmt.Fprintf(b, " %s |", head(c))
@@ -40,9 +44,6 @@ func (r report) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s.\n\n", r.Machine)
 	table(&b, "whole agents, virtual time; hosts x endpoints", r.Curve, func(p point) string { return fmt.Sprintf("%d x %d", p.Hosts, p.Endpoints) }, curveRows)
-	if len(r.Costs) == 0 {
-		return b.String()
-	}
 	table(&b, "one real agent; other hosts x endpoints", r.Costs, func(c cost) string { return fmt.Sprintf("%d x %d", c.Hosts, c.Endpoints) }, costRows)
 	return b.String()
 }
