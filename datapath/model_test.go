@@ -208,3 +208,32 @@ func TestModelLeadsToWhatIsDesired(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatFollowsFromAChange counts the operations of single changes: what the kernel does not
+// need leads to none.
+func TestWhatFollowsFromAChange(t *testing.T) {
+	m := datapath.NewModel(hostA)
+	one, other := endpoint(idA, hostB, "10.32.1.2"), endpoint(idB, hostB, "10.32.1.3")
+	named, elsewhere, moved := one, other, one
+	named.Name, elsewhere.Network, moved.Host = "web", 8, hostC
+	if _, whole := m.Update(view(with(one)), local(), nil); !whole {
+		t.Error("the first update does not ask for the kernel to be read")
+	}
+	for _, c := range []struct {
+		what string
+		view *netmap.View
+		want int
+	}{
+		{"nothing", view(with(one)), 0},
+		{"a name", view(with(named)), 0},
+		{"an endpoint of a network that this host is not on", view(with(named, elsewhere)), 0},
+		{"another endpoint", view(with(named, elsewhere, other)), 3},
+		{"an endpoint moves", view(with(moved, other)), 2}, // its tunnel, and flooding to its host
+		{"both go", view(), 8},
+	} {
+		ops, whole := m.Update(c.view, local(), nil)
+		if len(ops) != c.want || whole {
+			t.Errorf("%s: %d operations, want %d: %v", c.what, len(ops), c.want, ops)
+		}
+	}
+}
