@@ -19,7 +19,8 @@ const (
 	joinEnough  = 3                      // answers, for a host that knows nobody
 	joinPause   = 250 * time.Millisecond // until more are tried at once, doubling
 	maxJoining  = 16                     // at once
-	echoPause   = 500 * time.Millisecond // before an echo, twice as long once one brought nobody new
+	echoPause   = 500 * time.Millisecond // before an echo, doubling once one brings hardly anybody
+	echoSlowest = 4 * time.Second
 	answeredFor = 5 * time.Minute
 )
 
@@ -55,7 +56,7 @@ func (g *Gossip) rejoin() {
 	}
 }
 
-// echo joins a member again, concurrently with rejoin, until hardly any new ones come.
+// echo joins a member again, concurrently with rejoin, until that brought no new ones twice.
 // Hosts that started together know few others, so memberlist repeats their first messages too
 // seldom.
 func (g *Gossip) echo() {
@@ -64,10 +65,13 @@ func (g *Gossip) echo() {
 	g.run(func() {
 		known, _ := g.liveOnes(0)
 		quiet := 0
-		for turn.Sleep(g.ctx, jitter(echoPause<<quiet)) {
+		for pause := echoPause; turn.Sleep(g.ctx, jitter(pause)); pause = min(2*pause, echoSlowest) {
 			now, members := g.liveOnes(1)
-			if quiet++; now > known+known/32 {
+			if quiet++; now > known {
 				quiet = 0
+			}
+			if now > known+known/64 {
+				pause = echoPause / 2
 			}
 			if quiet == 2 {
 				return

@@ -17,7 +17,7 @@ const (
 	headsEvery   = time.Second
 	headsTo      = 3
 	headsRecent  = 10 * time.Second // this host's and the ledger's log are told about each second after a change
-	headsOthers  = 4 * time.Second  // logs of others: by then each host has heard of a change ten times
+	headsOthers  = 3 * time.Second  // logs of others: by then each host has heard of a change nine times
 	digestEvery  = 5 * time.Second
 	verifyEvery  = 30 * time.Second // a copy that differs is fetched anew at most this often
 	maxExchanges = 4                // full exchanges at once
