@@ -78,14 +78,19 @@ func (g *Gossip) load() error {
 // that this host left, of removed hosts, and those that cannot be read.
 func (g *Gossip) loadLogs(saved map[string][]byte) {
 	var useless []string
-	for key, raw := range saved {
+	keys := slices.Sorted(maps.Keys(saved))
+	// The ledger's log comes first: logs of hosts that it is not known to have admitted share a limit.
+	if i := slices.Index(keys, diskLog+g.cfg.Cluster.String()); i > 0 {
+		keys[0], keys[i] = keys[i], keys[0]
+	}
+	for _, key := range keys {
 		name, isLog := strings.CutPrefix(key, diskLog)
-		if !isLog || !g.cfg.Cluster.IsZero() && name != g.cfg.Host.String() && g.loadLog(name, raw) {
+		if !isLog || !g.cfg.Cluster.IsZero() && name != g.cfg.Host.String() && g.loadLog(name, saved[key]) {
 			continue
 		}
 		useless = append(useless, key)
 	}
-	for _, key := range slices.Sorted(maps.Keys(saved)) {
+	for _, key := range keys {
 		if id, err := netmap.ParseID(strings.TrimPrefix(key, diskLog)); err == nil && g.facts.Removed(id) {
 			useless = append(useless, key)
 		}
