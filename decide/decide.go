@@ -119,7 +119,7 @@ func (d *Decider) Reserve(ctx context.Context, subnet netip.Prefix, name string,
 func (d *Decider) GrantBlock(ctx context.Context, r ipam.BlockRequest) ([]netmap.Block, []netmap.Claim, error) {
 	generation := d.cfg.Member.Generation()
 	reply, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindGrantBlock, GrantBlock: &state.GrantBlock{
-		Subnet: r.Subnet, Within: r.Within, Have: r.Have,
+		Subnet: r.Subnet, Within: r.Within, Have: r.Have, Count: r.Count, Ahead: r.Ahead,
 	}})
 	if errors.Is(err, &netmap.Refusal{Kind: netmap.Exhausted}) {
 		// AskOthers comes next, and asks the hosts that have the blocks according to the facts.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/ipam"
+	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -44,10 +45,14 @@ func (d *Decider) serveDonate(ctx context.Context, _ netip.AddrPort, body []byte
 	return json.Marshal(r)
 }
 
-// AskOthers implements ipam.Decisions. It asks first the hosts that have most free addresses
-// according to the facts; these may be late, so it asks also those that seem to have none. Its
-// refusal says who holds how much.
+// AskOthers implements ipam.Decisions. After the ledger, it asks first the hosts that have most
+// free addresses according to the facts; these may be late, so it asks also those that seem to
+// have none. Its refusal says who holds how much.
 func (d *Decider) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Donation, error) {
+	c, err := d.claimAny(ctx, r)
+	if err == nil || !errors.Is(err, &netmap.Refusal{Kind: netmap.Exhausted}) {
+		return ipam.Donation{Claim: c}, err
+	}
 	view, generation := d.cfg.Gossip.View(), d.cfg.Member.Generation()
 	all := Shares(view, r.Subnet, r.Within)
 	answers := map[netmap.HostID]string{d.cfg.Self: ""}
@@ -68,6 +73,16 @@ func (d *Decider) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Dona
 		answers[s.Host] = whyNot(err)
 	}
 	return ipam.Donation{}, scarce(view, all, answers)
+}
+
+// claimAny asks the ledger for any address that lies in no host's block.
+func (d *Decider) claimAny(ctx context.Context, r ipam.BlockRequest) (netmap.Claim, error) {
+	generation := d.cfg.Member.Generation()
+	reply, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindClaim, Claim: &state.Claim{Subnet: r.Subnet, Within: r.Within}})
+	if err != nil {
+		return netmap.Claim{}, err
+	}
+	return *reply.Claim, d.cfg.Member.StillIn(generation)
 }
 
 func (d *Decider) askDonation(ctx context.Context, view *netmap.View, id netmap.HostID, q donateQuestion) (ipam.Donation, error) {

@@ -18,7 +18,10 @@ const (
 	diskPeers = "peers"
 	diskLog   = "log/"
 	saveEvery = 5 * time.Second
-	maxPeers  = 2048
+	// indexEvery is how often the ledger's log is saved although only its index has moved, as
+	// with every renewal of a lease. A recovery from what is on disk goes on from far beyond.
+	indexEvery = 10 * time.Minute
+	maxPeers   = 2048
 )
 
 // peerBook has the addresses at which hosts were found, the latest at the end.
@@ -117,6 +120,17 @@ func (g *Gossip) saveNowAndThen() {
 			g.limited.Warn("save", "gossip: what is known cannot be saved; a restart without peers would know less", "err", err)
 		}
 	}
+}
+
+// noteUnsaved has an origin's log saved soon if it has changed. Under g.mu.
+func (g *Gossip) noteUnsaved(origin netmap.ID, effect netmap.Effect) {
+	if !effect.Changed && origin == g.facts.Cluster() {
+		if time.Since(g.indexSaved) < indexEvery {
+			return
+		}
+		g.indexSaved = time.Now()
+	}
+	g.dirty[origin] = true
 }
 
 // save writes what changed since the last time.

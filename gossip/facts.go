@@ -234,7 +234,7 @@ func (g *Gossip) decided(index uint64, ask bool) (known uint64) {
 // afterChange updates what depends on the facts of an origin. Under g.mu.
 func (g *Gossip) afterChange(origin netmap.ID, effect netmap.Effect) {
 	if effect.Advanced || effect.Changed {
-		g.dirty[origin] = true
+		g.noteUnsaved(origin, effect)
 		g.repair.touch(origin, time.Now())
 		g.view.Store(g.facts.View())
 		if effect.Changed {

@@ -55,6 +55,8 @@ type Gossip struct {
 	factSubs    subscribers        // to what is in the View but its Decided
 	decidedSubs subscribers        // to View.Decided
 	dirty       map[netmap.ID]bool // logs to be written to disk
+	// indexSaved is when the ledger's log was saved last because its index had moved.
+	indexSaved time.Time
 }
 
 type counters struct {

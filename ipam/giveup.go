@@ -268,9 +268,9 @@ func (p *allocator) returnOne(ctx context.Context) (more bool, err error) {
 	return false, nil
 }
 
-// surplusBlock finds the highest block that was empty for idleFor and without which half a block is
-// still free. Returning it thus does not make this host ask for another one. The caller holds
-// mu.
+// surplusBlock finds the highest block that was empty for idleFor and without which half a block
+// is still free, or half of what comes at once if this host asks ahead. Returning it thus does
+// not make this host ask for another one. The caller holds mu.
 func (p *allocator) surplusBlock(now time.Time) (netmap.Block, bool) {
 	if p.releasing {
 		return netmap.Block{}, false
@@ -301,6 +301,9 @@ func (p *allocator) enoughWithout(block netip.Prefix) bool {
 	}
 	own := netmap.Common(block, area)
 	rest := p.Free(area) - min(p.Free(own), p.Free(area))
+	if n := p.atOnce(area); n >= fewAtOnce {
+		return rest >= n/2
+	}
 	return rest >= max(netmap.Size(block)/2, 1)
 }
 

@@ -44,20 +44,31 @@ func (p *allocator) requestBlock(within netip.Prefix, needed bool) *grantRequest
 	return f
 }
 
-// prefetch requests a block when less than a quarter of one is free, unless the last request
-// failed a moment ago. The caller holds mu.
+// prefetch requests blocks when less than a quarter of what comes at once is free, unless the
+// last request failed a moment ago. The caller holds mu.
 func (p *allocator) prefetch(within netip.Prefix) {
-	first, err := within.Addr().Prefix(p.Subnet().BlockBits)
-	if err != nil || p.request != nil || time.Now().Before(p.retryAt) {
+	if p.request != nil || time.Now().Before(p.retryAt) {
 		return
 	}
-	if block := netmap.Size(first); block >= smallBlock && netmap.Within(first, within) && p.Scarce(within, block/4) {
+	if n := p.atOnce(within); n >= fewAtOnce && within.Bits() <= p.Subnet().BlockBits && p.Scarce(within, n/4) {
 		p.requestBlock(within, false)
 	}
 }
 
-// run requests a block and adopts it. If the ledger has none and a container waits, run asks
-// other hosts to donate, and then the ledger again: another host in need may have been faster.
+// atOnce returns how many addresses of an area this host asks for at once: a block, or several
+// if they are small and the area is large.
+func (p *allocator) atOnce(within netip.Prefix) uint64 {
+	return max(p.blockSize(), min(netmap.Size(within)/partAtOnce, mostAtOnce))
+}
+
+// blockSize returns how many addresses a block of the subnet has.
+func (p *allocator) blockSize() uint64 {
+	return netmap.Size(netip.PrefixFrom(p.prefix.Addr(), p.Subnet().BlockBits))
+}
+
+// run requests blocks and adopts them. If the ledger gives none and a container waits, run asks
+// for a single address, of the ledger or of another host. If another host returns a block
+// instead, run asks the ledger again; another host in need may be faster.
 func (p *allocator) run(f *grantRequest) {
 	ctx, cancel := context.WithTimeout(p.life, grantTimeout)
 	defer cancel()
@@ -94,7 +105,7 @@ func (p *allocator) takeBlock(ctx context.Context, f *grantRequest) (sure bool, 
 	p.mu.Lock()
 	p.pruneCededOutside()
 	p.mu.Unlock()
-	blocks, claims, err := p.askBlock(ctx, f.within)
+	blocks, claims, err := p.askBlock(ctx, f)
 	if err != nil {
 		p.noteUnregistered(err)
 		return isRefusal(err), err
@@ -124,9 +135,9 @@ func (p *allocator) noteUnregistered(err error) {
 
 // askBlock requests a block. If the answer to an earlier request was lost, it finds the block
 // that was granted then.
-func (p *allocator) askBlock(ctx context.Context, within netip.Prefix) ([]netmap.Block, []netmap.Claim, error) {
+func (p *allocator) askBlock(ctx context.Context, f *grantRequest) ([]netmap.Block, []netmap.Claim, error) {
 	p.mu.Lock()
-	req := BlockRequest{Subnet: p.Subnet().Prefix, Within: within, Have: p.unsure}
+	req := BlockRequest{Subnet: p.prefix, Within: f.within, Have: p.unsure, Count: int(p.atOnce(f.within) / p.blockSize()), Ahead: !f.needed}
 	p.mu.Unlock()
 	blocks, claims, err := p.cfg.Decisions.GrantBlock(ctx, req)
 	if err != nil || !req.Have || p.anyNew(blocks) {

@@ -26,7 +26,9 @@ const (
 	// abandonedAfter is when an address that became no endpoint is freed. Docker asks for an
 	// IPv6 address in between, and repeats a call for some 30 s. Attach refuses a later one.
 	abandonedAfter = 90 * time.Second
-	smallBlock     = 16 // smaller blocks are not prefetched: others may need them
+	mostAtOnce     = 64 // addresses that a host asks for at once…
+	partAtOnce     = 16 // …and of a small subnet this part, in whole blocks
+	fewAtOnce      = 16 // where a host asks for fewer at once, it asks for none ahead of need: others may need them
 )
 
 // SubnetRequest asks for a subnet.
@@ -43,6 +45,8 @@ type BlockRequest struct {
 	Subnet netip.Prefix
 	Within netip.Prefix // the block must reach into this
 	Have   bool         // answer all blocks that this host owns there, if there are any, before a new one
+	Count  int          // how many blocks at most
+	Ahead  bool         // no container waits for it
 }
 
 // GatewayName is the name under which Reserve sets a subnet's gateway; with a zero
@@ -69,8 +73,9 @@ type Decisions interface {
 	// under another epoch.
 	ReturnBlock(ctx context.Context, b synced.Value[Returned]) error
 	Unclaim(ctx context.Context, c synced.Value[netmap.Claim]) error
-	// AskOthers asks the hosts that own something of the area to donate (IPAM.Donate), those
-	// with most free addresses first.
+	// AskOthers asks for a single address where the ledger grants no block: first the ledger,
+	// for one that lies in no host's block, then the hosts that own something of the area to
+	// donate (IPAM.Donate), those with most free addresses first.
 	AskOthers(ctx context.Context, r BlockRequest) (Donation, error)
 }
 

@@ -77,7 +77,7 @@ func (c *confirmation) trusts(t report) bool {
 // again.
 func (c *confirmation) denied() bool {
 	for _, t := range c.answers {
-		if c.trusts(t) && t.keeps() && t.Settled && !t.Removed {
+		if c.trusts(t) && t.keeps() && t.AllApplied && !t.Removed {
 			return true
 		}
 	}

@@ -34,7 +34,7 @@ func Invitation(cluster netmap.ClusterID, leader, host netmap.HostID, generation
 
 // KeeperReport is the answer of a keeper that knows more than any other one.
 func KeeperReport(self Peer, generation uint64, fenced, removed bool) []byte {
-	b, _ := state.Encode(report{ID: self.ID, Keeps: true, Fenced: fenced, Generation: generation, Removed: removed, Settled: true, Term: 1 << 20, Last: 1 << 20, Voters: []Peer{self}}) // of plain fields
+	b, _ := state.Encode(report{ID: self.ID, Keeps: true, Fenced: fenced, Generation: generation, Removed: removed, AllApplied: true, Term: 1 << 20, Last: 1 << 20, Voters: []Peer{self}}) // of plain fields
 	return b
 }
 

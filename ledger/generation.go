@@ -15,7 +15,7 @@ import (
 func (l *Ledger) Generation() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.life
+	return l.heardOf
 }
 
 // generationHeard returns the greatest generation that this host heard of or has facts of.
@@ -23,8 +23,8 @@ func (l *Ledger) generationHeard() uint64 { return max(l.Generation(), l.cfg.Fac
 
 // generationKnown returns the generation that goes into a command: 0 in the first one.
 func (l *Ledger) generationKnown() uint64 {
-	if life := l.Generation(); life > 1 {
-		return life
+	if heard := l.Generation(); heard > 1 {
+		return heard
 	}
 	return 0
 }
@@ -33,9 +33,9 @@ func (l *Ledger) generationKnown() uint64 {
 // older generation stops: what it decided since does not count.
 func (l *Ledger) ObserveGeneration(generation uint64) error {
 	l.mu.Lock()
-	newer := generation > l.life
+	newer := generation > l.heardOf
 	if newer {
-		l.life = generation
+		l.heardOf = generation
 	}
 	if newer && generation > 1 {
 		l.leader, l.known = Peer{}, nil

@@ -9,7 +9,7 @@ import (
 
 // reopen starts the keeper again if this host was one when it stopped.
 func (l *Ledger) reopen() error {
-	if err := raftlog.Settle(l.cfg.Dir); err != nil || !raftlog.Exists(l.cfg.Dir) {
+	if err := raftlog.FinishReplace(l.cfg.Dir); err != nil || !raftlog.Exists(l.cfg.Dir) {
 		return err
 	}
 	err := l.keep(l.cfg.Cluster, 0, nil)

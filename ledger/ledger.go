@@ -33,7 +33,7 @@ type Ledger struct {
 	cluster netmap.ClusterID
 	known   []netmap.HostID // keepers as last heard, for hosts that are none
 	leader  Peer            // as last heard
-	life    uint64          // the greatest generation of the ledger that was heard of
+	heardOf uint64          // the greatest generation of the ledger that was heard of
 	level   int             // the cluster's feature level as last heard; it never falls
 	closed  bool
 	fault   error // why this host keeps nothing though it should

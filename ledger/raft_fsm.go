@@ -148,7 +148,7 @@ func (m *machine) addrsOf(id netmap.HostID) (out []netip.AddrPort) {
 
 // removed reports whether the ledger removed a host, and whether everything in the log on the
 // disk has been applied.
-func (m *machine) removed(id netmap.HostID) (removed, settled bool) {
+func (m *machine) removed(id netmap.HostID) (removed, allApplied bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h, _ := m.state.Host(id)

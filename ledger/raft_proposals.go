@@ -67,6 +67,7 @@ func (p *proposals) end() {
 // lost the lead meanwhile: then the command may or may not be decided later.
 func (k *keeper) propose(ctx context.Context, cmd state.Command) (state.Reply, error) {
 	if refusal := cmd.CheckLevel(k.machine.level()); refusal != nil {
+		k.layer.log.Warn("feature level", "ledger: a command was refused for its feature level", "kind", string(cmd.Kind), "host", cmd.Host.Short(), "err", refusal)
 		return state.Reply{}, refusal
 	}
 	cmd.At, cmd.Leader = time.Now().UnixMilli(), state.Level

@@ -47,7 +47,7 @@ func TestOnRealSockets(t *testing.T) {
 	s.agree()
 }
 
-// TestAKeeperMoves: it is found by the ledger's own word where the gossip knows nothing.
+// TestAKeeperMoves: the ledger's own records say where it is, where the gossip knows nothing.
 func TestAKeeperMoves(t *testing.T) {
 	s := newReal(t, 3)
 	defer s.close()

@@ -169,7 +169,7 @@ func (l *Ledger) handleReport(_ context.Context, _ netip.AddrPort, body []byte) 
 func (l *Ledger) report(about netmap.HostID) report {
 	f := l.cfg.Facts()
 	l.mu.Lock()
-	t := report{ID: l.cfg.Self, Decided: f.Decided, Life: f.Generation, NoRoom: l.fault != nil && raftlog.Full(l.fault)}
+	t := report{ID: l.cfg.Self, Decided: f.Decided, FactsGeneration: f.Generation, NoRoom: l.fault != nil && raftlog.Full(l.fault)}
 	l.mu.Unlock()
 	for _, m := range l.cfg.Members() {
 		if m.Alive && m.ID != l.cfg.Self {
@@ -179,7 +179,7 @@ func (l *Ledger) report(about netmap.HostID) report {
 	if k := l.kept(); k != nil && k.machine.facts().halted == nil && !k.behind() {
 		t.Keeps, t.Generation, t.Voters = true, k.generation, k.peers()
 		t.Term, t.Last = k.newest()
-		t.Removed, t.Settled = k.machine.removed(about)
+		t.Removed, t.AllApplied = k.machine.removed(about)
 	}
 	if t.Fenced = l.cfg.Fenced != nil && l.cfg.Fenced(); !t.keeps() {
 		t.Trusted = l.trusted.list()

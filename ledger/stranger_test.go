@@ -369,8 +369,8 @@ func TestOneLiarIsNoMajority(t *testing.T) {
 		})
 		for _, g := range []uint64{1, 1 << 33} {
 			generation.Store(g)
-			if verdict, err := s.hosts[4].ledger.AskRemoved(s.t.Context()); verdict != ledger.Unknown || err == nil {
-				t.Errorf("of generation %d: it says %v, %v", g, verdict, err)
+			if answer, err := s.hosts[4].ledger.AskRemoved(s.t.Context()); answer != ledger.Unknown || err == nil {
+				t.Errorf("of generation %d: it says %v, %v", g, answer, err)
 			}
 		}
 	})

@@ -18,23 +18,23 @@ import (
 
 // report is what a host knows of the ledger and its keepers.
 type report struct {
-	ID         netmap.HostID   `json:"id"` // who answers
-	Keeps      bool            `json:"keeps"`
-	NoRoom     bool            `json:"no_room,omitempty"` // its log is there, and its disk is full
-	Generation uint64          `json:"generation"`
-	Term       uint64          `json:"term"` // of the last entry of its log
-	Last       uint64          `json:"last"` // index of that
-	Voters     []Peer          `json:"voters,omitempty"`
-	Sees       []netmap.HostID `json:"sees,omitempty"` // alive, by its gossip
-	Decided    uint64          `json:"decided"`        // by its facts
-	Life       uint64          `json:"life"`           // generation of those
+	ID              netmap.HostID   `json:"id"` // who answers
+	Keeps           bool            `json:"keeps"`
+	NoRoom          bool            `json:"no_room,omitempty"` // its log is there, and its disk is full
+	Generation      uint64          `json:"generation"`
+	Term            uint64          `json:"term"` // of the last entry of its log
+	Last            uint64          `json:"last"` // index of that
+	Voters          []Peer          `json:"voters,omitempty"`
+	Sees            []netmap.HostID `json:"sees,omitempty"`   // alive, by its gossip
+	Decided         uint64          `json:"decided"`          // by its facts
+	FactsGeneration uint64          `json:"facts_generation"` // generation of those
 	// Fenced says that the ledger refuses this host: it was removed, or another one runs as it.
 	Fenced bool `json:"fenced,omitempty"`
-	// Removed says that this host's ledger has removed the host that was asked about, Settled
+	// Removed says that this host's ledger has removed the host that was asked about, AllApplied
 	// that every entry on its disk has been applied.
-	Removed bool   `json:"removed,omitempty"`
-	Settled bool   `json:"settled,omitempty"`
-	Trusted []Peer `json:"trusted,omitempty"` // the keepers that this host believes
+	Removed    bool   `json:"removed,omitempty"`
+	AllApplied bool   `json:"all_applied,omitempty"`
+	Trusted    []Peer `json:"trusted,omitempty"` // the keepers that this host believes
 
 	at netip.AddrPort // where this was answered; zero: here
 }
@@ -51,7 +51,7 @@ func (t report) knows(o report) int {
 	case t.Keeps:
 		return cmp.Or(cmp.Compare(t.Term, o.Term), cmp.Compare(t.Last, o.Last))
 	}
-	return cmp.Or(cmp.Compare(t.Life, o.Life), cmp.Compare(t.Decided, o.Decided))
+	return cmp.Or(cmp.Compare(t.FactsGeneration, o.FactsGeneration), cmp.Compare(t.Decided, o.Decided))
 }
 
 func boolOrder(greater bool) int {
@@ -245,7 +245,7 @@ func (c *survey) outcome(out Recovered) Recovered {
 	_, _ = rand.Read(nonce[:]) // never fails (crypto/rand)
 	last := c.known
 	for _, t := range c.answers {
-		for _, g := range []uint64{t.Generation, t.Life, c.facts.Generation} {
+		for _, g := range []uint64{t.Generation, t.FactsGeneration, c.facts.Generation} {
 			if plausible(c.known, g) { // else it is nobody's: no cluster was recovered so often
 				last = max(last, g)
 			}

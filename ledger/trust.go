@@ -26,12 +26,12 @@ const (
 	refreshWait = 5 * time.Second         // between two looks at who keeps the ledger now
 )
 
-// Verdict is the answer of the keepers to a question.
-type Verdict int
+// Answer is the answer of the keepers to a question.
+type Answer int
 
-// Verdicts. Unknown means that no majority of the keepers answered the same.
+// The answers. Unknown means that no majority of the keepers answered the same.
 const (
-	Unknown Verdict = iota
+	Unknown Answer = iota
 	Denied
 	Confirmed
 )
@@ -205,12 +205,12 @@ func (l *Ledger) background(task func(context.Context)) {
 
 // AskRemoved asks the keepers whether this host was removed from the cluster. Unknown
 // comes with whom it asked.
-func (l *Ledger) AskRemoved(ctx context.Context) (Verdict, error) {
+func (l *Ledger) AskRemoved(ctx context.Context) (Answer, error) {
 	c := l.trusted.ask(ctx, l.cfg.Self)
 	switch {
 	case !c.denied() && c.most(func(t report) bool { return t.Removed }):
 		return Confirmed, nil
-	case c.most(func(t report) bool { return !t.Removed && t.Settled }):
+	case c.most(func(t report) bool { return !t.Removed && t.AllApplied }):
 		return Denied, nil
 	}
 	return Unknown, fmt.Errorf("ledger: no majority of the keepers that this host knows answers; it asked %s", c.whom())

@@ -66,7 +66,7 @@ type Ledger interface {
 	FoundTogether(ctx context.Context, p founding.Plan) (state.Reply, error)
 	Recover(ctx context.Context, r ledger.Recovery) (ledger.Recovered, error)
 	ObserveGeneration(generation uint64) error
-	AskRemoved(ctx context.Context) (ledger.Verdict, error)
+	AskRemoved(ctx context.Context) (ledger.Answer, error)
 	AskGeneration(ctx context.Context, heard uint64) (uint64, error)
 	Vacate(ctx context.Context) error
 	Cluster() netmap.ClusterID

@@ -72,7 +72,7 @@ func removed(name string) *netmap.Refusal {
 
 // askRemoved asks the keepers that this host trusts whether it was removed. After they denied
 // it, it does not ask them again within askAgainAfter.
-func (m *Member) askRemoved(ctx context.Context) (ledger.Verdict, error) {
+func (m *Member) askRemoved(ctx context.Context) (ledger.Answer, error) {
 	r := &m.asked
 	r.mu.Lock()
 	fresh := !r.denied.IsZero() && time.Since(r.denied) < askAgainAfter
@@ -86,13 +86,13 @@ func (m *Member) askRemoved(ctx context.Context) (ledger.Verdict, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
 	defer cancel()
-	verdict, err := m.ledger.AskRemoved(ctx)
+	answer, err := m.ledger.AskRemoved(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.open = verdict == ledger.Unknown; verdict == ledger.Denied {
+	if r.open = answer == ledger.Unknown; answer == ledger.Denied {
 		r.denied = time.Now()
 	}
-	return verdict, err
+	return answer, err
 }
 
 // saidRemoved reports whether the facts say that this host was removed, and it has not given up
@@ -120,14 +120,14 @@ func (m *Member) unconfirmed() bool {
 // confirmRemoved gives up this identity if the keepers confirm that it was removed, whoever
 // said so first. The error says why this host hands out nothing meanwhile.
 func (m *Member) confirmRemoved(ctx context.Context) error {
-	verdict, err := m.askRemoved(ctx)
+	answer, err := m.askRemoved(ctx)
 	if _, reset := m.lease.IdentityReset(); reset { // by a concurrent call
 		return removed(m.cfg.Name)
 	}
 	if m.hasLeft() { // by Leave, meanwhile
 		return netmap.Refuse(netmap.Removed, "%s", m.departure())
 	}
-	switch verdict {
+	switch answer {
 	case ledger.Denied:
 		m.problem("removal", "")
 		return nil

@@ -66,8 +66,11 @@ func (l *Ledger) auto(r ipam.SubnetRequest) netip.Prefix {
 	return netip.Prefix{}
 }
 
-// blockBits follows the rule of the design.
+// blockBits cuts a default subnet as the ledger does, and others into larger blocks.
 func blockBits(p netip.Prefix) int {
+	if p.Bits() == 20 {
+		return 30
+	}
 	if p.Addr().Is6() && p.Bits() <= 104 {
 		return min(p.Bits()+16, 112)
 	}

@@ -55,8 +55,8 @@ type Pool struct {
 // Claim is a single address that the ledger gave to this host.
 type Claim struct {
 	netmap.Claim
-	// Donated says that another host gave the address because no block was free. Any container
-	// may get it. Other claims are for the container that asks for this very address.
+	// Donated says that the ledger or another host gave the address because no block was free.
+	// Any container may get it. Other claims are for the container that asks for this very address.
 	Donated bool `json:"donated,omitempty"`
 }
 

@@ -40,7 +40,7 @@ func renameIfThere(from, to string) error {
 }
 
 // Replace puts what was written to HalfDir, complete and synced, in the place of a directory.
-// If it is killed in between, Settle completes or undoes it.
+// If it is killed in between, FinishReplace completes or undoes it.
 func Replace(dir string) error {
 	if err := errors.Join(os.RemoveAll(dir+freshDir), os.Rename(dir+HalfDir, dir+freshDir)); err != nil {
 		return fmt.Errorf("ledger: %w", err)
@@ -48,12 +48,12 @@ func Replace(dir string) error {
 	if err := SetAside(dir); err != nil {
 		return err
 	}
-	return Settle(dir)
+	return FinishReplace(dir)
 }
 
-// Settle completes a replacement that was interrupted, if the old directory was set aside
+// FinishReplace completes a replacement that was interrupted, if the old directory was set aside
 // already, and undoes it otherwise.
-func Settle(dir string) error {
+func FinishReplace(dir string) error {
 	if err := os.RemoveAll(dir + HalfDir); err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}

@@ -31,7 +31,7 @@ func TestAReplacementThatWasKilledIsEndedOrUndone(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := Settle(dir); err != nil {
+		if err := FinishReplace(dir); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		got, err := os.ReadFile(filepath.Join(dir, "what"))

@@ -25,12 +25,9 @@ func (t *step) grantBlock(g *GrantBlock) *netmap.Refusal {
 	if _, ok := s.holders[t.cmd.Host]; !ok {
 		return t.notUsed(t.cmd.Host, g.Subnet)
 	}
-	area := g.Within
-	if !area.IsValid() {
-		area = s.Prefix
-	}
-	if area.Masked() != area || !netmap.Within(area, s.Prefix) {
-		return netmap.Refuse(netmap.Outside, "the ip-range %s is not inside subnet %s; choose an --ip-range inside it", area, s.Prefix)
+	area, refusal := s.area(g.Within)
+	if refusal != nil {
+		return refusal
 	}
 	if g.Count < 0 || g.Count > maxGrant {
 		return netmap.Refuse(netmap.BadInput, "%d blocks at once; ask for 1 to %d", g.Count, maxGrant)
@@ -40,16 +37,18 @@ func (t *step) grantBlock(g *GrantBlock) *netmap.Refusal {
 	if refusal := t.complete(); refusal != nil {
 		return refusal
 	}
-	if own := t.owned(s, area); g.Have && len(own) > 0 {
+	own := t.owned(s, area)
+	if g.Have && len(own) > 0 {
 		t.answerBlocks(s, own)
 		return nil
 	}
-	free := t.freeBlocks(s, area, max(g.Count, 1))
-	if len(free) == 0 {
-		return t.exhausted(s, area)
+	count, refusal := t.share(s, area, g, len(own) > 0)
+	if refusal != nil {
+		return refusal
 	}
-	granted := make([]netmap.Block, 0, len(free))
-	for _, p := range free {
+	free := t.freeIn(s)
+	granted := make([]netmap.Block, 0, count)
+	for p, ok := free.block(area); ok && len(granted) < count; p, ok = free.block(area) {
 		b := netmap.Block{Prefix: p, Subnet: s.Prefix, Owner: t.cmd.Host, Epoch: t.index}
 		s.blocks[p] = b
 		delete(s.freed, p)
@@ -60,6 +59,35 @@ func (t *step) grantBlock(g *GrantBlock) *netmap.Refusal {
 	return nil
 }
 
+// area is the part of a subnet that an --ip-range names; all of it where there is none.
+func (s *subnet) area(within netip.Prefix) (netip.Prefix, *netmap.Refusal) {
+	if !within.IsValid() {
+		return s.Prefix, nil
+	}
+	if within.Masked() != within || !netmap.Within(within, s.Prefix) {
+		return within, netmap.Refuse(netmap.Outside, "the ip-range %s is not inside subnet %s; choose an --ip-range inside it", within, s.Prefix)
+	}
+	return within, nil
+}
+
+// share returns how many blocks a host gets of those that it asks for, so that there are some
+// for every host that uses the subnet: more than one, and any ahead of need, only while twice
+// as many are free for each. The last tenth goes to hosts that have none, and address by address
+// (claimAny) to the others.
+func (t *step) share(s *subnet, area netip.Prefix, g *GrantBlock, has bool) (int, *netmap.Refusal) {
+	open, all := t.freeIn(s).count(area)
+	each, last := open/(2*uint64(len(s.holders))), open*10 < all
+	switch {
+	case open == 0:
+		return 0, t.exhausted(s, area)
+	case g.Ahead && (last || each == 0):
+		return 0, netmap.Refuse(netmap.Exhausted, "%d of %d blocks are free in %s, and none of them is given ahead of need", open, all, t.subnetName(s.Prefix))
+	case last && has:
+		return 0, netmap.Refuse(netmap.Exhausted, "%d of %d blocks are free in %s, for hosts that have none; others get single addresses of them", open, all, t.subnetName(s.Prefix))
+	}
+	return int(min(uint64(max(g.Count, 1)), max(each, 1))), nil
+}
+
 // answerBlocks tells of the addresses inside that the host may not hand out: those
 // claimed by others, and those reserved, which are nobody's. The host may have
 // heard of the subnet before they were reserved.
@@ -68,7 +96,13 @@ func (t *step) answerBlocks(s *subnet, blocks []netmap.Block) {
 	inside := func(a netip.Addr) bool {
 		return slices.ContainsFunc(blocks, func(b netmap.Block) bool { return b.Prefix.Contains(a) })
 	}
-	t.reply.Claims = t.claimsThat(func(c netmap.Claim) bool { return inside(c.Addr) && c.Owner != t.cmd.Host })
+	for _, b := range blocks {
+		for _, a := range t.freeIn(s).claimed[b.Prefix] {
+			if c := t.claims[a]; c.Owner != t.cmd.Host {
+				t.reply.Claims = append(t.reply.Claims, c)
+			}
+		}
+	}
 	for _, a := range slices.SortedFunc(maps.Values(s.Reserved), netip.Addr.Compare) {
 		if inside(a) {
 			t.reply.Claims = append(t.reply.Claims, netmap.Claim{Addr: a, Subnet: s.Prefix})
@@ -84,67 +118,13 @@ func (t *step) answerBlocks(s *subnet, blocks []netmap.Block) {
 // owned are the asking host's blocks in an area.
 func (t *step) owned(s *subnet, area netip.Prefix) []netmap.Block {
 	var out []netmap.Block
-	for _, p := range netmap.SortedPrefixes(s.blocks) {
-		if b := s.blocks[p]; b.Owner == t.cmd.Host && p.Overlaps(area) {
+	for p, b := range s.blocks {
+		if b.Owner == t.cmd.Host && p.Overlaps(area) {
 			out = append(out, b)
 		}
 	}
+	slices.SortFunc(out, func(a, b netmap.Block) int { return a.Prefix.Compare(b.Prefix) })
 	return out
-}
-
-// freeBlocks picks up to n blocks that reach into the area: the lowest that were
-// never used, then those whose last owner gave them up longest ago, so that an
-// address comes back as late as possible.
-func (t *step) freeBlocks(s *subnet, area netip.Prefix, n int) []netip.Prefix {
-	full := t.fullBlocks(s)
-	var fresh, used []netip.Prefix
-	p := netip.PrefixFrom(area.Addr(), s.BlockBits).Masked()
-	for ok := true; ok && p.Overlaps(area) && len(fresh) < n; p, ok = nextPrefix(p) {
-		_, owned := s.blocks[p]
-		_, before := s.freed[p]
-		switch {
-		case owned || full[p]:
-		case before:
-			used = append(used, p)
-		default:
-			fresh = append(fresh, p)
-		}
-	}
-	slices.SortStableFunc(used, func(a, b netip.Prefix) int { return cmp.Compare(s.freed[a], s.freed[b]) })
-	all := append(fresh, used...)
-	return all[:min(n, len(all))]
-}
-
-// fullBlocks are those in which every address is reserved or claimed: to own one
-// would be of no use.
-func (t *step) fullBlocks(s *subnet) map[netip.Prefix]bool {
-	hostBits := s.Prefix.Addr().BitLen() - s.BlockBits
-	if hostBits > 16 {
-		return nil
-	}
-	spoken := map[netip.Addr]bool{s.Prefix.Addr(): true, s.Gateway: true}
-	if s.Prefix.Addr().Is4() {
-		spoken[netmap.LastAddr(s.Prefix)] = true
-	}
-	for _, a := range s.Reserved {
-		spoken[a] = true
-	}
-	for a, c := range t.claims {
-		if c.Subnet == s.Prefix {
-			spoken[a] = true
-		}
-	}
-	count := map[netip.Prefix]int{}
-	for a := range spoken {
-		if p, err := a.Prefix(s.BlockBits); err == nil {
-			count[p]++
-		}
-	}
-	full := map[netip.Prefix]bool{}
-	for p, n := range count {
-		full[p] = n >= 1<<hostBits
-	}
-	return full
 }
 
 // exhausted names who holds the blocks.
@@ -182,7 +162,7 @@ func (t *step) returnBlock(r *ReturnBlock) *netmap.Refusal {
 		if b, ok := s.blocks[r.Block]; ok && b.Owner == t.cmd.Host && b.Epoch == r.Epoch {
 			t.free(s, r.Block)
 			late := slices.DeleteFunc(slices.Clone(r.Late), func(a netip.Addr) bool { return !r.Block.Contains(a) })
-			t.postpone(late[:min(len(late), maxLateOfBlock)])
+			t.giveOutLast(late[:min(len(late), maxLateOfBlock)])
 		}
 	}
 	return nil // to return what one does not own is no mistake

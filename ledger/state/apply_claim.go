@@ -15,9 +15,12 @@ func (t *step) claim(c *Claim) *netmap.Refusal {
 	if _, ok := s.holders[t.cmd.Host]; !ok {
 		return t.notUsed(t.cmd.Host, c.Subnet)
 	}
+	if !c.Addr.IsValid() {
+		return t.claimAny(s, c)
+	}
 	old, taken := t.claims[c.Addr]
 	switch {
-	case !c.Addr.IsValid() || !s.Prefix.Contains(c.Addr):
+	case !s.Prefix.Contains(c.Addr):
 		return netmap.Refuse(netmap.Outside, "%s is not inside %s; choose an --ip inside it", c.Addr, t.subnetName(s.Prefix))
 	case netmap.IsEdge(c.Addr, s.Prefix):
 		return netmap.Refuse(netmap.BadInput, "%s is the network or broadcast address of subnet %s, which no container can have; choose another --ip", c.Addr, s.Prefix)
@@ -38,6 +41,23 @@ func (t *step) claim(c *Claim) *netmap.Refusal {
 		return netmap.Refuse(netmap.Held, "%s in %s lies in block %s of %s, which alone can cede it; start that host, or choose another --ip", c.Addr, t.subnetName(s.Prefix), b.Prefix, t.HostName(b.Owner))
 	}
 	t.give(netmap.Claim{Addr: c.Addr, Subnet: s.Prefix, Owner: t.cmd.Host, Epoch: t.index})
+	return nil
+}
+
+// claimAny gives the asking host any address that lies in no host's block.
+func (t *step) claimAny(s *subnet, c *Claim) *netmap.Refusal {
+	area, refusal := s.area(c.Within)
+	if refusal != nil {
+		return refusal
+	}
+	if refusal := t.complete(); refusal != nil {
+		return refusal
+	}
+	a, ok := t.freeIn(s).single(s, area)
+	if !ok {
+		return t.exhausted(s, area)
+	}
+	t.give(netmap.Claim{Addr: a, Subnet: s.Prefix, Owner: t.cmd.Host, Epoch: t.index})
 	return nil
 }
 
@@ -103,7 +123,7 @@ func (t *step) unclaim(u *Unclaim) *netmap.Refusal {
 	if c, ok := t.claims[u.Addr]; ok && c.Owner == t.cmd.Host && c.Epoch == u.Epoch {
 		delete(t.claims, u.Addr)
 		t.gone(c)
-		t.postpone([]netip.Addr{u.Addr})
+		t.giveOutLast([]netip.Addr{u.Addr})
 	}
 	return nil // to return what one does not hold is no mistake
 }

@@ -175,7 +175,7 @@ func (t *step) remove(r *Remove) *netmap.Refusal {
 	h.Removed, h.session = true, session{}
 	t.set(h.HostEntry)
 	t.strip(h.ID)
-	t.postpone(r.Held)
+	t.giveOutLast(r.Held)
 	t.reply.Host = new(h.HostEntry)
 	return nil
 }
@@ -183,10 +183,10 @@ func (t *step) remove(r *Remove) *netmap.Refusal {
 // maxLate bounds the addresses of a subnet that are remembered to be given out last.
 const maxLate = 4096
 
-// postpone notes what was in use until lately, in a returned block, as a returned claim or by
+// giveOutLast notes what was in use until lately, in a returned block, as a returned claim or by
 // a removed host's endpoints, for whoever is granted the blocks. What lies in another host's
 // block was that host's to give, and is.
-func (t *step) postpone(held []netip.Addr) {
+func (t *step) giveOutLast(held []netip.Addr) {
 	for _, p := range netmap.SortedPrefixes(t.subnets) {
 		s := t.subnets[p]
 		for _, a := range held {

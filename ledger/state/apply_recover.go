@@ -330,6 +330,7 @@ func (s *State) Recover(cluster netmap.ClusterID, generation, last uint64, at in
 			t.strip(id)
 		}
 	}
+	s.raiseLevel(Level)
 	s.applied = index
 }
 

@@ -11,11 +11,12 @@ import (
 const web = "10.40.0.0/24"
 
 func TestBlocksAreGrantedLowestFirstAndReusedLast(t *testing.T) {
-	c := newCluster(t, 2)
+	c := newCluster(t, 3)
 	c.refused(grant(1, web), netmap.Unknown, web)
 	c.ok(ensure(1, web))
 	c.refused(grant(2, web), netmap.Unknown, "host-2")
 	c.ok(ensure(2, web))
+	c.ok(ensure(3, web))
 	one := c.ok(grant(1, web)).Block
 	two := c.ok(grant(2, web)).Block
 	if one.Prefix != pfx("10.40.0.0/28") || two.Prefix != pfx("10.40.0.16/28") || one.Epoch >= two.Epoch || one.Owner != hostID(1) {
@@ -43,8 +44,9 @@ func TestBlocksAreGrantedLowestFirstAndReusedLast(t *testing.T) {
 	if again.Prefix != one.Prefix || again.Epoch <= two.Epoch {
 		t.Errorf("granted %+v, want the one that was returned first, with a new epoch", again)
 	}
-	c.ok(grant(2, web))
-	c.refused(grant(2, web), netmap.Exhausted, web, "host-1", "holds 14", "host-2", "holds 2", "weft host rm")
+	c.refused(grant(2, web), netmap.Exhausted, "1 of 16", web)
+	c.ok(grant(3, web))
+	c.refused(grant(2, web), netmap.Exhausted, web, "host-1", "holds 14", "host-2", "holds 1", "weft host rm")
 }
 
 func TestGrantsWithinAnIPRange(t *testing.T) {
@@ -65,8 +67,10 @@ func TestGrantsWithinAnIPRange(t *testing.T) {
 	c.refused(in(2, "10.40.0.0/16"), netmap.Outside)
 	many := in(2, "10.40.0.128/25")
 	many.GrantBlock.Count = 64
-	if r := c.ok(many); len(r.Blocks) != 7 || r.Block.Prefix != r.Blocks[0].Prefix {
-		t.Errorf("got %d blocks", len(r.Blocks))
+	for range 7 {
+		if r := c.ok(many); len(r.Blocks) != 1 || r.Block.Prefix != r.Blocks[0].Prefix {
+			t.Errorf("got %d blocks", len(r.Blocks))
+		}
 	}
 	have := in(2, "10.40.0.128/25")
 	have.GrantBlock.Have = true
@@ -164,18 +168,21 @@ func TestCeding(t *testing.T) {
 }
 
 func TestNoTwoHostsOwnTheSameAddressAfterAReturn(t *testing.T) {
-	c := newCluster(t, 2)
+	c := newCluster(t, 3)
 	c.ok(ensure(1, web))
 	c.ok(ensure(2, web))
+	c.ok(ensure(3, web))
 	b := c.ok(grant(1, web)).Block
 	c.ok(Command{Kind: KindCede, Host: hostID(1), Cede: &Cede{ip("10.40.0.7"), hostID(2)}})
 	c.ok(Command{Kind: KindReturnBlock, Host: hostID(1), ReturnBlock: &ReturnBlock{Block: b.Prefix, Epoch: b.Epoch}})
-	all := c.ok(Command{Kind: KindGrantBlock, Host: hostID(1), GrantBlock: &GrantBlock{Subnet: pfx(web), Count: 64}})
-	if len(all.Blocks) != 16 || len(all.Claims) != 1 || all.Claims[0].Owner != hostID(2) {
-		t.Errorf("got %d blocks and claims %v", len(all.Blocks), all.Claims)
+	for range 15 {
+		if got := c.ok(grant(1, web)); got.Block.Prefix == b.Prefix || len(got.Claims) > 0 {
+			t.Errorf("got %s and claims %v", got.Block.Prefix, got.Claims)
+		}
 	}
-	if all.Blocks[15].Prefix != b.Prefix {
-		t.Errorf("the returned block came %v, not last", all.Blocks)
+	last := c.ok(grant(3, web))
+	if last.Block.Prefix != b.Prefix || len(last.Claims) != 1 || last.Claims[0].Owner != hostID(2) {
+		t.Errorf("got %v and claims %v, want the block that was returned", last.Block, last.Claims)
 	}
 }
 
@@ -211,7 +218,7 @@ func TestAReturnedClaimIsInUseUntilLately(t *testing.T) {
 // elsewhere is nobody's to tell, and more than a few is not remembered.
 func TestAReturnedBlockTellsWhatWasInUse(t *testing.T) {
 	c := newCluster(t, 2)
-	c.ok(ensure(1, "10.40.0.0/16"))
+	c.ok(sized(1, "10.40.0.0/16", 24))
 	c.ok(ensure(2, "10.40.0.0/16"))
 	b := c.ok(grant(1, "10.40.0.0/16")).Block
 	late := []netip.Addr{ip("10.40.200.1"), ip("192.0.2.1"), {}}

@@ -38,17 +38,17 @@ const (
 // Command is one request for a decision. Ledger.Do fills in who asks. A field that a later
 // feature level adds, here or further inside, says so in a tag, such as since:"2".
 type Command struct {
-	Kind    Kind             `json:"kind"`
-	Cluster netmap.ClusterID `json:"cluster"`           // asked of; zero: whichever answers
-	Host    netmap.HostID    `json:"host"`              // who asks
-	Start   uint64           `json:"start"`             // of the asking agent
-	Nonce   uint64           `json:"nonce"`             // of this start
-	Request uint64           `json:"request,omitempty"` // numbers this start's requests from 1; 0: not guarded against repetition
-	Settled uint64           `json:"settled,omitempty"` // nobody waits for requests below this number any more…
-	Over    []uint64         `json:"over,omitempty"`    // …nor for these above it
-	Known   uint64           `json:"known,omitempty"`   // the generation that the asking host knows of, if it is not the first
-	At      int64            `json:"at,omitempty"`      // leader's clock when it was proposed, Unix milliseconds
-	Leader  int              `json:"leader,omitempty"`  // feature level of the leader's release when it was proposed; 0 means 1
+	Kind       Kind             `json:"kind"`
+	Cluster    netmap.ClusterID `json:"cluster"`               // asked of; zero: whichever answers
+	Host       netmap.HostID    `json:"host"`                  // who asks
+	Start      uint64           `json:"start"`                 // of the asking agent
+	Nonce      uint64           `json:"nonce"`                 // of this start
+	Request    uint64           `json:"request,omitempty"`     // numbers this start's requests from 1; 0: not guarded against repetition
+	LowestOpen uint64           `json:"lowest_open,omitempty"` // nobody waits for requests below this number any more…
+	Over       []uint64         `json:"over,omitempty"`        // …nor for these above it
+	Known      uint64           `json:"known,omitempty"`       // the generation that the asking host knows of, if it is not the first
+	At         int64            `json:"at,omitempty"`          // leader's clock when it was proposed, Unix milliseconds
+	Leader     int              `json:"leader,omitempty"`      // feature level of the leader's release when it was proposed; 0 means 1
 
 	Found           *Found           `json:"found,omitempty"`
 	Admit           *Admit           `json:"admit,omitempty"`
@@ -72,8 +72,8 @@ type Command struct {
 // Number makes a command the newest request of its start; open are the numbers of those
 // that somebody waits for, with this one.
 func (c *Command) Number(request uint64, open []uint64) {
-	c.Request, c.Settled, c.Over = request, slices.Min(open), nil
-	for n := c.Settled; n < request; n++ {
+	c.Request, c.LowestOpen, c.Over = request, slices.Min(open), nil
+	for n := c.LowestOpen; n < request; n++ {
 		if !slices.Contains(open, n) {
 			c.Over = append(c.Over, n)
 		}
@@ -155,8 +155,9 @@ type Reserve struct {
 type GrantBlock struct {
 	Subnet netip.Prefix `json:"subnet"`
 	Within netip.Prefix `json:"within"`          // --ip-range; zero: anywhere in the subnet
-	Count  int          `json:"count,omitempty"` // 0 means 1; fewer are given when fewer are free
+	Count  int          `json:"count,omitempty"` // 0 means 1; fewer are given when few are free
 	Have   bool         `json:"have,omitempty"`  // answer a block that the host owns within, if there is one, before a new one
+	Ahead  bool         `json:"ahead,omitempty"` // no container waits for it: refused where others may need it
 }
 
 // ReturnBlock gives a block back. Of another epoch or owner, nothing happens.
@@ -169,7 +170,8 @@ type ReturnBlock struct {
 // Claim asks for one address apart from blocks.
 type Claim struct {
 	Subnet netip.Prefix `json:"subnet"`
-	Addr   netip.Addr   `json:"addr"`
+	Addr   netip.Addr   `json:"addr"`            // zero: any that lies in no host's block
+	Within netip.Prefix `json:"within,omitzero"` // with a zero Addr: --ip-range; zero: anywhere in the subnet
 }
 
 // Cede gives one address of the asking host's block to another host.

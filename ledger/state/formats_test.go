@@ -19,8 +19,8 @@ var updateFormats = flag.Bool("formats", false, "write testdata of the present f
 func sampleCluster(t testing.TB) *cluster {
 	c := newCluster(t, 3)
 	for n := 1; n <= 2; n++ {
-		c.ok(Command{Kind: KindEnsureSubnet, Host: hostID(n), Request: 1, Settled: 1, EnsureSubnet: &EnsureSubnet{Want: pfx(web), BlockBits: 28}})
-		c.ok(Command{Kind: KindGrantBlock, Host: hostID(n), Request: 2, Settled: 1, GrantBlock: &GrantBlock{Subnet: pfx(web), Count: 2}})
+		c.ok(Command{Kind: KindEnsureSubnet, Host: hostID(n), Request: 1, LowestOpen: 1, EnsureSubnet: &EnsureSubnet{Want: pfx(web), BlockBits: 28}})
+		c.ok(Command{Kind: KindGrantBlock, Host: hostID(n), Request: 2, LowestOpen: 1, GrantBlock: &GrantBlock{Subnet: pfx(web), Count: 2}})
 	}
 	c.ok(Command{Kind: KindReserve, Host: hostID(1), Reserve: &Reserve{Subnet: pfx(web), Name: "printer", Addr: ip("10.40.0.99")}})
 	n := c.ok(Command{Kind: KindEnsureNetwork, Host: hostID(1), EnsureNetwork: &EnsureNetwork{Subnets: subnets(web), Name: "web", Docker: sampleDocker()}})

@@ -64,7 +64,7 @@ func TestAgainstNaiveModel(t *testing.T) {
 			}
 			cmd, host := m.draw(rt)
 			request++
-			cmd.Host, cmd.Request, cmd.Settled = hostID(host), request, 1
+			cmd.Host, cmd.Request, cmd.LowestOpen = hostID(host), request, 1
 			r := c.do(cmd)
 			if m.gone[host] && (r.Refusal == nil || r.Refusal.Kind != netmap.Removed) {
 				rt.Fatalf("%s of a removed host was answered %+v", cmd.Kind, r)
@@ -73,6 +73,7 @@ func TestAgainstNaiveModel(t *testing.T) {
 				m.learn(rt, host, cmd, r)
 			}
 			m.compare(rt, c)
+			checkFreeBlocks(rt, c.state)
 			if wrong := checkHistory(c); wrong != "" {
 				rt.Fatal(wrong)
 			}
@@ -120,7 +121,9 @@ func (m *naive) draw(rt *rapid.T) (Command, int) {
 		bits := rapid.SampledFrom([]int{0, 0, 0, 29, 30, 31}).Draw(rt, "block bits")
 		return Command{Kind: KindEnsureSubnet, EnsureSubnet: &EnsureSubnet{Want: subnet, BlockBits: bits}}, host
 	case KindGrantBlock:
-		return Command{Kind: KindGrantBlock, GrantBlock: &GrantBlock{Subnet: subnet, Count: rapid.IntRange(0, 3).Draw(rt, "count")}}, host
+		return Command{Kind: KindGrantBlock, GrantBlock: &GrantBlock{
+			Subnet: subnet, Count: rapid.IntRange(0, 3).Draw(rt, "count"), Ahead: rapid.IntRange(0, 3).Draw(rt, "ahead") == 0,
+		}}, host
 	case KindReturnBlock:
 		for _, p := range netmap.SortedPrefixes(m.blocks) {
 			if b := m.blocks[p]; p.Contains(addr) {
@@ -129,7 +132,10 @@ func (m *naive) draw(rt *rapid.T) (Command, int) {
 		}
 		return Command{Kind: KindReturnBlock, ReturnBlock: &ReturnBlock{Block: subnet, Epoch: 3}}, host
 	case KindClaim:
-		return Command{Kind: KindClaim, Claim: &Claim{subnet, addr}}, host
+		if rapid.IntRange(0, 2).Draw(rt, "any address") == 0 {
+			addr = netip.Addr{}
+		}
+		return Command{Kind: KindClaim, Claim: &Claim{Subnet: subnet, Addr: addr}}, host
 	case KindCede:
 		return Command{Kind: KindCede, Cede: &Cede{addr, hostID(rapid.IntRange(1, 4).Draw(rt, "to"))}}, host
 	case KindUnclaim:
@@ -183,7 +189,7 @@ func (m *naive) learn(rt *rapid.T, host int, cmd Command, r Reply) {
 			m.dropBlock(cmd.ReturnBlock.Block)
 		}
 	case KindClaim:
-		a := cmd.Claim.Addr
+		a := r.Claim.Addr
 		if o, taken := m.ceded[a]; taken && o != host {
 			rt.Fatalf("%s was claimed by %d and is held by %d", a, host, o)
 		}

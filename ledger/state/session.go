@@ -11,8 +11,8 @@ import (
 // that nobody waits for any more does nothing either, so a copy that got stuck
 // somewhere cannot undo what was decided after it.
 type session struct {
-	settled  uint64 // nobody waits for a request below this number
-	answered []answered
+	lowestOpen uint64 // nobody waits for a request below this number
+	answered   []answered
 }
 
 type answered struct {
@@ -33,7 +33,7 @@ func (t *step) repeated() (earlier Reply, seen bool, refusal *netmap.Refusal) {
 	if i := slices.IndexFunc(s.answered, func(a answered) bool { return a.Request == t.cmd.Request }); i >= 0 {
 		return s.answered[i].Reply, true, s.answered[i].Reply.Refusal
 	}
-	if t.cmd.Request < s.settled {
+	if t.cmd.Request < s.lowestOpen {
 		late := t.tooLate(t.cmd.Request)
 		return late, true, late.Refusal
 	}
@@ -43,7 +43,7 @@ func (t *step) repeated() (earlier Reply, seen bool, refusal *netmap.Refusal) {
 // answer keeps the first answer to a request that somebody may wait for.
 func (s *session) answer(request uint64, r Reply) {
 	known := slices.ContainsFunc(s.answered, func(a answered) bool { return a.Request == request })
-	if !known && request >= s.settled {
+	if !known && request >= s.lowestOpen {
 		s.answered = append(s.answered, answered{request, r})
 	}
 }
@@ -60,14 +60,14 @@ func (t *step) remember() {
 		return
 	}
 	s := &h.session
-	s.settled = max(s.settled, t.cmd.Settled)
+	s.lowestOpen = max(s.lowestOpen, t.cmd.LowestOpen)
 	s.answer(t.cmd.Request, t.reply)
 	for _, n := range t.cmd.Over {
 		s.answer(n, t.tooLate(n))
 	}
-	s.answered = slices.DeleteFunc(s.answered, func(a answered) bool { return a.Request < s.settled })
+	s.answered = slices.DeleteFunc(s.answered, func(a answered) bool { return a.Request < s.lowestOpen })
 	if n := len(s.answered) - MaxAnswered; n > 0 {
-		s.settled = max(s.settled, s.answered[n-1].Request+1)
-		s.answered = slices.DeleteFunc(s.answered, func(a answered) bool { return a.Request < s.settled })
+		s.lowestOpen = max(s.lowestOpen, s.answered[n-1].Request+1)
+		s.answered = slices.DeleteFunc(s.answered, func(a answered) bool { return a.Request < s.lowestOpen })
 	}
 }

@@ -35,7 +35,7 @@ type hostSnap struct {
 	Incarnation Incarnation      `json:"incarnation"`
 	Heard       uint64           `json:"heard"`
 	Declared    uint64           `json:"declared"`
-	Settled     uint64           `json:"settled,omitempty"`
+	LowestOpen  uint64           `json:"lowest_open,omitempty"`
 	Answered    []answered       `json:"answered,omitempty"`
 }
 
@@ -93,7 +93,7 @@ func (s *State) snapshot() snapshot {
 func (h *host) snapshot() hostSnap {
 	return hostSnap{
 		Entry: h.HostEntry, Addr: h.Addr, Incarnation: h.Incarnation, Heard: h.Heard,
-		Declared: h.declared, Settled: h.session.settled, Answered: slices.Clone(h.session.answered),
+		Declared: h.declared, LowestOpen: h.session.lowestOpen, Answered: slices.Clone(h.session.answered),
 	}
 }
 
@@ -147,7 +147,7 @@ func DecodeState(b []byte) (*State, error) {
 	s.lastIndex, s.nextVNI, s.ranges = snap.LastIndex, snap.NextVNI, snap.Ranges
 	s.history, s.forgot = snap.History[max(0, len(snap.History)-mostHistory-historySlop):], snap.Forgot
 	for _, h := range snap.Hosts {
-		s.hosts[h.Entry.ID] = &host{Host{h.Entry, h.Addr, h.Incarnation, h.Heard}, h.Declared, session{h.Settled, h.Answered}}
+		s.hosts[h.Entry.ID] = &host{Host{h.Entry, h.Addr, h.Incarnation, h.Heard}, h.Declared, session{h.LowestOpen, h.Answered}}
 	}
 	for _, sub := range snap.Subnets {
 		s.subnets[sub.Subnet.Prefix] = sub.restore()

@@ -15,16 +15,20 @@ const (
 	maxV4     = 30 // the smallest subnet: a gateway and one container
 	maxV6     = 126
 	maxBlocks = 16 // a subnet has at most 2^maxBlocks blocks
+
+	enoughBlocks = 12 // a subnet has 2^enoughBlocks blocks, a few for each of a thousand hosts…
+	leastInBlock = 2  // …as far as a block has 2^leastInBlock addresses
 )
 
-// blockBits is the prefix length of a subnet's blocks: 256 blocks of an IPv4
-// subnet, fewer where it is small, 65,536 of an IPv6 one down to /112.
+// blockBits is the prefix length of a subnet's blocks: 4,096 blocks, fewer where they would
+// have less than four addresses. An IPv6 subnet has up to 65,536, down to /112. The smallest
+// subnets have blocks of two.
 func blockBits(subnet netip.Prefix) int {
 	s, width := subnet.Bits(), subnet.Addr().BitLen()
 	if width == 128 && s <= 104 {
-		return min(s+16, 112)
+		return max(min(s+16, 112), s+enoughBlocks)
 	}
-	return s + min(8, (width-s+1)/2)
+	return max(min(s+enoughBlocks, width-leastInBlock), s+(width-s+1)/2)
 }
 
 // autoBits is the prefix length of a subnet picked from a range: a sixteenth of

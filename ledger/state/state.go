@@ -56,6 +56,7 @@ type subnet struct {
 	blocks  map[netip.Prefix]netmap.Block // owned
 	freed   map[netip.Prefix]uint64       // returned or taken back, by index: given out last
 	late    map[netip.Addr]struct{}       // in free blocks, in use until lately: given out last; may be nil
+	free    *freeBlocks                   // follows from the others; nil until it is needed
 }
 
 type network struct {
@@ -120,7 +121,7 @@ func (s *State) Apply(index uint64, cmd Command) (Reply, []netmap.Change) {
 		return t.reply, nil
 	}
 	refusal := t.run()
-	if cmd.Leader > s.Level() { // its release may be what was missing
+	if max(cmd.Leader, 1) > s.level { // its release may be what was missing, or who the members are
 		s.raiseLevel(cmd.Leader)
 	}
 	t.reply.Refusal, t.reply.Cluster, t.reply.Level = refusal, s.cluster, s.Level()
@@ -150,16 +151,15 @@ func (t *step) run() *netmap.Refusal {
 func (t *step) set(noun any) {
 	key, _ := netmap.KeyOf(noun)
 	t.put(netmap.Change{Key: key, Value: noun})
+	t.reindex(noun)
 	t.noteSet(noun)
-	if _, is := noun.(netmap.HostEntry); is {
-		t.raiseLevel(t.cmd.Leader)
-	}
 }
 
 // gone records that a noun is no more.
 func (t *step) gone(noun any) {
 	key, _ := netmap.KeyOf(noun)
 	t.put(netmap.Change{Key: key})
+	t.reindex(noun)
 	t.noteGone(noun)
 }
 

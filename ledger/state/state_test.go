@@ -23,7 +23,7 @@ type cluster struct {
 
 var clusterID = netmap.ClusterID{0xc1, 0x02, 0x03, 0x04, 0x05, 0x06}
 
-func hostID(n int) netmap.HostID { return netmap.HostID{byte(n), 0xaa} }
+func hostID(n int) netmap.HostID { return netmap.HostID{byte(n), 0xaa, byte(n >> 8)} }
 
 func pfx(s string) netip.Prefix {
 	if s == "" {
@@ -129,8 +129,13 @@ func (c *cluster) refused(cmd Command, kind netmap.RefusalKind, names ...string)
 	return r
 }
 
+// ensure wants a subnet. A /24 has sixteen blocks of /28, which tests name.
 func ensure(h int, want string) Command {
-	return Command{Kind: KindEnsureSubnet, Host: hostID(h), EnsureSubnet: &EnsureSubnet{Want: pfx(want)}}
+	e := EnsureSubnet{Want: pfx(want)}
+	if e.Want.Bits() == 24 {
+		e.BlockBits = 28
+	}
+	return Command{Kind: KindEnsureSubnet, Host: hostID(h), EnsureSubnet: &e}
 }
 
 func grant(h int, subnet string) Command {
@@ -260,17 +265,17 @@ func TestRequestsHaveNoSecondEffect(t *testing.T) {
 	c := newCluster(t, 1)
 	c.ok(ensure(1, "10.40.0.0/24"))
 	first := grant(1, "10.40.0.0/24")
-	first.Request, first.Settled = 1, 1
+	first.Request, first.LowestOpen = 1, 1
 	one := c.ok(first)
 	if diff := cmp.Diff(one, c.ok(first), exact); diff != "" || len(c.last) != 0 {
 		t.Errorf("a repeated request was answered differently:\n%s", diff)
 	}
 	second := grant(1, "10.40.0.0/24")
-	second.Request, second.Settled = 2, 1
+	second.Request, second.LowestOpen = 2, 1
 	if two := c.ok(second); two.Block.Prefix == one.Block.Prefix {
 		t.Error("a new request got the old answer")
 	}
-	third := Command{Kind: KindReturnBlock, Host: hostID(1), Request: 3, Settled: 3, ReturnBlock: &ReturnBlock{Block: one.Block.Prefix, Epoch: one.Block.Epoch}}
+	third := Command{Kind: KindReturnBlock, Host: hostID(1), Request: 3, LowestOpen: 3, ReturnBlock: &ReturnBlock{Block: one.Block.Prefix, Epoch: one.Block.Epoch}}
 	c.ok(third)
 	c.refused(first, netmap.BadInput, "too late")
 	// A new start numbers from 1 again.

@@ -145,7 +145,7 @@ func (a *asker) ask(ctx context.Context, cmd state.Command) (state.Reply, error)
 }
 
 // AskRemoved implements plugin.Ledger: the keepers answer from what they have applied.
-func (a *asker) AskRemoved(ctx context.Context) (ledger.Verdict, error) {
+func (a *asker) AskRemoved(ctx context.Context) (ledger.Answer, error) {
 	w, m := a.life.m.w, a.life.m
 	heard := make(chan [2]int, len(w.machines))
 	keepers := make(chan int, 1)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -84,12 +85,21 @@ func (w *world) remains() string {
 	return ""
 }
 
+// reserve returns how many addresses of a subnet a member keeps, at least one block: of a default
+// subnet half of what it asks for at once, beside the gateway and the edges.
+func reserve(subnet netip.Prefix) uint64 {
+	if subnet.Bits() == 20 {
+		return 32 + 3
+	}
+	return 1
+}
+
 // kept returns what is still to be returned of addresses that no container has, empty if nothing. In
-// the ledger no host may have a claim, and a member at most one block of a subnet, its reserve
-// (docs/decisions/0011). The disk of a host must have the same: no address held, none that belongs
-// to another host, and nothing that the ledger has not been told.
+// the ledger no host may have a claim, and a member at most one block of a subnet, or its reserve
+// (docs/decisions/0011, 0039). The disk of a host must have the same: no address held, none that
+// belongs to another host, and nothing that the ledger has not been told.
 func (w *world) kept() string {
-	reserve := map[string]bool{} // by host and subnet
+	keeps := map[string]uint64{} // addresses by host and subnet
 	has := map[string]bool{}     // by host and record
 	for _, c := range w.ledger.state.Changes() {
 		switch v := c.Value.(type) {
@@ -97,10 +107,10 @@ func (w *world) kept() string {
 			return fmt.Sprintf("%s has a claim, %s", w.named(v.Owner), v.Addr)
 		case netmap.Block:
 			key := fmt.Sprintf("%s of %s", w.named(v.Owner), v.Subnet)
-			if reserve[key] {
-				return fmt.Sprintf("%s has a second block, %s", key, v.Prefix)
+			if keeps[key] >= reserve(v.Subnet) {
+				return fmt.Sprintf("%s has a further block, %s", key, v.Prefix)
 			}
-			reserve[key] = true
+			keeps[key] += netmap.Size(v.Prefix)
 			has[fmt.Sprintf("%s ipam block/%s", v.Owner, v.Prefix)] = true
 		}
 	}

@@ -64,9 +64,14 @@ var mutations = []mutation{
 		"case t.self.Removed:", "case false:",
 	},
 	{
-		"grant one block twice", notItsOwn, "ledger/state/apply_block.go",
+		"grant one block twice", notItsOwn, "ledger/state/free.go",
 		"2: three seeds found at once",
-		"case owned || full[p]:", "case owned && s.blocks[p].Owner == t.cmd.Host || full[p]:",
+		"case owned || f.full(s, p):", "case owned && false || f.full(s, p):",
+	},
+	{
+		"give out single addresses of an owned block", notItsOwn, "ledger/state/free.go",
+		byChance,
+		"return node{none, none, 1}", "return node{none, 1, 1}",
 	},
 	{
 		"hand out while the ledger may let the host leave", noMember, "lease/lease.go",
@@ -196,7 +201,7 @@ var mutations = []mutation{
 	{
 		"decide what was given up", twoAnswers, "ledger/state/session.go",
 		byChance,
-		"if t.cmd.Request < s.settled {", "if t.cmd.Request < s.settled && t.cmd.Request == 0 {",
+		"if t.cmd.Request < s.lowestOpen {", "if t.cmd.Request < s.lowestOpen && t.cmd.Request == 0 {",
 	},
 	{
 		"answer a repeated request anew", twoAnswers, "ledger/state/session.go",
