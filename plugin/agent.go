@@ -43,8 +43,15 @@ type Kernel interface {
 	// Set makes the kernel equal to the state and returns how many operations that took.
 	// Repeating it changes nothing.
 	Set(ctx context.Context, s datapath.State) (int, error)
-	// Plug makes one port at once, ahead of the next Set, and returns the name of the interface
-	// for Docker.
+	// Apply carries out operations that follow from a change, without reading the kernel.
+	Apply(ctx context.Context, ops []datapath.Op) error
+	// Devices returns the devices and ports that the kernel has, without tables.
+	Devices(ctx context.Context) (datapath.State, error)
+	// Entries calls visit with the operation that adds each entry in the tables of a network.
+	// Complete is false if entries may be missing.
+	Entries(ctx context.Context, vni netmap.VNI, visit func(datapath.Op)) (complete bool, err error)
+	// Plug makes one port at once, ahead of the next Set or Apply, and returns the name of the
+	// interface for Docker.
 	Plug(ctx context.Context, d datapath.Device, p datapath.Port) (string, error)
 	// Unplug removes a port; an unknown one is no error.
 	Unplug(ctx context.Context, id netmap.EndpointID) error
@@ -106,15 +113,17 @@ type Agent struct {
 	fact      netmap.HostFact // its Keeper and MTU change, guarded by mu
 	announced bool            // the first announcement of this start was made
 	datapath  datapathHealth
-	problems  map[string]string            // by topic
-	names     map[netmap.EndpointID]string // containers of this host's endpoints
+	plugged   map[netmap.EndpointID]datapath.Port // by this agent
+	unplugged []datapath.Port                     // since reconcile has looked
+	problems  map[string]string                   // by topic
+	names     map[netmap.EndpointID]string        // containers of this host's endpoints
 }
 
 // Open opens every package that the agent is made of. It waits neither for another host nor for
 // Docker. It returns every failure, since the agent would not work.
 func Open(cfg Config) (a *Agent, err error) {
 	cfg.Deps = cfg.Deps.filled()
-	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), attaching: turn.NewKeyed(), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}, restarts: replicate.NewRestarts()}
+	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), attaching: turn.NewKeyed(), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}, plugged: map[netmap.EndpointID]datapath.Port{}, restarts: replicate.NewRestarts()}
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop, a.end = stop, sync.OnceFunc(func() { close(a.ended) })
 	opened := a // `return nil, err` sets a to nil

@@ -80,13 +80,32 @@ func (h *host) returned() {
 
 // Set implements Kernel.
 func (h *host) Set(ctx context.Context, s datapath.State) (int, error) {
-	r, err := h.kernel.Set(ctx, s)
+	return h.done(h.kernel.Set(ctx, s))
+}
+
+// Apply implements Kernel.
+func (h *host) Apply(ctx context.Context, ops []datapath.Op) error {
+	_, err := h.done(h.kernel.Apply(ctx, ops))
+	return err
+}
+
+// Devices implements Kernel.
+func (h *host) Devices(ctx context.Context) (datapath.State, error) { return h.kernel.Devices(ctx) }
+
+// Entries implements Kernel.
+func (h *host) Entries(ctx context.Context, vni netmap.VNI, visit func(datapath.Op)) (bool, error) {
+	return h.kernel.Entries(ctx, vni, visit)
+}
+
+func (h *host) done(r linux.Report, err error) (int, error) {
 	errs := []error{err}
 	for _, f := range r.Failed {
 		errs = append(errs, f)
 	}
-	for _, op := range r.Done {
-		h.log.Debug("kernel", "op", op.String())
+	if h.log.Enabled(context.Background(), slog.LevelDebug) {
+		for _, op := range r.Done {
+			h.log.Debug("kernel", "op", op.String())
+		}
 	}
 	return len(r.Done), errors.Join(errs...)
 }

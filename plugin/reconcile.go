@@ -2,7 +2,6 @@ package plugin
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -33,37 +32,16 @@ func (a *Agent) wake() { turn.Poke(a.kick) }
 // endpoints or its underlay do, and every driftInterval, in case somebody else changed the
 // kernel (invariant 8).
 func (a *Agent) reconcile(ctx context.Context) {
+	d := dataplane{Agent: a, model: datapath.NewModel(a.self)}
 	for look := range follow.Facts(ctx, a.gossip, follow.When{Every: driftInterval, Wake: a.kick}) {
 		if a.moved.Swap(false) || look.Due {
 			a.checkUnderlay()
 		}
-		a.setKernel(ctx, look.Due && !look.Woken)
+		d.follow(ctx, look)
 		view := look.View()
 		a.problem("ranges", rangeProblem(a.cfg.Settings.Ranges, view.Ranges))
 		a.ledger.Announced(view.Keepers())
 	}
-}
-
-// setKernel makes the kernel equal to what the facts say. If nothing of this host asked for
-// that, what it changes is counted as a repair.
-func (a *Agent) setKernel(ctx context.Context, drifted bool) {
-	ctx, cancel := context.WithTimeout(ctx, driftInterval)
-	defer cancel()
-	n, err := a.cfg.Kernel.Set(ctx, a.Desired())
-	if errors.Is(err, errNoCaller) {
-		return // at a first start: Docker calls within a second, and Plug makes the namespace
-	}
-	a.mu.Lock()
-	a.datapath.lastSet, a.datapath.err = time.Now(), err
-	if drifted && err == nil {
-		a.datapath.repaired += uint64(n)
-	}
-	a.mu.Unlock()
-	if err != nil {
-		a.problem("datapath", "the kernel does not carry out what the facts say: "+err.Error())
-		return
-	}
-	a.problem("datapath", "")
 }
 
 // View returns what this host knows about the cluster.
@@ -104,11 +82,18 @@ func portOf(e netmap.Endpoint) datapath.Port {
 
 // Plug implements attach.Ports.
 func (a *Agent) Plug(ctx context.Context, e netmap.Endpoint) (string, error) {
-	view := a.gossip.View()
 	local := a.local()
 	for _, n := range local.Networks {
 		if n.ID == e.Network {
-			return a.cfg.Kernel.Plug(ctx, datapath.DeviceOf(view, a.self, n, local), portOf(e))
+			name, err := a.cfg.Kernel.Plug(ctx, datapath.DeviceOf(a.gossip.View(), a.self, n, local), portOf(e))
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			if err != nil {
+				a.unplugged = append(a.unplugged, portOf(e)) // the attempt may have replaced entries
+				return "", err
+			}
+			a.plugged[e.ID] = portOf(e)
+			return name, nil
 		}
 	}
 	return "", netmap.Refuse(netmap.Unknown, "network %d of endpoint %.12s is not one of this host; start its container again", e.Network, e.ID)
@@ -116,7 +101,15 @@ func (a *Agent) Plug(ctx context.Context, e netmap.Endpoint) (string, error) {
 
 // Unplug implements attach.Ports.
 func (a *Agent) Unplug(ctx context.Context, id netmap.EndpointID) error {
-	return a.cfg.Kernel.Unplug(ctx, id)
+	err := a.cfg.Kernel.Unplug(ctx, id)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if p, ok := a.plugged[id]; ok {
+		delete(a.plugged, id)
+		a.unplugged = append(a.unplugged, p)
+		a.wake()
+	}
+	return err
 }
 
 // Changed implements attach.Ports.

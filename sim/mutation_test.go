@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,10 +22,10 @@ var mutations = map[string]mutation{
 	"an address of nobody's is answered":             {handler: replacing("IpamDriver.RequestAddress", "10.40.0.", "10.40.1."), noticed: "(4)"},
 	"an address in use is answered":                  {handler: alwaysTheFirst("IpamDriver.RequestAddress"), noticed: "(1)"},
 	"a repeated call is answered in another way":     {handler: counting("NetworkDriver.Join", "wfc"), noticed: "(6)"},
-	"the kernel never gets one of the tunnels":       {kernel: without(firstTunnel), noticed: "(8)"},
-	"the kernel keeps what is gone":                  {kernel: without(wholeTruth), noticed: "(8)"},
+	"the kernel never gets one of the tunnels":       {kernel: without(firstTunnel, firstTunnelOp), noticed: "(8)"},
+	"the kernel keeps what is gone":                  {kernel: without(wholeTruth, wholeTruthOp), noticed: "(8)"},
 	"a call takes longer than Docker's users do":     {handler: slow("NetworkDriver.Leave", 6*time.Second), noticed: "(10)"},
-	"other hosts' endpoints come with the wrong MAC": {kernel: without(rightMAC), noticed: "(8)"},
+	"other hosts' endpoints come with the wrong MAC": {kernel: without(rightMAC, rightMACOp), noticed: "(8)"},
 }
 
 // TestSimNoticesBrokenRules breaks one rule at a time and expects its check to fail.
@@ -112,7 +113,8 @@ func slow(method string, by time.Duration) func(*host, http.Handler) http.Handle
 // changedKernel is a kernel that gets another state than the agent computed.
 type changedKernel struct {
 	*plugintest.Kernel
-	change func(*datapath.State)
+	change   func(*datapath.State)
+	changeOp func(*datapath.Op) (kept bool)
 }
 
 func (k changedKernel) Set(ctx context.Context, s datapath.State) (int, error) {
@@ -120,8 +122,29 @@ func (k changedKernel) Set(ctx context.Context, s datapath.State) (int, error) {
 	return k.Kernel.Set(ctx, s)
 }
 
-func without(change func(*datapath.State)) func(*host) plugin.Kernel {
-	return func(h *host) plugin.Kernel { return changedKernel{h.kernel, change} }
+func (k changedKernel) Apply(ctx context.Context, ops []datapath.Op) error {
+	ops = slices.Clone(ops)
+	for i := range ops {
+		if !k.changeOp(&ops[i]) {
+			ops[i] = datapath.Op{Verb: datapath.Delete, Object: datapath.AStray}
+		}
+	}
+	return k.Kernel.Apply(ctx, ops)
+}
+
+func without(change func(*datapath.State), changeOp func(*datapath.Op) bool) func(*host) plugin.Kernel {
+	return func(h *host) plugin.Kernel { return changedKernel{h.kernel, change, changeOp} }
+}
+
+func firstTunnelOp(op *datapath.Op) bool { return op.Object != datapath.ATunnel }
+
+func wholeTruthOp(op *datapath.Op) bool { return op.Verb == datapath.Add }
+
+func rightMACOp(op *datapath.Op) bool {
+	if op.Object == datapath.ANeighbour {
+		op.MAC[5] ^= 1
+	}
+	return true
 }
 
 func firstTunnel(s *datapath.State) {

@@ -23,6 +23,7 @@ type Kernel struct {
 	watch  map[chan struct{}]struct{}
 	routes []ipam.Route
 	broken error
+	sets   int
 }
 
 // NewKernel is the kernel of a host with one underlay address on a device with
@@ -87,7 +88,7 @@ func (k *Kernel) Route(r ipam.Route) {
 	k.routes = append(k.routes, r)
 }
 
-// Break makes Set fail with err and change nothing, until Break(nil).
+// Break makes Set, Apply and Devices fail with err and change nothing, until Break(nil).
 func (k *Kernel) Break(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -96,14 +97,43 @@ func (k *Kernel) Break(err error) {
 
 // Set implements plugin.Kernel.
 func (k *Kernel) Set(ctx context.Context, s datapath.State) (int, error) {
-	k.mu.Lock()
-	broken := k.broken
-	k.mu.Unlock()
-	if broken != nil {
-		return 0, broken
+	if err := k.fault(); err != nil {
+		return 0, err
 	}
+	k.mu.Lock()
+	k.sets++
+	k.mu.Unlock()
 	ops, err := k.Kernel.Set(ctx, s)
 	return len(ops), err
+}
+
+// Sets returns how often Set was called.
+func (k *Kernel) Sets() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.sets
+}
+
+// Apply implements plugin.Kernel.
+func (k *Kernel) Apply(ctx context.Context, ops []datapath.Op) error {
+	if err := k.fault(); err != nil {
+		return err
+	}
+	return k.Kernel.Apply(ctx, ops)
+}
+
+// Devices implements plugin.Kernel.
+func (k *Kernel) Devices(ctx context.Context) (datapath.State, error) {
+	if err := k.fault(); err != nil {
+		return datapath.State{}, err
+	}
+	return k.Kernel.Devices(ctx)
+}
+
+func (k *Kernel) fault() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.broken
 }
 
 // Plug implements plugin.Kernel.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/datapath/datapathtest"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
 )
@@ -28,6 +29,25 @@ func (k *kernel) Routes() []ipam.Route { return nil }
 func (k *kernel) Set(_ context.Context, s datapath.State) (int, error) {
 	k.state = s
 	return 0, nil
+}
+
+// Apply implements plugin.Kernel.
+func (k *kernel) Apply(_ context.Context, ops []datapath.Op) error {
+	for _, op := range ops {
+		k.state = datapathtest.Apply(k.state, op)
+	}
+	return nil
+}
+
+// Devices implements plugin.Kernel.
+func (k *kernel) Devices(context.Context) (datapath.State, error) {
+	return datapathtest.WithoutTables(k.state), nil
+}
+
+// Entries implements plugin.Kernel.
+func (k *kernel) Entries(_ context.Context, vni netmap.VNI, visit func(datapath.Op)) (bool, error) {
+	datapathtest.Entries(k.state, vni, visit)
+	return true, nil
 }
 
 // Plug implements plugin.Kernel.

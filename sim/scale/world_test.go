@@ -104,6 +104,8 @@ type forgetful struct{ *plugintest.Kernel }
 // Set implements plugin.Kernel.
 func (forgetful) Set(context.Context, datapath.State) (int, error) { return 0, nil }
 
+func (forgetful) Apply(context.Context, []datapath.Op) error { return nil }
+
 // crowded is the agent's gossip, with invented endpoints in its first announcement.
 type crowded struct {
 	*gossip.Gossip
