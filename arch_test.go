@@ -24,7 +24,7 @@ var arrows = map[string][]string{
 	"cli": {"api", "cleanup", "plugin", "settings", "turn"},
 	"plugin": {
 		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "ledger/state", "history", "replicate", "dockerapi", "store", "api", "underlay", "settings", "discover",
-		"datapath/linux", "datapath", "rpc", "netmap", "lease", "turn", "follow", "member", "decide",
+		"datapath/linux", "datapath", "dataplane", "rpc", "netmap", "lease", "turn", "follow", "member", "decide",
 	},
 	"cleanup":         {"api", "attach", "datapath/linux", "dockerapi", "member", "store"},
 	"decide":          {"replicate", "gossip", "ledger/state", "ipam", "store/synced", "attach", "dockerapi", "netmap"},
@@ -51,9 +51,10 @@ var arrows = map[string][]string{
 	"datapath":        {"netmap"},
 	"rpc":             {},
 	"settings":        {"discover"}, "discover": {"turn"},
-	"follow": {"netmap"},
-	"netmap": {},
-	"turn":   {}, "loglimit": {},
+	"follow":    {"netmap"},
+	"dataplane": {"datapath", "netmap", "follow"},
+	"netmap":    {},
+	"turn":      {}, "loglimit": {},
 
 	// Fakes beside the seams that they stand in for.
 	"underlay/lossy":        {"underlay", "turn"},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/dataplane"
 	"github.com/weftnet/weft/decide"
 	"github.com/weftnet/weft/discover"
 	"github.com/weftnet/weft/driver"
@@ -40,16 +41,7 @@ type Kernel interface {
 	WatchUnderlay(ctx context.Context, changed func())
 	// Routes returns the prefixes that the host routes already, without Weft's own.
 	Routes() []ipam.Route
-	// Set makes the kernel equal to the state and returns how many operations that took.
-	// Repeating it changes nothing.
-	Set(ctx context.Context, s datapath.State) (int, error)
-	// Apply carries out operations that follow from a change, without reading the kernel.
-	Apply(ctx context.Context, ops []datapath.Op) error
-	// Devices returns the devices and ports that the kernel has, without tables.
-	Devices(ctx context.Context) (datapath.State, error)
-	// Entries calls visit with the operation that adds each entry in the tables of a network.
-	// Complete is false if entries may be missing.
-	Entries(ctx context.Context, vni netmap.VNI, visit func(datapath.Op)) (complete bool, err error)
+	dataplane.Kernel
 	// Plug makes one port at once, ahead of the next Set or Apply, and returns the name of the
 	// interface for Docker.
 	Plug(ctx context.Context, d datapath.Device, p datapath.Port) (string, error)
@@ -84,16 +76,17 @@ type Agent struct {
 	self netmap.HostID
 	log  *slog.Logger
 
-	store   Store
-	port    Port
-	peers   *discover.Peers
-	gossip  Gossip
-	ledger  Ledger
-	ipam    *ipam.IPAM
-	attach  *attach.Attachments
-	driver  *driver.Driver
-	member  *member.Member
-	decider *decide.Decider
+	store     Store
+	port      Port
+	peers     *discover.Peers
+	gossip    Gossip
+	ledger    Ledger
+	ipam      *ipam.IPAM
+	attach    *attach.Attachments
+	driver    *driver.Driver
+	member    *member.Member
+	decider   *decide.Decider
+	dataplane *dataplane.Dataplane
 	// attaching orders requests about one network that do not come from Docker.
 	attaching *turn.Keyed
 
@@ -110,20 +103,17 @@ type Agent struct {
 	began time.Time
 
 	mu        sync.Mutex
-	fact      netmap.HostFact // its Keeper and MTU change, guarded by mu
-	announced bool            // the first announcement of this start was made
-	datapath  datapathHealth
-	plugged   map[netmap.EndpointID]datapath.Port // by this agent
-	unplugged []datapath.Port                     // since reconcile has looked
-	problems  map[string]string                   // by topic
-	names     map[netmap.EndpointID]string        // containers of this host's endpoints
+	fact      netmap.HostFact              // its Keeper and MTU change, guarded by mu
+	announced bool                         // the first announcement of this start was made
+	problems  map[string]string            // by topic
+	names     map[netmap.EndpointID]string // containers of this host's endpoints
 }
 
 // Open opens every package that the agent is made of. It waits neither for another host nor for
 // Docker. It returns every failure, since the agent would not work.
 func Open(cfg Config) (a *Agent, err error) {
 	cfg.Deps = cfg.Deps.filled()
-	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), attaching: turn.NewKeyed(), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}, plugged: map[netmap.EndpointID]datapath.Port{}, restarts: replicate.NewRestarts()}
+	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), attaching: turn.NewKeyed(), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}, restarts: replicate.NewRestarts()}
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop, a.end = stop, sync.OnceFunc(func() { close(a.ended) })
 	opened := a // `return nil, err` sets a to nil
@@ -191,6 +181,10 @@ func (a *Agent) openGossip() (err error) {
 	if a.gossip, err = a.cfg.Deps.Gossip(cfg); err != nil {
 		return err
 	}
+	a.dataplane = dataplane.New(dataplane.Config{
+		Self: a.self, Kernel: a.cfg.Kernel, View: a.gossip.View, Local: a.local, NotYet: errNoCaller, Wake: a.wake,
+		Problem: func(text string) { a.problem("datapath", text) },
+	})
 	a.member.Connect(member.Cluster{At: a.fact.Underlay, Gossip: a.gossip, Port: a.port, Seeds: a.peers.Seeds})
 	return nil
 }

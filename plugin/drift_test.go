@@ -3,6 +3,7 @@ package plugin_test
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weftnet/weft/datapath"
@@ -28,6 +29,7 @@ func TestDriftIsRepairedAndCounted(t *testing.T) {
 		there := func() bool { _, ok := tunnel(); return ok }
 		a.until("a tunnel to b", 10*time.Second, there)
 		time.Sleep(2 * time.Minute)
+		synctest.Wait()
 		if n := a.Report().Datapath.Repaired; n != 0 {
 			t.Errorf("%d repairs although nobody changed anything", n)
 		}
@@ -51,6 +53,7 @@ func TestAChangeIsAppliedAlone(t *testing.T) {
 		a.run("shop", a.network("web", web), "")
 		b.until("the replica", 10*time.Second, func() bool { return b.lookup("web") != "" })
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		sets := a.kernel.Sets()
 		b.run("db", b.lookup("web"), "10.40.0.200")
 		a.until("an answer for it", 10*time.Second, func() bool { return strings.Contains(a.kernel.Log(), "10.40.0.200") })

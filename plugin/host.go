@@ -12,6 +12,7 @@ import (
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/datapath/linux"
+	"github.com/weftnet/weft/dataplane"
 	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
@@ -71,7 +72,7 @@ func (h *host) pid() (int, error) {
 
 // returned makes the kernel's side forget what it knows, as in a new process.
 func (h *host) returned() {
-	ctx, cancel := context.WithTimeout(context.Background(), driftInterval)
+	ctx, cancel := context.WithTimeout(context.Background(), dataplane.Every)
 	defer cancel()
 	if err := h.kernel.Forget(ctx); err != nil {
 		h.log.Warn("the kernel's side cannot forget what the agent before plugged", "err", err)

@@ -22,7 +22,7 @@ func (a *Agent) NotReady() string {
 			return p
 		}
 	}
-	if a.datapath.lastSet.IsZero() {
+	if a.dataplane.Health().LastSet.IsZero() {
 		return "the kernel has not been set up yet"
 	}
 	return ""

@@ -6,38 +6,27 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/dataplane"
 	"github.com/weftnet/weft/follow"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/turn"
 )
 
-// driftInterval is how often the kernel is compared with the facts although nothing is known to
-// have changed.
-const driftInterval = 30 * time.Second
-
 // finishTimeout limits one attempt of finishDeletions.
 const finishTimeout = 10 * time.Second
-
-// datapathHealth is what `weft status` shows about the kernel's side.
-type datapathHealth struct {
-	lastSet  time.Time
-	repaired uint64
-	err      error
-}
 
 // wake has the kernel compared with the facts soon. It never blocks.
 func (a *Agent) wake() { turn.Poke(a.kick) }
 
 // reconcile makes the kernel equal to what the facts say: when they change, when this host's
-// endpoints or its underlay do, and every driftInterval, in case somebody else changed the
+// endpoints or its underlay do, and every dataplane.Every, in case somebody else changed the
 // kernel (invariant 8).
 func (a *Agent) reconcile(ctx context.Context) {
-	d := dataplane{Agent: a, model: datapath.NewModel(a.self)}
-	for look := range follow.Facts(ctx, a.gossip, follow.When{Every: driftInterval, Wake: a.kick}) {
+	for look := range follow.Facts(ctx, a.gossip, follow.When{Every: dataplane.Every, Wake: a.kick}) {
 		if a.moved.Swap(false) || look.Due {
 			a.checkUnderlay()
 		}
-		d.follow(ctx, look)
+		a.dataplane.Follow(ctx, look)
 		view := look.View()
 		a.problem("ranges", rangeProblem(a.cfg.Settings.Ranges, view.Ranges))
 		a.ledger.Announced(view.Keepers())
@@ -86,14 +75,8 @@ func (a *Agent) Plug(ctx context.Context, e netmap.Endpoint) (string, error) {
 	for _, n := range local.Networks {
 		if n.ID == e.Network {
 			name, err := a.cfg.Kernel.Plug(ctx, datapath.DeviceOf(a.gossip.View(), a.self, n, local), portOf(e))
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			if err != nil {
-				a.unplugged = append(a.unplugged, portOf(e)) // the attempt may have replaced entries
-				return "", err
-			}
-			a.plugged[e.ID] = portOf(e)
-			return name, nil
+			a.dataplane.Plugged(portOf(e), err)
+			return name, err
 		}
 	}
 	return "", netmap.Refuse(netmap.Unknown, "network %d of endpoint %.12s is not one of this host; start its container again", e.Network, e.ID)
@@ -102,13 +85,7 @@ func (a *Agent) Plug(ctx context.Context, e netmap.Endpoint) (string, error) {
 // Unplug implements attach.Ports.
 func (a *Agent) Unplug(ctx context.Context, id netmap.EndpointID) error {
 	err := a.cfg.Kernel.Unplug(ctx, id)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if p, ok := a.plugged[id]; ok {
-		delete(a.plugged, id)
-		a.unplugged = append(a.unplugged, p)
-		a.wake()
-	}
+	a.dataplane.Unplugged(id)
 	return err
 }
 
@@ -117,7 +94,7 @@ func (a *Agent) Changed() { a.wake() }
 
 // finishDeletions leaves networks for the ledger that were removed here while it could not be reached.
 func (a *Agent) finishDeletions(ctx context.Context) {
-	for turn.Sleep(ctx, driftInterval) {
+	for turn.Sleep(ctx, dataplane.Every) {
 		try, cancel := context.WithTimeout(ctx, finishTimeout)
 		if err := a.attach.FinishDeletions(try); err != nil && ctx.Err() == nil {
 			a.log.Warn("the ledger has not been told yet that networks were removed here", "err", err)

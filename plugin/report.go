@@ -40,9 +40,10 @@ func (a *Agent) Report() *api.Report {
 	r.Problems = append(r.Problems, shrunk(view, a.self, a.local())...)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	r.Datapath = api.Datapath{LastSet: a.datapath.lastSet, Repaired: a.datapath.repaired}
-	if a.datapath.err != nil {
-		r.Datapath.Error = a.datapath.err.Error()
+	health := a.dataplane.Health()
+	r.Datapath = api.Datapath{LastSet: health.LastSet, Repaired: health.Repaired}
+	if health.Err != nil {
+		r.Datapath.Error = health.Err.Error()
 	}
 	for _, p := range a.problems {
 		r.Problems = append(r.Problems, p)

@@ -76,13 +76,33 @@ func (k *Kernel) Forget() {
 	k.ports = nil
 }
 
-// Unplug removes one port; an unknown one is none.
+// Unplug removes one port, and as the real kernel the entries of its addresses, if this agent
+// plugged it; an unknown one is none.
 func (k *Kernel) Unplug(_ context.Context, id netmap.EndpointID) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	was, known := k.ports[id]
 	delete(k.ports, id)
-	without := k.state.Without(func(e netmap.EndpointID) bool { return e == id })
-	k.set(without)
+	var ops []datapath.Op
+	for _, n := range k.state.Networks {
+		for _, e := range n.Neighbours {
+			if known && n.VNI == was.Device.VNI && (e.Addr == was.Port.V4 || e.Addr == was.Port.V6) {
+				ops = append(ops, datapath.Op{Verb: datapath.Delete, Object: datapath.ANeighbour, Device: n.Device, MAC: e.MAC, Addr: e.Addr})
+			}
+		}
+		for _, b := range n.Bridging { // the device has them
+			if b.Port == datapath.OuterName(id) {
+				ops = append(ops, datapath.Op{Verb: datapath.Delete, Object: datapath.ABridging, Device: n.Device, MAC: b.MAC, Port: datapath.Bridged{Name: b.Port}})
+			}
+		}
+		for _, p := range n.Ports {
+			if p.Endpoint == id {
+				ops = append(ops, datapath.Op{Verb: datapath.Delete, Object: datapath.APort, Device: n.Device, Port: p})
+			}
+		}
+	}
+	k.carryOut(ops)
+	k.set(k.state)
 	return nil
 }
 

@@ -81,9 +81,9 @@ func (t *step) share(s *subnet, area netip.Prefix, g *GrantBlock, has bool) (int
 	case open == 0:
 		return 0, t.exhausted(s, area)
 	case g.Ahead && (last || each == 0):
-		return 0, netmap.Refuse(netmap.Exhausted, "%d of %d blocks are free in %s, and none of them is given ahead of need", open, all, t.subnetName(s.Prefix))
+		return 0, netmap.Refuse(netmap.Exhausted, "%d of %d blocks are free in %s, and none of them is given ahead of need; ask again when a container waits", open, all, t.subnetName(s.Prefix))
 	case last && has:
-		return 0, netmap.Refuse(netmap.Exhausted, "%d of %d blocks are free in %s, for hosts that have none; others get single addresses of them", open, all, t.subnetName(s.Prefix))
+		return 0, netmap.Refuse(netmap.Exhausted, "%d of %d blocks are free in %s, for hosts that have none; ask for a single address of them", open, all, t.subnetName(s.Prefix))
 	}
 	return int(min(uint64(max(g.Count, 1)), max(each, 1))), nil
 }

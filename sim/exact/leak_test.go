@@ -101,6 +101,7 @@ func reserve(subnet netip.Prefix) uint64 {
 func (w *world) kept() string {
 	keeps := map[string]uint64{} // addresses by host and subnet
 	has := map[string]bool{}     // by host and record
+	further := ""
 	for _, c := range w.ledger.state.Changes() {
 		switch v := c.Value.(type) {
 		case netmap.Claim:
@@ -108,7 +109,7 @@ func (w *world) kept() string {
 		case netmap.Block:
 			key := fmt.Sprintf("%s of %s", w.named(v.Owner), v.Subnet)
 			if keeps[key] >= reserve(v.Subnet) {
-				return fmt.Sprintf("%s has a further block, %s", key, v.Prefix)
+				further = fmt.Sprintf("%s has a further block, %s", key, v.Prefix)
 			}
 			keeps[key] += netmap.Size(v.Prefix)
 			has[fmt.Sprintf("%s ipam block/%s", v.Owner, v.Prefix)] = true
@@ -129,7 +130,7 @@ func (w *world) kept() string {
 	if left := slices.Sorted(maps.Keys(has)); len(left) > 0 {
 		return "no host knows that it has " + left[0]
 	}
-	return ""
+	return further
 }
 
 // rights returns the keys of records on a machine's disk which say that an address belongs to it or

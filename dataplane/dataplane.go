@@ -1,0 +1,226 @@
+// Package dataplane keeps the kernel of a host equal to the facts: it tells the kernel what
+// follows from each change, and looks from time to time whether somebody else changed it.
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/follow"
+	"github.com/weftnet/weft/netmap"
+)
+
+// Every is how often the kernel is compared with the facts although nothing is known to have
+// changed.
+const Every = 30 * time.Second
+
+// retryPause is how long after a failure the kernel is read and repaired.
+const retryPause = 5 * time.Second
+
+// checkShare is the part of a core that the comparison of tables may take: one of so many.
+const checkShare = 200
+
+// Kernel is what is told. linux.Kernel is one, behind the host's namespaces.
+type Kernel interface {
+	// Set makes the kernel equal to the state and returns how many operations that took.
+	// Repeating it changes nothing.
+	Set(ctx context.Context, s datapath.State) (int, error)
+	// Apply carries out operations that follow from a change, without reading the kernel.
+	Apply(ctx context.Context, ops []datapath.Op) error
+	// Devices returns the devices and ports that the kernel has, without tables.
+	Devices(ctx context.Context) (datapath.State, error)
+	// Entries calls visit with the operation that adds each entry in the tables of a network.
+	// Complete is false if entries may be missing.
+	Entries(ctx context.Context, vni netmap.VNI, visit func(datapath.Op)) (complete bool, err error)
+}
+
+// Config says whose kernel it is.
+type Config struct {
+	Self    netmap.HostID
+	Kernel  Kernel
+	View    func() *netmap.View
+	Local   func() datapath.Local
+	NotYet  error             // of a kernel that cannot be told yet, which is no failure
+	Wake    func()            // asks for a call of Follow
+	Problem func(text string) // shows why the kernel does not hold what it should; "": it does
+}
+
+// Health is what `weft status` shows about the kernel's side.
+type Health struct {
+	LastSet  time.Time // zero: never
+	Repaired uint64    // operations that undid what somebody else had changed
+	Err      error
+}
+
+// Dataplane keeps the kernel equal to the facts. Follow is called by one goroutine; the other
+// methods are safe for concurrent use.
+type Dataplane struct {
+	cfg   Config
+	model *datapath.Model
+	// unknown says that the kernel may hold anything else than the model: it must be read, but
+	// not before retry.
+	unknown bool
+	retry   time.Time
+	checked netmap.VNI    // the network whose tables were compared last
+	budget  time.Duration // for the comparison of tables; below zero it was exceeded
+
+	mu        sync.Mutex
+	health    Health
+	plugged   map[netmap.EndpointID]datapath.Port // by this agent
+	unplugged []datapath.Port                     // since Follow has looked
+}
+
+// New makes the data plane of a host whose kernel may hold anything.
+func New(cfg Config) *Dataplane {
+	return &Dataplane{cfg: cfg, model: datapath.NewModel(cfg.Self), plugged: map[netmap.EndpointID]datapath.Port{}}
+}
+
+// Health returns how the last operations went.
+func (d *Dataplane) Health() Health {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.health
+}
+
+// Plugged notes that a port was plugged ahead of Follow. After a failure, whose attempt may have
+// replaced entries, Follow asserts again what others need.
+func (d *Dataplane) Plugged(p datapath.Port, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil {
+		d.unplugged = append(d.unplugged, p)
+		return
+	}
+	d.plugged[p.Endpoint] = p
+}
+
+// Unplugged notes that a port was unplugged, or that this failed half-way.
+func (d *Dataplane) Unplugged(id netmap.EndpointID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p, ok := d.plugged[id]; ok {
+		delete(d.plugged, id)
+		d.unplugged = append(d.unplugged, p)
+		d.cfg.Wake()
+	}
+}
+
+// Follow carries out what has changed, and compares the kernel with the facts if that is due or
+// an earlier operation failed.
+//
+// It reads whether the facts are synced before it reads the facts. In the other order, an
+// incomplete view could count as complete, and working forwarding entries would be removed
+// (invariant 7).
+func (d *Dataplane) Follow(ctx context.Context, look follow.Look) {
+	ctx, cancel := context.WithTimeout(ctx, Every)
+	defer cancel()
+	local := d.cfg.Local()
+	ops, whole := d.model.Update(d.cfg.View(), local, d.takeUnplugged())
+	switch {
+	case whole:
+		d.unknown, d.retry = true, time.Time{}
+	case len(ops) > 0:
+		d.apply(ctx, ops)
+	}
+	switch {
+	case d.unknown && time.Now().Before(d.retry):
+		look.Again(time.Until(d.retry))
+	case d.unknown:
+		d.set(ctx, look)
+	case look.Due:
+		d.check(ctx, look)
+	}
+}
+
+func (d *Dataplane) apply(ctx context.Context, ops []datapath.Op) {
+	if err := d.cfg.Kernel.Apply(ctx, ops); err != nil {
+		d.failed(err)
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.health.LastSet = time.Now()
+}
+
+// check compares the kernel with the model, in case somebody else changed it: the devices, and
+// the tables of as many networks as the budget allows, one after the other.
+func (d *Dataplane) check(ctx context.Context, look follow.Look) {
+	have, err := d.cfg.Kernel.Devices(ctx)
+	if err != nil {
+		d.failed(err)
+		return
+	}
+	right := d.model.HasDevices(have)
+	d.budget = min(d.budget+Every/checkShare, Every/checkShare)
+	vnis := d.model.VNIs()
+	for range vnis {
+		if !right || d.budget <= 0 {
+			break
+		}
+		at, _ := slices.BinarySearch(vnis, d.checked+1)
+		d.checked = vnis[at%len(vnis)]
+		if right, err = d.checkTables(ctx, d.checked); err != nil {
+			d.failed(err)
+			return
+		}
+	}
+	if !right {
+		d.set(ctx, look)
+	}
+}
+
+// checkTables reports whether the tables of one network are right, as far as they can be read.
+func (d *Dataplane) checkTables(ctx context.Context, vni netmap.VNI) (right bool, err error) {
+	begin := time.Now()
+	audit := d.model.Audit(vni)
+	complete, err := d.cfg.Kernel.Entries(ctx, vni, audit.Entry)
+	d.budget -= time.Since(begin)
+	return !complete || audit.Right(), err
+}
+
+// set compares the whole kernel with the model and repairs it. If nothing of this host asked for
+// that, what it changes is counted as a repair.
+func (d *Dataplane) set(ctx context.Context, look follow.Look) {
+	n, err := d.cfg.Kernel.Set(ctx, d.model.State())
+	if err != nil {
+		d.failed(err)
+		if wait := time.Until(d.retry); wait > 0 {
+			look.Again(wait)
+		}
+		return
+	}
+	d.mu.Lock()
+	d.health.LastSet, d.health.Err = time.Now(), nil
+	if !d.unknown {
+		d.health.Repaired += uint64(n)
+	}
+	d.mu.Unlock()
+	d.unknown = false
+	d.cfg.Problem("")
+}
+
+// failed has the kernel read and repaired after retryPause.
+func (d *Dataplane) failed(err error) {
+	d.unknown, d.retry = true, time.Now().Add(retryPause)
+	if errors.Is(err, d.cfg.NotYet) {
+		d.retry = time.Time{} // at a first start: Docker calls within a second, and Plug makes the namespace
+		return
+	}
+	d.mu.Lock()
+	d.health.LastSet, d.health.Err = time.Now(), err
+	d.mu.Unlock()
+	d.cfg.Problem("the kernel does not carry out what the facts say: " + err.Error())
+}
+
+// takeUnplugged returns the ports that were unplugged since the last call.
+func (d *Dataplane) takeUnplugged() []datapath.Port {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := d.unplugged
+	d.unplugged = nil
+	return out
+}
