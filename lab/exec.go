@@ -32,6 +32,11 @@ type Command struct {
 	Terminal bool
 }
 
+// outputWait is how long the output of a program that has ended may stay open. Another program
+// that was forked meanwhile has it too until it is executed, which takes seconds while the disk
+// is busy.
+const outputWait = 20 * time.Second
+
 // Run runs a program inside the host and waits for its end. When ctx ends first the
 // program and its process group are killed. A failure of the program itself is an
 // *exec.ExitError.
@@ -72,7 +77,7 @@ func (h *Host) command(ctx context.Context, c Command) (*exec.Cmd, error) {
 		cmd.Dir = "/"
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
-	cmd.WaitDelay = 2 * time.Second
+	cmd.WaitDelay = outputWait
 	if !c.Terminal {
 		cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 		cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
