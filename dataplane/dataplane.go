@@ -87,12 +87,13 @@ func (d *Dataplane) Health() Health {
 }
 
 // Plugged notes that a port was plugged ahead of Follow. After a failure, whose attempt may have
-// replaced entries, Follow asserts again what others need.
+// replaced entries, it has Follow assert again at once what others need.
 func (d *Dataplane) Plugged(p datapath.Port, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
 		d.unplugged = append(d.unplugged, p)
+		d.cfg.Wake()
 		return
 	}
 	d.plugged[p.Endpoint] = p
