@@ -70,7 +70,7 @@ type claimant struct {
 
 func hostSays(id HostID, l *originLog, hosts map[HostID]HostView) []claimant {
 	var out []claimant
-	names := map[EndpointID]string{}
+	names := map[EndpointID]*EndpointName{}
 	for k, e := range l.entries {
 		switch n := e.decoded(k).(type) {
 		case HostFact:
@@ -82,11 +82,13 @@ func hostSays(id HostID, l *originLog, hosts map[HostID]HostView) []claimant {
 		case Endpoint:
 			out = append(out, claimant{EndpointView{Endpoint: n, Host: id}, e.seq})
 		case EndpointName:
-			names[n.Endpoint] = n.Name
+			names[n.Endpoint] = &n
 		}
 	}
 	for i := range out {
-		out[i].Name = names[out[i].ID]
+		if n := names[out[i].ID]; n != nil {
+			out[i].Name, out[i].Names = n.Name, n
+		}
 	}
 	return out
 }

@@ -41,7 +41,7 @@ func (v *View) Since(old *View) (c Changes) {
 	differing(old.endpoints, v.endpoints, compareNetworks, func(was, is *onNetwork) {
 		differing(was.parts(), is.parts(), compareHosts, func(was, is *onHost) {
 			differing(was.endpoints(), is.endpoints(), compareOnHost, func(was, is *EndpointView) {
-				if was == nil || is == nil || *was != *is {
+				if was == nil || is == nil || !was.same(is) {
 					c.Endpoints = append(c.Endpoints, Changed[EndpointView]{was, is})
 				}
 			})
@@ -52,6 +52,13 @@ func (v *View) Since(old *View) (c Changes) {
 	c.Claims = !shared(old.Claims, v.Claims) && !slices.Equal(old.Claims, v.Claims)
 	c.Ranges = !shared(old.Ranges, v.Ranges) && !slices.Equal(old.Ranges, v.Ranges)
 	return c
+}
+
+// same reports whether two endpoints are equal, and called the same.
+func (e *EndpointView) same(other *EndpointView) bool {
+	a, b := *e, *other
+	a.Names, b.Names = nil, nil
+	return a == b && (e.Names == other.Names || reflect.DeepEqual(e.Names, other.Names))
 }
 
 // shared reports whether two lists are the same memory.

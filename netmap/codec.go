@@ -59,7 +59,7 @@ func appendNoun(b []byte, noun any) []byte {
 	case Endpoint:
 		return appendEndpoint(b, n)
 	case EndpointName:
-		return appendString(b, n.Name)
+		return appendEndpointName(b, n)
 	case HostEntry:
 		return appendUvarint(appendBool(appendUvarint(appendString(b, n.Name), uint64(n.Index)), n.Removed), uint64(n.Level))
 	case Network:

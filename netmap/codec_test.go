@@ -30,11 +30,15 @@ func nouns() map[string]Change {
 		return Change{key, noun}
 	}
 	return map[string]Change{
-		"host fact":        {HostFactKey(hostID(1)), HostFact{Name: "web-1", Underlay: netip.MustParseAddrPort("192.0.2.1:7950"), MTU: 1500, Version: "1.0", Keeper: true}},
-		"host fact v6":     {HostFactKey(hostID(1)), HostFact{Underlay: netip.MustParseAddrPort("[2001:db8::1]:7950")}},
-		"host fact empty":  {HostFactKey(hostID(1)), HostFact{}},
-		"endpoint":         at(Endpoint{ID: dockerID(1), Network: 7, V4: addr("10.32.0.2"), MAC: MACOf(addr("10.32.0.2"))}),
-		"endpoint name":    at(EndpointName{Endpoint: dockerID(1), Name: "redis"}),
+		"host fact":       {HostFactKey(hostID(1)), HostFact{Name: "web-1", Underlay: netip.MustParseAddrPort("192.0.2.1:7950"), MTU: 1500, Version: "1.0", Keeper: true}},
+		"host fact v6":    {HostFactKey(hostID(1)), HostFact{Underlay: netip.MustParseAddrPort("[2001:db8::1]:7950")}},
+		"host fact empty": {HostFactKey(hostID(1)), HostFact{}},
+		"endpoint":        at(Endpoint{ID: dockerID(1), Network: 7, V4: addr("10.32.0.2"), MAC: MACOf(addr("10.32.0.2"))}),
+		"endpoint name":   at(EndpointName{Endpoint: dockerID(1), Name: "redis"}),
+		"endpoint names": at(EndpointName{
+			Endpoint: dockerID(1), Name: "web.1", Aliases: []string{"web", "store"}, Hostname: "h", Short: "0123456789ab", App: "/web/site",
+			Services: []Service{{80, TCP}, {53, UDP}, {9, SCTP}}, Unhealthy: true,
+		}),
 		"endpoint v6":      at(Endpoint{ID: dockerID(2), Network: 7, V6: addr("fd00::2"), MAC: MACOf(addr("fd00::2"))}),
 		"endpoint dual":    at(Endpoint{ID: dockerID(3), Network: 300, V4: addr("10.32.0.2"), V6: addr("fd00::2"), MAC: MAC{2, 1, 2, 3, 4, 5}}),
 		"endpoint odd id":  at(Endpoint{ID: "test-endpoint"}),

@@ -49,7 +49,7 @@ func decodeNoun(kind Kind, id, v *reader) any {
 	case KindEndpoint:
 		return v.endpoint(id.endpointID())
 	case KindName:
-		return EndpointName{id.endpointID(), v.name()}
+		return v.endpointName(id.endpointID())
 	case KindHostEntry:
 		return HostEntry{ID: id.id(), Name: v.name(), Index: uint32(v.number(math.MaxUint32)), Removed: v.bool(), Level: v.count(MaxLevel)}
 	case KindNetwork:

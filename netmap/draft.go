@@ -175,7 +175,7 @@ func (m *Map) noteAnnounced(origin HostID, k Key, old, now entry) any {
 	case KindEndpoint:
 		return m.noteEndpoint(origin, k, old, now)
 	case KindName:
-		m.noteName(origin, k, now)
+		m.noteName(origin, k, old, now)
 	}
 	return nil
 }
@@ -195,31 +195,38 @@ func (m *Map) noteEndpoint(origin HostID, k Key, old, now entry) any {
 	if !has {
 		return nil
 	}
-	e.Name = m.logs[origin].entries[Key{KindName, k.ID}].name()
 	a := &announced{EndpointView: EndpointView{Endpoint: e, Host: origin}, seq: now.seq}
+	a.call(Key{KindName, k.ID}, m.logs[origin].entries[Key{KindName, k.ID}])
 	m.next.announce(a)
 	return a
 }
 
-// noteName puts another endpoint of the other name in the place of the one that has the name.
-func (m *Map) noteName(origin HostID, k Key, now entry) {
+// noteName puts another endpoint of the other names in the place of the one that has them.
+func (m *Map) noteName(origin HostID, k Key, old, now entry) {
 	l, key := m.logs[origin], Key{KindEndpoint, k.ID}
 	e := l.entries[key]
 	was, has := e.noun.(*announced)
-	if name := now.name(); has && name != was.Name {
-		m.next.withdraw(was)
-		a := &announced{EndpointView: was.EndpointView, seq: was.seq}
-		a.Name = name
-		m.next.announce(a)
-		e.noun = a
-		l.entries[key] = e
+	if !has || old.same(now) {
+		return
 	}
+	m.next.withdraw(was)
+	a := &announced{EndpointView: was.EndpointView, seq: was.seq}
+	a.call(k, now)
+	m.next.announce(a)
+	e.noun = a
+	l.entries[key] = e
 }
 
-// name is that of an endpoint's container in the record of it; empty if there is none.
-func (e entry) name() string {
-	r := reader{b: e.value}
-	return r.name()
+// call gives an endpoint the names in a record; none if there is no record.
+func (a *announced) call(k Key, e entry) {
+	a.Name, a.Names = "", nil
+	if e.value == nil || e.tomb {
+		return
+	}
+	noun, _ := Decode(k, e.value) // it was decoded before
+	if n, ok := noun.(EndpointName); ok {
+		a.Name, a.Names = n.Name, &n
+	}
 }
 
 // redraft makes the draft anew from all logs.

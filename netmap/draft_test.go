@@ -62,7 +62,7 @@ func someChange(t *rapid.T) Change {
 	case KindRange:
 		noun = Range{Prefix: rapid.SampledFrom([]netip.Prefix{prefix("10.32.0.0/12"), prefix("10.64.0.0/12")}).Draw(t, "range"), Order: int(number("order", 2))}
 	case KindName, KindName + 1:
-		noun = EndpointName{dockerID(number("endpoint", 3)), string(rune('a' + number("name", 2)))}
+		noun = EndpointName{Endpoint: dockerID(number("endpoint", 3)), Name: string(rune('a' + number("name", 2))), Unhealthy: number("unhealthy", 2) == 1}
 	default:
 		noun = Endpoint{
 			ID: dockerID(number("endpoint", 3)), Network: NetworkID(number("network", 2)),

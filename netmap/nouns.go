@@ -30,21 +30,8 @@ type Endpoint struct {
 	Name string `json:"name,omitempty"`
 }
 
-// EndpointName is how the container of an endpoint is called. Docker tells it some time after
-// the endpoint was plugged, so it is a record of its own: what forwards is announced once.
-type EndpointName struct {
-	Endpoint EndpointID
-	Name     string
-}
-
-// Facts are the records of an endpoint.
-func (e Endpoint) Facts() map[Key]any {
-	facts := map[Key]any{EndpointKey(e.ID): e}
-	if e.Name != "" {
-		facts[NameKey(e.ID)] = EndpointName{e.ID, e.Name}
-	}
-	return facts
-}
+// Facts are the records of an endpoint, with the name that it has and no other names.
+func (e Endpoint) Facts() map[Key]any { return EndpointName{Name: e.Name}.Facts(e) }
 
 // Label names an endpoint for people: by its container, or by the beginning of its id.
 func (e Endpoint) Label() string {

@@ -16,7 +16,8 @@ type HostView struct {
 // EndpointView is an endpoint and the host it lives on.
 type EndpointView struct {
 	Endpoint
-	Host HostID `json:"host"`
+	Host  HostID        `json:"host"`
+	Names *EndpointName `json:"-"` // nil: the container's name is not known; must not be changed
 }
 
 // View has all facts as they were at one moment. It is immutable. Slices and maps are

@@ -123,7 +123,7 @@ func TestANameIsARecordOfItsOwn(t *testing.T) {
 		}
 	}
 	first := announce()
-	say(t, m, hostID(2), 1, Change{NameKey(e.ID), EndpointName{e.ID, "liar"}})
+	say(t, m, hostID(2), 1, Change{NameKey(e.ID), EndpointName{Endpoint: e.ID, Name: "liar"}})
 	shown("")
 	for n, name := range []string{"web", "db"} {
 		e.Name = name
