@@ -48,6 +48,7 @@ var arrows = map[string][]string{
 	"api":             {"netmap", "turn"},
 	"datapath/linux":  {"datapath", "netns", "netmap", "turn"},
 	"netns":           {},
+	"dns/takeover":    {"netns"},
 	"datapath":        {"netmap"},
 	"rpc":             {},
 	"settings":        {"discover"}, "discover": {"turn"},
@@ -64,6 +65,8 @@ var arrows = map[string][]string{
 	"plugin/plugintest":     {"datapath/datapathtest", "datapath", "dockerapi", "ipam", "rpc/rpctest", "rpc", "netmap", "turn"},
 	"attach/attachtest":     {"attach", "netmap"},
 	"rpc/rpctest":           {},
+
+	"dns/takeover/takeovertest": {"netns"},
 
 	// Beside the agent, not part of it.
 	"packaging":     {"settings"},
@@ -100,11 +103,12 @@ var outside = map[string][]string{
 	"github.com/spf13/cobra":               {"cli", "lab/cmd/lab"},
 	"github.com/spf13/pflag":               {"cli", "lab/cmd/lab"},
 	"golang.org/x/net":                     {"api"},
-	"github.com/miekg/dns":                 {"discover", "e2e"}, // the DNS server of the tests
+	"github.com/google/nftables":           {"dns/takeover"},
+	"github.com/miekg/dns":                 {"discover", "e2e", "dns/takeover/takeovertest"}, // the DNS server of the tests
 	// Marathon's schemas, in the tests of the examples.
 	"github.com/santhosh-tekuri/jsonschema": {"e2e"},
 	// The kernel: locks, credentials of sockets, namespaces, clocks.
-	"golang.org/x/sys": {"datapath/linux", "netns", "store", "rpc", "member", "underlay", "lab", "lab/probe", "lab/bench", "lab/cmd/lab", "sim/scale"},
+	"golang.org/x/sys": {"datapath/linux", "netns", "store", "rpc", "member", "underlay", "lab", "lab/probe", "lab/bench", "lab/cmd/lab", "sim/scale", "dns/takeover", "dns/takeover/takeovertest"},
 }
 
 // inTests may be imported by any test.
