@@ -82,34 +82,50 @@ func (s State) With(plugged []Plugged) State {
 		return s
 	}
 	s.Networks = slices.Clone(s.Networks)
+	ports := map[netmap.VNI][]Port{}
 	for _, p := range plugged {
-		i := slices.IndexFunc(s.Networks, func(n Network) bool { return n.VNI == p.Device.VNI })
-		if i < 0 {
+		ports[p.Device.VNI] = append(ports[p.Device.VNI], p.Port)
+		if _, known := s.Network(p.Device.VNI); !known {
 			s.Networks = append(s.Networks, Network{Device: p.Device})
-			i = len(s.Networks) - 1
+			s.Sort()
 		}
-		s.Networks[i] = s.Networks[i].with(p.Port)
 	}
-	s.Sort()
+	for i, n := range s.Networks {
+		if len(ports[n.VNI]) > 0 {
+			s.Networks[i] = n.with(ports[n.VNI])
+		}
+	}
 	return s
 }
 
-func (n Network) with(p Port) Network {
-	mac, outer := p.HardwareAddr(), OuterName(p.Endpoint)
-	own := Network{Ports: []Bridged{{outer, p.Endpoint}}}
-	if !mac.IsZero() {
-		own.Bridging = []Bridging{{mac, outer}}
-		for _, a := range []netip.Addr{p.V4, p.V6} {
-			if a.IsValid() {
-				own.Neighbours = append(own.Neighbours, Neighbour{a, mac})
-			}
+func (n Network) with(ports []Port) Network {
+	names, macs, addrs := map[string]netmap.EndpointID{}, map[netmap.MAC]string{}, map[netip.Addr]netmap.MAC{}
+	for _, p := range ports {
+		mac, outer := p.HardwareAddr(), OuterName(p.Endpoint)
+		if names[outer] = p.Endpoint; mac.IsZero() {
+			continue
 		}
+		macs[mac] = outer
+		for _, a := range valid(p.V4, p.V6) {
+			addrs[a] = mac
+		}
+	}
+	var own Network
+	for name, id := range names {
+		own.Ports = append(own.Ports, Bridged{name, id})
+	}
+	for mac, outer := range macs {
+		own.Bridging = append(own.Bridging, Bridging{mac, outer})
+	}
+	for a, mac := range addrs {
+		own.Neighbours = append(own.Neighbours, Neighbour{a, mac})
 	}
 	n.Ports = union(n.Ports, own.Ports, func(b Bridged) string { return b.Name })
 	n.Bridging = union(n.Bridging, own.Bridging, func(b Bridging) netmap.MAC { return b.MAC })
 	n.Neighbours = union(n.Neighbours, own.Neighbours, func(e Neighbour) netip.Addr { return e.Addr })
-	n.FDB = slices.DeleteFunc(slices.Clone(n.FDB), func(t Tunnel) bool { return t.MAC == mac })
+	n.FDB = slices.DeleteFunc(slices.Clone(n.FDB), func(t Tunnel) bool { return macs[t.MAC] != "" })
 	n.Flood = slices.Clone(n.Flood)
+	n.Sort()
 	return n
 }
 
@@ -120,7 +136,12 @@ func (s State) Without(unplugged func(netmap.EndpointID) bool) State {
 	for i, n := range s.Networks {
 		gone, macs := map[string]bool{}, map[netmap.MAC]bool{}
 		for _, p := range n.Ports {
-			gone[p.Name] = unplugged(p.Endpoint)
+			if unplugged(p.Endpoint) {
+				gone[p.Name] = true
+			}
+		}
+		if len(gone) == 0 {
+			continue
 		}
 		n.Ports = slices.DeleteFunc(slices.Clone(n.Ports), func(b Bridged) bool { return gone[b.Name] })
 		n.Bridging = slices.DeleteFunc(slices.Clone(n.Bridging), func(b Bridging) bool {

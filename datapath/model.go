@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -30,10 +31,12 @@ func NewModel(self netmap.HostID) *Model { return &Model{self: self} }
 // that other endpoints need.
 //
 // The operations lead from what the model held before to what it holds now: adds before
-// deletes, and no deletes while local.Synced is false. If whole is true, they are not known
-// because the kernel must be read: at the first Update, when Synced becomes true, and when the
-// VXLAN devices change. Then State is what the kernel should hold.
-func (m *Model) Update(view *netmap.View, local Local, unplugged []Port) (ops []Op, whole bool) {
+// deletes, and no deletes while local.Synced is false. They are computed when they are asked
+// for: once, and before the next Update. If whole is true, they are not known because the kernel
+// must be read: at the first Update, when Synced becomes true, and when the VXLAN devices
+// change. Then State is what the kernel should hold.
+func (m *Model) Update(view *netmap.View, local Local, unplugged []Port) (ops iter.Seq[Op], whole bool) {
+	m.forget()
 	old, was := m.view, m.local
 	changed := view.Since(old)
 	m.view, m.local = view, local
@@ -42,31 +45,60 @@ func (m *Model) Update(view *netmap.View, local Local, unplugged []Port) (ops []
 	}
 	if old == nil || !was.Synced && local.Synced || was.Source != local.Source || was.UDPPort != local.UDPPort {
 		m.rebuild()
-		return nil, true
+		return func(func(Op) bool) {}, true
 	}
-	var d differ
-	renewed := m.networks(&d)
+	var p plan
+	m.networks(&p)
 	moved := m.hosts(changed.Hosts, old)
 	for _, c := range changed.Endpoints {
 		m.endpoint(c, moved)
 	}
-	m.ports(&d, was.Ports)
-	for _, r := range renewed {
-		d.network(r.was, m.build(r.of).network())
+	m.ports(&p, was.Ports)
+	for i, r := range p.renewed {
+		p.renewed[i].is = m.build(r.of).network()
 	}
-	for _, p := range unplugged {
-		if o := m.nets[p.Network]; o != nil {
-			o.disturb(p)
-			d.deletes = append(d.deletes, portOp(Delete, o.Device, p.Endpoint))
+	for _, port := range unplugged {
+		if o := m.nets[port.Network]; o != nil {
+			o.disturb(port)
+			p.single = append(p.single, portOp(Delete, o.Device, port.Endpoint))
 		}
 	}
-	for _, o := range m.sorted() {
-		o.changes(&d)
+	p.touched = slices.DeleteFunc(m.sorted(), (*overlay).untouched)
+	return func(yield func(Op) bool) {
+		inOrder(m.portNames(), local.Synced, p.find)(yield)
+		m.forget()
+	}, false
+}
+
+// forget forgets what an Update has touched.
+func (m *Model) forget() {
+	for _, o := range m.nets {
+		o.forget()
 	}
-	if !local.Synced {
-		d.deletes = nil
+}
+
+// plan is what an Update has found out.
+type plan struct {
+	single  []Op // on devices and ports
+	gone    []Network
+	renewed []renewal
+	touched []*overlay
+}
+
+// find puts the operations that follow.
+func (p *plan) find(d *differ) {
+	for _, op := range p.single {
+		d.put(op)
 	}
-	return d.ops(m.portNames()), false
+	for _, n := range p.gone {
+		d.drop(n)
+	}
+	for _, r := range p.renewed {
+		d.network(r.was, r.is)
+	}
+	for _, o := range p.touched {
+		o.changes(d)
+	}
 }
 
 // State returns what the kernel should hold, as Desired does for what the last Update took in.
@@ -107,15 +139,15 @@ func (m *Model) build(n netmap.Network) *overlay {
 	return o
 }
 
-// renewal is a network to be built, and what the kernel has under its VNI.
+// renewal is a network to be built, what the kernel has under its VNI, and what it should have.
 type renewal struct {
-	of  netmap.Network
-	was Network
+	of      netmap.Network
+	was, is Network
 }
 
-// networks drops the networks that the host no longer takes part in, and returns those that are
+// networks drops the networks that the host no longer takes part in, and notes those that are
 // new or must be built anew. The kernel's objects are those of a VNI, whichever network has it.
-func (m *Model) networks(d *differ) (renewed []renewal) {
+func (m *Model) networks(p *plan) {
 	wanted := map[netmap.VNI]netmap.Network{}
 	for _, n := range networks(m.view, m.local) {
 		wanted[n.VNI] = n
@@ -124,28 +156,27 @@ func (m *Model) networks(d *differ) (renewed []renewal) {
 		n, ok := wanted[o.VNI]
 		if ok && n.ID == o.ID && n.Multicast == o.multicast {
 			delete(wanted, n.VNI)
-			m.device(d, o, n)
+			m.device(p, o, n)
 			continue
 		}
 		delete(m.nets, o.ID)
 		if ok {
 			delete(wanted, n.VNI)
-			renewed = append(renewed, renewal{n, o.network()})
+			p.renewed = append(p.renewed, renewal{of: n, was: o.network()})
 			continue
 		}
-		d.drop(o.network())
+		p.gone = append(p.gone, o.devices())
 	}
 	for _, vni := range slices.Sorted(maps.Keys(wanted)) {
-		renewed = append(renewed, renewal{of: wanted[vni]})
+		p.renewed = append(p.renewed, renewal{of: wanted[vni]})
 	}
-	return renewed
 }
 
 // device takes in another MTU of the network's containers.
-func (m *Model) device(d *differ, o *overlay, n netmap.Network) {
+func (m *Model) device(p *plan, o *overlay, n netmap.Network) {
 	if dev := deviceOf(m.mtu, n, m.local); dev != o.Device {
 		o.Device = dev
-		d.adds = append(d.adds, Op{Verb: Add, Object: ABridge, Device: dev})
+		p.single = append(p.single, Op{Verb: Add, Object: ABridge, Device: dev})
 	}
 }
 
@@ -208,21 +239,21 @@ func forwarding(e netmap.EndpointView) Port {
 }
 
 // ports takes in the ports that came and went on networks that stay.
-func (m *Model) ports(d *differ, was []Port) {
+func (m *Model) ports(plan *plan, was []Port) {
 	if slices.Equal(was, m.local.Ports) {
 		return
 	}
 	for _, p := range was {
 		if o := m.nets[p.Network]; o != nil && !slices.Contains(m.local.Ports, p) {
 			o.removePort(p)
-			d.deletes = append(d.deletes, portOp(Delete, o.Device, p.Endpoint))
+			plan.single = append(plan.single, portOp(Delete, o.Device, p.Endpoint))
 		}
 	}
 	for _, p := range m.local.Ports {
 		if o := m.nets[p.Network]; o != nil && !slices.Contains(was, p) {
 			o.addPort(p)
 			o.disturb(p)
-			d.adds = append(d.adds, portOp(Add, o.Device, p.Endpoint))
+			plan.single = append(plan.single, portOp(Add, o.Device, p.Endpoint))
 		}
 	}
 }

@@ -170,7 +170,8 @@ func (s *schedule) unplug(p datapath.Port, known bool) {
 // update lets the model do what it does, and compares.
 func (s *schedule) update(t *rapid.T) {
 	view := s.facts.View()
-	ops, whole := s.model.Update(view, s.local, s.unplugged)
+	steps, whole := s.model.Update(view, s.local, s.unplugged)
+	ops := slices.Collect(steps)
 	s.unplugged, s.updated = nil, s.local.Ports
 	want := datapath.Desired(view, hostA, s.local)
 	if diff := cmp.Diff(want, s.model.State(), opts); diff != "" {
@@ -231,7 +232,8 @@ func TestWhatFollowsFromAChange(t *testing.T) {
 		{"an endpoint moves", view(with(moved, other)), 2}, // its tunnel, and flooding to its host
 		{"both go", view(), 8},
 	} {
-		ops, whole := m.Update(c.view, local(), nil)
+		steps, whole := m.Update(c.view, local(), nil)
+		ops := slices.Collect(steps)
 		if len(ops) != c.want || whole {
 			t.Errorf("%s: %d operations, want %d: %v", c.what, len(ops), c.want, ops)
 		}

@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 
 	"github.com/weftnet/weft/netmap"
@@ -41,6 +42,25 @@ type Op struct {
 	Port   Bridged    // APort; for ABridging the name of the port; for AStray the link
 	MAC    netmap.MAC // ATunnel, ABridging, ANeighbour
 	Addr   netip.Addr // VTEP of ATunnel and AFlood, address of ANeighbour
+}
+
+// Batches yields operations n at a time, in order. A batch is good until the next one.
+func Batches(ops iter.Seq[Op], n int) iter.Seq[[]Op] {
+	return func(yield func([]Op) bool) {
+		var batch []Op
+		for op := range ops {
+			if batch = append(batch, op); len(batch) < n {
+				continue
+			}
+			if !yield(batch) {
+				return
+			}
+			batch = batch[:0]
+		}
+		if len(batch) > 0 {
+			yield(batch)
+		}
+	}
 }
 
 // String is the operation as the command of ip or bridge that does the same in

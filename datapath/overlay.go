@@ -156,12 +156,22 @@ func valid(addrs ...netip.Addr) []netip.Addr {
 	return out
 }
 
-// network returns what the kernel should hold of the network.
-func (o *overlay) network() Network {
+// devices returns what network does without the tables.
+func (o *overlay) devices() Network {
 	n := Network{Device: o.Device}
 	for id, name := range o.ports {
 		n.Ports = append(n.Ports, Bridged{name, id})
 	}
+	n.Sort()
+	return n
+}
+
+// network returns what the kernel should hold of the network.
+func (o *overlay) network() Network {
+	n := o.devices()
+	n.Bridging = make([]Bridging, 0, len(o.macs.holder))
+	n.FDB = make([]Tunnel, 0, len(o.macs.holder))
+	n.Neighbours = make([]Neighbour, 0, len(o.addrs.holder))
 	for mac := range o.macs.holder {
 		r := o.route(mac)
 		n.Bridging = append(n.Bridging, Bridging{mac, o.portOf(r)})
@@ -189,21 +199,35 @@ func (o *overlay) portOf(r route) string {
 	return o.VXLAN
 }
 
-// changes adds to d the operations for what was touched since the last call.
+// changes puts the operations for what was touched since the last forget.
 func (o *overlay) changes(d *differ) {
-	for _, mac := range o.macsWere.keys {
-		old, now := o.macsWere.was[mac], o.route(mac)
-		lost := o.macsWere.lost[mac] || lost(old.holder, now.holder)
-		d.change(o.tunnel(mac, old), o.tunnel(mac, now), lost)
-		d.change(o.bridging(mac, old), o.bridging(mac, now), lost)
+	switch d.object {
+	case ATunnel, ABridging:
+		entry := o.tunnel
+		if d.object == ABridging {
+			entry = o.bridging
+		}
+		for _, mac := range o.macsWere.keys {
+			old, now := o.macsWere.was[mac], o.route(mac)
+			d.change(entry(mac, old), entry(mac, now), o.macsWere.lost[mac] || lost(old.holder, now.holder))
+		}
+	case ANeighbour:
+		for _, a := range o.addrsWere.keys {
+			old, now := o.addrsWere.was[a], o.addrs.holder[a]
+			d.change(o.neighbour(a, old), o.neighbour(a, now), o.addrsWere.lost[a] || lost(old, now))
+		}
+	case AFlood:
+		for _, vtep := range o.floodWas.keys {
+			d.change(o.flood(vtep, o.floodWas.was[vtep]), o.flood(vtep, o.flooded(vtep)), false)
+		}
 	}
-	for _, a := range o.addrsWere.keys {
-		old, now := o.addrsWere.was[a], o.addrs.holder[a]
-		d.change(o.neighbour(a, old), o.neighbour(a, now), o.addrsWere.lost[a] || lost(old, now))
-	}
-	for _, vtep := range o.floodWas.keys {
-		d.change(o.flood(vtep, o.floodWas.was[vtep]), o.flood(vtep, o.flooded(vtep)), false)
-	}
+}
+
+func (o *overlay) untouched() bool {
+	return len(o.macsWere.keys)+len(o.addrsWere.keys)+len(o.floodWas.keys) == 0
+}
+
+func (o *overlay) forget() {
 	o.macsWere, o.addrsWere, o.floodWas = seen[netmap.MAC, route]{}, seen[netip.Addr, *claim]{}, seen[netip.Addr, bool]{}
 }
 

@@ -105,12 +105,19 @@ func (n *Network) AddEntry(op Op) {
 
 // Sort brings a network into the order that State promises, in place.
 func (n *Network) Sort() {
-	slices.SortFunc(n.Ports, func(a, b Bridged) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(n.Bridging, func(a, b Bridging) int { return compareMAC(a.MAC, b.MAC) })
-	slices.SortFunc(n.FDB, func(a, b Tunnel) int { return compareMAC(a.MAC, b.MAC) })
-	slices.SortFunc(n.Neighbours, func(a, b Neighbour) int { return a.Addr.Compare(b.Addr) })
+	slices.SortFunc(n.Ports, compareBridged)
+	slices.SortFunc(n.Bridging, compareBridging)
+	slices.SortFunc(n.FDB, compareTunnel)
+	slices.SortFunc(n.Neighbours, compareNeighbour)
 	slices.SortFunc(n.Flood, netip.Addr.Compare)
 }
+
+// The orders of the tables, each by its key.
+
+func compareBridged(a, b Bridged) int     { return cmp.Compare(a.Name, b.Name) }
+func compareBridging(a, b Bridging) int   { return compareMAC(a.MAC, b.MAC) }
+func compareTunnel(a, b Tunnel) int       { return compareMAC(a.MAC, b.MAC) }
+func compareNeighbour(a, b Neighbour) int { return a.Addr.Compare(b.Addr) }
 
 // Sort brings a state into the order that it promises, in place.
 func (s *State) Sort() {

@@ -3,8 +3,10 @@
 package dataplane
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -24,12 +26,17 @@ const retryPause = 5 * time.Second
 // checkShare is the part of a core that the comparison of tables may take: one of so many.
 const checkShare = 200
 
+// batch is how many operations the kernel is told at once: a network that the host joins may take
+// 150,000.
+const batch = 4096
+
 // Kernel is what is told. linux.Kernel is one, behind the host's namespaces.
 type Kernel interface {
 	// Set makes the kernel equal to the state and returns how many operations that took.
 	// Repeating it changes nothing.
 	Set(ctx context.Context, s datapath.State) (int, error)
-	// Apply carries out operations that follow from a change, without reading the kernel.
+	// Apply carries out operations that follow from a change, without reading the kernel. It does
+	// not keep them.
 	Apply(ctx context.Context, ops []datapath.Op) error
 	// Devices returns the devices and ports that the kernel has, without tables.
 	Devices(ctx context.Context) (datapath.State, error)
@@ -121,12 +128,10 @@ func (d *Dataplane) Follow(ctx context.Context, look follow.Look) {
 	defer cancel()
 	local := d.cfg.Local()
 	ops, whole := d.model.Update(d.cfg.View(), local, d.takeUnplugged())
-	switch {
-	case whole:
+	if whole {
 		d.unknown, d.retry = true, time.Time{}
-	case len(ops) > 0:
-		d.apply(ctx, ops)
 	}
+	d.apply(ctx, ops)
 	switch {
 	case d.unknown && time.Now().Before(d.retry):
 		look.Again(time.Until(d.retry))
@@ -137,14 +142,24 @@ func (d *Dataplane) Follow(ctx context.Context, look follow.Look) {
 	}
 }
 
-func (d *Dataplane) apply(ctx context.Context, ops []datapath.Op) {
-	if err := d.cfg.Kernel.Apply(ctx, ops); err != nil {
-		d.failed(err)
-		return
+// apply carries out operations, as long as there is time; failures do not hold up the others.
+func (d *Dataplane) apply(ctx context.Context, ops iter.Seq[datapath.Op]) {
+	var failed error
+	did := false
+	for some := range datapath.Batches(ops, batch) {
+		did = true
+		if failed = cmp.Or(failed, d.cfg.Kernel.Apply(ctx, some), ctx.Err()); ctx.Err() != nil {
+			break
+		}
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.health.LastSet = time.Now()
+	switch {
+	case failed != nil:
+		d.failed(failed)
+	case did:
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.health.LastSet = time.Now()
+	}
 }
 
 // check compares the kernel with the model, in case somebody else changed it: the devices, and

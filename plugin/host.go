@@ -37,6 +37,7 @@ func OnThisHost(s settings.Settings, version string, log *slog.Logger) (Config, 
 	h := &host{managed: s.Root != "", choice: s.Advertise, log: log}
 	kernel, err := linux.Open(linux.Config{
 		PinView: s.HostPath(linux.DefaultPin), HostPID: h.pid, ProcSys: filepath.Join(s.HostPath("/proc"), "sys"),
+		Did: h.did,
 	})
 	if err != nil {
 		return Config{}, err
@@ -103,12 +104,13 @@ func (h *host) done(r linux.Report, err error) (int, error) {
 	for _, f := range r.Failed {
 		errs = append(errs, f)
 	}
+	return r.Done, errors.Join(errs...)
+}
+
+func (h *host) did(op datapath.Op) {
 	if h.log.Enabled(context.Background(), slog.LevelDebug) {
-		for _, op := range r.Done {
-			h.log.Debug("kernel", "op", op.String())
-		}
+		h.log.Debug("kernel", "op", op.String())
 	}
-	return len(r.Done), errors.Join(errs...)
 }
 
 // Plug implements Kernel.

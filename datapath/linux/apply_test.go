@@ -3,6 +3,7 @@ package linux
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -27,10 +28,10 @@ func (m modelled) update(unplugged ...datapath.Port) int {
 	if whole {
 		report, err = m.k.Set(m.Context(), m.model.State())
 	} else {
-		report, err = m.k.Apply(m.Context(), ops)
+		report, err = m.k.Apply(m.Context(), slices.Collect(ops))
 	}
 	check(m, err)
-	return len(report.Done)
+	return report.Done
 }
 
 // right reports whether devices and tables are as the model says, read entry by entry.
@@ -159,13 +160,11 @@ func BenchmarkChange(b *testing.B) {
 		known = append(known, netmap.EndpointView{Host: r.hosts[1+i%2].id, Endpoint: netmap.Endpoint{ID: p.Endpoint, Network: 1, V4: ip}})
 	}
 	full, less := r.view.WithEndpoints(known...), r.view.WithEndpoints(known[1:]...)
-	model := func(view *netmap.View) (ops []datapath.Op) {
-		ops, whole := m.model.Update(view, m.local, nil)
-		if whole {
+	model := func(view *netmap.View) {
+		if _, whole := m.model.Update(view, m.local, nil); whole {
 			_, err := m.k.Set(b.Context(), m.model.State())
 			check(b, err)
 		}
-		return ops
 	}
 	model(full)
 	at := [2]*netmap.View{less, full}
@@ -181,7 +180,7 @@ func BenchmarkChange(b *testing.B) {
 	}
 	bench("change", func(i int) {
 		ops, _ := m.model.Update(at[i%2], m.local, nil)
-		_, err := m.k.Apply(b.Context(), ops)
+		_, err := m.k.Apply(b.Context(), slices.Collect(ops))
 		check(b, err)
 	})
 	model(full)

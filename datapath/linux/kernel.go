@@ -38,6 +38,9 @@ type Config struct {
 	// ProcSys is a writable /proc/sys; empty = /proc/sys. Its entries are those
 	// of the thread's network namespace, wherever it is mounted from.
 	ProcSys string
+	// Did is told of each operation that was carried out; nil: nobody is. It must not call the
+	// Kernel.
+	Did func(datapath.Op)
 }
 
 // Kernel is the overlay of one host. Safe for concurrent use. Plug and Unplug wait for a Set
@@ -104,8 +107,8 @@ func (k *Kernel) release() (err error) {
 
 // Report says what a Set did.
 type Report struct {
-	Done   []datapath.Op // carried out, in order
-	Failed []Failure     // not carried out; all others were tried
+	Done   int       // how many operations were carried out
+	Failed []Failure // not carried out; all others were tried
 	// Missing are wanted endpoints without a port because the container's end of the veth pair
 	// is gone. Only Plug can make a new pair.
 	Missing []netmap.EndpointID

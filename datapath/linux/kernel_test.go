@@ -42,8 +42,8 @@ func TestIntegrationContainersReachEachOther(t *testing.T) {
 			}
 			for _, h := range r.hosts {
 				h.isWanted()
-				if report := h.set(); len(report.Done)+len(report.Notes) > 0 {
-					t.Errorf("a second Set did %v, notes %v", report.Done, report.Notes)
+				if report := h.set(); report.Done+len(report.Notes) > 0 {
+					t.Errorf("a second Set did %d operations, notes %v", report.Done, report.Notes)
 				}
 			}
 		})
@@ -230,12 +230,12 @@ func TestIntegrationDriftIsRepaired(t *testing.T) {
 			a, b := r.hosts[0].start(1, 1), r.hosts[1].start(1, 2)
 			r.sync()
 			drift(t, r.hosts[0].k.overlay)
-			if report := r.hosts[0].set(); len(report.Done) == 0 {
+			if report := r.hosts[0].set(); report.Done == 0 {
 				t.Error("nothing was repaired")
 			}
 			r.hosts[0].isWanted()
-			if report := r.hosts[0].set(); len(report.Done) > 0 {
-				t.Errorf("a second Set did %v", report.Done)
+			if report := r.hosts[0].set(); report.Done > 0 {
+				t.Errorf("a second Set did %d operations", report.Done)
 			}
 			a.reaches(b.port.V4, b.port.V6)
 		})
@@ -280,15 +280,15 @@ func TestIntegrationKeepKeeps(t *testing.T) {
 	} {
 		report, err := r.hosts[0].k.Set(t.Context(), want)
 		check(t, err)
-		if diff := cmp.Diff(full, r.hosts[0].read(), same); diff != "" || len(report.Done) > 0 {
-			t.Fatalf("knowing little, it did %v: %s", report.Done, diff)
+		if diff := cmp.Diff(full, r.hosts[0].read(), same); diff != "" || report.Done > 0 {
+			t.Fatalf("knowing little, it did %d operations: %s", report.Done, diff)
 		}
 		a.reaches(b.port.V4, b.port.V6)
 	}
 	report, err := r.hosts[0].k.Set(t.Context(), datapath.State{})
 	check(t, err)
 	if got := r.hosts[0].read(); len(got.Networks)+len(got.Stray) > 0 {
-		t.Errorf("knowing that there is nothing, it left %+v after %v", got, report.Done)
+		t.Errorf("knowing that there is nothing, it left %+v after %d operations", got, report.Done)
 	}
 }
 

@@ -65,8 +65,8 @@ func TestIntegrationThePinIsInTheHostsMountNamespace(t *testing.T) {
 	if h.k.overlay == nil {
 		t.Fatal("a new agent does not find the namespace")
 	}
-	if report := h.set(); len(report.Done) > 0 {
-		t.Errorf("a new agent did %v", report.Done)
+	if report := h.set(); report.Done > 0 {
+		t.Errorf("a new agent did %d operations", report.Done)
 	}
 	a.reaches(b.port.V4)
 	_, err := h.k.Cleanup(t.Context())

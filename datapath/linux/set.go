@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/netmap"
 )
+
+// setBatch is how many operations of a Set are in memory.
+const setBatch = 8192
 
 // rounds is how often Set reads again after it has changed devices: the entries of a device can
 // be read only once it is right.
@@ -56,7 +60,7 @@ func (k *Kernel) Apply(ctx context.Context, ops []datapath.Op) (Report, error) {
 	if err != nil {
 		return report, err
 	}
-	if _, err := k.carryOut(ctx, ops, &report); err != nil {
+	if _, err := k.carryOut(ctx, ops, map[netmap.VNI]bool{}, &report); err != nil {
 		return report, err
 	}
 	return report, report.err()
@@ -69,13 +73,20 @@ func (k *Kernel) round(ctx context.Context, want datapath.State, report *Report)
 		return false, err
 	}
 	report.Failed, report.Missing = nil, nil // of the last round
-	return k.carryOut(ctx, ops, report)
+	broken := map[netmap.VNI]bool{}
+	for some := range datapath.Batches(ops, setBatch) {
+		changed, err := k.carryOut(ctx, some, broken, report)
+		if err != nil {
+			return false, err
+		}
+		again = again || changed
+	}
+	return again, nil
 }
 
-// carryOut reports whether it changed a device.
-func (k *Kernel) carryOut(ctx context.Context, ops []datapath.Op, report *Report) (changed bool, err error) {
+// carryOut leaves out the networks that are broken. It reports whether it changed a device.
+func (k *Kernel) carryOut(ctx context.Context, ops []datapath.Op, broken map[netmap.VNI]bool, report *Report) (changed bool, err error) {
 	entries := func(op datapath.Op) bool { return op.Object >= datapath.ATunnel && op.Object <= datapath.ANeighbour }
-	broken := map[netmap.VNI]bool{}
 	for len(ops) > 0 {
 		n := 1
 		if entries(ops[0]) {
@@ -99,7 +110,7 @@ func (k *Kernel) carryOut(ctx context.Context, ops []datapath.Op, report *Report
 
 // plan reads the kernel while Plug and Unplug may change it. What they change is taken into
 // account when the plan is carried out.
-func (k *Kernel) plan(ctx context.Context, want datapath.State, report *Report) ([]datapath.Op, error) {
+func (k *Kernel) plan(ctx context.Context, want datapath.State, report *Report) (iter.Seq[datapath.Op], error) {
 	var reader *space
 	err := k.locked(ctx, func() error {
 		err := k.ensure()
@@ -121,7 +132,7 @@ func (k *Kernel) plan(ctx context.Context, want datapath.State, report *Report) 
 	if err != nil {
 		return nil, err
 	}
-	return datapath.Diff(have, want), nil
+	return datapath.Steps(have, want), nil
 }
 
 // step carries out one operation on a device.
@@ -144,7 +155,7 @@ func (k *Kernel) step(ctx context.Context, op datapath.Op, broken map[netmap.VNI
 		broken[op.Device.VNI] = op.Verb == datapath.Add && op.Object != datapath.APort
 		return false, nil
 	}
-	report.Done = append(report.Done, op)
+	k.did(op, report)
 	return true, nil
 }
 
@@ -196,9 +207,16 @@ func (k *Kernel) entries(ops []datapath.Op, links map[string]int, broken map[net
 			report.Failed = append(report.Failed, Failure{e.op, answers[i]})
 			continue
 		}
-		report.Done = append(report.Done, e.op)
+		k.did(e.op, report)
 	}
 	return nil
+}
+
+func (k *Kernel) did(op datapath.Op, report *Report) {
+	report.Done++
+	if k.cfg.Did != nil {
+		k.cfg.Did(op)
+	}
 }
 
 // fewOps is up to how many operations their devices are looked up one by one. A list of all
