@@ -54,6 +54,7 @@ var arrows = map[string][]string{
 	"settings":        {"discover"}, "discover": {"turn"},
 	"follow":    {"netmap"},
 	"dataplane": {"datapath", "netmap", "follow"},
+	"dns":       {"netmap"},
 	"netmap":    {},
 	"turn":      {}, "loglimit": {},
 
@@ -104,7 +105,7 @@ var outside = map[string][]string{
 	"github.com/spf13/pflag":               {"cli", "lab/cmd/lab"},
 	"golang.org/x/net":                     {"api"},
 	"github.com/google/nftables":           {"dns/takeover"},
-	"github.com/miekg/dns":                 {"discover", "e2e", "dns/takeover/takeovertest"}, // the DNS server of the tests
+	"github.com/miekg/dns":                 {"dns", "discover", "e2e", "dns/takeover/takeovertest"}, // all but the first: the DNS server of the tests
 	// Marathon's schemas, in the tests of the examples.
 	"github.com/santhosh-tekuri/jsonschema": {"e2e"},
 	// The kernel: locks, credentials of sockets, namespaces, clocks.
@@ -117,7 +118,7 @@ var inTests = []string{"github.com/google/go-cmp", "pgregory.net/rapid"}
 // pure packages and files compute values and touch nothing; a pattern is of
 // path.Match.
 var pure = []string{
-	"netmap/*.go", "datapath/*.go", "store/synced/*.go", "ipam/pool/*.go", "ledger/state/*.go", "ledger/founding/plan.go",
+	"netmap/*.go", "datapath/*.go", "store/synced/*.go", "ipam/pool/*.go", "ledger/state/*.go", "ledger/founding/plan.go", "dns/*.go",
 }
 
 // impure is what they do without: the network, the disk, the clock, the log,
@@ -129,6 +130,7 @@ var (
 	exceptions = map[string]string{
 		"netmap/mac.go net":  "net.HardwareAddr and net.ParseMAC are values",
 		"netmap/map.go sync": "a Map is shared; its answers are immutable views",
+		"dns/names.go sync":  "Names is read while it changes",
 	}
 	// sleepers wait for what tells nobody when it happens. Tests in synctest
 	// bubbles may sleep too: virtual time.

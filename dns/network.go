@@ -1,0 +1,89 @@
+package dns
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/weftnet/weft/netmap"
+)
+
+// network is the name space of one network.
+type network struct {
+	id      netmap.NetworkID
+	name    string         // lower case; "": none, or none that DNS can carry
+	subnets []netip.Prefix // none: the ledger's record of the network is not known
+	bearers map[string][]bearer
+	below   below
+	holders map[netip.Addr]*netmap.EndpointView
+}
+
+// bearer is who has a name, and by which source: the first one, if there are several.
+type bearer struct {
+	*netmap.EndpointView
+	source Source
+}
+
+// describe takes over the ledger's record. The name of a retired network is free for another one.
+func (w *network) describe(r *netmap.Network) {
+	w.name, w.subnets = "", r.Subnets
+	if !r.Retired && problem(r.Name) == "" {
+		w.name = strings.ToLower(r.Name)
+	}
+}
+
+// has reports whether an address belongs to the network. Others that a host announces are no
+// addresses of its containers.
+func (w *network) has(addr netip.Addr) bool {
+	return slices.ContainsFunc(w.subnets, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+func (w *network) give(name string, b bearer) {
+	w.bearers[name] = append(w.bearers[name], b)
+	w.below.add(name, 1)
+}
+
+func (w *network) take(name string, e *netmap.EndpointView) {
+	all := w.bearers[name]
+	at := slices.IndexFunc(all, func(b bearer) bool { return isSame(b.EndpointView, e) })
+	if at < 0 {
+		return
+	}
+	w.below.add(name, -1)
+	last := len(all) - 1
+	all[at], all[last] = all[last], bearer{}
+	if w.bearers[name] = all[:last]; last == 0 {
+		delete(w.bearers, name)
+	}
+}
+
+func isSame(a, b *netmap.EndpointView) bool { return a.ID == b.ID && a.Host == b.Host }
+
+// relative cuts the name of the network off a name.
+func (w *network) relative(name string) (string, bool) {
+	if w.name == "" {
+		return "", false
+	}
+	rest, ok := strings.CutSuffix(name, w.name)
+	if !ok || len(rest) < 2 {
+		return "", false
+	}
+	return strings.CutSuffix(rest, ".")
+}
+
+// below counts the names beneath a name, such as a.b.c beneath b.c and c.
+type below map[string]int
+
+func (b below) add(name string, by int) {
+	for {
+		_, rest, more := strings.Cut(name, ".")
+		if !more {
+			return
+		}
+		if name = rest; b[name]+by == 0 {
+			delete(b, name)
+		} else {
+			b[name] += by
+		}
+	}
+}
