@@ -49,6 +49,7 @@ var arrows = map[string][]string{
 	"datapath/linux":  {"datapath", "netns", "netmap", "turn"},
 	"netns":           {},
 	"dns/takeover":    {"netns"},
+	"dns/server":      {"dns/takeover", "netns", "turn"},
 	"datapath":        {"netmap"},
 	"rpc":             {},
 	"settings":        {"discover"}, "discover": {"turn"},
@@ -105,11 +106,11 @@ var outside = map[string][]string{
 	"github.com/spf13/pflag":               {"cli", "lab/cmd/lab"},
 	"golang.org/x/net":                     {"api"},
 	"github.com/google/nftables":           {"dns/takeover"},
-	"github.com/miekg/dns":                 {"dns", "discover", "e2e", "dns/takeover/takeovertest"}, // all but the first: the DNS server of the tests
+	"github.com/miekg/dns":                 {"dns", "dns/server", "discover", "e2e", "dns/takeover/takeovertest"}, // all but the first two: the DNS server of the tests
 	// Marathon's schemas, in the tests of the examples.
 	"github.com/santhosh-tekuri/jsonschema": {"e2e"},
 	// The kernel: locks, credentials of sockets, namespaces, clocks.
-	"golang.org/x/sys": {"datapath/linux", "netns", "store", "rpc", "member", "underlay", "lab", "lab/probe", "lab/bench", "lab/cmd/lab", "sim/scale", "dns/takeover", "dns/takeover/takeovertest"},
+	"golang.org/x/sys": {"datapath/linux", "netns", "store", "rpc", "member", "underlay", "lab", "lab/probe", "lab/bench", "lab/cmd/lab", "sim/scale", "dns/takeover", "dns/takeover/takeovertest", "dns/server"},
 }
 
 // inTests may be imported by any test.

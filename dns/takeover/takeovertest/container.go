@@ -55,7 +55,7 @@ func New(t testing.TB, rules Rules, docker Answer) *Container {
 	}
 	t.Cleanup(func() { _ = ns.Close() })
 	c := &Container{NS: ns, rules: rules}
-	c.Do(t, loopbackUp)
+	c.SetLoopback(t, true)
 	c.StartDocker(t, docker)
 	return c
 }
@@ -189,17 +189,23 @@ func (u unconnected) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// loopbackUp is what dockerd does first in a namespace.
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = unix.Close(fd) }()
-	lo, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	lo.SetUint16(unix.IFF_UP)
-	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
+// SetLoopback sets the loopback device up, which is what dockerd does first in a namespace, or
+// down.
+func (c *Container) SetLoopback(t testing.TB, up bool) {
+	t.Helper()
+	c.Do(t, func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = unix.Close(fd) }() // has no data
+		lo, err := unix.NewIfreq("lo")
+		if err != nil {
+			return err
+		}
+		if up {
+			lo.SetUint16(unix.IFF_UP)
+		}
+		return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
+	})
 }
