@@ -23,12 +23,14 @@ type Settings struct {
 	Replicate   bool
 	MTU         int // bytes, for containers; 0 = from the underlay
 	Domain      string
-	RemoveAfter time.Duration  // 0 = never by itself
-	Status      netip.AddrPort // loopback, tcp; the zero value = off
-	State       string         // absolute path on the host, see HostPath
-	LogLevel    string         // debug, info, warn or error
-	LogFormat   string         // text or json
-	Root        string         // where the host's root directory is seen; empty = /
+	DNSZones    map[string][]netip.AddrPort // the servers of each zone, which is in lower case without a dot at its end; never empty
+	DNSListen   netip.AddrPort              // udp and tcp; the zero value = off
+	RemoveAfter time.Duration               // 0 = never by itself
+	Status      netip.AddrPort              // loopback, tcp; the zero value = off
+	State       string                      // absolute path on the host, see HostPath
+	LogLevel    string                      // debug, info, warn or error
+	LogFormat   string                      // text or json
+	Root        string                      // where the host's root directory is seen; empty = /
 }
 
 // Advertise says which of the host's addresses the other hosts shall use. At
@@ -71,6 +73,9 @@ func (s *Settings) finish() error {
 	}
 	if s.Port == s.Status.Port() {
 		return fmt.Errorf("WEFT_PORT=%d and WEFT_STATUS=%s: both use tcp, want two different ports", s.Port, s.Status)
+	}
+	if err := s.checkDNS(); err != nil {
+		return err
 	}
 	if s.Expect > 1 && len(s.Join) == 0 {
 		return fmt.Errorf("WEFT_EXPECT=%d without WEFT_JOIN: hosts that found together have to find each other, want the same list of them on all", s.Expect)

@@ -121,6 +121,22 @@ var table = []Setting{
 		parse:   text(func(s *Settings, v string) { s.Domain = v }),
 	},
 	{
+		Env:     "WEFT_DNS_ZONES",
+		Meaning: "zones that other DNS servers answer for containers, asked from the host; port 53 unless another is given",
+		Wants:   wantsZones,
+		Type:    "zones",
+		later:   true,
+		parse:   parseZones,
+	},
+	{
+		Env:     "WEFT_DNS_LISTEN",
+		Meaning: "address at which the host itself can ask for names of the cluster; empty = off",
+		Wants:   wantsListen,
+		Type:    "address:port",
+		later:   true,
+		parse:   parseListen,
+	},
+	{
 		Env: "WEFT_REMOVE_AFTER", Default: "72h",
 		Meaning: "how long after its lease of 24 hours an unreachable host is removed for good; 0 = by operators only",
 		Wants:   "0 or a time like 72h",
