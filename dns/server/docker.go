@@ -109,16 +109,22 @@ func (d *docker) take(ctx context.Context) (*net.UDPConn, error) {
 		d.idle = append(d.idle, c.(*net.UDPConn)) //nolint:errcheck // of udp4
 	}
 	closed := d.closed
+	c := d.pop()
 	d.mu.Unlock()
 	if closed {
 		return nil, errors.Join(net.ErrClosed, d.close())
 	}
-	return d.takeIdle(), nil
+	return c, nil
 }
 
 func (d *docker) takeIdle() *net.UDPConn {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.pop()
+}
+
+// pop takes an idle socket, nil if there is none. The caller holds mu.
+func (d *docker) pop() *net.UDPConn {
 	last := len(d.idle) - 1
 	if last < 0 {
 		return nil

@@ -42,15 +42,15 @@ func (s *Server) route(packet []byte, tcp bool) (q query, reply []byte, to upstr
 	if err := q.msg.Unpack(packet); err != nil || len(q.msg.Question) != 1 {
 		return query{}, refusal(packet[:headerSize], mdns.RcodeFormatError), nil
 	}
-	answer, to := s.source(q.msg)
+	answer, to := s.ask(q.msg)
 	if to == nil {
 		reply = pack(q, answer)
 	}
 	return q, reply, to
 }
 
-// source answers a query, or says which server does.
-func (s *Server) source(msg *mdns.Msg) (*mdns.Msg, upstream) {
+// ask answers a query, or says which server does.
+func (s *Server) ask(msg *mdns.Msg) (*mdns.Msg, upstream) {
 	name := msg.Question[0].Name
 	ours := mdns.IsSubDomain(s.cfg.Domain, name) && s.cfg.Domain != "."
 	if ours {

@@ -28,7 +28,7 @@ const (
 	// maxForwarded bounds the queries of one container that wait for another server.
 	maxForwarded = 256
 	// receiveBuffer has space for what arrives while other containers are served, in bytes.
-	receiveBuffer = 1 << 20
+	receiveBuffer = 2 << 20
 	// pause is how long a socket rests that failed, such as when no file is left.
 	pause = 100 * time.Millisecond
 )
@@ -54,6 +54,7 @@ type Server struct {
 	packets *net.UDPConn
 	accepts *net.TCPListener
 	docker  *docker // nil on the host
+	source  []byte  // control message (ip(7), IP_PKTINFO) with the address that replies come from; empty = the socket's
 
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
@@ -71,6 +72,9 @@ func Serve(ns *netns.Namespace, cfg Config) (*Server, error) {
 	}
 	s := newServer(cfg)
 	s.docker = d
+	// A socket that is bound in a namespace without routes does not keep its address as the
+	// source of packets.
+	s.source = unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: inContainer.Addr().As4()})
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		return setsockopt(raw, unix.SOL_IP, unix.IP_FREEBIND, 1) // the loopback device may come up later
 	}}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/weftnet/weft/dns/takeover"
 	"github.com/weftnet/weft/dns/takeover/takeovertest"
+	"github.com/weftnet/weft/netns"
 )
 
 // What the servers answer to any question.
@@ -65,13 +67,13 @@ func (s *Server) dial(t testing.TB, network string) net.Conn {
 	return conn
 }
 
-// contained is a server that has taken over in a container.
-func contained(t testing.TB, c *takeovertest.Container, cfg Config) *Server {
+// take makes a server that has taken over in a namespace.
+func take(t testing.TB, ns *netns.Namespace, cfg Config) *Server {
 	t.Helper()
-	s, err := Serve(c.NS, cfg)
+	s, err := Serve(ns, cfg)
 	check(t, err)
 	udp, tcp := s.Ports()
-	taken, err := takeover.Install(c.NS, udp, tcp)
+	taken, err := takeover.Install(ns, udp, tcp)
 	check(t, err)
 	t.Cleanup(func() {
 		check(t, taken.Close())
@@ -89,7 +91,7 @@ func wantAnswer(t testing.TB, conn net.Conn, name, want string) {
 
 func TestIntegrationOursAndDockers(t *testing.T) {
 	c := takeovertest.New(t, takeovertest.NFTables, takeovertest.Always(dockers))
-	contained(t, c, config(nil))
+	take(t, c.NS, config(nil))
 	for _, network := range []string{"udp4", "tcp4"} {
 		conn := c.Dial(t, network, 0)
 		for range 20 { // more than there are sockets at first
@@ -106,7 +108,7 @@ func TestIntegrationDockersResolverGetsOtherPorts(t *testing.T) {
 	for _, rules := range []takeovertest.Rules{takeovertest.NFTables, takeovertest.IPTablesLegacy} {
 		t.Run(string(rules), func(t *testing.T) {
 			c := takeovertest.New(t, rules, takeovertest.Always(dockers))
-			contained(t, c, config(nil))
+			take(t, c.NS, config(nil))
 			conn := c.Dial(t, "udp4", 0)
 			for range 10 {
 				wantAnswer(t, conn, "example.com.", dockers)
@@ -122,12 +124,12 @@ func TestIntegrationDockersResolverGetsOtherPorts(t *testing.T) {
 }
 
 func TestIntegrationServeBeforeLoopbackIsUp(t *testing.T) {
-	c := takeovertest.New(t, takeovertest.NFTables, takeovertest.Always(dockers))
-	c.SetLoopback(t, false)
-	contained(t, c, config(nil))
-	c.SetLoopback(t, true)
+	ns := takeovertest.NewNamespace(t)
+	take(t, ns, config(nil))
+	c := takeovertest.Start(t, ns, takeovertest.NFTables, takeovertest.Always(dockers))
 	wantAnswer(t, c.Dial(t, "udp4", 0), "db.", ours)
-	wantAnswer(t, c.Dial(t, "tcp4", 0), "example.com.", dockers)
+	wantAnswer(t, c.Dial(t, "tcp4", 0), "db.", ours)
+	wantAnswer(t, c.Dial(t, "udp4", 0), "example.com.", dockers)
 }
 
 func TestIntegrationForwardedQueriesAreBounded(t *testing.T) {
@@ -139,7 +141,7 @@ func TestIntegrationForwardedQueriesAreBounded(t *testing.T) {
 		return nil
 	})
 	defer close(stop)
-	s := contained(t, c, config(nil))
+	s := take(t, c.NS, config(nil))
 	silent := c.Dial(t, "udp4", 0)
 	query := new(mdns.Msg).SetQuestion("example.com.", mdns.TypeA)
 	bytes, err := query.Pack()
@@ -161,12 +163,29 @@ func TestIntegrationForwardedQueriesAreBounded(t *testing.T) {
 	}
 }
 
+// Queries that arrive together need more sockets than are open.
+func TestIntegrationManyAreForwardedAtOnce(t *testing.T) {
+	c := takeovertest.New(t, takeovertest.NFTables, takeovertest.Always(dockers))
+	take(t, c.NS, config(nil))
+	var conns []net.Conn
+	for range maxForwarded {
+		conns = append(conns, c.Unconnected(t))
+	}
+	for range 3 {
+		var all sync.WaitGroup
+		for _, conn := range conns {
+			all.Go(func() { wantAnswer(t, conn, "example.com.", dockers) })
+		}
+		all.Wait()
+	}
+}
+
 // A client that opens connections and says nothing.
 func TestIntegrationManyConnections(t *testing.T) {
 	one := takeovertest.New(t, takeovertest.NFTables, takeovertest.Always(dockers))
 	other := takeovertest.New(t, takeovertest.NFTables, takeovertest.Always(dockers))
-	s := contained(t, one, config(nil))
-	contained(t, other, config(nil))
+	s := take(t, one.NS, config(nil))
+	take(t, other.NS, config(nil))
 	for range 10 {
 		one.Do(t, func() error {
 			for range 100 {
@@ -196,8 +215,8 @@ func TestIntegrationManyConnections(t *testing.T) {
 func TestIntegrationAFloodStarvesNobody(t *testing.T) {
 	flooding := takeovertest.New(t, takeovertest.NFTables, takeovertest.Always(dockers))
 	other := takeovertest.New(t, takeovertest.NFTables, takeovertest.Always(dockers))
-	contained(t, flooding, config(nil))
-	contained(t, other, config(nil))
+	take(t, flooding.NS, config(nil))
+	take(t, other.NS, config(nil))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for _, name := range []string{"db.", "example.com."} {

@@ -43,10 +43,10 @@ func (s *Server) packet(packet []byte, from netip.AddrPort) {
 	})
 }
 
-// sendUDP sends a reply, if there is one. A client that does not take it asks again.
+// sendUDP sends a reply, if there is one. A client that does not get it asks again.
 func (s *Server) sendUDP(reply []byte, to netip.AddrPort) {
 	if len(reply) > 0 {
-		_, _ = s.packets.WriteToUDPAddrPort(reply, to)
+		_, _, _ = s.packets.WriteMsgUDPAddrPort(reply, s.source, to)
 	}
 }
 

@@ -43,19 +43,31 @@ type Container struct {
 // or the program that writes the rules is missing.
 func New(t testing.TB, rules Rules, docker Answer) *Container {
 	t.Helper()
+	return Start(t, NewNamespace(t), rules, docker)
+}
+
+// NewNamespace makes a namespace as it is before dockerd sets its loopback device up.
+func NewNamespace(t testing.TB) *netns.Namespace {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("network namespaces need root")
-	}
-	if _, err := exec.LookPath(string(rules)); err != nil {
-		t.Skipf("Docker's rules are written by %s: %v", rules, err)
 	}
 	ns, err := netns.New()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = ns.Close() })
+	return ns
+}
+
+// Start makes a Container of a new namespace.
+func Start(t testing.TB, ns *netns.Namespace, rules Rules, docker Answer) *Container {
+	t.Helper()
+	if _, err := exec.LookPath(string(rules)); err != nil {
+		t.Skipf("Docker's rules are written by %s: %v", rules, err)
+	}
 	c := &Container{NS: ns, rules: rules}
-	c.SetLoopback(t, true)
+	c.Do(t, loopbackUp)
 	c.StartDocker(t, docker)
 	return c
 }
@@ -189,23 +201,16 @@ func (u unconnected) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// SetLoopback sets the loopback device up, which is what dockerd does first in a namespace, or
-// down.
-func (c *Container) SetLoopback(t testing.TB, up bool) {
-	t.Helper()
-	c.Do(t, func() error {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = unix.Close(fd) }() // has no data
-		lo, err := unix.NewIfreq("lo")
-		if err != nil {
-			return err
-		}
-		if up {
-			lo.SetUint16(unix.IFF_UP)
-		}
-		return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
-	})
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }() // has no data
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
 }
