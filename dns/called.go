@@ -1,7 +1,6 @@
 package dns
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -18,9 +17,10 @@ const (
 	ByHostname
 	ByShortID
 	ByApp
+	ByHand // netmap.StaticName
 )
 
-var sourceNames = [...]string{ByContainer: "container name", ByAlias: "alias", ByHostname: "hostname", ByShortID: "short id", ByApp: "app id"}
+var sourceNames = [...]string{ByContainer: "container name", ByAlias: "alias", ByHostname: "hostname", ByShortID: "short id", ByApp: "app id", ByHand: "added by hand"}
 
 // String is the source in an operator's words.
 func (s Source) String() string {
@@ -73,16 +73,21 @@ func (n *Names) called(e *netmap.EndpointView) (out []called) {
 
 // target is the full name that an endpoint is referred to by; "" if it has none.
 func (n *Names) target(w *network, e *netmap.EndpointView) string {
-	zone := "." + n.cfg.Domain + "."
-	if w.name != "" {
-		zone = "." + w.name + zone
-	}
+	zone := n.zone(w)
 	for _, c := range n.called(e) {
-		if c.problem == "" && len(c.name)+len(zone) <= maxName+1 {
+		if c.problem == "" && len(c.name)+len(zone) <= netmap.MaxNameInDNS+1 {
 			return c.name + zone
 		}
 	}
 	return ""
+}
+
+// zone is what follows the name of a container in its full name.
+func (n *Names) zone(w *network) string {
+	if w.name == "" {
+		return "." + n.cfg.Domain + "."
+	}
+	return "." + w.name + "." + n.cfg.Domain + "."
 }
 
 // problem says why a name of a container is never answered, although its other names are.
@@ -98,34 +103,5 @@ func (n *Names) problem(name string) string {
 	case name == n.cfg.Domain || strings.HasSuffix(name, "."+n.cfg.Domain):
 		return "it ends in the domain of the cluster"
 	}
-	return problem(name)
-}
-
-// maxName is how many bytes a name may have as text, without a dot at its end.
-const maxName = 253
-
-// problem says why a name is none that DNS can carry; "" if it is one.
-func problem(name string) string {
-	if len(name) > maxName {
-		return fmt.Sprintf("it has more than %d bytes", maxName)
-	}
-	for label := range strings.SplitSeq(name, ".") {
-		if label == "" {
-			return "it has an empty label"
-		}
-		if len(label) > 63 {
-			return "it has a label of more than 63 bytes"
-		}
-		for i := range len(label) {
-			if c := label[i]; !isLetter(c) && c != '-' && c != '_' {
-				return fmt.Sprintf("%q is no byte of a name", c)
-			}
-		}
-	}
-	return ""
-}
-
-// isLetter reports whether a byte is a letter or digit.
-func isLetter(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z'
+	return netmap.NameProblem(name)
 }

@@ -125,6 +125,10 @@ func hidden(all []found, f found) string {
 
 func (n *Names) consideredPointer(from Asker, addr netip.Addr) []Entry {
 	for w := range n.visible(from) {
+		if name := w.nameByHand(addr); name != "" && w.holders[addr] == nil && w.has(addr) {
+			b := bearer{w.byHand[netmap.StaticName{Network: w.id, Name: name, Addr: addr}], ByHand}
+			return []Entry{entry(w, name+n.zone(w), b)}
+		}
 		if e := w.holders[addr]; e != nil && e.Names != nil && w.has(addr) {
 			b := bearer{e, ByContainer}
 			out := entry(w, n.target(w, e), b)
@@ -162,6 +166,9 @@ func (n *Names) List(id netmap.NetworkID) (out []Entry) {
 	w := n.networks[id]
 	if w == nil {
 		return nil
+	}
+	for s, e := range w.byHand {
+		out = append(out, entry(w, s.Name, bearer{e, ByHand}))
 	}
 	for addr, holder := range w.holders {
 		if addr != holder.V4 && holder.V4.IsValid() {

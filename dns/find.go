@@ -87,6 +87,8 @@ func (n *Names) first(all []found, w *network, name string) []found {
 // absent says why one who has a name is as if it was not there; "" if it is there.
 func (n *Names) absent(w *network, b bearer) string {
 	switch {
+	case b.source == ByHand:
+		return ""
 	case !w.has(b.V4) && !w.has(b.V6):
 		return "its address is not in the network"
 	case n.cfg.Alive != nil && !n.cfg.Alive(b.Host):
@@ -101,7 +103,7 @@ func (f found) addr(v6 bool) netip.Addr {
 	if v6 {
 		addr = f.V6
 	}
-	if !f.has(addr) {
+	if !f.has(addr) && f.source != ByHand {
 		return netip.Addr{}
 	}
 	return addr

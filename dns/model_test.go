@@ -27,6 +27,7 @@ type cluster struct {
 	hosts     map[int]netmap.HostView
 	networks  map[int]netmap.Network
 	endpoints map[[3]int]netmap.EndpointView // by network, host and number
+	byHand    map[netmap.StaticName]bool
 	down      map[netmap.HostID]bool
 }
 
@@ -38,6 +39,7 @@ func (c *cluster) view() *netmap.View {
 	for _, i := range slices.Sorted(maps.Keys(c.networks)) {
 		v.Networks = append(v.Networks, c.networks[i])
 	}
+	v.StaticNames = slices.SortedFunc(maps.Keys(c.byHand), netmap.StaticName.Compare)
 	return v.WithEndpoints(slices.Collect(maps.Values(c.endpoints))...)
 }
 
@@ -45,7 +47,7 @@ func (c *cluster) step(t *rapid.T) {
 	n, h, i := rapid.IntRange(1, 3).Draw(t, "network"), rapid.IntRange(1, 3).Draw(t, "host"), rapid.IntRange(1, 2).Draw(t, "endpoint")
 	host := netmap.HostID{byte(h)}
 	aWord := rapid.SampledFrom(append([]string{""}, modelWords...))
-	switch rapid.IntRange(0, 7).Draw(t, "step") {
+	switch rapid.IntRange(0, 8).Draw(t, "step") {
 	case 0:
 		delete(c.hosts, h)
 	case 1:
@@ -59,6 +61,11 @@ func (c *cluster) step(t *rapid.T) {
 		c.networks[n] = w
 	case 4:
 		delete(c.endpoints, [3]int{n, h, i})
+	case 8:
+		s := netmap.StaticName{Network: netmap.NetworkID(n), Name: rapid.SampledFrom([]string{"a", "b", "a.b", "n"}).Draw(t, "by hand"), Addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(h)})}
+		if c.byHand[s] = !c.byHand[s]; !c.byHand[s] {
+			delete(c.byHand, s)
+		}
 	case 5:
 		c.down[host] = !c.down[host]
 	default:
@@ -108,7 +115,7 @@ func (c *cluster) naive(cfg Config, from Asker, name string, v6 bool) string {
 		var addrs []string
 		for _, h := range c.hosts {
 			called := "." + strings.ToLower(h.Fact.Name)
-			if h.Entry.Removed || problem(h.Fact.Name) != "" {
+			if h.Entry.Removed || netmap.NameProblem(h.Fact.Name) != "" {
 				continue
 			}
 			exists = exists || strings.HasSuffix(called, host)
@@ -159,6 +166,10 @@ func (c *cluster) naive(cfg Config, from Asker, name string, v6 bool) string {
 				addr = e.V6
 			}
 			switch w := c.networks[int(e.Network)]; {
+			case e.Names == nil && addr.IsValid(): // by hand
+				if !slices.Contains(healthy, addr.String()) {
+					healthy = append(healthy, addr.String())
+				}
 			case !slices.ContainsFunc(w.Subnets, func(p netip.Prefix) bool { return p.Contains(addr) }):
 			case cfg.Health && e.Names.Unhealthy:
 				ill = append(ill, addr.String())
@@ -200,7 +211,7 @@ func (c *cluster) bearers(cfg Config, w netmap.Network, name string) (who []netm
 				continue
 			}
 			for _, called := range source(e.Names) {
-				if called = strings.ToLower(called); problem(called) != "" {
+				if called = strings.ToLower(called); netmap.NameProblem(called) != "" {
 					continue
 				}
 				beneath = beneath || strings.HasSuffix(called, "."+name)
@@ -215,6 +226,12 @@ func (c *cluster) bearers(cfg Config, w netmap.Network, name string) (who []netm
 			who = here
 		}
 	}
+	for s := range c.byHand {
+		beneath = beneath || s.Network == w.ID && strings.HasSuffix(s.Name, "."+name)
+		if s.Network == w.ID && s.Name == name && (len(who) == 0 || who[0].Names == nil) {
+			who = append(who, netmap.EndpointView{Endpoint: netmap.Endpoint{Network: s.Network, V4: s.Addr}})
+		}
+	}
 	return who, beneath
 }
 
@@ -224,7 +241,7 @@ func TestAnswersAreThoseOfTheRules(t *testing.T) {
 	all := questions()
 	askers := []Asker{{Networks: []netID{1}}, {Networks: []netID{2, 1}}, {Networks: []netID{3, 2, 1}}, {Everything: true}, {}}
 	rapid.Check(t, func(t *rapid.T) {
-		c := &cluster{map[int]netmap.HostView{}, map[int]netmap.Network{}, map[[3]int]netmap.EndpointView{}, map[netmap.HostID]bool{}}
+		c := &cluster{map[int]netmap.HostView{}, map[int]netmap.Network{}, map[[3]int]netmap.EndpointView{}, map[netmap.StaticName]bool{}, map[netmap.HostID]bool{}}
 		cfg := Config{Domain: "weft.local", TTL: time.Second, Marathon: true, Health: rapid.Bool().Draw(t, "health")}
 		cfg.Alive = func(id netmap.HostID) bool { return !c.down[id] }
 		n := New(cfg)

@@ -77,6 +77,17 @@ func (n *Names) Apply(_ *netmap.View, c netmap.Changes) {
 			n.add(e.New)
 		}
 	}
+	for _, s := range c.StaticNames {
+		if s.Old != nil {
+			n.network(s.Old.Network).forgetByHand(*s.Old)
+			n.dropEmpty(s.Old.Network)
+		}
+	}
+	for _, s := range c.StaticNames {
+		if s.New != nil && n.problem(s.New.Name) == "" {
+			n.network(s.New.Network).addByHand(*s.New)
+		}
+	}
 	for _, w := range c.Networks {
 		if w.New != nil {
 			n.network(w.New.ID).describe(w.New)
@@ -152,7 +163,7 @@ func hostName(h *netmap.HostView) (string, namedHost) {
 		return "", namedHost{}
 	}
 	name := strings.ToLower(cmp.Or(h.Fact.Name, h.Entry.Name))
-	if problem(name) != "" {
+	if netmap.NameProblem(name) != "" {
 		return "", namedHost{}
 	}
 	return name, namedHost{h.ID, h.Fact.Underlay.Addr().Unmap().WithZone("")}

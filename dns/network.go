@@ -16,6 +16,7 @@ type network struct {
 	bearers map[string][]bearer
 	below   below
 	holders map[netip.Addr]*netmap.EndpointView
+	byHand  map[netmap.StaticName]*netmap.EndpointView // as if each was an endpoint; nil: none
 }
 
 // bearer is who has a name, and by which source: the first one, if there are several.
@@ -27,7 +28,7 @@ type bearer struct {
 // describe takes over the ledger's record. The name of a retired network is free for another one.
 func (w *network) describe(r *netmap.Network) {
 	w.name, w.subnets = "", r.Subnets
-	if !r.Retired && problem(r.Name) == "" {
+	if !r.Retired && netmap.NameProblem(r.Name) == "" {
 		w.name = strings.ToLower(r.Name)
 	}
 }
@@ -55,6 +56,38 @@ func (w *network) take(name string, e *netmap.EndpointView) {
 	if w.bearers[name] = all[:last]; last == 0 {
 		delete(w.bearers, name)
 	}
+}
+
+// addByHand gives a name to what is no endpoint: it has the address as its id, and no host.
+func (w *network) addByHand(s netmap.StaticName) {
+	e := &netmap.EndpointView{Endpoint: netmap.Endpoint{ID: netmap.EndpointID(s.Addr.String()), Network: s.Network}}
+	if s.Addr.Is4() {
+		e.V4 = s.Addr
+	} else {
+		e.V6 = s.Addr
+	}
+	if w.byHand == nil {
+		w.byHand = map[netmap.StaticName]*netmap.EndpointView{}
+	}
+	w.byHand[s] = e
+	w.give(s.Name, bearer{e, ByHand})
+}
+
+func (w *network) forgetByHand(s netmap.StaticName) {
+	if e := w.byHand[s]; e != nil {
+		delete(w.byHand, s)
+		w.take(s.Name, e)
+	}
+}
+
+// nameByHand is the first name that an address was given by hand; "" if there is none.
+func (w *network) nameByHand(addr netip.Addr) (name string) {
+	for s := range w.byHand {
+		if s.Addr == addr && (name == "" || s.Name < name) {
+			name = s.Name
+		}
+	}
+	return name
 }
 
 func isSame(a, b *netmap.EndpointView) bool { return a.ID == b.ID && a.Host == b.Host }

@@ -101,9 +101,13 @@ func (n *Names) named(from Asker, name string, q wire.Question) answer {
 func (n *Names) addresses(all []found, q wire.Question) []wire.RR {
 	v6 := q.Qtype == wire.TypeAAAA
 	chosen := n.choose(all, maxAddrs, func(f found) bool { return f.addr(v6).IsValid() })
-	out := make([]wire.RR, len(chosen))
+	out := make([]wire.RR, 0, len(chosen))
 	for i, f := range chosen {
-		out[i] = n.address(q.Name, f.addr(v6))
+		same := func(other found) bool { return other.addr(v6) == f.addr(v6) }
+		if f.source == ByHand && slices.ContainsFunc(chosen[:i], same) {
+			continue // it has the name on several networks
+		}
+		out = append(out, n.address(q.Name, f.addr(v6)))
 	}
 	return out
 }
@@ -138,7 +142,7 @@ func (n *Names) hasServices(from Asker, name string) bool {
 	}
 	all, _ := n.find(from, rest)
 	return slices.ContainsFunc(all, func(f found) bool {
-		return slices.ContainsFunc(f.Names.Services, func(s netmap.Service) bool { return s.Protocol == protocols[proto] })
+		return f.Names != nil && slices.ContainsFunc(f.Names.Services, func(s netmap.Service) bool { return s.Protocol == protocols[proto] })
 	})
 }
 
@@ -185,20 +189,21 @@ func (n *Names) pointer(from Asker, name string, q wire.Question) answer {
 		}
 		e := w.holders[addr]
 		switch {
+		case e == nil && w.nameByHand(addr) != "":
+			return n.pointerTo(w.nameByHand(addr)+n.zone(w), q, zone)
 		case e == nil || n.absent(w, bearer{EndpointView: e}) != "":
 			return answer{outcome: noName, zone: zone}
 		case e.Names == nil:
 			return answer{} // Docker may know it
 		}
-		return n.pointerTo(w, e, q, zone)
+		return n.pointerTo(n.target(w, e), q, zone)
 	}
 	return answer{}
 }
 
-func (n *Names) pointerTo(w *network, e *netmap.EndpointView, q wire.Question, zone string) answer {
-	target := n.target(w, e)
+func (n *Names) pointerTo(target string, q wire.Question, zone string) answer {
 	switch {
-	case target == "":
+	case target == "" || len(target) > netmap.MaxNameInDNS+1:
 		return answer{outcome: noName, zone: zone}
 	case q.Qtype == wire.TypeANY:
 		return answer{outcome: exists, records: n.any(q.Name)}

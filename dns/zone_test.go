@@ -22,6 +22,8 @@ import (
 //	retire NAME
 //	on NETWORK HOST CONTAINER ADDR...  and then words: alias=A hostname=H short=S app=/A port=80/tcp unhealthy id=ID
 //	off NETWORK HOST CONTAINER
+//	hand NETWORK NAME ADDR             a name is added by hand
+//	unhand NETWORK NAME ADDR
 //	down HOST
 //	from NETWORK...                    who asks; * is the host itself
 //	? NAME TYPE                        and the answer in the lines that follow:
@@ -76,7 +78,7 @@ func tell(t testing.TB, text string) *story {
 	return s
 }
 
-var facts = []string{"set", "host", "network", "retire", "on", "off", "down", "from"}
+var facts = []string{"set", "host", "network", "retire", "on", "off", "hand", "unhand", "down", "from"}
 
 func (s *story) fact(what string, args []string) {
 	switch what {
@@ -106,6 +108,13 @@ func (s *story) fact(what string, args []string) {
 		e := s.endpoint(args)
 		s.ends = slices.DeleteFunc(slices.Clone(s.ends), func(o netmap.EndpointView) bool { return o.ID == e.ID && o.Host == e.Host })
 		s.changed = s.changed.WithEndpoints(s.ends...)
+	case "hand", "unhand":
+		name := netmap.StaticName{Network: s.network(args[0]), Name: args[1], Addr: netip.MustParseAddr(args[2])}
+		s.changed.StaticNames = slices.DeleteFunc(slices.Clone(s.changed.StaticNames), func(o netmap.StaticName) bool { return o == name })
+		if what == "hand" {
+			s.changed.StaticNames = append(s.changed.StaticNames, name)
+			slices.SortFunc(s.changed.StaticNames, netmap.StaticName.Compare)
+		}
 	case "down":
 		s.down[s.host(args[0])] = true
 	case "from":

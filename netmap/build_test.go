@@ -47,6 +47,8 @@ func (v *View) addDecided(l *originLog, hosts map[HostID]HostView) {
 			v.Claims = append(v.Claims, n)
 		case Range:
 			v.Ranges = append(v.Ranges, n)
+		case StaticName:
+			v.StaticNames = append(v.StaticNames, n)
 		}
 	}
 }
@@ -57,6 +59,7 @@ func (v *View) sortDecided() {
 	slices.SortFunc(v.Subnets, func(a, b Subnet) int { return netip.Prefix.Compare(a.Prefix, b.Prefix) })
 	slices.SortFunc(v.Blocks, func(a, b Block) int { return netip.Prefix.Compare(a.Prefix, b.Prefix) })
 	slices.SortFunc(v.Claims, func(a, b Claim) int { return a.Addr.Compare(b.Addr) })
+	slices.SortFunc(v.StaticNames, StaticName.Compare)
 	slices.SortFunc(v.Ranges, func(a, b Range) int {
 		return cmp.Or(cmp.Compare(a.Order, b.Order), netip.Prefix.Compare(a.Prefix, b.Prefix))
 	})

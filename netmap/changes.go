@@ -14,6 +14,8 @@ type Changes struct {
 	Hosts     []Changed[HostView]
 	Networks  []Changed[Network]
 	Endpoints []Changed[EndpointView] // by network, host and id
+	// StaticNames never change: one has no Old or no New.
+	StaticNames []Changed[StaticName]
 
 	Subnets, Blocks, Claims, Ranges bool // something of that kind is different
 
@@ -22,7 +24,7 @@ type Changes struct {
 
 // None reports whether nothing differs.
 func (c Changes) None() bool {
-	return len(c.Hosts)+len(c.Networks)+len(c.Endpoints) == 0 && !c.Subnets && !c.Blocks && !c.Claims && !c.Ranges && !c.Ledger
+	return len(c.Hosts)+len(c.Networks)+len(c.Endpoints)+len(c.StaticNames) == 0 && !c.Subnets && !c.Blocks && !c.Claims && !c.Ranges && !c.Ledger
 }
 
 // Since returns what differs from an older view; from nil, everything is new. It does not look
@@ -47,6 +49,8 @@ func (v *View) Since(old *View) (c Changes) {
 			})
 		})
 	})
+	c.StaticNames = changed(old.StaticNames, v.StaticNames,
+		func(a, b *StaticName) int { return a.Compare(*b) }, func(a, b *StaticName) bool { return *a == *b })
 	c.Subnets = !shared(old.Subnets, v.Subnets) && !slices.EqualFunc(old.Subnets, v.Subnets, func(a, b Subnet) bool { return reflect.DeepEqual(a, b) })
 	c.Blocks = !shared(old.Blocks, v.Blocks) && !slices.Equal(old.Blocks, v.Blocks)
 	c.Claims = !shared(old.Claims, v.Claims) && !slices.Equal(old.Claims, v.Claims)

@@ -71,6 +71,7 @@ func checkSince(t *rapid.T, old, now *View) {
 	}
 	host := func(h HostView) string { return h.ID.String() }
 	network := func(n Network) string { return fmt.Sprint(n.ID) }
+	static := func(s StaticName) string { return fmt.Sprint(s) }
 	placed := func(e EndpointView) string { return fmt.Sprint(e.Network, e.Host, e.ID) }
 	for _, x := range []struct {
 		what      string
@@ -83,6 +84,7 @@ func checkSince(t *rapid.T, old, now *View) {
 		{"blocks", !reflect.DeepEqual(old.Blocks, now.Blocks), c.Blocks},
 		{"claims", !reflect.DeepEqual(old.Claims, now.Claims), c.Claims},
 		{"ledger", old.Generation != now.Generation || old.Cluster != now.Cluster, c.Ledger},
+		{"static names", differences(old.StaticNames, now.StaticNames, static), listed(c.StaticNames, static)},
 		{"ranges", !reflect.DeepEqual(old.Ranges, now.Ranges), c.Ranges},
 	} {
 		if !reflect.DeepEqual(x.want, x.got) {
@@ -103,6 +105,7 @@ func someView(t *rapid.T, label string) *View {
 			v.Hosts = append(v.Hosts, HostView{ID: hostID(n)})
 			v.Networks = append(v.Networks, Network{ID: NetworkID(n), Docker: &DockerNetwork{}})
 			v.Claims = append(v.Claims, Claim{Owner: hostID(n)})
+			v.StaticNames = append(v.StaticNames, StaticName{Network: NetworkID(n), Name: "nas"})
 		case 2:
 			v.Hosts = append(v.Hosts, HostView{ID: hostID(n), Fact: HostFact{MTU: 1}})
 			v.Networks = append(v.Networks, Network{ID: NetworkID(n), Docker: &DockerNetwork{IPv6: true}})

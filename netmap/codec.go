@@ -48,6 +48,8 @@ func KeyOf(noun any) (Key, bool) {
 		return ClaimKey(n.Addr), n.Addr.IsValid()
 	case Range:
 		return RangeKey(n.Prefix), n.Prefix.IsValid()
+	case StaticName:
+		return StaticNameKey(n), n.Network != 0 && n.Check() == nil
 	}
 	return Key{}, false
 }

@@ -57,6 +57,7 @@ func nouns() map[string]Change {
 		"subnet bare": at(Subnet{Prefix: prefix("fd00::/64"), BlockBits: 80}),
 		"block":       at(Block{Prefix: prefix("10.32.0.64/26"), Subnet: prefix("10.32.0.0/20"), Owner: hostID(2), Epoch: 1 << 40}),
 		"claim":       at(Claim{Addr: addr("fd00::5"), Subnet: prefix("fd00::/64"), Owner: hostID(2), Epoch: 3}),
+		"static name": at(StaticName{Network: 300, Name: "nas.office", Addr: addr("192.0.2.7")}),
 		"range":       at(Range{Prefix: prefix("0.0.0.0/0"), Order: 2}),
 	}
 }
@@ -155,17 +156,18 @@ func TestUnknownKindsAreCarried(t *testing.T) {
 
 func TestKeysPrintAsOperatorsKnowThem(t *testing.T) {
 	for want, key := range map[string]Key{
-		"subnet 10.32.0.0/20":             SubnetKey(prefix("10.32.0.0/20")),
-		"block fd00::/80":                 BlockKey(prefix("fd00::/80")),
-		"claim 10.32.0.9":                 ClaimKey(addr("10.32.0.9")),
-		"range 10.0.0.0/8":                RangeKey(prefix("10.0.0.0/8")),
-		"network 77":                      NetworkKey(77),
-		"host " + hostID(1).String():      HostEntryKey(hostID(1)),
-		"host-fact " + hostID(1).String(): HostFactKey(hostID(1)),
-		"endpoint " + string(dockerID(4)): EndpointKey(dockerID(4)),
-		"endpoint web":                    EndpointKey("web"),
-		"kind-99 6869":                    {99, "hi"},
-		"claim 05":                        {KindClaim, "\x05"},
+		"subnet 10.32.0.0/20":                    SubnetKey(prefix("10.32.0.0/20")),
+		"block fd00::/80":                        BlockKey(prefix("fd00::/80")),
+		"claim 10.32.0.9":                        ClaimKey(addr("10.32.0.9")),
+		"static-name nas 192.0.2.7 of network 5": StaticNameKey(StaticName{Network: 5, Name: "nas", Addr: addr("192.0.2.7")}),
+		"range 10.0.0.0/8":                       RangeKey(prefix("10.0.0.0/8")),
+		"network 77":                             NetworkKey(77),
+		"host " + hostID(1).String():             HostEntryKey(hostID(1)),
+		"host-fact " + hostID(1).String():        HostFactKey(hostID(1)),
+		"endpoint " + string(dockerID(4)):        EndpointKey(dockerID(4)),
+		"endpoint web":                           EndpointKey("web"),
+		"kind-99 6869":                           {99, "hi"},
+		"claim 05":                               {KindClaim, "\x05"},
 	} {
 		if got := key.String(); got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -64,6 +64,8 @@ func decodeNoun(kind Kind, id, v *reader) any {
 		return Claim{Addr: id.addr(), Subnet: subnet, Owner: owner, Epoch: epoch}
 	case KindRange:
 		return v.addressRange(id.prefix())
+	case KindStaticName:
+		return id.staticName()
 	}
 	return nil
 }
@@ -119,6 +121,11 @@ func (r *reader) addressRange(p netip.Prefix) Range {
 		out.Order = r.count(maxRanges)
 	}
 	return out
+}
+
+// staticName reads what is in the key alone.
+func (r *reader) staticName() StaticName {
+	return StaticName{Network: NetworkID(r.uvarint()), Addr: r.addr(), Name: string(r.take(len(r.b)))}
 }
 
 func (r *reader) grant() (subnet netip.Prefix, owner HostID, epoch uint64) {

@@ -18,6 +18,7 @@ type draft struct {
 	blocks    edits[Block]
 	claims    edits[Claim]
 	ranges    edits[Range]
+	names     edits[StaticName]
 	endpoints map[part]edits[*EndpointView]
 	places
 }
@@ -50,6 +51,8 @@ func (d *draft) decided(noun any, gone bool) {
 		d.claims.put(n, gone)
 	case Range:
 		d.ranges.put(n, gone)
+	case StaticName:
+		d.names.put(n, gone)
 	}
 }
 
@@ -66,7 +69,7 @@ func (d *draft) show(e *EndpointView, gone bool) {
 func (d *draft) finishDecided() (owners bool) {
 	v := &d.view
 	owners = len(d.blocks)+len(d.claims) > 0
-	d.changed = d.changed || owners || len(d.hosts)+len(d.networks)+len(d.subnets)+len(d.ranges) > 0
+	d.changed = d.changed || owners || len(d.hosts)+len(d.networks)+len(d.subnets)+len(d.ranges)+len(d.names) > 0
 	v.Hosts = d.hosts.applied(v.Hosts, func(a, b HostView) int { return a.ID.Compare(b.ID) })
 	v.Networks = d.networks.applied(v.Networks, func(a, b Network) int { return cmp.Compare(a.ID, b.ID) })
 	v.Subnets = d.subnets.applied(v.Subnets, func(a, b Subnet) int { return a.Prefix.Compare(b.Prefix) })
@@ -75,6 +78,7 @@ func (d *draft) finishDecided() (owners bool) {
 	v.Ranges = d.ranges.applied(v.Ranges, func(a, b Range) int {
 		return cmp.Or(cmp.Compare(a.Order, b.Order), a.Prefix.Compare(b.Prefix))
 	})
+	v.StaticNames = d.names.applied(v.StaticNames, StaticName.Compare)
 	return owners
 }
 

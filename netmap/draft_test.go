@@ -28,6 +28,7 @@ func takeView(v *View) shownView {
 	copied := *v
 	copied.Hosts, copied.Networks, copied.Subnets = slices.Clone(v.Hosts), slices.Clone(v.Networks), slices.Clone(v.Subnets)
 	copied.Blocks, copied.Claims, copied.Ranges = slices.Clone(v.Blocks), slices.Clone(v.Claims), slices.Clone(v.Ranges)
+	copied.StaticNames = slices.Clone(v.StaticNames)
 	copied.Disputes = slices.Clone(v.Disputes)
 	return shownView{v, copied, slices.Collect(v.Endpoints())}
 }
@@ -61,7 +62,9 @@ func someChange(t *rapid.T) Change {
 		noun = Claim{Addr: rapid.SampledFrom(low[1:]).Draw(t, "claim"), Subnet: prefix("10.32.0.0/20"), Owner: host}
 	case KindRange:
 		noun = Range{Prefix: rapid.SampledFrom([]netip.Prefix{prefix("10.32.0.0/12"), prefix("10.64.0.0/12")}).Draw(t, "range"), Order: int(number("order", 2))}
-	case KindName, KindName + 1:
+	case KindStaticName:
+		noun = StaticName{Network: NetworkID(number("network", 2)), Name: string(rune('a' + number("name", 2))), Addr: rapid.SampledFrom(low[1:]).Draw(t, "address")}
+	case KindName, KindStaticName + 1:
 		noun = EndpointName{Endpoint: dockerID(number("endpoint", 3)), Name: string(rune('a' + number("name", 2))), Unhealthy: number("unhealthy", 2) == 1}
 	default:
 		noun = Endpoint{

@@ -16,20 +16,21 @@ type Kind uint8
 // The kinds of record. Host facts, endpoints and their names are written by hosts, the others
 // by the ledger alone; a View ignores a record from the wrong kind of writer.
 const (
-	KindHostFact  Kind = 1 // HostFact
-	KindEndpoint  Kind = 2 // Endpoint
-	KindHostEntry Kind = 3 // HostEntry
-	KindNetwork   Kind = 4 // Network
-	KindSubnet    Kind = 5 // Subnet
-	KindBlock     Kind = 6 // Block
-	KindClaim     Kind = 7 // Claim
-	KindRange     Kind = 8 // Range
-	KindName      Kind = 9 // EndpointName
+	KindHostFact   Kind = 1  // HostFact
+	KindEndpoint   Kind = 2  // Endpoint
+	KindHostEntry  Kind = 3  // HostEntry
+	KindNetwork    Kind = 4  // Network
+	KindSubnet     Kind = 5  // Subnet
+	KindBlock      Kind = 6  // Block
+	KindClaim      Kind = 7  // Claim
+	KindRange      Kind = 8  // Range
+	KindName       Kind = 9  // EndpointName
+	KindStaticName Kind = 10 // StaticName
 )
 
 var kindNames = [...]string{
 	KindHostFact: "host-fact", KindEndpoint: "endpoint", KindHostEntry: "host", KindNetwork: "network",
-	KindSubnet: "subnet", KindBlock: "block", KindClaim: "claim", KindRange: "range", KindName: "name",
+	KindSubnet: "subnet", KindBlock: "block", KindClaim: "claim", KindRange: "range", KindName: "name", KindStaticName: "static-name",
 }
 
 // String is the kind's name, or its number when this version does not know it.
@@ -41,7 +42,7 @@ func (k Kind) String() string {
 }
 
 // Decided reports whether only the ledger writes records of this kind.
-func (k Kind) Decided() bool { return k >= KindHostEntry && k <= KindRange }
+func (k Kind) Decided() bool { return k >= KindHostEntry && k <= KindRange || k == KindStaticName }
 
 // Key names one record within its origin's log: what it is about and which one.
 // It is comparable; ID is the identity in binary, made by the …Key functions.
@@ -91,6 +92,11 @@ func ClaimKey(a netip.Addr) Key { return Key{KindClaim, string(appendAddr(nil, a
 // RangeKey is the key of a range.
 func RangeKey(p netip.Prefix) Key { return Key{KindRange, string(appendPrefix(nil, p))} }
 
+// StaticNameKey is the key of a name that was added by hand: the name and its address.
+func StaticNameKey(s StaticName) Key {
+	return Key{KindStaticName, string(appendAddr(appendUvarint(nil, uint64(s.Network)), s.Addr)) + s.Name}
+}
+
 // Compare orders keys by kind, then by identity in binary: a total order that is
 // the same on every host.
 func (k Key) Compare(other Key) int {
@@ -117,6 +123,9 @@ func (k Key) identity() string {
 		s = r.prefix().String()
 	case KindClaim:
 		s = r.addr().String()
+	case KindStaticName:
+		n := r.staticName()
+		s = fmt.Sprintf("%s %s of network %d", n.Name, n.Addr, n.Network)
 	}
 	if s == "" || r.err != nil {
 		return fmt.Sprintf("%x", k.ID)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -83,7 +84,7 @@ func TestRefusalsAreToldApartByKind(t *testing.T) {
 
 func TestKindsHaveNames(t *testing.T) {
 	decided := 0
-	for k := KindHostFact; k <= KindName; k++ {
+	for k := KindHostFact; k <= KindStaticName; k++ {
 		if k.String() == fmt.Sprintf("kind-%d", k) {
 			t.Errorf("kind %d has no name", k)
 		}
@@ -91,7 +92,41 @@ func TestKindsHaveNames(t *testing.T) {
 			decided++
 		}
 	}
-	if decided != 6 || Kind(0).Decided() || Kind(0).String() != "kind-0" || KindName.Decided() {
+	if decided != 7 || Kind(0).Decided() || Kind(0).String() != "kind-0" || KindName.Decided() {
 		t.Errorf("%d kinds are the ledger's", decided)
+	}
+}
+
+func TestStaticNamesAreRefused(t *testing.T) {
+	good := StaticName{Network: 1, Name: "nas.office", Addr: addr("192.0.2.7")}
+	if r := good.Check(); r != nil {
+		t.Error(r)
+	}
+	for _, bad := range []StaticName{
+		{Name: "", Addr: good.Addr},
+		{Name: "a..b", Addr: good.Addr},
+		{Name: "a b", Addr: good.Addr},
+		{Name: "*", Addr: good.Addr},
+		{Name: "Nas", Addr: good.Addr},
+		{Name: strings.Repeat("a.", MaxStaticName/2) + "a", Addr: good.Addr},
+		{Name: strings.Repeat("a", 64), Addr: good.Addr},
+		{Name: "nas"},
+		{Name: "nas", Addr: addr("0.0.0.0")},
+		{Name: "nas", Addr: addr("127.0.0.1")},
+		{Name: "nas", Addr: addr("224.0.0.1")},
+		{Name: "nas", Addr: addr("::ffff:127.0.0.1")},
+		{Name: "nas", Addr: addr("::1%eth0")},
+	} {
+		if bad.Check() == nil {
+			t.Errorf("%+v is taken", bad)
+		}
+		bad.Network, bad.Addr = 1, bad.Addr.Unmap().WithZone("") // as in a key
+		if _, err := Encode(StaticNameKey(bad), bad); err == nil {
+			t.Errorf("%+v is encoded", bad)
+		}
+	}
+	longest := StaticName{Network: 1<<64 - 1, Name: strings.Repeat("a.", MaxStaticName/2-1) + "aa", Addr: addr("2001:db8::7")}
+	if _, err := Encode(StaticNameKey(longest), longest); err != nil || len(longest.Name) != MaxStaticName {
+		t.Errorf("the longest name is not encoded: %v", err)
 	}
 }

@@ -35,7 +35,9 @@ type View struct {
 	Blocks     []Block    `json:"blocks"`
 	Claims     []Claim    `json:"claims"`
 	Ranges     []Range    `json:"ranges"`
-	Disputes   []Dispute  `json:"disputes,omitempty"` // what is left out of Endpoints, and why
+	// StaticNames are sorted by network, name and address.
+	StaticNames []StaticName `json:"static_names,omitempty"`
+	Disputes    []Dispute    `json:"disputes,omitempty"` // what is left out of Endpoints, and why
 
 	endpoints []*onNetwork // sorted by id
 }

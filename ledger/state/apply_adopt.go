@@ -43,6 +43,11 @@ func (s *State) adopt(facts []netmap.Change, decided uint64) {
 		s.networks[n.ID] = &network{Network: n, members: membersOf(members, everybody)}
 		s.nextVNI = max(s.nextVNI, n.VNI+1)
 	}
+	for _, c := range facts {
+		if name, is := c.Value.(netmap.StaticName); is && s.networks[name.Network] != nil {
+			s.networks[name.Network].put(name)
+		}
+	}
 }
 
 func (s *State) adoptHost(n netmap.HostEntry, everybody hostSet) {

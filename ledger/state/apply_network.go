@@ -303,6 +303,9 @@ func (t *step) dropMember(n *network, id netmap.HostID) {
 	if len(n.members) > 0 {
 		return
 	}
+	for _, name := range n.names {
+		t.gone(name)
+	}
 	delete(t.networks, n.ID)
 	t.gone(n.Network)
 	for _, p := range n.Subnets {

@@ -33,6 +33,8 @@ func samples() []Command {
 		{Kind: KindRetireNetwork, Host: h, RetireNetwork: &RetireNetwork{5}},
 		{Kind: KindLeaveNetwork, Host: h, LeaveNetwork: &LeaveNetwork{5}},
 		{Kind: KindLeave, Host: h},
+		{Kind: KindAddName, Host: h, AddName: &AddName{netmap.StaticName{Network: 5, Name: "nas", Addr: ip("192.0.2.7")}}},
+		{Kind: KindRemoveName, Host: h, RemoveName: &RemoveName{netmap.StaticName{Network: 5, Name: "nas"}}},
 		{Kind: KindDeclareHoldings, Host: h, Known: NextGeneration(1, 3), DeclareHoldings: &DeclareHoldings{
 			Holdings: []Holding{{Subnet: netmap.Subnet{Prefix: pfx(web), BlockBits: 28}, Blocks: []netmap.Block{{Prefix: pfx("10.40.0.0/28"), Subnet: pfx(web), Owner: h, Epoch: 7}}, Claims: []netmap.Claim{{Addr: ip("10.40.0.77"), Subnet: pfx(web), Owner: h, Epoch: 9}}}},
 			Networks: []netmap.Network{{ID: 4, Name: "n", VNI: netmap.FirstVNI, Subnets: subnets(web)}},

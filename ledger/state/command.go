@@ -31,6 +31,8 @@ const (
 	KindNameNetwork     Kind = "name-network"
 	KindRetireNetwork   Kind = "retire-network"
 	KindLeaveNetwork    Kind = "leave-network"
+	KindAddName         Kind = "add-name"
+	KindRemoveName      Kind = "remove-name"
 	KindDeclareHoldings Kind = "declare-holdings"
 	KindLeave           Kind = "leave" // the asking host is a member no more
 )
@@ -66,6 +68,8 @@ type Command struct {
 	NameNetwork     *NameNetwork     `json:"name_network,omitempty"`
 	RetireNetwork   *RetireNetwork   `json:"retire_network,omitempty"`
 	LeaveNetwork    *LeaveNetwork    `json:"leave_network,omitempty"`
+	AddName         *AddName         `json:"add_name,omitempty"`
+	RemoveName      *RemoveName      `json:"remove_name,omitempty"`
 	DeclareHoldings *DeclareHoldings `json:"declare_holdings,omitempty"`
 }
 
@@ -219,6 +223,17 @@ type RetireNetwork struct {
 // LeaveNetwork ends the asking host's membership. The network goes with its last.
 type LeaveNetwork struct {
 	ID netmap.NetworkID `json:"id"`
+}
+
+// AddName gives something outside of containers a name on a network. A name may be given
+// several addresses, one after the other.
+type AddName struct {
+	Name netmap.StaticName `json:"name"`
+}
+
+// RemoveName takes such a name away: from one address, or with a zero Addr from all.
+type RemoveName struct {
+	Name netmap.StaticName `json:"name"`
 }
 
 // Reply is the answer to a command. Fields that the kind does not answer are nil. A reply has

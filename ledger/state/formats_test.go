@@ -25,6 +25,7 @@ func sampleCluster(t testing.TB) *cluster {
 	c.ok(Command{Kind: KindReserve, Host: hostID(1), Reserve: &Reserve{Subnet: pfx(web), Name: "printer", Addr: ip("10.40.0.99")}})
 	n := c.ok(Command{Kind: KindEnsureNetwork, Host: hostID(1), EnsureNetwork: &EnsureNetwork{Subnets: subnets(web), Name: "web", Docker: sampleDocker()}})
 	c.ok(Command{Kind: KindEnsureNetwork, Host: hostID(2), EnsureNetwork: &EnsureNetwork{Subnets: subnets(web)}})
+	c.ok(addName(netmap.StaticName{Network: n.Network.ID, Name: "nas", Addr: ip("192.0.2.7")}))
 	c.ok(Command{Kind: KindRetireNetwork, Host: hostID(2), RetireNetwork: &RetireNetwork{n.Network.ID}})
 	c.ok(Command{Kind: KindCede, Host: hostID(1), Cede: &Cede{ip("10.40.0.7"), hostID(2)}})
 	b := c.ok(Command{Kind: KindGrantBlock, Host: hostID(1), GrantBlock: &GrantBlock{Subnet: pfx(web)}}).Block

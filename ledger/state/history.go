@@ -23,6 +23,8 @@ const (
 	EventNamed       = "named"        // a network
 	EventRetired     = "retired"      // a network was removed by a user
 	EventNetworkGone = "network-gone" // with its last member
+	EventNameAdded   = "name"         // was added by hand for an address
+	EventNameGone    = "name-gone"    // was removed by a user, or with its network
 	EventGranted     = "granted"      // a block, or an address by itself
 	EventCeded       = "ceded"        // an address, by the host whose block it is in
 	EventReturned    = "returned"     // a block or an address, by its holder
@@ -115,6 +117,8 @@ func (t *step) noteSet(noun any) {
 			what = EventNamed
 		}
 		t.note(Event{What: what, Host: t.cmd.Host, Space: firstOf(n.Subnets), Label: clipped(networkName(&network{Network: n}))})
+	case netmap.StaticName:
+		t.note(Event{What: EventNameAdded, Host: t.cmd.Host, Space: netmap.Single(n.Addr), Label: t.nameLabel(n)})
 	case netmap.Block:
 		t.note(Event{What: EventGranted, Host: n.Owner, Space: n.Prefix, Label: t.labelOf(n.Subnet)})
 	case netmap.Claim:
@@ -146,6 +150,8 @@ func (t *step) noteGone(noun any) {
 		return EventReturned
 	}
 	switch n := noun.(type) {
+	case netmap.StaticName:
+		t.note(Event{What: EventNameGone, Host: t.cmd.Host, Space: netmap.Single(n.Addr), Label: t.nameLabel(n)})
 	case netmap.Block:
 		t.note(Event{What: ended(n.Owner), Host: n.Owner, Space: n.Prefix, Label: t.labelOf(n.Subnet)})
 	case netmap.Claim:

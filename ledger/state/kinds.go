@@ -30,6 +30,8 @@ var kinds = map[Kind]rule{
 	KindNameNetwork:     with(1, func(c Command) *NameNetwork { return c.NameNetwork }, (*step).nameNetwork),
 	KindRetireNetwork:   with(1, func(c Command) *RetireNetwork { return c.RetireNetwork }, (*step).retireNetwork),
 	KindLeaveNetwork:    with(1, func(c Command) *LeaveNetwork { return c.LeaveNetwork }, (*step).leaveNetwork),
+	KindAddName:         with(1, func(c Command) *AddName { return c.AddName }, (*step).addName),
+	KindRemoveName:      with(1, func(c Command) *RemoveName { return c.RemoveName }, (*step).removeName),
 	KindDeclareHoldings: with(1, func(c Command) *DeclareHoldings { return c.DeclareHoldings }, (*step).declareHoldings),
 }
 

@@ -53,8 +53,9 @@ type freedSnap struct {
 }
 
 type networkSnap struct {
-	Network netmap.Network  `json:"network"`
-	Members []netmap.HostID `json:"members"`
+	Network netmap.Network      `json:"network"`
+	Members []netmap.HostID     `json:"members"`
+	Names   []netmap.StaticName `json:"names,omitempty"`
 }
 
 // Encode writes the whole state, for all releases that know the cluster's feature level.
@@ -82,7 +83,7 @@ func (s *State) snapshot() snapshot {
 		out.Subnets = append(out.Subnets, snap)
 	}
 	for _, n := range s.sortedNetworks() {
-		out.Networks = append(out.Networks, networkSnap{n.Network, n.members.sorted()})
+		out.Networks = append(out.Networks, networkSnap{n.Network, n.members.sorted(), slices.Clone(n.names)})
 	}
 	for _, a := range netmap.SortedAddrs(s.claims) {
 		out.Claims = append(out.Claims, s.claims[a])
@@ -121,6 +122,9 @@ func (s *State) Changes() []netmap.Change {
 	}
 	for _, n := range s.sortedNetworks() {
 		add(n.Network)
+		for _, name := range n.names {
+			add(name)
+		}
 	}
 	for _, p := range netmap.SortedPrefixes(s.subnets) {
 		sub := s.subnets[p]
@@ -153,7 +157,7 @@ func DecodeState(b []byte) (*State, error) {
 		s.subnets[sub.Subnet.Prefix] = sub.restore()
 	}
 	for _, n := range snap.Networks {
-		s.networks[n.Network.ID] = &network{n.Network, setOf(n.Members)}
+		s.networks[n.Network.ID] = &network{n.Network, setOf(n.Members), n.Names}
 	}
 	for _, c := range snap.Claims {
 		s.claims[c.Addr] = c
@@ -267,6 +271,9 @@ func (s *State) verifyNetworks() error {
 				return fmt.Errorf("network %d with subnet %s", n.ID, p)
 			}
 			subnets[p] = true
+		}
+		if err := n.verifyNames(); err != nil {
+			return err
 		}
 		for _, id := range n.members.sorted() {
 			if h := s.hosts[id]; h == nil || h.Removed {

@@ -62,6 +62,7 @@ type subnet struct {
 type network struct {
 	netmap.Network
 	members hostSet
+	names   []netmap.StaticName // sorted; they go with the network
 }
 
 // NewState is the state before founding.
