@@ -24,7 +24,7 @@ var arrows = map[string][]string{
 	"cli": {"api", "cleanup", "plugin", "settings", "turn"},
 	"plugin": {
 		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "ledger/state", "history", "replicate", "dockerapi", "store", "api", "underlay", "settings", "discover",
-		"datapath/linux", "datapath", "dataplane", "rpc", "netmap", "lease", "turn", "follow", "member", "decide",
+		"datapath/linux", "datapath", "dataplane", "rpc", "netmap", "lease", "turn", "follow", "member", "decide", "dns", "dns/orders",
 	},
 	"cleanup":         {"api", "attach", "datapath/linux", "dockerapi", "member", "store"},
 	"decide":          {"replicate", "gossip", "ledger/state", "ipam", "store/synced", "attach", "dockerapi", "netmap"},
@@ -55,7 +55,7 @@ var arrows = map[string][]string{
 	"settings":        {"discover"}, "discover": {"turn"},
 	"follow":    {"netmap"},
 	"dataplane": {"datapath", "netmap", "follow"},
-	"dns":       {"netmap"},
+	"dns":       {"netmap"}, "dns/orders": {"api", "dns", "ledger/state", "netmap"},
 	"netmap":    {},
 	"turn":      {}, "loglimit": {},
 
@@ -106,7 +106,7 @@ var outside = map[string][]string{
 	"github.com/spf13/pflag":               {"cli", "lab/cmd/lab"},
 	"golang.org/x/net":                     {"api"},
 	"github.com/google/nftables":           {"dns/takeover"},
-	"github.com/miekg/dns":                 {"dns", "dns/server", "discover", "e2e", "dns/takeover/takeovertest"}, // all but the first two: the DNS server of the tests
+	"github.com/miekg/dns":                 {"dns", "dns/server", "dns/orders", "discover", "e2e", "dns/takeover/takeovertest"}, // all but the first three: the DNS server of the tests
 	// Marathon's schemas, in the tests of the examples.
 	"github.com/santhosh-tekuri/jsonschema": {"e2e"},
 	// The kernel: locks, credentials of sockets, namespaces, clocks.

@@ -84,6 +84,26 @@ func (c Client) RemoveNetwork(ctx context.Context, r NetworkRemoval) (string, er
 	return c.order(ctx, "/networks/remove", r)
 }
 
+// ListNames lists the names on one network, or on all.
+func (c Client) ListNames(ctx context.Context, q NameQuery) ([]Name, error) {
+	return get[[]Name](ctx, c, http.MethodPost, "/dns/list", q)
+}
+
+// LookupName answers as a container on a network is answered, or without a network as the host.
+func (c Client) LookupName(ctx context.Context, q NameQuery) ([]NameAnswer, error) {
+	return get[[]NameAnswer](ctx, c, http.MethodPost, "/dns/lookup", q)
+}
+
+// AddName gives a name to something outside of containers.
+func (c Client) AddName(ctx context.Context, r StaticName) (string, error) {
+	return c.order(ctx, "/dns/add", r)
+}
+
+// RemoveName takes such a name away.
+func (c Client) RemoveName(ctx context.Context, r StaticName) (string, error) {
+	return c.order(ctx, "/dns/remove", r)
+}
+
 // Leave takes the host out of the cluster.
 func (c Client) Leave(ctx context.Context, d Departure) (string, error) {
 	return c.order(ctx, "/host/leave", d)

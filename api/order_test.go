@@ -94,6 +94,23 @@ func (a *agent) DetachEndpoint(_ context.Context, r api.DetachRequest) (string, 
 	return fmt.Sprintf("%s gave up %s", r.Owner, r.Endpoint), a.refusal
 }
 
+func (a *agent) AddName(_ context.Context, r api.StaticName) (string, error) {
+	return fmt.Sprintf("added %+v", r), a.refusal
+}
+
+func (a *agent) RemoveName(_ context.Context, r api.StaticName) (string, error) {
+	return fmt.Sprintf("removed %+v", r), a.refusal
+}
+
+func (a *agent) ListNames(_ context.Context, q api.NameQuery) ([]api.Name, error) {
+	return []api.Name{{Name: "db", Network: q.Network, Source: "alias", Host: "host-a", Addrs: []netip.Addr{netip.MustParseAddr("10.32.0.7")}, Passed: "it is down"}}, a.refusal
+}
+
+func (a *agent) LookupName(ctx context.Context, q api.NameQuery) ([]api.NameAnswer, error) {
+	names, err := a.ListNames(ctx, q)
+	return []api.NameAnswer{{Type: "A", Outcome: "answered", Records: []string{q.Name + ". 5 IN A 10.32.0.7"}, Names: names}}, err
+}
+
 // window serves an agent and answers where.
 func window(t *testing.T, a api.Agent) (socket string) {
 	t.Helper()

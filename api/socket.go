@@ -37,9 +37,13 @@ type Agent interface {
 	Leave(ctx context.Context, d Departure) (string, error)
 	RecoverLedger(ctx context.Context, r Recovery) (string, error)
 	DetachEndpoint(ctx context.Context, r DetachRequest) (string, error)
+	AddName(ctx context.Context, r StaticName) (string, error)
+	RemoveName(ctx context.Context, r StaticName) (string, error)
 
 	History(ctx context.Context, q HistoryQuery) (*History, error)
 	AttachEndpoint(ctx context.Context, r AttachRequest) (*Attachment, error)
+	ListNames(ctx context.Context, q NameQuery) ([]Name, error)
+	LookupName(ctx context.Context, q NameQuery) ([]NameAnswer, error)
 }
 
 // orders are the requests that change something or search, by method and path.
@@ -55,6 +59,10 @@ var orders = map[string]func(Agent) http.HandlerFunc{
 	"POST /ledger/log":        answer(Agent.History),
 	"POST /endpoints/attach":  answer(Agent.AttachEndpoint),
 	"POST /endpoints/detach":  order(Agent.DetachEndpoint),
+	"POST /dns/list":          answer(Agent.ListNames),
+	"POST /dns/lookup":        answer(Agent.LookupName),
+	"POST /dns/add":           order(Agent.AddName),
+	"POST /dns/remove":        order(Agent.RemoveName),
 }
 
 // Handler answers GET /status, GET /health and operators' orders. The report is made

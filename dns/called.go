@@ -53,7 +53,7 @@ func (n *Names) called(e *netmap.EndpointView) (out []called) {
 	add := func(name string, source Source) {
 		name = strings.ToLower(name)
 		if name != "" && !slices.ContainsFunc(out, func(c called) bool { return c.name == name }) {
-			out = append(out, called{name, source, n.problem(name)})
+			out = append(out, called{name, source, n.Problem(name)})
 		}
 	}
 	add(e.Names.Name, ByContainer)
@@ -90,8 +90,9 @@ func (n *Names) zone(w *network) string {
 	return "." + w.name + "." + n.cfg.Domain + "."
 }
 
-// problem says why a name of a container is never answered, although its other names are.
-func (n *Names) problem(name string) string {
+// Problem says why a name is never answered, although other names of the same container are. It
+// is empty for one that is answered.
+func (n *Names) Problem(name string) string {
 	_, service := serviceOf(name)
 	switch {
 	case name == "localhost" || strings.HasSuffix(name, ".localhost"):

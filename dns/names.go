@@ -84,7 +84,7 @@ func (n *Names) Apply(_ *netmap.View, c netmap.Changes) {
 		}
 	}
 	for _, s := range c.StaticNames {
-		if s.New != nil && n.problem(s.New.Name) == "" {
+		if s.New != nil && n.Problem(s.New.Name) == "" {
 			n.network(s.New.Network).addByHand(*s.New)
 		}
 	}

@@ -1,6 +1,9 @@
 package netmap
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // HostName is the name that people know a host by: what it says itself, else what the
 // ledger has, else the beginning of its id.
@@ -13,6 +16,20 @@ func (v *View) HostName(id HostID) string {
 		return h.Entry.Name
 	}
 	return id.Short()
+}
+
+// FindNetwork finds a network by its name or number. One that exists is preferred to removed
+// ones of the same name.
+func (v *View) FindNetwork(word string) (n Network, found bool) {
+	for _, one := range v.Networks {
+		if one.Name != word && strconv.FormatUint(uint64(one.ID), 10) != word {
+			continue
+		}
+		if !found || n.Retired && !one.Retired {
+			n, found = one, true
+		}
+	}
+	return n, found
 }
 
 // FindHost finds a host by its name, its id or the first characters of that, four at

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/weftnet/weft/api"
@@ -36,20 +35,16 @@ func (a *Agent) RemoveNetwork(ctx context.Context, r api.NetworkRemoval) (string
 	return fmt.Sprintf("network %s (%d, %s) is removed: %s", cmp.Or(n.Name, "without a name"), n.ID, joined(n.Subnets), where), nil
 }
 
-// findNetwork finds a network by its name or number. A network that exists is preferred to
-// removed ones of the same name.
+// findNetwork finds a network that exists, by its name or number.
 func findNetwork(view *netmap.View, name string) (netmap.Network, error) {
-	named := func(n netmap.Network) bool {
-		return n.Name == name || strconv.FormatUint(uint64(n.ID), 10) == name
-	}
-	if i := slices.IndexFunc(view.Networks, func(n netmap.Network) bool { return named(n) && !n.Retired }); i >= 0 {
-		return view.Networks[i], nil
-	}
-	if i := slices.IndexFunc(view.Networks, named); i >= 0 {
-		n := view.Networks[i]
+	n, found := view.FindNetwork(name)
+	switch {
+	case !found:
+		return netmap.Network{}, netmap.Refuse(netmap.Unknown, "there is no network %s in this cluster; weft status lists them", name)
+	case n.Retired:
 		return netmap.Network{}, netmap.Refuse(netmap.Unknown, "network %s was removed already: %s", name, remains(view, n.ID))
 	}
-	return netmap.Network{}, netmap.Refuse(netmap.Unknown, "there is no network %s in this cluster; weft status lists them", name)
+	return n, nil
 }
 
 // remains says on which hosts a removed network stays until its containers end.
