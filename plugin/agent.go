@@ -16,8 +16,6 @@ import (
 	"github.com/weftnet/weft/dataplane"
 	"github.com/weftnet/weft/decide"
 	"github.com/weftnet/weft/discover"
-	"github.com/weftnet/weft/dns"
-	"github.com/weftnet/weft/dns/orders"
 	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/history"
@@ -78,21 +76,20 @@ type Agent struct {
 	self netmap.HostID
 	log  *slog.Logger
 
-	store          Store
-	port           Port
-	peers          *discover.Peers
-	gossip         Gossip
-	ledger         Ledger
-	ipam           *ipam.IPAM
-	attach         *attach.Attachments
-	driver         *driver.Driver
-	member         *member.Member
-	decider        *decide.Decider
-	dataplane      *dataplane.Dataplane
-	called         *dns.Names
-	*orders.Orders // about names
+	store     Store
+	port      Port
+	peers     *discover.Peers
+	gossip    Gossip
+	ledger    Ledger
+	ipam      *ipam.IPAM
+	attach    *attach.Attachments
+	driver    *driver.Driver
+	member    *member.Member
+	decider   *decide.Decider
+	dataplane *dataplane.Dataplane
 	// attaching orders requests about one network that do not come from Docker.
 	attaching *turn.Keyed
+	*askedNames
 
 	history  *history.History
 	replicas *replicate.Replicator
@@ -135,7 +132,7 @@ func Open(cfg Config) (a *Agent, err error) {
 		return nil, err
 	}
 	restarts := func(ctx context.Context) { a.restarts.Follow(ctx, a.cfg.Docker) }
-	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.finishDeletions, a.history.Run, a.replicas.Run, restarts, a.member.Reclaim, a.followNames} {
+	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.finishDeletions, a.history.Run, a.replicas.Run, restarts, a.member.Reclaim, a.follow} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil
@@ -189,8 +186,7 @@ func (a *Agent) openGossip() (err error) {
 		Self: a.self, Kernel: a.cfg.Kernel, View: a.gossip.View, Local: a.local, NotYet: errNoCaller, Wake: a.wake,
 		Problem: func(text string) { a.problem("datapath", text) },
 	})
-	a.called = dns.New(dns.Config{Self: a.self, Alive: a.member.Alive, Marathon: true})
-	a.Orders = orders.New(orders.Config{Names: a.called, View: a.gossip.View, Decide: a.member.Decide})
+	a.askedNames = a.openNames()
 	a.member.Connect(member.Cluster{At: a.fact.Underlay, Gossip: a.gossip, Port: a.port, Seeds: a.peers.Seeds})
 	return nil
 }
