@@ -51,7 +51,7 @@ func (n *Names) called(e *netmap.EndpointView) (out []called) {
 		return nil
 	}
 	add := func(name string, source Source) {
-		name = strings.ToLower(name)
+		name = strings.TrimSuffix(strings.ToLower(name), "."+n.cfg.Domain) // of --hostname web.weft.local
 		if name != "" && !slices.ContainsFunc(out, func(c called) bool { return c.name == name }) {
 			out = append(out, called{name, source, n.Problem(name)})
 		}

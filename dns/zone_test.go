@@ -16,7 +16,7 @@ import (
 
 // story is a text of facts, questions and answers, line by line:
 //
-//	set health|local                   of the Config; at the beginning
+//	set health|local|domain=D          of the Config; at the beginning
 //	host NAME ADDR
 //	network NAME PREFIX...             "." for no name
 //	retire NAME
@@ -84,6 +84,11 @@ func (s *story) fact(what string, args []string) {
 	switch what {
 	case "set":
 		s.cfg.Health = s.cfg.Health || slices.Contains(args, "health")
+		for _, word := range args {
+			if domain, ok := strings.CutPrefix(word, "domain="); ok {
+				s.cfg.Domain = domain
+			}
+		}
 		s.cfg.PreferLocal = s.cfg.PreferLocal || slices.Contains(args, "local")
 	case "host":
 		s.hosts = append(s.hosts, args[0])
