@@ -66,7 +66,7 @@ func wantFresh(t *testing.T, c *takeovertest.Container, want string) {
 func until(t *testing.T, conn net.Conn, want string) {
 	t.Helper()
 	for end := time.Now().Add(5 * time.Second); ; {
-		got, err := takeovertest.Ask(conn, "db.")
+		got, err := takeovertest.AskWithin(conn, "db.", 100*time.Millisecond)
 		switch {
 		case err == nil && got == want:
 			return

@@ -79,11 +79,18 @@ func Serve(t testing.TB, ns *netns.Namespace, answer Answer) *Server {
 	return s
 }
 
-// Ask asks for the address of a name over a socket and returns it.
-func Ask(conn net.Conn, name string) (string, error) {
+// patience is how long a reply may take on a machine that is busy.
+const patience = 5 * time.Second
+
+// Ask asks for the address of a name over a socket and returns it, or the error that the reply
+// has.
+func Ask(conn net.Conn, name string) (string, error) { return AskWithin(conn, name, patience) }
+
+// AskWithin is Ask for a reply within d.
+func AskWithin(conn net.Conn, name string, d time.Duration) (string, error) {
 	query := new(dns.Msg)
 	query.SetQuestion(name, dns.TypeA)
-	reply, err := Exchange(conn, query)
+	reply, err := exchange(conn, query, d)
 	switch {
 	case err != nil:
 		return "", err
@@ -97,9 +104,13 @@ func Ask(conn net.Conn, name string) (string, error) {
 	return a.A.String(), nil
 }
 
-// Exchange sends a query and reads the reply to it, for a second.
+// Exchange sends a query and reads the reply to it.
 func Exchange(conn net.Conn, query *dns.Msg) (*dns.Msg, error) {
-	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
+	return exchange(conn, query, patience)
+}
+
+func exchange(conn net.Conn, query *dns.Msg, d time.Duration) (*dns.Msg, error) {
+	if err := conn.SetDeadline(time.Now().Add(d)); err != nil {
 		return nil, err
 	}
 	c := dns.Conn{Conn: conn, UDPSize: dns.MaxMsgSize}
