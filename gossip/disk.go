@@ -22,6 +22,7 @@ const (
 	// with every renewal of a lease. A recovery from what is on disk goes on from far beyond.
 	indexEvery = 10 * time.Minute
 	maxPeers   = 2048
+	savedBytes = 512 << 10 // of one commit, and a log more
 )
 
 // peerBook has the addresses at which hosts were found, the latest at the end.
@@ -133,25 +134,43 @@ func (g *Gossip) noteUnsaved(origin netmap.ID, effect netmap.Effect) {
 	g.dirty[origin] = true
 }
 
-// save writes what changed since the last time.
+// save writes what changed since the last time, some logs after the other: a host that comes
+// into a large cluster has a thousand new ones.
 func (g *Gossip) save() error {
-	set, del := g.unsavedFacts()
-	if len(set)+len(del) == 0 {
-		return nil
-	}
-	if err := g.cfg.Disk.Commit(set, del...); err != nil {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.peers.changed = true // try all of it again
-		for _, id := range g.facts.Origins() {
-			g.dirty[id] = true
+	for left := g.unsaved(); ; {
+		var set map[string][]byte
+		var del []string
+		if set, del, left = g.saving(left); len(set)+len(del) == 0 {
+			return nil
 		}
-		return fmt.Errorf("gossip: %w", err)
+		if err := g.cfg.Disk.Commit(set, del...); err != nil {
+			g.dirtyAll()
+			return fmt.Errorf("gossip: %w", err)
+		}
 	}
-	return nil
 }
 
-func (g *Gossip) unsavedFacts() (set map[string][]byte, del []string) {
+// dirtyAll has everything saved.
+func (g *Gossip) dirtyAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.peers.changed = true
+	for _, id := range g.facts.Origins() {
+		g.dirty[id] = true
+	}
+}
+
+// unsaved returns the origins whose logs are to be saved. They count as saved from now on.
+func (g *Gossip) unsaved() []netmap.ID {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	ids := slices.Collect(maps.Keys(g.dirty))
+	clear(g.dirty)
+	return ids
+}
+
+// saving returns what to write for the first of some origins, about savedBytes, and the rest.
+func (g *Gossip) saving(ids []netmap.ID) (set map[string][]byte, del []string, left []netmap.ID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	set = map[string][]byte{}
@@ -162,16 +181,18 @@ func (g *Gossip) unsavedFacts() (set map[string][]byte, del []string) {
 		}
 		g.peers.changed = false
 	}
-	for id := range g.dirty {
-		delete(g.dirty, id)
+	for size := 0; len(ids) > 0 && size < savedBytes; ids = ids[1:] {
+		id := ids[0]
 		if id == g.cfg.Host || g.facts.Cluster().IsZero() {
 			continue
 		}
-		if raw := g.facts.MarshalCache(id); raw != nil {
-			set[diskLog+id.String()] = raw
-		} else {
+		raw := g.facts.MarshalCache(id)
+		if raw == nil {
 			del = append(del, diskLog+id.String())
+			continue
 		}
+		set[diskLog+id.String()] = raw
+		size += len(raw)
 	}
-	return set, del
+	return set, del, ids
 }

@@ -43,7 +43,7 @@ func (g *Gossip) continues(b netmap.Batch, from Member) bool {
 
 // removal reports whether a record says that the ledger removed a host.
 func removal(r netmap.Record) bool {
-	noun, err := netmap.Decode(r.Key, r.Value)
+	noun, err := netmap.Decode(r.Key, []byte(r.Value))
 	entry, ok := noun.(netmap.HostEntry)
 	return err == nil && ok && entry.Removed
 }

@@ -29,7 +29,7 @@ func (w *town) stranger(n int) *underlay.Port {
 // garbage is the ith of many datagrams that no agent sends.
 func garbage(chance *rand.Rand, i int) []byte {
 	good := append([]byte{0xf7, form, 'b'}, ours[:]...)
-	good = netmap.AppendBatch(good, netmap.Batch{Origin: id(7), Life: 1, Seq: 3, Records: []netmap.Record{{Seq: 3, Key: netmap.NetworkKey(1), Value: []byte{255}}}})
+	good = netmap.AppendBatch(good, netmap.Batch{Origin: id(7), Life: 1, Seq: 3, Records: []netmap.Record{{Seq: 3, Key: netmap.NetworkKey(1), Value: "\xff"}}})
 	noise := random(chance, 200)
 	switch i % 8 {
 	case 1: // our envelope, then noise

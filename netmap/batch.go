@@ -9,7 +9,7 @@ type Record struct {
 	Seq   uint64 // place in the origin's log; several records of one ledger entry share it
 	Key   Key
 	Tomb  bool // the key is gone; Value is empty
-	Value []byte
+	Value string
 
 	noun any // that Value decodes to, where that is known already
 }
@@ -33,7 +33,7 @@ const (
 	recordOverhead = 1 + 2 + 10 + 1 + 3
 )
 
-func (r Record) size() int { return recordOverhead + len(r.Key.ID) + len(r.Value) }
+func (r Record) size() int { return recordOverhead + r.Key.size() + len(r.Value) }
 
 // AppendBatch writes a batch to b. The records must be within the bounds that
 // Encode keeps to.
@@ -49,12 +49,11 @@ func AppendBatch(b []byte, batch Batch) []byte {
 }
 
 func appendRecord(b []byte, r Record) []byte {
-	b = appendString(append(b, byte(r.Key.Kind)), r.Key.ID)
-	b = appendBool(appendUvarint(b, r.Seq), r.Tomb)
+	b = appendBool(appendUvarint(appendKey(b, r.Key), r.Seq), r.Tomb)
 	if r.Tomb {
 		return b
 	}
-	return append(appendUvarint(b, uint64(len(r.Value))), r.Value...)
+	return appendString(b, r.Value)
 }
 
 // DecodeBatch reads a batch; nothing in it points into buf. Values of known
@@ -101,15 +100,17 @@ func (r *reader) batch() Batch {
 }
 
 func (r *reader) record() Record {
-	rec := Record{Key: Key{Kind: Kind(r.byte()), ID: string(r.bytes(MaxKeyBytes))}, Seq: r.uvarint(), Tomb: r.bool()}
-	if !rec.Tomb {
-		rec.Value = append([]byte(nil), r.bytes(MaxValueBytes)...)
-	}
+	rec := Record{Key: r.key(), Seq: r.uvarint(), Tomb: r.bool()}
 	if r.err != nil || rec.Tomb {
 		return rec
 	}
+	value := r.bytes(MaxValueBytes)
+	rec.Value = string(value)
+	if r.err != nil {
+		return rec
+	}
 	var err error
-	if rec.noun, err = Decode(rec.Key, rec.Value); err != nil {
+	if rec.noun, err = decode(rec.Key, value, rec.Value); err != nil {
 		r.fail("%s: %v", rec.Key, err)
 	}
 	return rec

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"slices"
 	"testing"
 )
 
@@ -35,6 +36,7 @@ func crowd(tb testing.TB, hosts, endpoints int) *Map {
 				b.Records = append(b.Records, r)
 			}
 		}
+		slices.SortFunc(b.Records, func(x, y Record) int { return x.Key.Compare(y.Key) })
 		b, err := DecodeBatch(AppendBatch(nil, b)) // as from another host
 		if err != nil {
 			tb.Fatal(err)

@@ -173,6 +173,6 @@ func (e entry) decoded(k Key) any {
 	if e.tomb {
 		return nil
 	}
-	noun, _ := Decode(k, e.value)
+	noun, _ := Decode(k, []byte(e.value))
 	return noun
 }

@@ -10,20 +10,24 @@ import (
 // error wraps ErrMalformed.
 func Encode(key Key, noun any) ([]byte, error) {
 	value, _, err := encode(key, noun)
-	return value, err
+	if err != nil {
+		return nil, err
+	}
+	return []byte(value), nil
 }
 
 // encode also returns what the value decodes to.
-func encode(key Key, noun any) (value []byte, back any, err error) {
+func encode(key Key, noun any) (value string, back any, err error) {
 	if own, ok := KeyOf(noun); ok && own != key {
-		return nil, nil, malformed("%s under the key of %s", own, key)
+		return "", nil, malformed("%s under the key of %s", own, key)
 	}
-	value = appendNoun(nil, noun)
-	if back, err = Decode(key, value); err != nil {
-		return nil, nil, err
+	raw := appendNoun(nil, noun)
+	value = string(raw)
+	if back, err = decode(key, raw, value); err != nil {
+		return "", nil, err
 	}
 	if reflect.TypeOf(back) != reflect.TypeOf(noun) {
-		return nil, nil, malformed("a %T under the key of %s", noun, key)
+		return "", nil, malformed("a %T under the key of %s", noun, key)
 	}
 	return value, back, nil
 }

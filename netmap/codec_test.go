@@ -204,7 +204,7 @@ func sampleBatch(t testing.TB) Batch {
 	b.Seq++
 	b.Records = append(b.Records, Record{Seq: b.Seq, Key: NetworkKey(4), Tomb: true})
 	b.Seq++
-	b.Records = append(b.Records, Record{Seq: b.Seq, Key: Key{99, "new"}, Value: []byte("?")})
+	b.Records = append(b.Records, Record{Seq: b.Seq, Key: Key{99, "new"}, Value: "?"})
 	return b
 }
 
@@ -226,7 +226,7 @@ func TestBatchSurvivesEncoding(t *testing.T) {
 }
 
 func TestDecodeBatchRefuses(t *testing.T) {
-	ok := Batch{Origin: hostID(1), Life: 1, Prev: 3, Seq: 5, Records: []Record{{Seq: 5, Key: Key{99, "k"}, Value: []byte("v")}}}
+	ok := Batch{Origin: hostID(1), Life: 1, Prev: 3, Seq: 5, Records: []Record{{Seq: 5, Key: Key{99, "k"}, Value: "v"}}}
 	for name, spoil := range map[string]func(*Batch){
 		"no origin":               func(b *Batch) { b.Origin = ID{} },
 		"no life":                 func(b *Batch) { b.Life = 0 },
@@ -252,7 +252,7 @@ func TestDecodeBatchRefuses(t *testing.T) {
 func TestSplitKeepsLedgerEntriesWhole(t *testing.T) {
 	b := Batch{Origin: hostID(1), Life: 1, Prev: 4, Seq: 20}
 	for _, seq := range []uint64{5, 7, 7, 7, 9, 12} {
-		b.Records = append(b.Records, Record{Seq: seq, Key: Key{99, string(rune('a' + len(b.Records)))}, Value: make([]byte, 100)})
+		b.Records = append(b.Records, Record{Seq: seq, Key: Key{99, string(rune('a' + len(b.Records)))}, Value: string(make([]byte, 100))})
 	}
 	pieces := b.Split(300)
 	var got [][2]uint64

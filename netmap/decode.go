@@ -18,11 +18,18 @@ const maxRanges = 1 << 20
 // gives nil and no error: the record is carried as it is. Bytes after the last
 // known field are left alone, so that a newer version may add fields. The error
 // wraps ErrMalformed.
-func Decode(key Key, value []byte) (any, error) {
+func Decode(key Key, value []byte) (any, error) { return decode(key, value, string(value)) }
+
+// decode gets the value as bytes and as a text, whose memory the strings of the result share.
+func decode(key Key, value []byte, text string) (any, error) {
 	if len(key.ID) > MaxKeyBytes || len(value) > MaxValueBytes {
 		return nil, malformed("a record with a key of %d and a value of %d bytes", len(key.ID), len(value))
 	}
-	id, v := reader{b: []byte(key.ID)}, reader{b: value}
+	v := reader{b: value, text: text}
+	if key.ofEndpoint() {
+		return decodeOf(key, &v)
+	}
+	id := reader{b: []byte(key.ID)}
 	noun := decodeNoun(key.Kind, &id, &v)
 	if noun == nil {
 		return nil, nil
@@ -41,15 +48,30 @@ func Decode(key Key, value []byte) (any, error) {
 	return noun, nil
 }
 
+// decodeOf decodes what is known of an endpoint.
+func decodeOf(key Key, v *reader) (noun any, err error) {
+	if key.ID == "" {
+		return nil, malformed("a record of an endpoint without an id")
+	}
+	if key.Kind == KindEndpoint {
+		noun = v.endpoint(EndpointID(key.ID))
+	} else {
+		name := v.endpointName(EndpointID(key.ID))
+		if noun = name; name.Name == "" && v.err == nil {
+			v.fail("%s is empty", key)
+		}
+	}
+	if v.err != nil {
+		return nil, v.err
+	}
+	return noun, nil
+}
+
 func decodeNoun(kind Kind, id, v *reader) any {
 	switch kind {
 	case KindHostFact:
 		id.id()
 		return v.hostFact()
-	case KindEndpoint:
-		return v.endpoint(id.endpointID())
-	case KindName:
-		return v.endpointName(id.endpointID())
 	case KindHostEntry:
 		return HostEntry{ID: id.id(), Name: v.name(), Index: uint32(v.number(math.MaxUint32)), Removed: v.bool(), Level: v.count(MaxLevel)}
 	case KindNetwork:

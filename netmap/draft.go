@@ -1,7 +1,6 @@
 package netmap
 
 import (
-	"bytes"
 	"cmp"
 )
 
@@ -167,7 +166,7 @@ func (m *Map) noteFrom(origin ID) func(k Key, old, now entry) any {
 }
 
 func (e entry) same(other entry) bool {
-	return e.tomb == other.tomb && bytes.Equal(e.value, other.value)
+	return e.tomb == other.tomb && e.value == other.value
 }
 
 // noteAnnounced returns nil for what a view has no use of from a host.
@@ -224,11 +223,15 @@ func (m *Map) noteName(origin HostID, k Key, old, now entry) {
 // call gives an endpoint the names in a record; none if there is no record.
 func (a *announced) call(k Key, e entry) {
 	a.Name, a.Names = "", nil
-	if e.value == nil || e.tomb {
+	if e.seq == 0 || e.tomb {
 		return
 	}
-	noun, _ := Decode(k, e.value) // it was decoded before
+	noun := e.noun
+	if noun == nil {
+		noun, _ = decode(k, []byte(e.value), e.value) // it was decoded before
+	}
 	if n, ok := noun.(EndpointName); ok {
+		n.Endpoint = a.ID
 		a.Name, a.Names = n.Name, &n
 	}
 }
@@ -240,7 +243,7 @@ func (m *Map) redraft() {
 	for _, l := range m.logs {
 		for k, e := range l.entries {
 			if e.noun = nil; !e.tomb {
-				e.noun, _ = Decode(k, e.value) // it was decoded before
+				e.noun, _ = decode(k, []byte(e.value), e.value) // it was decoded before
 			}
 			l.entries[k] = e
 		}

@@ -104,8 +104,7 @@ func DecodeHeads(buf []byte) ([]Head, error) {
 
 func appendPull(b []byte, p Pull) []byte {
 	b = appendUvarint(appendUvarint(append(b, p.Origin[:]...), p.Life), p.From)
-	b = appendString(append(b, byte(p.After.Kind)), p.After.ID)
-	return binary.BigEndian.AppendUint64(b, p.Sum)
+	return binary.BigEndian.AppendUint64(appendKey(b, p.After), p.Sum)
 }
 
 // minPull is the least that a pull takes.
@@ -113,7 +112,7 @@ const minPull = 16 + 1 + 1 + 2 + 8
 
 func (r *reader) pull() Pull {
 	p := Pull{Origin: r.id(), Life: r.counter(), From: r.counter()}
-	p.After = Key{Kind: Kind(r.byte()), ID: string(r.bytes(MaxKeyBytes))}
+	p.After = r.key()
 	if sum := r.take(8); sum != nil {
 		p.Sum = binary.BigEndian.Uint64(sum)
 	}
@@ -129,9 +128,8 @@ func sum64(b []byte) uint64 {
 	return x ^ x>>31
 }
 
-func recordSum(key Key, value []byte) uint64 {
-	b := appendString(append(make([]byte, 0, 8+len(key.ID)+len(value)), byte(key.Kind)), key.ID)
-	return sum64(append(b, value...))
+func recordSum(key Key, value string) uint64 {
+	return sum64(append(appendKey(make([]byte, 0, 8+key.size()+len(value)), key), value...))
 }
 
 func sortHeads(heads []Head) []Head {

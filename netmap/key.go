@@ -45,7 +45,8 @@ func (k Kind) String() string {
 func (k Kind) Decided() bool { return k >= KindHostEntry && k <= KindRange || k == KindStaticName }
 
 // Key names one record within its origin's log: what it is about and which one.
-// It is comparable; ID is the identity in binary, made by the …Key functions.
+// It is comparable. ID is made by the …Key functions: the identity in binary, or the id itself
+// of an endpoint and of its name, which share the memory of it.
 type Key struct {
 	Kind Kind
 	ID   string
@@ -64,18 +65,11 @@ func HostFactKey(id HostID) Key { return Key{KindHostFact, string(id[:])} }
 // HostEntryKey is the key of the ledger's record of a host.
 func HostEntryKey(id HostID) Key { return Key{KindHostEntry, string(id[:])} }
 
-// EndpointKey is the key of an endpoint. Docker's 64 hex digits take 33 bytes.
-func EndpointKey(id EndpointID) Key { return Key{KindEndpoint, packEndpoint(id)} }
+// EndpointKey is the key of an endpoint.
+func EndpointKey(id EndpointID) Key { return Key{KindEndpoint, string(id)} }
 
 // NameKey is the key of the name of an endpoint's container.
-func NameKey(id EndpointID) Key { return Key{KindName, packEndpoint(id)} }
-
-func packEndpoint(id EndpointID) string {
-	if raw, ok := packHex(string(id)); ok {
-		return "\x00" + raw
-	}
-	return "\x01" + string(id)
-}
+func NameKey(id EndpointID) Key { return Key{KindName, string(id)} }
 
 // NetworkKey is the key of a network.
 func NetworkKey(id NetworkID) Key { return Key{KindNetwork, string(appendUvarint(nil, uint64(id)))} }
@@ -116,7 +110,7 @@ func (k Key) identity() string {
 	case KindHostFact, KindHostEntry:
 		s = r.id().String()
 	case KindEndpoint, KindName:
-		s = string(r.endpointID())
+		return k.ID
 	case KindNetwork:
 		s = strconv.FormatUint(r.uvarint(), 10)
 	case KindSubnet, KindBlock, KindRange:
@@ -133,11 +127,46 @@ func (k Key) identity() string {
 	return s
 }
 
-// packHex turns 64 lower-case hex digits into 32 bytes.
-func packHex(s string) (string, bool) {
-	if len(s) != 64 || s != strings.ToLower(s) {
-		return "", false
+// ofEndpoint reports whether the key has the id of an endpoint.
+func (k Key) ofEndpoint() bool { return k.Kind == KindEndpoint || k.Kind == KindName }
+
+// size is what appendKey writes at most, without the kind and the length.
+func (k Key) size() int {
+	if k.ofEndpoint() && len(k.ID) == 64 {
+		return 33
 	}
-	raw, err := hex.DecodeString(s)
-	return string(raw), err == nil
+	return len(k.ID) + 1
+}
+
+// appendKey writes a key. Docker's 64 hex digits take 33 bytes.
+func appendKey(b []byte, k Key) []byte {
+	b = append(b, byte(k.Kind))
+	switch {
+	case !k.ofEndpoint():
+		return appendString(b, k.ID)
+	case packs(k.ID):
+		b = append(b, 33, 0)
+		b, _ = hex.AppendDecode(b, []byte(k.ID)) // it packs
+		return b
+	}
+	return append(append(appendUvarint(b, uint64(1+len(k.ID))), 1), k.ID...)
+}
+
+func (r *reader) key() Key {
+	k := Key{Kind: Kind(r.byte())}
+	id := r.bytes(MaxKeyBytes)
+	if !k.ofEndpoint() {
+		k.ID = string(id)
+		return k
+	}
+	of := reader{b: id, err: r.err}
+	if k.ID = string(of.endpointID()); of.err != nil {
+		r.b, r.err = nil, of.err
+	}
+	return k
+}
+
+// packs reports whether a text is 64 lower-case hex digits.
+func packs(s string) bool {
+	return len(s) == 64 && !strings.ContainsFunc(s, func(r rune) bool { return (r < '0' || r > '9') && (r < 'a' || r > 'f') })
 }

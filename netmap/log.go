@@ -1,7 +1,6 @@
 package netmap
 
 import (
-	"bytes"
 	"cmp"
 	"maps"
 	"slices"
@@ -31,14 +30,14 @@ type originLog struct {
 type entry struct {
 	seq   uint64
 	tomb  bool
-	value []byte
+	value string
 	noun  any // decoded value, or what the log's note keeps in its place; nil for unknown kinds
 }
 
 func (e entry) record(k Key) Record { return Record{Seq: e.seq, Key: k, Tomb: e.tomb, Value: e.value} }
 
 // memory is about what a record takes as an entry, in bytes.
-func (r Record) memory() int { return 2*(len(r.Key.ID)+len(r.Value)) + entryBytes }
+func (r Record) memory() int { return 2*(r.Key.size()+len(r.Value)) + entryBytes }
 
 func newLog(note func(k Key, old, now entry) any) *originLog {
 	return &originLog{entries: map[Key]entry{}, note: note}
@@ -52,14 +51,17 @@ func (l *originLog) put(r Record) (changed bool, err error) {
 		old.tomb = true
 	}
 	alive := !old.tomb
-	changed = alive == e.tomb || alive && !bytes.Equal(old.value, r.Value)
+	changed = alive == e.tomb || alive && old.value != r.Value
 	if !r.Tomb {
 		if e.value, e.noun = r.Value, r.noun; e.noun == nil {
-			if e.noun, err = Decode(r.Key, r.Value); err != nil {
+			if e.noun, err = decode(r.Key, []byte(r.Value), r.Value); err != nil {
 				return false, err
 			}
 		}
 		l.sum ^= recordSum(r.Key, r.Value)
+	}
+	if !changed {
+		e.value = old.value // the same memory
 	}
 	e.noun = l.note(r.Key, old, e)
 	if had {
@@ -68,9 +70,20 @@ func (l *originLog) put(r Record) (changed bool, err error) {
 	if e.tomb {
 		l.tombs++
 	}
-	l.entries[r.Key] = e
+	l.entries[l.shared(r.Key, e)] = e
 	l.bytes += r.memory()
 	return changed, nil
+}
+
+// shared returns the key of an entry with the memory of the endpoint's id, if one is known.
+func (l *originLog) shared(k Key, e entry) Key {
+	if k.Kind == KindName {
+		e = l.entries[Key{KindEndpoint, k.ID}]
+	}
+	if a, is := e.noun.(*announced); is {
+		k.ID = string(a.ID)
+	}
+	return k
 }
 
 // forget removes an entry and its part of the sums.

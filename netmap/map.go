@@ -223,7 +223,7 @@ func (m *Map) differs(origin ID, r Record) bool {
 		old = l.entries[r.Key]
 	}
 	known := old.seq != 0 && !old.tomb
-	return known == r.Tomb || known && string(old.value) != string(r.Value)
+	return known == r.Tomb || known && old.value != r.Value
 }
 
 // Removed reports whether the ledger removed this host for good. Every host drops its log

@@ -86,7 +86,7 @@ func catchUp(t testing.TB, to, from *Map, limit int) {
 
 func TestApplyKnowsWhatIsMissing(t *testing.T) {
 	rec := func(seq uint64, key string) Record {
-		return Record{Seq: seq, Key: Key{99, key}, Value: []byte(key)}
+		return Record{Seq: seq, Key: Key{99, key}, Value: key}
 	}
 	host := hostID(1)
 	base := Batch{Origin: host, Life: 2, Seq: 5, Records: []Record{rec(5, "a")}}
@@ -124,7 +124,7 @@ func TestApplyRefuses(t *testing.T) {
 		"no origin":    {Life: 1, Seq: 1},
 		"no life":      {Origin: hostID(1), Seq: 1},
 		"backwards":    {Origin: hostID(1), Life: 1, Prev: 2, Seq: 1},
-		"a bad record": {Origin: hostID(1), Life: 1, Seq: 1, Records: []Record{{Seq: 1, Key: NetworkKey(1), Value: []byte{200}}}},
+		"a bad record": {Origin: hostID(1), Life: 1, Seq: 1, Records: []Record{{Seq: 1, Key: NetworkKey(1), Value: "\xc8"}}},
 	} {
 		if _, err := m.Apply(b); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v, want it refused", name, err)

@@ -191,7 +191,7 @@ func names(m *Map, origin ID) map[NetworkID]string {
 	out := map[NetworkID]string{}
 	b, _ := m.Snapshot(origin)
 	for _, r := range b.Records {
-		noun, _ := Decode(r.Key, r.Value)
+		noun, _ := Decode(r.Key, []byte(r.Value))
 		out[noun.(Network).ID] = noun.(Network).Name
 	}
 	return out

@@ -58,6 +58,8 @@ func appendPrefix(b []byte, p netip.Prefix) []byte {
 type reader struct {
 	b   []byte
 	err error
+	// text is the whole buffer once more, if its strings are to share its memory.
+	text string
 }
 
 func (r *reader) fail(format string, args ...any) {
@@ -117,7 +119,14 @@ func (r *reader) count(limit int) int { return int(r.number(uint64(limit))) }
 
 func (r *reader) bytes(limit int) []byte { return r.take(r.count(limit)) }
 
-func (r *reader) string() string { return string(r.bytes(maxString)) }
+func (r *reader) string() string {
+	b := r.bytes(maxString)
+	if r.text == "" {
+		return string(b)
+	}
+	end := len(r.text) - len(r.b)
+	return r.text[end-len(b) : end]
+}
 
 // MaxCounter bounds sequence numbers, start numbers and generations of other hosts, so
 // that one more never overflows nor exceeds it for good.
@@ -178,7 +187,7 @@ func (r *reader) endpointID() EndpointID {
 		return EndpointID(hex.EncodeToString(r.take(32)))
 	case form == 1:
 		id := string(r.take(len(r.b)))
-		if _, packs := packHex(id); !packs && id != "" {
+		if !packs(id) && id != "" {
 			return EndpointID(id)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/weftnet/weft/netmap"
 )
@@ -122,7 +123,7 @@ func names(ctx context.Context, t Target) error {
 		if err != nil {
 			return err
 		}
-		records[0].Value = bytes.ReplaceAll(records[0].Value, []byte(plain), []byte("evil"+Escape+"x"))
+		records[0].Value = strings.ReplaceAll(records[0].Value, plain, "evil"+Escape+"x")
 		all = append(all, t.packet('b', netmap.AppendBatch(nil, netmap.Batch{Origin: id, Life: 1, Seq: 1, Whole: true, Records: records})...))
 	}
 	return t.datagrams(ctx, all)
