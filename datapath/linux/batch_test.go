@@ -29,6 +29,13 @@ func decode(t *testing.T, b []byte) (out []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		own, message := netlink.Neigh{MasterIndex: 9}, b[unix.SizeofNlMsghdr:size]
+		if !decodeNeigh(message, &own) || own.MasterIndex != n.MasterIndex || entryText(&own) != entryText(n) {
+			t.Errorf("a message that is read as %s is of %s", entryText(&own), entryText(n))
+		}
+		if decodeNeigh(message[:len(message)-3], &own) {
+			t.Errorf("a message that is cut off is read as %s", entryText(&own))
+		}
 		out = append(out, fmt.Sprintf("%d: %s %s", binary.NativeEndian.Uint32(b[8:]), verb(kind, flags), entryText(n)))
 		b = b[size:]
 	}

@@ -2,6 +2,7 @@ package linux
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -163,7 +164,7 @@ func (r *reading) tablesOf(vni netmap.VNI) (out []table) {
 }
 
 // tables calls visit with each entry of some tables, one message of the kernel after the other:
-// a table can be large.
+// a table can be large. An entry is good until the next one.
 func (s *space) tables(tables []table, visit func(*netlink.Neigh)) error {
 	for _, t := range tables {
 		req := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
@@ -178,14 +179,14 @@ func (s *space) tables(tables []table, visit func(*netlink.Neigh)) error {
 				req.AddData(nl.NewRtAttr(unix.NDA_IFINDEX, nl.Uint32Attr(uint32(t.link))))
 			}
 		}
+		var e netlink.Neigh
 		var malformed error
 		err := req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWNEIGH, func(m []byte) bool {
-			e, err := netlink.NeighDeserialize(m)
-			if err != nil {
-				malformed = err
-				return true
+			if decodeNeigh(m, &e) {
+				visit(&e)
+			} else {
+				malformed = errMalformed
 			}
-			visit(e)
 			return true
 		})
 		if err := errors.Join(err, malformed); err != nil {
@@ -193,6 +194,37 @@ func (s *space) tables(tables []table, visit func(*netlink.Neigh)) error {
 		}
 	}
 	return nil
+}
+
+var errMalformed = errors.New("netlink: an entry is cut off")
+
+// decodeNeigh reads what is needed of a message about an entry, a struct ndmsg and its attributes
+// (linux/neighbour.h), which the entry points into. The library's function allocates half a
+// kilobyte for each.
+func decodeNeigh(m []byte, e *netlink.Neigh) (ok bool) {
+	if len(m) < unix.SizeofNdMsg {
+		return false
+	}
+	n := binary.NativeEndian
+	*e = netlink.Neigh{Family: int(m[0]), LinkIndex: int(int32(n.Uint32(m[4:]))), State: int(n.Uint16(m[8:])), Flags: int(m[10])}
+	for m = m[unix.SizeofNdMsg:]; len(m) >= unix.SizeofRtAttr; {
+		size := int(n.Uint16(m))
+		if size < unix.SizeofRtAttr || size > len(m) {
+			return false
+		}
+		switch value := m[unix.SizeofRtAttr:size]; n.Uint16(m[2:]) {
+		case unix.NDA_DST:
+			e.IP = value
+		case unix.NDA_LLADDR:
+			e.HardwareAddr = value
+		case unix.NDA_MASTER:
+			if len(value) == 4 {
+				e.MasterIndex = int(n.Uint32(value))
+			}
+		}
+		m = m[min(len(m), (size+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1)):]
+	}
+	return true
 }
 
 // retry repeats a dump that a change interrupted.
