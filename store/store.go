@@ -43,6 +43,10 @@ type Store struct {
 	poisoned  bool         // the database panicked; set by the commit that is under way
 }
 
+// mapped is how much of the address space the file gets, and no memory: when it outgrows that, the
+// database copies all that a commit has read.
+const mapped = 64 << 20
+
 // Open locks dir, creates it if needed, checks its format and begins a new start of the
 // host's identity: the next start number and a fresh nonce are on disk when it returns.
 // Errors wrap ErrInUse, ErrNewerFormat, ErrDamaged or the failed system call and say what
@@ -74,7 +78,7 @@ func openLocked(dir string, pages int) (s *Store, err error) {
 	// Reading a bad page may touch memory beyond the file's end. That becomes a panic,
 	// which the line above turns into an error.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType, InitialMmapSize: mapped})
 	if err != nil {
 		return nil, err
 	}
