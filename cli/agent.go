@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -104,19 +103,9 @@ func awaitDocker(ctx context.Context, err error) {
 	<-limit.Done()
 }
 
-// memoryLimit, in bytes, is where the garbage collector begins to work harder. It is
-// several times what an agent of a large cluster uses, and an agent may exceed it.
-const memoryLimit = 512 << 20
-
-// limitMemory sets memoryLimit unless the environment sets another one.
-func limitMemory() {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryLimit)
-	}
-}
-
 func runAgent(ctx context.Context, version string, s settings.Settings, log *slog.Logger) error {
 	limitMemory()
+	go trimNowAndThen(ctx)
 	cfg, err := plugin.OnThisHost(s, version, log)
 	if err != nil {
 		return &plugin.StartError{Err: err}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -28,14 +29,45 @@ func weft(t *testing.T, line string) (string, error) {
 
 func TestTheAgentLimitsItsMemory(t *testing.T) {
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
-	t.Setenv("GOMEMLIMIT", "1GiB") // the runtime has read it at the program's start
-	before := debug.SetMemoryLimit(-1)
-	if limitMemory(); debug.SetMemoryLimit(-1) != before {
-		t.Error("the environment's limit was replaced")
+	percent := func() int {
+		is := debug.SetGCPercent(100)
+		debug.SetGCPercent(is)
+		return is
+	}
+	defer debug.SetGCPercent(percent())
+	t.Setenv("GOMEMLIMIT", "1GiB") // the runtime has read both at the program's start
+	t.Setenv("GOGC", "200")
+	limit, garbage := debug.SetMemoryLimit(-1), percent()
+	if limitMemory(); debug.SetMemoryLimit(-1) != limit || percent() != garbage {
+		t.Error("the environment's limits were replaced")
 	}
 	t.Setenv("GOMEMLIMIT", "")
-	if limitMemory(); debug.SetMemoryLimit(-1) != memoryLimit {
-		t.Errorf("the limit is %d, want %d", debug.SetMemoryLimit(-1), memoryLimit)
+	t.Setenv("GOGC", "")
+	if limitMemory(); debug.SetMemoryLimit(-1) != memoryLimit || percent() != garbagePercent {
+		t.Errorf("the limits are %d bytes and %d %%, want %d and %d", debug.SetMemoryLimit(-1), percent(), memoryLimit, garbagePercent)
+	}
+}
+
+// TestMemoryIsGivenBack once nothing uses it.
+func TestMemoryIsGivenBack(t *testing.T) {
+	held := func() uint64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapSys - m.HeapReleased
+	}
+	burst := make([][]byte, 64)
+	for i := range burst {
+		burst[i] = make([]byte, 1<<20)
+	}
+	before := held()
+	runtime.KeepAlive(burst)
+	clear(burst)
+	runtime.GC()
+	if !trim() || held()+48<<20 > before {
+		t.Errorf("%d bytes are held after a burst of 64 MiB, and %d before its end", held(), before)
+	}
+	if trim() {
+		t.Error("it is trimmed although nothing is free")
 	}
 }
 
