@@ -20,13 +20,15 @@ const module = "github.com/weftnet/weft"
 // each other; what one needs of another it declares as an interface, and plugin
 // puts them together. A package that is not here must not exist.
 var arrows = map[string][]string{
-	".":   {"cli"},
-	"cli": {"api", "cleanup", "plugin", "settings", "turn"},
+	".":       {"cli"},
+	"cli":     {"api", "cleanup", "machine", "plugin", "settings", "turn"},
+	"machine": {"api", "datapath", "datapath/linux", "dataplane", "dns/resolver", "dockerapi", "ipam", "netmap", "netns", "plugin", "settings", "turn"},
 	"plugin": {
 		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "ledger/state", "history", "replicate", "dockerapi", "store", "api", "underlay", "settings", "discover",
-		"datapath/linux", "datapath", "dataplane", "rpc", "netmap", "lease", "turn", "follow", "member", "decide", "dns", "dns/orders",
+		"datapath/linux", "datapath", "dataplane", "rpc", "netmap", "lease", "turn", "follow", "member", "decide",
+		"dns", "dns/containers", "dns/orders", "dns/resolver", "netns",
 	},
-	"cleanup":         {"api", "attach", "datapath/linux", "dockerapi", "member", "store"},
+	"cleanup":         {"api", "attach", "datapath/linux", "dns/takeover", "dockerapi", "member", "netns", "store"},
 	"decide":          {"replicate", "gossip", "ledger/state", "ipam", "store/synced", "attach", "dockerapi", "netmap"},
 	"member":          {"gossip", "ledger", "ledger/founding", "ledger/state", "ipam", "attach", "dockerapi", "store", "lease", "netmap", "turn", "follow"},
 	"driver":          {"attach", "rpc", "netmap"},
@@ -53,11 +55,15 @@ var arrows = map[string][]string{
 	"datapath":        {"netmap"},
 	"rpc":             {},
 	"settings":        {"discover"}, "discover": {"turn"},
-	"follow":    {"netmap"},
-	"dataplane": {"datapath", "netmap", "follow"},
-	"dns":       {"netmap"}, "dns/orders": {"api", "dns", "ledger/state", "netmap"},
-	"netmap":    {},
-	"turn":      {}, "loglimit": {},
+	"dns":            {"netmap"},
+	"dns/containers": {"dockerapi", "netmap", "turn"},
+	"dns/orders":     {"api", "dns", "ledger/state", "netmap"},
+	"dns/resolver":   {"attach", "dns", "dns/containers", "dns/sandbox", "dns/server", "follow", "gossip", "netmap", "netns", "turn"},
+	"dns/sandbox":    {"dns/server", "dns/takeover", "netmap", "netns", "turn"},
+	"follow":         {"netmap"},
+	"dataplane":      {"datapath", "netmap", "follow"},
+	"netmap":         {},
+	"turn":           {}, "loglimit": {},
 
 	// Fakes beside the seams that they stand in for.
 	"underlay/lossy":        {"underlay", "turn"},
@@ -106,7 +112,7 @@ var outside = map[string][]string{
 	"github.com/spf13/pflag":               {"cli", "lab/cmd/lab"},
 	"golang.org/x/net":                     {"api"},
 	"github.com/google/nftables":           {"dns/takeover"},
-	"github.com/miekg/dns":                 {"dns", "dns/server", "dns/orders", "discover", "e2e", "dns/takeover/takeovertest"}, // all but the first three: the DNS server of the tests
+	"github.com/miekg/dns":                 {"dns", "dns/resolver", "dns/server", "dns/orders", "discover", "e2e", "lab/probe", "dns/takeover/takeovertest"}, // all but the first four: servers and clients of the tests
 	// Marathon's schemas, in the tests of the examples.
 	"github.com/santhosh-tekuri/jsonschema": {"e2e"},
 	// The kernel: locks, credentials of sockets, namespaces, clocks.

@@ -80,6 +80,9 @@ type Config struct {
 	Facts     Facts
 	Ports     Ports
 	Disk      Disk
+	// Entered is called when an endpoint has entered a sandbox, before the owner is answered;
+	// nil: nobody is called.
+	Entered func()
 }
 
 // Attachments are this host's networks and endpoints, of all owners. All methods are safe

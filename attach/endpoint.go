@@ -181,8 +181,9 @@ func (a *Attachments) drop(ctx context.Context, id netmap.EndpointID) error {
 }
 
 // Plug makes the port of an endpoint and returns the name of the interface that the owner moves
-// into the container. If it fails, the owner deletes the endpoint, which removes the port.
-func (p Part) Plug(ctx context.Context, id netmap.EndpointID) (name string, err error) {
+// into the container. The sandbox is that of EndpointRecord. If it fails, the owner deletes the
+// endpoint, which removes the port.
+func (p Part) Plug(ctx context.Context, id netmap.EndpointID, sandbox string) (name string, err error) {
 	release, err := p.all.holdEndpoint(ctx, id)
 	if err != nil {
 		return "", err
@@ -202,11 +203,14 @@ func (p Part) Plug(ctx context.Context, id netmap.EndpointID) (name string, err 
 	if err != nil {
 		return "", fmt.Errorf("attach: %w", err)
 	}
-	r.Joined, r.Detached = true, false
+	r.Joined, r.Detached, r.Sandbox = true, false, sandbox
 	if err := p.all.saveEndpoint(r); err != nil {
 		return "", err
 	}
 	p.all.cfg.Facts.Announce(r.Endpoint)
+	if p.all.cfg.Entered != nil {
+		p.all.cfg.Entered()
+	}
 	return name, nil
 }
 

@@ -43,7 +43,7 @@ func attached(t *testing.T, p attach.Part, network, id, addr string) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := p.Plug(ctx, e.ID); err != nil {
+	if _, err := p.Plug(ctx, e.ID, ""); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -115,7 +115,7 @@ func TestAnOwnerReachesOnlyItsPart(t *testing.T) {
 	if _, known := docker.Endpoint("222222222222"); known {
 		t.Error("Docker knows the endpoint")
 	}
-	if _, err := docker.Plug(ctx, "222222222222"); !errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) {
+	if _, err := docker.Plug(ctx, "222222222222", ""); !errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) {
 		t.Errorf("plug: %v", err)
 	}
 	if _, err := docker.Network(ctx, "cni/overlay"); !errors.Is(err, &netmap.Refusal{Kind: netmap.Unknown}) {

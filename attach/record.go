@@ -31,6 +31,9 @@ type EndpointRecord struct {
 	// LocalNetwork is the ID of the NetworkRecord that the endpoint was made in.
 	LocalNetwork string `json:"local_network"`
 	Joined       bool   `json:"joined"` // a container has it; never while Deleted
+	// Sandbox is the path of the container's network namespace as the owner sees it; empty
+	// where the owner has told none.
+	Sandbox string `json:"sandbox,omitempty"`
 	// Detached is set when the owner took the endpoint out of its container. Docker deletes
 	// the endpoint next.
 	Detached bool `json:"detached,omitempty"`

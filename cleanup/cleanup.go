@@ -3,6 +3,7 @@
 package cleanup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,8 +17,10 @@ import (
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/datapath/linux"
+	"github.com/weftnet/weft/dns/takeover"
 	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/member"
+	"github.com/weftnet/weft/netns"
 	"github.com/weftnet/weft/store"
 )
 
@@ -27,7 +30,12 @@ type Cleanup struct {
 	Docker string // Docker's socket, which need not exist
 	State  string // directory
 	DryRun bool   // only print what would be removed
+	// Sandboxes is the directory of the network namespaces of Docker's containers; empty: Docker's
+	// default.
+	Sandboxes string
 }
+
+const defaultSandboxes = "/var/run/docker/netns"
 
 // Run removes everything, and prints what. It changes nothing while an agent runs, or while
 // Docker has networks of Weft's, whose containers would lose their network. A dry run says so
@@ -43,8 +51,9 @@ func (c Cleanup) Run(ctx context.Context, out io.Writer) error {
 	}
 	gone, err := c.kernel(ctx, k)
 	err = errors.Join(err, k.Close())
+	rules, rulesErr := c.sandboxes()
 	files, fileErr := c.files()
-	gone = append(gone, files...)
+	gone = slices.Concat(gone, rules, files)
 	word := "removed"
 	if c.DryRun {
 		word = "would remove"
@@ -58,7 +67,7 @@ func (c Cleanup) Run(ctx context.Context, out io.Writer) error {
 	if obstacle != nil {
 		_, _ = fmt.Fprintf(out, "\nnot now: %v\n", obstacle)
 	}
-	return errors.Join(err, fileErr)
+	return errors.Join(err, rulesErr, fileErr)
 }
 
 // kernel removes the devices and the namespace, or lists them.
@@ -77,6 +86,32 @@ func (c Cleanup) kernel(ctx context.Context, k *linux.Kernel) (gone []string, er
 	gone = slices.DeleteFunc(gone, func(name string) bool { return name == "" }) // half of a network
 	if _, statErr := os.Stat(linux.DefaultPin); statErr == nil {
 		gone = append(gone, "network namespace "+linux.DefaultPin)
+	}
+	return gone, err
+}
+
+// sandboxes removes the rules that lead DNS queries to the agent from the network namespaces of
+// containers, or lists them. Only a container that left its network while no agent ran has any.
+func (c Cleanup) sandboxes() (gone []string, err error) {
+	paths, err := filepath.Glob(filepath.Join(cmp.Or(c.Sandboxes, defaultSandboxes), "*"))
+	for _, path := range paths {
+		ns, openErr := netns.Open(path)
+		if errors.Is(openErr, netns.ErrNotExist) {
+			continue
+		}
+		if openErr != nil {
+			err = errors.Join(err, openErr)
+			continue
+		}
+		remove := takeover.Remove
+		if c.DryRun {
+			remove = takeover.Exists
+		}
+		was, removeErr := remove(ns)
+		err = errors.Join(err, removeErr, ns.Close())
+		if was {
+			gone = append(gone, "DNS rules in the network namespace "+path)
+		}
 	}
 	return gone, err
 }

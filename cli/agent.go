@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/weftnet/weft/machine"
 	"github.com/weftnet/weft/plugin"
 	"github.com/weftnet/weft/settings"
 )
@@ -106,7 +107,7 @@ func awaitDocker(ctx context.Context, err error) {
 func runAgent(ctx context.Context, version string, s settings.Settings, log *slog.Logger) error {
 	limitMemory()
 	go trimNowAndThen(ctx)
-	cfg, err := plugin.OnThisHost(s, version, log)
+	cfg, err := machine.Config(s, version, log)
 	if err != nil {
 		return &plugin.StartError{Err: err}
 	}

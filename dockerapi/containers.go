@@ -22,7 +22,6 @@ type Attachment struct {
 	Running   bool
 	Endpoint  netmap.EndpointID // empty while the container does not run
 	V4, V6    netip.Addr        // zero while the container does not run
-	Aliases   []string          // names besides Name, where the engine lists them
 }
 
 // Attachments lists the containers on a network of the local Docker, given by
@@ -94,14 +93,7 @@ func attachments(c container.Summary, id, name string) []Attachment {
 		if len(c.Names) > 0 {
 			a.Name = strings.TrimPrefix(c.Names[0], "/")
 		}
-		a.Aliases = aliases(a.Name, ep.Aliases, ep.DNSNames)
 		out = append(out, a)
 	}
 	return out
-}
-
-func aliases(name string, lists ...[]string) []string {
-	all := slices.Concat(lists...)
-	slices.Sort(all)
-	return slices.DeleteFunc(slices.Compact(all), func(s string) bool { return s == name || s == "" })
 }

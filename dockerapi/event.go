@@ -30,6 +30,7 @@ const (
 	ContainerStarted Kind = "container-started"
 	ContainerDied    Kind = "container-died"
 	ContainerRenamed Kind = "container-renamed"
+	ContainerHealth  Kind = "container-health" // its health check began to succeed, or to fail
 )
 
 // Event is one thing that happened in the local Docker. Fields that do not belong
@@ -44,12 +45,13 @@ type Event struct {
 	Err       error  // Lost
 }
 
-// wanted makes Docker filter: exec and health events are many.
+// wanted makes Docker filter: exec events are many, and so is "health_status: running".
 func wanted() client.Filters {
 	return client.Filters{}.
 		Add("type", string(events.NetworkEventType), string(events.ContainerEventType)).
 		Add("event", string(events.ActionCreate), string(events.ActionUpdate), string(events.ActionDestroy), string(events.ActionConnect),
-			string(events.ActionDisconnect), string(events.ActionStart), string(events.ActionDie), string(events.ActionRename))
+			string(events.ActionDisconnect), string(events.ActionStart), string(events.ActionDie), string(events.ActionRename),
+			string(events.ActionHealthStatusHealthy), string(events.ActionHealthStatusUnhealthy))
 }
 
 var kinds = map[events.Type]map[events.Action]Kind{
@@ -66,6 +68,9 @@ var kinds = map[events.Type]map[events.Action]Kind{
 		events.ActionStart:   ContainerStarted,
 		events.ActionDie:     ContainerDied,
 		events.ActionRename:  ContainerRenamed,
+
+		events.ActionHealthStatusHealthy:   ContainerHealth,
+		events.ActionHealthStatusUnhealthy: ContainerHealth,
 	},
 }
 

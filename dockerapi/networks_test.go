@@ -119,7 +119,7 @@ func TestAttachments(t *testing.T) {
 		{Container: "c4", Name: "newer"},
 		{
 			Container: "c2", Name: "web", Running: true, Endpoint: "e2",
-			V4: netip.MustParseAddr("10.32.0.7"), V6: netip.MustParseAddr("fd00::7"), Aliases: []string{"c2", "www"},
+			V4: netip.MustParseAddr("10.32.0.7"), V6: netip.MustParseAddr("fd00::7"),
 		},
 	}
 	if diff := cmp.Diff(want, got, byValue, cmpopts.EquateEmpty()); diff != "" {

@@ -56,7 +56,7 @@ func (d *Driver) join(ctx context.Context, req joinRequest) (api.JoinResponse, e
 	if err := named(req.NetworkID, req.EndpointID); err != nil {
 		return api.JoinResponse{}, err
 	}
-	name, err := d.attach.Plug(ctx, netmap.EndpointID(req.EndpointID))
+	name, err := d.attach.Plug(ctx, netmap.EndpointID(req.EndpointID), req.SandboxKey)
 	if err != nil {
 		return api.JoinResponse{}, err
 	}

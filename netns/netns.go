@@ -35,6 +35,19 @@ func Open(path string) (ns *Namespace, err error) {
 	return ns, err
 }
 
+// OpenOf opens the namespace at a path of the mount namespace of process pid (0: our own), such as
+// a sandbox of a dockerd. Through /proc/PID/root, absolute symbolic links would lead elsewhere.
+func OpenOf(pid int, path string) (ns *Namespace, err error) {
+	err = onThread(func() error {
+		if err := enterMounts(pid); err != nil {
+			return err
+		}
+		ns, err = open(path)
+		return err
+	})
+	return ns, err
+}
+
 // open is Open as the calling thread sees the path.
 func open(path string) (*Namespace, error) {
 	f, err := os.Open(path)

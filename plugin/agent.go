@@ -16,6 +16,9 @@ import (
 	"github.com/weftnet/weft/dataplane"
 	"github.com/weftnet/weft/decide"
 	"github.com/weftnet/weft/discover"
+	"github.com/weftnet/weft/dns/containers"
+	"github.com/weftnet/weft/dns/orders"
+	"github.com/weftnet/weft/dns/resolver"
 	"github.com/weftnet/weft/driver"
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/history"
@@ -29,6 +32,10 @@ import (
 	"github.com/weftnet/weft/turn"
 	"github.com/weftnet/weft/underlay"
 )
+
+// ErrNoCaller is the error of a Kernel that needs the mount namespace of dockerd, which has not
+// called yet.
+var ErrNoCaller = errors.New("docker has not called yet")
 
 // Kernel is the data plane of this host. All methods are safe for concurrent use.
 type Kernel interface {
@@ -49,16 +56,24 @@ type Kernel interface {
 	Unplug(ctx context.Context, id netmap.EndpointID) error
 }
 
+// Docker is the Docker Engine of this host.
+type Docker interface {
+	replicate.Docker
+	containers.Docker
+}
+
 // Config says what an agent is made of. The simulations give it a kernel and a network of their
 // own.
 type Config struct {
 	Settings settings.Settings
 	Version  string
 	Kernel   Kernel
-	Docker   replicate.Docker // nil: names and replicas are not kept
-	Network  underlay.Network // nil: the system's
-	OnCall   func(pid int32)  // is called with the process id of each caller, which is dockerd; may be nil
-	OnReturn func()           // is called between two agents of one process; may be nil
+	Docker   Docker // nil: names and replicas are not kept
+	// Sandboxes finds the network namespaces of containers; nil: containers have Docker's names.
+	Sandboxes *resolver.Host
+	Network   underlay.Network // nil: the system's
+	OnCall    func(pid int32)  // is called with the process id of each caller, which is dockerd; may be nil
+	OnReturn  func()           // is called between two agents of one process; may be nil
 	// Clocks reads the machine's clocks; nil: the kernel's. The simulation has its own.
 	Clocks func() (lease.Moment, error)
 	// Volatile is a directory that is kept when the agent restarts and emptied when the machine
@@ -88,12 +103,14 @@ type Agent struct {
 	decider   *decide.Decider
 	dataplane *dataplane.Dataplane
 	// attaching orders requests about one network that do not come from Docker.
-	attaching *turn.Keyed
-	*askedNames
+	attaching      *turn.Keyed
+	*orders.Orders // of operators, about names
 
 	history  *history.History
 	replicas *replicate.Replicator
 	restarts *replicate.Restarts // of containers
+	names    *containers.Names
+	resolver *resolver.Resolver
 
 	ended chan struct{} // closed when Run is to replace this agent
 	end   func()        // closes it; it may be called more than once
@@ -104,17 +121,16 @@ type Agent struct {
 	began time.Time
 
 	mu        sync.Mutex
-	fact      netmap.HostFact              // its Keeper and MTU change, guarded by mu
-	announced bool                         // the first announcement of this start was made
-	problems  map[string]string            // by topic
-	names     map[netmap.EndpointID]string // containers of this host's endpoints
+	fact      netmap.HostFact   // its Keeper and MTU change, guarded by mu
+	announced bool              // the first announcement of this start was made
+	problems  map[string]string // by topic
 }
 
 // Open opens every package that the agent is made of. It waits neither for another host nor for
 // Docker. It returns every failure, since the agent would not work.
 func Open(cfg Config) (a *Agent, err error) {
 	cfg.Deps = cfg.Deps.filled()
-	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), attaching: turn.NewKeyed(), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, names: map[netmap.EndpointID]string{}, restarts: replicate.NewRestarts()}
+	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), attaching: turn.NewKeyed(), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, restarts: replicate.NewRestarts()}
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop, a.end = stop, sync.OnceFunc(func() { close(a.ended) })
 	opened := a // `return nil, err` sets a to nil
@@ -132,7 +148,7 @@ func Open(cfg Config) (a *Agent, err error) {
 		return nil, err
 	}
 	restarts := func(ctx context.Context) { a.restarts.Follow(ctx, a.cfg.Docker) }
-	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.finishDeletions, a.history.Run, a.replicas.Run, restarts, a.member.Reclaim, a.follow} {
+	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.finishDeletions, a.history.Run, a.replicas.Run, a.followNames, a.resolver.Follow, a.resolver.ServeContainers, a.resolver.ServeHost, restarts, a.member.Reclaim} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil
@@ -144,11 +160,14 @@ func (a *Agent) openMember() (err error) {
 	if a.store, err = a.cfg.Deps.Store(s.HostPath(s.State)); err != nil {
 		return err
 	}
+	if a.names, err = containers.OpenNames(a.store.Bucket("names")); err != nil {
+		return err
+	}
 	a.member, err = member.Open(member.Config{
 		Name: s.Name, Join: s.Join, Expect: s.Expect, Ranges: s.Ranges, Port: s.Port,
 		Store: a.store, Bucket: func(name string) member.Disk { return a.store.Bucket(name) },
 		LedgerDir: filepath.Join(s.HostPath(s.State), "ledger"), Clocks: a.cfg.Clocks, Volatile: a.cfg.Volatile,
-		End: a.end, Announce: a.Announce, Changed: a.wake, NameOf: a.nameOf, Problem: a.problem, Log: a.log,
+		End: a.end, Announce: a.Announce, Changed: a.wake, NameOf: a.names.Container, Problem: a.problem, Log: a.log,
 	})
 	if err == nil {
 		a.self = a.member.Self()
@@ -183,10 +202,9 @@ func (a *Agent) openGossip() (err error) {
 		return err
 	}
 	a.dataplane = dataplane.New(dataplane.Config{
-		Self: a.self, Kernel: a.cfg.Kernel, View: a.gossip.View, Local: a.local, NotYet: errNoCaller, Wake: a.wake,
+		Self: a.self, Kernel: a.cfg.Kernel, View: a.gossip.View, Local: a.local, NotYet: ErrNoCaller, Wake: a.wake,
 		Problem: func(text string) { a.problem("datapath", text) },
 	})
-	a.askedNames = a.openNames()
 	a.member.Connect(member.Cluster{At: a.fact.Underlay, Gossip: a.gossip, Port: a.port, Seeds: a.peers.Seeds})
 	return nil
 }
@@ -203,13 +221,18 @@ func (a *Agent) openLedger() (err error) {
 
 func (a *Agent) openDocker() (err error) {
 	a.decider = decide.New(decide.Config{
-		Self: a.self, Replicate: a.cfg.Settings.Replicate, Member: a.member, Gossip: a.gossip, Port: a.port, NameOf: a.nameOf,
+		Self: a.self, Replicate: a.cfg.Settings.Replicate, Member: a.member, Gossip: a.gossip, Port: a.port, NameOf: a.names.Container,
 		Creating: func(id netmap.NetworkID) bool { return a.replicas.Creating(id) },
 	})
-	a.attach, err = attach.New(attach.Config{Networks: a.decider, Addresses: a, Facts: a, Ports: a, Disk: a.store.Bucket("attach")})
+	a.attach, err = attach.New(attach.Config{Networks: a.decider, Addresses: a, Facts: a, Ports: a, Disk: a.store.Bucket("attach"), Entered: func() { a.resolver.Entered() }})
 	if err != nil {
 		return err
 	}
+	a.names.Keep(func(id netmap.EndpointID) bool {
+		r, ok := a.attach.Endpoint(id)
+		return ok && r.Joined
+	})
+	a.openResolver()
 	a.driver = driver.New(a.attach.Of(netmap.OwnerDocker), a)
 	a.ipam, err = ipam.New(ipam.Config{
 		Decisions: a.decider, Disk: a.store.Bucket("ipam"), Holder: a.holder, Released: a.attach.Of(netmap.OwnerDocker).Released, Routes: a.cfg.Kernel.Routes, Allowed: a.member.MayHandOut, Facts: a.member.LedgerView,

@@ -42,7 +42,7 @@ func (g *tight) drop(n int, name string, first, end int) {
 	g.c.t.Helper()
 	for i := first; i < end; i++ {
 		own := fmt.Sprint(name, i)
-		held, _ := g.hosts[n].docker.Container(own)
+		held, _ := g.hosts[n].docker.Find(own)
 		if err := g.hosts[n].docker.Remove(g.c.t.Context(), own); err != nil {
 			g.c.t.Error(err)
 		}

@@ -108,7 +108,7 @@ func attachTo(ctx context.Context, a *Agent, part attach.Part, id string, n netm
 	}
 	var err error
 	out.MAC = e.MAC
-	out.Interface, err = part.Plug(ctx, e.ID)
+	out.Interface, err = part.Plug(ctx, e.ID, "")
 	return out, err
 }
 

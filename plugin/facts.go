@@ -1,7 +1,6 @@
 package plugin
 
 import (
-	"cmp"
 	"maps"
 	"net/netip"
 	"time"
@@ -21,9 +20,9 @@ func (a *Agent) announceSelf() error {
 	a.announced = true
 	a.mu.Unlock()
 	for _, r := range a.attach.Endpoints() {
-		if r.Joined && rightful(a.ipam, r.Endpoint) {
-			maps.Copy(facts, r.Endpoint.Facts())
-			a.history.Began(r.Endpoint)
+		if e, names := a.names.Named(r.Endpoint); r.Joined && rightful(a.ipam, e) {
+			maps.Copy(facts, names.Facts(e))
+			a.history.Began(e)
 		}
 	}
 	return a.gossip.Announce(facts, nil)
@@ -71,19 +70,16 @@ func (a *Agent) Announce(e netmap.Endpoint) {
 		a.wake()
 		return
 	}
-	e.Name = cmp.Or(a.nameOf(e.ID), e.Name) // of a container that is not Docker's, it is on disk
+	e, names := a.names.Named(e)
 	a.history.Began(e)
-	a.announce(e.Facts())
+	a.announce(names.Facts(e))
 }
 
 // Withdraw implements attach.Facts.
 func (a *Agent) Withdraw(id netmap.EndpointID) {
-	a.mu.Lock()
-	name := a.names[id]
-	delete(a.names, id)
-	a.mu.Unlock()
-	a.restarts.Left(name, time.Now())
+	a.restarts.Left(a.names.Drop(id), time.Now())
 	a.history.Ended(id)
+	a.resolver.Changed()
 	a.announce(nil, netmap.EndpointKey(id), netmap.NameKey(id))
 }
 
@@ -103,36 +99,25 @@ func (a *Agent) holder(addr netip.Addr) string {
 	if !ok {
 		return ""
 	}
-	e := r.Endpoint
-	e.Name = cmp.Or(a.nameOf(e.ID), e.Name)
+	e, _ := a.names.Named(r.Endpoint)
 	return e.Label()
 }
 
-// nameEndpoint announces the name of an endpoint's container, once Docker has told it.
-func (a *Agent) nameEndpoint(e netmap.Endpoint, name string) {
-	a.mu.Lock()
-	known := a.names[e.ID] == name
-	a.names[e.ID] = name
-	a.mu.Unlock()
-	if known {
+// called announces the names of an endpoint's container, which Docker told.
+func (a *Agent) called(id netmap.EndpointID, names netmap.EndpointName, first bool) {
+	r, ok := a.attach.Endpoint(id)
+	if !ok || !r.Joined || !a.names.Put(id, names, first) {
 		return
 	}
-	for _, addr := range []netip.Addr{e.V4, e.V6} {
-		a.ipam.Named(addr, name)
+	for _, addr := range []netip.Addr{r.Endpoint.V4, r.Endpoint.V6} {
+		a.ipam.Named(addr, names.Name)
 	}
-	a.Announce(e)
+	a.Announce(r.Endpoint)
+	a.resolver.Changed()
 	// The container may have left while Docker was asked for its name.
-	if r, ok := a.attach.Endpoint(e.ID); !ok || !r.Joined {
-		a.Withdraw(e.ID)
+	if r, ok := a.attach.Endpoint(id); !ok || !r.Joined {
+		a.Withdraw(id)
 	}
-}
-
-// nameOf returns the name of the container of an endpoint of this host, or "" while it is
-// unknown.
-func (a *Agent) nameOf(id netmap.EndpointID) string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.names[id]
 }
 
 // rightful reports whether the ledger has confirmed those of an endpoint's addresses for this

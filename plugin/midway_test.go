@@ -111,7 +111,7 @@ func removalInTheMiddle(t *testing.T, c *cluster, kind state.Kind, decided bool,
 	t.Logf("the container on %s: %v", heir.set.Name, err)
 	gone.reborn()
 	nobodyTwice(t, hosts)
-	if got, ok := heir.docker.Container("wanted"); ok && got.Running && heir.placed(want) == heir.Report().Self {
+	if got, ok := heir.docker.Find("wanted"); ok && got.Running && heir.placed(want) == heir.Report().Self {
 		begin := time.Now()
 		_, err := third.docker.Run(t.Context(), "thief", ids[0], want)
 		fails(t, begin, err, want.String(), "held by", "wanted")

@@ -51,7 +51,7 @@ func TestAHostThatBootsAloneStartsWhatItHad(t *testing.T) {
 					if inOrder {
 						h.run(one.Name, network, wanted(one))
 					}
-					if now, _ := h.docker.Container(one.Name); !now.Running || !slices.Equal(now.Addrs, one.Addrs) {
+					if now, _ := h.docker.Find(one.Name); !now.Running || !slices.Equal(now.Addrs, one.Addrs) {
 						t.Errorf("%s had %v and has %+v", one.Name, one.Addrs, now)
 					}
 				}
@@ -68,7 +68,7 @@ func TestAHostThatBootsAloneStartsWhatItHad(t *testing.T) {
 					_, err := h.docker.Run(t.Context(), "after", network, addr(""))
 					return err == nil
 				})
-				if now, _ := h.docker.Container("fixed"); !slices.Equal(now.Addrs, fixed.Addrs) {
+				if now, _ := h.docker.Find("fixed"); !slices.Equal(now.Addrs, fixed.Addrs) {
 					t.Errorf("--ip 10.40.0.9 has %+v", now)
 				}
 			})
@@ -188,7 +188,7 @@ func TestTheWallClockMakesNoLeaseYounger(t *testing.T) {
 			bubble(t, func(t *testing.T, c *cluster) {
 				m := newClocks()
 				h, _ := leased(c, m)
-				had, _ := h.docker.Container("before")
+				had, _ := h.docker.Find("before")
 				set(h, m)
 				m.reboot(30 * time.Hour)
 				h.tick(m)
@@ -196,7 +196,7 @@ func TestTheWallClockMakesNoLeaseYounger(t *testing.T) {
 					_ = h.docker.Restart(ctx, false) // it does not start
 					return nil
 				})
-				if now, _ := h.docker.Container("before"); now.Running {
+				if now, _ := h.docker.Find("before"); now.Running {
 					t.Errorf("a day after its renewal the host hands %s out", at(had))
 				}
 			})

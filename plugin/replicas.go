@@ -12,7 +12,7 @@ import (
 func (a *Agent) openReplicas() (err error) {
 	a.replicas, err = replicate.Open(replicate.Config{
 		Self: a.self, Replicate: a.cfg.Settings.Replicate, Docker: a.cfg.Docker, Driver: a.attach.Of(netmap.OwnerDocker), Facts: a.gossip,
-		Disk: a.store.Bucket("removals"), Name: a.nameEndpoint, Problem: a.problem, Log: a.log,
+		Disk: a.store.Bucket("removals"), Problem: a.problem, Log: a.log,
 		Routes: func() (out []netip.Prefix) {
 			for _, r := range a.cfg.Kernel.Routes() {
 				out = append(out, r.Prefix)
@@ -23,7 +23,6 @@ func (a *Agent) openReplicas() (err error) {
 			_, err := a.member.Decide(ctx, c)
 			return err
 		},
-		Named: func(id netmap.EndpointID) bool { return a.nameOf(id) != "" },
 	})
 	return err
 }

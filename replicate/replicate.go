@@ -69,8 +69,6 @@ type Config struct {
 	// Decide has the ledger carry out a command. The error is a *netmap.Refusal if the ledger
 	// refuses it.
 	Decide func(ctx context.Context, c state.Command) error
-	Named  func(netmap.EndpointID) bool              // reports whether the name of an endpoint's container is known
-	Name   func(e netmap.Endpoint, container string) // is called with that name whenever it is seen
 	// Problem shows a problem under a topic; "" ends it.
 	Problem func(topic, sentence string)
 	Log     *slog.Logger
@@ -126,7 +124,7 @@ func (r *Replicator) Run(ctx context.Context) {
 	defer hearing.Wait()
 	hearing.Go(func() {
 		for e := range r.cfg.Docker.Watch(ctx) {
-			if e.Kind != dockerapi.ContainerCreated { // it has no endpoint yet
+			if e.Kind != dockerapi.ContainerCreated && e.Kind != dockerapi.ContainerHealth { // no endpoint comes or goes
 				turn.Poke(heard)
 			}
 		}
@@ -220,9 +218,8 @@ func (r *Replicator) look(ctx context.Context) bool {
 		r.cfg.Problem("replicas", err.Error())
 		return false
 	}
-	ok := !r.nameless()
 	if !r.cfg.Facts.Synced() {
-		return ok
+		return true
 	}
 	r.keepGateway(ctx, networks)
 	var problems []string
@@ -239,7 +236,7 @@ func (r *Replicator) look(ctx context.Context) bool {
 		}
 	}
 	r.cfg.Problem("replicas", strings.Join(problems, "; "))
-	return ok && !r.failed
+	return !r.failed
 }
 
 // wanted returns the steps that this host takes. A host without replication only records how
@@ -257,8 +254,8 @@ func (r *Replicator) wanted(steps []step) []step {
 	})
 }
 
-// local lists Docker's networks for planReplicas, and learns the names of the containers on
-// them.
+// local lists Docker's networks for planReplicas, and looks for what the driver and Docker do not
+// both have.
 func (r *Replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Network, error) {
 	networks, err := r.cfg.Docker.Networks(ctx)
 	if err != nil {
@@ -301,7 +298,6 @@ func (r *Replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Networ
 		out = append(out, d)
 		seen[d.ID] = d
 	}
-	r.nameEndpoints(containers)
 	if err := r.forgetOrphans(ctx, networks, containers); err != nil {
 		return nil, nil, err
 	}
@@ -310,22 +306,6 @@ func (r *Replicator) local(ctx context.Context) ([]dockerNet, []dockerapi.Networ
 		r.cfg.Log.Warn("the removal of networks", "err", err)
 	}
 	return out, networks, nil
-}
-
-func (r *Replicator) nameEndpoints(containers map[netmap.EndpointID]string) {
-	for _, rec := range r.cfg.Driver.Endpoints() {
-		if name, ok := containers[rec.Endpoint.ID]; ok && rec.Joined {
-			r.cfg.Name(rec.Endpoint, name)
-		}
-	}
-}
-
-// nameless reports whether an endpoint of a container has no name yet. Docker reports a
-// `network connect` before it lists the container on the network.
-func (r *Replicator) nameless() bool {
-	return slices.ContainsFunc(r.cfg.Driver.Endpoints(), func(e attach.EndpointRecord) bool {
-		return e.Joined && !r.cfg.Named(e.Endpoint.ID)
-	})
 }
 
 func (r *Replicator) carryOut(ctx context.Context, s step, networks []dockerapi.Network) error {

@@ -22,7 +22,7 @@ var labelForm = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$`)
 // parseZones reads the servers of zones. Those of one zone are asked in the order in which they
 // are written.
 func parseZones(s *Settings, v string) error {
-	s.DNSZones = nil
+	s.DNS.Zones = nil
 	if v == "" {
 		return nil
 	}
@@ -45,7 +45,7 @@ func parseZones(s *Settings, v string) error {
 		}
 		zones[name] = append(zones[name], at)
 	}
-	s.DNSZones = zones
+	s.DNS.Zones = zones
 	return nil
 }
 
@@ -84,7 +84,7 @@ func parseServer(v string) (netip.AddrPort, error) {
 // parseListen takes one address: at all addresses of the host at once, answers would come from
 // other addresses than the one that was asked, and from all interfaces.
 func parseListen(s *Settings, v string) error {
-	s.DNSListen = netip.AddrPort{}
+	s.DNS.Listen = netip.AddrPort{}
 	if v == "" {
 		return nil
 	}
@@ -95,22 +95,22 @@ func parseListen(s *Settings, v string) error {
 	case at.Addr().IsUnspecified():
 		return errors.New("it stands for all addresses of the host, and whoever reaches one of them could ask")
 	}
-	s.DNSListen = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	s.DNS.Listen = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 	return nil
 }
 
 // checkDNS checks what more than one setting says about DNS.
 func (s *Settings) checkDNS() error {
-	for zone, servers := range s.DNSZones {
-		if zone == s.Domain || strings.HasSuffix(zone, "."+s.Domain) {
-			return fmt.Errorf("WEFT_DNS_ZONES: the zone %s is in WEFT_DOMAIN=%s, whose names only the cluster has", zone, s.Domain)
+	for zone, servers := range s.DNS.Zones {
+		if zone == s.DNS.Domain || strings.HasSuffix(zone, "."+s.DNS.Domain) {
+			return fmt.Errorf("WEFT_DNS_ZONES: the zone %s is in WEFT_DOMAIN=%s, whose names only the cluster has", zone, s.DNS.Domain)
 		}
-		if slices.Contains(servers, s.DNSListen) {
-			return fmt.Errorf("WEFT_DNS_ZONES: the server of the zone %s is the agent itself, at WEFT_DNS_LISTEN=%s", zone, s.DNSListen)
+		if slices.Contains(servers, s.DNS.Listen) {
+			return fmt.Errorf("WEFT_DNS_ZONES: the server of the zone %s is the agent itself, at WEFT_DNS_LISTEN=%s", zone, s.DNS.Listen)
 		}
 	}
-	if p := s.DNSListen.Port(); p != 0 && (p == s.Port || p == s.VXLANPort) {
-		return fmt.Errorf("WEFT_DNS_LISTEN=%s: the agent uses port %d already, want another one", s.DNSListen, p)
+	if p := s.DNS.Listen.Port(); p != 0 && (p == s.Port || p == s.VXLANPort) {
+		return fmt.Errorf("WEFT_DNS_LISTEN=%s: the agent uses port %d already, want another one", s.DNS.Listen, p)
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func TestZonesAndTheirServers(t *testing.T) {
 		if err := parseZones(&s, v); err != nil {
 			t.Errorf("%s: %v", v, err)
 		}
-		if diff := cmp.Diff(want, s.DNSZones, byValue); diff != "" {
+		if diff := cmp.Diff(want, s.DNS.Zones, byValue); diff != "" {
 			t.Errorf("%s: %s", v, diff)
 		}
 	}
@@ -31,8 +31,8 @@ func TestZonesAndTheirServers(t *testing.T) {
 func TestListen(t *testing.T) {
 	for v, want := range map[string]string{"": "invalid AddrPort", "127.0.0.54:53": "127.0.0.54:53", "[::ffff:10.0.0.1]:5353": "10.0.0.1:5353"} {
 		var s Settings
-		if err := parseListen(&s, v); err != nil || s.DNSListen.String() != want {
-			t.Errorf("%s: %s, %v", v, s.DNSListen, err)
+		if err := parseListen(&s, v); err != nil || s.DNS.Listen.String() != want {
+			t.Errorf("%s: %s, %v", v, s.DNS.Listen, err)
 		}
 	}
 }

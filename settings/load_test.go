@@ -18,7 +18,7 @@ func defaults() Settings {
 		Port:        7950,
 		VXLANPort:   4789,
 		Replicate:   true,
-		Domain:      "weft.local",
+		DNS:         DNS{On: true, Domain: "weft.local", TTL: 5 * time.Second, Marathon: true},
 		RemoveAfter: 72 * time.Hour,
 		Status:      netip.MustParseAddrPort("127.0.0.1:7951"),
 		State:       "/var/lib/weft",
@@ -94,6 +94,10 @@ var loaded = []struct {
 	{name: "the whole of 127.0.0.0/8 is loopback", env: "WEFT_STATUS=127.1.2.3:80", want: from(func(s *Settings) { s.Status = netip.MustParseAddrPort("127.1.2.3:80") })},
 	{name: "removal within a day", env: "WEFT_REMOVE_AFTER=20h30m", want: from(func(s *Settings) { s.RemoveAfter = 20*time.Hour + 30*time.Minute })},
 	{name: "no removal", env: "WEFT_REMOVE_AFTER=0", want: from(func(s *Settings) { s.RemoveAfter = 0 })},
+	{
+		name: "names", env: "WEFT_DNS=false WEFT_DOMAIN=Prod.Example. WEFT_DNS_TTL=0s WEFT_DNS_PREFER=local WEFT_DNS_HEALTH=true WEFT_DNS_MARATHON=false",
+		want: from(func(s *Settings) { s.DNS = DNS{Domain: "prod.example", PreferLocal: true, Health: true} }),
+	},
 	{name: "a default said aloud", env: "WEFT_EXPECT=0 WEFT_SECRET= WEFT_DOMAIN=weft.local", want: defaults()},
 }
 
@@ -169,7 +173,12 @@ var refused = []struct{ env, want string }{
 	{"WEFT_EXPECT=3", "WEFT_EXPECT=3 without WEFT_JOIN"},
 	{"WEFT_EXPECT=x", "WEFT_EXPECT=x: want a number of hosts"},
 	{"WEFT_SECRET=hunter2", "WEFT_SECRET=(hidden): not in this version (1.2.3), want the default"},
-	{"WEFT_DOMAIN=corp", `WEFT_DOMAIN=corp: not in this version (1.2.3), want the default "weft.local"`},
+	{"WEFT_DOMAIN=a_b.local", "WEFT_DOMAIN=a_b.local: want a DNS name like weft.local"},
+	{"WEFT_DOMAIN=.", "WEFT_DOMAIN=.: want a DNS name like weft.local"},
+	{"WEFT_DNS=on", "WEFT_DNS=on: want true or false"},
+	{"WEFT_DNS_TTL=1500ms", "WEFT_DNS_TTL=1500ms: want whole seconds from 0s to 1h, like 5s"},
+	{"WEFT_DNS_TTL=2h", "WEFT_DNS_TTL=2h: want whole seconds from 0s to 1h, like 5s"},
+	{"WEFT_DNS_PREFER=near", "WEFT_DNS_PREFER=near: want any or local"},
 	{"WEFT_STATUS=:80", "WEFT_STATUS=:80: want a loopback address with a port like 127.0.0.1:7951"},
 	{"WEFT_STATUS=localhost:80", "WEFT_STATUS=localhost:80: want a loopback address with a port"},
 	{"WEFT_STATUS=127.0.0.1:0", "WEFT_STATUS=127.0.0.1:0: want a loopback address with a port"},

@@ -85,12 +85,36 @@ func parseName(s *Settings, v string) error {
 	return nil
 }
 
-func parseReplicate(s *Settings, v string) error {
-	b, err := strconv.ParseBool(v)
-	if err != nil {
+func boolean(set func(*Settings, bool)) func(*Settings, string) error {
+	return func(s *Settings, v string) error {
+		b, err := strconv.ParseBool(v)
+		if err != nil {
+			return errWants
+		}
+		set(s, b)
+		return nil
+	}
+}
+
+// domainForm is a name of labels as RFC 1123 has them for hosts.
+var domainForm = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// parseDomain bounds the length so that there is space for the names in the domain.
+func parseDomain(s *Settings, v string) error {
+	v = strings.ToLower(strings.TrimSuffix(v, "."))
+	if !domainForm.MatchString(v) || len(v) > 120 {
 		return errWants
 	}
-	s.Replicate = b
+	s.DNS.Domain = v
+	return nil
+}
+
+func parseTTL(s *Settings, v string) error {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < 0 || d > time.Hour || d != d.Truncate(time.Second) {
+		return errWants
+	}
+	s.DNS.TTL = d
 	return nil
 }
 

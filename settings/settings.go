@@ -22,15 +22,27 @@ type Settings struct {
 	Name        string         // display name; empty = hostname
 	Replicate   bool
 	MTU         int // bytes, for containers; 0 = from the underlay
-	Domain      string
-	DNSZones    map[string][]netip.AddrPort // the servers of each zone, which is in lower case without a dot at its end; never empty
-	DNSListen   netip.AddrPort              // udp and tcp; the zero value = off
-	RemoveAfter time.Duration               // 0 = never by itself
-	Status      netip.AddrPort              // loopback, tcp; the zero value = off
-	State       string                      // absolute path on the host, see HostPath
-	LogLevel    string                      // debug, info, warn or error
-	LogFormat   string                      // text or json
-	Root        string                      // where the host's root directory is seen; empty = /
+	DNS         DNS
+	RemoveAfter time.Duration  // 0 = never by itself
+	Status      netip.AddrPort // loopback, tcp; the zero value = off
+	State       string         // absolute path on the host, see HostPath
+	LogLevel    string         // debug, info, warn or error
+	LogFormat   string         // text or json
+	Root        string         // where the host's root directory is seen; empty = /
+}
+
+// DNS says how containers are found by their names.
+type DNS struct {
+	On          bool          // containers find those of all hosts by name
+	Domain      string        // of all names, without dots at its ends
+	TTL         time.Duration // of answers, whole seconds
+	PreferLocal bool          // addresses of the same host first
+	Health      bool          // containers whose health check fails are left out
+	Marathon    bool          // containers are found by MARATHON_APP_ID
+	// Zones has the servers of each zone, which is in lower case without a dot at its end; never
+	// empty.
+	Zones  map[string][]netip.AddrPort
+	Listen netip.AddrPort // udp and tcp, for the host's own queries; the zero value = off
 }
 
 // Advertise says which of the host's addresses the other hosts shall use. At

@@ -52,7 +52,7 @@ func simulate(t *testing.T, seed uint64, span time.Duration, m mutation) *world 
 		w.heal()
 		blind()
 		watching.Wait()
-		for _, check := range []func(){w.converged, w.checkHolders, w.startOneEach, w.converged, w.spotless} {
+		for _, check := range []func(){w.converged, w.named, w.checkHolders, w.startOneEach, w.converged, w.named, w.spotless} {
 			if !w.noticed() {
 				check()
 			}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/netns"
 	"github.com/weftnet/weft/turn"
@@ -32,15 +33,26 @@ const (
 // give another answer, until ctx ends. It opens a subscription again that failed, and passes
 // the reason to failed.
 func WatchUnderlay(ctx context.Context, cfg Config, changed func(), failed func(error)) {
+	watch(ctx, cfg, notices.ofUnderlay, notices.awaitSilence, changed, failed)
+}
+
+// WatchMoved calls moved when an interface may have been moved out of the host's namespace into
+// that of a container, until ctx ends. Like WatchUnderlay it goes on after failures.
+func WatchMoved(ctx context.Context, cfg Config, moved func(), failed func(error)) {
+	watch(ctx, cfg, notices.ofMoves, func(notices, context.Context) {}, moved, failed)
+}
+
+// watch calls changed after each notice and the pause that follows it.
+func watch(ctx context.Context, cfg Config, subscribe func(notices, <-chan struct{}) error, pause func(notices, context.Context), changed func(), failed func(error)) {
 	for ctx.Err() == nil {
-		if err := watchOnce(ctx, cfg, changed); err != nil && ctx.Err() == nil {
+		if err := watchOnce(ctx, cfg, subscribe, pause, changed); err != nil && ctx.Err() == nil {
 			failed(err)
 		}
 		turn.Sleep(ctx, watchAgain)
 	}
 }
 
-func watchOnce(ctx context.Context, cfg Config, changed func()) error {
+func watchOnce(ctx context.Context, cfg Config, subscribe func(notices, <-chan struct{}) error, pause func(notices, context.Context), changed func()) error {
 	ns, err := netns.Open(cfg.withDefaults().HostNS)
 	if err != nil {
 		return fmt.Errorf("linux: the host's network namespace: %w", err)
@@ -49,8 +61,8 @@ func watchOnce(ctx context.Context, cfg Config, changed func()) error {
 	done := make(chan struct{})
 	defer close(done)
 	n := notices{relevant: make(chan struct{}, 1), lost: make(chan error, 1)}
-	if err := ns.Do(func() error { return n.subscribe(done) }); err != nil {
-		return fmt.Errorf("linux: subscribe to the host's addresses, devices and routes: %w", err)
+	if err := ns.Do(func() error { return subscribe(n, done) }); err != nil {
+		return fmt.Errorf("linux: subscribe to changes in the host's network namespace: %w", err)
 	}
 	for {
 		changed() // something may have changed before the subscription
@@ -60,7 +72,7 @@ func watchOnce(ctx context.Context, cfg Config, changed func()) error {
 		case err := <-n.lost:
 			return fmt.Errorf("linux: the kernel sends no more notifications: %w", err)
 		case <-n.relevant:
-			n.awaitSilence(ctx)
+			pause(n, ctx)
 		}
 	}
 }
@@ -71,8 +83,20 @@ type notices struct {
 	lost     chan error
 }
 
-// subscribe subscribes to notifications of the calling thread's namespace until done is closed.
-func (n notices) subscribe(done <-chan struct{}) error {
+// ofMoves subscribes to notices of devices that leave the calling thread's namespace until done
+// is closed.
+func (n notices) ofMoves(done <-chan struct{}) error {
+	links := make(chan netlink.LinkUpdate)
+	if err := netlink.LinkSubscribeWithOptions(links, done, netlink.LinkSubscribeOptions{ErrorCallback: n.end, ReceiveBufferSize: watchBuffer, ReceiveBufferForceSize: true}); err != nil {
+		return err
+	}
+	go sift(n, links, func(u netlink.LinkUpdate) bool { return u.Header.Type == unix.RTM_DELLINK })
+	return nil
+}
+
+// ofUnderlay subscribes to notices of the calling thread's namespace that may concern the
+// underlay until done is closed.
+func (n notices) ofUnderlay(done <-chan struct{}) error {
 	addrs, links, routes := make(chan netlink.AddrUpdate), make(chan netlink.LinkUpdate), make(chan netlink.RouteUpdate)
 	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{ErrorCallback: n.end, ReceiveBufferSize: watchBuffer, ReceiveBufferForceSize: true}); err != nil {
 		return err

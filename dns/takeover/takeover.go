@@ -142,20 +142,43 @@ func (t *Takeover) Close() error {
 	return errors.Join(err, t.kernel.close())
 }
 
+// Leave lets the namespace go and leaves the rules in force for what is left of Lifetime, for a
+// server that comes soon.
+func (t *Takeover) Leave() error {
+	if t.kernel.fd < 0 {
+		return nil
+	}
+	return t.kernel.close()
+}
+
 // Remove removes what an agent left in a namespace. It reports whether there was anything.
-func Remove(ns *netns.Namespace) (was bool, err error) {
+func Remove(ns *netns.Namespace) (was bool, err error) { return visit(ns, (*kernel).deleteTable) }
+
+// Exists reports whether there is anything that Remove would remove.
+func Exists(ns *netns.Namespace) (bool, error) {
+	return visit(ns, func(k *kernel) error {
+		rules, err := k.rules()
+		if err == nil && len(rules) == 0 {
+			err = unix.ENOENT
+		}
+		return err
+	})
+}
+
+// visit does something with our table in a namespace, and reports whether there is one.
+func visit(ns *netns.Namespace, do func(*kernel) error) (was bool, err error) {
 	err = ns.Do(func() error {
 		k, err := dialKernel()
 		if err != nil {
 			return err
 		}
-		return errors.Join(k.deleteTable(), k.close())
+		return errors.Join(do(k), k.close())
 	})
 	if errors.Is(err, unix.ENOENT) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("remove the nftables table %s in a container: %w", tableName, err)
+		return false, fmt.Errorf("the nftables table %s in a container: %w", tableName, err)
 	}
 	return true, nil
 }

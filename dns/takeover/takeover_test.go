@@ -193,6 +193,13 @@ func TestIntegrationRefreshThatIsLate(t *testing.T) {
 	}
 }
 
+func wantExists(t *testing.T, c *takeovertest.Container, want bool) {
+	t.Helper()
+	if is, err := Exists(c.NS); is != want || err != nil {
+		t.Errorf("Exists: %v, %v, want %v", is, err, want)
+	}
+}
+
 func TestIntegrationCloseAndRemoveLeaveNothing(t *testing.T) {
 	eachRules(t, func(t *testing.T, c *takeovertest.Container) {
 		kept := c.Dial(t, "udp4", 0)
@@ -208,7 +215,9 @@ func TestIntegrationCloseAndRemoveLeaveNothing(t *testing.T) {
 		} {
 			taken, _ := take(t, c, Lifetime)
 			wantAnswer(t, "kept socket", kept, ours)
+			wantExists(t, c, true)
 			check(t, end(taken))
+			wantExists(t, c, false)
 			wantAnswer(t, "kept socket, after "+name, kept, dockers)
 			wantFresh(t, c, dockers)
 			if out := c.Run(t, "nft", "list ruleset"); strings.Contains(out, tableName) {

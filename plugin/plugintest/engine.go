@@ -93,8 +93,8 @@ func (e *Engine) id() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Container is a copy of a container, false if there is none of that name.
-func (e *Engine) Container(name string) (Container, bool) {
+// Find returns a copy of a container, false if there is none of that name.
+func (e *Engine) Find(name string) (Container, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c, ok := e.containers[name]
@@ -132,7 +132,7 @@ func (e *Engine) Subnets(id string) []netip.Prefix {
 // start for a container that was stopped.
 func (e *Engine) Run(ctx context.Context, name, networkID string, want netip.Addr) (Container, error) {
 	c := &Container{Name: name, Network: networkID, Want: want, Endpoint: netmap.EndpointID(e.id())}
-	_, existed := e.Container(name)
+	_, existed := e.Find(name)
 	n, err := e.begin(c)
 	if err != nil {
 		return Container{}, err

@@ -66,7 +66,7 @@ func (w *world) granted(m *machine, container string, addr netip.Addr) {
 	if taken && before.m == m && before.container == container && before.identity == now.identity {
 		return // what it has stays its own
 	}
-	if c, ok := m.docker.Container(container); ok && c.Running && slices.ContainsFunc(c.Addrs, func(p netip.Prefix) bool { return p.Addr() == addr }) {
+	if c, ok := m.docker.Find(container); ok && c.Running && slices.ContainsFunc(c.Addrs, func(p netip.Prefix) bool { return p.Addr() == addr }) {
 		return // dockerd asks once more for what runs
 	}
 	if m.hasEndpoint(addr) {

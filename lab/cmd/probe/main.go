@@ -23,7 +23,9 @@ probe throughput [-for 3s] [-streams 1] [-reverse] HOST[:PORT]
 probe roundtrip [-count 1000] [-size 1] HOST[:PORT]
 probe ping [-count 3] HOST[:PORT]…              who answers, all at once
 probe stream [-every 2ms] [-for 0] [-size 64] HOST[:PORT]
-                                                numbered packets until stopped: which were lost`
+                                                numbered packets until stopped: which were lost
+probe names [-every 100ms] [-for 0] [-keep] [-server 127.0.0.11:53] NAME
+                                                questions until stopped: which answers, and when`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -39,7 +41,7 @@ var errUsage = errors.New(usage)
 // run carries out one subcommand and writes its result.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	commands := map[string]func(context.Context, []string) (any, error){
-		"serve": serve, "throughput": throughput, "roundtrip": roundTrip, "ping": ping, "stream": stream,
+		"serve": serve, "throughput": throughput, "roundtrip": roundTrip, "ping": ping, "stream": stream, "names": names,
 	}
 	if len(args) == 0 || commands[args[0]] == nil {
 		return errUsage
@@ -115,6 +117,23 @@ func ping(ctx context.Context, args []string) (any, error) {
 		return nil, err
 	}
 	return probe.Ping(ctx, targets, *count), nil
+}
+
+func names(ctx context.Context, args []string) (any, error) {
+	flags := flag.NewFlagSet("names", flag.ContinueOnError)
+	every := flags.Duration("every", 100*time.Millisecond, "")
+	length := flags.Duration("for", 0, "")
+	keep := flags.Bool("keep", false, "")
+	server := flags.String("server", "127.0.0.11:53", "")
+	if _, err := parse(flags, args, 1); err != nil {
+		return nil, err
+	}
+	if *length > 0 {
+		limited, cancel := context.WithTimeout(ctx, *length)
+		defer cancel()
+		ctx = limited
+	}
+	return probe.Names(ctx, *server, flags.Arg(0), *every, *keep)
 }
 
 func stream(ctx context.Context, args []string) (any, error) {

@@ -1,4 +1,6 @@
-package plugin
+// Package machine is the host that an agent runs on: its kernel, its Docker, and the mount namespace
+// of dockerd, which calls the agent.
+package machine
 
 import (
 	"cmp"
@@ -7,20 +9,22 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/datapath/linux"
 	"github.com/weftnet/weft/dataplane"
+	"github.com/weftnet/weft/dns/resolver"
 	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/netns"
+	"github.com/weftnet/weft/plugin"
 	"github.com/weftnet/weft/settings"
+	"github.com/weftnet/weft/turn"
 )
-
-// errNoCaller says that dockerd, whose mount namespace is needed, has not called yet.
-var errNoCaller = errors.New("docker has not called yet")
 
 // host is the machine that the agent runs on: its kernel, and the mount namespace of dockerd,
 // which calls the agent.
@@ -28,19 +32,20 @@ type host struct {
 	kernel  *linux.Kernel
 	managed bool // as a managed plugin, whose mount namespace is not the host's
 	dockerd atomic.Int32
+	met     chan struct{} // has a token from the first call of a dockerd
 	choice  settings.Advertise
 	log     *slog.Logger
 }
 
-// OnThisHost returns the Config of an agent for the machine that it runs on.
-func OnThisHost(s settings.Settings, version string, log *slog.Logger) (Config, error) {
-	h := &host{managed: s.Root != "", choice: s.Advertise, log: log}
+// Config returns what an agent on this machine is made of.
+func Config(s settings.Settings, version string, log *slog.Logger) (plugin.Config, error) {
+	h := &host{managed: s.Root != "", choice: s.Advertise, log: log, met: make(chan struct{}, 1)}
 	kernel, err := linux.Open(linux.Config{
 		PinView: s.HostPath(linux.DefaultPin), HostPID: h.pid, ProcSys: filepath.Join(s.HostPath("/proc"), "sys"),
 		Did: h.did,
 	})
 	if err != nil {
-		return Config{}, err
+		return plugin.Config{}, err
 	}
 	h.kernel = kernel
 	var drivers []string // of a managed plugin: dockerapi finds them in Docker's list
@@ -49,14 +54,14 @@ func OnThisHost(s settings.Settings, version string, log *slog.Logger) (Config, 
 	}
 	docker, err := dockerapi.Open(dockerapi.Config{Socket: s.HostPath("/run/docker.sock"), Drivers: drivers})
 	if err != nil {
-		return Config{}, errors.Join(err, kernel.Close())
+		return plugin.Config{}, errors.Join(err, kernel.Close())
 	}
-	return Config{Settings: s, Version: version, Kernel: h, Docker: docker, Log: log, OnCall: h.called, OnReturn: h.returned, Volatile: filepath.Dir(s.HostPath(api.SocketPath))}, nil
+	return plugin.Config{Settings: s, Version: version, Kernel: h, Docker: docker, Sandboxes: &resolver.Host{Open: h.sandbox, Watch: h.watchMoved}, Log: log, OnCall: h.called, OnReturn: h.returned, Volatile: filepath.Dir(s.HostPath(api.SocketPath))}, nil
 }
 
 func (h *host) called(pid int32) {
-	if pid > 0 {
-		h.dockerd.Store(pid)
+	if pid > 0 && h.dockerd.Swap(pid) != pid {
+		turn.Poke(h.met)
 	}
 }
 
@@ -68,7 +73,37 @@ func (h *host) pid() (int, error) {
 	if pid := h.dockerd.Load(); pid != 0 {
 		return int(pid), nil
 	}
-	return 0, errNoCaller
+	return 0, plugin.ErrNoCaller
+}
+
+// sandbox opens the network namespace of a container by its path in the mount namespace of
+// dockerd, which is not known before it has called.
+func (h *host) sandbox(path string) (*netns.Namespace, error) {
+	pid, err := h.pid()
+	if err != nil {
+		return nil, errors.Join(netns.ErrNotExist, err)
+	}
+	return netns.OpenOf(pid, path)
+}
+
+// watchMoved calls moved when an interface may have been moved into a container, and when dockerd
+// has called.
+func (h *host) watchMoved(ctx context.Context, moved func()) {
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	waiting.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-h.met:
+				moved()
+			}
+		}
+	})
+	linux.WatchMoved(ctx, linux.Config{}, moved, func(err error) {
+		h.log.Warn("the kernel does not tell when an interface is moved into a container; that is noticed later", "err", err)
+	})
 }
 
 // returned makes the kernel's side forget what it knows, as in a new process.
@@ -80,21 +115,21 @@ func (h *host) returned() {
 	}
 }
 
-// Set implements Kernel.
+// Set implements plugin.Kernel.
 func (h *host) Set(ctx context.Context, s datapath.State) (int, error) {
 	return h.done(h.kernel.Set(ctx, s))
 }
 
-// Apply implements Kernel.
+// Apply implements plugin.Kernel.
 func (h *host) Apply(ctx context.Context, ops []datapath.Op) error {
 	_, err := h.done(h.kernel.Apply(ctx, ops))
 	return err
 }
 
-// Devices implements Kernel.
+// Devices implements plugin.Kernel.
 func (h *host) Devices(ctx context.Context) (datapath.State, error) { return h.kernel.Devices(ctx) }
 
-// Entries implements Kernel.
+// Entries implements plugin.Kernel.
 func (h *host) Entries(ctx context.Context, vni netmap.VNI, visit func(datapath.Op)) (bool, error) {
 	return h.kernel.Entries(ctx, vni, visit)
 }
@@ -113,17 +148,17 @@ func (h *host) did(op datapath.Op) {
 	}
 }
 
-// Plug implements Kernel.
+// Plug implements plugin.Kernel.
 func (h *host) Plug(ctx context.Context, d datapath.Device, p datapath.Port) (string, error) {
 	return h.kernel.Plug(ctx, datapath.Plugged{Device: d, Port: p})
 }
 
-// Unplug implements Kernel.
+// Unplug implements plugin.Kernel.
 func (h *host) Unplug(ctx context.Context, id netmap.EndpointID) error {
 	return h.kernel.Unplug(ctx, id)
 }
 
-// Routes implements Kernel. If the host's routes cannot be read it returns none: the check for
+// Routes implements plugin.Kernel. If the host's routes cannot be read it returns none: the check for
 // overlaps is a help to operators and no guarantee.
 func (h *host) Routes() []ipam.Route {
 	routes, err := linux.Routes(linux.Config{})
@@ -141,13 +176,13 @@ func (h *host) Routes() []ipam.Route {
 	return out
 }
 
-// Underlay implements Kernel.
+// Underlay implements plugin.Kernel.
 func (h *host) Underlay(current netip.Addr) (netip.Addr, int, error) {
 	u, err := linux.FindUnderlay(linux.Config{}, h.choice.String(), current)
 	return u.Addr, u.MTU, err
 }
 
-// WatchUnderlay implements Kernel.
+// WatchUnderlay implements plugin.Kernel.
 func (h *host) WatchUnderlay(ctx context.Context, changed func()) {
 	linux.WatchUnderlay(ctx, linux.Config{}, changed, func(err error) {
 		h.log.Warn("the kernel reports no changes of the underlay; they are noticed by polling", "err", err)

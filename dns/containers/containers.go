@@ -1,0 +1,200 @@
+// Package containers learns from Docker how the containers of this host are called. Docker's
+// plugin protocol does not say it: its events tell when to ask, and the answer about a container
+// has the names on each of its networks.
+package containers
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/weftnet/weft/dockerapi"
+	"github.com/weftnet/weft/netmap"
+)
+
+// Pace of Follow.
+const (
+	retryAfter = time.Second      // after Docker did not answer
+	lookEvery  = 30 * time.Second // for endpoints without a name, without a reason
+	asking     = 16               // questions to Docker at a time
+)
+
+// Docker is the Docker Engine of this host. All methods are safe for concurrent use.
+type Docker interface {
+	Watch(ctx context.Context) <-chan dockerapi.Event
+	Container(ctx context.Context, id string) (dockerapi.Container, error)
+	Running(ctx context.Context) ([]string, error)
+}
+
+// Config says what is followed. The functions are called concurrently.
+type Config struct {
+	Docker Docker // nil: Follow returns at once
+	Names  *Names // is saved when it has changed
+	// Nameless reports whether an endpoint that is in a container has no name yet.
+	Nameless func() bool
+	// Called is given the names of an endpoint whenever Docker tells them, also where they
+	// are as before. First says that its network comes before the others of its container.
+	Called func(id netmap.EndpointID, names netmap.EndpointName, first bool)
+	// Problem shows a problem under a topic; "" ends it.
+	Problem func(topic, sentence string)
+}
+
+// Follow asks Docker about a container when an event says that its names may have changed, and
+// about all when events were lost or an endpoint has no name, until ctx ends.
+func Follow(ctx context.Context, cfg Config) {
+	if cfg.Docker == nil {
+		return
+	}
+	f := &follower{cfg: cfg, asked: map[string]bool{}, slots: make(chan struct{}, asking), again: time.NewTimer(lookEvery), clipped: map[string]bool{}}
+	defer f.questions.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	events := cfg.Docker.Watch(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-events:
+			f.hear(ctx, e)
+		case <-cfg.Names.changed:
+			f.save()
+		case <-f.again.C:
+			f.save()
+			f.again.Reset(lookEvery)
+			if cfg.Nameless() {
+				f.askAll(ctx)
+			}
+		}
+	}
+}
+
+func (f *follower) save() {
+	if f.cfg.Names.Save() != nil { // the store shows why
+		f.again.Reset(retryAfter)
+	}
+}
+
+type follower struct {
+	cfg       Config
+	again     *time.Timer
+	slots     chan struct{}
+	questions sync.WaitGroup
+
+	mu      sync.Mutex
+	asked   map[string]bool // containers that Docker is being asked about; true: ask again after that
+	clipped map[string]bool // containers that have more names than are announced
+}
+
+func (f *follower) hear(ctx context.Context, e dockerapi.Event) {
+	switch e.Kind {
+	case dockerapi.Resync:
+		f.askAll(ctx)
+	case dockerapi.Connected, dockerapi.ContainerStarted, dockerapi.ContainerRenamed, dockerapi.ContainerHealth:
+		f.ask(ctx, e.Container)
+	case dockerapi.ContainerRemoved:
+		f.clip(e.Container, false)
+	}
+}
+
+func (f *follower) askAll(ctx context.Context) {
+	all, err := f.cfg.Docker.Running(ctx)
+	if err != nil {
+		f.again.Reset(retryAfter)
+		return
+	}
+	for _, id := range all {
+		f.ask(ctx, id)
+	}
+}
+
+// ask asks about a container beside, because Docker answers only when it has started it. While
+// it is being asked one more question is kept in mind, however many come.
+func (f *follower) ask(ctx context.Context, id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, busy := f.asked[id]; busy || id == "" {
+		f.asked[id] = busy
+		return
+	}
+	f.asked[id] = false
+	f.questions.Go(func() {
+		for next := true; next; {
+			f.answer(ctx, id)
+			f.mu.Lock()
+			next = f.asked[id] && ctx.Err() == nil
+			f.asked[id] = false
+			if !next {
+				delete(f.asked, id)
+			}
+			f.mu.Unlock()
+		}
+	})
+}
+
+func (f *follower) answer(ctx context.Context, id string) {
+	select {
+	case f.slots <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	defer func() { <-f.slots }()
+	c, err := f.cfg.Docker.Container(ctx, id)
+	if err != nil {
+		f.again.Reset(retryAfter)
+		return
+	}
+	clipped := false
+	for endpoint, names := range c.Names {
+		kept := bounded(names)
+		clipped = clipped || len(kept.Aliases) < len(names.Aliases) || len(kept.Services) < len(names.Services)
+		f.cfg.Called(endpoint, kept, endpoint == c.First)
+	}
+	f.clip(id, clipped)
+}
+
+// clip shows how many containers have more names than others are told of.
+func (f *follower) clip(id string, clipped bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if clipped == f.clipped[id] {
+		return
+	}
+	delete(f.clipped, id)
+	if clipped {
+		f.clipped[id] = true
+	}
+	sentence := ""
+	if n := len(f.clipped); n > 0 {
+		sentence = fmt.Sprintf("%d containers have aliases that no name in DNS can be, or more than %d aliases or %d ports: the rest of them is not found by other hosts; give each fewer network aliases", n, netmap.MaxAliases, netmap.MaxServices)
+	}
+	f.cfg.Problem("names", sentence)
+}
+
+// maxName is the longest name in DNS, in bytes of text.
+const maxName = 253
+
+// bounded leaves out of the names what no name in DNS can be, and what is too much.
+func bounded(n netmap.EndpointName) netmap.EndpointName {
+	var aliases []string
+	for _, alias := range n.Aliases {
+		if usable(alias) && len(aliases) < netmap.MaxAliases {
+			aliases = append(aliases, alias)
+		}
+	}
+	n.Aliases = aliases
+	n.Services = n.Services[:min(len(n.Services), netmap.MaxServices)]
+	for _, name := range []*string{&n.Hostname, &n.App} {
+		if !usable(*name) {
+			*name = ""
+		}
+	}
+	return n
+}
+
+func usable(name string) bool {
+	return len(name) <= maxName && utf8.ValidString(name) && !strings.ContainsFunc(name, unicode.IsControl)
+}

@@ -1,0 +1,228 @@
+// Package sandbox gives each sandbox of this host in which an endpoint of ours is a DNS server.
+// A sandbox is the network namespace that Docker makes for a container; containers that share it
+// (--network container:NAME) share the server.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/netns"
+	"github.com/weftnet/weft/turn"
+)
+
+// Refresh is how often what takes names over is refreshed. It ends by itself after three times
+// that, so that the containers have Docker's own names when the agent is gone.
+const Refresh = 5 * time.Second
+
+// Member is an endpoint that is in a sandbox.
+type Member struct {
+	Sandbox string // the path of the namespace in the mount namespace of dockerd
+	Network netmap.NetworkID
+	First   bool   // its network is the first of the container's settings
+	Name    string // of the network; the others are in this order
+}
+
+// Server serves one sandbox. Its methods are not called concurrently.
+type Server interface {
+	// Refresh keeps the server in charge for three times Refresh more.
+	Refresh() error
+	// Close ends it and leaves nothing of it in the sandbox.
+	Close() error
+	// Stop ends it and leaves it in charge for what is left of that time, for an agent that
+	// starts again.
+	Stop() error
+}
+
+// Config says how sandboxes are found and served. All functions are called concurrently.
+type Config struct {
+	// Members lists the endpoints that are in sandboxes now.
+	Members func() []Member
+	// Open opens the namespace of a sandbox. The error is netns.ErrNotExist while Docker has
+	// not made it, which it does after the last call to the plugin in releases before 28. nil: no
+	// sandbox is served.
+	Open func(path string) (*netns.Namespace, error)
+	// Serve starts a server in a namespace, which is closed afterwards. The server asks for the
+	// networks that its container is on with each question.
+	Serve func(ns *netns.Namespace, networks func() []netmap.NetworkID) (Server, error)
+	// Watch calls moved when an interface may have been moved into a sandbox, until ctx ends.
+	Watch func(ctx context.Context, moved func())
+	// Problem shows a problem under a topic; "" ends it.
+	Problem func(topic, sentence string)
+}
+
+// Sandboxes are those of this host. All methods are safe for concurrent use.
+type Sandboxes struct {
+	cfg  Config
+	wake chan struct{}
+
+	mu     sync.Mutex // held while servers are started and ended
+	served map[string]*served
+	closed bool
+}
+
+type served struct {
+	networks atomic.Pointer[[]netmap.NetworkID]
+	mu       sync.Mutex // of the server, which is nil once it has failed or ended
+	server   Server
+}
+
+// New returns a Sandboxes that serves nothing yet.
+func New(cfg Config) *Sandboxes {
+	return &Sandboxes{cfg: cfg, wake: make(chan struct{}, 1), served: map[string]*served{}}
+}
+
+// Changed says that the answer of Members may have changed. It never blocks.
+func (s *Sandboxes) Changed() { turn.Poke(s.wake) }
+
+// Run follows Members and refreshes until ctx ends; then it stops all servers. Containers have no
+// answers until an agent has started again, or have Docker's three times Refresh later: with
+// Docker's at once, names of other hosts would not exist during each upgrade.
+func (s *Sandboxes) Run(ctx context.Context) {
+	if s.cfg.Open == nil {
+		return
+	}
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() { s.cfg.Watch(ctx, s.Changed) })
+	tick := time.NewTicker(Refresh)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		s.Serve()
+		select {
+		case <-ctx.Done():
+		case <-s.wake:
+		case <-tick.C:
+			s.refresh()
+		}
+	}
+	s.stop()
+}
+
+// Serve makes the servers those that Members ask for, as far as their sandboxes exist.
+func (s *Sandboxes) Serve() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.cfg.Open == nil {
+		return
+	}
+	wanted := bySandbox(s.cfg.Members())
+	for path, one := range s.served {
+		if wanted[path] == nil {
+			one.end(Server.Close)
+			delete(s.served, path)
+		}
+	}
+	var failed error
+	for path, networks := range wanted {
+		one := s.served[path]
+		if one == nil {
+			one = &served{}
+			s.served[path] = one
+		}
+		one.networks.Store(&networks)
+		failed = errors.Join(failed, s.start(one, path))
+	}
+	s.show(failed)
+}
+
+// start starts the server of a sandbox that has none. A sandbox that does not exist yet is no
+// error.
+func (s *Sandboxes) start(one *served, path string) error {
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	if one.server != nil {
+		return nil
+	}
+	ns, err := s.cfg.Open(path)
+	if errors.Is(err, netns.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("sandbox %s: %w", path, err)
+	}
+	server, err := s.cfg.Serve(ns, func() []netmap.NetworkID { return *one.networks.Load() })
+	err = errors.Join(err, ns.Close())
+	if err != nil {
+		return fmt.Errorf("sandbox %s: %w", path, err)
+	}
+	one.server = server
+	return nil
+}
+
+// refresh keeps all servers in charge. One that cannot stay is ended and started again.
+func (s *Sandboxes) refresh() {
+	s.mu.Lock()
+	all := slices.Collect(maps.Values(s.served))
+	s.mu.Unlock()
+	for _, one := range all {
+		one.refresh()
+	}
+}
+
+func (one *served) refresh() {
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	if one.server != nil && one.server.Refresh() != nil {
+		_ = one.server.Close() // its sandbox may have ended
+		one.server = nil
+	}
+}
+
+// end ends the server by one of its methods.
+func (one *served) end(by func(Server) error) {
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	if one.server != nil {
+		_ = by(one.server) // its sandbox may have ended
+		one.server = nil
+	}
+}
+
+func (s *Sandboxes) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, one := range s.served {
+		one.end(Server.Stop)
+	}
+}
+
+func (s *Sandboxes) show(err error) {
+	sentence := ""
+	if err != nil {
+		sentence = "containers have the names of Docker on this host only, not of the cluster: " + err.Error()
+	}
+	s.cfg.Problem("dns", sentence)
+}
+
+// bySandbox has the networks of each sandbox in the order in which its container has them.
+func bySandbox(members []Member) map[string][]netmap.NetworkID {
+	slices.SortStableFunc(members, func(a, b Member) int {
+		switch {
+		case a.First != b.First && a.First:
+			return -1
+		case a.First != b.First:
+			return 1
+		case a.Name < b.Name:
+			return -1
+		case a.Name > b.Name:
+			return 1
+		}
+		return 0
+	})
+	out := map[string][]netmap.NetworkID{}
+	for _, m := range members {
+		if m.Sandbox != "" && !slices.Contains(out[m.Sandbox], m.Network) {
+			out[m.Sandbox] = append(out[m.Sandbox], m.Network)
+		}
+	}
+	return out
+}

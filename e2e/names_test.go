@@ -1,0 +1,188 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weftnet/weft/lab"
+	"github.com/weftnet/weft/lab/probe"
+)
+
+// lookup asks the resolver of a container for the addresses of a name, with the client of BusyBox.
+func (b box) lookup(ctx context.Context, name string) ([]string, error) {
+	out, err := b.exec(ctx, "nslookup", name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", err, out)
+	}
+	_, answer, _ := strings.Cut(out, "\n\n")
+	var addrs []string
+	for line := range strings.Lines(answer) {
+		if addr, ok := strings.CutPrefix(strings.TrimSpace(line), "Address"); ok {
+			_, addr, _ = strings.Cut(addr, ": ")
+			addrs = append(addrs, strings.Fields(addr)[0])
+		}
+	}
+	slices.Sort(addrs)
+	return addrs, nil
+}
+
+// resolves waits until a container finds a name at these addresses and no others.
+func (s *scene) resolves(from box, name string, want ...string) {
+	s.t.Helper()
+	s.resolvesWithin(healWithin, from, name, want...)
+}
+
+func (s *scene) resolvesWithin(limit time.Duration, from box, name string, want ...string) {
+	s.t.Helper()
+	slices.Sort(want)
+	eventually(s.t, limit, func(ctx context.Context) error {
+		got, err := from.lookup(ctx, name)
+		if err == nil && !slices.Equal(got, want) {
+			err = fmt.Errorf("%s on %s finds %s at %q, want %q", from.name, from.host.Name(), name, got, want)
+		}
+		return err
+	})
+}
+
+// TestIntegrationNames: a container finds those of all hosts by name, alias, hostname and short id, alone and with
+// the network and the domain behind it.
+func TestIntegrationNames(t *testing.T) {
+	s := onMembers(t)
+	network := s.network(s.lab.Host(1), "names")
+	db := s.run(s.lab.Host(1), network, "db", "--network-alias", "store")
+	other := s.run(s.lab.Host(2), network, "other", "--network-alias", "store")
+	client := s.run(s.lab.Host(3), network, "client")
+	id := s.docker(db.host, "inspect", "-f", "{{.Id}}", db.name)[:12]
+	for _, name := range []string{db.name, "db", id} {
+		for _, suffix := range []string{"", "." + network, "." + network + ".weft.local", ".weft.local"} {
+			s.resolves(client, name+suffix, db.addr.String())
+		}
+	}
+	s.resolves(client, "store", db.addr.String(), other.addr.String())
+	s.resolves(db, "store", db.addr.String(), other.addr.String())
+	s.docker(db.host, "rm", "-f", db.name)
+	s.resolves(client, "store", other.addr.String())
+	if addrs, err := client.lookup(t.Context(), "db.weft.local"); err == nil {
+		t.Errorf("a container that was removed is found at %q", addrs)
+	}
+}
+
+// firstQueries is how many containers TestIntegrationTheFirstQuery starts; WEFT_FIRST_QUERIES has another number.
+const firstQueries = 12
+
+// TestIntegrationTheFirstQuery: the first thing that a container does is to ask for a name of another host.
+func TestIntegrationTheFirstQuery(t *testing.T) {
+	count, _ := strconv.Atoi(os.Getenv("WEFT_FIRST_QUERIES"))
+	count = max(count, firstQueries)
+	s := onMembers(t)
+	network := s.network(s.lab.Host(1), "first")
+	db := s.run(s.lab.Host(1), network, "db")
+	s.resolves(s.run(s.lab.Host(2), network, "warm"), "db", db.addr.String())
+	wrong := 0
+	for range count {
+		out, err := s.lab.Host(2).Docker(t.Context(), "run", "--rm", "--net", network, lab.BusyBoxImage, "nslookup", "db")
+		if err != nil || !strings.Contains(out, db.addr.String()) {
+			wrong++
+			t.Logf("the answer is %q (%v)", out, err)
+		}
+	}
+	t.Logf("%d of %d first queries were answered wrong", wrong, count)
+	if wrong > 0 {
+		t.Error("want none on an idle host")
+	}
+}
+
+// asking asks for a name in a container every 100 ms for some time, with a socket for each question or with one for
+// all. What it returns waits until that has passed, and has which answers there were, and when.
+func (s *scene) asking(from box, name string, keep bool, length time.Duration) (end func() []probe.Span) {
+	done := make(chan error, 1)
+	var spans []probe.Span
+	go func() {
+		out, err := from.exec(s.t.Context(), "probe", "names", "-for", length.String(), "-keep="+strconv.FormatBool(keep), name)
+		if err == nil {
+			err = json.Unmarshal([]byte(out), &spans)
+		}
+		done <- err
+	}()
+	return func() []probe.Span {
+		must(s.t, <-done)
+		return spans
+	}
+}
+
+// answers checks that there was no other answer than these, that the last is the first of them, and that no time
+// without it was longer than said.
+func (s *scene) answers(what string, spans []probe.Span, gap time.Duration, allowed ...string) {
+	s.t.Helper()
+	lost := time.Duration(0)
+	for _, span := range spans {
+		if !slices.Contains(allowed, span.Answer) {
+			s.t.Errorf("%s: the answer is %s, from %.0f to %.0f ms", what, span.Answer, span.From, span.To)
+		}
+		if span.Answer != allowed[0] {
+			lost = max(lost, time.Duration((span.To-span.From+span.Slowest)*float64(time.Millisecond)))
+		}
+	}
+	if last := spans[len(spans)-1].Answer; last != allowed[0] || lost > gap {
+		s.t.Errorf("%s: %s without the right answer, want at most %s; the last answer is %s", what, lost, gap, last)
+	}
+	s.t.Logf("%s: longest time without the right answer %s", what, lost)
+}
+
+// TestIntegrationNamesWithoutAnAgent: when the agent is gone, names are Docker's within 15 s; when it is back, the
+// cluster's; both also for clients that keep their sockets.
+func TestIntegrationNamesWithoutAnAgent(t *testing.T) {
+	s := onSpares(t)
+	a, b := s.borrow()
+	must(t, a.InstallPlugin(t.Context(), s.plugin))
+	must(t, b.InstallPlugin(t.Context(), s.plugin, "WEFT_JOIN="+a.Addr4().String()))
+	s.docker(a, s.create(a, "gone")...)
+	network := s.name("gone")
+	eventually(t, spreadWithin, has(b, network))
+	far := s.run(a, network, "far")
+	near := s.run(b, network, "near")
+	client := s.run(b, network, "client")
+	s.resolves(client, far.name, far.addr.String())
+	s.resolves(client, near.name, near.addr.String())
+	const length = 40 * time.Second
+	fresh, kept := s.asking(client, near.name, false, length), s.asking(client, near.name, true, length)
+	remote := s.asking(client, far.name, true, length)
+	s.docker(b, "plugin", "disable", "-f", lab.PluginName)
+	// Docker's resolver has no other server in the lab, so its own names are what it can answer.
+	s.resolvesWithin(25*time.Second, client, near.name, near.addr.String())
+	s.docker(b, "plugin", "enable", lab.PluginName)
+	s.resolves(client, far.name, far.addr.String())
+	// 15 s after the last refresh, and the question that waits for a second then.
+	s.answers("Docker's own name", fresh(), 16500*time.Millisecond, near.addr.String(), "silence", "refused")
+	s.answers("the same with one socket", kept(), 16500*time.Millisecond, near.addr.String(), "silence", "refused")
+	s.answers("a name of the cluster", remote(), length, far.addr.String(), "silence", "refused", "SERVFAIL", "NXDOMAIN")
+}
+
+// TestIntegrationNamesWhileAgentsAreKilled: the agent is killed again and again under a stream of questions. No answer
+// is wrong, and there is one again as soon as Docker has started the agent.
+func TestIntegrationNamesWhileAgentsAreKilled(t *testing.T) {
+	s := onSpares(t)
+	a, b := s.borrow()
+	must(t, a.InstallPlugin(t.Context(), s.plugin))
+	must(t, b.InstallPlugin(t.Context(), s.plugin, "WEFT_JOIN="+a.Addr4().String()))
+	s.docker(a, s.create(a, "killed")...)
+	network := s.name("killed")
+	eventually(t, spreadWithin, has(b, network))
+	far, client := s.run(a, network, "far"), s.run(b, network, "client")
+	s.resolves(client, "far", far.addr.String())
+	const length = 20 * time.Second
+	fresh, kept := s.asking(client, "far", false, length), s.asking(client, "far", true, length)
+	for range 4 {
+		must(t, b.KillAgent(t.Context()))
+		s.resolves(client, "far", far.addr.String())
+	}
+	s.answers("a name of the cluster", fresh(), 6*time.Second, far.addr.String(), "silence", "refused")
+	s.answers("the same with one socket", kept(), 6*time.Second, far.addr.String(), "silence", "refused")
+}
