@@ -91,7 +91,7 @@ func (n *Names) absent(w *network, b bearer) string {
 		return ""
 	case !w.has(b.V4) && !w.has(b.V6):
 		return "its address is not in the network"
-	case n.cfg.Alive != nil && !n.cfg.Alive(b.Host):
+	case n.cfg.Alive != nil && b.Host != n.cfg.Self && !n.cfg.Alive(b.Host):
 		return "its host is declared down"
 	}
 	return ""

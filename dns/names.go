@@ -29,8 +29,8 @@ type Config struct {
 	PreferLocal bool          // addresses of this host's containers first, for services by their priority
 	Health      bool          // containers whose health check fails are left out while another one answers
 	Marathon    bool          // containers have the names that follow from EndpointName.App
-	// Alive reports whether a host is not declared down; the containers of others are not
-	// answered. nil: all are alive. It is called often, and must not call Names.
+	// Alive reports whether another host is not declared down; the containers of one that is are
+	// not answered. nil: all are alive. It is called often, and must not call Names.
 	Alive func(netmap.HostID) bool
 	// Shuffle orders what has n elements by chance, as rand.Shuffle does. nil: addresses are
 	// sorted.
