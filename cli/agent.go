@@ -105,8 +105,7 @@ func awaitDocker(ctx context.Context, err error) {
 }
 
 func runAgent(ctx context.Context, version string, s settings.Settings, log *slog.Logger) error {
-	limitMemory()
-	go trimNowAndThen(ctx)
+	limitMemory(ctx)
 	cfg, err := machine.Config(s, version, log)
 	if err != nil {
 		return &plugin.StartError{Err: err}

@@ -38,13 +38,21 @@ func TestTheAgentLimitsItsMemory(t *testing.T) {
 	t.Setenv("GOMEMLIMIT", "1GiB") // the runtime has read both at the program's start
 	t.Setenv("GOGC", "200")
 	limit, garbage := debug.SetMemoryLimit(-1), percent()
-	if limitMemory(); debug.SetMemoryLimit(-1) != limit || percent() != garbage {
+	if limitMemory(t.Context()); debug.SetMemoryLimit(-1) != limit || percent() != garbage {
 		t.Error("the environment's limits were replaced")
 	}
 	t.Setenv("GOMEMLIMIT", "")
 	t.Setenv("GOGC", "")
-	if limitMemory(); debug.SetMemoryLimit(-1) != memoryLimit || percent() != garbagePercent {
-		t.Errorf("the limits are %d bytes and %d %%, want %d and %d", debug.SetMemoryLimit(-1), percent(), memoryLimit, garbagePercent)
+	if limitMemory(t.Context()); debug.SetMemoryLimit(-1) != leastLimit || percent() != garbagePercent {
+		t.Errorf("the limits are %d bytes and %d %%, want %d and %d", debug.SetMemoryLimit(-1), percent(), leastLimit, garbagePercent)
+	}
+	if got := limitFor(1 << 40); got != mostLimit {
+		t.Errorf("the limit is %d at most, want %d", got, mostLimit)
+	}
+	for _, live := range []uint64{0, 60 << 20, 300 << 20} {
+		if got := limitFor(live); got < leastLimit || got < int64(live+live*garbagePercent/100) {
+			t.Errorf("with %d bytes in use the limit is %d: it would cost collections", live, got)
+		}
 	}
 }
 
