@@ -2,10 +2,13 @@ package state
 
 import (
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"github.com/weftnet/weft/netmap"
 )
@@ -147,6 +150,68 @@ func TestSnapshotsWithBadNamesAreRefused(t *testing.T) {
 		}
 		if _, err := DecodeState(b); err == nil {
 			t.Errorf("%s: taken", what)
+		}
+	}
+}
+
+// TestNamesAgainstASet: whatever is added, removed and goes with its network, there is what a set
+// of names has, what hosts were told is that, and a snapshot has it too.
+func TestNamesAgainstASet(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		c := newCluster(t, 1)
+		nets := []netmap.NetworkID{c.network(1, web), c.network(1, "10.41.0.0/24")}
+		want, told := map[netmap.StaticName]bool{}, map[netmap.Key]bool{}
+		for range rapid.IntRange(1, 30).Draw(rt, "steps") {
+			n := netmap.StaticName{Network: rapid.SampledFrom(nets).Draw(rt, "network"), Name: rapid.SampledFrom([]string{"nas", "nas.b", "dns"}).Draw(rt, "name")}
+			n.Addr = rapid.SampledFrom([]netip.Addr{ip("192.0.2.7"), ip("192.0.2.8"), ip("2001:db8::7")}).Draw(rt, "address")
+			switch rapid.IntRange(0, 9).Draw(rt, "what") {
+			case 0:
+				c.do(Command{Kind: KindLeaveNetwork, Host: hostID(1), LeaveNetwork: &LeaveNetwork{n.Network}})
+				maps.DeleteFunc(want, func(o netmap.StaticName, _ bool) bool { return o.Network == n.Network })
+			case 1, 2, 3:
+				c.do(removeName(n))
+				delete(want, n)
+			case 4:
+				maps.DeleteFunc(want, func(o netmap.StaticName, _ bool) bool { return o.Network == n.Network && o.Name == n.Name })
+				n.Addr = netip.Addr{}
+				c.do(removeName(n))
+			default:
+				if r := c.do(addName(n)); r.Refusal == nil {
+					want[n] = true
+				} else if c.state.networks[n.Network] != nil {
+					rt.Fatalf("%+v is refused: %v", n, r.Refusal)
+				}
+			}
+			for _, ch := range c.last {
+				if told[ch.Key] = ch.Value != nil; ch.Key.Kind != netmap.KindStaticName || !told[ch.Key] {
+					delete(told, ch.Key)
+				}
+			}
+			checkNames(rt, c.state, want, told)
+		}
+	})
+}
+
+func checkNames(rt *rapid.T, s *State, want map[netmap.StaticName]bool, told map[netmap.Key]bool) {
+	b, err := s.Encode()
+	if err != nil {
+		rt.Fatal(err)
+	}
+	back, err := DecodeState(b)
+	if err != nil {
+		rt.Fatal(err)
+	}
+	for _, s := range []*State{s, back} {
+		have := map[netmap.StaticName]bool{}
+		for _, ch := range s.Changes() {
+			if n, is := ch.Value.(netmap.StaticName); is {
+				if have[n] = true; !told[ch.Key] {
+					rt.Fatalf("nobody was told of %+v", n)
+				}
+			}
+		}
+		if !maps.Equal(have, want) || len(told) != len(want) {
+			rt.Fatalf("there is %v, hosts were told of %d; wanted %v", have, len(told), want)
 		}
 	}
 }
