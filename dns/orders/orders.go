@@ -110,7 +110,17 @@ func (o *Orders) AddName(ctx context.Context, r api.StaticName) (string, error) 
 	if _, err := o.cfg.Decide(ctx, state.Command{Kind: state.KindAddName, AddName: &state.AddName{Name: want}}); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s is %s on network %s", want.Name, want.Addr, label(n)), nil
+	return fmt.Sprintf("%s is %s on network %s%s", want.Name, want.Addr, label(n), o.hiddenBy(want)), nil
+}
+
+// hiddenBy names a container that has a name, and so is answered in place of what it was added for.
+func (o *Orders) hiddenBy(want netmap.StaticName) string {
+	for _, e := range o.cfg.Names.List(want.Network) {
+		if e.Name == want.Name && e.Container != "" && e.Passed == "" {
+			return fmt.Sprintf(", as soon as container %s, which has the name too (%s), is gone", e.Container, e.Source)
+		}
+	}
+	return ""
 }
 
 // RemoveName takes such a name away.
@@ -126,9 +136,9 @@ func (o *Orders) RemoveName(ctx context.Context, r api.StaticName) (string, erro
 		return "", err
 	}
 	if want.Addr.IsValid() {
-		return fmt.Sprintf("%s is not %s on network %s any more", want.Name, want.Addr, label(n)), nil
+		return fmt.Sprintf("%s on network %s leads to %s no more", want.Name, label(n), want.Addr), nil
 	}
-	return fmt.Sprintf("%s is nothing on network %s any more that was added by hand", want.Name, label(n)), nil
+	return fmt.Sprintf("%s is removed from network %s", want.Name, label(n)), nil
 }
 
 func (o *Orders) meant(r api.StaticName) (netmap.Network, error) {

@@ -47,13 +47,17 @@ func TestNamesAreAddedAndRemoved(t *testing.T) {
 	if text, err := b.AddName(t.Context(), printer); err != nil || text != "printer is 192.0.2.9 on network overlay" {
 		t.Errorf("%q, %v", text, err)
 	}
-	if text, err := b.RemoveName(t.Context(), printer); err != nil || text != "printer is not 192.0.2.9 on network overlay any more" {
+	if text, err := b.RemoveName(t.Context(), printer); err != nil || text != "printer on network overlay leads to 192.0.2.9 no more" {
 		t.Errorf("%q, %v", text, err)
 	}
-	if text, err := b.RemoveName(t.Context(), api.StaticName{Name: "printer", Network: "5"}); err != nil || !strings.HasPrefix(text, "printer is nothing on network overlay") {
+	if text, err := b.RemoveName(t.Context(), api.StaticName{Name: "printer", Network: "5"}); err != nil || text != "printer is removed from network overlay" {
 		t.Errorf("%q, %v", text, err)
 	}
-	if len(b.asked) != 3 {
+	db := api.StaticName{Name: "db", Network: "overlay", Addr: printer.Addr}
+	if text, err := b.AddName(t.Context(), db); err != nil || !strings.HasSuffix(text, "as soon as container db, which has the name too (container name), is gone") {
+		t.Errorf("%q, %v", text, err)
+	}
+	if len(b.asked) != 4 {
 		t.Fatalf("the ledger was asked %d times", len(b.asked))
 	}
 	want := netmap.StaticName{Network: 5, Name: "printer", Addr: netip.MustParseAddr("192.0.2.9")}
