@@ -87,6 +87,9 @@ func (m *Member) ledgerFacts() ledger.Facts {
 	for _, n := range view.Networks {
 		add(n)
 	}
+	for _, n := range view.StaticNames {
+		add(n)
+	}
 	return f
 }
 
