@@ -116,9 +116,12 @@ func hidden(all []found, f found) string {
 	if len(all) == 0 {
 		return "several networks have the name: ask for NAME.NETWORK"
 	}
-	i := slices.IndexFunc(all, func(other found) bool { return other.network == f.network && other.source.rank() < f.source.rank() })
+	i := slices.IndexFunc(all, func(other found) bool { return other.network == f.network && other.source.rank() <= f.source.rank() })
 	if i < 0 {
 		return "it is found as NAME.NETWORK before"
+	}
+	if all[i].source.rank() == f.source.rank() {
+		return "very many have the name, and others answer this time"
 	}
 	return "it is found by an earlier source: " + all[i].source.String()
 }

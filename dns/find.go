@@ -76,12 +76,30 @@ func (n *Names) first(all []found, w *network, name string) []found {
 			rank = b.source.rank()
 		}
 	}
-	for _, b := range w.bearers[name] {
+	bearers, had := w.bearers[name], len(all)
+	begin := n.beginning(len(bearers))
+	for i := range bearers {
+		b := bearers[(begin+i)%len(bearers)]
 		if b.source.rank() == rank && n.absent(w, b) == "" {
-			all = append(all, found{w, b})
+			if all = append(all, found{w, b}); len(all) == had+mostFound {
+				break
+			}
 		}
 	}
 	return all
+}
+
+// mostFound bounds who is found for a name on one network, so that an answer costs little even if
+// a host announces tens of thousands of containers under one name.
+const mostFound = 2 * maxAddrs
+
+// beginning is the first of so many to look at. It is another one each time, so that those who
+// have a name are found in turn where they are more than mostFound.
+func (n *Names) beginning(of int) int {
+	if of <= mostFound {
+		return 0
+	}
+	return int(n.turns.Add(mostFound) % uint64(of))
 }
 
 // absent says why one who has a name is as if it was not there; "" if it is there.

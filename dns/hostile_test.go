@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -149,6 +150,28 @@ func TestOneNameOfVeryMany(t *testing.T) {
 				t.Errorf("%s: %d records in %d bytes, %v", name, len(reply.Answer), len(packed), err)
 			}
 		}
+	}
+	s.names.cfg.Shuffle = rand.Shuffle
+	answered := map[string]bool{}
+	for range 100 {
+		if all, _ := s.names.find(s.from, "all"); len(all) > mostFound {
+			t.Fatalf("%d are found for one answer", len(all))
+		}
+		for _, rr := range s.names.Answer(s.from, new(wire.Msg).SetQuestion("all.", wire.TypeA)).Answer {
+			answered[rr.String()] = true
+		}
+	}
+	if len(answered) != len(s.ends) {
+		t.Errorf("%d of %d ever answer", len(answered), len(s.ends))
+	}
+	passed := 0
+	for _, e := range s.names.Explain(s.from, "all", wire.TypeA).Entries {
+		if e.Passed == "very many have the name, and others answer this time" {
+			passed++
+		}
+	}
+	if passed != len(s.ends)-mostFound {
+		t.Errorf("%d are said to be passed over", passed)
 	}
 	for _, e := range slices.Backward(s.ends) {
 		s.names.Apply(s.view, netmap.Changes{Endpoints: []netmap.Changed[netmap.EndpointView]{{Old: &e}}})

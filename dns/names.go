@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weftnet/weft/netmap"
@@ -39,7 +40,8 @@ type Config struct {
 
 // Names has the names of the whole cluster. Its methods are safe for concurrent use.
 type Names struct {
-	cfg Config
+	cfg   Config
+	turns atomic.Uint64 // see beginning
 
 	mu       sync.RWMutex
 	serial   uint32 // of the zone: how many changes were applied
