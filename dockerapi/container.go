@@ -41,6 +41,18 @@ func (d *Docker) Container(ctx context.Context, id string) (Container, error) {
 	return readContainer(got.Container), nil
 }
 
+// Connected returns the endpoint of a container on a network, both by Docker's ids, and the
+// container's name. Unlike Container it does not wait while Docker starts the container. The
+// endpoint is empty if Docker has none.
+func (d *Docker) Connected(ctx context.Context, network, container string) (netmap.EndpointID, string, error) {
+	got, err := d.inspect(ctx, network)
+	if err != nil {
+		return "", "", err
+	}
+	e := got.Containers[container]
+	return netmap.EndpointID(e.EndpointID), e.Name, nil
+}
+
 // Running lists the ids of containers that run.
 func (d *Docker) Running(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)

@@ -61,6 +61,13 @@ func TestAContainerThatDoesNotRunHasNoNames(t *testing.T) {
 	if _, err := d.Container(t.Context(), "broken"); err == nil {
 		t.Error("an answer of 500 is no error")
 	}
+	f.answers["GET /networks/n1"] = `{"Name":"overlay","Id":"n1","Containers":{"c0ffee":{"Name":"web","EndpointID":"e1","IPv4Address":"10.32.0.3/20"}}}`
+	if endpoint, name, err := d.Connected(t.Context(), "n1", "c0ffee"); endpoint != "e1" || name != "web" || err != nil {
+		t.Errorf("endpoint %q of %q, %v", endpoint, name, err)
+	}
+	if endpoint, _, err := d.Connected(t.Context(), "n1", "other"); endpoint != "" || err != nil {
+		t.Errorf("endpoint %q of a container that is not there, %v", endpoint, err)
+	}
 	if all, err := d.Running(t.Context()); err != nil || !slices.Equal(all, []string{"c1", "c2"}) {
 		t.Errorf("running: %v, %v", all, err)
 	}

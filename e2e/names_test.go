@@ -124,10 +124,10 @@ func (s *scene) answers(what string, spans []probe.Span, gap time.Duration, allo
 	lost := time.Duration(0)
 	for _, span := range spans {
 		if !slices.Contains(allowed, span.Answer) {
-			s.t.Errorf("%s: the answer is %s, from %.0f to %.0f ms", what, span.Answer, span.From, span.To)
+			s.t.Errorf("%s: the answer is %s, from %s to %s", what, span.Answer, span.Since, span.Until)
 		}
 		if span.Answer != allowed[0] {
-			lost = max(lost, time.Duration((span.To-span.From+span.Slowest)*float64(time.Millisecond)))
+			lost = max(lost, span.Until.Sub(span.Since))
 		}
 	}
 	if last := spans[len(spans)-1].Answer; last != allowed[0] || lost > gap {

@@ -27,6 +27,7 @@ const (
 type Docker interface {
 	Watch(ctx context.Context) <-chan dockerapi.Event
 	Container(ctx context.Context, id string) (dockerapi.Container, error)
+	Connected(ctx context.Context, network, container string) (netmap.EndpointID, string, error)
 	Running(ctx context.Context) ([]string, error)
 }
 
@@ -93,12 +94,41 @@ func (f *follower) hear(ctx context.Context, e dockerapi.Event) {
 	switch e.Kind {
 	case dockerapi.Resync:
 		f.askAll(ctx)
-	case dockerapi.Connected, dockerapi.ContainerStarted, dockerapi.ContainerRenamed, dockerapi.ContainerHealth:
+	case dockerapi.Connected:
+		f.questions.Go(func() { f.greet(ctx, e) })
+		f.ask(ctx, e.Container)
+	case dockerapi.ContainerStarted, dockerapi.ContainerRenamed, dockerapi.ContainerHealth:
 		f.ask(ctx, e.Container)
 	case dockerapi.ContainerRemoved:
 		f.clip(e.Container, false)
 	}
 }
+
+// greet tells the name of a container that Docker is about to start. Its other names follow when it
+// has started.
+func (f *follower) greet(ctx context.Context, e dockerapi.Event) {
+	if !f.begin(ctx) {
+		return
+	}
+	defer f.end()
+	endpoint, name, err := f.cfg.Docker.Connected(ctx, e.Network, e.Container)
+	if err != nil || endpoint == "" || f.cfg.Names.Container(endpoint) != "" {
+		return // ask finds it out, or has done so
+	}
+	f.cfg.Called(endpoint, netmap.EndpointName{Name: name, Short: e.Container[:min(12, len(e.Container))]}, false)
+}
+
+// begin waits until one more question may be asked, false if ctx ends before.
+func (f *follower) begin(ctx context.Context) bool {
+	select {
+	case f.slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (f *follower) end() { <-f.slots }
 
 func (f *follower) askAll(ctx context.Context) {
 	all, err := f.cfg.Docker.Running(ctx)
@@ -136,12 +166,10 @@ func (f *follower) ask(ctx context.Context, id string) {
 }
 
 func (f *follower) answer(ctx context.Context, id string) {
-	select {
-	case f.slots <- struct{}{}:
-	case <-ctx.Done():
+	if !f.begin(ctx) {
 		return
 	}
-	defer func() { <-f.slots }()
+	defer f.end()
 	c, err := f.cfg.Docker.Container(ctx, id)
 	if err != nil {
 		f.again.Reset(retryAfter)

@@ -50,6 +50,16 @@ func (d *docker) Container(ctx context.Context, id string) (dockerapi.Container,
 	return dockerapi.Container{Names: map[netmap.EndpointID]netmap.EndpointName{e: names}, First: e}, nil
 }
 
+func (d *docker) Connected(_ context.Context, _, container string) (netmap.EndpointID, string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	names, ok := d.containers[container]
+	if !ok || d.broken != nil {
+		return "", "", d.broken
+	}
+	return netmap.EndpointID(container), names.Name, nil
+}
+
 func (d *docker) Running(context.Context) ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -205,6 +215,28 @@ func TestAContainerIsAskedAboutOnceMore(t *testing.T) {
 		synctest.Wait()
 		if n := s.count("web"); n != 2 || s.names.Container("web") != "new" {
 			t.Errorf("%d questions, and the container is called %q", n, s.names.Container("web"))
+		}
+	})
+}
+
+// TestAContainerHasItsNameBeforeItRuns: Docker tells its other names once it has started it.
+func TestAContainerHasItsNameBeforeItRuns(t *testing.T) {
+	follow(t, func(s *scene) {
+		s.tell(dockerapi.Resync, "")
+		busy := make(chan struct{})
+		s.docker.mu.Lock()
+		s.busy = busy
+		s.docker.mu.Unlock()
+		s.set("web", netmap.EndpointName{Name: "web", Aliases: []string{"www"}})
+		s.tell(dockerapi.Connected, "web")
+		if names, _ := s.names.Of("web"); names.Name != "web" || len(names.Aliases) > 0 {
+			t.Errorf("before it has started it is called %+v", names)
+		}
+		close(busy)
+		synctest.Wait()
+		s.tell(dockerapi.Connected, "web") // again, as for a second network
+		if names, _ := s.names.Of("web"); names.Name != "web" || !slices.Equal(names.Aliases, []string{"www"}) {
+			t.Errorf("after that it is called %+v", names)
 		}
 	})
 }

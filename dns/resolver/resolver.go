@@ -132,7 +132,9 @@ func (r *Resolver) Follow(ctx context.Context) {
 }
 
 // named reports whether what has changed is what names lead to.
-func named(c netmap.Changes) bool { return len(c.Hosts)+len(c.Networks)+len(c.Endpoints)+len(c.StaticNames) > 0 }
+func named(c netmap.Changes) bool {
+	return len(c.Hosts)+len(c.Networks)+len(c.Endpoints)+len(c.StaticNames) > 0
+}
 
 // heed keeps in mind which hosts are down. Before this host knows all facts, and so all members,
 // none is.

@@ -55,7 +55,7 @@ func TestIntegrationBench(t *testing.T) {
 		all  []bench.Figure
 		want int
 	}{
-		"address p50": {r.AddressP50, 5}, "address p99": {r.AddressP99, 5}, "addresses": {r.AddressRate, 4}, "processor": {r.Processor, 2}, "grant": {r.Grant, 2}, "connect": {r.Connect, 2},
+		"address p50": {r.AddressP50, 5}, "address p99": {r.AddressP99, 5}, "addresses": {r.AddressRate, 4}, "processor": {r.Processor, 2}, "grant": {r.Grant, 2}, "connect": {r.Connect, 2}, "found": {r.Found, 2}, "gone": {r.Gone, 2}, "lookup": {r.Lookup, 4},
 	} {
 		if len(c.all) != c.want {
 			t.Errorf("%s: %d figures, want %d", name, len(c.all), c.want)

@@ -27,6 +27,7 @@ func (b *bench) measure(ctx context.Context) (samples, error) {
 		all.throughput = append(all.throughput, one.throughput...)
 		all.p50, all.p99 = append(all.p50, one.p50...), append(all.p99, one.p99...)
 		all.starts, all.connects = append(all.starts, one.starts...), append(all.connects, one.connects...)
+		all.found, all.gone, all.lookups = append(all.found, one.found...), append(all.gone, one.gone...), append(all.lookups, one.lookups...)
 		all.addressP50, all.addressP99 = append(all.addressP50, one.addressP50...), append(all.addressP99, one.addressP99...)
 		all.addressRate, all.processor = append(all.addressRate, one.addressRate...), append(all.processor, one.processor...)
 		b.say(progress(n+1, b.Rounds, one))
@@ -72,6 +73,9 @@ func (b *bench) round(ctx context.Context, n int) (one samples, err error) {
 			return one, err
 		}
 		one.connects = append(one.connects, connects)
+	}
+	if err := b.names(ctx, n, &one); err != nil {
+		return one, err
 	}
 	t, err := b.addresses(ctx)
 	one.addressP50, one.addressP99, one.addressRate, one.processor = []sample{t.p50}, []sample{t.p99}, []sample{t.rate}, []sample{t.processor}

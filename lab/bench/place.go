@@ -36,6 +36,7 @@ var titles = map[string]string{
 	onBridge: "Docker's default bridge", onOwnBridge: "bridge network of a user's", onNone: "no network",
 	oneSync: "one fdatasync", request: "RequestAddress", release: "ReleaseAddress",
 	requestMany: "RequestAddress, 16 callers", releaseMany: "ReleaseAddress, 16 callers",
+	ownName: "name on another host, Weft", dockersName: "name on this host, Docker", throughWeft: "missing name, Weft", throughDocker: "missing name, Docker",
 	waitsGrant: "RequestAddress that waits for a block", byWeft: "Weft's IPAM", byBuiltIn: "Docker's built-in IPAM",
 }
 
@@ -73,6 +74,7 @@ func (b *bench) setUp(ctx context.Context) error {
 		{"bare VXLAN device between two of them", b.placeVXLAN},
 		{"every path answers", b.awaitPaths},
 		{"networks to ask for addresses", b.placeAddresses},
+		{"containers that ask for names", b.placeNames},
 	} {
 		if err := step.do(ctx); err != nil {
 			return fmt.Errorf("bench: %s: %w", step.what, err)

@@ -48,6 +48,12 @@ type Report struct {
 	P99 []Figure `json:"round_trip_p99_us"`
 	// DockerRun is how long "docker run --rm IMAGE true" takes, in seconds.
 	DockerRun []Figure `json:"docker_run_seconds"`
+	// Found is how long after "docker start" the name of a container is found on another host,
+	// Gone how long after "docker kill" it is not, in seconds. Lookup is a question in a
+	// container, p50 in microseconds.
+	Found  []Figure `json:"name_found_seconds"`
+	Gone   []Figure `json:"name_gone_seconds"`
+	Lookup []Figure `json:"lookup_p50_us"`
 	// AddressP50 and AddressP99 are calls over the plugin's socket by one caller and by
 	// 16 at once, and one fdatasync of the same disk, in microseconds.
 	AddressP50 []Figure `json:"address_p50_us"`
@@ -72,13 +78,16 @@ type samples struct {
 	throughput, p50, p99, starts                   []sample
 	addressP50, addressP99, addressRate, processor []sample
 	grants, connects                               []sample
+	found, gone, lookups                           []sample
 }
 
 func summarize(m Machine, s samples) Report {
 	overPaths := func(all []sample) []Figure { return figures(paths, []string{overVXLAN, overSwarm}, all) }
 	return Report{
 		Machine: m, Throughput: overPaths(s.throughput), P50: overPaths(s.p50), P99: overPaths(s.p99),
-		DockerRun:  figures(networks, []string{onOwnBridge, overSwarm}, s.starts),
+		DockerRun: figures(networks, []string{onOwnBridge, overSwarm}, s.starts),
+		Found:     figures(overlays, []string{overSwarm}, s.found), Gone: figures(overlays, []string{overSwarm}, s.gone),
+		Lookup:     figures(lookedUp, []string{dockersName, throughDocker}, s.lookups),
 		AddressP50: figures(timed, []string{oneSync}, s.addressP50), AddressP99: figures(timed, []string{oneSync}, s.addressP99),
 		AddressRate: figures(rated, []string{request, release}, s.addressRate),
 		Processor:   figures(costed, nil, s.processor),

@@ -97,7 +97,13 @@ func example() samples {
 		processor: []sample{{requestMany: 90, releaseMany: 64}, {requestMany: 70, releaseMany: 64}},
 		grants:    []sample{{oneSync: 100, waitsGrant: 900}, {oneSync: 100, waitsGrant: 1100}},
 		connects:  []sample{{byWeft: 0.011, byBuiltIn: 0.010}, {byWeft: 0.011, byBuiltIn: 0.010}},
-		starts:    []sample{on(0.5, 0.6, 0.4, 0.32, 0.3), on(0.5, 0.5, 0.4, 0.32, 0.3)},
+		found:     []sample{{overWeft: 0.15, overSwarm: 0.45}, {overWeft: 0.15, overSwarm: 0.45}},
+		gone:      []sample{{overWeft: 0.1, overSwarm: 0.2}, {overWeft: 0.1, overSwarm: 0.2}},
+		lookups: []sample{
+			{ownName: 50, dockersName: 100, throughWeft: 250, throughDocker: 200},
+			{ownName: 50, dockersName: 100, throughWeft: 250, throughDocker: 200},
+		},
+		starts: []sample{on(0.5, 0.6, 0.4, 0.32, 0.3), on(0.5, 0.5, 0.4, 0.32, 0.3)},
 	}
 }
 

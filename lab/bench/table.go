@@ -34,9 +34,20 @@ func text(r Report) string {
 	section(t, fmt.Sprintf("TCP ROUND TRIP, p50 of %d", m.RoundTrips), overVXLAN, r.P50, micros)
 	section(t, fmt.Sprintf("TCP ROUND TRIP, p99 of %d", m.RoundTrips), overVXLAN, r.P99, micros)
 	section(t, fmt.Sprintf("DOCKER RUN --RM, %d times", m.Rounds*m.Starts), onOwnBridge, r.DockerRun, func(v float64) string { return fmt.Sprintf("%.0f ms", v*1e3) })
+	nameSections(t, r)
 	addressSections(t, r)
 	_ = t.Flush() // a strings.Builder takes everything
 	return b.String()
+}
+
+func nameSections(w io.Writer, r Report) {
+	millis := func(v float64) string { return fmt.Sprintf("%.0f ms", v*1e3) }
+	narrow(w, "FROM DOCKER START UNTIL ITS NAME IS FOUND ELSEWHERE", overSwarm, r.Found, millis)
+	narrow(w, "FROM DOCKER KILL UNTIL ITS NAME IS GONE ELSEWHERE", overSwarm, r.Gone, millis)
+	fmt.Fprintf(w, "\nLOOKUP IN A CONTAINER, p50 of %d\t\tto %s\tto %s\n", lookups, titles[dockersName], titles[throughDocker])
+	for _, f := range r.Lookup {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", titles[f.Of], micros(f.Median), f.To[dockersName], f.To[throughDocker])
+	}
 }
 
 func addressSections(w io.Writer, r Report) {

@@ -42,6 +42,20 @@ bridge network of a user's   400 ms   1.00                            0.73 (0.67
 Docker's default bridge      320 ms   0.80                            0.59 (0.53-0.64)
 no network                   300 ms   0.75                            0.55 (0.50-0.60)
 
+FROM DOCKER START UNTIL ITS NAME IS FOUND ELSEWHERE            to Docker's swarm overlay
+Weft                                                  150 ms   0.33
+Docker's swarm overlay                                450 ms   1.00
+
+FROM DOCKER KILL UNTIL ITS NAME IS GONE ELSEWHERE            to Docker's swarm overlay
+Weft                                                100 ms   0.50
+Docker's swarm overlay                              200 ms   1.00
+
+LOOKUP IN A CONTAINER, p50 of 500              to name on this host, Docker   to missing name, Docker
+name on another host, Weft          50.0 µs    0.50                           0.25
+name on this host, Docker           100.0 µs   1.00                           0.50
+missing name, Weft                  250.0 µs   2.50                           1.25
+missing name, Docker                200.0 µs   2.00                           1.00
+
 ADDRESS, p50 of 400                     to one fdatasync
 one fdatasync                100.0 µs   1.00
 RequestAddress               160.0 µs   1.60 (1.50-1.70)

@@ -21,6 +21,17 @@ func (e *Engine) Container(_ context.Context, id string) (dockerapi.Container, e
 	return dockerapi.Container{Names: map[netmap.EndpointID]netmap.EndpointName{c.Endpoint: names}, First: c.Endpoint}, e.broken
 }
 
+// Connected implements plugin.Docker.
+func (e *Engine) Connected(_ context.Context, _, container string) (netmap.EndpointID, string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.containers[container]
+	if c == nil || !c.Running {
+		return "", "", e.broken
+	}
+	return c.Endpoint, c.Name, e.broken
+}
+
 // Running implements plugin.Docker.
 func (e *Engine) Running(context.Context) ([]string, error) {
 	e.mu.Lock()

@@ -25,7 +25,10 @@ probe ping [-count 3] HOST[:PORT]…              who answers, all at once
 probe stream [-every 2ms] [-for 0] [-size 64] HOST[:PORT]
                                                 numbered packets until stopped: which were lost
 probe names [-every 100ms] [-for 0] [-keep] [-server 127.0.0.11:53] NAME
-                                                questions until stopped: which answers, and when`
+                                                questions until stopped: which answers, and when
+probe lookups [-count 500] [-server 127.0.0.11:53] NAME
+                                                how long questions take, one after the other
+probe nothing [-addr :53]                       a DNS server that knows no name, until stopped`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -41,7 +44,7 @@ var errUsage = errors.New(usage)
 // run carries out one subcommand and writes its result.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	commands := map[string]func(context.Context, []string) (any, error){
-		"serve": serve, "throughput": throughput, "roundtrip": roundTrip, "ping": ping, "stream": stream, "names": names,
+		"serve": serve, "throughput": throughput, "roundtrip": roundTrip, "ping": ping, "stream": stream, "names": names, "lookups": lookups, "nothing": nothing,
 	}
 	if len(args) == 0 || commands[args[0]] == nil {
 		return errUsage
@@ -134,6 +137,25 @@ func names(ctx context.Context, args []string) (any, error) {
 		ctx = limited
 	}
 	return probe.Names(ctx, *server, flags.Arg(0), *every, *keep)
+}
+
+func lookups(ctx context.Context, args []string) (any, error) {
+	flags := flag.NewFlagSet("lookups", flag.ContinueOnError)
+	count := flags.Int("count", 500, "")
+	server := flags.String("server", "127.0.0.11:53", "")
+	if _, err := parse(flags, args, 1); err != nil {
+		return nil, err
+	}
+	return probe.Lookups(ctx, *server, flags.Arg(0), *count)
+}
+
+func nothing(ctx context.Context, args []string) (any, error) {
+	flags := flag.NewFlagSet("nothing", flag.ContinueOnError)
+	addr := flags.String("addr", ":53", "")
+	if _, err := parse(flags, args, 0); err != nil {
+		return nil, err
+	}
+	return nil, probe.ServeNothing(ctx, *addr)
 }
 
 func stream(ctx context.Context, args []string) (any, error) {

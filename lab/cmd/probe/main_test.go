@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"strings"
 	"testing"
 
@@ -31,6 +32,34 @@ func TestRun(t *testing.T) {
 		if !json.Valid(out.Bytes()) || !strings.Contains(out.String(), c.key) {
 			t.Errorf("%s printed %s, without %s", c.args, out.String(), c.key)
 		}
+	}
+}
+
+// TestRunAsksForNames asks a server that knows none.
+func TestRunAsksForNames(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	free, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := free.LocalAddr().String()
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- run(ctx, []string{"nothing", "-addr", addr}, &bytes.Buffer{}) }()
+	for _, c := range []struct{ args, key string }{
+		{"names -every 1ms -for 200ms", `"NXDOMAIN"`}, {"names -every 1ms -for 200ms -keep", `"NXDOMAIN"`}, {"lookups -count 10", `"count":10`},
+	} {
+		var out bytes.Buffer
+		if err := run(t.Context(), append(strings.Fields(c.args), "-server", addr, "nobody.example"), &out); err != nil || !strings.Contains(out.String(), c.key) {
+			t.Errorf("%s: %v, printed %s, without %s", c.args, err, out.String(), c.key)
+		}
+	}
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }
 
