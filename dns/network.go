@@ -46,7 +46,10 @@ func (w *network) give(name string, b bearer) {
 
 func (w *network) take(name string, e *netmap.EndpointView) {
 	all := w.bearers[name]
-	at := slices.IndexFunc(all, func(b bearer) bool { return isSame(b.EndpointView, e) })
+	at := slices.IndexFunc(all, func(b bearer) bool { return b.EndpointView == e }) // views share what did not change
+	if at < 0 {
+		at = slices.IndexFunc(all, func(b bearer) bool { return isSame(b.EndpointView, e) })
+	}
 	if at < 0 {
 		return
 	}
