@@ -12,11 +12,11 @@ import (
 
 // garbagePercent is how much garbage there may be, in percent of what is in use. Most of what an
 // agent has stays: the facts of the cluster. Go's 100 would double them, for nothing.
-const garbagePercent = 40
+const garbagePercent = 25
 
 // leastLimit, in bytes, is what an agent of any cluster may use before the garbage collector works
 // harder and gives unused memory back at once.
-const leastLimit = 84 << 20
+const leastLimit = 72 << 20
 
 // mostLimit is several times what an agent of a large cluster uses. An agent may exceed it.
 const mostLimit = 512 << 20
@@ -53,7 +53,7 @@ func limitMemory(ctx context.Context) {
 // so that a large cluster costs no more collections, and close enough that a burst of work, as
 // the first facts of one, does not leave much behind.
 func limitFor(live uint64) int64 {
-	return min(mostLimit, max(leastLimit, int64(live)+int64(live)/2+8<<20))
+	return min(mostLimit, max(leastLimit, int64(live)+int64(live)/4+8<<20))
 }
 
 const (

@@ -58,3 +58,25 @@ func TestOperationsAreNotCollected(t *testing.T) {
 		}
 	}
 }
+
+// TestMemoryOfAModel bounds what a model keeps of each endpoint beside the view. It is some 140
+// bytes.
+func TestMemoryOfAModel(t *testing.T) {
+	const endpoints, atMost = 10_000, 190
+	full := crowd(endpoints)
+	inUse := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := inUse()
+	m := datapath.NewModel(hostA)
+	m.Update(full, local(), nil)
+	one := (inUse() - before) / endpoints
+	runtime.KeepAlive(m)
+	runtime.KeepAlive(full)
+	if t.Logf("%d bytes", one); one > atMost {
+		t.Errorf("an endpoint takes %d bytes, want at most %d", one, atMost)
+	}
+}
