@@ -130,6 +130,22 @@ func TestNamesThatDNSCannotCarry(t *testing.T) {
 	}
 }
 
+// TestLongNamesTakeLittleMemory: a name of many labels is above few others.
+func TestLongNamesTakeLittleMemory(t *testing.T) {
+	s := tell(t, `
+	host a 192.168.0.1
+	network n 10.1.0.0/24
+	from n
+	on n a `+strings.Repeat("x.", 100)+`b.c.d 10.1.0.2
+	? c.d.weft.local A
+		nxdomain weft.local.
+	? `+strings.Repeat("x.", 99)+`b.c.d.weft.local A
+		nodata weft.local.`)
+	if n := len(s.names.networks[1].below); n != mostAbove {
+		t.Errorf("it is counted above %d names", n)
+	}
+}
+
 // TestOneNameOfVeryMany: the answer is bounded and fits into a TCP message.
 func TestOneNameOfVeryMany(t *testing.T) {
 	var text strings.Builder

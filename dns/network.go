@@ -107,11 +107,14 @@ func (w *network) relative(name string) (string, bool) {
 	return strings.CutSuffix(rest, ".")
 }
 
-// below counts the names beneath a name, such as a.b.c beneath b.c and c.
+// below counts the names beneath a name, such as a.b.c beneath b.c and c. What is more than
+// mostAbove labels shorter is not counted, so that long names take little memory.
 type below map[string]int
 
+const mostAbove = 3
+
 func (b below) add(name string, by int) {
-	for {
+	for range mostAbove {
 		_, rest, more := strings.Cut(name, ".")
 		if !more {
 			return
