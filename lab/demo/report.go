@@ -25,15 +25,16 @@ type matrix struct {
 	cells [][]cell
 }
 
-// probe fetches a page by the overlay address and times round trips to it.
-func probe(ctx context.Context, from *lab.Host, to netip.Addr, want string) cell {
-	url := "http://" + netip.AddrPortFrom(to, 80).String() + "/"
-	page, err := from.Docker(ctx, "exec", webName(from), "wget", "-q", "-O", "-", url)
+// probe fetches a page by the overlay address and by the container's name, and times round
+// trips to it.
+func probe(ctx context.Context, from *lab.Host, to netip.Addr, name string) cell {
+	err := fetch(ctx, from, netip.AddrPortFrom(to, 80).String(), name)
+	if err == nil {
+		// The names of a container that has just started are on their way.
+		err = lab.Until(ctx, namesWithin, func() error { return fetch(ctx, from, name, name) })
+	}
 	if err != nil {
 		return cell{err: err}
-	}
-	if page != want {
-		return cell{err: fmt.Errorf("the page at %s is %q, want %q", to, page, want)}
 	}
 	out, err := from.Docker(ctx, "exec", webName(from), "ping", "-c", "5", "-i", "0.1", "-q", "-W", "2", to.String())
 	if err != nil {
@@ -41,6 +42,18 @@ func probe(ctx context.Context, from *lab.Host, to netip.Addr, want string) cell
 	}
 	rtt, err := pingTime(out)
 	return cell{rtt: rtt, err: err}
+}
+
+// namesWithin is how long names may take to be known everywhere.
+const namesWithin = 5 * time.Second
+
+// fetch fetches the page of a server from a host's container.
+func fetch(ctx context.Context, from *lab.Host, server, want string) error {
+	page, err := from.Docker(ctx, "exec", webName(from), "timeout", "5", "wget", "-q", "-O", "-", "http://"+server+"/")
+	if err == nil && page != want {
+		err = fmt.Errorf("the page at %s is %q, want %q", server, page, want)
+	}
+	return err
 }
 
 // pingTime reads the average of busybox's last line, "round-trip min/avg/max =
@@ -78,7 +91,7 @@ func write(w io.Writer, r *api.Report, m matrix, dir string) error {
 		return err
 	}
 	t := tabwriter.NewWriter(&b, 2, 8, 3, ' ', 0)
-	fmt.Fprint(t, "\nWHO REACHES WHOM (page fetched, round trip)\n\nfrom \\ to")
+	fmt.Fprint(t, "\nWHO REACHES WHOM (page fetched by address and by name, round trip)\n\nfrom \\ to")
 	for j, a := range m.addrs {
 		fmt.Fprintf(t, "\tweb%d %s", j+1, a)
 	}
@@ -105,7 +118,7 @@ func write(w io.Writer, r *api.Report, m matrix, dir string) error {
 	c := commandsFor(dir)
 	t = tabwriter.NewWriter(&b, 2, 8, 3, ' ', 0)
 	fmt.Fprintf(t, "\nPlay on:\n  %s\ta shell on host 2; try there:\n", c.shell)
-	fmt.Fprintf(t, "  \t  docker run --rm -it --net %s weft/busybox ping %s\n", Network, m.addrs[0])
+	fmt.Fprintf(t, "  \t  docker run --rm -it --net %s weft/busybox ping web1\n", Network)
 	fmt.Fprintf(t, "  \t  docker network create -d %s --ipam-driver %s other\n", lab.PluginName, lab.PluginName)
 	fmt.Fprintf(t, "  %s cut 2\tcut host 2 off; %s heal 2\n", c.lab, c.lab)
 	fmt.Fprintf(t, "  %s kill-agent 1\tkill -9 the agent of host 1, nothing stops\n", c.lab)
