@@ -30,6 +30,7 @@ type When struct {
 type Look struct {
 	Due   bool // When.Every has passed; the first look is not due
 	Woken bool // When.Wake held a token
+	Rest  bool // what else the source tells may have changed, such as its members; so it is at first
 
 	source Source
 	last   **netmap.View // that Changes has told
@@ -64,18 +65,18 @@ func Facts(ctx context.Context, source Source, when When) iter.Seq[Look] {
 		again := time.NewTimer(when.Every)
 		defer again.Stop()
 		f := filter{source: source, of: when.Of}
-		look := Look{source: source, last: new(*netmap.View), again: again}
+		look := Look{source: source, last: new(*netmap.View), again: again, Rest: true}
 		for ctx.Err() == nil {
 			// All that is there is taken: which of several events a select sees is chance.
 			again.Stop()
 			took(facts)
-			took(rest)
+			look.Rest = took(rest) || look.Rest
 			look.Due, look.Woken = took(tick.C) || look.Due, took(when.Wake) || look.Woken
 			f.concerned()
 			if !yield(look) {
 				return
 			}
-			look.Due, look.Woken = false, false
+			look.Due, look.Woken, look.Rest = false, false, false
 			for waiting := true; waiting; {
 				waiting = false
 				select {
@@ -83,6 +84,7 @@ func Facts(ctx context.Context, source Source, when When) iter.Seq[Look] {
 				case <-facts:
 					waiting = !f.concerned()
 				case <-rest:
+					look.Rest = true
 				case <-again.C:
 				case <-tick.C:
 					look.Due = true

@@ -84,6 +84,7 @@ type follower struct {
 	again     *time.Timer
 	slots     chan struct{}
 	questions sync.WaitGroup
+	telling   sync.Mutex // is held while Called is, so that greet does not come after answer
 
 	mu      sync.Mutex
 	asked   map[string]bool // containers that Docker is being asked about; true: ask again after that
@@ -112,6 +113,8 @@ func (f *follower) greet(ctx context.Context, e dockerapi.Event) {
 	}
 	defer f.end()
 	endpoint, name, err := f.cfg.Docker.Connected(ctx, e.Network, e.Container)
+	f.telling.Lock()
+	defer f.telling.Unlock()
 	if err != nil || endpoint == "" || f.cfg.Names.Container(endpoint) != "" {
 		return // ask finds it out, or has done so
 	}
@@ -178,8 +181,10 @@ func (f *follower) answer(ctx context.Context, id string) {
 	clipped := false
 	for endpoint, names := range c.Names {
 		kept := bounded(names)
-		clipped = clipped || len(kept.Aliases) < len(names.Aliases) || len(kept.Services) < len(names.Services)
+		f.telling.Lock()
 		f.cfg.Called(endpoint, kept, endpoint == c.First)
+		f.telling.Unlock()
+		clipped = clipped || len(kept.Aliases) < len(names.Aliases) || len(kept.Services) < len(names.Services)
 	}
 	f.clip(id, clipped)
 }

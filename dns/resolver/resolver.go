@@ -125,7 +125,9 @@ func (r *Resolver) ServeContainers(ctx context.Context) { r.sandboxes.Run(ctx) }
 // Follow keeps the names equal to the facts until ctx ends.
 func (r *Resolver) Follow(ctx context.Context) {
 	for look := range follow.Facts(ctx, r.cfg.Facts, follow.When{Every: lookEvery, Of: named}) {
-		r.heed(r.cfg.Facts.Members())
+		if look.Rest {
+			r.heed(r.cfg.Facts.Members())
+		}
 		r.names.Apply(look.Changes())
 		r.cfg.Problem("dns-zones", r.zones.Problem())
 	}
