@@ -119,8 +119,9 @@ test: deps plugin nextlevel lab lint ## everything: lint, fuzz, unit, kernel, si
 test-long: deps plugin nextlevel lab ## what takes longer than make test may, in an hour at most: more seeds, longer storms and attacks, later engines
 	scripts/test-long.sh $(or $(SEEDS),300) $(or $(SIM),4m)
 
-# What differs between engines: the plugin's life, both protocols, restarts, IPv6, what inspect shows.
-ENGINE_TESTS ?= ContainersReachEachOther|DockerRestarts|AgentRestarts|DualStack|IPv6Only|LookTheSame|ConfigFrom|EgressAndPublished|Static|NetworkAppears
+# What differs between engines: the plugin's life, both protocols, restarts, IPv6, what inspect shows,
+# names beside Docker's own.
+ENGINE_TESTS ?= ContainersReachEachOther|DockerRestarts|AgentRestarts|DualStack|IPv6Only|LookTheSame|ConfigFrom|EgressAndPublished|Static|NetworkAppears|Names|TheFirstQuery
 
 .PHONY: test-engines
 test-engines: deps plugin ## the main tests on the engines of later Debian releases: ENGINES="trixie sid" ENGINE_TESTS=.

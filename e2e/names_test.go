@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,6 +80,9 @@ func TestIntegrationNames(t *testing.T) {
 // firstQueries is how many containers TestIntegrationTheFirstQuery starts; WEFT_FIRST_QUERIES has another number.
 const firstQueries = 12
 
+// startedAtOnce is how many it starts at once afterwards. How many of these are answered is only told.
+const startedAtOnce = 16
+
 // TestIntegrationTheFirstQuery: the first thing that a container does is to ask for a name of another host.
 func TestIntegrationTheFirstQuery(t *testing.T) {
 	count, _ := strconv.Atoi(os.Getenv("WEFT_FIRST_QUERIES"))
@@ -97,15 +103,28 @@ func TestIntegrationTheFirstQuery(t *testing.T) {
 	if wrong > 0 {
 		t.Error("want none on an idle host")
 	}
+	var late atomic.Int32
+	var all sync.WaitGroup
+	for range startedAtOnce {
+		all.Go(func() {
+			out, err := s.lab.Host(2).Docker(t.Context(), "run", "--rm", "--net", network, lab.BusyBoxImage, "nslookup", "db")
+			if err != nil || !strings.Contains(out, db.addr.String()) {
+				late.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	t.Logf("%d of %d first queries were answered wrong, of containers started at once", late.Load(), startedAtOnce)
 }
 
 // asking asks for a name in a container every 100 ms for some time, with a socket for each question or with one for
-// all. What it returns waits until that has passed, and has which answers there were, and when.
+// all, also while Docker does not run. What it returns waits until that has passed, and has which answers there
+// were, and when.
 func (s *scene) asking(from box, name string, keep bool, length time.Duration) (end func() []probe.Span) {
 	done := make(chan error, 1)
 	var spans []probe.Span
 	go func() {
-		out, err := from.exec(s.t.Context(), "probe", "names", "-for", length.String(), "-keep="+strconv.FormatBool(keep), name)
+		out, err := from.inside(s.t.Context(), filepath.Join(shared.dir, "probe"), "names", "-for", length.String(), "-keep="+strconv.FormatBool(keep), name)
 		if err == nil {
 			err = json.Unmarshal([]byte(out), &spans)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/lab"
@@ -163,7 +164,7 @@ func TestIntegrationRestartedContainersKeepTheirAddresses(t *testing.T) {
 }
 
 // TestIntegrationLiveRestore: with --live-restore containers go on while dockerd does not,
-// and lose neither a packet nor their addresses.
+// and lose neither a packet nor their addresses nor the names of the cluster.
 func TestIntegrationLiveRestore(t *testing.T) {
 	s := onSpares(t)
 	a, b := s.spares()
@@ -179,6 +180,8 @@ func TestIntegrationLiveRestore(t *testing.T) {
 	name := s.name("live")
 	eventually(t, spreadWithin, has(b, name))
 	here, there := s.run(a, name, "here"), s.run(b, name, "there")
+	s.answered(here, there.name, there.addr.String())
+	asked := s.asking(here, there.name, true, 10*time.Second)
 	for i, c := range []struct {
 		what    string
 		restart func() error
@@ -201,4 +204,5 @@ func TestIntegrationLiveRestore(t *testing.T) {
 		out.unbroken(c.what + ", from its host")
 		s.docker(a, "rm", "-f", late.name)
 	}
+	s.answers("a name of the cluster", asked(), 0, there.addr.String())
 }

@@ -9,6 +9,10 @@ wanted=(
 	dockerd=docker.io               # dockerd, containerd, runc of the lab's hosts
 	docker-compose=docker-compose   # examples/compose
 	docker-registry=docker-registry # docker plugin push and install, on loopback
+	dig=bind9-dnsutils              # clients for the tests of names: this one,
+	node=nodejs                     # Node.js's resolver,
+	musl-gcc=musl-tools             # and musl's
+	dnsmasq=dnsmasq-base            # forwards names to an agent
 	busybox-static                  # the whole content of the test images
 	ip=iproute2                     # links between the lab's hosts
 	nft=nftables
