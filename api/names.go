@@ -14,6 +14,7 @@ import (
 type NameQuery struct {
 	Name    string `json:"name,omitempty"`    // to look up, as a container asks for it; a list has all
 	Network string `json:"network,omitempty"` // its name or its number; empty: all networks
+	Trace   bool   `json:"trace,omitempty"`   // of a lookup: ask Docker's resolver too
 }
 
 // Name is a name that a container has, a host, or what it was added for by hand.
@@ -34,6 +35,9 @@ type NameAnswer struct {
 	Outcome string   `json:"outcome"` // in words
 	Records []string `json:"records,omitempty"`
 	Names   []Name   `json:"names,omitempty"` // who has the name, those that answer first
+	// Docker is what Docker's resolver answers in a container of this host that is on the
+	// network; empty unless Trace was asked for.
+	Docker string `json:"docker,omitempty"`
 }
 
 // StaticName asks to give a name to what is outside of containers, or to take it away.
@@ -81,6 +85,9 @@ func NameAnswers(trace *bool) func(io.Writer, []NameAnswer) error {
 					n.Name = "  " + n.Name
 					p.name(n)
 				}
+			}
+			if *trace && a.Docker != "" {
+				p.f("  Docker's resolver: %s\n", a.Docker)
 			}
 		}
 		return p.end()

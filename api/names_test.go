@@ -43,6 +43,10 @@ func TestNamesReachTheAgentAndComeBack(t *testing.T) {
 			t.Errorf("%v is wanted to have %q: %q", want, line, text)
 		}
 	}
+	answers[0].Docker = "NXDOMAIN"
+	if err := api.NameAnswers(&trace)(&traced, answers); err != nil || !strings.Contains(traced.String(), "Docker's resolver: NXDOMAIN") {
+		t.Errorf("%q does not say what Docker's resolver says, %v", traced.String(), err)
+	}
 	if !strings.Contains(short.String(), "db. 5 IN A 10.32.0.7") {
 		t.Errorf("no record in %q", short.String())
 	}

@@ -42,11 +42,11 @@ address, whose name is then looked up.`,
 		Args: one("name or address", "weft dns ls lists the names"),
 	}
 	cmd.Flags().StringVar(&q.Network, "network", "", "ask as a container on this `network`, by its name or number")
-	trace := cmd.Flags().Bool("trace", false, "print who has the name, from which source, and why they do not answer")
+	cmd.Flags().BoolVar(&q.Trace, "trace", false, "print who has the name, from which source, and why they do not answer, and what Docker's resolver says")
 	return query(cmd, func(ctx context.Context, agent api.Client, args []string) ([]api.NameAnswer, error) {
 		q.Name = args[0]
 		return agent.LookupName(ctx, q)
-	}, api.NameAnswers(trace))
+	}, api.NameAnswers(&q.Trace))
 }
 
 func dnsAddCommand() *cobra.Command {

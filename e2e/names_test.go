@@ -70,6 +70,12 @@ func TestIntegrationNames(t *testing.T) {
 	}
 	s.resolves(client, "store", db.addr.String(), other.addr.String())
 	s.resolves(db, "store", db.addr.String(), other.addr.String())
+	s.resolves(client, "host1.hosts.weft.local", s.lab.Host(1).Addr4().String())
+	s.weftDoes(client.host, []string{db.addr.String(), db.name, "container name", "Docker's resolver: "}, "dns", "lookup", db.name+".weft.local", "--network", network, "--trace")
+	s.weftDoes(db.host, []string{"printer is 192.0.2.9"}, "dns", "add", "printer", "192.0.2.9", "--network", network)
+	s.resolves(client, "printer", "192.0.2.9")
+	s.weftDoes(client.host, []string{"printer", "added by hand", db.name, "alias"}, "dns", "ls", "--network", network)
+	s.weftDoes(other.host, []string{"removed"}, "dns", "rm", "printer", "--network", network)
 	s.docker(db.host, "rm", "-f", db.name)
 	s.resolves(client, "store", other.addr.String())
 	if addrs, err := client.lookup(t.Context(), "db.weft.local"); err == nil {

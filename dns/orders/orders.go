@@ -29,6 +29,8 @@ type Config struct {
 	View  func() *netmap.View
 	// Decide asks the ledger, and waits until this host's own facts include the decision.
 	Decide func(ctx context.Context, c state.Command) (state.Reply, error)
+	// AskDocker has Docker's resolver answer, in a container of this host that is on a network.
+	AskDocker func(ctx context.Context, network netmap.NetworkID, query *wire.Msg) (*wire.Msg, error)
 }
 
 // Orders implements the part of api.Agent that is about names. It is safe for concurrent use.
@@ -55,7 +57,7 @@ func (o *Orders) ListNames(_ context.Context, q api.NameQuery) (out []api.Name, 
 }
 
 // LookupName answers as a container on a network is answered, or without a network as the host.
-func (o *Orders) LookupName(_ context.Context, q api.NameQuery) (out []api.NameAnswer, err error) {
+func (o *Orders) LookupName(ctx context.Context, q api.NameQuery) (out []api.NameAnswer, err error) {
 	view, from := o.cfg.View(), dns.Asker{Everything: true}
 	if q.Network != "" {
 		n, err := find(view, q.Network)
@@ -68,11 +70,34 @@ func (o *Orders) LookupName(_ context.Context, q api.NameQuery) (out []api.NameA
 	if _, valid := wire.IsDomainName(name); !valid || name == "" {
 		return nil, netmap.Refuse(netmap.BadInput, "%q is no name that DNS can ask for", q.Name)
 	}
+	ctx, cancel := context.WithTimeout(ctx, dockerTimeout)
+	defer cancel()
 	for _, qtype := range types {
 		x := o.cfg.Names.Explain(from, name, qtype)
-		out = append(out, api.NameAnswer{Type: x.Type, Outcome: x.Outcome, Records: x.Records, Names: shown(view, x.Entries)})
+		a := api.NameAnswer{Type: x.Type, Outcome: x.Outcome, Records: x.Records, Names: shown(view, x.Entries)}
+		if q.Trace && len(from.Networks) > 0 {
+			a.Docker = o.docker(ctx, from.Networks[0], new(wire.Msg).SetQuestion(wire.Fqdn(name), qtype))
+		}
+		out = append(out, a)
 	}
 	return out, nil
+}
+
+// dockerTimeout is how long an operator waits for Docker's resolver; its own servers may take
+// longer.
+const dockerTimeout = 2 * time.Second
+
+// docker is what Docker's resolver answers, in words.
+func (o *Orders) docker(ctx context.Context, network netmap.NetworkID, query *wire.Msg) string {
+	reply, err := o.cfg.AskDocker(ctx, network, query)
+	if err != nil {
+		return err.Error()
+	}
+	words := []string{wire.RcodeToString[reply.Rcode]}
+	for _, rr := range reply.Answer {
+		words = append(words, strings.Join(strings.Fields(rr.String()), " "))
+	}
+	return strings.Join(words, ", ")
 }
 
 // question is what is asked for a word: the name of an address, a service, or the addresses of a

@@ -3,9 +3,12 @@ package orders
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
+
+	wire "github.com/miekg/dns"
 
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/dns"
@@ -37,6 +40,13 @@ func newBench() *bench {
 	b.Orders = New(Config{Names: names, View: func() *netmap.View { return view }, Decide: func(_ context.Context, c state.Command) (state.Reply, error) {
 		b.asked = append(b.asked, c)
 		return state.Reply{}, nil
+	}, AskDocker: func(_ context.Context, network netmap.NetworkID, query *wire.Msg) (*wire.Msg, error) {
+		if network != 5 || query.Question[0].Qtype == wire.TypeAAAA {
+			return nil, errors.New("nobody can be asked")
+		}
+		reply := new(wire.Msg).SetReply(query)
+		reply.Answer = []wire.RR{&wire.A{Hdr: wire.RR_Header{Name: query.Question[0].Name, Rrtype: wire.TypeA, Class: wire.ClassINET, Ttl: 600}, A: net.IPv4(10, 1, 0, 2)}}
+		return reply, nil
 	}})
 	return b
 }
@@ -116,6 +126,10 @@ func TestNamesAreListedAndLookedUp(t *testing.T) {
 				t.Errorf("%s: %+v, %v", word, answers, err)
 			}
 		}
+	}
+	traced, err := b.LookupName(t.Context(), api.NameQuery{Name: "db", Network: "overlay", Trace: true})
+	if err != nil || traced[0].Docker != "NOERROR, db. 600 IN A 10.1.0.2" || traced[1].Docker != "nobody can be asked" {
+		t.Errorf("what Docker says: %+v, %v", traced, err)
 	}
 	answers, err := b.LookupName(t.Context(), api.NameQuery{Name: "host-a.hosts.weft.local"})
 	if err != nil || answers[0].Names[0].Host != "host-a" || answers[0].Names[0].Network != "" {

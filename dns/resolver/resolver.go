@@ -112,6 +112,11 @@ func (r *Resolver) ServeHost(ctx context.Context) {
 // Names returns the names that containers are answered from.
 func (r *Resolver) Names() *dns.Names { return r.names }
 
+// AskDocker is sandbox.Sandboxes.AskDocker.
+func (r *Resolver) AskDocker(ctx context.Context, network netmap.NetworkID, query *wire.Msg) (*wire.Msg, error) {
+	return r.sandboxes.AskDocker(ctx, network, query)
+}
+
 // Entered puts a server into each sandbox that an endpoint has entered, if Docker has made it
 // already.
 func (r *Resolver) Entered() { r.sandboxes.Serve() }

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	wire "github.com/miekg/dns"
+
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/netns"
 	"github.com/weftnet/weft/turn"
@@ -30,10 +32,12 @@ type Member struct {
 	Name    string // of the network; the others are in this order
 }
 
-// Server serves one sandbox. Its methods are not called concurrently.
+// Server serves one sandbox. Its other methods than AskDocker are not called concurrently.
 type Server interface {
 	// Refresh keeps the server in charge for three times Refresh more.
 	Refresh() error
+	// AskDocker has Docker's resolver answer a query. It may be called at any time.
+	AskDocker(ctx context.Context, query *wire.Msg) (*wire.Msg, error)
 	// Close ends it and leaves nothing of it in the sandbox.
 	Close() error
 	// Stop ends it and leaves it in charge for what is left of that time, for an agent that
@@ -131,6 +135,29 @@ func (s *Sandboxes) Serve() {
 		failed = errors.Join(failed, s.start(one, path))
 	}
 	s.show(failed)
+}
+
+// ErrNone says that this host has no container on a network that could be asked.
+var ErrNone = errors.New("no container of this host is on the network, so it cannot be asked")
+
+// AskDocker has Docker's resolver answer a query in a sandbox of some container that is on a
+// network.
+func (s *Sandboxes) AskDocker(ctx context.Context, network netmap.NetworkID, query *wire.Msg) (*wire.Msg, error) {
+	s.mu.Lock()
+	var server Server
+	for _, path := range slices.Sorted(maps.Keys(s.served)) {
+		one := s.served[path]
+		one.mu.Lock()
+		if server == nil && slices.Contains(*one.networks.Load(), network) {
+			server = one.server
+		}
+		one.mu.Unlock()
+	}
+	s.mu.Unlock()
+	if server == nil {
+		return nil, ErrNone
+	}
+	return server.AskDocker(ctx, query)
 }
 
 // start starts the server of a sandbox that has none. A sandbox that does not exist yet is no

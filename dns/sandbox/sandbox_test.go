@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	wire "github.com/miekg/dns"
+
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/netns"
 )
@@ -43,6 +45,10 @@ func (f *fake) Refresh() error {
 		return errors.New("the rules are gone")
 	}
 	return nil
+}
+
+func (f *fake) AskDocker(context.Context, *wire.Msg) (*wire.Msg, error) {
+	return new(wire.Msg).SetQuestion(f.path+".", wire.TypeA), nil
 }
 
 func (f *fake) end(how string) error {
@@ -216,6 +222,22 @@ func TestASandboxThatCannotBeServedIsShown(t *testing.T) {
 		synctest.Wait()
 		if w.problems != "" || w.server("box") == nil {
 			t.Errorf("shown is %q", w.problems)
+		}
+	})
+}
+
+// TestDockerIsAskedInASandboxOfTheNetwork and in no other one.
+func TestDockerIsAskedInASandboxOfTheNetwork(t *testing.T) {
+	play(t, func(w *world, s *Sandboxes) {
+		w.make("a", true)
+		w.make("b", true)
+		w.set(Member{Sandbox: "a", Network: 1}, Member{Sandbox: "b", Network: 2}, Member{Sandbox: "c", Network: 3})
+		s.Serve()
+		if reply, err := s.AskDocker(t.Context(), 2, nil); err != nil || reply.Question[0].Name != "b." {
+			t.Errorf("%v, %v", reply, err)
+		}
+		if _, err := s.AskDocker(t.Context(), 3, nil); !errors.Is(err, ErrNone) {
+			t.Errorf("a sandbox that is not there was asked: %v", err)
 		}
 	})
 }

@@ -1,7 +1,10 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
+
+	wire "github.com/miekg/dns"
 
 	"github.com/weftnet/weft/dns/server"
 	"github.com/weftnet/weft/dns/takeover"
@@ -31,6 +34,11 @@ func Serve(ns *netns.Namespace, cfg server.Config) (Server, error) {
 
 // Refresh implements Server.
 func (c inCharge) Refresh() error { return c.takeover.Refresh() }
+
+// AskDocker implements Server.
+func (c inCharge) AskDocker(ctx context.Context, query *wire.Msg) (*wire.Msg, error) {
+	return c.server.AskDocker(ctx, query)
+}
 
 // Close implements Server. The rules go first, so that no query meets a closed port.
 func (c inCharge) Close() error { return errors.Join(c.takeover.Close(), c.server.Close()) }

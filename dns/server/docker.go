@@ -10,6 +10,7 @@ import (
 	"time"
 	"unsafe"
 
+	mdns "github.com/miekg/dns"
 	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/dns/takeover"
@@ -74,6 +75,9 @@ func (d *docker) close() error {
 
 func (d *docker) exchange(ctx context.Context, q query) ([]byte, error) {
 	until := time.Now().Add(dockerTimeout)
+	if soonest, ok := ctx.Deadline(); ok && soonest.Before(until) {
+		until = soonest
+	}
 	if q.tcp {
 		conns, err := d.open(ctx, "tcp4", 1)
 		if err != nil {
@@ -88,6 +92,21 @@ func (d *docker) exchange(ctx context.Context, q query) ([]byte, error) {
 	reply, err := exchangeUDP(c, q, until)
 	d.giveBack(c, err == nil)
 	return reply, err
+}
+
+// AskDocker has Docker's resolver answer a query, without a look at the cluster's names or the
+// zones. It is for containers.
+func (s *Server) AskDocker(ctx context.Context, msg *mdns.Msg) (*mdns.Msg, error) {
+	packet, err := msg.Pack()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := s.docker.exchange(ctx, query{bytes: packet, msg: msg})
+	if err != nil {
+		return nil, fmt.Errorf("ask Docker's resolver: %w", err)
+	}
+	reply := new(mdns.Msg)
+	return reply, reply.Unpack(raw)
 }
 
 // take returns a connected socket that has not been used since it got its port.
