@@ -74,8 +74,9 @@ type Sandboxes struct {
 
 type served struct {
 	networks atomic.Pointer[[]netmap.NetworkID]
-	mu       sync.Mutex // of the server, which is nil once it has failed or ended
-	server   Server
+	mu       sync.Mutex // of what follows
+	server   Server     // nil once it has failed or ended
+	failed   error      // why it could not be started; it is tried again with the next refresh
 }
 
 // New returns a Sandboxes that serves nothing yet.
@@ -98,13 +99,15 @@ func (s *Sandboxes) Run(ctx context.Context) {
 	watching.Go(func() { s.cfg.Watch(ctx, s.Changed) })
 	tick := time.NewTicker(Refresh)
 	defer tick.Stop()
+	s.Serve()
 	for ctx.Err() == nil {
-		s.Serve()
 		select {
 		case <-ctx.Done():
 		case <-s.wake:
+			s.Serve()
 		case <-tick.C:
 			s.refresh()
+			s.Serve()
 		}
 	}
 	s.stop()
@@ -124,15 +127,18 @@ func (s *Sandboxes) Serve() {
 			delete(s.served, path)
 		}
 	}
-	var failed error
-	for path, networks := range wanted {
+	var failed []error
+	for _, path := range slices.Sorted(maps.Keys(wanted)) {
 		one := s.served[path]
 		if one == nil {
 			one = &served{}
 			s.served[path] = one
 		}
+		networks := wanted[path]
 		one.networks.Store(&networks)
-		failed = errors.Join(failed, s.start(one, path))
+		if err := s.start(one, path); err != nil {
+			failed = append(failed, err)
+		}
 	}
 	s.show(failed)
 }
@@ -165,23 +171,21 @@ func (s *Sandboxes) AskDocker(ctx context.Context, network netmap.NetworkID, que
 func (s *Sandboxes) start(one *served, path string) error {
 	one.mu.Lock()
 	defer one.mu.Unlock()
-	if one.server != nil {
-		return nil
+	if one.server != nil || one.failed != nil {
+		return one.failed
 	}
 	ns, err := s.cfg.Open(path)
 	if errors.Is(err, netns.ErrNotExist) {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("sandbox %s: %w", path, err)
+	if err == nil {
+		one.server, err = s.cfg.Serve(ns, func() []netmap.NetworkID { return *one.networks.Load() })
+		err = errors.Join(err, ns.Close())
 	}
-	server, err := s.cfg.Serve(ns, func() []netmap.NetworkID { return *one.networks.Load() })
-	err = errors.Join(err, ns.Close())
 	if err != nil {
-		return fmt.Errorf("sandbox %s: %w", path, err)
+		one.failed = fmt.Errorf("sandbox %s: %w", path, err)
 	}
-	one.server = server
-	return nil
+	return one.failed
 }
 
 // refresh keeps all servers in charge. One that cannot stay is ended and started again.
@@ -197,6 +201,7 @@ func (s *Sandboxes) refresh() {
 func (one *served) refresh() {
 	one.mu.Lock()
 	defer one.mu.Unlock()
+	one.failed = nil
 	if one.server != nil && one.server.Refresh() != nil {
 		_ = one.server.Close() // its sandbox may have ended
 		one.server = nil
@@ -222,10 +227,10 @@ func (s *Sandboxes) stop() {
 	}
 }
 
-func (s *Sandboxes) show(err error) {
+func (s *Sandboxes) show(failed []error) {
 	sentence := ""
-	if err != nil {
-		sentence = "containers have the names of Docker on this host only, not of the cluster: " + err.Error()
+	if len(failed) > 0 {
+		sentence = fmt.Sprintf("%d containers have the names of Docker on this host only, not of the cluster: %v", len(failed), failed[0])
 	}
 	s.cfg.Problem("dns", sentence)
 }

@@ -218,6 +218,10 @@ func TestASandboxThatCannotBeServedIsShown(t *testing.T) {
 			t.Error("nothing is shown")
 		}
 		w.with(func() any { w.broken = nil; return nil })
+		s.Serve() // a container that starts does not wait for those that cannot be served
+		if w.problems == "" || w.server("box") != nil {
+			t.Error("it was tried again at once")
+		}
 		time.Sleep(Refresh)
 		synctest.Wait()
 		if w.problems != "" || w.server("box") == nil {
