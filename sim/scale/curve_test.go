@@ -2,6 +2,7 @@ package scale_test
 
 import (
 	"context"
+	"math"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -43,10 +44,10 @@ type point struct {
 	EventCPU       time.Duration `json:"event_processor"`   // the same
 
 	Newcomer      time.Duration `json:"newcomer_has_all_facts"`
-	NewcomerBytes uint64        `json:"newcomer_bytes"` // of all, in 30 s, without those of idle ones
+	NewcomerBytes uint64        `json:"newcomer_bytes"` // of all, in scope.window, without those of idle ones
 	NewcomerDials uint64        `json:"newcomer_dials"`
 	Restart       time.Duration `json:"restart_until_synced"`
-	RestartBytes  uint64        `json:"restart_bytes"` // of all, in 30 s, without those of idle ones
+	RestartBytes  uint64        `json:"restart_bytes"` // of all, in scope.window, without those of idle ones
 	RestartDials  uint64        `json:"restart_dials"`
 
 	Heap uint64 `json:"heap_per_agent"` // bytes
@@ -73,9 +74,25 @@ type scope struct {
 // long is the whole. memberlist repeats for two minutes who came, so brief, which make test
 // runs, counts some of that as idle.
 var (
-	long  = scope{calm: 150 * time.Second, pause: 15 * time.Second, idle: time.Minute, window: 30 * time.Second, events: 50, every: 100 * time.Millisecond, further: true}
+	long  = scope{calm: 150 * time.Second, pause: 15 * time.Second, idle: time.Minute, window: time.Minute, events: 50, every: 100 * time.Millisecond, further: true}
 	brief = scope{calm: 10 * time.Second, pause: 10 * time.Second, idle: 20 * time.Second, window: 10 * time.Second, events: 50, every: 5 * time.Millisecond}
 )
+
+// exchanges is how long memberlist takes until each host has compared all members with another one
+// once. Hosts that boot together do that in one part of this time, and in the rest none does.
+func exchanges(hosts int) time.Duration {
+	const base, smallest = 45 * time.Second, 32
+	if hosts <= smallest {
+		return base
+	}
+	return base * time.Duration(math.Ceil(math.Log2(float64(hosts)/smallest))+1)
+}
+
+// over measures as long as exchanges takes, so that each host has one in all that is counted.
+func (s scope) over(hosts int) scope {
+	s.idle, s.window = max(s.idle, exchanges(hosts)), max(s.window, exchanges(hosts))
+	return s
+}
 
 // curve measures one size of cluster.
 func curve(t *testing.T, hosts, endpoints int, s scope) (p point) {

@@ -66,9 +66,9 @@ var curveRows = []row[point]{
 	{"… bytes sent by all / datagrams", func(p point) string { return fmt.Sprintf("%s / %d", size(float64(p.EventBytes)), p.EventDatagrams) }},
 	{"… processor / allocations of each host", func(p point) string { return fmt.Sprintf("%s / %d", span(p.EventCPU), p.EventAllocs) }},
 	{"a newcomer has all facts after", func(p point) string { return span(p.Newcomer) }},
-	{"… bytes sent by all in 30 s / connections", func(p point) string { return fmt.Sprintf("%s / %d", size(float64(p.NewcomerBytes)), p.NewcomerDials) }},
+	{"… bytes sent by all meanwhile / connections", func(p point) string { return fmt.Sprintf("%s / %d", size(float64(p.NewcomerBytes)), p.NewcomerDials) }},
 	{"an agent that starts again has all facts after", func(p point) string { return span(p.Restart) }},
-	{"… bytes sent by all in 30 s / connections", func(p point) string { return fmt.Sprintf("%s / %d", size(float64(p.RestartBytes)), p.RestartDials) }},
+	{"… bytes sent by all meanwhile / connections", func(p point) string { return fmt.Sprintf("%s / %d", size(float64(p.RestartBytes)), p.RestartDials) }},
 	{"heap of an agent", func(p point) string { return size(float64(p.Heap)) }},
 }
 

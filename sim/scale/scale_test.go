@@ -48,7 +48,7 @@ func TestScale(t *testing.T) {
 		if process {
 			r.Costs = append(r.Costs, agentCost(t, os.Getenv(agentEnv), hosts, endpoints))
 		} else {
-			r.Curve = append(r.Curve, curve(t, hosts, endpoints, long))
+			r.Curve = append(r.Curve, curve(t, hosts, endpoints, long.over(hosts)))
 		}
 		fmt.Printf("%s after %.0f s\n", one, time.Since(began).Seconds())
 		so, err := json.Marshal(r) // if a later size fails, these are known
