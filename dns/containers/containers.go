@@ -202,7 +202,7 @@ func (f *follower) clip(id string, clipped bool) {
 	}
 	sentence := ""
 	if n := len(f.clipped); n > 0 {
-		sentence = fmt.Sprintf("%d containers have aliases that no name in DNS can be, or more than %d aliases or %d ports: the rest of them is not found by other hosts; give each fewer network aliases", n, netmap.MaxAliases, netmap.MaxServices)
+		sentence = fmt.Sprintf("containers with aliases that no name in DNS can be, or with more than %d aliases or %d ports: %d; the rest of them is not found by other hosts: give each fewer network aliases", netmap.MaxAliases, netmap.MaxServices, n)
 	}
 	f.cfg.Problem("names", sentence)
 }

@@ -301,7 +301,7 @@ func TestNamesAreBounded(t *testing.T) {
 		if _, err := netmap.Encode(netmap.NameKey("web"), names); err != nil {
 			t.Errorf("it is no record: %v", err)
 		}
-		if !strings.Contains(s.shown(), "1 containers have") {
+		if !strings.Contains(s.shown(), "64 ports: 1;") {
 			t.Errorf("shown is %q", s.shown())
 		}
 		s.tell(dockerapi.ContainerRemoved, "web")
