@@ -90,7 +90,7 @@ func (p *pod) gone() {
 // Docker's containers on every host. It stays connected when the agent is killed and when Docker
 // removes the network on its host. Its address is free when it is detached.
 func TestIntegrationAContainerWithoutDocker(t *testing.T) {
-	s := onMembers(t)
+	s := onMembersAlone(t) // it kills an agent
 	two := s.lab.Host(2)
 	name := s.network(s.lab.Host(1), "mixed")
 	boxes := s.runOnAll(name, "box")

@@ -18,9 +18,12 @@ import (
 
 // Pace of Follow.
 const (
-	retryAfter = time.Second      // after Docker did not answer
-	lookEvery  = 30 * time.Second // for endpoints without a name, without a reason
-	asking     = 16               // questions to Docker at a time
+	retryAfter = time.Second // after Docker did not answer, or the disk
+	// saveAfter is how long a change waits for others, to be one write with them. It is no whole
+	// number of anything, so that in virtual time no change comes at the same moment.
+	saveAfter = 1013 * time.Millisecond
+	lookEvery = 30 * time.Second // for endpoints without a name, without a reason
+	asking    = 16               // questions to Docker at a time
 )
 
 // Docker is the Docker Engine of this host. All methods are safe for concurrent use.
@@ -55,6 +58,8 @@ func Follow(ctx context.Context, cfg Config) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	events := cfg.Docker.Watch(ctx)
+	save, armed := time.NewTimer(saveAfter), true
+	defer save.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -62,9 +67,15 @@ func Follow(ctx context.Context, cfg Config) {
 		case e := <-events:
 			f.hear(ctx, e)
 		case <-cfg.Names.changed:
-			f.save()
+			if !armed {
+				save.Reset(saveAfter)
+			}
+			armed = true
+		case <-save.C:
+			if armed = cfg.Names.Save() != nil; armed { // the store shows why
+				save.Reset(retryAfter)
+			}
 		case <-f.again.C:
-			f.save()
 			f.again.Reset(lookEvery)
 			if cfg.Nameless() {
 				f.askAll(ctx)
@@ -73,18 +84,11 @@ func Follow(ctx context.Context, cfg Config) {
 	}
 }
 
-func (f *follower) save() {
-	if f.cfg.Names.Save() != nil { // the store shows why
-		f.again.Reset(retryAfter)
-	}
-}
-
 type follower struct {
 	cfg       Config
 	again     *time.Timer
 	slots     chan struct{}
 	questions sync.WaitGroup
-	telling   sync.Mutex // is held while Called is, so that greet does not come after answer
 
 	mu      sync.Mutex
 	asked   map[string]bool // containers that Docker is being asked about; true: ask again after that
@@ -95,11 +99,8 @@ func (f *follower) hear(ctx context.Context, e dockerapi.Event) {
 	switch e.Kind {
 	case dockerapi.Resync:
 		f.askAll(ctx)
-	case dockerapi.Connected:
-		f.questions.Go(func() { f.greet(ctx, e) })
-		f.ask(ctx, e.Container)
-	case dockerapi.ContainerStarted, dockerapi.ContainerRenamed, dockerapi.ContainerHealth:
-		f.ask(ctx, e.Container)
+	case dockerapi.Connected, dockerapi.ContainerStarted, dockerapi.ContainerRenamed, dockerapi.ContainerHealth:
+		f.ask(ctx, e.Container, e.Network)
 	case dockerapi.ContainerRemoved:
 		f.clip(e.Container, false)
 	}
@@ -107,18 +108,16 @@ func (f *follower) hear(ctx context.Context, e dockerapi.Event) {
 
 // greet tells the name of a container that Docker is about to start. Its other names follow when it
 // has started.
-func (f *follower) greet(ctx context.Context, e dockerapi.Event) {
+func (f *follower) greet(ctx context.Context, container, network string) {
 	if !f.begin(ctx) {
 		return
 	}
 	defer f.end()
-	endpoint, name, err := f.cfg.Docker.Connected(ctx, e.Network, e.Container)
-	f.telling.Lock()
-	defer f.telling.Unlock()
+	endpoint, name, err := f.cfg.Docker.Connected(ctx, network, container)
 	if err != nil || endpoint == "" || f.cfg.Names.Container(endpoint) != "" {
-		return // ask finds it out, or has done so
+		return // the other question finds it out, or has done so
 	}
-	f.cfg.Called(endpoint, netmap.EndpointName{Name: name, Short: e.Container[:min(12, len(e.Container))]}, false)
+	f.cfg.Called(endpoint, netmap.EndpointName{Name: name, Short: container[:min(12, len(container))]}, false)
 }
 
 // begin waits until one more question may be asked, false if ctx ends before.
@@ -140,13 +139,14 @@ func (f *follower) askAll(ctx context.Context) {
 		return
 	}
 	for _, id := range all {
-		f.ask(ctx, id)
+		f.ask(ctx, id, "")
 	}
 }
 
 // ask asks about a container beside, because Docker answers only when it has started it. While
-// it is being asked one more question is kept in mind, however many come.
-func (f *follower) ask(ctx context.Context, id string) {
+// it is being asked one more question is kept in mind, however many come. The network, if there is
+// one, is the one that the container was connected to.
+func (f *follower) ask(ctx context.Context, id, network string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, busy := f.asked[id]; busy || id == "" {
@@ -155,6 +155,9 @@ func (f *follower) ask(ctx context.Context, id string) {
 	}
 	f.asked[id] = false
 	f.questions.Go(func() {
+		if network != "" {
+			f.greet(ctx, id, network)
+		}
 		for next := true; next; {
 			f.answer(ctx, id)
 			f.mu.Lock()
@@ -181,9 +184,7 @@ func (f *follower) answer(ctx context.Context, id string) {
 	clipped := false
 	for endpoint, names := range c.Names {
 		kept := bounded(names)
-		f.telling.Lock()
 		f.cfg.Called(endpoint, kept, endpoint == c.First)
-		f.telling.Unlock()
 		clipped = clipped || len(kept.Aliases) < len(names.Aliases) || len(kept.Services) < len(names.Services)
 	}
 	f.clip(id, clipped)

@@ -160,7 +160,11 @@ func follow(t *testing.T, play func(s *scene)) {
 }
 
 func (s *scene) tell(kind dockerapi.Kind, id string) {
-	s.events <- dockerapi.Event{Kind: kind, Container: id}
+	e := dockerapi.Event{Kind: kind, Container: id}
+	if kind == dockerapi.Connected {
+		e.Network = "overlay"
+	}
+	s.events <- e
 	synctest.Wait()
 }
 
@@ -265,6 +269,7 @@ func TestNamesAreOnDisk(t *testing.T) {
 			s.set(id, netmap.EndpointName{Name: id + "-1", Aliases: []string{"x"}})
 			s.tell(dockerapi.ContainerStarted, id)
 		}
+		time.Sleep(saveAfter)
 		s.disk.fill(nil)
 		time.Sleep(retryAfter)
 		synctest.Wait()
@@ -277,6 +282,7 @@ func TestNamesAreOnDisk(t *testing.T) {
 			t.Errorf("on disk is %+v", names)
 		}
 		s.names.Drop("db")
+		time.Sleep(2 * saveAfter)
 		synctest.Wait()
 		again.Keep(func(id netmap.EndpointID) bool { return id != "web" })
 		if err := again.Save(); err != nil || len(s.disk.kept) != 0 {

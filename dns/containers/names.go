@@ -23,9 +23,8 @@ type Disk interface {
 // They are on disk, so that an agent that starts again does not take them from the other hosts
 // until Docker has told them again. Safe for concurrent use.
 type Names struct {
-	disk Disk
-
-	changed chan struct{} // holds a token while there is something to save
+	disk    Disk
+	changed chan struct{} // holds a token after a change
 
 	mu      sync.Mutex
 	known   map[netmap.EndpointID]called
