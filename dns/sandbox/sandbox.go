@@ -4,11 +4,13 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -230,25 +232,16 @@ func (s *Sandboxes) stop() {
 func (s *Sandboxes) show(failed []error) {
 	sentence := ""
 	if len(failed) > 0 {
-		sentence = fmt.Sprintf("%d containers have the names of Docker on this host only, not of the cluster: %v", len(failed), failed[0])
+		sentence = fmt.Sprintf("%d containers have the names of Docker on this host only, not of the cluster: %v; it is tried again every %s: mend what it says, or set WEFT_DNS=false", len(failed), failed[0], Refresh)
 	}
 	s.cfg.Problem("dns", sentence)
 }
 
 // bySandbox has the networks of each sandbox in the order in which its container has them.
 func bySandbox(members []Member) map[string][]netmap.NetworkID {
+	rank := map[bool]int{true: 0, false: 1}
 	slices.SortStableFunc(members, func(a, b Member) int {
-		switch {
-		case a.First != b.First && a.First:
-			return -1
-		case a.First != b.First:
-			return 1
-		case a.Name < b.Name:
-			return -1
-		case a.Name > b.Name:
-			return 1
-		}
-		return 0
+		return cmp.Or(cmp.Compare(rank[a.First], rank[b.First]), strings.Compare(a.Name, b.Name))
 	})
 	out := map[string][]netmap.NetworkID{}
 	for _, m := range members {
