@@ -161,16 +161,22 @@ func (s *scene) answers(what string, spans []probe.Span, gap time.Duration, allo
 	s.t.Logf("%s: longest time without the right answer %s", what, lost)
 }
 
+// pair makes a cluster of two spare hosts with one network.
+func (s *scene) pair(name string) (a, b *lab.Host, network string) {
+	s.t.Helper()
+	a, b = s.borrow()
+	must(s.t, a.InstallPlugin(s.t.Context(), s.plugin))
+	must(s.t, b.InstallPlugin(s.t.Context(), s.plugin, "WEFT_JOIN="+a.Addr4().String()))
+	s.docker(a, s.create(a, name)...)
+	eventually(s.t, spreadWithin, has(b, s.name(name)))
+	return a, b, s.name(name)
+}
+
 // TestIntegrationNamesWithoutAnAgent: when the agent is gone, names are Docker's within 15 s; when it is back, the
 // cluster's; both also for clients that keep their sockets.
 func TestIntegrationNamesWithoutAnAgent(t *testing.T) {
 	s := onSpares(t)
-	a, b := s.borrow()
-	must(t, a.InstallPlugin(t.Context(), s.plugin))
-	must(t, b.InstallPlugin(t.Context(), s.plugin, "WEFT_JOIN="+a.Addr4().String()))
-	s.docker(a, s.create(a, "gone")...)
-	network := s.name("gone")
-	eventually(t, spreadWithin, has(b, network))
+	a, b, network := s.pair("gone")
 	far := s.run(a, network, "far")
 	near := s.run(b, network, "near")
 	client := s.run(b, network, "client")
@@ -194,12 +200,7 @@ func TestIntegrationNamesWithoutAnAgent(t *testing.T) {
 // is wrong, and there is one again as soon as Docker has started the agent.
 func TestIntegrationNamesWhileAgentsAreKilled(t *testing.T) {
 	s := onSpares(t)
-	a, b := s.borrow()
-	must(t, a.InstallPlugin(t.Context(), s.plugin))
-	must(t, b.InstallPlugin(t.Context(), s.plugin, "WEFT_JOIN="+a.Addr4().String()))
-	s.docker(a, s.create(a, "killed")...)
-	network := s.name("killed")
-	eventually(t, spreadWithin, has(b, network))
+	a, b, network := s.pair("killed")
 	far, client := s.run(a, network, "far"), s.run(b, network, "client")
 	s.resolves(client, "far", far.addr.String())
 	const length = 20 * time.Second
