@@ -3,7 +3,7 @@ package dns
 import "testing"
 
 func TestNamesAddedByHand(t *testing.T) {
-	s := tell(t, world+`
+	tell(t, world+`
 	hand overlay nas 192.0.2.7
 	hand overlay nas 2001:db8::7
 	hand overlay nas 192.0.2.8
@@ -48,6 +48,15 @@ func TestNamesAddedByHand(t *testing.T) {
 	unhand overlay nas 2001:db8::7
 	? nas A
 		pass`)
+}
+
+func TestNamesAddedByHandAreListed(t *testing.T) {
+	s := tell(t, world+`
+	off overlay a db
+	hand overlay db 192.0.2.9
+	hand overlay vip 10.1.0.200
+	from overlay`)
+	s.apply()
 	if x := s.names.Explain(s.from, "db", 1); len(x.Entries) != 1 || x.Entries[0].Source != "added by hand" {
 		t.Errorf("db is explained by %+v", x)
 	}

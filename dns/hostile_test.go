@@ -76,7 +76,18 @@ func TestAHostileHostAddsItsOwnAtMost(t *testing.T) {
 	from mine
 	? db.mine A
 		db.mine. 5 IN A 10.1.0.2
-	# the id of somebody else's endpoint
+	from yours
+	? 7.0.2.10.in-addr.arpa PTR
+		nxdomain 0.2.10.in-addr.arpa.`)
+}
+
+// TestTheIDOfSomebodyElsesEndpoint is announced by b, for an endpoint of its own.
+func TestTheIDOfSomebodyElsesEndpoint(t *testing.T) {
+	tell(t, `
+	host a 192.168.0.1
+	host b 192.168.0.2
+	network mine 10.1.0.0/24
+	from mine
 	on mine a dup 10.1.0.8 id=1
 	on mine b dup 10.1.0.9 id=1
 	? dup A
@@ -86,10 +97,7 @@ func TestAHostileHostAddsItsOwnAtMost(t *testing.T) {
 	? dup A
 		dup. 5 IN A 10.1.0.8
 	? 8.0.1.10.in-addr.arpa PTR
-		8.0.1.10.in-addr.arpa. 5 IN PTR dup.mine.weft.local.
-	from yours
-	? 7.0.2.10.in-addr.arpa PTR
-		nxdomain 0.2.10.in-addr.arpa.`)
+		8.0.1.10.in-addr.arpa. 5 IN PTR dup.mine.weft.local.`)
 }
 
 // TestNamesThatDNSCannotCarry: they are not answered and listed, the other names are answered.

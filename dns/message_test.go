@@ -181,6 +181,16 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%s is explained by\n%q, wanted\n%q", c.name, got, c.want)
 		}
 	}
+}
+
+func TestOutcomes(t *testing.T) {
+	s := tell(t, `
+	host a 192.168.0.1
+	network n 10.1.0.0/24
+	on n a db 10.1.0.2
+	from n
+	`)
+	s.apply()
 	for name, want := range map[string]string{
 		"db": "answered", "nothing": "no name of the cluster: Docker's resolver answers", "nothing.weft.local": "there is no such name", "n.weft.local": "the name has nothing of this type",
 	} {

@@ -103,31 +103,61 @@ func (c *cluster) naive(cfg Config, from Asker, name string, v6 bool) string {
 		return "nodata"
 	}
 	asked, under := strings.CutSuffix(strings.ToLower(name), "."+cfg.Domain)
-	yes := func(addrs []string) string {
-		slices.Sort(addrs)
-		if len(addrs) == 0 {
-			return "nodata"
-		}
-		return strings.Join(addrs, " ")
-	}
-	exists := false
 	if host, is := strings.CutSuffix("."+asked, ".hosts"); under && is {
-		var addrs []string
-		for _, h := range c.hosts {
-			called := "." + strings.ToLower(h.Fact.Name)
-			if h.Entry.Removed || netmap.NameProblem(h.Fact.Name) != "" {
-				continue
-			}
-			exists = exists || strings.HasSuffix(called, host)
-			if called == host && !v6 {
-				addrs = append(addrs, h.Fact.Underlay.Addr().String())
-			}
-		}
-		if exists || host == "" {
-			return yes(addrs)
-		}
-		return "nxdomain"
+		return c.naiveHosts(host, v6)
 	}
+	answered, exists := c.naiveBearers(cfg, from, asked)
+	for short, networks := range answered {
+		networks = slices.DeleteFunc(networks, func(who []netmap.EndpointView) bool { return len(who) == 0 })
+		if short == 1 && from.Everything && len(networks) > 1 {
+			exists = true
+			break
+		}
+		if len(networks) > 0 {
+			return joined(c.naiveAddrs(cfg, slices.Concat(networks...), v6))
+		}
+	}
+	switch {
+	case !under:
+		return "pass"
+	case exists:
+		return "nodata"
+	}
+	return "nxdomain"
+}
+
+// joined are the addresses of a name that exists.
+func joined(addrs []string) string {
+	slices.Sort(addrs)
+	if len(addrs) == 0 {
+		return "nodata"
+	}
+	return strings.Join(addrs, " ")
+}
+
+// naiveHosts answers for .NAME of hosts; it is empty for all of them.
+func (c *cluster) naiveHosts(name string, v6 bool) string {
+	exists := name == ""
+	var addrs []string
+	for _, h := range c.hosts {
+		called := "." + strings.ToLower(h.Fact.Name)
+		if h.Entry.Removed || netmap.NameProblem(h.Fact.Name) != "" {
+			continue
+		}
+		exists = exists || strings.HasSuffix(called, name)
+		if called == name && !v6 {
+			addrs = append(addrs, h.Fact.Underlay.Addr().String())
+		}
+	}
+	if exists {
+		return joined(addrs)
+	}
+	return "nxdomain"
+}
+
+// naiveBearers are those who have a name by name.network, and by their short name, of each
+// network that is seen; and whether there are names beneath it.
+func (c *cluster) naiveBearers(cfg Config, from Asker, asked string) (answered [2][][]netmap.EndpointView, exists bool) {
 	var seen []netmap.Network
 	for _, id := range from.Networks {
 		seen = append(seen, c.networks[int(id)])
@@ -135,7 +165,6 @@ func (c *cluster) naive(cfg Config, from Asker, name string, v6 bool) string {
 	if from.Everything {
 		seen = slices.Collect(maps.Values(c.networks))
 	}
-	var answered [2][][]netmap.EndpointView // by name.network, by short name: those of each network
 	for _, w := range seen {
 		named := w.Name != "" && !w.Retired
 		if named && strings.HasSuffix("."+w.Name, "."+asked) {
@@ -150,45 +179,34 @@ func (c *cluster) naive(cfg Config, from Asker, name string, v6 bool) string {
 		exists = exists || beneath
 		answered[1] = append(answered[1], who)
 	}
-	for short, networks := range answered {
-		networks = slices.DeleteFunc(networks, func(who []netmap.EndpointView) bool { return len(who) == 0 })
-		if short == 1 && from.Everything && len(networks) > 1 {
-			exists = true
-			break
+	return answered, exists
+}
+
+// naiveAddrs are the addresses of those who have a name: of those that are not healthy only if
+// there is no other.
+func (c *cluster) naiveAddrs(cfg Config, all []netmap.EndpointView, v6 bool) []string {
+	var healthy, ill []string
+	for _, e := range all {
+		addr := e.V4
+		if v6 {
+			addr = e.V6
 		}
-		if len(networks) == 0 {
-			continue
-		}
-		var healthy, ill []string
-		for _, e := range slices.Concat(networks...) {
-			addr := e.V4
-			if v6 {
-				addr = e.V6
-			}
-			switch w := c.networks[int(e.Network)]; {
-			case e.Names == nil && addr.IsValid(): // by hand
-				if !slices.Contains(healthy, addr.String()) {
-					healthy = append(healthy, addr.String())
-				}
-			case !slices.ContainsFunc(w.Subnets, func(p netip.Prefix) bool { return p.Contains(addr) }):
-			case cfg.Health && e.Names.Unhealthy:
-				ill = append(ill, addr.String())
-			default:
+		switch w := c.networks[int(e.Network)]; {
+		case e.Names == nil && addr.IsValid(): // by hand
+			if !slices.Contains(healthy, addr.String()) {
 				healthy = append(healthy, addr.String())
 			}
+		case !slices.ContainsFunc(w.Subnets, func(p netip.Prefix) bool { return p.Contains(addr) }):
+		case cfg.Health && e.Names.Unhealthy:
+			ill = append(ill, addr.String())
+		default:
+			healthy = append(healthy, addr.String())
 		}
-		if len(healthy) == 0 {
-			healthy = ill
-		}
-		return yes(healthy)
 	}
-	switch {
-	case !under:
-		return "pass"
-	case exists:
-		return "nodata"
+	if len(healthy) == 0 {
+		return ill
 	}
-	return "nxdomain"
+	return healthy
 }
 
 // bearers are those on a network who have a name by the first source, and whether there are

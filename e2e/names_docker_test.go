@@ -181,14 +181,29 @@ func TestIntegrationNamesOfOneContainer(t *testing.T) {
 		t.Fatalf("musl-gcc: %v: %s", err, out)
 	}
 	client := s.run(two, network, "client", append(hostPrograms, "-v", musl+":/resolve:ro")...)
-	addr, full := db.addr.String(), db.name+"."+network+".weft.local"
+	addr, full := db.addr.String(), fullName(db, network)
 	for _, name := range []string{
 		db.name, "db", strings.ToUpper(db.name), "under_score", "UNDER_SCORE", "many0", "many100",
 		"site1.customer1.web", "site1-customer1-web", "site1-customer1-web.weft.local", full,
 	} {
 		s.answered(client, name, addr)
 	}
+	seenByClients(t, client, db, network)
 
+	s.docker(one, "rename", db.name, db.name+"-new")
+	s.answered(client, db.name+"-new", addr)
+	s.answered(client, full, "NXDOMAIN")
+	s.docker(one, "rename", db.name+"-new", db.name)
+	s.answered(client, full, addr)
+}
+
+// fullName is how the cluster refers to a container on a network.
+func fullName(b box, network string) string { return b.name + "." + network + ".weft.local" }
+
+// seenByClients checks what many clients in one container find of another one.
+func seenByClients(t *testing.T, client, db box, network string) {
+	t.Helper()
+	addr, full := db.addr.String(), fullName(db, network)
 	dig := func(question ...string) []string {
 		return append([]string{"/usr/bin/dig", "+time=2", "+tries=1"}, question...)
 	}
@@ -216,16 +231,10 @@ func TestIntegrationNamesOfOneContainer(t *testing.T) {
 		{dig(db.name, "ANY"), "RFC8482"},
 		{dig(db.name, "AAAA"), "status: NOERROR"},
 		{dig("nobody.weft.local", "AAAA"), "status: NXDOMAIN"},
-		{dig(one.Name() + ".hosts.weft.local"), one.Addr4().String()},
+		{dig(db.host.Name() + ".hosts.weft.local"), db.host.Addr4().String()},
 	} {
 		if out, err := client.exec(t.Context(), c.argv...); err != nil || !strings.Contains(out, c.want) {
 			t.Errorf("%q said %q (%v), want %q", c.argv, out, err, c.want)
 		}
 	}
-
-	s.docker(one, "rename", db.name, db.name+"-new")
-	s.answered(client, db.name+"-new", addr)
-	s.answered(client, full, "NXDOMAIN")
-	s.docker(one, "rename", db.name+"-new", db.name)
-	s.answered(client, full, addr)
 }
