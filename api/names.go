@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/weftnet/weft/netmap"
 )
@@ -27,6 +29,9 @@ type Name struct {
 	Host      string            `json:"host,omitempty"` // its name
 	Addrs     []netip.Addr      `json:"addrs"`
 	Passed    string            `json:"passed,omitempty"` // why it does not answer; empty: it does
+	// Since is when its container came onto the network, by the clock of its host. Lookups say it of
+	// those that answer. Zero: it is not known, or no container.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // NameAnswer is what one question leads to.
@@ -52,25 +57,30 @@ func NamesText(w io.Writer, names []Name) error {
 	p := &printer{w: tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)}
 	p.f("NAME\tNETWORK\tADDRESS\tCONTAINER\tHOST\tSOURCE\n")
 	for _, n := range names {
-		p.name(n)
+		p.name(n, note(n))
 	}
 	return p.end()
 }
 
-func (p *printer) name(n Name) {
+// name writes a line of a table: of a name, and what the last columns say.
+func (p *printer) name(n Name, last string) {
 	var addrs []string
 	for _, a := range n.Addrs {
 		addrs = append(addrs, a.String())
 	}
-	note := ""
-	if n.Passed != "" {
-		note = " (does not answer: " + n.Passed + ")"
-	}
-	p.f("%s\t%s\t%s\t%s\t%s\t%s%s\n", n.Name, orDash(n.Network), orNone(addrs), orDash(n.Container), orDash(n.Host), n.Source, note)
+	p.f("%s\t%s\t%s\t%s\t%s\t%s\n", n.Name, orDash(n.Network), orNone(addrs), orDash(n.Container), orDash(n.Host), last)
 }
 
-// NameAnswers returns what writes answers for people: the records, and with trace who has the
-// name.
+// note is the source of a name, and why it does not answer.
+func note(n Name) string {
+	if n.Passed == "" {
+		return n.Source
+	}
+	return n.Source + " (does not answer: " + n.Passed + ")"
+}
+
+// NameAnswers returns what writes answers for people: the records and who answers, and with trace
+// also who has the name and does not, and what Docker says.
 func NameAnswers(trace *bool) func(io.Writer, []NameAnswer) error {
 	return func(w io.Writer, answers []NameAnswer) error {
 		p := &printer{w: tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)}
@@ -79,12 +89,16 @@ func NameAnswers(trace *bool) func(io.Writer, []NameAnswer) error {
 			for _, r := range a.Records {
 				p.f("  %s\n", strings.Join(strings.Fields(r), " "))
 			}
-			if *trace && len(a.Names) > 0 {
-				p.f("  NAME\tNETWORK\tADDRESS\tCONTAINER\tHOST\tSOURCE\n")
-				for _, n := range a.Names {
-					n.Name = "  " + n.Name
-					p.name(n)
-				}
+			names := a.Names
+			if !*trace {
+				names = slices.DeleteFunc(slices.Clone(names), func(n Name) bool { return n.Passed != "" })
+			}
+			if len(names) > 0 {
+				p.f("  NAME\tNETWORK\tADDRESS\tCONTAINER\tHOST\tSINCE\tSOURCE\n")
+			}
+			for _, n := range names {
+				n.Name = "  " + n.Name
+				p.name(n, moment(n.Since)+"\t"+note(n))
 			}
 			if *trace && a.Docker != "" {
 				p.f("  Docker's resolver: %s\n", a.Docker)

@@ -35,7 +35,8 @@ func dnsLookupCommand() *cobra.Command {
 		Use:   "lookup NAME",
 		Short: "answer as a container is answered, and say why",
 		Long: `Looks a name up as a container on a network does, or without --network as the host
-does. NAME may be the name of a container, a service such as _80._tcp.web, or an
+does, and says who answers, on which host, and since when its container is on the
+network. NAME may be the name of a container, a service such as _80._tcp.web, or an
 address, whose name is then looked up.`,
 		Example: `  weft dns lookup store --network overlay --trace
   weft dns lookup 10.32.0.7`,

@@ -21,7 +21,7 @@ func TestIntegrationNamesOfOtherServers(t *testing.T) {
 	s := onSpares(t)
 	a := s.lend(1)[0]
 	must(t, a.InstallPlugin(t.Context(), s.plugin,
-		"WEFT_DNS_HEALTH=true", "WEFT_DNS_ZONES=consul=127.0.0.1:8600,dead=127.0.0.1:8601", "WEFT_DNS_LISTEN=127.0.0.54:53"))
+		"WEFT_DNS_HEALTH=true", "WEFT_DNS_ZONES=consul=127.0.0.1:8600,dead=127.0.0.1:8601", "WEFT_DNS_LISTEN=127.0.0.55:53"))
 	s.docker(a, s.create(a, "zones")...)
 	network := s.name("zones")
 	consul := s.dnsmasq(a, "host", "consul", "--port=8600", "--listen-address=127.0.0.1", "--bind-interfaces", "--address=/web.service.consul/192.0.2.1")
@@ -50,9 +50,9 @@ func TestIntegrationNamesOfOtherServers(t *testing.T) {
 	s.answered(web, "both", web.addr.String())
 	s.answered(web, ill.name, ill.addr.String())
 
-	s.dnsmasq(a, "host", "forwarder", "--port=5353", "--listen-address=127.0.0.1", "--bind-interfaces", "--server=/weft.local/127.0.0.54")
+	s.dnsmasq(a, "host", "forwarder", "--port=5353", "--listen-address=127.0.0.1", "--bind-interfaces", "--server=/weft.local/127.0.0.55")
 	eventually(t, healWithin, func(ctx context.Context) error {
-		for _, question := range [][]string{{"@127.0.0.54", web.name}, {"@127.0.0.1", "-p", "5353", web.name + "." + network + ".weft.local"}} {
+		for _, question := range [][]string{{"@127.0.0.55", web.name}, {"@127.0.0.1", "-p", "5353", web.name + "." + network + ".weft.local"}} {
 			out, err := a.Exec(ctx, append([]string{"dig", "+short", "+time=1", "+tries=1"}, question...)...)
 			if err == nil && out != web.addr.String() {
 				err = errors.New("another answer")

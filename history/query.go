@@ -126,6 +126,26 @@ func (h *History) Query(ctx context.Context, q api.HistoryQuery) (*api.History, 
 	return out, nil
 }
 
+// Since tells when the endpoint that has an address on a network now came to be, by its host's
+// clock; zero if the host does not know it.
+func (h *History) Since(ctx context.Context, host netmap.HostID, network netmap.NetworkID, addr netip.Addr) (time.Time, error) {
+	q := state.Query{Space: netmap.Single(addr), Since: millis(time.Now().Add(-clockSlack))} // so that no older page is read
+	body, err := json.Marshal(q)
+	if err != nil {
+		return time.Time{}, err
+	}
+	got, err := h.endpointsOf(ctx, host, q, body)
+	if err != nil {
+		return time.Time{}, err
+	}
+	for _, e := range got.Entries {
+		if e.Network == network && e.To == 0 {
+			return clock(e.From), nil
+		}
+	}
+	return time.Time{}, nil
+}
+
 func millis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0

@@ -232,6 +232,9 @@ func (a *Agent) openDocker() (err error) {
 		r, ok := a.attach.Endpoint(id)
 		return ok && r.Joined
 	})
+	if err := a.openHistory(); err != nil {
+		return err
+	}
 	a.openResolver()
 	a.driver = driver.New(a.attach.Of(netmap.OwnerDocker), a)
 	a.ipam, err = ipam.New(ipam.Config{
@@ -249,9 +252,6 @@ func (a *Agent) openDocker() (err error) {
 		return err
 	}
 	a.decider.Begin(a.ipam, a.attach)
-	if err := a.openHistory(); err != nil {
-		return err
-	}
 	return a.openReplicas()
 }
 

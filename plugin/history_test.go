@@ -35,8 +35,9 @@ type heirs struct {
 	t            *testing.T
 	owner, asked *host
 	addr         netip.Addr
-	first, then  string // what a host says of them
-	began        time.Time
+	first, then  string    // what a host says of them
+	began        time.Time // the first
+	followed     time.Time // the second
 }
 
 // heirsOf removes the first container ten minutes after its start, and starts the second one after ten
@@ -54,6 +55,7 @@ func heirsOf(t *testing.T, c *cluster) heirs {
 		t.Fatal(err)
 	}
 	time.Sleep(10 * time.Minute)
+	k.followed = time.Now()
 	k.owner.run("web-2", id, k.addr.String())
 	of := "endpoint " + k.owner.set.Name + " " + single(k.addr).String()
 	k.first, k.then = of+" web-1 ended", of+" web-2"
@@ -76,6 +78,15 @@ func (k heirs) known(from *host, when string) {
 	granted := slices.ContainsFunc(lines, func(l string) bool { return holds(l, "granted "+k.owner.set.Name, "10.40.0.") })
 	if !granted || len(missing) > 0 {
 		k.t.Errorf("%s, %s does not know of the block: %q, missing %q", when, from.set.Name, lines, missing)
+	}
+}
+
+// dated checks that a host says of the container that has the name now since when it is there.
+func (k heirs) dated(from *host) {
+	k.t.Helper()
+	found, err := from.LookupName(k.t.Context(), api.NameQuery{Name: "web-2", Network: "web"})
+	if err != nil || len(found[0].Names) != 1 || found[0].Names[0].Since.Sub(k.followed).Abs() > time.Second {
+		k.t.Errorf("%s says %+v, %v; want it since %s", from.set.Name, found, err, k.followed)
 	}
 }
 
@@ -114,6 +125,8 @@ func TestWhoHadAnAddress(t *testing.T) {
 		k.owner.ready()
 		k.known(k.asked, "after a restart")
 		k.narrowed()
+		k.dated(k.asked)
+		k.dated(k.owner)
 
 		k.owner.stop()
 		begin := time.Now()

@@ -33,5 +33,5 @@ func (a *Agent) openResolver() {
 		cfg.Host = a.cfg.Sandboxes
 	}
 	a.resolver = resolver.New(cfg)
-	a.Orders = orders.New(orders.Config{Names: a.resolver.Names(), View: a.gossip.View, Decide: a.member.Decide, AskDocker: a.resolver.AskDocker})
+	a.Orders = orders.New(orders.Config{Names: a.resolver.Names(), View: a.gossip.View, Decide: a.member.Decide, AskDocker: a.resolver.AskDocker, Since: a.history.Since})
 }

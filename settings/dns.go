@@ -11,7 +11,7 @@ import (
 
 const (
 	wantsZones  = "zones with an address like consul=127.0.0.1:8600,mesos=10.0.0.5, comma separated; a zone may come twice"
-	wantsListen = "an address with a port like 127.0.0.54:53 or [::1]:53, or empty"
+	wantsListen = "an address with a port like 127.0.0.55:53 or [::1]:53, or empty"
 
 	dnsPort = 53
 )

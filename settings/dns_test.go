@@ -29,7 +29,7 @@ func TestZonesAndTheirServers(t *testing.T) {
 }
 
 func TestListen(t *testing.T) {
-	for v, want := range map[string]string{"": "invalid AddrPort", "127.0.0.54:53": "127.0.0.54:53", "[::ffff:10.0.0.1]:5353": "10.0.0.1:5353"} {
+	for v, want := range map[string]string{"": "invalid AddrPort", "127.0.0.55:53": "127.0.0.55:53", "[::ffff:10.0.0.1]:5353": "10.0.0.1:5353"} {
 		var s Settings
 		if err := parseListen(&s, v); err != nil || s.DNS.Listen.String() != want {
 			t.Errorf("%s: %s, %v", v, s.DNS.Listen, err)
@@ -39,7 +39,7 @@ func TestListen(t *testing.T) {
 
 func TestSettingsOfDNSAgree(t *testing.T) {
 	for _, tt := range []struct{ zones, listen, want string }{
-		{"consul=127.0.0.1:8600,local=10.0.0.1", "127.0.0.54:53", ""},
+		{"consul=127.0.0.1:8600,local=10.0.0.1", "127.0.0.55:53", ""},
 		{"weft.local=10.0.0.1", "", "is in WEFT_DOMAIN=weft.local"},
 		{"x.weft.local=10.0.0.1", "", "is in WEFT_DOMAIN=weft.local"},
 		{"a=10.0.0.1,consul=127.0.0.1:53", "127.0.0.1:53", "the zone consul is the agent itself"},

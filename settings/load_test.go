@@ -199,7 +199,7 @@ var refused = []struct{ env, want string }{
 	{"WEFT_DNS_ZONES=a=0.0.0.0", "zone a: 0.0.0.0 is not an address of a DNS server"},
 	{"WEFT_DNS_ZONES=a=10.0.0.1,a=10.0.0.1:53", "zone a has 10.0.0.1:53 twice"},
 	{"WEFT_DNS_ZONES=a=10.0.0.1,", `"" has no address`},
-	{"WEFT_DNS_LISTEN=53", "WEFT_DNS_LISTEN=53: want an address with a port like 127.0.0.54:53"},
+	{"WEFT_DNS_LISTEN=53", "WEFT_DNS_LISTEN=53: want an address with a port like 127.0.0.55:53"},
 	{"WEFT_DNS_LISTEN=localhost:53", "want an address with a port"},
 	{"WEFT_DNS_LISTEN=127.0.0.1:0", "want an address with a port"},
 	{"WEFT_DNS_LISTEN=0.0.0.0:53", "it stands for all addresses of the host"},

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	wire "github.com/miekg/dns"
@@ -31,6 +32,9 @@ type Config struct {
 	Decide func(ctx context.Context, c state.Command) (state.Reply, error)
 	// AskDocker has Docker's resolver answer, in a container of this host that is on a network.
 	AskDocker func(ctx context.Context, network netmap.NetworkID, query *wire.Msg) (*wire.Msg, error)
+	// Since asks a host when its endpoint with an address on a network came to be; zero if the
+	// host does not know it.
+	Since func(ctx context.Context, host netmap.HostID, network netmap.NetworkID, addr netip.Addr) (time.Time, error)
 }
 
 // Orders implements the part of api.Agent that is about names. It is safe for concurrent use.
@@ -75,12 +79,30 @@ func (o *Orders) LookupName(ctx context.Context, q api.NameQuery) (out []api.Nam
 	for _, qtype := range types {
 		x := o.cfg.Names.Explain(from, name, qtype)
 		a := api.NameAnswer{Type: x.Type, Outcome: x.Outcome, Records: x.Records, Names: shown(view, x.Entries)}
+		o.date(ctx, a.Names, x.Entries)
 		if q.Trace && len(from.Networks) > 0 {
 			a.Docker = o.docker(ctx, from.Networks[0], new(wire.Msg).SetQuestion(wire.Fqdn(name), qtype))
 		}
 		out = append(out, a)
 	}
 	return out, nil
+}
+
+// mostDated bounds how many containers an operator is told the age of, as each is a question to
+// its host.
+const mostDated = 64
+
+// date says since when the containers that answer are there. It leaves it out where the host does
+// not say.
+func (o *Orders) date(ctx context.Context, names []api.Name, entries []dns.Entry) {
+	var all sync.WaitGroup
+	for i, e := range entries[:min(len(entries), mostDated)] { // those that answer come first
+		if e.Passed != "" || e.Endpoint == "" || e.Host.IsZero() {
+			continue
+		}
+		all.Go(func() { names[i].Since, _ = o.cfg.Since(ctx, e.Host, e.Network, e.Addrs[0]) })
+	}
+	all.Wait()
 }
 
 // dockerTimeout is how long an operator waits for Docker's resolver; its own servers may take

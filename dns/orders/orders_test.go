@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	wire "github.com/miekg/dns"
 
@@ -15,6 +16,9 @@ import (
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
+
+// began is since when the container db is there.
+var began = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 
 // bench is orders of a host with the networks overlay and old, which was removed.
 type bench struct {
@@ -47,6 +51,11 @@ func newBench() *bench {
 		reply := new(wire.Msg).SetReply(query)
 		reply.Answer = []wire.RR{&wire.A{Hdr: wire.RR_Header{Name: query.Question[0].Name, Rrtype: wire.TypeA, Class: wire.ClassINET, Ttl: 600}, A: net.IPv4(10, 1, 0, 2)}}
 		return reply, nil
+	}, Since: func(_ context.Context, host netmap.HostID, network netmap.NetworkID, addr netip.Addr) (time.Time, error) {
+		if host != e.Host || network != e.Network || addr != e.V4 {
+			return time.Time{}, errors.New("no such endpoint")
+		}
+		return began, nil
 	}})
 	return b
 }
@@ -130,6 +139,9 @@ func TestNamesAreListedAndLookedUp(t *testing.T) {
 	traced, err := b.LookupName(t.Context(), api.NameQuery{Name: "db", Network: "overlay", Trace: true})
 	if err != nil || traced[0].Docker != "NOERROR, db. 600 IN A 10.1.0.2" || traced[1].Docker != "nobody can be asked" {
 		t.Errorf("what Docker says: %+v, %v", traced, err)
+	}
+	if of := traced[0].Names[0].Since; of != began || !traced[1].Names[0].Since.IsZero() {
+		t.Errorf("db answers since %s, and for the other type, which it does not have, since %s", of, traced[1].Names[0].Since)
 	}
 	answers, err := b.LookupName(t.Context(), api.NameQuery{Name: "host-a.hosts.weft.local"})
 	if err != nil || answers[0].Names[0].Host != "host-a" || answers[0].Names[0].Network != "" {
