@@ -90,7 +90,7 @@ func (a *Audit) Right() bool {
 			want++ // its tunnel
 		}
 	}
-	if a.of.multicast {
+	if a.of.Multicast {
 		want += len(a.of.remotes)
 	}
 	return !a.wrong && a.right == want

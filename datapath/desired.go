@@ -22,7 +22,7 @@ func Desired(view *netmap.View, self netmap.HostID, local Local) State {
 	for _, n := range networks(view, local) {
 		b := builder{net: Network{Device: DeviceOf(view, self, n, local)}}
 		b.addLocal(local.Ports)
-		b.addRemote(remotes(view, n.ID, vteps), n.Multicast)
+		b.addRemote(remotes(view, n.ID, vteps))
 		s.Networks = append(s.Networks, b.build())
 	}
 	slices.SortFunc(s.Networks, func(a, b Network) int { return cmp.Compare(a.VNI, b.VNI) })
@@ -42,6 +42,7 @@ func deviceOf(clusterMTU int, n netmap.Network, local Local) Device {
 		ID: n.ID, VNI: n.VNI, Bridge: BridgeName(n.VNI), VXLAN: VXLANName(n.VNI),
 		MTU: maxMTU, PortMTU: portMTU(clusterMTU, n, local),
 		UDPPort: cmp.Or(local.UDPPort, DefaultUDPPort), Source: local.Source.Unmap(),
+		Multicast: n.Multicast,
 	}
 }
 
@@ -128,13 +129,13 @@ func (b *builder) addLocal(ports []Port) {
 
 // addRemote adds the endpoints of other hosts. No two of one network have the same
 // address: a View leaves the losers of a dispute out.
-func (b *builder) addRemote(remotes []remote, multicast bool) {
+func (b *builder) addRemote(remotes []remote) {
 	for _, r := range remotes {
 		if b.entry(r.MAC, b.net.VXLAN, r.V4, r.V6) {
 			b.net.FDB = append(b.net.FDB, Tunnel{r.MAC, r.vtep})
 		}
 	}
-	if multicast {
+	if b.net.Multicast {
 		for _, r := range remotes {
 			b.net.Flood = append(b.net.Flood, r.vtep)
 		}

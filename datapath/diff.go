@@ -85,7 +85,7 @@ func (d *differ) network(have, want Network) {
 	if remake {
 		have = have.withoutVXLAN()
 	}
-	reattach := have.Bridge == "" || have.MTU != want.MTU
+	reattach := have.Bridge == "" || have.MTU != want.MTU || have.Multicast != want.Multicast
 	if reattach || have.ID != want.ID || have.PortMTU != want.PortMTU {
 		d.put(Op{Verb: Add, Object: ABridge, Device: dev})
 	}

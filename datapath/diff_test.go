@@ -27,8 +27,9 @@ func drawDevice(t *rapid.T, vni netmap.VNI) datapath.Device {
 		ID: netmap.NetworkID(rapid.IntRange(1, 2).Draw(t, "id")), VNI: vni,
 		Bridge: datapath.BridgeName(vni), VXLAN: datapath.VXLANName(vni),
 		MTU: rapid.SampledFrom([]int{1450, 1430}).Draw(t, "mtu"), PortMTU: rapid.SampledFrom([]int{1450, 1300}).Draw(t, "port mtu"),
-		UDPPort: rapid.SampledFrom([]uint16{4789, 4789, 8472}).Draw(t, "udp"),
-		Source:  rapid.SampledFrom([]netip.Addr{addr("192.0.2.1"), addr("192.0.2.1"), addr("192.0.2.9")}).Draw(t, "source"),
+		UDPPort:   rapid.SampledFrom([]uint16{4789, 4789, 8472}).Draw(t, "udp"),
+		Source:    rapid.SampledFrom([]netip.Addr{addr("192.0.2.1"), addr("192.0.2.1"), addr("192.0.2.9")}).Draw(t, "source"),
+		Multicast: rapid.Bool().Draw(t, "multicast"),
 	}
 }
 

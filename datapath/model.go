@@ -125,7 +125,7 @@ func (m *Model) rebuild() {
 
 // build adds a network with all its endpoints.
 func (m *Model) build(n netmap.Network) *overlay {
-	o := newOverlay(deviceOf(m.mtu, n, m.local), n.Multicast, m.vteps)
+	o := newOverlay(deviceOf(m.mtu, n, m.local), m.vteps)
 	m.nets[n.ID] = o
 	for _, p := range m.local.Ports {
 		if p.Network == n.ID {
@@ -154,7 +154,7 @@ func (m *Model) networks(p *plan) {
 	}
 	for _, o := range m.sorted() {
 		n, ok := wanted[o.VNI]
-		if ok && n.ID == o.ID && n.Multicast == o.multicast {
+		if ok && n.ID == o.ID && n.Multicast == o.Multicast {
 			delete(wanted, n.VNI)
 			m.device(p, o, n)
 			continue

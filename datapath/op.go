@@ -69,8 +69,9 @@ func (o Op) String() string {
 	add := o.Verb == Add
 	switch o.Object {
 	case ABridge:
-		return pick(add, fmt.Sprintf("ip link add %s mtu %d type bridge mcast_snooping 0 vlan_default_pvid 0 # %s",
-			o.Device.Bridge, o.Device.MTU, BridgeAlias(o.Device)), "ip link del "+o.Device.Bridge)
+		snoops := pick(o.Device.Multicast, "mcast_snooping 1 mcast_querier 1", "mcast_snooping 0")
+		return pick(add, fmt.Sprintf("ip link add %s mtu %d type bridge %s vlan_default_pvid 0 # %s",
+			o.Device.Bridge, o.Device.MTU, snoops, BridgeAlias(o.Device)), "ip link del "+o.Device.Bridge)
 	case AVXLAN:
 		return pick(add, fmt.Sprintf("ip link add %s mtu %d master %s type vxlan id %d local %s dstport %d nolearning",
 			o.Device.VXLAN, o.Device.MTU, o.Device.Bridge, o.Device.VNI, o.Device.Source, o.Device.UDPPort), "ip link del "+o.Device.VXLAN)

@@ -9,12 +9,11 @@ import (
 // overlay is one network of a Model.
 type overlay struct {
 	Device
-	multicast bool
-	vteps     map[netmap.HostID]netip.Addr // of the Model
-	ports     map[netmap.EndpointID]string // names of the local ports
-	macs      claims[netmap.MAC]
-	addrs     claims[netip.Addr]
-	remotes   map[netip.Addr]int // how many remote endpoints there are at each VTEP
+	vteps   map[netmap.HostID]netip.Addr // of the Model
+	ports   map[netmap.EndpointID]string // names of the local ports
+	macs    claims[netmap.MAC]
+	addrs   claims[netip.Addr]
+	remotes map[netip.Addr]int // how many remote endpoints there are at each VTEP
 
 	tracked bool // whether the following is kept
 
@@ -31,9 +30,9 @@ type route struct {
 	vtep   netip.Addr
 }
 
-func newOverlay(d Device, multicast bool, vteps map[netmap.HostID]netip.Addr) *overlay {
+func newOverlay(d Device, vteps map[netmap.HostID]netip.Addr) *overlay {
 	return &overlay{
-		Device: d, multicast: multicast, vteps: vteps, ports: map[netmap.EndpointID]string{},
+		Device: d, vteps: vteps, ports: map[netmap.EndpointID]string{},
 		macs: newClaims[netmap.MAC](), addrs: newClaims[netip.Addr](), remotes: map[netip.Addr]int{},
 	}
 }
@@ -46,7 +45,7 @@ func (o *overlay) route(mac netmap.MAC) route {
 	return route{holder, o.vteps[holder.host]}
 }
 
-func (o *overlay) flooded(vtep netip.Addr) bool { return o.multicast && o.remotes[vtep] > 0 }
+func (o *overlay) flooded(vtep netip.Addr) bool { return o.Multicast && o.remotes[vtep] > 0 }
 
 // addRemote adds an endpoint of another host, unless frames cannot be sent to it.
 func (o *overlay) addRemote(e netmap.EndpointView) {
@@ -183,7 +182,7 @@ func (o *overlay) network() Network {
 		n.Neighbours = append(n.Neighbours, Neighbour{a, c.mac})
 	}
 	for vtep := range o.remotes {
-		if o.multicast {
+		if o.Multicast {
 			n.Flood = append(n.Flood, vtep)
 		}
 	}

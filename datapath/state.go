@@ -53,6 +53,11 @@ type Device struct {
 	MTU, PortMTU int
 	UDPPort      uint16     // of VXLAN, source and destination side
 	Source       netip.Addr // this host's VTEP
+	// Multicast says that broadcasts, multicasts and frames to MACs that no endpoint has reach
+	// the other hosts of the network. Then the bridge answers ARP for endpoints and passes on
+	// everything else, and sends a group to its members and to the other hosts only. Without it
+	// the bridge answers ND too, since a question would not reach another host.
+	Multicast bool
 }
 
 // Bridged is the overlay end of a local endpoint's veth pair.

@@ -17,8 +17,11 @@ import (
 )
 
 // Every is how often the kernel is compared with the facts although nothing is known to have
-// changed.
-const Every = 30 * time.Second
+// changed: what somebody else deletes is back within 10 s.
+const Every = 8 * time.Second
+
+// Limit bounds one call of Follow.
+const Limit = 30 * time.Second
 
 // retryPause is how long after a failure the kernel is read and repaired.
 const retryPause = 5 * time.Second
@@ -124,7 +127,7 @@ func (d *Dataplane) Unplugged(id netmap.EndpointID) {
 // incomplete view could count as complete, and working forwarding entries would be removed
 // (invariant 7).
 func (d *Dataplane) Follow(ctx context.Context, look follow.Look) {
-	ctx, cancel := context.WithTimeout(ctx, Every)
+	ctx, cancel := context.WithTimeout(ctx, Limit)
 	defer cancel()
 	local := d.cfg.Local()
 	ops, whole := d.model.Update(d.cfg.View(), local, d.takeUnplugged())

@@ -108,7 +108,7 @@ func (h *host) watchMoved(ctx context.Context, moved func()) {
 
 // returned makes the kernel's side forget what it knows, as in a new process.
 func (h *host) returned() {
-	ctx, cancel := context.WithTimeout(context.Background(), dataplane.Every)
+	ctx, cancel := context.WithTimeout(context.Background(), dataplane.Limit)
 	defer cancel()
 	if err := h.kernel.Forget(ctx); err != nil {
 		h.log.Warn("the kernel's side cannot forget what the agent before plugged", "err", err)

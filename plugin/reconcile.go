@@ -12,8 +12,11 @@ import (
 	"github.com/weftnet/weft/turn"
 )
 
-// finishTimeout limits one attempt of finishDeletions.
-const finishTimeout = 10 * time.Second
+// finishEvery is the pause between attempts of finishDeletions, and finishTimeout limits one.
+const (
+	finishEvery   = 30 * time.Second
+	finishTimeout = 10 * time.Second
+)
 
 // wake has the kernel compared with the facts soon. It never blocks.
 func (a *Agent) wake() { turn.Poke(a.kick) }
@@ -94,7 +97,7 @@ func (a *Agent) Changed() { a.wake() }
 
 // finishDeletions leaves networks for the ledger that were removed here while it could not be reached.
 func (a *Agent) finishDeletions(ctx context.Context) {
-	for turn.Sleep(ctx, dataplane.Every) {
+	for turn.Sleep(ctx, finishEvery) {
 		try, cancel := context.WithTimeout(ctx, finishTimeout)
 		if err := a.attach.FinishDeletions(try); err != nil && ctx.Err() == nil {
 			a.log.Warn("the ledger has not been told yet that networks were removed here", "err", err)

@@ -228,11 +228,11 @@ func network(n datapath.Network, op datapath.Op) datapath.Network {
 
 func bridge(n datapath.Network, d datapath.Device, add bool) datapath.Network {
 	if !add {
-		n.Bridge, n.ID, n.MTU, n.PortMTU = "", 0, 0, 0
+		n.Bridge, n.ID, n.MTU, n.PortMTU, n.Multicast = "", 0, 0, 0, false
 		n.Ports, n.Bridging, n.Neighbours = nil, nil, nil
 		return n
 	}
-	n.Bridge, n.ID, n.MTU, n.PortMTU = d.Bridge, d.ID, d.MTU, d.PortMTU
+	n.Bridge, n.ID, n.MTU, n.PortMTU, n.Multicast = d.Bridge, d.ID, d.MTU, d.PortMTU, d.Multicast
 	return n
 }
 

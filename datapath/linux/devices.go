@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/datapath"
@@ -74,8 +76,8 @@ func (k *Kernel) addBridge(d datapath.Device) error {
 		isBridge = false
 	}
 	if !isBridge {
-		off, pvid := false, uint16(0)
-		b = &netlink.Bridge{LinkAttrs: attrs(d.Bridge, d.MTU), MulticastSnooping: &off, VlanDefaultPVID: &pvid}
+		pvid := uint16(0)
+		b = &netlink.Bridge{LinkAttrs: attrs(d.Bridge, d.MTU), VlanDefaultPVID: &pvid}
 		b.HardwareAddr = bridgeMAC(d.VNI)
 		if err := k.overlay.LinkAdd(b); err != nil {
 			return err
@@ -89,7 +91,51 @@ func (k *Kernel) addBridge(d datapath.Device) error {
 	if err := k.overlay.finish(b, d.MTU); err != nil {
 		return err
 	}
+	if err := k.overlay.snoop(b, d.Multicast); err != nil {
+		return fmt.Errorf("multicast snooping: %w", err)
+	}
 	return k.overlay.LinkSetAlias(b, datapath.BridgeAlias(d))
+}
+
+// snoop has a bridge send a group to its members and to the tunnel, or everywhere. Without a
+// querier a bridge floods groups, and no container is one. A querier of IPv6 needs an address.
+func (s *space) snoop(b *netlink.Bridge, on bool) error {
+	if on {
+		own := &netlink.Addr{IPNet: querier, Flags: unix.IFA_F_NODAD}
+		// On a host without IPv6 there are no groups of it.
+		if err := s.AddrReplace(b, own); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EOPNOTSUPP) {
+			return fmt.Errorf("IPv6 address: %w", err)
+		}
+	}
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
+	data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
+	data.AddRtAttr(nl.IFLA_BR_MCAST_SNOOPING, flag(on))
+	data.AddRtAttr(nl.IFLA_BR_MCAST_QUERIER, flag(on))
+	return s.setLink(b, unix.RTM_NEWLINK, unix.AF_UNSPEC, info)
+}
+
+// setLink changes a device by an attribute that the library cannot write. Only RTM_NEWLINK takes
+// attributes of a kind of device, only RTM_SETLINK those of a bridge's port.
+func (s *space) setLink(l netlink.Link, message, family int, attr *nl.RtAttr) error {
+	req := nl.NewNetlinkRequest(message, unix.NLM_F_ACK)
+	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: s.batch}
+	msg := nl.NewIfInfomsg(family)
+	msg.Index = int32(l.Attrs().Index)
+	req.AddData(msg)
+	req.AddData(attr)
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
+}
+
+// querier is the address of every bridge: queries say where they come from, and nobody answers to it.
+var querier = &net.IPNet{IP: netip.MustParseAddr("fe80::5765:6674").AsSlice(), Mask: net.CIDRMask(64, 128)}
+
+func flag(on bool) []byte {
+	if on {
+		return []byte{1}
+	}
+	return []byte{0}
 }
 
 // bridgeMAC returns the MAC of a bridge. A bridge without one of its own takes the smallest of
@@ -99,11 +145,8 @@ func bridgeMAC(vni netmap.VNI) net.HardwareAddr {
 	return net.HardwareAddr{0x0a, 0x57, 0, byte(vni >> 16), byte(vni >> 8), byte(vni)}
 }
 
-// plain reports whether a bridge floods multicast and uses no VLANs.
-func plain(b *netlink.Bridge) bool {
-	snoops := b.MulticastSnooping != nil && *b.MulticastSnooping
-	return !snoops && (b.VlanDefaultPVID == nil || *b.VlanDefaultPVID == 0)
-}
+// plain reports whether a bridge uses no VLANs.
+func plain(b *netlink.Bridge) bool { return b.VlanDefaultPVID == nil || *b.VlanDefaultPVID == 0 }
 
 func attrs(name string, mtu int) netlink.LinkAttrs {
 	a := netlink.NewLinkAttrs()
@@ -149,11 +192,8 @@ func (k *Kernel) addVXLAN(d datapath.Device) error {
 	if l, err = k.overlay.LinkByName(d.VXLAN); err != nil {
 		return err
 	}
-	if err := k.overlay.enslave(l, d.Bridge); err != nil {
+	if err := k.overlay.enslave(l, d); err != nil {
 		return err
-	}
-	if err := k.overlay.LinkSetBrNeighSuppress(l, true); err != nil {
-		return fmt.Errorf("neigh_suppress (needs Linux 4.15): %w", err)
 	}
 	err = k.overlay.finish(l, d.MTU)
 	if errors.Is(err, unix.EADDRINUSE) {
@@ -182,7 +222,7 @@ func (k *Kernel) attach(d datapath.Device, p datapath.Bridged) error {
 	if l == nil {
 		return errNoPort
 	}
-	if err := k.overlay.enslave(l, d.Bridge); err != nil {
+	if err := k.overlay.enslave(l, d); err != nil {
 		return err
 	}
 	if err := k.overlay.finish(l, d.MTU); err != nil {
@@ -191,22 +231,42 @@ func (k *Kernel) attach(d datapath.Device, p datapath.Bridged) error {
 	return k.overlay.LinkSetAlias(l, datapath.PortAlias(p.Endpoint))
 }
 
-// enslave adds a device to a bridge, as a port that does not learn: a container cannot take
-// over another's MAC by sending from it.
-func (s *space) enslave(l netlink.Link, bridge string) error {
-	b, err := s.LinkByName(bridge)
+// enslave adds a device to a network's bridge.
+func (s *space) enslave(l netlink.Link, d datapath.Device) error {
+	b, err := s.LinkByName(d.Bridge)
 	if err != nil {
-		return fmt.Errorf("bridge %s: %w", bridge, err)
+		return fmt.Errorf("bridge %s: %w", d.Bridge, err)
 	}
 	err = s.LinkSetMaster(l, b)
 	if errors.Is(err, unix.EXFULL) {
-		return fmt.Errorf("bridge %s has 1023 ports, and the kernel allows no more: start the container on another host: %w", bridge, err)
+		return fmt.Errorf("bridge %s has 1023 ports, and the kernel allows no more: start the container on another host: %w", d.Bridge, err)
 	}
 	if err != nil {
-		return fmt.Errorf("attach %s to bridge %s: %w", l.Attrs().Name, bridge, err)
+		return fmt.Errorf("attach %s to bridge %s: %w", l.Attrs().Name, d.Bridge, err)
 	}
-	if err := s.LinkSetLearning(l, false); err != nil {
-		return fmt.Errorf("learning off: %w", err)
+	if err := s.setPort(l, d.Multicast); err != nil {
+		return fmt.Errorf("bridge port %s (needs Linux 4.15): %w", l.Attrs().Name, err)
 	}
 	return nil
 }
+
+// setPort says what a bridge does with one of its ports. No port learns: a container cannot take
+// over another's MAC by sending from it.
+//
+// proxy_arp_wifi has the bridge answer ARP for endpoints, with no question passed on, and pass on
+// what concerns other addresses: announcements and probes. neigh_suppress answers ND as well, and
+// passes on neither announcements nor probes. The tunnel is the port of a multicast router: it
+// gets all groups.
+func (s *space) setPort(l netlink.Link, multicast bool) error {
+	port := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
+	port.AddRtAttr(nl.IFLA_BRPORT_LEARNING, flag(false))
+	port.AddRtAttr(nl.IFLA_BRPORT_PROXYARP_WIFI, flag(multicast))
+	if l.Type() == "vxlan" {
+		port.AddRtAttr(nl.IFLA_BRPORT_NEIGH_SUPPRESS, flag(!multicast))
+		port.AddRtAttr(nl.IFLA_BRPORT_MULTICAST_ROUTER, []byte{routerAlways})
+	}
+	return s.setLink(l, unix.RTM_SETLINK, unix.AF_BRIDGE, port)
+}
+
+// routerAlways is MDB_RTR_TYPE_PERM (linux/if_bridge.h).
+const routerAlways = 2

@@ -8,7 +8,9 @@
 // there. One end of a container's veth pair is a port of the bridge. The other waits in the
 // host's namespace until Docker moves it.
 //
-// Nothing is learned and no bridge has an address: forwarding tables and ARP and ND answers
-// (neigh_suppress on the VXLAN port) are static. Netlink attributes are sufficient for that.
+// Nothing is learned: forwarding tables and ARP answers (proxy_arp_wifi on all ports; without
+// multicast neigh_suppress on the VXLAN port, which answers ND too) are static. Frames to MACs that
+// no endpoint has are flooded. A bridge has one address, a link-local one that is the same on all
+// hosts, to ask for the members of IPv6 groups. Netlink attributes are sufficient for that.
 // Sysctls only improve on it, and it is no error if they cannot be set.
 package linux

@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/netmap"
@@ -64,10 +63,10 @@ func TestIntegrationNetworksAreIsolated(t *testing.T) {
 }
 
 // A known address that lives nowhere is resolved all the same, and nothing was
-// asked of the other hosts.
+// asked of the other hosts. With multicast that is so for ARP only.
 func TestIntegrationKnownAddressesAreAnsweredLocally(t *testing.T) {
 	r := newRig(t, 2, 1500)
-	r.network(1, true)
+	r.network(1, false)
 	a := r.hosts[0].start(1, 1)
 	ghost := endpoint(1, 9)
 	r.hosts[1].announce(ghost)
@@ -86,24 +85,20 @@ func TestIntegrationKnownAddressesAreAnsweredLocally(t *testing.T) {
 	if frames := seen(); count(frames, "nd "+ghost.V6.String()) != 0 || count(frames, "ping") != 1 {
 		t.Errorf("the host has sent %v for ND and a ping, want the ping alone", frames)
 	}
+	r.view.Networks[0].Multicast = true
+	r.sync()
+	if out, err := a.run("arping", "-c", "1", "-w", "2", "-I", "eth0", ghost.V4.String()); err != nil {
+		t.Fatal(err, out)
+	}
+	if frames := seen(); count(frames, "arp") != 0 {
+		t.Errorf("with multicast, the host has sent %v for ARP", frames)
+	}
 	if out, err := a.run("arping", "-c", "1", "-w", "1", "-I", "eth0", "10.32.0.77"); err == nil {
 		t.Error("an unknown address was answered:", out)
 	}
 	if frames := seen(); count(frames, "arp") == 0 {
 		t.Error("ARP for an unknown address was not flooded")
 	}
-}
-
-func (b *box) macOf(a netip.Addr) netmap.MAC {
-	b.Helper()
-	entries, err := b.ns.NeighList(0, unix.AF_INET6)
-	check(b, err)
-	for _, e := range entries {
-		if addrOf(e.IP) == a && len(e.HardwareAddr) == 6 {
-			return netmap.MAC(e.HardwareAddr)
-		}
-	}
-	return netmap.MAC{}
 }
 
 func TestIntegrationKnownUnicastIsNotFlooded(t *testing.T) {
@@ -194,7 +189,7 @@ func TestIntegrationDriftIsRepaired(t *testing.T) {
 			check(t, s.LinkSetNoMaster(s.up(t, datapath.OuterName(endpoint(1, 1).Endpoint))))
 		},
 		"learning on":       func(t *testing.T, s *space) { check(t, s.LinkSetLearning(s.up(t, "wfx100001"), true)) },
-		"no neigh_suppress": func(t *testing.T, s *space) { check(t, s.LinkSetBrNeighSuppress(s.up(t, "wfx100001"), false)) },
+		"no proxy_arp_wifi": func(t *testing.T, s *space) { check(t, s.LinkSetBrProxyArpWiFi(s.up(t, "wfx100001"), false)) },
 		"mtu": func(t *testing.T, s *space) {
 			check(t, s.LinkSetMTU(s.up(t, "wfb100001"), 1300))
 		},

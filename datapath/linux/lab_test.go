@@ -279,7 +279,7 @@ func (b *box) socket(addr string) net.PacketConn {
 }
 
 // tap shows the frames that pass a device, in an operator's words: "arp",
-// "nd fd00::1" (who asks for whom), "ping", "other".
+// "nd fd00::1" (who asks for whom), "ping", "udp", "other".
 func (s *space) tap(t testing.TB, device string) (seen func() []string) {
 	t.Helper()
 	l, err := s.LinkByName(device)
@@ -317,6 +317,8 @@ func word(frame []byte) string {
 		return "nd " + netip.AddrFrom16([16]byte(body[48:64])).String()
 	case kind == unix.ETH_P_IPV6 && body[6] == unix.IPPROTO_ICMPV6 && body[40] == 128:
 		return "ping"
+	case kind == unix.ETH_P_IP && body[9] == unix.IPPROTO_UDP, kind == unix.ETH_P_IPV6 && body[6] == unix.IPPROTO_UDP:
+		return "udp"
 	}
 	return "other"
 }

@@ -301,7 +301,7 @@ func (r *reading) bridge(b *netlink.Bridge) {
 		return
 	}
 	r.bridges[b.Index] = vni
-	r.networks[vni] = &datapath.Network{Device: datapath.Device{ID: id, VNI: vni, Bridge: b.Name, MTU: b.MTU, PortMTU: portMTU}}
+	r.networks[vni] = &datapath.Network{Device: datapath.Device{ID: id, VNI: vni, Bridge: b.Name, MTU: b.MTU, PortMTU: portMTU, Multicast: b.MulticastSnooping != nil && *b.MulticastSnooping}}
 }
 
 // port reports whether a link is a working port of the right, complete bridge.
@@ -312,12 +312,12 @@ func (r *reading) port(l netlink.Link, flags *netlink.Protinfo) bool {
 		return false
 	}
 	n := r.networks[vni]
-	if a.MTU != n.MTU {
+	if a.MTU != n.MTU || flags.ProxyArpWiFi != n.Multicast {
 		return false
 	}
 	switch l := l.(type) {
 	case *netlink.Vxlan:
-		if a.Name != datapath.VXLANName(vni) || !flags.NeighSuppress || !isOurs(l, vni) {
+		if a.Name != datapath.VXLANName(vni) || flags.NeighSuppress == n.Multicast || !isOurs(l, vni) {
 			return false
 		}
 		n.VXLAN, n.UDPPort, n.Source = a.Name, uint16(l.Port), addrOf(l.SrcAddr)
