@@ -28,14 +28,14 @@ func composeProgram(t *testing.T) []string {
 	return nil
 }
 
-// TestIntegrationCompose runs examples/compose: redis on one host, the web tier on
-// two, both found by the names of their services. The lab has no registry, so a stand-in
-// answers PONG on redis's port.
+// TestIntegrationCompose runs examples/compose: redis on one host, the web tier on two
+// others. The web tier finds redis by the name of its service and by its alias, and itself by the
+// name of its own. The lab has no registry, so a stand-in answers PONG on redis's port.
 func TestIntegrationCompose(t *testing.T) {
 	compose := composeProgram(t)
 	s := onMembers(t)
-	one, two := s.lab.Host(1), s.lab.Host(2)
-	name := s.network(one, "compose", "--subnet", "10.72.0.0/24")
+	one, tier := s.lab.Host(1), s.members()[1:]
+	name := s.network(one, "compose")
 	file, err := filepath.Abs("../examples/compose/docker-compose.yml")
 	must(t, err)
 	s.docker(one, "create", "--name", s.name("redis"), lab.BusyBoxImage)
@@ -47,7 +47,7 @@ func TestIntegrationCompose(t *testing.T) {
 		var said strings.Builder
 		err := h.Run(t.Context(), lab.Command{
 			Args:   append(append(compose, "-f", file, "-p", project), args...),
-			Env:    []string{"NETWORK=" + name, "REDIS_ADDRESS=10.72.0.10", "REDIS_IMAGE=redis-standin", "WEB_IMAGE=" + lab.WebImage},
+			Env:    []string{"NETWORK=" + name, "REDIS_IMAGE=redis-standin", "WEB_IMAGE=" + lab.WebImage},
 			Stdout: &said, Stderr: &said,
 		})
 		if err != nil {
@@ -56,11 +56,11 @@ func TestIntegrationCompose(t *testing.T) {
 		return err
 	}
 	must(t, run(one, "up", "-d", "redis"))
-	must(t, each([]*lab.Host{one, two}, func(h *lab.Host) error {
+	must(t, each(tier, func(h *lab.Host) error {
 		return run(h, "up", "-d", "--no-deps", "--scale", "web=2", "web")
 	}))
 	var webs []box
-	for _, h := range []*lab.Host{one, two} {
+	for _, h := range tier {
 		ids := s.docker(h, "ps", "-q", "--filter", "label=com.docker.compose.service=web", "--filter", "label=com.docker.compose.project="+project)
 		for id := range strings.FieldsSeq(ids) {
 			webs = append(webs, box{h, id, s.addr(h, id, name)})
@@ -71,7 +71,7 @@ func TestIntegrationCompose(t *testing.T) {
 	}
 	for _, web := range webs {
 		eventually(t, healWithin, func(ctx context.Context) error {
-			out, err := web.exec(ctx, "sh", "-c", "for at in $REDIS_ADDRESS redis; do echo PING | timeout 2 nc $at 6379; done")
+			out, err := web.exec(ctx, "sh", "-c", "for at in redis $REDIS_HOST; do echo PING | timeout 2 nc $at 6379; done")
 			if err == nil && strings.Count(out, "+PONG") < 2 {
 				err = fmt.Errorf("redis said %q to %s on %s", out, web.name, web.host.Name())
 			}
@@ -81,12 +81,12 @@ func TestIntegrationCompose(t *testing.T) {
 			s.page(web, other.addr, other.name)
 		}
 	}
-	var tier []string
+	var all []string
 	for _, web := range webs {
-		tier = append(tier, web.addr.String())
+		all = append(all, web.addr.String())
 	}
 	for _, web := range webs {
-		s.resolves(web, "web", tier...)
+		s.resolves(web, "web", all...)
 	}
-	must(t, each([]*lab.Host{one, two}, func(h *lab.Host) error { return run(h, "down", "-t", "1") }))
+	must(t, each(s.members(), func(h *lab.Host) error { return run(h, "down", "-t", "1") }))
 }

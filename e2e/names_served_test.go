@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -65,10 +65,7 @@ func TestIntegrationNamesOfOtherServers(t *testing.T) {
 	})
 }
 
-// idleSockets is how many sockets to Docker's resolver an agent keeps for a container.
-const idleSockets = 8
-
-// TestIntegrationNamesLeaveNothing: containers that end while they ask leave no open file with the agent, one that
+// TestIntegrationNamesLeaveNothing: containers that end while they ask leave no socket and no namespace with the agent, one that
 // flushes its nftables has the names of the cluster again, and weft cleanup takes the rules out of one that left its
 // network while there was no agent.
 func TestIntegrationNamesLeaveNothing(t *testing.T) {
@@ -81,7 +78,7 @@ func TestIntegrationNamesLeaveNothing(t *testing.T) {
 	web := s.run(a, network, "web")
 	s.answered(web, "web.weft.local", web.addr.String())
 
-	before := s.openFiles(a)
+	before := s.inOtherNamespaces(a)
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
@@ -96,8 +93,8 @@ func TestIntegrationNamesLeaveNothing(t *testing.T) {
 	}
 	all.Wait()
 	eventually(t, healWithin, func(context.Context) error {
-		if after := s.openFiles(a); after > before+idleSockets {
-			return fmt.Errorf("the agent has %d files and sockets open, %d before the containers", after, before)
+		if after := s.inOtherNamespaces(a); after > before {
+			return fmt.Errorf("the agent has %d namespaces and sockets in them open, %d before the containers", after, before)
 		}
 		return nil
 	})
@@ -125,14 +122,20 @@ func TestIntegrationNamesLeaveNothing(t *testing.T) {
 	}
 }
 
-// openFiles counts the files and sockets that the agent of a host has open.
-func (s *scene) openFiles(h *lab.Host) int {
+// inOtherNamespaces counts the network namespaces that the agent of a host has open, and its sockets
+// in other ones than the host's own.
+func (s *scene) inOtherNamespaces(h *lab.Host) (n int) {
 	s.t.Helper()
 	pid, err := h.Agent(s.t.Context())
 	must(s.t, err)
-	out, err := h.Exec(s.t.Context(), "sh", "-c", "ls /proc/"+strconv.Itoa(pid)+"/fd | wc -l")
+	out, err := h.Exec(s.t.Context(), "sh", "-c", fmt.Sprintf("cd /proc/%d && ls -l fd && echo OWN && cd net && cat tcp tcp6 udp udp6 raw raw6 packet unix netlink", pid))
 	must(s.t, err)
-	n, err := strconv.Atoi(out)
-	must(s.t, err)
+	files, own, _ := strings.Cut(out, "OWN")
+	for word := range strings.FieldsSeq(files) {
+		kind, inode, _ := strings.Cut(strings.TrimSuffix(word, "]"), ":[")
+		if kind == "net" || kind == "socket" && !slices.Contains(strings.Fields(own), inode) {
+			n++
+		}
+	}
 	return n
 }

@@ -89,7 +89,7 @@ func up(t *testing.T) *rig {
 }
 
 // engine is the machine's own Docker Engine, or the one in the directory that
-// WEFT_ENGINE names.
+// WEFT_ENGINE names. WEFT_DOCKER_ARGS has options of dockerd, such as --firewall-backend=nftables of 29.
 func engine() lab.Engine {
 	if dir := os.Getenv("WEFT_ENGINE"); dir != "" {
 		return lab.EngineIn(dir)
@@ -110,7 +110,7 @@ func bringUp() (*rig, error) {
 		return nil, err
 	}
 	log := func(line string) { fmt.Fprintln(os.Stderr, "lab:", line) }
-	if r.lab, err = lab.Up(ctx, lab.Config{Hosts: hosts, Dir: shared.dir, Engine: engine(), Log: log}); err != nil {
+	if r.lab, err = lab.Up(ctx, lab.Config{Hosts: hosts, Dir: shared.dir, Engine: engine(), DockerArgs: strings.Fields(os.Getenv("WEFT_DOCKER_ARGS")), Log: log}); err != nil {
 		return nil, err
 	}
 	r.spare = make(chan []*lab.Host, spares/members)
