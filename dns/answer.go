@@ -124,13 +124,22 @@ func (n *Names) underDomain(name string) bool {
 	return under
 }
 
-// relative cuts the domain off a name in lower case. At the domain itself nothing is left.
+// relative cuts the domain off a name in lower case. At the domain itself nothing is left, and a
+// name that is not under it stays whole.
 func (n *Names) relative(name string) (rest string, under bool) {
-	rest, under = strings.CutSuffix(name, n.cfg.Domain)
-	if !under || rest == "" {
-		return rest, under
+	if name == n.cfg.Domain {
+		return "", true
 	}
-	return strings.CutSuffix(rest, ".")
+	return cutZone(name, n.cfg.Domain)
+}
+
+// cutZone cuts a zone off a name that is beneath it. Others stay whole.
+func cutZone(name, zone string) (rest string, beneath bool) {
+	rest, ends := strings.CutSuffix(name, zone)
+	if ends && len(rest) > 1 && rest[len(rest)-1] == '.' {
+		return rest[:len(rest)-1], true
+	}
+	return name, false
 }
 
 // resolve answers a question.

@@ -85,8 +85,11 @@ func (n *Names) considered(from Asker, name string, qtype uint16) []Entry {
 	all, _ := n.find(from, rest)
 	var out []Entry
 	for w := range n.visible(from) {
-		base, _ := w.relative(rest)
-		for _, name := range []string{base, rest} {
+		forms := []string{rest}
+		if base, ok := w.relative(rest); ok {
+			forms = []string{base, rest}
+		}
+		for _, name := range forms {
 			for _, b := range w.bearers[name] {
 				e := entry(w, name, b)
 				e.Passed = n.passed(all, found{w, b}, answers)

@@ -176,6 +176,7 @@ func TestExplain(t *testing.T) {
 			"10.1.0.4 by container name: its host is declared down", "10.2.0.2 by container name: several networks have the name: ask for NAME.NETWORK",
 		}},
 		{s.from, "nothing", wire.TypeA, nil},
+		{s.from, "dbn", wire.TypeA, nil},
 	} {
 		if got := explained(c.from, c.name, c.qtype); !slices.Equal(got, c.want) {
 			t.Errorf("%s is explained by\n%q, wanted\n%q", c.name, got, c.want)

@@ -89,7 +89,7 @@ func (c *cluster) step(t *rapid.T) {
 func questions() (out []string) {
 	for _, w := range modelWords {
 		for _, n := range append(modelNetworks, "nowhere", "hosts") {
-			out = append(out, strings.Trim(w+"."+n, "."), w+"."+n+".weft.local", w+".weft.local", w)
+			out = append(out, strings.Trim(w+"."+n, "."), w+"."+n+".weft.local", w+".weft.local", w, w+n, w+"weft.local")
 		}
 	}
 	out = append(out, "weft.local", "n.weft.local", "local")

@@ -95,16 +95,12 @@ func (w *network) nameByHand(addr netip.Addr) (name string) {
 
 func isSame(a, b *netmap.EndpointView) bool { return a.ID == b.ID && a.Host == b.Host }
 
-// relative cuts the name of the network off a name.
-func (w *network) relative(name string) (string, bool) {
+// relative cuts the name of the network off a name that is beneath it.
+func (w *network) relative(name string) (rest string, beneath bool) {
 	if w.name == "" {
 		return "", false
 	}
-	rest, ok := strings.CutSuffix(name, w.name)
-	if !ok || len(rest) < 2 {
-		return "", false
-	}
-	return strings.CutSuffix(rest, ".")
+	return cutZone(name, w.name)
 }
 
 // below counts the names beneath a name, such as a.b.c beneath b.c and c. What is more than

@@ -91,6 +91,8 @@ func TestWhatIsNotThere(t *testing.T) {
 		nodata weft.local.
 	? notweft.local A
 		pass
+	? dbweft.local A
+		pass
 	? local A
 		pass
 	? customer1.web.weft.local A
