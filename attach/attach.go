@@ -22,6 +22,7 @@ type NetworkRequest struct {
 	VNI       netmap.VNI     // weft.vni; 0 = the ledger chooses
 	MTU       int            // weft.mtu, bytes; 0 = from the underlay
 	Multicast bool
+	Host      bool // weft.host
 	Internal  bool
 	Replica   netmap.NetworkID // the network of the cluster that this must become part of; 0 = any with these subnets
 }

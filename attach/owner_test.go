@@ -69,7 +69,7 @@ func TestOwnersShareANetwork(t *testing.T) {
 	if err := docker.ForgetNetwork(t.Context(), network); err != nil {
 		t.Error(err)
 	}
-	const left = `ledger: network 1 10.32.0.0/20
+	const left = `ledger: network 1 10.32.0.0/20 without hosts
 fact: endpoint 222222222222 at 10.32.0.3 02:57:0a:20:00:03 in network 1
 port: endpoint 222222222222 at 10.32.0.3 02:57:0a:20:00:03 in network 1
 disk: endpoint 222222222222

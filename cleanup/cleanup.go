@@ -16,6 +16,7 @@ import (
 
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/attach"
+	"github.com/weftnet/weft/datapath/hostnet"
 	"github.com/weftnet/weft/datapath/linux"
 	"github.com/weftnet/weft/dns/takeover"
 	"github.com/weftnet/weft/dockerapi"
@@ -73,7 +74,9 @@ func (c Cleanup) Run(ctx context.Context, out io.Writer) error {
 // kernel removes the devices and the namespace, or lists them.
 func (c Cleanup) kernel(ctx context.Context, k *linux.Kernel) (gone []string, err error) {
 	if !c.DryRun {
-		return k.Cleanup(ctx)
+		gone, err = k.Cleanup(ctx)
+		own, ownErr := c.host(ctx)
+		return append(gone, own...), errors.Join(err, ownErr)
 	}
 	s, err := k.Read(ctx)
 	for _, n := range s.Networks {
@@ -86,6 +89,24 @@ func (c Cleanup) kernel(ctx context.Context, k *linux.Kernel) (gone []string, er
 	gone = slices.DeleteFunc(gone, func(name string) bool { return name == "" }) // half of a network
 	if _, statErr := os.Stat(linux.DefaultPin); statErr == nil {
 		gone = append(gone, "network namespace "+linux.DefaultPin)
+	}
+	own, ownErr := c.host(ctx)
+	return append(gone, own...), errors.Join(err, ownErr)
+}
+
+// host removes the rules of the host's own addresses on networks, or lists them.
+func (c Cleanup) host(ctx context.Context) (gone []string, err error) {
+	h, err := hostnet.Open(hostnet.Config{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	if !c.DryRun {
+		return h.Cleanup(ctx)
+	}
+	there, err := h.Exists()
+	if there {
+		gone = append(gone, hostnet.What)
 	}
 	return gone, err
 }

@@ -49,7 +49,7 @@ func (d *Decider) serveDonate(ctx context.Context, _ netip.AddrPort, body []byte
 // free addresses according to the facts; these may be late, so it asks also those that seem to
 // have none. Its refusal says who holds how much.
 func (d *Decider) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Donation, error) {
-	c, err := d.claimAny(ctx, r)
+	c, err := d.claimAny(ctx, &state.Claim{Subnet: r.Subnet, Within: r.Within})
 	if err == nil || !errors.Is(err, &netmap.Refusal{Kind: netmap.Exhausted}) {
 		return ipam.Donation{Claim: c}, err
 	}
@@ -75,10 +75,15 @@ func (d *Decider) AskOthers(ctx context.Context, r ipam.BlockRequest) (ipam.Dona
 	return ipam.Donation{}, scarce(view, all, answers)
 }
 
+// ClaimForHost implements ipam.Decisions.
+func (d *Decider) ClaimForHost(ctx context.Context, subnet netip.Prefix) (netmap.Claim, error) {
+	return d.claimAny(ctx, &state.Claim{Subnet: subnet, Host: true})
+}
+
 // claimAny asks the ledger for any address that lies in no host's block.
-func (d *Decider) claimAny(ctx context.Context, r ipam.BlockRequest) (netmap.Claim, error) {
+func (d *Decider) claimAny(ctx context.Context, c *state.Claim) (netmap.Claim, error) {
 	generation := d.cfg.Member.Generation()
-	reply, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindClaim, Claim: &state.Claim{Subnet: r.Subnet, Within: r.Within}})
+	reply, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindClaim, Claim: c})
 	if err != nil {
 		return netmap.Claim{}, err
 	}

@@ -32,7 +32,7 @@ func (d *Decider) EnsureNetwork(ctx context.Context, r attach.NetworkRequest) (n
 		return netmap.Network{}, err
 	}
 	reply, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindEnsureNetwork, EnsureNetwork: &state.EnsureNetwork{
-		Subnets: r.Subnets, Name: r.Name, MTU: r.MTU, VNI: r.VNI, Multicast: r.Multicast, Internal: r.Internal, Replica: r.Replica,
+		Subnets: r.Subnets, Name: r.Name, MTU: r.MTU, VNI: r.VNI, Multicast: r.Multicast, Host: r.Host, Internal: r.Internal, Replica: r.Replica,
 	}})
 	if err != nil {
 		return netmap.Network{}, errors.Join(err, d.undo(ctx, r.ID))
@@ -80,7 +80,7 @@ func (d *Decider) RejoinNetwork(ctx context.Context, r attach.NetworkRecord) (ne
 	}
 	n := r.Network
 	ask := &state.EnsureNetwork{
-		Subnets: n.Subnets, Name: n.Name, VNI: n.VNI, MTU: n.MTU, Multicast: n.Multicast, Internal: n.Internal, Docker: n.Docker,
+		Subnets: n.Subnets, Name: n.Name, VNI: n.VNI, MTU: n.MTU, Multicast: n.Multicast, Host: n.Host, Internal: n.Internal, Docker: n.Docker,
 	}
 	reply, err := d.cfg.Member.Decide(ctx, state.Command{Kind: state.KindEnsureNetwork, EnsureNetwork: ask})
 	if err != nil && netmap.Final(err) {

@@ -79,10 +79,12 @@ var knownOptions = map[string]func(*attach.NetworkRequest, string) error{
 		r.Replica = netmap.NetworkID(id)
 		return nil
 	},
-	"weft.host": func(_ *attach.NetworkRequest, v string) error {
-		if on, err := strconv.ParseBool(v); err != nil || on {
-			return errors.New("hosts have no address on networks in this version, want false")
+	"weft.host": func(r *attach.NetworkRequest, v string) error {
+		on, err := strconv.ParseBool(v)
+		if err != nil {
+			return errors.New("want true or false")
 		}
+		r.Host = on
 		return nil
 	},
 }
@@ -112,7 +114,7 @@ func parseNetwork(req createNetworkRequest) (attach.NetworkRequest, error) {
 	if req.NetworkID == "" {
 		return attach.NetworkRequest{}, bad("NetworkID is empty")
 	}
-	out := attach.NetworkRequest{ID: req.NetworkID, Multicast: true}
+	out := attach.NetworkRequest{ID: req.NetworkID, Multicast: true, Host: true}
 	if err := readOptions(&out, req.Options); err != nil {
 		return attach.NetworkRequest{}, err
 	}

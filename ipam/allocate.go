@@ -22,6 +22,7 @@ type Ask struct {
 	Within netip.Prefix // the area of an address that is not named; zero: the subnet
 	Want   netip.Addr   // zero: any
 	Name   string       // of the container, empty if it is not known
+	Host   bool         // for the host itself: a single address from the top of the subnet, never of a block
 	Caller Caller
 }
 
@@ -80,12 +81,15 @@ func (i *IPAM) Allocate(ctx context.Context, ask Ask) (netip.Addr, error) {
 		want, use.Asked = a, false
 	}
 	var held synced.Value[netip.Addr]
-	if want.IsValid() {
+	switch {
+	case want.IsValid():
 		var reserved bool
 		if held, reserved, err = i.static(ctx, p, want, use); reserved {
 			return want, err
 		}
-	} else {
+	case ask.Host:
+		held, err = p.forHost(ctx, use)
+	default:
 		if err := p.inNetwork(ask.Caller.Owner); err != nil {
 			return netip.Addr{}, err
 		}
@@ -138,6 +142,32 @@ func (i *IPAM) Release(ctx context.Context, subnet netip.Prefix, a netip.Addr, c
 		i.problem(i.cfg.Released(ctx, a)) // the endpoint that stays keeps the address
 	}
 	return p.freeIf(a, func(u pool.Use) bool { return c.MayRelease(u.Caller) })
+}
+
+// forHost hands out an address that the ledger gives to this host itself.
+func (p *allocator) forHost(ctx context.Context, use pool.Use) (none synced.Value[netip.Addr], err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if _, err := p.allowed(ctx); err != nil {
+		return none, err
+	}
+	c, err := p.cfg.Decisions.ClaimForHost(ctx, p.prefix)
+	p.noteUnregistered(err)
+	if err != nil {
+		return none, fmt.Errorf("ipam: %w", err)
+	}
+	p.mu.Lock()
+	elsewhere := p.Locked(c.Addr) || p.releasing || p.stale(netmap.Single(c.Addr), c.Epoch)
+	if !elsewhere {
+		p.Lock(c.Addr)
+	}
+	p.mu.Unlock()
+	if elsewhere {
+		return none, busy(c.Addr)
+	}
+	p.noteInFlight(c)
+	defer p.endInFlight(c.Addr)
+	return p.handOut(ctx, c.Addr, use, &c)
 }
 
 // pool returns the allocator of a subnet. If this host's disk was lost since Docker stored the
@@ -243,7 +273,11 @@ func (p *allocator) dynamic(ctx context.Context, within netip.Prefix, use pool.U
 		select {
 		case <-f.done:
 			if f.final(within) {
-				if a, ok := p.lastResort(within); ok {
+				a, ok := p.lastResort(within)
+				if !ok && p.yield(ctx, within) {
+					a, ok = p.lastResort(within)
+				}
+				if ok {
 					return p.handOut(ctx, a, use, nil)
 				}
 				return none, fmt.Errorf("ipam: no address is free in %s: %w", within, f.err)

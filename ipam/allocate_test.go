@@ -171,3 +171,30 @@ func TestAnAddressWithoutAnEndpointIsTakenBackFromEveryOwner(t *testing.T) {
 		r.Close()
 	})
 }
+
+// TestAHostsOwnAddress is a single one from the top, the same when it is asked for again, and no
+// container's while the host has it.
+func TestAHostsOwnAddress(t *testing.T) {
+	r := registered(t)
+	if _, err := r.Register(t.Context(), ipam.SubnetRequest{Want: shop}, "host/shop"); err != nil {
+		t.Fatal(err)
+	}
+	own := ipam.Caller{Owner: netmap.OwnerHost, ID: "1f"}
+	for range 2 {
+		if a, err := r.Allocate(t.Context(), ipam.Ask{Subnet: shop, Caller: own, Host: true}); err != nil || a.String() != "10.40.0.254" {
+			t.Errorf("got %s, %v", a, err)
+		}
+	}
+	if got, err := r.allocates("a", "10.40.0.254"); !errors.Is(err, &netmap.Refusal{Kind: netmap.Held}) {
+		t.Errorf("a container gets it: %s, %v", got, err)
+	}
+	if a := r.allocated("b", ""); a.String() == "10.40.0.254" {
+		t.Errorf("a container got %s", a)
+	}
+	if err := r.Release(t.Context(), shop, netip.MustParseAddr("10.40.0.254"), own); err != nil {
+		t.Error(err)
+	}
+	if a := r.allocated("c", "10.40.0.254"); a.String() != "10.40.0.254" {
+		t.Errorf("after its release: %s", a)
+	}
+}

@@ -132,6 +132,9 @@ func (i *IPAM) Donate(ctx context.Context, subnet, within netip.Prefix, to netma
 		}
 		block, a, _ = p.chooseDonation(within)
 	}
+	if !block.Prefix.IsValid() && !a.IsValid() && p.yield(ctx, within) {
+		block, a, _ = p.chooseDonation(within)
+	}
 	switch {
 	case block.Prefix.IsValid():
 		return Donation{Block: block.Prefix}, p.returnBlock(ctx, block)
@@ -140,6 +143,25 @@ func (i *IPAM) Donate(ctx context.Context, subnet, within netip.Prefix, to netma
 		return Donation{Claim: c}, err
 	}
 	return Donation{}, netmap.Refuse(netmap.Exhausted, "no address is free in %s on this host either; stop containers", within)
+}
+
+// yield has this host give up its own address within an area, if it has one there: containers come
+// first. It reports whether the address is free now.
+func (p *allocator) yield(ctx context.Context, within netip.Prefix) bool {
+	p.mu.Lock()
+	id := ""
+	for a, u := range p.Uses() {
+		if u.Held && u.Caller.Owner == netmap.OwnerHost && within.Contains(a) {
+			id = u.Caller.ID
+		}
+	}
+	p.mu.Unlock()
+	if id == "" || p.cfg.Yield == nil {
+		return false
+	}
+	err := p.cfg.Yield(ctx, id)
+	p.problem(err)
+	return err == nil
 }
 
 // chooseDonation finds an empty block or an address of an area that this host can do without, and locks

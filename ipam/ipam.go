@@ -67,6 +67,8 @@ type Decisions interface {
 	// Claim asks the ledger for an address. If it belongs to another host, Claim asks that
 	// host to cede it.
 	Claim(ctx context.Context, subnet netip.Prefix, addr netip.Addr) (netmap.Claim, error)
+	// ClaimForHost asks the ledger for an address for this host itself.
+	ClaimForHost(ctx context.Context, subnet netip.Prefix) (netmap.Claim, error)
 	// Cede gives an address, which this host has given up on disk, to another host.
 	Cede(ctx context.Context, c synced.Value[Transfer]) (netmap.Claim, error)
 	// ReturnBlock and Unclaim give back what this host has. They change nothing if it has it
@@ -107,6 +109,9 @@ type Config struct {
 	// same. It is called with every request and may wait a little. Nil: everything is allowed.
 	// It must not call back.
 	Allowed func(context.Context) (last bool, err error)
+	// Yield has this host give up its own address on a network, which Ask.Host asked for under
+	// this id: a container needs it more. Nil: it keeps it.
+	Yield func(ctx context.Context, id string) error
 	// Returning returns the names of containers that may be starting again, for a dockerd that
 	// does not say for which container it asks. Nil: no name is known. It must not call back.
 	Returning func() []string

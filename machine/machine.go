@@ -14,6 +14,7 @@ import (
 
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/datapath/hostnet"
 	"github.com/weftnet/weft/datapath/linux"
 	"github.com/weftnet/weft/dataplane"
 	"github.com/weftnet/weft/dns/resolver"
@@ -30,6 +31,7 @@ import (
 // which calls the agent.
 type host struct {
 	kernel  *linux.Kernel
+	net     *hostnet.Host
 	managed bool // as a managed plugin, whose mount namespace is not the host's
 	dockerd atomic.Int32
 	met     chan struct{} // has a token from the first call of a dockerd
@@ -48,13 +50,16 @@ func Config(s settings.Settings, version string, log *slog.Logger) (plugin.Confi
 		return plugin.Config{}, err
 	}
 	h.kernel = kernel
+	if h.net, err = hostnet.Open(hostnet.Config{ProcSys: filepath.Join(s.HostPath("/proc"), "sys")}); err != nil {
+		return plugin.Config{}, errors.Join(err, kernel.Close())
+	}
 	var drivers []string // of a managed plugin: dockerapi finds them in Docker's list
 	if !h.managed {
 		drivers = []string{"weft"}
 	}
 	docker, err := dockerapi.Open(dockerapi.Config{Socket: s.HostPath("/run/docker.sock"), Drivers: drivers})
 	if err != nil {
-		return plugin.Config{}, errors.Join(err, kernel.Close())
+		return plugin.Config{}, errors.Join(err, kernel.Close(), h.net.Close())
 	}
 	return plugin.Config{Settings: s, Version: version, Kernel: h, Docker: docker, Sandboxes: &resolver.Host{Open: h.sandbox, Watch: h.watchMoved}, Log: log, OnCall: h.called, OnReturn: h.returned, Volatile: filepath.Dir(s.HostPath(api.SocketPath))}, nil
 }
@@ -156,6 +161,12 @@ func (h *host) Plug(ctx context.Context, d datapath.Device, p datapath.Port) (st
 // Unplug implements plugin.Kernel.
 func (h *host) Unplug(ctx context.Context, id netmap.EndpointID) error {
 	return h.kernel.Unplug(ctx, id)
+}
+
+// SetHost implements plugin.Kernel.
+func (h *host) SetHost(ctx context.Context, ports []datapath.HostPort) (missing []string, changed int, err error) {
+	r, err := h.net.Set(ctx, ports)
+	return r.Missing, r.Done, errors.Join(err, r.Unpublished)
 }
 
 // Routes implements plugin.Kernel. If the host's routes cannot be read it returns none: the check for

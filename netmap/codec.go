@@ -117,6 +117,7 @@ func appendNetwork(b []byte, n Network) []byte {
 		b = appendPrefix(b, p)
 	}
 	b = appendBool(appendBool(appendBool(appendUvarint(b, uint64(n.MTU)), n.Multicast), n.Internal), n.Retired)
+	b = appendBool(b, n.Host)
 	return appendDocker(append(b, n.Creator[:]...), n.Docker)
 }
 

@@ -46,7 +46,7 @@ func nouns() map[string]Change {
 		"host entry":       at(HostEntry{ID: hostID(3), Name: "db", Index: 9, Removed: true, Level: 3}),
 		"network": at(Network{
 			ID: 900, Name: "overlay", VNI: FirstVNI + 4, Subnets: []netip.Prefix{prefix("10.32.0.0/20"), prefix("fd00::/64")},
-			MTU: 1400, Multicast: true, Internal: true, Retired: true, Creator: hostID(4), Docker: sampleDocker(),
+			MTU: 1400, Multicast: true, Host: true, Internal: true, Retired: true, Creator: hostID(4), Docker: sampleDocker(),
 		}),
 		"network bare":      at(Network{ID: 1}),
 		"network as by API": at(Network{ID: 1, Docker: &DockerNetwork{Labels: map[string]string{}}}), // not the same as nil

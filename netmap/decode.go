@@ -127,7 +127,7 @@ func (r *reader) network(id NetworkID) Network {
 	for range r.count(maxList) {
 		n.Subnets = append(n.Subnets, r.prefix())
 	}
-	n.MTU, n.Multicast, n.Internal, n.Retired = r.count(maxMTU), r.bool(), r.bool(), r.bool()
+	n.MTU, n.Multicast, n.Internal, n.Retired, n.Host = r.count(maxMTU), r.bool(), r.bool(), r.bool(), r.bool()
 	n.Creator, n.Docker = r.id(), r.docker()
 	return n
 }

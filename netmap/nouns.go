@@ -69,6 +69,7 @@ type Network struct {
 	Subnets   []netip.Prefix `json:"subnets"`       // v4 first
 	MTU       int            `json:"mtu,omitempty"` // container MTU asked for by the user; 0 = from the underlay
 	Multicast bool           `json:"multicast"`
+	Host      bool           `json:"host,omitempty"` // hosts that take part have an address of their own on it
 	Internal  bool           `json:"internal,omitempty"`
 	Retired   bool           `json:"retired,omitempty"` // removed by a user; goes when its last member leaves, its name is free
 	// Creator is the host whose user made it: `docker network rm` there removes it from

@@ -1,6 +1,11 @@
 package netmap
 
-import "strings"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+)
 
 // Owner is the kind of software that makes networks and endpoints on a host and asks for
 // their addresses. What one owner has, no other one changes or gives up.
@@ -22,4 +27,11 @@ func OwnerOf(network string) Owner {
 		return OwnerDocker
 	}
 	return Owner(owner)
+}
+
+// HostEndpoint is the id of the endpoint by which a host is on a network itself. It follows from
+// both, so every host knows which endpoint that of another host is.
+func HostEndpoint(host HostID, network NetworkID) EndpointID {
+	sum := sha256.Sum256(fmt.Appendf(nil, "host %s on network %d", host, network))
+	return EndpointID(hex.EncodeToString(sum[:]))
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/member"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/presence"
 	"github.com/weftnet/weft/replicate"
 	"github.com/weftnet/weft/rpc"
 	"github.com/weftnet/weft/settings"
@@ -54,6 +55,7 @@ type Kernel interface {
 	Plug(ctx context.Context, d datapath.Device, p datapath.Port) (string, error)
 	// Unplug removes a port; an unknown one is no error.
 	Unplug(ctx context.Context, id netmap.EndpointID) error
+	presence.Host
 }
 
 // Docker is the Docker Engine of this host.
@@ -111,6 +113,7 @@ type Agent struct {
 	restarts *replicate.Restarts // of containers
 	names    *containers.Names
 	resolver *resolver.Resolver
+	presence *presence.Presence
 
 	ended chan struct{} // closed when Run is to replace this agent
 	end   func()        // closes it; it may be called more than once
@@ -148,7 +151,7 @@ func Open(cfg Config) (a *Agent, err error) {
 		return nil, err
 	}
 	restarts := func(ctx context.Context) { a.restarts.Follow(ctx, a.cfg.Docker) }
-	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.finishDeletions, a.history.Run, a.replicas.Run, a.followNames, a.resolver.Follow, a.resolver.ServeContainers, a.resolver.ServeHost, restarts, a.member.Reclaim} {
+	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.finishDeletions, a.history.Run, a.replicas.Run, a.followNames, a.resolver.Follow, a.resolver.ServeContainers, a.resolver.ServeHost, restarts, a.member.Reclaim, a.presence.Run} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil
@@ -238,7 +241,7 @@ func (a *Agent) openDocker() (err error) {
 	a.openResolver()
 	a.driver = driver.New(a.attach.Of(netmap.OwnerDocker), a)
 	a.ipam, err = ipam.New(ipam.Config{
-		Decisions: a.decider, Disk: a.store.Bucket("ipam"), Holder: a.holder, Released: a.attach.Of(netmap.OwnerDocker).Released, Routes: a.cfg.Kernel.Routes, Allowed: a.member.MayHandOut, Facts: a.member.LedgerView,
+		Decisions: a.decider, Disk: a.store.Bucket("ipam"), Holder: a.holder, Released: a.attach.Of(netmap.OwnerDocker).Released, Yield: yield(a), Routes: a.cfg.Kernel.Routes, Allowed: a.member.MayHandOut, Facts: a.member.LedgerView,
 		Returning: func() []string { return a.restarts.Returning(time.Now()) },
 		Networks: func() (out []string) {
 			for _, r := range a.attach.Networks() {
@@ -252,6 +255,7 @@ func (a *Agent) openDocker() (err error) {
 		return err
 	}
 	a.decider.Begin(a.ipam, a.attach)
+	a.presence = newPresence(a)
 	return a.openReplicas()
 }
 

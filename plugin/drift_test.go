@@ -21,10 +21,11 @@ func TestDriftIsRepairedAndCounted(t *testing.T) {
 		tunnel := func() (op datapath.Op, ok bool) {
 			for _, n := range a.kernel.Read().Networks {
 				for _, f := range n.FDB {
-					return datapath.Op{Verb: datapath.Delete, Object: datapath.ATunnel, Device: n.Device, MAC: f.MAC, Addr: f.VTEP}, true
+					op = datapath.Op{Verb: datapath.Delete, Object: datapath.ATunnel, Device: n.Device, MAC: f.MAC, Addr: f.VTEP}
 				}
+				ok = len(n.FDB) == 2 // to the container and to its host
 			}
-			return op, false
+			return op, ok
 		}
 		there := func() bool { _, ok := tunnel(); return ok }
 		a.until("a tunnel to b", 10*time.Second, there)

@@ -68,7 +68,7 @@ func (a *Agent) AttachEndpoint(ctx context.Context, r api.AttachRequest) (*api.A
 // necessary.
 func joinedAs(ctx context.Context, part attach.Part, id string, n netmap.Network) (netmap.Network, error) {
 	if !slices.ContainsFunc(part.Networks(), func(r attach.NetworkRecord) bool { return r.ID == id && !r.Deleted }) {
-		err := part.JoinNetwork(ctx, attach.NetworkRequest{ID: id, Subnets: n.Subnets, Multicast: n.Multicast, Internal: n.Internal, Replica: n.ID})
+		err := part.JoinNetwork(ctx, attach.NetworkRequest{ID: id, Subnets: n.Subnets, Multicast: n.Multicast, Host: n.Host, Internal: n.Internal, Replica: n.ID})
 		if err != nil {
 			return netmap.Network{}, err
 		}
@@ -87,7 +87,7 @@ func attachTo(ctx context.Context, a *Agent, part attach.Part, id string, n netm
 		}
 	}
 	for _, subnet := range n.Subnets {
-		ask := ipam.Ask{Subnet: subnet, Name: r.Container, Caller: caller}
+		ask := ipam.Ask{Subnet: subnet, Name: r.Container, Caller: caller, Host: r.Owner == netmap.OwnerHost}
 		if i := slices.IndexFunc(r.Addrs, subnet.Contains); i >= 0 {
 			ask.Want = r.Addrs[i]
 		}

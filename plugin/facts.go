@@ -73,6 +73,7 @@ func (a *Agent) Announce(e netmap.Endpoint) {
 	e, names := a.names.Named(e)
 	a.history.Began(e)
 	a.announce(names.Facts(e))
+	a.presence.Changed()
 }
 
 // Withdraw implements attach.Facts.
@@ -81,6 +82,7 @@ func (a *Agent) Withdraw(id netmap.EndpointID) {
 	a.history.Ended(id)
 	a.resolver.Changed()
 	a.announce(nil, netmap.EndpointKey(id), netmap.NameKey(id))
+	a.presence.Changed()
 }
 
 // Attach implements attach.Addresses.

@@ -41,7 +41,7 @@ func (a *Agent) Report() *api.Report {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	health := a.dataplane.Health()
-	r.Datapath = api.Datapath{LastSet: health.LastSet, Repaired: health.Repaired}
+	r.Datapath = api.Datapath{LastSet: health.LastSet, Repaired: health.Repaired + a.presence.Repaired()}
 	if health.Err != nil {
 		r.Datapath.Error = health.Err.Error()
 	}

@@ -84,9 +84,10 @@ var loaded = []struct {
 		}),
 	},
 	{
-		name: "the rest", env: "WEFT_NAME=web_1.a-b WEFT_REPLICATE=false WEFT_MTU=8950 WEFT_STATE=/srv/weft WEFT_ROOT=/host",
+		name: "the rest", env: "WEFT_NAME=web_1.a-b WEFT_MEMBER_OF=overlay,web,overlay WEFT_REPLICATE=false WEFT_MTU=8950 WEFT_STATE=/srv/weft WEFT_ROOT=/host",
 		want: from(func(s *Settings) {
 			s.Name, s.Replicate, s.MTU, s.State, s.Root = "web_1.a-b", false, 8950, "/srv/weft", "/host"
+			s.MemberOf.Names = []string{"overlay", "web"}
 		}),
 	},
 	{name: "no HTTP server", env: "WEFT_STATUS=", want: from(func(s *Settings) { s.Status = netip.AddrPort{} })},
@@ -125,6 +126,9 @@ var refused = []struct{ env, want string }{
 	{"WEFT_PROT=1", "WEFT_PROT: no such setting, perhaps WEFT_PORT is meant"},
 	{"WEFT_join=x", "WEFT_join: no such setting, want one of WEFT_JOIN, WEFT_EXPECT"},
 	{"WEFT_=", "WEFT_: no such setting, want one of WEFT_JOIN, WEFT_EXPECT"},
+	{"WEFT_MEMBER_OF=a,,b", `"" is no name of a network; want all, or names of networks like overlay,web`},
+	{"WEFT_MEMBER_OF=all,web", `"all" is no name of a network`},
+	{"WEFT_MEMBER_OF=we.b", `"we.b" is no name of a network`},
 	{"WEFT_REPLICATE=maybe", "WEFT_REPLICATE=maybe: want true or false"},
 	{"WEFT_MTU=1279", "WEFT_MTU=1279: want 0 or a number of bytes 1280-65485"},
 	{"WEFT_MTU=-1", "want 0 or a number of bytes"},

@@ -21,6 +21,7 @@ type Settings struct {
 	Secret      string         // never logged
 	Name        string         // display name; empty = hostname
 	Replicate   bool
+	MemberOf    MemberOf
 	MTU         int // bytes, for containers; 0 = from the underlay
 	DNS         DNS
 	RemoveAfter time.Duration  // 0 = never by itself

@@ -106,6 +106,13 @@ var table = []Setting{
 		parse:   boolean(func(s *Settings, on bool) { s.Replicate = on }),
 	},
 	{
+		Env:     "WEFT_MEMBER_OF",
+		Meaning: "networks that this host takes part in without containers, comma separated, or all; on those of its containers it is anyway",
+		Wants:   wantsNetworks,
+		Type:    "networks",
+		parse:   parseMemberOf,
+	},
+	{
 		Env: "WEFT_MTU", Default: "0",
 		Meaning: "largest packet of containers, bytes; 0 = the underlay's less the encapsulation",
 		Wants:   "0 or a number of bytes 1280-65485",

@@ -135,6 +135,9 @@ func network(n netmap.Network) string {
 	if !n.Multicast {
 		words = append(words, "without multicast")
 	}
+	if !n.Host {
+		words = append(words, "without hosts")
+	}
 	if n.Internal {
 		words = append(words, "internal")
 	}
@@ -185,7 +188,7 @@ func (h *Host) EnsureNetwork(ctx context.Context, r attach.NetworkRequest) (netm
 	h.next++
 	n := netmap.Network{
 		ID: h.next, Name: r.Name, VNI: r.VNI, Subnets: subnets, MTU: r.MTU,
-		Multicast: r.Multicast, Internal: r.Internal,
+		Multicast: r.Multicast, Host: r.Host, Internal: r.Internal,
 	}
 	h.networks[n.ID] = n
 	h.say("ledger: %s %.12s makes %s", r.Owner, r.ID, network(n))

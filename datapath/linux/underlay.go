@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/datapath"
 )
 
 // Underlay is the address at which a host reaches the others.
@@ -94,6 +96,10 @@ func ofDocker(device string) bool {
 	return device == "docker0" || device == "docker_gwbridge" || isBridge && len(id) == 12 && err == nil
 }
 
+// ofWeft reports whether a device is the end of one of Weft's veth pairs, such as that of the host's own
+// address on a network.
+func ofWeft(device string) bool { return strings.HasPrefix(device, datapath.InnerPrefix) }
+
 func (s *space) wanted(want string, all []Underlay) (func(Underlay) bool, error) {
 	if want == defaultRoute {
 		src := s.defaultSource(all)
@@ -159,7 +165,7 @@ func (s *space) addresses() ([]Underlay, error) {
 		if ip.Is6() {
 			passing |= unix.IFA_F_TEMPORARY // of IPv4 the same bit says that it is another one of its subnet
 		}
-		if d != nil && d.Flags&net.FlagUp != 0 && ip.IsGlobalUnicast() && a.Flags&passing == 0 {
+		if d != nil && !ofWeft(d.Name) && d.Flags&net.FlagUp != 0 && ip.IsGlobalUnicast() && a.Flags&passing == 0 {
 			out = append(out, Underlay{Addr: ip, Device: d.Name, MTU: d.MTU})
 		}
 	}

@@ -149,7 +149,9 @@ func (n notices) awaitSilence(ctx context.Context) {
 
 // ofContainer reports whether a device belongs to a container network, by its name. Such
 // devices come and go with every container.
-func ofContainer(device string) bool { return strings.HasPrefix(device, "veth") || ofDocker(device) }
+func ofContainer(device string) bool {
+	return strings.HasPrefix(device, "veth") || ofDocker(device) || ofWeft(device)
+}
 
 // leadsFar reports whether a route may be the one that FindUnderlay asks for: a default
 // route, or one of a few large prefixes in its place.

@@ -304,3 +304,15 @@ func (h *Host) SubnetFacts(subnet netip.Prefix) (w ipam.SubnetFacts, ok bool) {
 	}
 	return w, true
 }
+
+// ClaimForHost implements ipam.Decisions: the highest address that no host owns.
+func (h *Host) ClaimForHost(ctx context.Context, subnet netip.Prefix) (netmap.Claim, error) {
+	a := netmap.LastAddr(subnet).Prev()
+	for h.l.owner(a) != nil {
+		a = a.Prev()
+	}
+	if !subnet.Contains(a) {
+		return netmap.Claim{}, netmap.Refuse(netmap.Exhausted, "%s is used up", subnet)
+	}
+	return h.give(ctx, "claims for itself "+a.String(), subnet, a, h)
+}

@@ -53,7 +53,15 @@ func (t *step) claimAny(s *subnet, c *Claim) *netmap.Refusal {
 	if refusal := t.complete(); refusal != nil {
 		return refusal
 	}
-	a, ok := t.freeIn(s).single(s, area)
+	free := t.freeIn(s)
+	pick := free.single
+	if c.Host {
+		if open, all := free.count(area); open*10 < all {
+			return netmap.Refuse(netmap.Exhausted, "%d of %d blocks are free in %s: they are kept for containers; this host gets an address when there are more, or use a larger subnet", open, all, t.subnetName(s.Prefix))
+		}
+		pick = free.top
+	}
+	a, ok := pick(s, area)
 	if !ok {
 		return t.exhausted(s, area)
 	}

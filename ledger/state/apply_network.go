@@ -119,6 +119,8 @@ func (t *step) compareOptions(n *network, e *EnsureNetwork) *netmap.Refusal {
 		return differs("weft.vni", n.VNI, e.VNI)
 	case e.Multicast != n.Multicast:
 		return differs("weft.multicast", n.Multicast, e.Multicast)
+	case e.Host != n.Host:
+		return differs("weft.host", n.Host, e.Host)
 	case e.Internal != n.Internal:
 		return differs("--internal", n.Internal, e.Internal)
 	}
@@ -161,7 +163,7 @@ func (t *step) makeNetwork(e *EnsureNetwork, subnets []netip.Prefix) (*network, 
 	}
 	n := &network{members: hostSet{}, Network: netmap.Network{
 		ID: netmap.NetworkID(t.index), Name: e.Name, VNI: vni, Subnets: subnets, MTU: e.MTU,
-		Multicast: e.Multicast, Internal: e.Internal, Creator: t.cmd.Host, Docker: e.Docker,
+		Multicast: e.Multicast, Host: e.Host, Internal: e.Internal, Creator: t.cmd.Host, Docker: e.Docker,
 	}}
 	if refusal := fits(n.Network); refusal != nil {
 		return nil, refusal

@@ -176,6 +176,7 @@ type Claim struct {
 	Subnet netip.Prefix `json:"subnet"`
 	Addr   netip.Addr   `json:"addr"`            // zero: any that lies in no host's block
 	Within netip.Prefix `json:"within,omitzero"` // with a zero Addr: --ip-range; zero: anywhere in the subnet
+	Host   bool         `json:"host,omitempty"`  // with a zero Addr: for the host itself, from the top, refused where containers may need it
 }
 
 // Cede gives one address of the asking host's block to another host.
@@ -198,6 +199,7 @@ type EnsureNetwork struct {
 	MTU       int            `json:"mtu,omitempty"`  // 0: no opinion
 	VNI       netmap.VNI     `json:"vni,omitempty"`  // 0: no opinion
 	Multicast bool           `json:"multicast"`
+	Host      bool           `json:"host,omitempty"`
 	Internal  bool           `json:"internal,omitempty"`
 	// Docker is what is known of how Docker shows it, kept of whoever makes the network.
 	Docker *netmap.DockerNetwork `json:"docker,omitempty"`

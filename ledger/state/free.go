@@ -224,9 +224,32 @@ func (f *freeBlocks) single(s *subnet, area netip.Prefix) (out netip.Addr, ok bo
 		return out, false
 	}
 	part := netmap.Common(p, area)
-	for a := part.Addr(); part.Contains(a); a = a.Next() {
+	return f.open(s, p, part, part.Addr(), netip.Addr.Next)
+}
+
+// top finds the address to give to a host itself: the highest that lies in no block that is owned,
+// so that the blocks for containers, which are granted from the bottom, stay whole. An address
+// that was in use until lately comes last in its block.
+func (f *freeBlocks) top(s *subnet, area netip.Prefix) (out netip.Addr, ok bool) {
+	p := f.whole(area)
+	if f.at(p).single == none {
+		return out, false
+	}
+	for p.Bits() < f.subnet.BlockBits {
+		low, high := halve(p)
+		if p = high; f.at(high).single == none {
+			p = low
+		}
+	}
+	part := netmap.Common(p, area)
+	return f.open(s, p, part, netmap.LastAddr(part), netip.Addr.Prev)
+}
+
+// open finds the first address of a part of a block, in the order of next, that nobody has.
+func (f *freeBlocks) open(s *subnet, block, part netip.Prefix, a netip.Addr, next func(netip.Addr) netip.Addr) (out netip.Addr, ok bool) {
+	for ; part.Contains(a); a = next(a) {
 		_, late := s.late[a]
-		_, taken := slices.BinarySearchFunc(f.claimed[p], a, netip.Addr.Compare)
+		_, taken := slices.BinarySearchFunc(f.claimed[block], a, netip.Addr.Compare)
 		switch {
 		case taken || netmap.IsEdge(a, s.Prefix) || s.reserves(a):
 		case !late:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -78,7 +79,7 @@ func TestFreeBlocksAgainstTheNaiveSearch(t *testing.T) {
 			for range rapid.IntRange(0, 127).Draw(rt, "addr") {
 				addr = addr.Next()
 			}
-			switch rapid.IntRange(0, 4).Draw(rt, "what") {
+			switch rapid.IntRange(0, 5).Draw(rt, "what") {
 			case 0, 1:
 				g := grant(1, subnet)
 				g.GrantBlock.Within = netip.PrefixFrom(addr, rapid.IntRange(25, 32).Draw(rt, "area")).Masked()
@@ -94,10 +95,61 @@ func TestFreeBlocksAgainstTheNaiveSearch(t *testing.T) {
 				c.do(claimOf(1, subnet, addr.String()))
 			case 4:
 				c.do(reserveOf(1, subnet, fmt.Sprint(addr), addr.String()))
+			case 5:
+				want := naiveTop(c.state, c.state.subnets[pfx(subnet)])
+				if r := c.do(hostClaim(1, subnet)); r.Refusal == nil && r.Claim.Addr != want {
+					rt.Fatalf("the host gets %s, want %s", r.Claim.Addr, want)
+				}
 			}
 			checkFreeBlocks(rt, c.state)
 		}
 	})
+}
+
+// naiveTop finds the highest address that nobody has, by a look at every one of the subnet.
+func naiveTop(s *State, sub *subnet) (out netip.Addr) {
+	for a := netmap.LastAddr(sub.Prefix); sub.Prefix.Contains(a); a = a.Prev() {
+		_, owned := sub.blockAt(a)
+		_, claimed := s.claims[a]
+		_, late := sub.late[a]
+		sameBlock := netip.PrefixFrom(out, sub.BlockBits).Contains(a)
+		switch {
+		case owned || claimed || netmap.IsEdge(a, sub.Prefix) || sub.reserves(a):
+		case out.IsValid() && !sameBlock:
+			return out
+		case !late:
+			return a
+		case !out.IsValid():
+			out = a
+		}
+	}
+	return out
+}
+
+func hostClaim(host int, subnet string) Command {
+	return Command{Kind: KindClaim, Host: hostID(host), Claim: &Claim{Subnet: pfx(subnet), Host: true}}
+}
+
+// TestAHostsOwnAddressComesFromTheTop, as long as there is enough for containers, and none is given
+// again soon.
+func TestAHostsOwnAddressComesFromTheTop(t *testing.T) {
+	c := crowd(t, 4, web)
+	for h, want := range []string{"10.40.0.254", "10.40.0.253"} {
+		if r := c.apply(hostClaim(h+1, web)); r.Refusal != nil || r.Claim.Addr.String() != want {
+			t.Errorf("host %d: %+v, want %s", h+1, r, want)
+		}
+	}
+	first := c.state.claims[ip("10.40.0.254")]
+	c.apply(Command{Kind: KindUnclaim, Host: hostID(1), Unclaim: &Unclaim{Addr: first.Addr, Epoch: first.Epoch}})
+	if r := c.apply(hostClaim(3, web)); r.Refusal != nil || r.Claim.Addr.String() != "10.40.0.252" {
+		t.Errorf("after a return: %+v", r)
+	}
+	for c.apply(grant(4, web)).Refusal == nil {
+	}
+	if r := c.apply(hostClaim(1, web)); r.Refusal == nil || r.Refusal.Kind != netmap.Exhausted || !strings.Contains(r.Refusal.Text, "kept for containers") {
+		t.Errorf("where blocks are scarce: %+v", r)
+	}
+	checkFreeBlocks(t, c.state)
 }
 
 // crowd is a cluster in which many hosts use one subnet.

@@ -135,7 +135,7 @@ func (m *naive) draw(rt *rapid.T) (Command, int) {
 		if rapid.IntRange(0, 2).Draw(rt, "any address") == 0 {
 			addr = netip.Addr{}
 		}
-		return Command{Kind: KindClaim, Claim: &Claim{Subnet: subnet, Addr: addr}}, host
+		return Command{Kind: KindClaim, Claim: &Claim{Subnet: subnet, Addr: addr, Host: !addr.IsValid() && rapid.Bool().Draw(rt, "for the host")}}, host
 	case KindCede:
 		return Command{Kind: KindCede, Cede: &Cede{addr, hostID(rapid.IntRange(1, 4).Draw(rt, "to"))}}, host
 	case KindUnclaim:

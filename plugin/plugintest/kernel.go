@@ -3,6 +3,7 @@ package plugintest
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/weftnet/weft/datapath"
@@ -24,6 +25,8 @@ type Kernel struct {
 	routes []ipam.Route
 	broken error
 	sets   int
+
+	hostPorts []datapath.HostPort
 }
 
 // NewKernel is the kernel of a host with one underlay address on a device with
@@ -144,4 +147,19 @@ func (k *Kernel) Plug(ctx context.Context, d datapath.Device, p datapath.Port) (
 // Unplug implements plugin.Kernel.
 func (k *Kernel) Unplug(ctx context.Context, id netmap.EndpointID) error {
 	return k.Kernel.Unplug(ctx, id)
+}
+
+// SetHost implements plugin.Kernel: every interface exists.
+func (k *Kernel) SetHost(_ context.Context, ports []datapath.HostPort) (missing []string, changed int, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.hostPorts = slices.Clone(ports)
+	return nil, 0, k.broken
+}
+
+// HostPorts returns what SetHost was told last.
+func (k *Kernel) HostPorts() []datapath.HostPort {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.hostPorts
 }

@@ -57,3 +57,8 @@ func (k *kernel) Plug(_ context.Context, _ datapath.Device, p datapath.Port) (st
 
 // Unplug implements plugin.Kernel.
 func (k *kernel) Unplug(context.Context, netmap.EndpointID) error { return nil }
+
+// SetHost implements plugin.Kernel.
+func (k *kernel) SetHost(context.Context, []datapath.HostPort) (missing []string, changed int, err error) {
+	return nil, 0, nil
+}

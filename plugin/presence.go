@@ -1,0 +1,29 @@
+package plugin
+
+import (
+	"context"
+
+	"github.com/weftnet/weft/api"
+	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/presence"
+)
+
+// newPresence keeps the host of an agent on its networks.
+func newPresence(a *Agent) *presence.Presence {
+	return presence.New(presence.Config{
+		Self: a.self, Name: a.cfg.Settings.Name, Facts: a.gossip, Own: a.attach, Host: a.cfg.Kernel, NotYet: ErrNoCaller,
+		MemberOf: func(n netmap.Network) bool { return a.cfg.Settings.MemberOf.Has(n.Name) },
+		Join:     a.AttachEndpoint, Leave: a.DetachEndpoint,
+		MTU:     func(n netmap.Network) int { return datapath.DeviceOf(a.gossip.View(), a.self, n, a.local()).PortMTU },
+		Problem: a.problem, Log: a.log,
+	})
+}
+
+// yield gives up the address that a host has on a network by an endpoint of its own.
+func yield(a *Agent) func(ctx context.Context, endpoint string) error {
+	return func(ctx context.Context, endpoint string) error {
+		_, err := a.DetachEndpoint(ctx, api.DetachRequest{Owner: netmap.OwnerHost, Endpoint: netmap.EndpointID(endpoint)})
+		return err
+	}
+}
