@@ -189,7 +189,7 @@ func (g *Gossip) talkTo(m Member) {
 		return
 	}
 	g.repair.talks[m.ID] = g.run(func() {
-		if err := g.exchange(m); err != nil {
+		if _, err := g.exchange(m); err != nil {
 			g.cfg.Log.Debug("gossip: an exchange failed", "peer", m.Addr.String(), "err", err)
 		}
 		g.mu.Lock()
@@ -198,24 +198,26 @@ func (g *Gossip) talkTo(m Member) {
 	})
 }
 
-// exchange pulls everything that another host has and this one lacks.
-func (g *Gossip) exchange(m Member) error {
+// exchange pulls everything that another host has and this one lacks. It returns how many logs
+// those were.
+func (g *Gossip) exchange(m Member) (lacked int, err error) {
 	g.mu.Lock()
 	cluster, digest := g.facts.Cluster(), g.facts.Digest()
 	g.mu.Unlock()
 	answer, err := g.call(m, callHeads, netmap.AppendDigest(cluster[:], digest))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	heads, err := netmap.DecodeHeads(answer)
 	if err != nil {
 		g.stats.malformed.Add(1)
-		return fmt.Errorf("gossip: heads from %s: %w", m.Addr, err)
+		return 0, fmt.Errorf("gossip: heads from %s: %w", m.Addr, err)
 	}
-	if pulls := g.missing(m, heads); len(pulls) >= spreadFrom {
+	pulls := g.missing(m, heads)
+	if len(pulls) >= spreadFrom {
 		g.fetchSpread(m, pulls)
 	}
-	return g.fetch(m, g.lacks(heads))
+	return len(pulls), g.fetch(m, g.lacks(heads))
 }
 
 // missing lists what to pull from a host with these heads, and looks for signs that a copy
@@ -262,39 +264,65 @@ func (g *Gossip) fetchSpread(m Member, pulls []netmap.Pull) {
 	all.Wait()
 }
 
-// syncEvery is the pause after an exchange that failed.
-const syncEvery = 100 * time.Millisecond
+// Pauses of synchronise.
+const (
+	syncEvery  = 100 * time.Millisecond // after an exchange that failed
+	roundFirst = 100 * time.Millisecond // before a further round, doubling once one brings nothing
+	lastRounds = 4                      // that bring nothing, one after the other
+)
 
-// synchronise asks live hosts for everything until one answered, at the start
-// and again after SetCluster. It sleeps while there is nobody to ask.
+// synchronise asks live hosts for everything until one answered, at the start and again after
+// SetCluster, and goes on in rounds. It sleeps while there is nobody to ask.
 func (g *Gossip) synchronise() {
 	for g.wait(g.unsynced) {
-		for g.askForAll() {
-			if !turn.Sleep(g.ctx, syncEvery) {
+		again, done := true, false
+		for again {
+			if again, done = g.askForAll(); again && !turn.Sleep(g.ctx, syncEvery) {
 				return
 			}
+		}
+		if done {
+			g.rounds()
 		}
 	}
 }
 
-// askForAll has an exchange if this host is not synced. It reports whether that failed.
-func (g *Gossip) askForAll() (failed bool) {
+// askForAll has an exchange if this host is not synced. It reports whether that failed, or
+// whether it is synced now and was not before.
+func (g *Gossip) askForAll() (failed, done bool) {
 	g.mu.Lock()
-	cluster, done := g.facts.Cluster(), g.synced
+	cluster, before := g.facts.Cluster(), g.synced
 	live := g.roster.pick(cluster, 1)
 	g.mu.Unlock()
-	if done || cluster.IsZero() || len(live) == 0 {
-		return false
+	if before || cluster.IsZero() || len(live) == 0 {
+		return false, false
 	}
-	if err := g.exchange(live[0]); err != nil {
-		return true
+	if _, err := g.exchange(live[0]); err != nil {
+		return true, false
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.facts.Cluster() != cluster {
-		return true
+		return true, false
 	}
 	g.synced = true
 	g.notify()
-	return false
+	return false, true
+}
+
+// rounds asks further hosts for everything until that brings nothing. Where many hosts started
+// together, each of them knows few of the others' logs at first, and twice as many after each round.
+func (g *Gossip) rounds() {
+	pause := roundFirst
+	for quiet := 0; quiet < lastRounds && turn.Sleep(g.ctx, jitter(pause)); {
+		_, some := g.liveOnes(1)
+		for _, m := range some {
+			if lacked, err := g.exchange(m); err == nil && lacked > 0 {
+				quiet, pause = -1, roundFirst
+			}
+		}
+		if quiet++; quiet > 0 {
+			pause *= 2
+		}
+	}
 }

@@ -337,12 +337,31 @@ func TestNewsFitsADatagram(t *testing.T) {
 		r.touch(origin, now)
 	}
 	g := &Gossip{cfg: Config{Host: self}}
-	news := r.news(facts, self, now)
+	news := r.news(facts, self, false, now)
 	if news[0].Origin != self || len(g.headsPacket(netmap.ClusterID{1}, news)) > maxPacket {
 		t.Errorf("%d heads in %d bytes", len(news), len(g.headsPacket(netmap.ClusterID{1}, news)))
 	}
-	if got := r.news(facts, self, now.Add(2*headsRecent)); len(got) != 0 || len(r.touched) != 0 {
+	if got := r.news(facts, self, false, now.Add(2*headsRecent)); len(got) != 0 || len(r.touched) != 0 {
 		t.Errorf("old news: %v", got)
+	}
+}
+
+// TestTheLeaderTellsOfTheLedgerLongest: every host hears of each decision, so only who sends it tells for long how
+// far the ledger's log is.
+func TestTheLeaderTellsOfTheLedgerLongest(t *testing.T) {
+	cluster, self, now := netmap.ClusterID{1}, netmap.HostID{2}, time.Unix(1000, 0)
+	for _, lead := range []bool{true, false} {
+		r, facts := newRepairs(), netmap.NewMap(cluster)
+		if _, err := facts.Append(cluster, 1, []netmap.Change{{Key: netmap.NetworkKey(1), Value: netmap.Network{ID: 1}}}); err != nil {
+			t.Fatal(err)
+		}
+		r.touch(cluster, now)
+		for after, told := range map[time.Duration]bool{headsOthers: true, headsOthers + time.Second: lead, headsRecent: lead, headsRecent + time.Second: false} {
+			if got := r.news(facts, self, lead, now.Add(after)); len(got) == 1 != told {
+				t.Errorf("the leader: %v; %s after a decision it tells %v", lead, after, got)
+			}
+			r.touch(cluster, now)
+		}
 	}
 }
 

@@ -16,8 +16,8 @@ const (
 	maxHeldInAll = 2048                  // batches held of all origins
 	headsEvery   = time.Second
 	headsTo      = 3
-	headsRecent  = 10 * time.Second // this host's and the ledger's log are told about each second after a change
-	headsOthers  = 3 * time.Second  // logs of others: by then each host has heard of a change nine times
+	headsRecent  = 10 * time.Second // what this host sends, its log or the ledger's, is told about each second after a change
+	headsOthers  = 3 * time.Second  // logs that others send: by then each host has heard of a change nine times
 	digestEvery  = 5 * time.Second
 	verifyEvery  = 30 * time.Second // a copy that differs is fetched anew at most this often
 	maxExchanges = 4                // full exchanges at once
@@ -72,11 +72,15 @@ func (r *repairs) release(origin netmap.ID) []netmap.Batch {
 func (r *repairs) touch(origin netmap.ID, now time.Time) { r.touched[origin] = now }
 
 // news lists the heads of logs that changed lately: this host's own and the ledger's first, then
-// the others in random order.
-func (r *repairs) news(facts *netmap.Map, self netmap.HostID, now time.Time) []netmap.Head {
+// the others in random order. The ledger's is as others' logs, unless this host leads the ledger.
+func (r *repairs) news(facts *netmap.Map, self netmap.HostID, lead bool, now time.Time) []netmap.Head {
 	var out []netmap.Head
 	for _, id := range []netmap.ID{self, facts.Cluster()} {
-		if h, ok := facts.Head(id); ok && now.Sub(r.touched[id]) <= headsRecent {
+		recent := headsRecent
+		if id != self && !lead {
+			recent = headsOthers
+		}
+		if h, ok := facts.Head(id); ok && now.Sub(r.touched[id]) <= recent {
 			out = append(out, h)
 		}
 	}
@@ -101,7 +105,7 @@ func (g *Gossip) tellHeads() {
 	for turn.Sleep(g.ctx, jitter(headsEvery)) {
 		g.mu.Lock()
 		cluster := g.facts.Cluster()
-		heads := g.repair.news(g.facts, g.cfg.Host, time.Now())
+		heads := g.repair.news(g.facts, g.cfg.Host, g.out.lead, time.Now())
 		targets := g.roster.pick(cluster, headsTo)
 		g.mu.Unlock()
 		if !cluster.IsZero() && len(heads) > 0 {

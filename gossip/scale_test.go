@@ -154,6 +154,11 @@ func numbered(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 1, byte(n >
 
 // boot starts hosts with some endpoints each at one moment. Each looks for the first three.
 func boot(t *testing.T, hosts, endpoints int) *crowd {
+	return bootIn(t, netmap.ClusterID{0xc1}, hosts, endpoints)
+}
+
+// bootIn starts them in a cluster, or as newcomers.
+func bootIn(t *testing.T, cluster netmap.ClusterID, hosts, endpoints int) *crowd {
 	c := &crowd{t: t, net: lossy.New(7, lossy.Link{Delay: 200 * time.Microsecond, Jitter: 50 * time.Microsecond})}
 	var seeds []netip.AddrPort
 	for n := range min(3, hosts) {
@@ -163,7 +168,7 @@ func boot(t *testing.T, hosts, endpoints int) *crowd {
 		at := netip.AddrPortFrom(numbered(n), 7950)
 		m := &one{facts: map[netmap.Key]any{}}
 		m.cfg = Config{
-			Host: netmap.HostID{byte(n), byte(n >> 8), 15: 1}, Start: 1, Nonce: uint64(n)<<40 + 1, Cluster: netmap.ClusterID{0xc1}, Name: fmt.Sprint("host-", n),
+			Host: netmap.HostID{byte(n), byte(n >> 8), 15: 1}, Start: 1, Nonce: uint64(n)<<40 + 1, Cluster: cluster, Name: fmt.Sprint("host-", n),
 			Advertise: at, Disk: &ram{kept: map[string][]byte{}}, Lone: n == 1, Peers: func(context.Context) []netip.AddrPort { return slices.Clone(seeds) },
 		}
 		m.facts[netmap.HostFactKey(m.cfg.Host)] = netmap.HostFact{Name: m.cfg.Name, Underlay: at, MTU: 1500, Version: "test"}

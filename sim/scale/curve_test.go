@@ -32,10 +32,11 @@ type point struct {
 	Run       quantiles     `json:"run_while_boot"`   // RequestAddress to Join, one container a host as soon as its Docker has the network
 	RunAgain  quantiles     `json:"run_after_outage"` // the same right after all hosts lost power at once
 
-	Idle          float64 `json:"idle_bytes_per_second"` // of a host, the leader left out
-	IdleLeader    float64 `json:"idle_bytes_per_second_leader"`
-	IdleDatagrams float64 `json:"idle_datagrams_per_second"`
-	IdleCPU       float64 `json:"idle_processor"` // of a host, share of a core, with what the simulation takes
+	Idle          float64        `json:"idle_bytes_per_second"` // of a host, the leader left out
+	IdleLeader    float64        `json:"idle_bytes_per_second_leader"`
+	IdleDatagrams float64        `json:"idle_datagrams_per_second"`
+	IdleOf        [kinds]float64 `json:"idle_bytes_of_kinds"` // of all hosts a second
+	IdleCPU       float64        `json:"idle_processor"`      // of a host, share of a core, with what the simulation takes
 
 	Event          time.Duration `json:"event_to_all"`
 	EventBytes     uint64        `json:"event_bytes"` // of all for one of many events, without those of idle hosts
@@ -49,6 +50,7 @@ type point struct {
 	Restart       time.Duration `json:"restart_until_synced"`
 	RestartBytes  uint64        `json:"restart_bytes"` // of all, in scope.window, without those of idle ones
 	RestartDials  uint64        `json:"restart_dials"`
+	RestartOf     [kinds]uint64 `json:"restart_bytes_of_kinds"` // what RestartBytes were for
 
 	Heap uint64 `json:"heap_per_agent"` // bytes
 }
@@ -157,7 +159,7 @@ func (w *world) boot(p *point) {
 	}
 	all.Go(func() { p.Run = w.run("first", others) })
 	all.Wait()
-	p.BootBytes, p.BootDials = count(w.hosts, bytes)/uint64(len(w.hosts)), count(w.hosts, dials)
+	p.BootBytes, p.BootDials = count(w.hosts, payload)/uint64(len(w.hosts)), count(w.hosts, dials)
 	p.BootCPU = (clock() - processor) / time.Duration(len(others))
 	p.Heap = (heapInUse() - heap) / uint64(len(others))
 }
@@ -209,13 +211,16 @@ func (w *world) each(hosts []*host, do func(*host)) {
 func (w *world) idle(p *point) {
 	time.Sleep(w.scope.calm)
 	leader := w.leader()
-	before, at, sent := count(w.hosts, bytes), leader.traffic.bytes.Load(), count(w.hosts, datagrams)
-	processor := clock()
+	before, at, sent := count(w.hosts, payload), leader.traffic.sent.Load(), count(w.hosts, datagrams)
+	processor, of := clock(), ofKinds(w.hosts)
 	time.Sleep(w.scope.idle)
 	seconds := w.scope.idle.Seconds()
-	at = leader.traffic.bytes.Load() - at
+	for k, n := range ofKinds(w.hosts) {
+		p.IdleOf[k] = float64(n-of[k]) / seconds
+	}
+	at = leader.traffic.sent.Load() - at
 	p.IdleLeader = float64(at) / seconds
-	p.Idle = float64(count(w.hosts, bytes)-before-at) / seconds / float64(len(w.hosts)-1)
+	p.Idle = float64(count(w.hosts, payload)-before-at) / seconds / float64(len(w.hosts)-1)
 	p.IdleDatagrams = float64(count(w.hosts, datagrams)-sent) / seconds / float64(len(w.hosts))
 	p.IdleCPU = (clock() - processor).Seconds() / seconds / float64(len(w.hosts))
 }
@@ -251,7 +256,7 @@ func (w *world) event(p *point) {
 	})
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	sent, data, processor := count(w.hosts, bytes), count(w.hosts, datagrams), clock()
+	sent, data, processor := count(w.hosts, payload), count(w.hosts, datagrams), clock()
 	events := w.scope.events
 	span := time.Duration(events) * w.scope.every
 	for i := range events {
@@ -259,7 +264,7 @@ func (w *world) event(p *point) {
 		time.Sleep(w.scope.every)
 	}
 	p.EventCPU = (clock() - processor - time.Duration(p.IdleCPU*float64(span)*float64(len(w.hosts)))) / time.Duration(events*len(w.hosts))
-	p.EventBytes = above(count(w.hosts, bytes)-sent, w.quiet(p, span)) / uint64(events)
+	p.EventBytes = above(count(w.hosts, payload)-sent, w.quiet(p, span)) / uint64(events)
 	p.EventDatagrams = above(count(w.hosts, datagrams)-data, uint64(p.IdleDatagrams*span.Seconds()*float64(len(w.hosts)))) / uint64(events)
 	runtime.ReadMemStats(&after)
 	p.EventAllocs = (after.Mallocs - before.Mallocs) / uint64(events*len(w.hosts))
@@ -269,26 +274,29 @@ func (w *world) event(p *point) {
 func (w *world) restart(p *point) {
 	h := w.hosts[len(w.hosts)/3]
 	time.Sleep(w.scope.pause)
-	sent, dialled := count(w.hosts, bytes), count(w.hosts, dials)
+	sent, dialled, of := count(w.hosts, payload), count(w.hosts, dials), ofKinds(w.hosts)
 	h.stop()
 	time.Sleep(time.Second)
 	h.start()
 	begin := time.Now()
 	p.Restart = w.until("a restart", 10*time.Millisecond, patience, []*host{h}, func(h *host) bool { return h.ready() && h.knows(len(w.hosts)*w.endpoints) })
 	time.Sleep(w.scope.window - time.Since(begin))
-	p.RestartBytes = above(count(w.hosts, bytes)-sent, w.quiet(p, w.scope.window))
+	p.RestartBytes = above(count(w.hosts, payload)-sent, w.quiet(p, w.scope.window))
 	p.RestartDials = count(w.hosts, dials) - dialled
+	for k, n := range ofKinds(w.hosts) {
+		p.RestartOf[k] = above(n-of[k], uint64(p.IdleOf[k]*w.scope.window.Seconds()))
+	}
 }
 
 // newcomer starts one host more.
 func (w *world) newcomer(p *point, late *host) {
 	time.Sleep(w.scope.pause)
 	all := append(slices.Clone(w.hosts), late)
-	sent, dialled, begin := count(all, bytes), count(all, dials), time.Now()
+	sent, dialled, begin := count(all, payload), count(all, dials), time.Now()
 	late.start()
 	p.Newcomer = w.until("a newcomer", 10*time.Millisecond, patience, []*host{late}, func(h *host) bool { return h.ready() && h.knows(len(w.hosts)*w.endpoints) })
 	time.Sleep(w.scope.window - time.Since(begin))
-	p.NewcomerBytes = above(count(all, bytes)-sent, w.quiet(p, w.scope.window))
+	p.NewcomerBytes = above(count(all, payload)-sent, w.quiet(p, w.scope.window))
 	p.NewcomerDials = count(all, dials) - dialled
 	w.hosts = all
 }

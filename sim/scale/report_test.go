@@ -69,6 +69,9 @@ var curveRows = []row[point]{
 	{"… bytes sent by all meanwhile / connections", func(p point) string { return fmt.Sprintf("%s / %d", size(float64(p.NewcomerBytes)), p.NewcomerDials) }},
 	{"an agent that starts again has all facts after", func(p point) string { return span(p.Restart) }},
 	{"… bytes sent by all meanwhile / connections", func(p point) string { return fmt.Sprintf("%s / %d", size(float64(p.RestartBytes)), p.RestartDials) }},
+	{"… of them members compared / members told / heads and digests", func(p point) string {
+		return size(float64(p.RestartOf[compared])) + " / " + size(float64(p.RestartOf[told])) + " / " + size(float64(p.RestartOf[digests]))
+	}},
 	{"heap of an agent", func(p point) string { return size(float64(p.Heap)) }},
 }
 
