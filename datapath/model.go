@@ -70,6 +70,17 @@ func (m *Model) Update(view *netmap.View, local Local, unplugged []Port) (ops it
 	}, false
 }
 
+// Concerned reports whether an Update has to take changes in. Changes of the networks that the host takes part in, as far
+// as they are its own decision, are none of the facts.
+func (m *Model) Concerned(c netmap.Changes) bool {
+	return len(c.Hosts)+len(c.Networks) > 0 || slices.ContainsFunc(c.Endpoints, func(e netmap.Changed[netmap.EndpointView]) bool {
+		if e.Old != nil && e.New != nil && forwarding(*e.Old) == forwarding(*e.New) {
+			return false // only its name
+		}
+		return m.nets[cmp.Or(e.New, e.Old).Network] != nil || e.Old != nil && m.nets[e.Old.Network] != nil
+	})
+}
+
 // forget forgets what an Update has touched.
 func (m *Model) forget() {
 	for _, o := range m.nets {

@@ -3,6 +3,7 @@ package datapath_test
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -23,7 +24,8 @@ type schedule struct {
 	kernel  datapath.State
 
 	unplugged []datapath.Port
-	updated   []datapath.Port // the ports of the last update
+	seen      *netmap.View   // of the last update
+	updated   datapath.Local // the same
 }
 
 var drawnHosts = []netmap.HostID{{1}, {2}, {3}, {4}}
@@ -108,7 +110,7 @@ func (s *schedule) happen(t *rapid.T) {
 	case 10:
 		if len(s.local.Ports) > 0 {
 			p := drawOne(t, "port", s.local.Ports...)
-			s.unplug(p, rapid.Bool().Draw(t, "known") || !slices.Contains(s.updated, p))
+			s.unplug(p, rapid.Bool().Draw(t, "known") || !slices.Contains(s.updated.Ports, p))
 		}
 	case 11:
 		s.local.Synced = rapid.IntRange(0, 3).Draw(t, "synced") > 0
@@ -170,9 +172,13 @@ func (s *schedule) unplug(p datapath.Port, known bool) {
 // update lets the model do what it does, and compares.
 func (s *schedule) update(t *rapid.T) {
 	view := s.facts.View()
+	needless := !s.model.Concerned(view.Since(s.seen)) && len(s.unplugged) == 0 && reflect.DeepEqual(s.local, s.updated)
 	steps, whole := s.model.Update(view, s.local, s.unplugged)
 	ops := slices.Collect(steps)
-	s.unplugged, s.updated = nil, s.local.Ports
+	s.unplugged, s.seen, s.updated = nil, view, s.local
+	if needless && len(ops) > 0 {
+		t.Fatalf("nobody would have asked for %v", ops)
+	}
 	want := datapath.Desired(view, hostA, s.local)
 	if diff := cmp.Diff(want, s.model.State(), opts); diff != "" {
 		t.Fatalf("-desired +model %s", diff)
@@ -220,6 +226,7 @@ func TestWhatFollowsFromAChange(t *testing.T) {
 	if _, whole := m.Update(view(with(one)), local(), nil); !whole {
 		t.Error("the first update does not ask for the kernel to be read")
 	}
+	last := view(with(one))
 	for _, c := range []struct {
 		what string
 		view *netmap.View
@@ -232,6 +239,10 @@ func TestWhatFollowsFromAChange(t *testing.T) {
 		{"an endpoint moves", view(with(moved, other)), 2}, // its tunnel, and flooding to its host
 		{"both go", view(), 8},
 	} {
+		if got := m.Concerned(c.view.Since(last)); got != (c.want > 0) {
+			t.Errorf("%s: the model is concerned: %v", c.what, got)
+		}
+		last = c.view
 		steps, whole := m.Update(c.view, local(), nil)
 		ops := slices.Collect(steps)
 		if len(ops) != c.want || whole {

@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/weftnet/weft/netmap"
 )
@@ -33,13 +34,50 @@ func Overhead(source netip.Addr) int {
 // clusterMTU returns the smallest MTU that any host of the cluster carries: a container may
 // later start on any of them.
 func clusterMTU(view *netmap.View, self netmap.HostID, l Local) int {
-	mtu := underlay(l.UnderlayMTU) - Overhead(l.Source)
-	for _, h := range view.Hosts {
+	return min(ownMTU(l), othersMTU(view.Hosts, self))
+}
+
+func ownMTU(l Local) int { return underlay(l.UnderlayMTU) - Overhead(l.Source) }
+
+func othersMTU(hosts []netmap.HostView, self netmap.HostID) int {
+	mtu := maxMTU
+	for _, h := range hosts {
 		if h.ID != self && !h.Entry.Removed && h.Fact.MTU > 0 && h.Fact.Underlay.IsValid() {
 			mtu = min(mtu, h.Fact.MTU-Overhead(h.Fact.Underlay.Addr()))
 		}
 	}
 	return mtu
+}
+
+// MTUs returns what DeviceOf does, without a look at the hosts as long as none has changed. Safe
+// for concurrent use.
+type MTUs struct {
+	self netmap.HostID
+	last atomic.Pointer[leastMTU]
+}
+
+// leastMTU is the smallest MTU that other hosts carry. Views share the list of hosts while none changes.
+type leastMTU struct {
+	hosts []netmap.HostView
+	mtu   int
+}
+
+// NewMTUs returns those of host self.
+func NewMTUs(self netmap.HostID) *MTUs { return &MTUs{self: self} }
+
+// DeviceOf returns what a network's devices are made from.
+func (m *MTUs) DeviceOf(view *netmap.View, n netmap.Network, local Local) Device {
+	last := m.last.Load()
+	if last == nil || !sharedHosts(last.hosts, view.Hosts) {
+		last = &leastMTU{view.Hosts, othersMTU(view.Hosts, m.self)}
+		m.last.Store(last)
+	}
+	return deviceOf(min(ownMTU(local), last.mtu), n, local)
+}
+
+// sharedHosts reports whether two lists are the same memory.
+func sharedHosts(a, b []netmap.HostView) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // portMTU returns the MTU of a network's containers: what the cluster carries, or what the user

@@ -71,6 +71,7 @@ type Health struct {
 type Dataplane struct {
 	cfg   Config
 	model *datapath.Model
+	mtus  *datapath.MTUs
 	// unknown says that the kernel may hold anything else than the model: it must be read, but
 	// not before retry.
 	unknown bool
@@ -86,8 +87,17 @@ type Dataplane struct {
 
 // New makes the data plane of a host whose kernel may hold anything.
 func New(cfg Config) *Dataplane {
-	return &Dataplane{cfg: cfg, model: datapath.NewModel(cfg.Self), plugged: map[netmap.EndpointID]datapath.Port{}}
+	return &Dataplane{cfg: cfg, model: datapath.NewModel(cfg.Self), mtus: datapath.NewMTUs(cfg.Self), plugged: map[netmap.EndpointID]datapath.Port{}}
 }
+
+// DeviceOf returns what the devices of one of the host's networks are made from, for a plug ahead of Follow.
+func (d *Dataplane) DeviceOf(n netmap.Network, local datapath.Local) datapath.Device {
+	return d.mtus.DeviceOf(d.cfg.View(), n, local)
+}
+
+// Concerned reports whether changes of the facts ask for a call of Follow: those of hosts, of networks, and of
+// endpoints on a network that the kernel has. It is for the goroutine that calls Follow.
+func (d *Dataplane) Concerned(c netmap.Changes) bool { return d.model.Concerned(c) }
 
 // Health returns how the last operations went.
 func (d *Dataplane) Health() Health {

@@ -34,6 +34,7 @@ type machine struct {
 	log     []string                     // calls, with the second of each
 	read    map[netmap.VNI]time.Duration
 	problem string
+	looks   int
 }
 
 var (
@@ -57,7 +58,8 @@ func start(t *testing.T, networks int) *machine {
 		Problem: func(text string) { m.note(func() { m.problem = text }) },
 	})
 	go func() {
-		for look := range follow.Facts(t.Context(), m, follow.When{Every: Every}) {
+		for look := range follow.Facts(t.Context(), m, follow.When{Every: Every, Of: m.Concerned}) {
+			m.note(func() { m.looks++ })
 			m.Follow(t.Context(), look)
 		}
 	}()
@@ -155,6 +157,30 @@ func TestAFailedChangeIsRepairedSoon(t *testing.T) {
 		}
 		time.Sleep(20 * time.Second)
 		m.did(t, "read 0 at 8", "read 0 at 16", "read 0 at 24")
+	})
+}
+
+// TestOthersNetworksWakeNobody: endpoints on networks that the host is not on lead to no look.
+func TestOthersNetworksWakeNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := start(t, 1)
+		before := m.looks
+		for n := range 10 {
+			m.announce(77, n)
+			synctest.Wait()
+		}
+		if m.looks != before {
+			t.Errorf("ten endpoints on another network led to %d looks", m.looks-before)
+		}
+		m.announce(1, 9)
+		synctest.Wait()
+		if m.looks != before+1 {
+			t.Errorf("an endpoint on the host's network led to %d looks", m.looks-before)
+		}
+		n, _ := m.kernel.Read().Network(netmap.FirstVNI)
+		if len(n.Neighbours) != 2 {
+			t.Errorf("the kernel has %v", n.Neighbours)
+		}
 	})
 }
 

@@ -70,11 +70,11 @@ func (d *Decider) nameHolder(addr netip.Addr, err error) error {
 	return netmap.Refuse(refusal.Kind, "address %s is held by %s on host %s; choose another --ip, or stop that container", addr, e.Label(), view.HostName(e.Host))
 }
 
-// heldElsewhere returns the endpoint that holds an address according to the facts. It skips an
-// endpoint of this host that another identity announces: this host had that identity before, or
-// is a copy of it.
+// heldElsewhere returns the endpoint that holds an address according to the facts. It looks at the host
+// that owns the address: nobody else announces it for long. It skips an endpoint of this host that another
+// identity announces: this host had that identity before, or is a copy of it.
 func (d *Decider) heldElsewhere(view *netmap.View, addr netip.Addr) (netmap.EndpointView, bool) {
-	for e := range view.Endpoints() {
+	for e := range view.EndpointsOn(view.Owner(addr)) {
 		if _, mine := d.own.Endpoint(e.ID); !mine && (e.V4 == addr || e.V6 == addr) {
 			return e, true
 		}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/attach"
-	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
 )
@@ -79,7 +78,7 @@ func joinedAs(ctx context.Context, part attach.Part, id string, n netmap.Network
 // attachTo makes an endpoint in a network that the host is on.
 func attachTo(ctx context.Context, a *Agent, part attach.Part, id string, n netmap.Network, r api.AttachRequest) (*api.Attachment, error) {
 	e := netmap.Endpoint{ID: r.Endpoint, Network: n.ID, Name: r.Container}
-	out := &api.Attachment{Network: n.ID, MTU: datapath.DeviceOf(a.gossip.View(), a.self, n, a.local()).PortMTU}
+	out := &api.Attachment{Network: n.ID, MTU: a.dataplane.DeviceOf(n, a.local()).PortMTU}
 	caller := ipam.Caller{Owner: r.Owner, ID: string(r.Endpoint)}
 	for _, want := range r.Addrs {
 		if !slices.ContainsFunc(n.Subnets, func(s netip.Prefix) bool { return s.Contains(want) }) {

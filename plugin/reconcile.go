@@ -21,11 +21,12 @@ const (
 // wake has the kernel compared with the facts soon. It never blocks.
 func (a *Agent) wake() { turn.Poke(a.kick) }
 
-// reconcile makes the kernel equal to what the facts say: when they change, when this host's
-// endpoints or its underlay do, and every dataplane.Every, in case somebody else changed the
+// reconcile makes the kernel equal to what the facts say: when those change that concern it, when this
+// host's endpoints or its underlay do, and every dataplane.Every, in case somebody else changed the
 // kernel (invariant 8).
 func (a *Agent) reconcile(ctx context.Context) {
-	for look := range follow.Facts(ctx, a.gossip, follow.When{Every: dataplane.Every, Wake: a.kick}) {
+	concerned := func(c netmap.Changes) bool { return c.Ranges || a.dataplane.Concerned(c) }
+	for look := range follow.Facts(ctx, a.gossip, follow.When{Every: dataplane.Every, Wake: a.kick, Of: concerned}) {
 		if a.moved.Swap(false) || look.Due {
 			a.checkUnderlay()
 		}
@@ -77,7 +78,7 @@ func (a *Agent) Plug(ctx context.Context, e netmap.Endpoint) (string, error) {
 	local := a.local()
 	for _, n := range local.Networks {
 		if n.ID == e.Network {
-			name, err := a.cfg.Kernel.Plug(ctx, datapath.DeviceOf(a.gossip.View(), a.self, n, local), portOf(e))
+			name, err := a.cfg.Kernel.Plug(ctx, a.dataplane.DeviceOf(n, local), portOf(e))
 			a.dataplane.Plugged(portOf(e), err)
 			return name, err
 		}
