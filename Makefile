@@ -141,8 +141,8 @@ sim: ## the simulations with new seeds, longer than make test runs them: SEEDS=1
 	env -u SEEDS WEFT_SIM_TIME=$(or $(SIM),10m) go test -timeout 60m -run 'Sim|TestFates' -v ./...
 
 .PHONY: bench
-bench: deps plugin lab ## networks against Docker's overlay and bare VXLAN, addresses against a bare disk and Docker's IPAM; fills docs/benchmarks.md
-	build/lab bench --document docs/benchmarks.md
+bench: deps plugin lab ## networks against Docker's overlay and bare VXLAN, addresses against a bare disk and Docker's IPAM; CROWD=300 containers at once too; fills docs/benchmarks.md
+	build/lab bench --document docs/benchmarks.md --crowd $(or $(CROWD),0)
 
 # Whole agents in virtual time, hosts x endpoints of each, and real agents in clusters of that size.
 SCALE ?= 10x50 30x50 100x50 300x50 1000x5 agent:1x1 agent:10x50 agent:100x50 agent:1000x50

@@ -45,6 +45,8 @@ type Config struct {
 	// Addresses is how many addresses each round has one caller ask for and give back,
 	// 16 to 2000; 16 callers ask for four times as many.
 	Addresses int
+	// Crowd is how many containers on three hosts are started on each overlay at once, 0 (none) to 1000.
+	Crowd int
 	// Probe is as in lab.Config.
 	Probe string
 	// Keep leaves the lab up for a closer look.
@@ -75,6 +77,7 @@ func (c Config) check() error {
 		within("round-trips", c.RoundTrips, 100, 1_000_000),
 		within("starts", c.Starts, 1, 100),
 		within("addresses", c.Addresses, 16, 2000),
+		within("crowd", c.Crowd, 0, 1000),
 	)
 }
 
@@ -115,7 +118,11 @@ func Run(ctx context.Context, c Config) (err error) {
 		}
 		enter = func(r Report) error { return d.Enter("```" + text(r) + "```\n") }
 	}
-	at := lab.Config{Hosts: 2, Dir: c.Dir, Probe: c.Probe, Log: c.Log}
+	hosts := 2
+	if c.Crowd > 0 {
+		hosts = crowdHosts
+	}
+	at := lab.Config{Hosts: hosts, Dir: c.Dir, Probe: c.Probe, Log: c.Log}
 	if _, err := lab.Open(at); err == nil {
 		return fmt.Errorf("bench: a lab is up in %s, perhaps an earlier bench's; take it down with `lab --state %s down`, or name another directory with --state", c.Dir, c.Dir)
 	}
@@ -147,7 +154,7 @@ func Run(ctx context.Context, c Config) (err error) {
 func (b *bench) machine() Machine {
 	return Machine{
 		CPUs: runtime.NumCPU(), Kernel: firstField("/proc/sys/kernel/osrelease"), Load: firstField("/proc/loadavg"),
-		Rounds: b.Rounds, Seconds: b.Duration.Seconds(), Connections: b.Connections, RoundTrips: b.RoundTrips, Starts: b.Starts, Addresses: b.Addresses,
+		Rounds: b.Rounds, Seconds: b.Duration.Seconds(), Connections: b.Connections, RoundTrips: b.RoundTrips, Starts: b.Starts, Addresses: b.Addresses, Crowd: b.Crowd,
 	}
 }
 

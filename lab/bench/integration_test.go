@@ -30,7 +30,7 @@ func TestIntegrationBench(t *testing.T) {
 	var out strings.Builder
 	dir := filepath.Join(t.TempDir(), "lab")
 	c := brief(dir, &out, t)
-	c.Plugin = labtest.Plugin(t)
+	c.Plugin, c.Crowd = labtest.Plugin(t), 6
 	if err := bench.Run(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
@@ -56,6 +56,7 @@ func TestIntegrationBench(t *testing.T) {
 		want int
 	}{
 		"address p50": {r.AddressP50, 5}, "address p99": {r.AddressP99, 5}, "addresses": {r.AddressRate, 4}, "processor": {r.Processor, 2}, "grant": {r.Grant, 2}, "connect": {r.Connect, 2}, "found": {r.Found, 2}, "gone": {r.Gone, 2}, "lookup": {r.Lookup, 4},
+		"crowd": {r.CrowdReached, 2}, "crowd's last": {r.CrowdLast, 2}, "crowd's processor": {r.CrowdProcessor, 3},
 	} {
 		if len(c.all) != c.want {
 			t.Errorf("%s: %d figures, want %d", name, len(c.all), c.want)

@@ -32,6 +32,9 @@ func (b *bench) measure(ctx context.Context) (samples, error) {
 		all.addressRate, all.processor = append(all.addressRate, one.addressRate...), append(all.processor, one.processor...)
 		b.say(progress(n+1, b.Rounds, one))
 	}
+	if err := b.crowd(ctx, &all); err != nil {
+		return samples{}, fmt.Errorf("bench: %w", err)
+	}
 	return all, nil
 }
 

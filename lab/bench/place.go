@@ -37,6 +37,7 @@ var titles = map[string]string{
 	oneSync: "one fdatasync", request: "RequestAddress", release: "ReleaseAddress",
 	requestMany: "RequestAddress, 16 callers", releaseMany: "ReleaseAddress, 16 callers",
 	ownName: "name on another host, Weft", dockersName: "name on this host, Docker", throughWeft: "missing name, Weft", throughDocker: "missing name, Docker",
+	overAgents: "of it Weft's agents",
 	waitsGrant: "RequestAddress that waits for a block", byWeft: "Weft's IPAM", byBuiltIn: "Docker's built-in IPAM",
 }
 
@@ -84,21 +85,25 @@ func (b *bench) setUp(ctx context.Context) error {
 	return nil
 }
 
-// each does the same on both hosts at once.
+// each does the same on both hosts of the measurements at once.
 func (b *bench) each(do func(*lab.Host) error) error {
-	var errs [2]error
-	var both sync.WaitGroup
-	for i, h := range []*lab.Host{b.client(), b.server()} {
-		both.Go(func() { errs[i] = do(h) })
+	return atOnce([]*lab.Host{b.client(), b.server()}, do)
+}
+
+func atOnce(hosts []*lab.Host, do func(*lab.Host) error) error {
+	errs := make([]error, len(hosts))
+	var all sync.WaitGroup
+	for i, h := range hosts {
+		all.Go(func() { errs[i] = do(h) })
 	}
-	both.Wait()
-	return errors.Join(errs[:]...)
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 // placeWeft enables the plugin and waits for the network, made on the first host, to
-// appear on the second.
+// appear on the others.
 func (b *bench) placeWeft(ctx context.Context) error {
-	err := b.each(func(h *lab.Host) error {
+	err := atOnce(b.lab.Hosts(), func(h *lab.Host) error {
 		if h.Number() == b.client().Number() {
 			return h.InstallPlugin(ctx, b.Plugin)
 		}
@@ -112,8 +117,10 @@ func (b *bench) placeWeft(ctx context.Context) error {
 		return err
 	}
 	return lab.Until(ctx, patience, func() error {
-		_, err := b.server().Docker(ctx, "network", "inspect", name)
-		return err
+		return atOnce(b.lab.Hosts(), func(h *lab.Host) error {
+			_, err := h.Docker(ctx, "network", "inspect", name)
+			return err
+		})
 	})
 }
 
@@ -178,8 +185,13 @@ func (b *bench) address(ctx context.Context, path string) (netip.Addr, error) {
 	case overVXLAN:
 		return bareAddr(b.server()).Addr(), nil
 	}
+	return b.addressOf(ctx, b.server(), path, container(path))
+}
+
+// addressOf is the address of a container on the network of a path.
+func (b *bench) addressOf(ctx context.Context, h *lab.Host, path, container string) (netip.Addr, error) {
 	format := fmt.Sprintf("{{(index .NetworkSettings.Networks %q).IPAddress}}", dockerNetwork[path])
-	out, err := b.server().Docker(ctx, "container", "inspect", "-f", format, container(path))
+	out, err := h.Docker(ctx, "container", "inspect", "-f", format, container)
 	if err != nil {
 		return netip.Addr{}, err
 	}

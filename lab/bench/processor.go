@@ -35,10 +35,12 @@ func listener(ctx context.Context, dial func(context.Context) (net.Conn, error))
 }
 
 // processor is the time that both ends have run so far, agent and callers.
-func (d *desk) processor() (sum time.Duration, err error) {
-	for _, pid := range []int{d.agent, os.Getpid()} {
+func (d *desk) processor() (time.Duration, error) { return ran([]int{d.agent, os.Getpid()}) }
+
+// ran is how long processes have run so far, together: clock_getcpuclockid(3).
+func ran(pids []int) (sum time.Duration, err error) {
+	for _, pid := range pids {
 		var t unix.Timespec
-		// The clock of another process: clock_getcpuclockid(3).
 		if err := unix.ClockGettime(int32(^pid<<3|2), &t); err != nil {
 			return 0, fmt.Errorf("processor time of process %d: %w", pid, err)
 		}

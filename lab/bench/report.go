@@ -19,6 +19,8 @@ type Machine struct {
 	Starts      int `json:"starts_per_round"`
 	// Addresses is how many addresses one caller asks for in a round.
 	Addresses int `json:"addresses_per_round"`
+	// Crowd is how many containers are started at once, 0 if none are.
+	Crowd int `json:"crowd"`
 }
 
 // Ratio of a figure to another one: the median of the ratios of measurements that were
@@ -54,6 +56,12 @@ type Report struct {
 	Found  []Figure `json:"name_found_seconds"`
 	Gone   []Figure `json:"name_gone_seconds"`
 	Lookup []Figure `json:"lookup_p50_us"`
+	// CrowdReached is how long each of many containers that start at once takes from the call to Docker until
+	// it reaches another host, p50, and CrowdLast until the last of them does, in seconds. CrowdProcessor is
+	// the processor time of dockerd and agents, and of the agents alone, for each, in seconds.
+	CrowdReached   []Figure `json:"crowd_reached_seconds,omitempty"`
+	CrowdLast      []Figure `json:"crowd_last_seconds,omitempty"`
+	CrowdProcessor []Figure `json:"crowd_processor_seconds,omitempty"`
 	// AddressP50 and AddressP99 are calls over the plugin's socket by one caller and by
 	// 16 at once, and one fdatasync of the same disk, in microseconds.
 	AddressP50 []Figure `json:"address_p50_us"`
@@ -79,15 +87,23 @@ type samples struct {
 	addressP50, addressP99, addressRate, processor []sample
 	grants, connects                               []sample
 	found, gone, lookups                           []sample
+	crowdReached, crowdLast, crowdProcessor        []sample
 }
 
 func summarize(m Machine, s samples) Report {
 	overPaths := func(all []sample) []Figure { return figures(paths, []string{overVXLAN, overSwarm}, all) }
+	crowd := func(of []string, all []sample) []Figure {
+		if len(all) == 0 {
+			return nil
+		}
+		return figures(of, []string{overSwarm}, all)
+	}
 	return Report{
 		Machine: m, Throughput: overPaths(s.throughput), P50: overPaths(s.p50), P99: overPaths(s.p99),
 		DockerRun: figures(networks, []string{onOwnBridge, overSwarm}, s.starts),
 		Found:     figures(overlays, []string{overSwarm}, s.found), Gone: figures(overlays, []string{overSwarm}, s.gone),
-		Lookup:     figures(lookedUp, []string{dockersName, throughDocker}, s.lookups),
+		Lookup:       figures(lookedUp, []string{dockersName, throughDocker}, s.lookups),
+		CrowdReached: crowd(overlays, s.crowdReached), CrowdLast: crowd(overlays, s.crowdLast), CrowdProcessor: crowd(append(overlays[:2:2], overAgents), s.crowdProcessor),
 		AddressP50: figures(timed, []string{oneSync}, s.addressP50), AddressP99: figures(timed, []string{oneSync}, s.addressP99),
 		AddressRate: figures(rated, []string{request, release}, s.addressRate),
 		Processor:   figures(costed, nil, s.processor),

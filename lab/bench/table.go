@@ -35,6 +35,7 @@ func text(r Report) string {
 	section(t, fmt.Sprintf("TCP ROUND TRIP, p99 of %d", m.RoundTrips), overVXLAN, r.P99, micros)
 	section(t, fmt.Sprintf("DOCKER RUN --RM, %d times", m.Rounds*m.Starts), onOwnBridge, r.DockerRun, func(v float64) string { return fmt.Sprintf("%.0f ms", v*1e3) })
 	nameSections(t, r)
+	crowdSections(t, r)
 	addressSections(t, r)
 	_ = t.Flush() // a strings.Builder takes everything
 	return b.String()
@@ -48,6 +49,16 @@ func nameSections(w io.Writer, r Report) {
 	for _, f := range r.Lookup {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", titles[f.Of], micros(f.Median), f.To[dockersName], f.To[throughDocker])
 	}
+}
+
+func crowdSections(w io.Writer, r Report) {
+	if r.Machine.Crowd == 0 {
+		return
+	}
+	unit := func(v float64) string { return fmt.Sprintf("%.2f s", v) }
+	narrow(w, fmt.Sprintf("%d CONTAINERS ON THREE HOSTS AT ONCE, from docker start until one reaches another host, p50", r.Machine.Crowd), overSwarm, r.CrowdReached, unit)
+	narrow(w, "... UNTIL THE LAST OF THEM DOES", overSwarm, r.CrowdLast, unit)
+	narrow(w, "... PROCESSOR TIME OF DOCKERD AND AGENTS FOR EACH", overSwarm, r.CrowdProcessor, func(v float64) string { return fmt.Sprintf("%.1f ms", v*1e3) })
 }
 
 func addressSections(w io.Writer, r Report) {

@@ -139,3 +139,19 @@ func TestJSONHasEverything(t *testing.T) {
 		}
 	}
 }
+
+func TestTableHasTheCrowdIfThereWasOne(t *testing.T) {
+	const title = "300 CONTAINERS ON THREE HOSTS AT ONCE"
+	if strings.Contains(text(exampleReport()), "CONTAINERS ON THREE") {
+		t.Error("there was no crowd")
+	}
+	s := example()
+	s.crowdReached, s.crowdLast = []sample{{overWeft: 1, overSwarm: 2}}, []sample{{overWeft: 30, overSwarm: 40}}
+	s.crowdProcessor = []sample{{overWeft: 0.1, overSwarm: 0.2, overAgents: 0.01}}
+	out := text(summarize(Machine{Crowd: 300}, s))
+	for _, want := range []string{title, "1.00 s", "40.00 s", "of it Weft's agents", "10.0 ms"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+}

@@ -198,3 +198,34 @@ func TestServerCloseEndsConnections(t *testing.T) {
 		t.Error("a closed server admits a connection")
 	}
 }
+
+// TestArrivals: who tells its name before the collector listens tries again; all are told, each at its moment.
+func TestArrivals(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := free.Addr().String()
+	free.Close()
+	begin := time.Now()
+	told := make(chan error, 2)
+	go func() { told <- Arrive(t.Context(), addr, "early") }()
+	go func() { told <- Arrive(t.Context(), addr, "other") }()
+	arrived, err := Collect(t.Context(), addr, 2)
+	if err != nil || len(arrived) != 2 || arrived["early"].Before(begin) || arrived["other"].After(time.Now()) {
+		t.Errorf("arrived: %v, %v", arrived, err)
+	}
+	for range 2 {
+		if err := <-told; err != nil {
+			t.Error(err)
+		}
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Arrive(ended, addr, "late"); err == nil {
+		t.Error("nobody listens, and somebody arrived")
+	}
+	if arrived, err := Collect(ended, addr, 1); err != nil || len(arrived) != 0 {
+		t.Errorf("nobody came: %v, %v", arrived, err)
+	}
+}

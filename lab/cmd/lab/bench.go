@@ -36,6 +36,7 @@ may be up; for figures worth keeping nothing else should run.`,
 	flags.IntVar(&c.RoundTrips, "round-trips", 4000, "how many round trips each connection makes")
 	flags.IntVar(&c.Starts, "starts", 1, "how often each round runs docker run on each network")
 	flags.IntVar(&c.Addresses, "addresses", 400, "how many addresses each round has one caller ask for")
+	flags.IntVar(&c.Crowd, "crowd", 0, "how many containers on three hosts are started on each overlay at once; 0: none")
 	flags.StringVar(&c.Probe, "probe", "", "a static probe program for the images (default: built with go)")
 	flags.StringVar(&c.Document, "document", "", "a file, such as docs/benchmarks.md, to put the report into instead of the last one")
 	flags.BoolVar(&c.JSON, "json", false, "write the report as JSON")

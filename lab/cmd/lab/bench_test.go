@@ -19,6 +19,7 @@ func TestBenchChecksItsArguments(t *testing.T) {
 		"bench --duration 3":          "missing unit in duration",
 		"bench --duration 1h":         "--duration 1h0m0s, it can be 100ms to 1m",
 		"bench --round-trips -5":      "--round-trips -5, it can be",
+		"bench --crowd -3":            "--crowd -3, it can be 0 to 1000",
 		"bench --starts 0 --rounds 0": "--starts 0, it can be 1 to 100",
 	} {
 		if _, err := command(t, state, line); err == nil || !strings.Contains(err.Error(), want) {

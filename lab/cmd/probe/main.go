@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -28,7 +29,9 @@ probe names [-every 100ms] [-for 0] [-keep] [-server 127.0.0.11:53] NAME
                                                 questions until stopped: which answers, and when
 probe lookups [-count 500] [-server 127.0.0.11:53] NAME
                                                 how long questions take, one after the other
-probe nothing [-addr :53]                       a DNS server that knows no name, until stopped`
+probe nothing [-addr :53]                       a DNS server that knows no name, until stopped
+probe collect [-addr :7000] [-for 1m] N         when each of N names arrived, which others tell
+probe arrive SERVER NAME                        tells its name to a collector, and stays until stopped`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -44,7 +47,7 @@ var errUsage = errors.New(usage)
 // run carries out one subcommand and writes its result.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	commands := map[string]func(context.Context, []string) (any, error){
-		"serve": serve, "throughput": throughput, "roundtrip": roundTrip, "ping": ping, "stream": stream, "names": names, "lookups": lookups, "nothing": nothing,
+		"serve": serve, "throughput": throughput, "roundtrip": roundTrip, "ping": ping, "stream": stream, "names": names, "lookups": lookups, "nothing": nothing, "collect": collect, "arrive": arrive,
 	}
 	if len(args) == 0 || commands[args[0]] == nil {
 		return errUsage
@@ -147,6 +150,35 @@ func lookups(ctx context.Context, args []string) (any, error) {
 		return nil, err
 	}
 	return probe.Lookups(ctx, *server, flags.Arg(0), *count)
+}
+
+func collect(ctx context.Context, args []string) (any, error) {
+	flags := flag.NewFlagSet("collect", flag.ContinueOnError)
+	addr := flags.String("addr", ":"+probe.Port, "")
+	length := flags.Duration("for", time.Minute, "")
+	if _, err := parse(flags, args, 1); err != nil {
+		return nil, err
+	}
+	n, err := strconv.Atoi(flags.Arg(0))
+	if err != nil {
+		return nil, errUsage
+	}
+	ctx, cancel := context.WithTimeout(ctx, *length)
+	defer cancel()
+	return probe.Collect(ctx, *addr, n)
+}
+
+func arrive(ctx context.Context, args []string) (any, error) {
+	flags := flag.NewFlagSet("arrive", flag.ContinueOnError)
+	targets, err := parse(flags, args, 2)
+	if err == nil {
+		err = probe.Arrive(ctx, targets[0], flags.Arg(1))
+	}
+	if err != nil {
+		return nil, err
+	}
+	<-ctx.Done()
+	return nil, nil
 }
 
 func nothing(ctx context.Context, args []string) (any, error) {
