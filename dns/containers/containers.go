@@ -6,6 +6,8 @@ package containers
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -53,7 +55,7 @@ func Follow(ctx context.Context, cfg Config) {
 	if cfg.Docker == nil {
 		return
 	}
-	f := &follower{cfg: cfg, asked: map[string]bool{}, slots: make(chan struct{}, asking), again: time.NewTimer(lookEvery), clipped: map[string]bool{}}
+	f := &follower{cfg: cfg, missed: map[string]bool{}, asked: map[string]bool{}, slots: make(chan struct{}, asking), again: time.NewTimer(lookEvery), clipped: map[string]bool{}}
 	defer f.questions.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -77,9 +79,7 @@ func Follow(ctx context.Context, cfg Config) {
 			}
 		case <-f.again.C:
 			f.again.Reset(lookEvery)
-			if cfg.Nameless() {
-				f.askAll(ctx)
-			}
+			f.askMissed(ctx)
 		}
 	}
 }
@@ -91,6 +91,7 @@ type follower struct {
 	questions sync.WaitGroup
 
 	mu      sync.Mutex
+	missed  map[string]bool // what Docker did not answer about: a container, or "" for which of them run
 	asked   map[string]bool // containers that Docker is being asked about; true: ask again after that
 	clipped map[string]bool // containers that have more names than are announced
 }
@@ -132,10 +133,33 @@ func (f *follower) begin(ctx context.Context) bool {
 
 func (f *follower) end() { <-f.slots }
 
+// miss has Docker asked about a container again soon, or about all if the id is empty.
+func (f *follower) miss(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.missed[id] = true
+	f.again.Reset(retryAfter)
+}
+
+// askMissed asks again what Docker did not answer, and about all if an endpoint has no name.
+func (f *follower) askMissed(ctx context.Context) {
+	f.mu.Lock()
+	missed := slices.Sorted(maps.Keys(f.missed))
+	clear(f.missed)
+	f.mu.Unlock()
+	if slices.Contains(missed, "") || f.cfg.Nameless() {
+		f.askAll(ctx)
+		return
+	}
+	for _, id := range missed {
+		f.ask(ctx, id, "")
+	}
+}
+
 func (f *follower) askAll(ctx context.Context) {
 	all, err := f.cfg.Docker.Running(ctx)
 	if err != nil {
-		f.again.Reset(retryAfter)
+		f.miss("")
 		return
 	}
 	for _, id := range all {
@@ -178,7 +202,7 @@ func (f *follower) answer(ctx context.Context, id string) {
 	defer f.end()
 	c, err := f.cfg.Docker.Container(ctx, id)
 	if err != nil {
-		f.again.Reset(retryAfter)
+		f.miss(id)
 		return
 	}
 	clipped := false

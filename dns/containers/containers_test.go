@@ -193,6 +193,25 @@ func TestNamesFollowEvents(t *testing.T) {
 	})
 }
 
+// TestAQuestionThatFailedIsAskedAgain, also where every container has a name: the name may be the old one.
+func TestAQuestionThatFailedIsAskedAgain(t *testing.T) {
+	follow(t, func(s *scene) {
+		for _, kind := range []dockerapi.Kind{dockerapi.ContainerRenamed, dockerapi.Resync} {
+			s.set("web", netmap.EndpointName{Name: "old"})
+			s.tell(dockerapi.ContainerRenamed, "web")
+			s.set("web", netmap.EndpointName{Name: "new"})
+			s.fail(errors.New("busy"))
+			s.tell(kind, "web")
+			s.fail(nil)
+			time.Sleep(retryAfter)
+			synctest.Wait()
+			if got := s.names.Container("web"); got != "new" {
+				t.Errorf("after %s, when Docker did not answer, the container is called %q", kind, got)
+			}
+		}
+	})
+}
+
 // TestAContainerIsAskedAboutOnceMore: Docker answers only when it has started the container. What happens
 // meanwhile leads to one more question, and other containers do not wait.
 func TestAContainerIsAskedAboutOnceMore(t *testing.T) {
