@@ -65,9 +65,9 @@ func TestIntegrationNamesOfOtherServers(t *testing.T) {
 	})
 }
 
-// TestIntegrationNamesLeaveNothing: containers that end while they ask leave no socket and no namespace with the agent, one that
-// flushes its nftables has the names of the cluster again, and weft cleanup takes the rules out of one that left its
-// network while there was no agent.
+// TestIntegrationNamesLeaveNothing: containers that end while they ask leave no socket and no namespace with the
+// agent, one that flushes its nftables has the names of the cluster again, WEFT_DNS=false leaves all names to Docker, and
+// weft cleanup takes the rules out of one that left its network while there was no agent.
 func TestIntegrationNamesLeaveNothing(t *testing.T) {
 	s := onSpares(t)
 	a := s.lend(1)[0]
@@ -112,7 +112,13 @@ func TestIntegrationNamesLeaveNothing(t *testing.T) {
 	if !strings.Contains(tables, "weft") {
 		t.Fatalf("without an agent the tables are %q already", tables)
 	}
+	s.docker(a, "plugin", "set", lab.PluginName, "WEFT_DNS=false")
 	s.docker(a, "plugin", "enable", lab.PluginName)
+	dockers := s.run(a, network, "dockers")
+	if got, err := dockers.ask(t.Context(), "dockers.weft.local"); err != nil || got == dockers.addr.String() {
+		t.Errorf("with WEFT_DNS=false a name of the cluster is answered %s (%v)", got, err)
+	}
+	s.docker(a, "rm", "-f", dockers.name)
 	s.docker(a, "network", "rm", network)
 	s.docker(a, "plugin", "disable", "-f", lab.PluginName)
 	_, err = a.Exec(t.Context(), s.weft, "cleanup")

@@ -74,27 +74,31 @@ func (o *Orders) LookupName(ctx context.Context, q api.NameQuery) (out []api.Nam
 	if _, valid := wire.IsDomainName(name); !valid || name == "" {
 		return nil, netmap.Refuse(netmap.BadInput, "%q is no name that DNS can ask for", q.Name)
 	}
-	ctx, cancel := context.WithTimeout(ctx, dockerTimeout)
+	brief, cancel := context.WithTimeout(ctx, dockerTimeout)
 	defer cancel()
 	for _, qtype := range types {
 		x := o.cfg.Names.Explain(from, name, qtype)
 		a := api.NameAnswer{Type: x.Type, Outcome: x.Outcome, Records: x.Records, Names: shown(view, x.Entries)}
 		o.date(ctx, a.Names, x.Entries)
 		if q.Trace && len(from.Networks) > 0 {
-			a.Docker = o.docker(ctx, from.Networks[0], new(wire.Msg).SetQuestion(wire.Fqdn(name), qtype))
+			a.Docker = o.docker(brief, from.Networks[0], new(wire.Msg).SetQuestion(wire.Fqdn(name), qtype))
 		}
 		out = append(out, a)
 	}
 	return out, nil
 }
 
-// mostDated bounds how many containers an operator is told the age of, as each is a question to
-// its host.
-const mostDated = 64
+// Bounds of what an operator is told about the age of containers, as each is a question to its host.
+const (
+	mostDated   = 64          // containers
+	dateTimeout = time.Second // for all of them
+)
 
 // date says since when the containers that answer are there. It leaves it out where the host does
 // not say.
 func (o *Orders) date(ctx context.Context, names []api.Name, entries []dns.Entry) {
+	ctx, cancel := context.WithTimeout(ctx, dateTimeout)
+	defer cancel()
 	var all sync.WaitGroup
 	for i, e := range entries[:min(len(entries), mostDated)] { // those that answer come first
 		if e.Passed != "" || e.Endpoint == "" || e.Host.IsZero() {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	wire "github.com/miekg/dns"
@@ -23,7 +24,8 @@ var began = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 // bench is orders of a host with the networks overlay and old, which was removed.
 type bench struct {
 	*Orders
-	asked []state.Command
+	asked  []state.Command
+	silent bool // hosts do not say since when their containers are there
 }
 
 func newBench() *bench {
@@ -44,16 +46,23 @@ func newBench() *bench {
 	b.Orders = New(Config{Names: names, View: func() *netmap.View { return view }, Decide: func(_ context.Context, c state.Command) (state.Reply, error) {
 		b.asked = append(b.asked, c)
 		return state.Reply{}, nil
-	}, AskDocker: func(_ context.Context, network netmap.NetworkID, query *wire.Msg) (*wire.Msg, error) {
+	}, AskDocker: func(ctx context.Context, network netmap.NetworkID, query *wire.Msg) (*wire.Msg, error) {
 		if network != 5 || query.Question[0].Qtype == wire.TypeAAAA {
 			return nil, errors.New("nobody can be asked")
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
 		}
 		reply := new(wire.Msg).SetReply(query)
 		reply.Answer = []wire.RR{&wire.A{Hdr: wire.RR_Header{Name: query.Question[0].Name, Rrtype: wire.TypeA, Class: wire.ClassINET, Ttl: 600}, A: net.IPv4(10, 1, 0, 2)}}
 		return reply, nil
-	}, Since: func(_ context.Context, host netmap.HostID, network netmap.NetworkID, addr netip.Addr) (time.Time, error) {
+	}, Since: func(ctx context.Context, host netmap.HostID, network netmap.NetworkID, addr netip.Addr) (time.Time, error) {
 		if host != e.Host || network != e.Network || addr != e.V4 {
 			return time.Time{}, errors.New("no such endpoint")
+		}
+		if b.silent {
+			<-ctx.Done()
+			return time.Time{}, ctx.Err()
 		}
 		return began, nil
 	}})
@@ -108,6 +117,17 @@ func TestWhatIsRefusedIsNotAsked(t *testing.T) {
 	if len(b.asked) > 0 {
 		t.Errorf("the ledger was asked %+v", b.asked)
 	}
+}
+
+func TestASilentHostDoesNotCostDockersAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench()
+		b.silent = true
+		traced, err := b.LookupName(t.Context(), api.NameQuery{Name: "db", Network: "overlay", Trace: true})
+		if err != nil || !traced[0].Names[0].Since.IsZero() || !strings.HasPrefix(traced[0].Docker, "NOERROR") {
+			t.Errorf("%+v, %v", traced, err)
+		}
+	})
 }
 
 func TestNamesAreListedAndLookedUp(t *testing.T) {
