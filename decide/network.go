@@ -110,7 +110,7 @@ func (d *Decider) Joinable(id netmap.NetworkID) error {
 func (d *Decider) running(id netmap.NetworkID) []string {
 	var out []string
 	for _, e := range d.own.Endpoints() {
-		if e.Endpoint.Network == id && e.Joined {
+		if e.Endpoint.Network == id && e.Joined && e.Owner != netmap.OwnerHost {
 			out = append(out, cmp.Or(d.cfg.NameOf(e.Endpoint.ID), fmt.Sprintf("endpoint %.12s", e.Endpoint.ID)))
 		}
 	}

@@ -158,7 +158,7 @@ func (n *Names) resolve(from Asker, q wire.Question) (a answer) {
 	case under && rest == "":
 		a = n.apex(q)
 	case under && (rest == "hosts" || strings.HasSuffix(rest, ".hosts")):
-		a = n.host(rest, q)
+		a = n.host(from, rest, q)
 	default:
 		a = n.named(from, rest, q)
 	}

@@ -75,7 +75,7 @@ func (n *Names) considered(from Asker, name string, qtype uint16) []Entry {
 		rest = name
 	}
 	if host, ok := strings.CutSuffix(rest, ".hosts"); ok && under {
-		return n.consideredHosts(host)
+		return n.consideredHosts(from, host)
 	}
 	answers := func(f found) bool { return !isAddress(qtype) || f.addr(qtype == wire.TypeAAAA).IsValid() }
 	if s, ok := serviceOf(rest); ok {
@@ -145,9 +145,9 @@ func (n *Names) consideredPointer(from Asker, addr netip.Addr) []Entry {
 	return nil
 }
 
-func (n *Names) consideredHosts(name string) (out []Entry) {
+func (n *Names) consideredHosts(from Asker, name string) (out []Entry) {
 	for _, h := range n.hosts[name] {
-		out = append(out, Entry{Name: name + ".hosts", Source: "host", Host: h.id, Addrs: []netip.Addr{h.addr}})
+		out = append(out, Entry{Name: name + ".hosts", Source: "host", Host: h.id, Addrs: n.reached(from, h)})
 	}
 	return out
 }

@@ -49,12 +49,14 @@ type Names struct {
 	order    []*network // sorted by id
 	hosts    map[string][]namedHost
 	below    below // the names of hosts
+	// hostNames are the names of hosts by id.
+	hostNames map[netmap.HostID]string
 }
 
 // New returns Names that knows nothing yet.
 func New(cfg Config) *Names {
 	cfg.Domain = cmp.Or(cfg.Domain, DefaultDomain)
-	return &Names{cfg: cfg, networks: map[netmap.NetworkID]*network{}, hosts: map[string][]namedHost{}, below: below{}}
+	return &Names{cfg: cfg, networks: map[netmap.NetworkID]*network{}, hosts: map[string][]namedHost{}, below: below{}, hostNames: map[netmap.HostID]string{}}
 }
 
 // Apply takes over what has changed since the view of the last call, at first since nil. It costs
@@ -131,6 +133,12 @@ func (n *Names) add(e *netmap.EndpointView) {
 			w.holders[addr] = e
 		}
 	}
+	if ofHost(e) {
+		if w.hosts == nil {
+			w.hosts = map[netmap.HostID]*netmap.EndpointView{}
+		}
+		w.hosts[e.Host] = e
+	}
 	for _, c := range n.called(e) {
 		if c.problem == "" {
 			w.give(c.name, bearer{e, c.source})
@@ -144,6 +152,9 @@ func (n *Names) forget(e *netmap.EndpointView) {
 		if holder := w.holders[addr]; holder != nil && isSame(holder, e) {
 			delete(w.holders, addr)
 		}
+	}
+	if ofHost(e) {
+		delete(w.hosts, e.Host)
 	}
 	for _, c := range n.called(e) {
 		if c.problem == "" {
@@ -174,6 +185,7 @@ func hostName(h *netmap.HostView) (string, namedHost) {
 func (n *Names) addHost(h *netmap.HostView) {
 	if name, host := hostName(h); name != "" {
 		n.hosts[name] = append(n.hosts[name], host)
+		n.hostNames[host.id] = name
 		n.below.add(name, 1)
 	}
 }
@@ -185,6 +197,7 @@ func (n *Names) forgetHost(h *netmap.HostView) {
 		return
 	}
 	n.below.add(name, -1)
+	delete(n.hostNames, host.id)
 	if n.hosts[name] = slices.Delete(n.hosts[name], at, at+1); len(n.hosts[name]) == 0 {
 		delete(n.hosts, name)
 	}

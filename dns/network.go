@@ -16,6 +16,7 @@ type network struct {
 	bearers map[string][]bearer
 	below   below
 	holders map[netip.Addr]*netmap.EndpointView
+	hosts   map[netmap.HostID]*netmap.EndpointView     // by which hosts are on it themselves; nil: none is
 	byHand  map[netmap.StaticName]*netmap.EndpointView // as if each was an endpoint; nil: none
 }
 
@@ -91,6 +92,23 @@ func (w *network) nameByHand(addr netip.Addr) (name string) {
 		}
 	}
 	return name
+}
+
+// ofHost reports whether an endpoint is that by which its host is on the network itself.
+func ofHost(e *netmap.EndpointView) bool {
+	return e.Names == nil && e.ID == netmap.HostEndpoint(e.Host, e.Network)
+}
+
+// own are the addresses that a host has itself on the network.
+func (w *network) own(host netmap.HostID) (out []netip.Addr) {
+	if e := w.hosts[host]; e != nil {
+		for _, addr := range []netip.Addr{e.V4, e.V6} {
+			if addr.IsValid() && w.has(addr) {
+				out = append(out, addr)
+			}
+		}
+	}
+	return out
 }
 
 func isSame(a, b *netmap.EndpointView) bool { return a.ID == b.ID && a.Host == b.Host }

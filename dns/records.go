@@ -53,8 +53,8 @@ func (n *Names) apex(q wire.Question) answer {
 	return a
 }
 
-// host answers for NAME.hosts: the underlay addresses of all hosts that are called so.
-func (n *Names) host(name string, q wire.Question) answer {
+// host answers for NAME.hosts: the addresses of all hosts that are called so.
+func (n *Names) host(from Asker, name string, q wire.Question) answer {
 	name, ok := strings.CutSuffix(name, ".hosts")
 	if !ok {
 		return answer{outcome: between}
@@ -70,11 +70,26 @@ func (n *Names) host(name string, q wire.Question) answer {
 	}
 	a := answer{outcome: exists}
 	for _, h := range hosts {
-		if isAddress(q.Qtype) && h.addr.Is4() == (q.Qtype == wire.TypeA) && len(a.records) < maxAddrs {
-			a.records = append(a.records, n.address(q.Name, h.addr))
+		for _, addr := range n.reached(from, h) {
+			if isAddress(q.Qtype) && addr.Is4() == (q.Qtype == wire.TypeA) && len(a.records) < maxAddrs {
+				a.records = append(a.records, n.address(q.Name, addr))
+			}
 		}
 	}
 	return a
+}
+
+// reached are the addresses at which an asker reaches a host: those that the host has on the first
+// network that it shares with a container, else that of the underlay.
+func (n *Names) reached(from Asker, h namedHost) []netip.Addr {
+	if !from.Everything {
+		for w := range n.visible(from) {
+			if own := w.own(h.id); len(own) > 0 {
+				return own
+			}
+		}
+	}
+	return []netip.Addr{h.addr}
 }
 
 func isAddress(qtype uint16) bool { return qtype == wire.TypeA || qtype == wire.TypeAAAA }
@@ -193,6 +208,8 @@ func (n *Names) pointer(from Asker, name string, q wire.Question) answer {
 			return n.pointerTo(w.nameByHand(addr)+n.zone(w), q, zone)
 		case e == nil || n.absent(w, bearer{EndpointView: e}) != "":
 			return answer{outcome: noName, zone: zone}
+		case ofHost(e) && n.hostNames[e.Host] != "":
+			return n.pointerTo(n.hostNames[e.Host]+".hosts."+n.cfg.Domain+".", q, zone)
 		case e.Names == nil:
 			return answer{} // Docker may know it
 		}

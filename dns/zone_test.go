@@ -20,7 +20,7 @@ import (
 //	host NAME ADDR
 //	network NAME PREFIX...             "." for no name
 //	retire NAME
-//	on NETWORK HOST CONTAINER ADDR...  and then words: alias=A hostname=H short=S app=/A port=80/tcp unhealthy id=ID
+//	on NETWORK HOST CONTAINER ADDR...  and then words: alias=A hostname=H short=S app=/A port=80/tcp unhealthy itself id=ID
 //	off NETWORK HOST CONTAINER
 //	hand NETWORK NAME ADDR             a name is added by hand
 //	unhand NETWORK NAME ADDR
@@ -166,6 +166,8 @@ func (s *story) endpoint(args []string) netmap.EndpointView {
 			e.Names.Unhealthy = true
 		case "nameless":
 			e.Names = nil
+		case "itself": // the host's own endpoint
+			e.ID, e.Names = netmap.HostEndpoint(e.Host, e.Network), nil
 		case "port":
 			number, proto, _ := strings.Cut(value, "/")
 			port, _ := strconv.Atoi(number)

@@ -101,6 +101,9 @@ func (a *Agent) holder(addr netip.Addr) string {
 	if !ok {
 		return ""
 	}
+	if r.Owner == netmap.OwnerHost {
+		return "the host itself"
+	}
 	e, _ := a.names.Named(r.Endpoint)
 	return e.Label()
 }
