@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -149,4 +150,93 @@ func (s *scene) repaired(h *lab.Host) uint64 {
 	r, err := s.report(s.t.Context(), h)
 	must(s.t, err)
 	return r.Datapath.Repaired
+}
+
+// proxy is a load balancer for what has a name, as a host's own programs find it.
+const proxy = `
+defaults
+	mode http
+	timeout connect 2s
+	timeout client 5s
+	timeout server 5s
+	retries 3
+	option redispatch
+resolvers weft
+	nameserver agent 127.0.0.54:53
+	hold valid 1s
+	hold obsolete 1s
+	timeout resolve 500ms
+frontend in
+	bind 127.0.0.1:8088
+	default_backend web
+backend web
+	balance roundrobin
+	server-template web 4 %s:80 resolvers weft resolve-prefer ipv4 init-addr none check inter 500ms
+`
+
+// background runs a program on a host until the test ends.
+func (s *scene) background(h *lab.Host, args ...string) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
+	var out strings.Builder
+	ended := make(chan error, 1)
+	go func() { ended <- h.Run(ctx, lab.Command{Args: args, Stdout: &out, Stderr: &out}) }()
+	s.t.Cleanup(func() {
+		select {
+		case err := <-ended:
+			s.t.Errorf("%s on %s ended by itself: %v\n%s", args[0], h.Name(), err, out.String())
+		default:
+			cancel()
+			<-ended
+		}
+		cancel()
+	})
+}
+
+// TestIntegrationAHostWithoutDocker: the agent runs as a plain service on a load balancer, which is a member of
+// the network without containers: it finds them by name and reaches them by address.
+func TestIntegrationAHostWithoutDocker(t *testing.T) {
+	s := onSpares(t)
+	a, b := s.borrow()
+	ctx := t.Context()
+	must(t, a.InstallPlugin(ctx, s.plugin))
+	s.docker(a, s.create(a, "overlay")...)
+	overlay := s.name("overlay")
+	must(t, b.StopDocker(ctx))
+	t.Cleanup(func() {
+		if err := b.StartDocker(context.WithoutCancel(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	s.background(b, s.plugin+"/rootfs/weft", "agent", "--join", a.Addr4().String(), "--member-of", overlay, "--dns-listen", "127.0.0.54:53")
+	one := s.run(a, overlay, "one", "--network-alias", "site")
+	two := s.run(a, overlay, "two", "--network-alias", "site")
+	s.own(b, overlay)
+	eventually(t, healWithin, func(ctx context.Context) error {
+		return errors.Join(pinged(ctx, b, one.addr), pinged(ctx, b, two.addr))
+	})
+	if r, err := s.report(ctx, b); err != nil || len(r.Problems) > 0 {
+		t.Errorf("problems %q, %v", r.Problems, err)
+	}
+
+	file := t.TempDir() + "/haproxy.cfg"
+	must(t, os.WriteFile(file, fmt.Appendf(nil, proxy, "site."+overlay), 0o600))
+	s.background(b, "haproxy", "-f", file)
+	served := func(ctx context.Context, want ...string) error {
+		seen := map[string]int{}
+		for range 6 {
+			page, err := fetches(ctx, b, netip.MustParseAddrPort("127.0.0.1:8088"))
+			if err != nil {
+				return err
+			}
+			seen[strings.TrimSpace(page)]++
+		}
+		if len(seen) != len(want) {
+			return fmt.Errorf("the balancer leads to %v, want %q", seen, want)
+		}
+		return nil
+	}
+	eventually(t, healWithin, func(ctx context.Context) error { return served(ctx, "one", "two") })
+	s.docker(a, "rm", "-f", one.name)
+	eventually(t, healWithin, func(ctx context.Context) error { return served(ctx, "two") })
 }

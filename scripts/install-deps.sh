@@ -13,6 +13,7 @@ wanted=(
 	node=nodejs                     # Node.js's resolver,
 	musl-gcc=musl-tools             # and musl's
 	dnsmasq=dnsmasq-base            # forwards names to an agent
+	haproxy=haproxy                 # balances over containers, on a host without Docker
 	busybox-static                  # the whole content of the test images
 	ip=iproute2                     # links between the lab's hosts
 	nft=nftables
