@@ -22,7 +22,7 @@ const module = "github.com/weftnet/weft"
 var arrows = map[string][]string{
 	".":       {"cli"},
 	"cli":     {"api", "cleanup", "machine", "plugin", "settings", "turn"},
-	"machine": {"api", "datapath", "datapath/hostnet", "datapath/linux", "dataplane", "dns/resolver", "dockerapi", "ipam", "netmap", "netns", "plugin", "settings", "turn"},
+	"machine": {"api", "datapath", "datapath/hostnet", "datapath/linux", "dataplane", "dns/resolver", "dockerapi", "ipam", "netmap", "netns", "plugin", "presence", "settings", "turn"},
 	"plugin": {
 		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "ledger/state", "history", "replicate", "dockerapi", "store", "api", "underlay", "settings", "discover",
 		"datapath/linux", "datapath", "dataplane", "rpc", "netmap", "lease", "turn", "follow", "member", "decide",
@@ -72,7 +72,7 @@ var arrows = map[string][]string{
 	"store/storetest":       {},
 	"ipam/ipamtest":         {"store/synced", "ipam", "netmap"},
 	"datapath/datapathtest": {"datapath", "netmap"},
-	"plugin/plugintest":     {"datapath/datapathtest", "datapath", "dockerapi", "ipam", "rpc/rpctest", "rpc", "netmap", "turn"},
+	"plugin/plugintest":     {"datapath/datapathtest", "datapath", "dockerapi", "ipam", "presence", "rpc/rpctest", "rpc", "netmap", "turn"},
 	"attach/attachtest":     {"attach", "netmap"},
 	"rpc/rpctest":           {},
 

@@ -126,6 +126,11 @@ func TestIntegrationHostsOnNetworks(t *testing.T) {
 		return errors.Join(pinged(ctx, a, web.addr), pinged(ctx, a, far.addr), pinged(ctx, a, apart.addr))
 	})
 
+	// Docker does not notice that its own rules are gone.
+	eventually(t, healWithin, s.problem(a, "somebody has removed Docker's firewall rules", "systemctl restart docker"))
+	must(t, a.RestartDocker(ctx, "--live-restore"))
+	eventually(t, healWithin, func(ctx context.Context) error { return s.quiet(ctx, a) })
+
 	s.docker(a, "rm", "-f", web.name)
 	eventually(t, 90*time.Second, func(ctx context.Context) error {
 		if _, err := s.ofHost(ctx, a, overlay); err == nil {

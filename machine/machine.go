@@ -23,6 +23,7 @@ import (
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/netns"
 	"github.com/weftnet/weft/plugin"
+	"github.com/weftnet/weft/presence"
 	"github.com/weftnet/weft/settings"
 	"github.com/weftnet/weft/turn"
 )
@@ -164,9 +165,9 @@ func (h *host) Unplug(ctx context.Context, id netmap.EndpointID) error {
 }
 
 // SetHost implements plugin.Kernel.
-func (h *host) SetHost(ctx context.Context, ports []datapath.HostPort) (missing []string, changed int, err error) {
+func (h *host) SetHost(ctx context.Context, ports []datapath.HostPort) (presence.HostReport, error) {
 	r, err := h.net.Set(ctx, ports)
-	return r.Missing, r.Done, errors.Join(err, r.Unpublished)
+	return presence.HostReport{Missing: r.Missing, Changed: r.Done, Docker: r.Docker}, errors.Join(err, r.Unpublished)
 }
 
 // Routes implements plugin.Kernel. If the host's routes cannot be read it returns none: the check for

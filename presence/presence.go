@@ -48,8 +48,15 @@ const (
 // Host is the host's namespace.
 type Host interface {
 	// SetHost makes the host's own interfaces, addresses, routes and rules equal to ports, and
-	// returns the names of interfaces that do not exist and how much it changed.
-	SetHost(ctx context.Context, ports []datapath.HostPort) (missing []string, changed int, err error)
+	// returns what became of that.
+	SetHost(ctx context.Context, ports []datapath.HostPort) (HostReport, error)
+}
+
+// HostReport is what SetHost found and did.
+type HostReport struct {
+	Missing []string // interfaces that do not exist
+	Changed int      // how much it changed
+	Docker  bool     // Docker's rules for egress and published ports are in place
 }
 
 // Config says whose presence it is.
@@ -79,6 +86,7 @@ type Presence struct {
 	wake chan struct{}
 
 	begun  bool                           // it was looked once
+	ruled  bool                           // Docker's rules were seen
 	used   map[netmap.NetworkID]time.Time // when a container was seen on it last
 	failed time.Time                      // since when the host cannot get on a network; zero: it can
 	set    []datapath.HostPort            // what the kernel was told last; nil: nothing, or it failed
@@ -162,20 +170,34 @@ func (p *Presence) leave(ctx context.Context, look follow.Look, wanted []netmap.
 // tell sets the kernel, and makes interfaces that are missing: after a reboot, or because somebody
 // has deleted them.
 func (p *Presence) tell(ctx context.Context, look follow.Look, wanted []netmap.Network, ports []datapath.HostPort) (changed int, err error) {
-	missing, changed, err := p.cfg.Host.SetHost(ctx, ports)
-	if len(missing) == 0 || err != nil {
-		return changed, err
+	r, err := p.cfg.Host.SetHost(ctx, ports)
+	p.dockers(r, err)
+	if len(r.Missing) == 0 || err != nil {
+		return r.Changed, err
 	}
 	for _, n := range wanted {
-		if slices.Contains(missing, datapath.InnerName(p.endpoint(n))) {
+		if slices.Contains(r.Missing, datapath.InnerName(p.endpoint(n))) {
 			p.noted(look, p.attach(ctx, n))
 		}
 	}
-	missing, more, err := p.cfg.Host.SetHost(ctx, ports)
-	if len(missing) > 0 && err == nil {
-		err = fmt.Errorf("there is no interface %s", strings.Join(missing, ", "))
+	again, err := p.cfg.Host.SetHost(ctx, ports)
+	if len(again.Missing) > 0 && err == nil {
+		err = fmt.Errorf("there is no interface %s", strings.Join(again.Missing, ", "))
 	}
-	return changed + more, err
+	return r.Changed + again.Changed, err
+}
+
+// dockers shows that Docker's rules were there and are not any more, while this host has containers:
+// Docker does not notice.
+func (p *Presence) dockers(r HostReport, err error) {
+	switch {
+	case err != nil:
+	case r.Docker:
+		p.ruled = true
+		p.cfg.Problem("docker's rules", "")
+	case p.ruled && len(p.used) > 0:
+		p.cfg.Problem("docker's rules", "somebody has removed Docker's firewall rules: containers do not reach the world outside, and published ports are not reached, until Docker writes them again; restart it (systemctl restart docker; containers stay with live-restore)")
+	}
 }
 
 func sentence(err error) string {

@@ -73,6 +73,9 @@ type Report struct {
 	// Unpublished says why ports that Docker publishes are not reached by the host's addresses
 	// on networks; nil: they are.
 	Unpublished error
+	// Docker reports whether Docker's own rules for egress and published ports are in place, as
+	// far as that can be seen.
+	Docker bool
 }
 
 // Open opens the host's namespace.
@@ -132,6 +135,7 @@ func (h *Host) Set(ctx context.Context, ports []datapath.HostPort) (Report, erro
 	}
 	errs = append(errs, h.routes(ports, links, &r))
 	r.Unpublished = h.publish(len(ports) > 0, &r)
+	r.Docker = h.dockers()
 	if err := errors.Join(errs...); err != nil {
 		return r, fmt.Errorf("hostnet: %w", err)
 	}

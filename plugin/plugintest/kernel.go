@@ -10,6 +10,7 @@ import (
 	"github.com/weftnet/weft/datapath/datapathtest"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/presence"
 )
 
 // Kernel implements plugin.Kernel with a data plane in memory. It keeps its state when an agent ends, as the
@@ -150,11 +151,11 @@ func (k *Kernel) Unplug(ctx context.Context, id netmap.EndpointID) error {
 }
 
 // SetHost implements plugin.Kernel: every interface exists.
-func (k *Kernel) SetHost(_ context.Context, ports []datapath.HostPort) (missing []string, changed int, err error) {
+func (k *Kernel) SetHost(_ context.Context, ports []datapath.HostPort) (presence.HostReport, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.hostPorts = slices.Clone(ports)
-	return nil, 0, k.broken
+	return presence.HostReport{}, k.broken
 }
 
 // HostPorts returns what SetHost was told last.

@@ -8,6 +8,7 @@ import (
 	"github.com/weftnet/weft/datapath/datapathtest"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/presence"
 )
 
 // kernel keeps the state that was set last. It implements plugin.Kernel.
@@ -59,6 +60,6 @@ func (k *kernel) Plug(_ context.Context, _ datapath.Device, p datapath.Port) (st
 func (k *kernel) Unplug(context.Context, netmap.EndpointID) error { return nil }
 
 // SetHost implements plugin.Kernel.
-func (k *kernel) SetHost(context.Context, []datapath.HostPort) (missing []string, changed int, err error) {
-	return nil, 0, nil
+func (k *kernel) SetHost(context.Context, []datapath.HostPort) (presence.HostReport, error) {
+	return presence.HostReport{}, nil
 }
