@@ -134,12 +134,13 @@ func (s *scene) inOtherNamespaces(h *lab.Host) (n int) {
 	s.t.Helper()
 	pid, err := h.Agent(s.t.Context())
 	must(s.t, err)
-	out, err := h.Exec(s.t.Context(), "sh", "-c", fmt.Sprintf("cd /proc/%d && ls -l fd && echo OWN && cd net && cat tcp tcp6 udp udp6 raw raw6 packet unix netlink", pid))
+	out, err := h.Exec(s.t.Context(), "sh", "-c", fmt.Sprintf(`cd /proc/%d && ls -l fd && { stat -L -f -c %%T fd/* || true; } && # files come and go
+		echo OWN && cd net && cat tcp tcp6 udp udp6 raw raw6 packet unix netlink`, pid))
 	must(s.t, err)
 	files, own, _ := strings.Cut(out, "OWN")
 	for word := range strings.FieldsSeq(files) {
-		kind, inode, _ := strings.Cut(strings.TrimSuffix(word, "]"), ":[")
-		if kind == "net" || kind == "socket" && !slices.Contains(strings.Fields(own), inode) {
+		inode, socket := strings.CutPrefix(strings.TrimSuffix(word, "]"), "socket:[")
+		if word == "nsfs" || socket && !slices.Contains(strings.Fields(own), inode) {
 			n++
 		}
 	}
