@@ -22,11 +22,11 @@ const module = "github.com/weftnet/weft"
 var arrows = map[string][]string{
 	".":       {"cli"},
 	"cli":     {"api", "cleanup", "machine", "plugin", "settings", "turn"},
-	"machine": {"api", "datapath", "datapath/hostnet", "datapath/linux", "dataplane", "dns/resolver", "dockerapi", "ipam", "netmap", "netns", "plugin", "presence", "settings", "turn"},
+	"machine": {"api", "datapath", "datapath/hostnet", "datapath/linux", "dataplane", "dns/resolver", "dockerapi", "ipam", "multicast", "netmap", "netns", "plugin", "presence", "settings", "turn"},
 	"plugin": {
 		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "ledger/state", "history", "replicate", "dockerapi", "store", "api", "underlay", "settings", "discover",
 		"datapath/linux", "datapath", "dataplane", "rpc", "netmap", "lease", "turn", "follow", "member", "decide",
-		"dns", "dns/containers", "dns/orders", "dns/resolver", "netns", "presence",
+		"dns", "dns/containers", "dns/orders", "dns/resolver", "netns", "multicast", "presence",
 	},
 	"presence":         {"api", "attach", "datapath", "follow", "netmap", "turn"},
 	"cleanup":          {"api", "attach", "datapath/hostnet", "datapath/linux", "dns/takeover", "dockerapi", "member", "netns", "store"},
@@ -52,6 +52,7 @@ var arrows = map[string][]string{
 	"datapath/hostnet": {"datapath", "netns", "turn"},
 	"datapath/linux":   {"datapath", "netns", "netmap", "turn"},
 	"netns":            {},
+	"multicast":        {"netmap", "netns", "turn"},
 	"dns/takeover":     {"netns"},
 	"dns/server":       {"dns/takeover", "netns", "turn"},
 	"datapath":         {"netmap"},

@@ -62,6 +62,9 @@ func (p *printer) head() {
 	if r.Datapath.Error != "" {
 		p.f("datapath\tfailing\t%s\n", r.Datapath.Error)
 	}
+	if r.Datapath.Repaired > 0 {
+		p.f("datapath\trepaired\t%d operations undid what somebody else had changed in the kernel\n", r.Datapath.Repaired)
+	}
 	for _, problem := range r.Problems {
 		p.f("PROBLEM\t%s\n", problem)
 	}

@@ -184,6 +184,24 @@ func TestOthersNetworksWakeNobody(t *testing.T) {
 	})
 }
 
+// TestWhatSomebodyDeletesIsBackWithin10s and counted, at whatever moment it is deleted.
+func TestWhatSomebodyDeletesIsBackWithin10s(t *testing.T) {
+	for _, after := range []time.Duration{time.Second, 7900 * time.Millisecond, 8100 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			m := start(t, 1)
+			m.announce(1, 2)
+			time.Sleep(after)
+			n, _ := m.kernel.Read().Network(netmap.FirstVNI)
+			_ = m.kernel.Apply(t.Context(), []datapath.Op{{Verb: datapath.Delete, Object: datapath.ANeighbour, Device: n.Device, Addr: n.Neighbours[0].Addr}})
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			if now, _ := m.kernel.Read().Network(netmap.FirstVNI); m.Health().Repaired != 1 || len(now.Neighbours) != len(n.Neighbours) {
+				t.Errorf("deleted after %s: repaired %d, neighbours %v", after, m.Health().Repaired, now.Neighbours)
+			}
+		})
+	}
+}
+
 // TestTablesAreComparedWithinABudget: comparing tables takes half a percent of the time at most,
 // however large they are; a small network waits for a large one and is not forgotten, and drift
 // is repaired and counted.

@@ -62,7 +62,7 @@ func Config(s settings.Settings, version string, log *slog.Logger) (plugin.Confi
 	if err != nil {
 		return plugin.Config{}, errors.Join(err, kernel.Close(), h.net.Close())
 	}
-	return plugin.Config{Settings: s, Version: version, Kernel: h, Docker: docker, Sandboxes: &resolver.Host{Open: h.sandbox, Watch: h.watchMoved}, Log: log, OnCall: h.called, OnReturn: h.returned, Volatile: filepath.Dir(s.HostPath(api.SocketPath))}, nil
+	return plugin.Config{Settings: s, Version: version, Kernel: h, Docker: docker, Sandboxes: &resolver.Host{Open: h.sandbox, Watch: h.watchMoved}, RouteMulticast: linux.RouteMulticast, Log: log, OnCall: h.called, OnReturn: h.returned, Volatile: filepath.Dir(s.HostPath(api.SocketPath))}, nil
 }
 
 func (h *host) called(pid int32) {

@@ -25,7 +25,9 @@ import (
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/lease"
 	"github.com/weftnet/weft/member"
+	"github.com/weftnet/weft/multicast"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/netns"
 	"github.com/weftnet/weft/presence"
 	"github.com/weftnet/weft/replicate"
 	"github.com/weftnet/weft/rpc"
@@ -73,9 +75,11 @@ type Config struct {
 	Docker   Docker // nil: names and replicas are not kept
 	// Sandboxes finds the network namespaces of containers; nil: containers have Docker's names.
 	Sandboxes *resolver.Host
-	Network   underlay.Network // nil: the system's
-	OnCall    func(pid int32)  // is called with the process id of each caller, which is dockerd; may be nil
-	OnReturn  func()           // is called between two agents of one process; may be nil
+	// RouteMulticast is multicast.Config.Route; nil: the multicasts of containers take Docker's route.
+	RouteMulticast func(ns *netns.Namespace, mac netmap.MAC) (made bool, err error)
+	Network        underlay.Network // nil: the system's
+	OnCall         func(pid int32)  // is called with the process id of each caller, which is dockerd; may be nil
+	OnReturn       func()           // is called between two agents of one process; may be nil
 	// Clocks reads the machine's clocks; nil: the kernel's. The simulation has its own.
 	Clocks func() (lease.Moment, error)
 	// Volatile is a directory that is kept when the agent restarts and emptied when the machine
@@ -113,6 +117,7 @@ type Agent struct {
 	restarts *replicate.Restarts // of containers
 	names    *containers.Names
 	resolver *resolver.Resolver
+	routes   *multicast.Routes
 	presence *presence.Presence
 
 	ended chan struct{} // closed when Run is to replace this agent
@@ -150,8 +155,16 @@ func Open(cfg Config) (a *Agent, err error) {
 	if err := a.announceSelf(); err != nil {
 		return nil, err
 	}
+	sandboxes := func(ctx context.Context) {
+		if a.cfg.Sandboxes != nil {
+			a.cfg.Sandboxes.Watch(ctx, func() {
+				a.resolver.Changed()
+				a.routes.Changed()
+			})
+		}
+	}
 	restarts := func(ctx context.Context) { a.restarts.Follow(ctx, a.cfg.Docker) }
-	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.finishDeletions, a.history.Run, a.replicas.Run, a.followNames, a.resolver.Follow, a.resolver.ServeContainers, a.resolver.ServeHost, restarts, a.member.Reclaim, a.presence.Run} {
+	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.finishDeletions, a.history.Run, a.replicas.Run, a.followNames, a.resolver.Follow, a.resolver.ServeContainers, a.resolver.ServeHost, sandboxes, a.routes.Run, restarts, a.member.Reclaim, a.presence.Run} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil
@@ -227,7 +240,11 @@ func (a *Agent) openDocker() (err error) {
 		Self: a.self, Replicate: a.cfg.Settings.Replicate, Member: a.member, Gossip: a.gossip, Port: a.port, NameOf: a.names.Container,
 		Creating: func(id netmap.NetworkID) bool { return a.replicas.Creating(id) },
 	})
-	a.attach, err = attach.New(attach.Config{Networks: a.decider, Addresses: a, Facts: a, Ports: a, Disk: a.store.Bucket("attach"), Entered: func() { a.resolver.Entered() }})
+	entered := func() {
+		a.resolver.Entered()
+		a.routes.Changed()
+	}
+	a.attach, err = attach.New(attach.Config{Networks: a.decider, Addresses: a, Facts: a, Ports: a, Disk: a.store.Bucket("attach"), Entered: entered})
 	if err != nil {
 		return err
 	}
@@ -239,6 +256,7 @@ func (a *Agent) openDocker() (err error) {
 		return err
 	}
 	a.openResolver()
+	a.routes = newRoutes(a.cfg, a.attach, a.problem)
 	a.driver = driver.New(a.attach.Of(netmap.OwnerDocker), a)
 	a.ipam, err = ipam.New(ipam.Config{
 		Decisions: a.decider, Disk: a.store.Bucket("ipam"), Holder: a.holder, Released: a.attach.Of(netmap.OwnerDocker).Released, Yield: yield(a), Routes: a.cfg.Kernel.Routes, Allowed: a.member.MayHandOut, Facts: a.member.LedgerView,

@@ -29,8 +29,8 @@ func (a *Agent) openResolver() {
 		Facts:     a.gossip,
 		Endpoints: a.attach.Endpoints, Containers: a.names, Zones: s.Zones, Listen: s.Listen, Problem: a.problem, Log: a.log,
 	}
-	if s.On {
-		cfg.Host = a.cfg.Sandboxes
+	if s.On && a.cfg.Sandboxes != nil {
+		cfg.Host = &resolver.Host{Open: a.cfg.Sandboxes.Open, Watch: func(ctx context.Context, _ func()) { <-ctx.Done() }} // the agent tells it
 	}
 	a.resolver = resolver.New(cfg)
 	a.Orders = orders.New(orders.Config{Names: a.resolver.Names(), View: a.gossip.View, Decide: a.member.Decide, AskDocker: a.resolver.AskDocker, Since: a.history.Since})

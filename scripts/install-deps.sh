@@ -14,6 +14,9 @@ wanted=(
 	musl-gcc=musl-tools             # and musl's
 	dnsmasq=dnsmasq-base            # forwards names to an agent
 	haproxy=haproxy                 # balances over containers, on a host without Docker
+	keepalived=keepalived           # a virtual address,
+	arping=iputils-arping           # probes and
+	iperf=iperf                     # multicast between containers
 	busybox-static                  # the whole content of the test images
 	ip=iproute2                     # links between the lab's hosts
 	nft=nftables

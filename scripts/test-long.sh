@@ -9,5 +9,6 @@ failed=0
 make sim SEEDS="$1" SIM="$2" || failed=1
 WEFT_LAB_REQUIRED=1 WEFT_STORM_KILLS=306 WEFT_ATTACK_LASTS=15s \
 	go test ./e2e -count=1 -timeout 45m -v -run 'Storm|StrangerAttacks' || failed=1
+WEFT_REPAIRS=300 go test ./datapath/linux -count=1 -timeout 10m -v -run WhateverIsDeleted || failed=1
 make test-engines || failed=1
 exit "$failed"

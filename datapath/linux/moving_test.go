@@ -229,3 +229,34 @@ func (b *box) toGroup(group string) {
 		return errors.Join(err, c.Close())
 	}))
 }
+
+// TestIntegrationTheRouteOfGroups leads over the interface that came first, of several networks, and
+// comes only once that is up.
+func TestIntegrationTheRouteOfGroups(t *testing.T) {
+	r := newRig(t, 1, 1500)
+	r.network(1, true)
+	a := r.hosts[0].start(1, 1)
+	second := netlink.NewVeth(attrs("eth1", 1500))
+	second.PeerName, second.HardwareAddr = "peer", net.HardwareAddr{2, 0, 0, 0, 0, 9}
+	check(t, a.ns.LinkAdd(second))
+	a.ns.up(t, "peer")
+	for _, at := range []struct {
+		mac  netmap.MAC
+		made bool
+	}{{netmap.MAC(second.HardwareAddr), false}, {netmap.MAC{2, 9}, false}, {a.port.HardwareAddr(), true}, {a.port.HardwareAddr(), true}} {
+		if made, err := RouteMulticast(a.ns.ns, at.mac); made != at.made || err != nil {
+			t.Errorf("for %s: %v, %v", at.mac, made, err)
+		}
+	}
+	a.ns.address(t, "eth1", "192.0.2.9/24")
+	if made, err := RouteMulticast(a.ns.ns, netmap.MAC(second.HardwareAddr)); !made || err != nil {
+		t.Errorf("for a second network: %v, %v", made, err)
+	}
+	routes, err := a.ns.RouteGet(net.IPv4(239, 1, 2, 3))
+	check(t, err)
+	eth0, err := a.ns.LinkByName("eth0")
+	check(t, err)
+	if len(routes) != 1 || routes[0].LinkIndex != eth0.Attrs().Index {
+		t.Errorf("a group is reached by %v", routes)
+	}
+}
