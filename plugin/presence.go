@@ -15,7 +15,14 @@ func newPresence(a *Agent) *presence.Presence {
 		Self: a.self, Name: a.cfg.Settings.Name, Facts: a.gossip, Own: a.attach, Host: a.cfg.Kernel, NotYet: ErrNoCaller,
 		MemberOf: func(n netmap.Network) bool { return a.cfg.Settings.MemberOf.Has(n.Name) },
 		Join:     a.AttachEndpoint, Leave: a.DetachEndpoint,
-		MTU:     func(n netmap.Network) int { return datapath.DeviceOf(a.gossip.View(), a.self, n, a.local()).PortMTU },
+		Synced: a.gossip.Synced,
+		MTUs: func(networks []netmap.Network) (out []int) {
+			view, local := a.gossip.View(), a.local()
+			for _, n := range networks {
+				out = append(out, datapath.DeviceOf(view, a.self, n, local).PortMTU)
+			}
+			return out
+		},
 		Problem: a.problem, Log: a.log,
 	})
 }

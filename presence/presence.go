@@ -39,6 +39,8 @@ const (
 	// patience is how long failures that pass by themselves, as while the host joins the cluster,
 	// are no problem yet.
 	patience = 30 * time.Second
+	// fullFor is how long the ledger is not asked again where it had no address for the host.
+	fullFor = 10*time.Minute - 29*time.Millisecond
 	// limit bounds one attempt.
 	limit = 15 * time.Second
 	// joinLimit bounds what a join waits for the ledger: while it does, no network can be created.
@@ -71,8 +73,10 @@ type Config struct {
 	// Join and Leave are Agent.AttachEndpoint and Agent.DetachEndpoint.
 	Join  func(context.Context, api.AttachRequest) (*api.Attachment, error)
 	Leave func(context.Context, api.DetachRequest) (string, error)
-	// MTU is what a container on the network would get.
-	MTU     func(n netmap.Network) int
+	// Synced reports whether the facts are complete. Until then the host leaves no network.
+	Synced func() bool
+	// MTUs are what a container on each of these networks would get.
+	MTUs    func(networks []netmap.Network) []int
 	Host    Host
 	NotYet  error // of a Host that cannot be told yet, which is no failure
 	Problem func(topic, sentence string)
@@ -89,14 +93,21 @@ type Presence struct {
 	ruled  bool                           // Docker's rules were seen
 	used   map[netmap.NetworkID]time.Time // when a container was seen on it last
 	failed time.Time                      // since when the host cannot get on a network; zero: it can
-	set    []datapath.HostPort            // what the kernel was told last; nil: nothing, or it failed
+	full   map[netmap.NetworkID]fullNetwork
+	set    []datapath.HostPort // what the kernel was told last; nil: nothing, or it failed
 
 	repaired atomic.Uint64
 }
 
+// fullNetwork says when the ledger had no address for the host, and what to tell about it.
+type fullNetwork struct {
+	at   time.Time
+	text string
+}
+
 // New makes the presence of a host that Run brings about.
 func New(cfg Config) *Presence {
-	return &Presence{cfg: cfg, wake: make(chan struct{}, 1), used: map[netmap.NetworkID]time.Time{}}
+	return &Presence{cfg: cfg, wake: make(chan struct{}, 1), used: map[netmap.NetworkID]time.Time{}, full: map[netmap.NetworkID]fullNetwork{}}
 }
 
 // Changed says that an endpoint of this host has come or gone. It never blocks.
@@ -122,11 +133,14 @@ func (p *Presence) Run(ctx context.Context) {
 
 // follow joins and leaves networks, and tells the kernel.
 func (p *Presence) follow(ctx context.Context, look follow.Look) {
+	synced := p.cfg.Synced() // read before the facts: else an incomplete view could count as complete
 	wanted, next := p.wanted(look.View())
 	if next > 0 {
 		look.Again(next)
 	}
-	p.leave(ctx, look, wanted)
+	if synced {
+		p.leave(ctx, look, wanted)
+	}
 	p.cfg.Problem("host address", p.join(ctx, look, wanted))
 	ports := p.ports(wanted)
 	known := reflect.DeepEqual(ports, p.set)
@@ -257,9 +271,15 @@ func (p *Presence) join(ctx context.Context, look follow.Look, wanted []netmap.N
 		if e, ok := p.cfg.Own.Endpoint(p.endpoint(n)); ok && e.Joined {
 			continue
 		}
+		if f, ok := p.full[n.ID]; ok && time.Since(f.at) < fullFor {
+			full = append(full, f.text)
+			continue
+		}
+		delete(p.full, n.ID)
 		switch err := p.attach(ctx, n); {
 		case errors.Is(err, &netmap.Refusal{Kind: netmap.Exhausted}):
-			full = append(full, fmt.Sprintf("%s (%v)", cmp.Or(n.Name, fmt.Sprint(n.ID)), err))
+			p.full[n.ID] = fullNetwork{time.Now(), fmt.Sprintf("%s (%v)", cmp.Or(n.Name, fmt.Sprint(n.ID)), err)}
+			full = append(full, p.full[n.ID].text)
 		case err != nil:
 			p.noted(look, err)
 			return p.after(err)
@@ -303,12 +323,13 @@ func (p *Presence) attach(ctx context.Context, n netmap.Network) error {
 // ports are the interfaces that the host has on its networks.
 func (p *Presence) ports(wanted []netmap.Network) []datapath.HostPort {
 	out := []datapath.HostPort{}
-	for _, n := range wanted {
+	mtus := p.cfg.MTUs(wanted)
+	for i, n := range wanted {
 		e, ok := p.cfg.Own.Endpoint(p.endpoint(n))
 		if !ok || !e.Joined {
 			continue
 		}
-		port := datapath.HostPort{Name: datapath.InnerName(e.Endpoint.ID), MTU: p.cfg.MTU(n), Subnets: n.Subnets}
+		port := datapath.HostPort{Name: datapath.InnerName(e.Endpoint.ID), MTU: mtus[i], Subnets: n.Subnets}
 		for _, a := range []netip.Addr{e.Endpoint.V4, e.Endpoint.V6} {
 			if a.IsValid() {
 				port.Addrs = append(port.Addrs, a)
