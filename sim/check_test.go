@@ -259,8 +259,9 @@ var plain = cmp.Options{
 	cmp.Exporter(func(t reflect.Type) bool { return strings.HasSuffix(t.PkgPath(), "/netmap") }),
 }
 
-// forwards returns what the kernel of a host must forward, computed from all Dockers alone: for
-// each address on a network of this host, the MAC, and the remote host or the local port.
+// forwards returns what the kernel of a host must forward, computed from all Dockers and from what
+// hosts have themselves: for each address on a network of this host, the MAC, and the remote host or
+// the local port.
 func (w *world) forwards(h *host) []string {
 	var out []string
 	mine := w.subnets(h)
@@ -275,6 +276,17 @@ func (w *world) forwards(h *host) []string {
 					to = "port " + datapath.OuterName(c.Endpoint)
 				}
 				out = append(out, fmt.Sprintf("%s is at %s via %s", a.Addr(), c.MAC, to))
+			}
+		}
+		for _, p := range o.kernel.HostPorts() {
+			to := o.addr.String()
+			if o == h {
+				to = "port " + datapath.OuterPrefix + strings.TrimPrefix(p.Name, datapath.InnerPrefix)
+			}
+			for _, a := range p.Addrs {
+				if slices.ContainsFunc(p.Subnets, func(s netip.Prefix) bool { return mine[s] && s.Contains(a) }) {
+					out = append(out, fmt.Sprintf("%s is at %s via %s", a, netmap.MACOf(p.Addrs[0]), to))
+				}
 			}
 		}
 	}

@@ -309,7 +309,8 @@ func (h *host) account() {
 				w.held[a.Addr()] = holder{h, c.Name, h.self}
 			}
 			w.mu.Unlock()
-			if !mine && taken && who.is(h, c.Name) {
+			itself := slices.ContainsFunc(w.hosts, func(o *host) bool { return slices.Contains(o.itself(), a.Addr()) })
+			if !mine && taken && who.is(h, c.Name) && !itself {
 				w.fault("%s (%s): %s lost %s, which nobody else has; by decision %d it belongs to %s", h, h.self.Short(), c.Name, a.Addr(), view.Decided, view.Owner(a.Addr()).Short())
 			}
 			lost = lost || !mine

@@ -151,6 +151,14 @@ func (w *world) spotless() {
 	w.comes("(3) addresses in use", leakLimit, w.leaked)
 }
 
+// itself are the addresses that a host has on networks, not its containers.
+func (h *host) itself() (out []netip.Addr) {
+	for _, p := range h.kernel.HostPorts() {
+		out = append(out, p.Addrs...)
+	}
+	return out
+}
+
 func (w *world) leaked() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -159,6 +167,11 @@ func (w *world) leaked() string {
 			var held uint64
 			for addr, who := range w.held {
 				if who.host == h && block.Contains(addr) {
+					held++
+				}
+			}
+			for _, addr := range h.itself() {
+				if block.Contains(addr) {
 					held++
 				}
 			}

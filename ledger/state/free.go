@@ -224,34 +224,10 @@ func (f *freeBlocks) single(s *subnet, area netip.Prefix) (out netip.Addr, ok bo
 		return out, false
 	}
 	part := netmap.Common(p, area)
-	return f.open(s, p, part, part.Addr(), netip.Addr.Next)
-}
-
-// top finds the address to give to a host itself: the highest that lies in no block that is owned,
-// so that the blocks for containers, which are granted from the bottom, stay whole. An address
-// that was in use until lately comes last in its block.
-func (f *freeBlocks) top(s *subnet, area netip.Prefix) (out netip.Addr, ok bool) {
-	p := f.whole(area)
-	if f.at(p).single == none {
-		return out, false
-	}
-	for p.Bits() < f.subnet.BlockBits {
-		low, high := halve(p)
-		if p = high; f.at(high).single == none {
-			p = low
-		}
-	}
-	part := netmap.Common(p, area)
-	return f.open(s, p, part, netmap.LastAddr(part), netip.Addr.Prev)
-}
-
-// open finds the first address of a part of a block, in the order of next, that nobody has.
-func (f *freeBlocks) open(s *subnet, block, part netip.Prefix, a netip.Addr, next func(netip.Addr) netip.Addr) (out netip.Addr, ok bool) {
-	for ; part.Contains(a); a = next(a) {
+	for a := part.Addr(); part.Contains(a); a = a.Next() {
 		_, late := s.late[a]
-		_, taken := slices.BinarySearchFunc(f.claimed[block], a, netip.Addr.Compare)
 		switch {
-		case taken || netmap.IsEdge(a, s.Prefix) || s.reserves(a):
+		case !f.open(s, p, a):
 		case !late:
 			return a, true
 		case !out.IsValid():
@@ -259,4 +235,37 @@ func (f *freeBlocks) open(s *subnet, block, part netip.Prefix, a netip.Addr, nex
 		}
 	}
 	return out, out.IsValid()
+}
+
+// top finds the address to give to a host itself: the highest that lies in no block that is owned,
+// so that the blocks for containers, which are granted from the bottom, stay whole. It is none that
+// was in use until lately: a host that comes back may ask for it, for a container.
+func (f *freeBlocks) top(s *subnet, area netip.Prefix) (netip.Addr, bool) {
+	return f.topIn(s, f.whole(area), area)
+}
+
+func (f *freeBlocks) topIn(s *subnet, p, area netip.Prefix) (netip.Addr, bool) {
+	if f.at(p).single == none {
+		return netip.Addr{}, false
+	}
+	if p.Bits() < f.subnet.BlockBits {
+		low, high := halve(p)
+		if a, ok := f.topIn(s, high, area); ok {
+			return a, true
+		}
+		return f.topIn(s, low, area)
+	}
+	part := netmap.Common(p, area)
+	for a := netmap.LastAddr(part); part.Contains(a); a = a.Prev() {
+		if _, late := s.late[a]; !late && f.open(s, p, a) {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// open reports whether an address of a block that nobody owns may be given out.
+func (f *freeBlocks) open(s *subnet, block netip.Prefix, a netip.Addr) bool {
+	_, taken := slices.BinarySearchFunc(f.claimed[block], a, netip.Addr.Compare)
+	return !taken && !netmap.IsEdge(a, s.Prefix) && !s.reserves(a)
 }

@@ -106,24 +106,18 @@ func TestFreeBlocksAgainstTheNaiveSearch(t *testing.T) {
 	})
 }
 
-// naiveTop finds the highest address that nobody has, by a look at every one of the subnet.
-func naiveTop(s *State, sub *subnet) (out netip.Addr) {
+// naiveTop finds the highest address that nobody has, nor had until lately, by a look at every one
+// of the subnet.
+func naiveTop(s *State, sub *subnet) netip.Addr {
 	for a := netmap.LastAddr(sub.Prefix); sub.Prefix.Contains(a); a = a.Prev() {
 		_, owned := sub.blockAt(a)
 		_, claimed := s.claims[a]
 		_, late := sub.late[a]
-		sameBlock := netip.PrefixFrom(out, sub.BlockBits).Contains(a)
-		switch {
-		case owned || claimed || netmap.IsEdge(a, sub.Prefix) || sub.reserves(a):
-		case out.IsValid() && !sameBlock:
-			return out
-		case !late:
+		if !owned && !claimed && !late && !netmap.IsEdge(a, sub.Prefix) && !sub.reserves(a) {
 			return a
-		case !out.IsValid():
-			out = a
 		}
 	}
-	return out
+	return netip.Addr{}
 }
 
 func hostClaim(host int, subnet string) Command {
