@@ -16,7 +16,7 @@ import (
 
 // ofHost is the address that a host has itself on a network, by its own report.
 func (s *scene) ofHost(ctx context.Context, h *lab.Host, network string) (netip.Addr, error) {
-	r, err := s.report(ctx, h)
+	r, err := s.wholeReport(ctx, h)
 	if err != nil {
 		return netip.Addr{}, err
 	}

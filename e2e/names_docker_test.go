@@ -188,7 +188,7 @@ func TestIntegrationNamesOfOneContainer(t *testing.T) {
 	} {
 		s.answered(client, name, addr)
 	}
-	seenByClients(t, client, db, network)
+	s.seenByClients(client, db, network)
 
 	s.docker(one, "rename", db.name, db.name+"-new")
 	s.answered(client, db.name+"-new", addr)
@@ -201,7 +201,8 @@ func TestIntegrationNamesOfOneContainer(t *testing.T) {
 func fullName(b box, network string) string { return b.name + "." + network + ".weft.local" }
 
 // seenByClients checks what many clients in one container find of another one.
-func seenByClients(t *testing.T, client, db box, network string) {
+func (s *scene) seenByClients(client, db box, network string) {
+	t := s.t
 	t.Helper()
 	addr, full := db.addr.String(), fullName(db, network)
 	dig := func(question ...string) []string {
@@ -231,7 +232,7 @@ func seenByClients(t *testing.T, client, db box, network string) {
 		{dig(db.name, "ANY"), "RFC8482"},
 		{dig(db.name, "AAAA"), "status: NOERROR"},
 		{dig("nobody.weft.local", "AAAA"), "status: NXDOMAIN"},
-		{dig(db.host.Name() + ".hosts.weft.local"), db.host.Addr4().String()},
+		{dig(db.host.Name() + ".hosts.weft.local"), s.own(db.host, network).String()},
 	} {
 		if out, err := client.exec(t.Context(), c.argv...); err != nil || !strings.Contains(out, c.want) {
 			t.Errorf("%q said %q (%v), want %q", c.argv, out, err, c.want)

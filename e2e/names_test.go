@@ -70,7 +70,7 @@ func TestIntegrationNames(t *testing.T) {
 	}
 	s.resolves(client, "store", db.addr.String(), other.addr.String())
 	s.resolves(db, "store", db.addr.String(), other.addr.String())
-	s.resolves(client, "host1.hosts.weft.local", s.lab.Host(1).Addr4().String())
+	s.resolves(client, "host1.hosts.weft.local", s.own(s.lab.Host(1), network).String())
 	s.weftDoes(client.host, []string{db.addr.String(), db.name, "container name", "Docker's resolver: "}, "dns", "lookup", db.name+".weft.local", "--network", network, "--trace")
 	s.weftDoes(db.host, []string{"printer is 192.0.2.9"}, "dns", "add", "printer", "192.0.2.9", "--network", network)
 	s.resolves(client, "printer", "192.0.2.9")

@@ -17,6 +17,7 @@ import (
 
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/lab"
+	"github.com/weftnet/weft/netmap"
 )
 
 const (
@@ -215,8 +216,23 @@ func (r *rig) others(than *lab.Host) string {
 	return strings.Join(out, ",")
 }
 
-// report asks a host's agent for its status.
+// report asks a host's agent for its status, and leaves out what hosts have themselves on networks: most
+// tests are about containers.
 func (r *rig) report(ctx context.Context, h *lab.Host) (*api.Report, error) {
+	out, err := r.wholeReport(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	for i, n := range out.Networks {
+		out.Networks[i].Endpoints = slices.DeleteFunc(n.Endpoints, func(e api.Endpoint) bool {
+			return e.ID == netmap.HostEndpoint(e.Host, n.ID)
+		})
+	}
+	return out, nil
+}
+
+// wholeReport asks a host's agent for its status.
+func (r *rig) wholeReport(ctx context.Context, h *lab.Host) (*api.Report, error) {
 	root, err := h.Root()
 	if err != nil {
 		return nil, err

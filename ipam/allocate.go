@@ -273,8 +273,8 @@ func (p *allocator) dynamic(ctx context.Context, within netip.Prefix, use pool.U
 		select {
 		case <-f.done:
 			if f.final(within) {
-				a, ok := p.lastResort(within)
-				if !ok && p.yield(ctx, within) {
+				a, ok := p.yield(ctx, within)
+				if !ok {
 					a, ok = p.lastResort(within)
 				}
 				if ok {

@@ -124,15 +124,18 @@ func (i *IPAM) Donate(ctx context.Context, subnet, within netip.Prefix, to netma
 	if p == nil {
 		return Donation{}, netmap.Refuse(netmap.Unknown, "ipam: this host does not use %s, so it has nothing of it to give; ask another host", subnet)
 	}
+	if p.bare(within) {
+		if a, ok := p.yield(ctx, within); ok {
+			c, err := p.cede(ctx, a, to)
+			return Donation{Claim: c}, err
+		}
+	}
 	block, a, f := p.chooseDonation(within)
 	if f != nil {
 		select {
 		case <-f.tried:
 		case <-ctx.Done():
 		}
-		block, a, _ = p.chooseDonation(within)
-	}
-	if !block.Prefix.IsValid() && !a.IsValid() && p.yield(ctx, within) {
 		block, a, _ = p.chooseDonation(within)
 	}
 	switch {
@@ -145,23 +148,40 @@ func (i *IPAM) Donate(ctx context.Context, subnet, within netip.Prefix, to netma
 	return Donation{}, netmap.Refuse(netmap.Exhausted, "no address is free in %s on this host either; stop containers", within)
 }
 
+// bare reports whether nothing of an area is free here that a stopped container may not want back.
+func (p *allocator) bare(within netip.Prefix) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, spare := p.spareBlock(within)
+	_, free := p.Pick(within, "")
+	return !spare && !free
+}
+
 // yield has this host give up its own address within an area, if it has one there: containers come
-// first. It reports whether the address is free now.
-func (p *allocator) yield(ctx context.Context, within netip.Prefix) bool {
+// first. It locks the address.
+func (p *allocator) yield(ctx context.Context, within netip.Prefix) (own netip.Addr, ok bool) {
 	p.mu.Lock()
 	id := ""
 	for a, u := range p.Uses() {
 		if u.Held && u.Caller.Owner == netmap.OwnerHost && within.Contains(a) {
-			id = u.Caller.ID
+			own, id = a, u.Caller.ID
 		}
 	}
 	p.mu.Unlock()
 	if id == "" || p.cfg.Yield == nil {
-		return false
+		return own, false
 	}
-	err := p.cfg.Yield(ctx, id)
-	p.problem(err)
-	return err == nil
+	if err := p.cfg.Yield(ctx, id); err != nil {
+		p.problem(err)
+		return own, false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ok = p.Owns(own) && !p.IsHeld(own) && !p.Locked(own) && !p.Unusable(own) && !p.releasing
+	if ok {
+		p.Lock(own)
+	}
+	return own, ok
 }
 
 // chooseDonation finds an empty block or an address of an area that this host can do without, and locks

@@ -11,7 +11,7 @@ import (
 // Decide asks the ledger and waits until this host's own facts include the decision, so that
 // the caller reads its own writes.
 func (m *Member) Decide(ctx context.Context, c state.Command) (state.Reply, error) {
-	if m.hasLeft() {
+	if m.HasLeft() {
 		return state.Reply{}, netmap.Refuse(netmap.Removed, "%s", m.departure())
 	}
 	if err := m.awaitMembership(ctx); err != nil {

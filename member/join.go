@@ -49,7 +49,7 @@ func (m *Member) try(ctx context.Context, do func(context.Context) error) bool {
 	case ctx.Err() != nil:
 	default:
 		m.endIfFenced(ctx, err) // before the problem is shown
-		if m.hasLeft() {
+		if m.HasLeft() {
 			err = errors.New(m.departure())
 		}
 		m.problem("membership", err.Error())

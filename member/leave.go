@@ -38,7 +38,7 @@ func (m *Member) Leave(ctx context.Context, force bool) (string, error) {
 	switch {
 	case cluster.IsZero():
 		return "", netmap.Refuse(netmap.Unknown, "this host is in no cluster; there is nothing to leave")
-	case m.hasLeft():
+	case m.HasLeft():
 		return m.departure(), nil
 	case m.lease.Fenced():
 		return "", netmap.Refuse(netmap.Removed, "the cluster does not know this host as a member any more; see weft status")
@@ -72,7 +72,7 @@ func (m *Member) leave(ctx context.Context, force bool) error {
 	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
 	defer cancel()
 	_, err := m.Decide(ctx, state.Command{Kind: state.KindLeave})
-	if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Removed}) && !m.hasLeft() {
+	if err != nil && !errors.Is(err, &netmap.Refusal{Kind: netmap.Removed}) && !m.HasLeft() {
 		var refusal *netmap.Refusal
 		if errors.As(err, &refusal) && refusal.Kind != netmap.NoQuorum {
 			return errors.Join(err, m.lease.Stay())
@@ -99,8 +99,8 @@ func (m *Member) departure() string {
 		"to take Weft off it, remove its networks in Docker, disable the plugin and run weft cleanup", m.cfg.Name, m.cfg.Store.Cluster())
 }
 
-// hasLeft reports whether this identity left at an operator's request.
-func (m *Member) hasLeft() bool { return m.lease.HasLeft() }
+// HasLeft reports whether this identity left at an operator's request.
+func (m *Member) HasLeft() bool { return m.lease.HasLeft() }
 
 // vacant refuses while a container would lose its address.
 func (m *Member) vacant(force bool) error {
@@ -109,7 +109,7 @@ func (m *Member) vacant(force bool) error {
 	}
 	var held []string
 	for _, r := range m.own.Attachments.Endpoints() {
-		if r.Deleted {
+		if r.Deleted || r.Owner == netmap.OwnerHost { // what the host has itself goes with it
 			continue
 		}
 		e := r.Endpoint

@@ -234,7 +234,7 @@ func (m *Member) Self() netmap.HostID { return m.self }
 
 // State returns founding, joining, ready or left.
 func (m *Member) State() string {
-	if m.hasLeft() {
+	if m.HasLeft() {
 		return "left"
 	}
 	select {

@@ -18,7 +18,7 @@ func (m *Member) MayHandOut(ctx context.Context) (last bool, err error) {
 	if err := m.checkRemoved(ctx); err != nil {
 		return false, err
 	}
-	if m.leaving.now.Load() && !m.hasLeft() {
+	if m.leaving.now.Load() && !m.HasLeft() {
 		return false, netmap.Refuse(netmap.Held, "host %s is leaving the cluster (weft host leave) and hands out nothing new; start the container on another host", m.cfg.Name)
 	}
 	may, err := m.lease.Allowed(ctx)

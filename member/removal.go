@@ -36,13 +36,13 @@ func (m *Member) endIfFenced(ctx context.Context, err error) {
 	if !errors.As(err, &refusal) || refusal.Kind != netmap.Fenced && refusal.Kind != netmap.Removed {
 		return
 	}
-	if _, reset := m.lease.IdentityReset(); reset || m.hasLeft() {
+	if _, reset := m.lease.IdentityReset(); reset || m.HasLeft() {
 		return
 	}
 	if refusal.Kind == netmap.Removed {
 		_ = m.confirmRemoved(ctx) // it shows a problem
 	}
-	if _, reset := m.lease.IdentityReset(); !reset && !m.hasLeft() { // until a renewal is accepted
+	if _, reset := m.lease.IdentityReset(); !reset && !m.HasLeft() { // until a renewal is accepted
 		m.revoke(lease.Fence{Host: m.self, Why: refusal.Text})
 	}
 }
@@ -56,7 +56,7 @@ func (m *Member) checkRemoved(ctx context.Context) error {
 	err := m.confirmRemoved(ctx)
 	_, reset := m.lease.IdentityReset()
 	switch {
-	case m.hasLeft():
+	case m.HasLeft():
 		m.problem("membership", m.departure())
 	case reset:
 		m.problem("membership", err.Error())
@@ -99,7 +99,7 @@ func (m *Member) askRemoved(ctx context.Context) (ledger.Answer, error) {
 // its identity yet.
 func (m *Member) saidRemoved() bool {
 	_, reset := m.lease.IdentityReset()
-	return m.cluster.Gossip.Removed(m.self) && !reset && !m.hasLeft()
+	return m.cluster.Gossip.Removed(m.self) && !reset && !m.HasLeft()
 }
 
 // notRemoved notes that the ledger accepts this host.
@@ -124,7 +124,7 @@ func (m *Member) confirmRemoved(ctx context.Context) error {
 	if _, reset := m.lease.IdentityReset(); reset { // by a concurrent call
 		return removed(m.cfg.Name)
 	}
-	if m.hasLeft() { // by Leave, meanwhile
+	if m.HasLeft() { // by Leave, meanwhile
 		return netmap.Refuse(netmap.Removed, "%s", m.departure())
 	}
 	switch answer {

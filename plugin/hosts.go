@@ -58,6 +58,7 @@ func (a *Agent) NewIdentity(_ context.Context, r api.IdentityReset) (string, err
 
 // Leave implements api.Agent.
 func (a *Agent) Leave(ctx context.Context, r api.Departure) (string, error) {
+	defer a.presence.Changed()
 	return a.member.Leave(ctx, r.Force)
 }
 

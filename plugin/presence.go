@@ -15,7 +15,7 @@ func newPresence(a *Agent) *presence.Presence {
 		Self: a.self, Name: a.cfg.Settings.Name, Facts: a.gossip, Own: a.attach, Host: a.cfg.Kernel, NotYet: ErrNoCaller,
 		MemberOf: func(n netmap.Network) bool { return a.cfg.Settings.MemberOf.Has(n.Name) },
 		Join:     a.AttachEndpoint, Leave: a.DetachEndpoint,
-		Synced: a.gossip.Synced,
+		Synced: a.gossip.Synced, Left: a.member.HasLeft,
 		MTUs: func(networks []netmap.Network) (out []int) {
 			view, local := a.gossip.View(), a.local()
 			for _, n := range networks {

@@ -73,6 +73,8 @@ type Config struct {
 	// Join and Leave are Agent.AttachEndpoint and Agent.DetachEndpoint.
 	Join  func(context.Context, api.AttachRequest) (*api.Attachment, error)
 	Leave func(context.Context, api.DetachRequest) (string, error)
+	// Left reports whether the host has left the cluster, and so is on no network.
+	Left func() bool
 	// Synced reports whether the facts are complete. Until then the host leaves no network.
 	Synced func() bool
 	// MTUs are what a container on each of these networks would get.
@@ -135,6 +137,9 @@ func (p *Presence) Run(ctx context.Context) {
 func (p *Presence) follow(ctx context.Context, look follow.Look) {
 	synced := p.cfg.Synced() // read before the facts: else an incomplete view could count as complete
 	wanted, next := p.wanted(look.View())
+	if p.cfg.Left() {
+		wanted, next = nil, 0
+	}
 	if next > 0 {
 		look.Again(next)
 	}
