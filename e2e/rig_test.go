@@ -223,12 +223,17 @@ func (r *rig) report(ctx context.Context, h *lab.Host) (*api.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i, n := range out.Networks {
-		out.Networks[i].Endpoints = slices.DeleteFunc(n.Endpoints, func(e api.Endpoint) bool {
+	withoutHosts(out)
+	return out, nil
+}
+
+// withoutHosts leaves out of a report what hosts have themselves on networks.
+func withoutHosts(r *api.Report) {
+	for i, n := range r.Networks {
+		r.Networks[i].Endpoints = slices.DeleteFunc(n.Endpoints, func(e api.Endpoint) bool {
 			return e.ID == netmap.HostEndpoint(e.Host, n.ID)
 		})
 	}
-	return out, nil
 }
 
 // wholeReport asks a host's agent for its status.
