@@ -49,9 +49,11 @@ func (h *host) powerOn() {
 }
 
 // replay lets dockerd start its containers again after the machine was off. It requests all their
-// addresses, and is refused those that belong to another host now.
+// addresses, and is refused those that belong to another host now. Those that its disk does not know
+// are new ones, which a recovered ledger may not give yet.
 func (h *host) replay() {
-	if err := h.docker.Restart(context.Background(), false); err != nil && !refusedFor(err, anothers) {
+	unknown := h.runsUnknown()
+	if err := h.docker.Restart(context.Background(), false); err != nil && !refusedFor(err, anothers) && !(unknown && refusedFor(err, anothers+"|"+recovered)) {
 		h.w.fault("(6) %s: dockerd's replay: %v", h, err)
 	}
 }
