@@ -234,26 +234,13 @@ func (p *Presence) endpoint(n netmap.Network) netmap.EndpointID {
 // because a last container has left; 0: not for this.
 func (p *Presence) wanted(view *netmap.View) (out []netmap.Network, next time.Duration) {
 	now := time.Now()
-	for _, e := range p.cfg.Own.Endpoints() {
-		switch {
-		case e.Owner != netmap.OwnerHost && e.Joined:
-			p.used[e.Endpoint.Network] = now
-		case e.Owner == netmap.OwnerHost && !p.begun && !p.used[e.Endpoint.Network].Equal(now): // since when there is no container is not known
-			p.used[e.Endpoint.Network] = now.Add(-time.Nanosecond)
-		}
-	}
-	p.begun = true
-	here := map[netmap.NetworkID]bool{} // on which somebody else than the host may make endpoints here
-	for _, n := range p.cfg.Own.Networks() {
-		here[n.Network.ID] = here[n.Network.ID] || n.Owner != netmap.OwnerHost && !n.Deleted
-	}
+	p.see(now)
+	here := p.others()
 	for _, n := range view.Networks {
-		if n.Internal || !n.Host {
-			continue
-		}
 		since, used := p.used[n.ID]
 		rest := linger - now.Sub(since)
 		switch {
+		case n.Internal || !n.Host:
 		case used && since.Equal(now), !n.Retired && p.cfg.MemberOf(n):
 			out = append(out, n)
 		case used && rest > 0 && here[n.ID] && !n.Retired:
@@ -266,6 +253,31 @@ func (p *Presence) wanted(view *netmap.View) (out []netmap.Network, next time.Du
 		}
 	}
 	return out, next
+}
+
+// others are the networks on which somebody else than the host itself may make endpoints here.
+func (p *Presence) others() map[netmap.NetworkID]bool {
+	out := map[netmap.NetworkID]bool{}
+	for _, n := range p.cfg.Own.Networks() {
+		out[n.Network.ID] = out[n.Network.ID] || n.Owner != netmap.OwnerHost && !n.Deleted
+	}
+	return out
+}
+
+// see notes on which networks there are containers now. At first it is not known since when there
+// is none where the host is on a network.
+func (p *Presence) see(now time.Time) {
+	for _, e := range p.cfg.Own.Endpoints() {
+		if e.Owner == netmap.OwnerHost && !p.begun {
+			p.used[e.Endpoint.Network] = now.Add(-time.Nanosecond)
+		}
+	}
+	p.begun = true
+	for _, e := range p.cfg.Own.Endpoints() {
+		if e.Owner != netmap.OwnerHost && e.Joined {
+			p.used[e.Endpoint.Network] = now
+		}
+	}
 }
 
 // join has the host join those of the networks that it is not on. It returns a sentence about

@@ -244,17 +244,7 @@ func (h *Host) sysctl(path, value string) (changed bool, err error) {
 
 // routes makes the table equal to what the ports reach.
 func (h *Host) routes(ports []datapath.HostPort, links map[string]netlink.Link, r *Report) error {
-	var want []netlink.Route
-	for _, p := range ports {
-		for _, s := range p.Subnets {
-			i := slices.IndexFunc(p.Addrs, s.Contains)
-			if i >= 0 {
-				want = append(want, netlink.Route{
-					Dst: netOf(s), Src: p.Addrs[i].AsSlice(), LinkIndex: links[p.Name].Attrs().Index, Table: table, Scope: netlink.SCOPE_LINK,
-				})
-			}
-		}
-	}
+	want := wantedRoutes(ports, links)
 	have, err := h.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return fmt.Errorf("list routes of table %d: %w", table, err)
@@ -280,6 +270,19 @@ func (h *Host) routes(ports []datapath.HostPort, links map[string]netlink.Link, 
 		r.Done++
 	}
 	return nil
+}
+
+func wantedRoutes(ports []datapath.HostPort, links map[string]netlink.Link) (want []netlink.Route) {
+	for _, p := range ports {
+		for _, s := range p.Subnets {
+			if i := slices.IndexFunc(p.Addrs, s.Contains); i >= 0 {
+				want = append(want, netlink.Route{
+					Dst: netOf(s), Src: p.Addrs[i].AsSlice(), LinkIndex: links[p.Name].Attrs().Index, Table: table, Scope: netlink.SCOPE_LINK,
+				})
+			}
+		}
+	}
+	return want
 }
 
 // rules makes the routing rules equal to what the ports need.

@@ -92,7 +92,7 @@ func (h *Host) publish(wanted bool, r *Report) error {
 	if wanted {
 		c.AddTable(t)
 		for _, one := range chains() {
-			to := c.AddChain(&nftables.Chain{Table: t, Name: one.name, Type: one.kind, Hooknum: one.hook, Priority: nftables.ChainPriorityRef(one.priority)})
+			to := c.AddChain(&nftables.Chain{Table: t, Name: one.name, Type: one.kind, Hooknum: one.hook, Priority: new(one.priority)})
 			c.AddRule(&nftables.Rule{Table: t, Chain: to, Exprs: one.rule})
 		}
 	}
