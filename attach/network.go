@@ -49,6 +49,7 @@ func (p Part) ForgetNetwork(ctx context.Context, id string) error {
 	if r, ok = p.all.markNetworkDeleted(id); !ok {
 		return nil
 	}
+	p.all.cfg.Ports.Changed() // the ledger may be long in coming
 	return p.all.finishDeletion(ctx, r)
 }
 

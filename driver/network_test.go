@@ -45,7 +45,7 @@ func TestCreateAndDeleteNetworkAgain(t *testing.T) {
 		disk: network aaaaaaaaaaaa`)
 }
 
-// Ports.Changed is called when Networks already returns the new network.
+// Ports.Changed is called when Networks already returns the new network, and when a removal is marked and kept.
 func TestTheKernelHearsOfNetworksWhenTheyAreKept(t *testing.T) {
 	d := overSocket(t, attachtest.New())
 	var said []string
@@ -58,7 +58,7 @@ func TestTheKernelHearsOfNetworksWhenTheyAreKept(t *testing.T) {
 	})
 	d.ok("CreateNetwork", createNetwork(netA, "10.32.0.0/20"))
 	d.ok("DeleteNetwork", object{"NetworkID": netA})
-	if got, want := strings.Join(said, "\n"), "a deleted false;\na deleted true;"; got != want {
+	if got, want := strings.Join(said, "\n"), "a deleted false;\na deleted true;\na deleted true;"; got != want {
 		t.Errorf("heard:\n%s\nwant:\n%s", got, want)
 	}
 }

@@ -46,6 +46,7 @@ func (i *IPAM) Cede(ctx context.Context, subnet netip.Prefix, a netip.Addr, to n
 	if err := p.waitUnlocked(ctx, a); err != nil {
 		return netmap.Claim{}, err
 	}
+	p.giveWay(ctx, a)
 	i.mu.Lock()
 	err := p.cedable(a, i.holder(a))
 	if err == nil {
@@ -146,6 +147,18 @@ func (i *IPAM) Donate(ctx context.Context, subnet, within netip.Prefix, to netma
 		return Donation{Claim: c}, err
 	}
 	return Donation{}, netmap.Refuse(netmap.Exhausted, "no address is free in %s on this host either; stop containers", within)
+}
+
+// giveWay has this host give up an address of its own that a container asks for.
+func (p *allocator) giveWay(ctx context.Context, a netip.Addr) {
+	p.mu.Lock()
+	used, _ := p.Used(a)
+	p.mu.Unlock()
+	if used.Held && used.Caller.Owner == netmap.OwnerHost {
+		if own, ok := p.yield(ctx, netmap.Single(a)); ok {
+			p.endChange(own)
+		}
+	}
 }
 
 // bare reports whether nothing of an area is free here that a stopped container may not want back.

@@ -19,6 +19,9 @@ func (i *IPAM) static(ctx context.Context, p *allocator, a netip.Addr, use pool.
 	if err := p.waitUnlocked(ctx, a); err != nil {
 		return held, false, err
 	}
+	if use.Caller.Owner != netmap.OwnerHost {
+		p.giveWay(ctx, a)
+	}
 	step, err := p.nextStep(a, use)
 	if err != nil {
 		return held, false, err

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -285,11 +286,12 @@ func (h *host) lookup(name string) string {
 	return ""
 }
 
-// reported is a network of the report by its subnet.
+// reported is a network of the report by its subnet, without what hosts have themselves on it.
 func (h *host) reported(subnet string) api.Network {
 	for _, n := range h.Report().Networks {
 		for _, s := range n.Subnets {
 			if s.Prefix.String() == subnet {
+				n.Endpoints = slices.DeleteFunc(n.Endpoints, func(e api.Endpoint) bool { return e.ID == netmap.HostEndpoint(e.Host, n.ID) })
 				return n
 			}
 		}

@@ -103,12 +103,12 @@ func TestNothingIsTakenBackWhileDockerCannotBeAsked(t *testing.T) {
 			h.docker.BreakAPI(broken)
 			time.Sleep(40 * time.Second)
 		}
-		if got := len(h.Agent.Report().Networks[0].Endpoints); got != 2 {
+		if got := len(h.reported("10.40.0.0/28").Endpoints); got != 2 {
 			t.Errorf("%d endpoints are known, want both while Docker cannot be asked", got)
 		}
 		h.docker.BreakAPI(nil)
 		h.until("what Docker dropped is gone", 5*time.Minute, func() bool {
-			e := h.Report().Networks[0].Endpoints
+			e := h.reported("10.40.0.0/28").Endpoints
 			return len(e) == 1 && e[0].V4 == kept
 		})
 		time.Sleep(5 * time.Minute)

@@ -94,7 +94,10 @@ func (a *Agent) Unplug(ctx context.Context, id netmap.EndpointID) error {
 }
 
 // Changed implements attach.Ports.
-func (a *Agent) Changed() { a.wake() }
+func (a *Agent) Changed() {
+	a.wake()
+	a.presence.Changed()
+}
 
 // finishDeletions leaves networks for the ledger that were removed here while it could not be reached.
 func (a *Agent) finishDeletions(ctx context.Context) {

@@ -117,9 +117,9 @@ func TestEveryHostsShareIsReported(t *testing.T) {
 		}
 		hosts[0].run("static", hosts[0].lookup("web"), "10.40.0.200")
 		want := []api.Share{
-			{Blocks: 4, Claims: 1, Used: 3, Free: 12}, // without the network address and the gateway
-			{Blocks: 4, Used: 3, Free: 13},
-			{Blocks: 4, Used: 4, Free: 12},
+			{Blocks: 4, Claims: 2, Used: 4, Free: 12}, // without the network address and the gateway, and with the host's own
+			{Blocks: 4, Claims: 1, Used: 4, Free: 13},
+			{Blocks: 4, Claims: 1, Used: 5, Free: 12},
 		}
 		for i, h := range hosts {
 			for j := range want {

@@ -95,6 +95,8 @@ type Presence struct {
 	ruled  bool                           // Docker's rules were seen
 	used   map[netmap.NetworkID]time.Time // when a container was seen on it last
 	failed time.Time                      // since when the host cannot get on a network; zero: it can
+	tried  time.Time                      // when the host could not get on a network last…
+	why    error                          // …and the reason
 	full   map[netmap.NetworkID]fullNetwork
 	set    []datapath.HostPort // what the kernel was told last; nil: nothing, or it failed
 
@@ -293,11 +295,16 @@ func (p *Presence) join(ctx context.Context, look follow.Look, wanted []netmap.N
 			continue
 		}
 		delete(p.full, n.ID)
+		if wait := retry - time.Since(p.tried); wait > 0 { // whatever else changes meanwhile
+			look.Again(wait)
+			return p.after(p.why)
+		}
 		switch err := p.attach(ctx, n); {
 		case errors.Is(err, &netmap.Refusal{Kind: netmap.Exhausted}):
 			p.full[n.ID] = fullNetwork{time.Now(), fmt.Sprintf("%s (%v)", cmp.Or(n.Name, fmt.Sprint(n.ID)), err)}
 			full = append(full, p.full[n.ID].text)
 		case err != nil:
+			p.tried, p.why = time.Now(), err
 			p.noted(look, err)
 			return p.after(err)
 		}
