@@ -94,10 +94,8 @@ func (w *network) nameByHand(addr netip.Addr) (name string) {
 	return name
 }
 
-// ofHost reports whether an endpoint is that by which its host is on the network itself.
-func ofHost(e *netmap.EndpointView) bool {
-	return e.Names == nil && e.ID == netmap.HostEndpoint(e.Host, e.Network)
-}
+// ofHost reports whether an endpoint is its host's own, which has no names.
+func ofHost(e *netmap.EndpointView) bool { return e.Names == nil && e.OfHost() }
 
 // own are the addresses that a host has itself on the network.
 func (w *network) own(host netmap.HostID) (out []netip.Addr) {

@@ -35,3 +35,6 @@ func HostEndpoint(host HostID, network NetworkID) EndpointID {
 	sum := sha256.Sum256(fmt.Appendf(nil, "host %s on network %d", host, network))
 	return EndpointID(hex.EncodeToString(sum[:]))
 }
+
+// OfHost reports whether an endpoint is that by which its host is on the network itself.
+func (e EndpointView) OfHost() bool { return e.ID == HostEndpoint(e.Host, e.Network) }

@@ -51,8 +51,7 @@ func findNetwork(view *netmap.View, name string) (netmap.Network, error) {
 func remains(view *netmap.View, id netmap.NetworkID) string {
 	var hosts []string
 	for e := range view.EndpointsOf(id) {
-		itself := e.ID == netmap.HostEndpoint(e.Host, id)
-		if name := view.HostName(e.Host); !itself && !slices.Contains(hosts, name) {
+		if name := view.HostName(e.Host); !e.OfHost() && !slices.Contains(hosts, name) {
 			hosts = append(hosts, name)
 		}
 	}

@@ -119,7 +119,7 @@ func (a *Agent) networks(view *netmap.View) []api.Network {
 			s.Subnets = append(s.Subnets, subnet)
 		}
 		for e := range view.EndpointsOf(n.ID) {
-			if e.ID == netmap.HostEndpoint(e.Host, n.ID) {
+			if e.OfHost() {
 				e.Name = "host " + view.HostName(e.Host)
 			}
 			s.Endpoints = append(s.Endpoints, reported(e))
