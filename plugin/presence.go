@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/weftnet/weft/api"
-	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/presence"
 )
@@ -12,14 +11,14 @@ import (
 // newPresence keeps the host of an agent on its networks.
 func newPresence(a *Agent) *presence.Presence {
 	return presence.New(presence.Config{
-		Self: a.self, Name: a.cfg.Settings.Name, Facts: a.gossip, Own: a.attach, Host: a.cfg.Kernel, NotYet: ErrNoCaller,
+		Self: a.self, Facts: a.gossip, Own: a.attach, Host: a.cfg.Kernel, NotYet: ErrNoCaller,
 		MemberOf: func(n netmap.Network) bool { return a.cfg.Settings.MemberOf.Has(n.Name) },
 		Join:     a.AttachEndpoint, Leave: a.DetachEndpoint,
 		Synced: a.gossip.Synced, Left: a.member.HasLeft,
 		MTUs: func(networks []netmap.Network) (out []int) {
-			view, local := a.gossip.View(), a.local()
+			local := a.local()
 			for _, n := range networks {
-				out = append(out, datapath.DeviceOf(view, a.self, n, local).PortMTU)
+				out = append(out, a.dataplane.DeviceOf(n, local).PortMTU)
 			}
 			return out
 		},

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -64,7 +65,6 @@ type HostReport struct {
 // Config says whose presence it is.
 type Config struct {
 	Self  netmap.HostID
-	Name  string
 	Facts follow.Source
 	// MemberOf reports whether the host takes part in a network without containers.
 	MemberOf func(n netmap.Network) bool
@@ -225,7 +225,7 @@ func sentence(err error) string {
 	if err == nil {
 		return ""
 	}
-	return "this host's own addresses on networks are not all in the kernel: " + err.Error()
+	return fmt.Sprintf("this host's own addresses on networks are not all in the kernel: %v; it is tried again every %s: mend what it says, or keep hosts off the network (weft.host=false)", err, retry.Round(time.Second))
 }
 
 func (p *Presence) endpoint(n netmap.Network) netmap.EndpointID {
@@ -254,6 +254,9 @@ func (p *Presence) wanted(view *netmap.View) (out []netmap.Network, next time.Du
 			delete(p.used, n.ID)
 		}
 	}
+	// Networks come and go: what is old is forgotten, also of those that the ledger has no more.
+	maps.DeleteFunc(p.used, func(_ netmap.NetworkID, since time.Time) bool { return now.Sub(since) >= linger })
+	maps.DeleteFunc(p.full, func(_ netmap.NetworkID, f fullNetwork) bool { return now.Sub(f.at) >= fullFor })
 	return out, next
 }
 
@@ -290,11 +293,10 @@ func (p *Presence) join(ctx context.Context, look follow.Look, wanted []netmap.N
 		if e, ok := p.cfg.Own.Endpoint(p.endpoint(n)); ok && e.Joined {
 			continue
 		}
-		if f, ok := p.full[n.ID]; ok && time.Since(f.at) < fullFor {
+		if f, ok := p.full[n.ID]; ok {
 			full = append(full, f.text)
 			continue
 		}
-		delete(p.full, n.ID)
 		if wait := retry - time.Since(p.tried); wait > 0 { // whatever else changes meanwhile
 			look.Again(wait)
 			return p.after(p.why)
@@ -332,7 +334,7 @@ func (p *Presence) after(err error) string {
 	if errors.Is(err, p.cfg.NotYet) || time.Since(p.failed) < patience {
 		return ""
 	}
-	return "this host cannot get an address of its own on its networks: " + err.Error()
+	return fmt.Sprintf("this host cannot get an address of its own on its networks, and tries again every %s: %v", retry.Round(time.Second), err)
 }
 
 func (p *Presence) attach(ctx context.Context, n netmap.Network) error {
