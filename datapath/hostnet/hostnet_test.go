@@ -232,6 +232,9 @@ func TestHostOnNetworks(t *testing.T) {
 	if r := s.set(); r.Done == 0 || len(r.Missing) > 0 {
 		t.Errorf("%+v", r)
 	}
+	if got := s.run(s.host, "cd /proc/sys/net; cat ipv6/conf/"+onX+"/accept_ra ipv4/conf/"+onX+"/arp_ignore ipv4/conf/"+onX+"/accept_redirects"); got != "0\n1\n0\n" {
+		t.Errorf("a container may configure the host: accept_ra, arp_ignore and accept_redirects are %q", got)
+	}
 	s.reaches("at first")
 	s.apart("at first")
 	if got := s.served(s.member, "10.64.0.254:8080"); got != "172.18.0.1" {
@@ -293,5 +296,28 @@ func TestHostRepairs(t *testing.T) {
 	}
 	if again, err := s.net.Cleanup(t.Context()); err != nil || len(again) != 0 {
 		t.Errorf("%v, %v", again, err)
+	}
+}
+
+// TestDockersRulesAreSeen: those that iptables writes, without which Docker's chains lead nowhere, and
+// those of a Docker that writes nftables.
+func TestDockersRulesAreSeen(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	for _, c := range []struct {
+		does  string
+		there bool
+	}{
+		{"true", false},
+		{"nft add table ip nat; nft add chain ip nat DOCKER; nft add chain ip nat PREROUTING '{ type nat hook prerouting priority -100; }'; nft add chain ip nat POSTROUTING '{ type nat hook postrouting priority 100; }'", false},
+		{"nft add rule ip nat PREROUTING jump DOCKER; nft add rule ip nat POSTROUTING masquerade", true},
+		{"nft flush chain ip nat POSTROUTING", false},
+		{"nft add table ip docker-bridges; nft add chain ip docker-bridges nat-prerouting", true},
+		{"nft flush ruleset", false},
+	} {
+		s.run(s.host, c.does)
+		if r := s.set(); r.Docker != c.there {
+			t.Errorf("after %s Docker's rules are there: %v, want %v", c.does, r.Docker, c.there)
+		}
 	}
 }
