@@ -29,6 +29,9 @@ func TestReportShowsWhatThereIs(t *testing.T) {
 			return names == 2
 		})
 		for _, h := range hosts {
+			h.until("the claims of db's address and of both hosts' own", 10*time.Second, func() bool {
+				return len(h.reported(web).Subnets[0].Claims) == 3
+			})
 			r, n := h.Report(), h.reported(web)
 			if r.Version != "test" || r.Name != h.set.Name || r.State != "ready" || len(r.Problems) > 0 || r.Datapath.LastSet.IsZero() {
 				t.Errorf("%+v", r)
@@ -39,8 +42,7 @@ func TestReportShowsWhatThereIs(t *testing.T) {
 			if len(r.Hosts) != 2 || r.Hosts[0].Name != "host-1" || r.Hosts[1].Name != "host-2" {
 				t.Errorf("%s: hosts %+v, want them by name", h.set.Name, r.Hosts)
 			}
-			// Beside it the hosts have an address each.
-			if c := n.Subnets[0].Claims; len(c) != 3 || c[0].Addr.String() != "10.40.0.200" || r.HostName(c[0].Owner) != "host-2" {
+			if c := n.Subnets[0].Claims; c[0].Addr.String() != "10.40.0.200" || r.HostName(c[0].Owner) != "host-2" {
 				t.Errorf("%s: claims %+v", h.set.Name, c)
 			}
 			for _, b := range n.Subnets[0].Blocks {
