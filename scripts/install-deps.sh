@@ -22,6 +22,7 @@ wanted=(
 	nft=nftables
 	iptables=iptables
 	patchelf=patchelf # runs the engines of other releases, scripts/engine.sh
+	ping=iputils-ping
 	ps=procps
 	shellcheck=shellcheck
 	git=git

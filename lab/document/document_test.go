@@ -49,7 +49,7 @@ func TestADocumentWithoutAPlace(t *testing.T) {
 
 // TestTheDocumentationHasPlaces for what the commands find.
 func TestTheDocumentationHasPlaces(t *testing.T) {
-	for file, command := range map[string]string{"benchmarks.md": "make bench", "scale.md": "make scale"} {
+	for file, command := range map[string]string{"benchmarks.md": "make bench", "scale.md": "make scale", "engines.md": "make test-engines"} {
 		if _, err := Open("../../docs/"+file, command); err != nil {
 			t.Error(err)
 		}

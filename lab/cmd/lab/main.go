@@ -40,7 +40,7 @@ func root() *cobra.Command {
 	cmd.PersistentFlags().StringVar(&dir, "state", lab.DefaultDir, "state directory; labs with different ones run side by side")
 	open := func() (*lab.Lab, error) { return lab.Open(lab.Config{Dir: dir}) }
 	cmd.AddCommand(upCommand(&dir), downCommand(&dir), statusCommand(open))
-	cmd.AddCommand(demoCommand(&dir), benchCommand(&dir))
+	cmd.AddCommand(demoCommand(&dir), benchCommand(&dir), enginesCommand())
 	cmd.AddCommand(execCommand(open), dockerCommand(open), shellCommand(open))
 	cmd.AddCommand(cutCommand(open), healCommand(open))
 	cmd.AddCommand(hostCommands(open)...)
