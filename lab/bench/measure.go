@@ -3,7 +3,10 @@ package bench
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +29,7 @@ func (b *bench) measure(ctx context.Context) (samples, error) {
 		}
 		all.throughput = append(all.throughput, one.throughput...)
 		all.p50, all.p99 = append(all.p50, one.p50...), append(all.p99, one.p99...)
+		all.reached = append(all.reached, one.reached...)
 		all.starts, all.connects = append(all.starts, one.starts...), append(all.connects, one.connects...)
 		all.found, all.gone, all.lookups = append(all.found, one.found...), append(all.gone, one.gone...), append(all.lookups, one.lookups...)
 		all.addressP50, all.addressP99 = append(all.addressP50, one.addressP50...), append(all.addressP99, one.addressP99...)
@@ -80,6 +84,11 @@ func (b *bench) round(ctx context.Context, n int) (one samples, err error) {
 	if err := b.names(ctx, n, &one); err != nil {
 		return one, err
 	}
+	reached, err := b.reached(ctx, n)
+	if err != nil {
+		return one, err
+	}
+	one.reached = []sample{reached}
 	t, err := b.addresses(ctx)
 	one.addressP50, one.addressP99, one.addressRate, one.processor = []sample{t.p50}, []sample{t.p99}, []sample{t.rate}, []sample{t.processor}
 	return one, err
@@ -141,11 +150,73 @@ func (b *bench) ask(ctx context.Context, path string, found any, command ...stri
 	return nil
 }
 
-// probe runs a command in the client's container of a path.
+// probe runs a command in the client's container of a path, or on the client's host itself.
 func (b *bench) probe(ctx context.Context, path string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
+	if path == fromHost {
+		return b.client().Exec(ctx, b.onHost(args)...)
+	}
 	return b.client().Docker(ctx, append([]string{"exec", container(path)}, args...)...)
+}
+
+// reached times, on each overlay, "docker run" on one host until the container has reached one on the other
+// host and been answered, in seconds.
+func (b *bench) reached(ctx context.Context, n int) (sample, error) {
+	took := sample{}
+	for _, path := range turned(overlays, n) {
+		t, err := b.reach(ctx, path)
+		if err != nil {
+			return nil, fmt.Errorf("reach a container on %s: %w", titles[path], err)
+		}
+		took[path] = t.Seconds()
+	}
+	return took, nil
+}
+
+func (b *bench) reach(ctx context.Context, path string) (took time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	const name = "bench-first"
+	to, err := b.addressOf(ctx, b.client(), path, container(path))
+	if err != nil {
+		return 0, err
+	}
+	var arrived map[string]time.Time
+	collected := make(chan error, 1)
+	go func() {
+		collected <- b.ask(ctx, path, &arrived, "probe", "collect", "-addr", crowdPort, "-for", patience.String(), "1")
+	}()
+	began := time.Now()
+	if _, err := b.server().Docker(ctx, "run", "-d", "--name", name, "--net", dockerNetwork[path], lab.BusyBoxImage, "probe", "arrive", to.String()+crowdPort, name); err != nil {
+		return 0, err
+	}
+	err = <-collected
+	_, rmErr := b.server().Docker(context.WithoutCancel(ctx), "rm", "-f", name)
+	if err = errors.Join(err, rmErr); err != nil {
+		return 0, err
+	}
+	at, ok := arrived[name]
+	if !ok {
+		return 0, fmt.Errorf("it did not arrive within %s", patience)
+	}
+	return at.Sub(began), nil
+}
+
+// onHost is a command of a container as it is on a host, where the probe lies elsewhere.
+func (b *bench) onHost(args []string) []string {
+	file := b.Probe
+	if file == "" {
+		file = filepath.Join(b.Dir, "probe")
+	}
+	out := slices.Clone(args)
+	for i := range out {
+		if out[i] == "probe" {
+			out[i] = file
+			break
+		}
+	}
+	return out
 }
 
 // starts times one "docker run" on every network, in seconds.

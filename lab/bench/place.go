@@ -20,19 +20,20 @@ const (
 	overSwarm    = "swarm"
 	overVXLAN    = "vxlan"
 	overUnderlay = "underlay"
+	fromHost     = "host" // the client's host itself to the container of Weft's
 	onBridge     = "bridge"
 	onOwnBridge  = "user-bridge"
 	onNone       = "none"
 )
 
 var (
-	paths    = []string{overWeft, overSwarm, overVXLAN, overUnderlay}
+	paths    = []string{overWeft, overSwarm, overVXLAN, overUnderlay, fromHost}
 	networks = []string{overWeft, overSwarm, onOwnBridge, onBridge, onNone}
 )
 
 // titles are the names for people.
 var titles = map[string]string{
-	overWeft: "Weft", overSwarm: "Docker's swarm overlay", overVXLAN: "bare VXLAN device", overUnderlay: "bare underlay",
+	overWeft: "Weft", overSwarm: "Docker's swarm overlay", overVXLAN: "bare VXLAN device", overUnderlay: "bare underlay", fromHost: "host to container",
 	onBridge: "Docker's default bridge", onOwnBridge: "bridge network of a user's", onNone: "no network",
 	oneSync: "one fdatasync", request: "RequestAddress", release: "ReleaseAddress",
 	requestMany: "RequestAddress, 16 callers", releaseMany: "ReleaseAddress, 16 callers",
@@ -44,7 +45,7 @@ var titles = map[string]string{
 // dockerNetwork is the name of the network in Docker. A bare VXLAN device goes into a
 // container that has none.
 var dockerNetwork = map[string]string{
-	overWeft: "bench-weft", overSwarm: "bench-swarm", overVXLAN: "none", overUnderlay: "host",
+	overWeft: "bench-weft", overSwarm: "bench-swarm", overVXLAN: "none", overUnderlay: "host", fromHost: "bench-weft",
 	onBridge: "bridge", onOwnBridge: "bench-bridge", onNone: "none",
 }
 
@@ -156,6 +157,9 @@ func pinned(mask string, program ...string) []string {
 func (b *bench) placeContainers(ctx context.Context) error {
 	return b.each(func(h *lab.Host) error {
 		for i, path := range paths {
+			if path == fromHost {
+				continue // its client needs no container, and its server is Weft's
+			}
 			_, err := h.Docker(ctx, "run", "-d", "--name", container(path), "--net", dockerNetwork[path], lab.BusyBoxImage, "probe", "serve", "-addr", freePort(i))
 			if err != nil {
 				return err
@@ -172,6 +176,9 @@ func (b *bench) placeContainers(ctx context.Context) error {
 				return err
 			}
 			b.to[path], b.toPinned[path] = addr.String()+freePort(i), addr.String()+pinnedPort(i)
+			if path == overWeft {
+				b.to[fromHost], b.toPinned[fromHost] = b.to[path], b.toPinned[path]
+			}
 		}
 		return nil
 	})

@@ -50,6 +50,9 @@ type Report struct {
 	P99 []Figure `json:"round_trip_p99_us"`
 	// DockerRun is how long "docker run --rm IMAGE true" takes, in seconds.
 	DockerRun []Figure `json:"docker_run_seconds"`
+	// Reached is how long after "docker run" the container has reached one on another host and been answered,
+	// in seconds.
+	Reached []Figure `json:"reached_seconds"`
 	// Found is how long after "docker start" the name of a container is found on another host,
 	// Gone how long after "docker kill" it is not, in seconds. Lookup is a question in a
 	// container, p50 in microseconds.
@@ -86,7 +89,7 @@ type samples struct {
 	throughput, p50, p99, starts                   []sample
 	addressP50, addressP99, addressRate, processor []sample
 	grants, connects                               []sample
-	found, gone, lookups                           []sample
+	reached, found, gone, lookups                  []sample
 	crowdReached, crowdLast, crowdProcessor        []sample
 }
 
@@ -101,6 +104,7 @@ func summarize(m Machine, s samples) Report {
 	return Report{
 		Machine: m, Throughput: overPaths(s.throughput), P50: overPaths(s.p50), P99: overPaths(s.p99),
 		DockerRun: figures(networks, []string{onOwnBridge, overSwarm}, s.starts),
+		Reached:   figures(overlays, []string{overSwarm}, s.reached),
 		Found:     figures(overlays, []string{overSwarm}, s.found), Gone: figures(overlays, []string{overSwarm}, s.gone),
 		Lookup:       figures(lookedUp, []string{dockersName, throughDocker}, s.lookups),
 		CrowdReached: crowd(overlays, s.crowdReached), CrowdLast: crowd(overlays, s.crowdLast), CrowdProcessor: crowd(append(overlays[:2:2], overAgents), s.crowdProcessor),

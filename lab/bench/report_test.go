@@ -76,7 +76,7 @@ func TestFiguresKeepTheirOrder(t *testing.T) {
 // example is what two rounds might have measured.
 func example() samples {
 	over := func(weft, swarm, vxlan, underlay float64) sample {
-		return sample{overWeft: weft, overSwarm: swarm, overVXLAN: vxlan, overUnderlay: underlay}
+		return sample{overWeft: weft, overSwarm: swarm, overVXLAN: vxlan, overUnderlay: underlay, fromHost: weft}
 	}
 	on := func(weft, swarm, own, bridge, none float64) sample {
 		return sample{overWeft: weft, overSwarm: swarm, onOwnBridge: own, onBridge: bridge, onNone: none}
@@ -97,6 +97,7 @@ func example() samples {
 		processor: []sample{{requestMany: 90, releaseMany: 64}, {requestMany: 70, releaseMany: 64}},
 		grants:    []sample{{oneSync: 100, waitsGrant: 900}, {oneSync: 100, waitsGrant: 1100}},
 		connects:  []sample{{byWeft: 0.011, byBuiltIn: 0.010}, {byWeft: 0.011, byBuiltIn: 0.010}},
+		reached:   []sample{{overWeft: 0.4, overSwarm: 0.5}, {overWeft: 0.4, overSwarm: 0.5}},
 		found:     []sample{{overWeft: 0.15, overSwarm: 0.45}, {overWeft: 0.15, overSwarm: 0.45}},
 		gone:      []sample{{overWeft: 0.1, overSwarm: 0.2}, {overWeft: 0.1, overSwarm: 0.2}},
 		lookups: []sample{

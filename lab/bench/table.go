@@ -43,6 +43,7 @@ func text(r Report) string {
 
 func nameSections(w io.Writer, r Report) {
 	millis := func(v float64) string { return fmt.Sprintf("%.0f ms", v*1e3) }
+	narrow(w, "FROM DOCKER RUN UNTIL IT HAS REACHED ANOTHER HOST", overSwarm, r.Reached, millis)
 	narrow(w, "FROM DOCKER START UNTIL ITS NAME IS FOUND ELSEWHERE", overSwarm, r.Found, millis)
 	narrow(w, "FROM DOCKER KILL UNTIL ITS NAME IS GONE ELSEWHERE", overSwarm, r.Gone, millis)
 	fmt.Fprintf(w, "\nLOOKUP IN A CONTAINER, p50 of %d\t\tto %s\tto %s\n", lookups, titles[dockersName], titles[throughDocker])

@@ -22,18 +22,21 @@ Weft                     9.50 Gbit/s    0.95 (0.90-1.00)       1.06 (1.00-1.11)
 Docker's swarm overlay   9.00 Gbit/s    0.90                   1.00
 bare VXLAN device        10.00 Gbit/s   1.00                   1.11
 bare underlay            11.50 Gbit/s   1.15 (1.10-1.20)       1.28 (1.22-1.33)
+host to container        9.50 Gbit/s    0.95 (0.90-1.00)       1.06 (1.00-1.11)
 
 TCP ROUND TRIP, p50 of 1000             to bare VXLAN device   to Docker's swarm overlay
 Weft                          11.5 µs   1.15 (1.10-1.20)       0.96 (0.92-1.00)
 Docker's swarm overlay        12.0 µs   1.20                   1.00
 bare VXLAN device             10.0 µs   1.00                   0.83
 bare underlay                 8.0 µs    0.80                   0.67
+host to container             11.5 µs   1.15 (1.10-1.20)       0.96 (0.92-1.00)
 
 TCP ROUND TRIP, p99 of 1000             to bare VXLAN device   to Docker's swarm overlay
 Weft                          30.0 µs   1.50                   0.75
 Docker's swarm overlay        40.0 µs   2.00                   1.00
 bare VXLAN device             20.0 µs   1.00                   0.50
 bare underlay                 10.0 µs   0.50                   0.25
+host to container             30.0 µs   1.50                   0.75
 
 DOCKER RUN --RM, 2 times              to bridge network of a user's   to Docker's swarm overlay
 Weft                         500 ms   1.25                            0.92 (0.83-1.00)
@@ -41,6 +44,10 @@ Docker's swarm overlay       550 ms   1.38 (1.25-1.50)                1.00
 bridge network of a user's   400 ms   1.00                            0.73 (0.67-0.80)
 Docker's default bridge      320 ms   0.80                            0.59 (0.53-0.64)
 no network                   300 ms   0.75                            0.55 (0.50-0.60)
+
+FROM DOCKER RUN UNTIL IT HAS REACHED ANOTHER HOST            to Docker's swarm overlay
+Weft                                                400 ms   0.80
+Docker's swarm overlay                              500 ms   1.00
 
 FROM DOCKER START UNTIL ITS NAME IS FOUND ELSEWHERE            to Docker's swarm overlay
 Weft                                                  150 ms   0.33
