@@ -35,7 +35,11 @@ func off(from *host, lost ...*host) []string {
 		words = append(words, h.Report().Self.String())
 		h.stop()
 	}
-	from.until("they are noticed", 2*time.Minute, func() bool { return alive(from) == len(from.c.hosts)-stopped(from.c) })
+	for _, h := range from.c.hosts {
+		if h.Agent != nil { // a recovery asks them all
+			h.until("they are noticed", 2*time.Minute, func() bool { return alive(h) == len(h.c.hosts)-stopped(h.c) })
+		}
+	}
 	return words
 }
 
