@@ -153,6 +153,35 @@ func TestIntegrationMulticast(t *testing.T) {
 	}
 }
 
+// TestIntegrationMDNS: what Debian's avahi announces in a container is found in one on another host.
+func TestIntegrationMDNS(t *testing.T) {
+	requires(t, "avahi-daemon", "mdns-scan")
+	s := onMembers(t)
+	network := s.network(s.lab.Host(1), "mdns")
+	printer, seeker := s.run(s.lab.Host(1), network, "printer"), s.run(s.lab.Host(2), network, "seeker")
+	s.routed(printer)
+	s.routed(seeker)
+	conf := filepath.Join(t.TempDir(), "avahi.conf")
+	must(t, os.WriteFile(conf, []byte(`[server]
+host-name=printer
+use-ipv6=no
+allow-interfaces=eth0
+enable-dbus=no
+[publish]
+publish-workstation=yes
+`), 0o600))
+	go func() { // it ends with its container's namespace, or after the test
+		_, _ = printer.inside(t.Context(), "avahi-daemon", "-f", conf, "--no-drop-root", "--no-chroot", "--no-rlimits")
+	}()
+	eventually(t, 3*healWithin, func(ctx context.Context) error {
+		out, _ := seeker.inside(ctx, "stdbuf", "-oL", "timeout", "4", "mdns-scan") // it scans until it is stopped
+		if !strings.Contains(out, "printer") {
+			return fmt.Errorf("mdns-scan found %q", out)
+		}
+		return nil
+	})
+}
+
 // routed waits until the groups' route of a container leads over its interface of Weft.
 func (s *scene) routed(b box) {
 	s.t.Helper()

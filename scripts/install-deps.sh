@@ -17,8 +17,8 @@ wanted=(
 	keepalived=keepalived           # a virtual address,
 	arping=iputils-arping           # probes and
 	iperf=iperf                     # multicast between containers
-	avahi-daemon=avahi-daemon # announces a host by mDNS,
-	mdns-scan=mdns-scan       # and this finds it
+	avahi-daemon=avahi-daemon       # announces a host by mDNS,
+	mdns-scan=mdns-scan             # and this finds it
 	busybox-static                  # the whole content of the test images
 	ip=iproute2                     # links between the lab's hosts
 	nft=nftables

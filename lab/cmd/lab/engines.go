@@ -52,6 +52,6 @@ func read(engine, file string) (engines.Run, error) {
 	if err != nil {
 		return engines.Run{}, err
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close()
 	return engines.Read(engine, f)
 }
