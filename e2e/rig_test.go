@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,9 +23,7 @@ import (
 )
 
 const (
-	members = 3                    // hosts 1 to 3 are one cluster for as long as the tests run
-	spares  = 9                    // hosts without a plugin: a test that borrows some installs what it needs
-	hosts   = members + spares + 1 // the last one is the stranger that attacks
+	members = 3 // hosts 1 to 3 are one cluster for as long as the tests run
 
 	// answerWithin is what a user waits at most for an answer (invariant 10).
 	answerWithin = 5 * time.Second
@@ -33,6 +33,22 @@ const (
 	// name is decided, then every agent makes a replica in its Docker.
 	spreadWithin = 10 * time.Second
 )
+
+var (
+	// spares are hosts without a plugin, three or a multiple: a test that borrows some installs what it needs. WEFT_SPARES
+	// says how many, since a run of few tests is up sooner with three.
+	spares = number("WEFT_SPARES", 9)
+	hosts  = members + spares + 1 // the last one is the stranger that attacks
+)
+
+// number is the value of a variable of the environment, or another one where it has none.
+func number(variable string, otherwise int) int {
+	n, err := strconv.Atoi(cmp.Or(os.Getenv(variable), strconv.Itoa(otherwise)))
+	if err != nil {
+		panic(fmt.Sprintf("%s: %v", variable, err))
+	}
+	return n
+}
 
 // rig is the lab that all tests of this program share.
 type rig struct {

@@ -34,7 +34,7 @@ func TestIntegrationOnLaterEngines(t *testing.T) {
 			}
 			run := exec.CommandContext(t.Context(), "go", "test", "./e2e", "-v", "-count=1", "-timeout", "10m", "-run", core)
 			run.Dir = root
-			run.Env = append(os.Environ(), "WEFT_ENGINE="+dir)
+			run.Env = append(os.Environ(), "WEFT_ENGINE="+dir, "WEFT_SPARES=3")
 			out, err := run.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v:\n%s", err, out)
