@@ -174,11 +174,11 @@ publish-workstation=yes
 		_, _ = printer.inside(t.Context(), "avahi-daemon", "-f", conf, "--no-drop-root", "--no-chroot", "--no-rlimits")
 	}()
 	eventually(t, 3*healWithin, func(ctx context.Context) error {
-		out, _ := seeker.inside(ctx, "stdbuf", "-oL", "timeout", "4", "mdns-scan") // it scans until it is stopped
-		if !strings.Contains(out, "printer") {
-			return fmt.Errorf("mdns-scan found %q", out)
+		out, err := seeker.inside(ctx, "sh", "-c", "timeout 4 mdns-scan 2>&1 || true") // it scans until it is stopped
+		if err == nil && !strings.Contains(out, "printer") {
+			err = fmt.Errorf("mdns-scan found %q", out)
 		}
-		return nil
+		return err
 	})
 }
 
