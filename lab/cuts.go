@@ -26,6 +26,9 @@ type Cut struct {
 // String says the cut in words.
 func (c Cut) String() string { return c.as }
 
+// Stops reports whether a cut stops what one host sends to another.
+func (c Cut) Stops(from, to int) bool { return c.is(Arrow{From: from, To: to}) }
+
 // Off cuts one host off from all others and from its gateway.
 func Off(host int) Cut {
 	return Cut{

@@ -29,6 +29,9 @@ func TestCuts(t *testing.T) {
 	if left := withoutCut(both, OneWay(2, 1)); len(left) != 3 {
 		t.Errorf("healing the open direction left %v", left)
 	}
+	if c := OneWay(1, 2); !c.Stops(1, 2) || c.Stops(2, 1) || !Off(2).Stops(3, 2) {
+		t.Error("what a cut stops")
+	}
 	said := []string{Off(1).String(), Between(1, 2).String(), OneWay(1, 2).String()}
 	if diff := cmp.Diff([]string{"host1 off", "host1 and host2 from each other", "host1 to host2"}, said); diff != "" {
 		t.Error(diff)

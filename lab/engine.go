@@ -133,6 +133,18 @@ func (h *Host) KillDocker(ctx context.Context) error {
 	return h.endDocker(ctx, unix.SIGKILL)
 }
 
+// KillContainerd kills containerd with SIGKILL. Containers go on; StartDocker starts it again.
+func (h *Host) KillContainerd(ctx context.Context) error {
+	r, err := h.record()
+	if err != nil {
+		return err
+	}
+	if err := r.Containerd.signal(ctx, unix.SIGKILL, engineStop); err != nil {
+		return fmt.Errorf("lab: containerd on %s: %w", h.Name(), err)
+	}
+	return nil
+}
+
 func (h *Host) endDocker(ctx context.Context, sig unix.Signal) error {
 	r, err := h.record()
 	if err != nil {

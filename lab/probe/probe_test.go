@@ -138,6 +138,13 @@ func TestLossCountsWhatIsMissing(t *testing.T) {
 	if diff := cmp.Diff(want, seen); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+	var runs []int
+	for _, hole := range got.Losses {
+		runs = append(runs, hole.Packets)
+	}
+	if !slices.Equal(runs, []int{3, 1}) || !got.Losses[0].Until.After(got.Losses[0].Since) {
+		t.Errorf("the losses are %+v, want three packets and one", got.Losses)
+	}
 	if got.GapMillis < 4 {
 		t.Errorf("three packets 2 ms apart are missing and the longest gap is %.1f ms", got.GapMillis)
 	}

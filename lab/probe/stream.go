@@ -26,7 +26,23 @@ type Loss struct {
 	// SendErrors are packets that the kernel refused to send; they count as lost.
 	SendErrors int   `json:"send_errors"`
 	Times      Times `json:"round_trip"`
+	// Losses are the runs of neighbouring lost packets, by when they were sent, and Silences the times
+	// of a quarter of a second and more between two echoes: of each the first maxHoles.
+	Losses   []Hole `json:"losses,omitempty"`
+	Silences []Hole `json:"silences,omitempty"`
 }
+
+// Hole is a time in which a stream was interrupted.
+type Hole struct {
+	Since   time.Time `json:"since"`
+	Until   time.Time `json:"until"`
+	Packets int       `json:"packets,omitempty"` // that were lost
+}
+
+const (
+	maxHoles = 5000
+	silence  = 250 * time.Millisecond
+)
 
 // maxStream bounds a stream's memory: eight hours of a packet every 3 ms.
 const maxStream = 10_000_000
@@ -36,12 +52,14 @@ const patience = time.Second
 
 // trace of a stream: when each packet left and when it came back, from its beginning.
 type trace struct {
+	began  time.Time
 	mu     sync.Mutex
 	sent   []time.Duration
 	back   []time.Duration // 0 is not yet
 	arrive []time.Duration // of all first echoes, in order
 	dups   int
 	errs   int
+	ended  bool
 }
 
 // MeasureLoss sends a numbered UDP packet of size bytes (8 or more) to a server every so
@@ -65,11 +83,10 @@ func exchange(ctx context.Context, addr string, every time.Duration, count, size
 		return Loss{}, fmt.Errorf("probe: %w", err)
 	}
 	hold(conn)
-	began := time.Now()
-	var seen trace
+	seen := trace{began: time.Now()}
 	var reader sync.WaitGroup
-	reader.Go(func() { seen.collect(conn, began) })
-	seen.send(ctx, conn, began, every, count, size)
+	reader.Go(func() { seen.collect(conn) })
+	seen.send(ctx, conn, every, count, size)
 	conn.SetReadDeadline(time.Now().Add(patience)) //nolint:errcheck // closing below ends the reader too
 	waited := time.AfterFunc(2*patience, func() { conn.Close() })
 	reader.Wait()
@@ -78,14 +95,14 @@ func exchange(ctx context.Context, addr string, every time.Duration, count, size
 	return seen.loss(), nil
 }
 
-func (t *trace) send(ctx context.Context, conn net.Conn, began time.Time, every time.Duration, count, size int) {
+func (t *trace) send(ctx context.Context, conn net.Conn, every time.Duration, count, size int) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	packet := make([]byte, size)
 	for n := range uint64(count) {
 		binary.BigEndian.PutUint64(packet, n)
 		t.mu.Lock()
-		t.sent = append(t.sent, time.Since(began))
+		t.sent = append(t.sent, time.Since(t.began))
 		t.back = append(t.back, 0)
 		t.mu.Unlock()
 		if _, err := conn.Write(packet); err != nil {
@@ -103,7 +120,7 @@ func (t *trace) send(ctx context.Context, conn net.Conn, began time.Time, every 
 
 // collect reads echoes until the connection's deadline or its end. An ICMP error, which
 // the kernel reports on reading, is not an end.
-func (t *trace) collect(conn net.Conn, began time.Time) {
+func (t *trace) collect(conn net.Conn) {
 	packet := make([]byte, 64<<10)
 	for {
 		n, err := conn.Read(packet)
@@ -112,7 +129,7 @@ func (t *trace) collect(conn net.Conn, began time.Time) {
 			return
 		}
 		if err == nil && n >= 8 {
-			t.note(binary.BigEndian.Uint64(packet), time.Since(began))
+			t.note(binary.BigEndian.Uint64(packet), time.Since(t.began))
 		}
 	}
 }
@@ -154,5 +171,26 @@ func (t *trace) loss() Loss {
 	for i := 1; i < len(t.arrive); i++ {
 		out.GapMillis = max(out.GapMillis, micros(t.arrive[i]-t.arrive[i-1])/1e3)
 	}
+	out.Losses, out.Silences = t.holes()
 	return out
+}
+
+// holes are the runs of lost packets and the long times between echoes.
+func (t *trace) holes() (losses, silences []Hole) {
+	for i, back := range t.back {
+		switch {
+		case back != 0 || len(losses) == maxHoles:
+		case i > 0 && t.back[i-1] == 0:
+			last := &losses[len(losses)-1]
+			last.Until, last.Packets = t.began.Add(t.sent[i]), last.Packets+1
+		default:
+			losses = append(losses, Hole{t.began.Add(t.sent[i]), t.began.Add(t.sent[i]), 1})
+		}
+	}
+	for i := 1; i < len(t.arrive) && len(silences) < maxHoles; i++ {
+		if t.arrive[i]-t.arrive[i-1] >= silence {
+			silences = append(silences, Hole{Since: t.began.Add(t.arrive[i-1]), Until: t.began.Add(t.arrive[i])})
+		}
+	}
+	return losses, silences
 }

@@ -23,8 +23,9 @@ const usage = `probe serve [-addr :7000]                       answer probes unt
 probe throughput [-for 3s] [-streams 1] [-reverse] HOST[:PORT]
 probe roundtrip [-count 1000] [-size 1] HOST[:PORT]
 probe ping [-count 3] HOST[:PORT]…              who answers, all at once
-probe stream [-every 2ms] [-for 0] [-size 64] HOST[:PORT]
-                                                numbered packets until stopped: which were lost
+probe stream [-every 2ms] [-for 0] [-size 64] [-tcp] HOST[:PORT]
+                                                numbered packets until stopped: which were lost; over one
+                                                TCP connection whether it broke
 probe names [-every 100ms] [-for 0] [-keep] [-server 127.0.0.11:53] NAME
                                                 questions until stopped: which answers, and when
 probe lookups [-count 500] [-server 127.0.0.11:53] NAME
@@ -195,9 +196,13 @@ func stream(ctx context.Context, args []string) (any, error) {
 	every := flags.Duration("every", 2*time.Millisecond, "")
 	last := flags.Duration("for", 0, "")
 	size := flags.Int("size", 64, "")
+	tcp := flags.Bool("tcp", false, "")
 	targets, err := parse(flags, args, 1)
 	if err != nil {
 		return nil, err
+	}
+	if *tcp {
+		return probe.MeasureConnection(ctx, targets[0], *every, *last, *size)
 	}
 	return probe.MeasureLoss(ctx, targets[0], *every, *last, *size)
 }

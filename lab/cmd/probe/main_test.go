@@ -24,6 +24,7 @@ func TestRun(t *testing.T) {
 		{"roundtrip -count 5 -size 10", `"p99_us"`},
 		{"ping -count 1", `"received":1`},
 		{"stream -every 5ms -for 20ms", `"lost":0`},
+		{"stream -tcp -every 5ms -for 20ms", `"lost":0`},
 	} {
 		var out bytes.Buffer
 		if err := run(t.Context(), append(strings.Fields(c.args), s.Addr()), &out); err != nil {
