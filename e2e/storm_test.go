@@ -31,7 +31,9 @@ type storm struct {
 	*scene
 	network string
 	subnet  netip.Prefix
-	twice   bool // see strike
+	twice   bool // see hit
+	rough   bool // Docker is killed too, and any command of it may fail
+	excuses []excuse
 	began   time.Time
 	calm    chan struct{} // closed when the workers are to end
 	all     sync.WaitGroup
@@ -117,14 +119,14 @@ func (m *storm) whole(ctx context.Context) error {
 	return nil
 }
 
-// storm prepares one on a network of its own.
-func (s *scene) storm(subnet, block string) *storm {
+// storm prepares one on a network of its own, made with these further arguments.
+func (s *scene) storm(subnet, block string, args ...string) *storm {
 	s.t.Helper()
 	m := &storm{
 		scene: s, subnet: netip.MustParsePrefix(subnet), calm: make(chan struct{}),
-		tenants: map[netip.Addr]string{}, count: map[string]int{},
+		tenants: map[netip.Addr]string{}, count: map[string]int{}, excuses: excuses,
 	}
-	m.network = s.network(s.members()[0], "storm", "--subnet", subnet, "-o", "weft.block="+block)
+	m.network = s.network(s.members()[0], "storm", append(args, "--subnet", subnet, "-o", "weft.block="+block)...)
 	return m
 }
 
@@ -298,11 +300,18 @@ func (m *storm) noteAddress(h *lab.Host, name string) (box, bool) {
 
 // order runs a docker command and checks its answer.
 func (m *storm) order(h *lab.Host, args ...string) bool {
-	ctx, cancel := context.WithTimeout(m.t.Context(), stormPatience)
+	patience := stormPatience
+	if m.rough {
+		patience = removedWithin
+	}
+	ctx, cancel := context.WithTimeout(m.t.Context(), patience)
 	defer cancel()
 	began := time.Now()
 	_, err := h.Docker(ctx, args...)
 	what := "docker " + args[0]
+	if args[0] == "network" {
+		what += " " + args[1]
+	}
 	if slices.Contains(args, "--ip") {
 		what += " --ip"
 	}
@@ -315,12 +324,12 @@ func (m *storm) order(h *lab.Host, args ...string) bool {
 		m.accuse("%s has no answer after %v: %v", what, time.Since(began), err)
 		return false
 	}
-	i := slices.IndexFunc(excuses, func(e excuse) bool { return e.says.MatchString(said) })
-	if i < 0 || args[0] == "rm" {
-		m.accuse("%s was refused with %s", what, said)
+	i := slices.IndexFunc(m.excuses, func(e excuse) bool { return e.says.MatchString(said) })
+	if i < 0 || args[0] == "rm" && !m.rough {
+		m.accuse("%s on %s was refused with %s", what, h.Name(), said)
 		return false
 	}
-	m.tally(what + " was refused: " + excuses[i].because)
+	m.tally(what + " was refused: " + m.excuses[i].because)
 	return false
 }
 
@@ -330,7 +339,7 @@ func (m *storm) order(h *lab.Host, args ...string) bool {
 func (m *storm) watch() {
 	for !m.over() {
 		list, err := m.dockersSay(m.t.Context(), m.network)
-		if err != nil {
+		if err != nil && !m.rough {
 			m.accuse("%v", err)
 			return
 		}
