@@ -24,9 +24,14 @@ type stream struct {
 func (s *scene) stream(h *lab.Host, network, name string, to box) stream {
 	s.t.Helper()
 	s.reach(to, to.addr) // it serves
-	args := s.command(h, network, name)
-	args = append(args[:len(args)-3], "probe", "stream", "-every", "2ms", to.addr.String())
-	s.docker(h, args...)
+	return s.streamTo(h, network, name, "-every", "2ms", to.addr.String())
+}
+
+// streamTo starts a stream with these arguments, which end with who serves it.
+func (s *scene) streamTo(h *lab.Host, network, name string, args ...string) stream {
+	s.t.Helper()
+	command := s.command(h, network, name)
+	s.docker(h, append(append(command[:len(command)-3], "probe", "stream"), args...)...)
 	return stream{s, h, s.name(name)}
 }
 
