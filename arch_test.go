@@ -26,8 +26,9 @@ var arrows = map[string][]string{
 	"plugin": {
 		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "ledger/state", "history", "replicate", "dockerapi", "store", "api", "underlay", "settings", "discover",
 		"datapath/linux", "datapath", "dataplane", "rpc", "netmap", "lease", "turn", "follow", "member", "decide",
-		"dns", "dns/containers", "dns/orders", "dns/resolver", "netns", "multicast", "presence",
+		"dns", "dns/containers", "dns/orders", "dns/resolver", "netns", "multicast", "presence", "paths",
 	},
+	"paths":            {"datapath", "netmap", "turn"},
 	"presence":         {"api", "attach", "datapath", "follow", "netmap", "turn"},
 	"cleanup":          {"api", "attach", "datapath/hostnet", "datapath/linux", "dns/takeover", "dockerapi", "member", "netns", "store"},
 	"decide":           {"replicate", "gossip", "ledger/state", "ipam", "store/synced", "attach", "dockerapi", "netmap"},
@@ -73,7 +74,7 @@ var arrows = map[string][]string{
 	"store/storetest":       {},
 	"ipam/ipamtest":         {"store/synced", "ipam", "netmap"},
 	"datapath/datapathtest": {"datapath", "netmap"},
-	"plugin/plugintest":     {"datapath/datapathtest", "datapath", "dockerapi", "ipam", "presence", "rpc/rpctest", "rpc", "netmap", "turn"},
+	"plugin/plugintest":     {"datapath/datapathtest", "datapath/linux", "datapath", "dockerapi", "ipam", "presence", "rpc/rpctest", "rpc", "netmap", "turn"},
 	"attach/attachtest":     {"attach", "netmap"},
 	"rpc/rpctest":           {},
 

@@ -214,6 +214,20 @@ func (p Part) Plug(ctx context.Context, id netmap.EndpointID, sandbox string) (n
 	return name, nil
 }
 
+// WhileJoined calls fn with the record of an endpoint of any owner that is in a sandbox, and keeps it there meanwhile. It
+// does nothing if it is in none.
+func (a *Attachments) WhileJoined(ctx context.Context, id netmap.EndpointID, fn func(EndpointRecord) error) error {
+	release, err := a.holdEndpoint(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if r, ok := a.Endpoint(id); ok && r.Joined && r.Sandbox != "" && r.Evicted == "" {
+		return fn(r)
+	}
+	return nil
+}
+
 // Detach withdraws an endpoint that was taken out of its container, so the other hosts stop
 // forwarding to it. The port stays until ForgetEndpoint, because Docker moves the interface back
 // to the host in between. An unknown endpoint is no error.

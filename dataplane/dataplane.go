@@ -57,6 +57,9 @@ type Config struct {
 	NotYet  error             // of a kernel that cannot be told yet, which is no failure
 	Wake    func()            // asks for a call of Follow
 	Problem func(text string) // shows why the kernel does not hold what it should; "": it does
+	// Restore makes ports again that somebody has deleted together with the interfaces of
+	// containers, and returns how many; nil: they stay away.
+	Restore func(ctx context.Context, ids []netmap.EndpointID) int
 }
 
 // Health is what `weft status` shows about the kernel's side.
@@ -199,7 +202,30 @@ func (d *Dataplane) check(ctx context.Context, look follow.Look) {
 	}
 	if !right {
 		d.set(ctx, look)
+		d.restore(ctx)
 	}
+}
+
+// restore has ports made again that are still missing. Set cannot: their other ends belong into
+// containers.
+func (d *Dataplane) restore(ctx context.Context) {
+	have, err := d.cfg.Kernel.Devices(ctx)
+	if err != nil || d.cfg.Restore == nil || d.unknown {
+		return // after a failure of Set there is another look
+	}
+	var missing []netmap.EndpointID
+	for _, n := range d.model.State().Networks {
+		there, _ := have.Network(n.VNI)
+		for _, p := range n.Ports {
+			if !slices.Contains(there.Ports, p) {
+				missing = append(missing, p.Endpoint)
+			}
+		}
+	}
+	restored := d.cfg.Restore(ctx, missing)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.health.Repaired += uint64(restored)
 }
 
 // checkTables reports whether the tables of one network are right, as far as they can be read.

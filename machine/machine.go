@@ -62,7 +62,7 @@ func Config(s settings.Settings, version string, log *slog.Logger) (plugin.Confi
 	if err != nil {
 		return plugin.Config{}, errors.Join(err, kernel.Close(), h.net.Close())
 	}
-	return plugin.Config{Settings: s, Version: version, Kernel: h, Docker: docker, Sandboxes: &resolver.Host{Open: h.sandbox, Watch: h.watchMoved}, RouteMulticast: linux.RouteMulticast, Log: log, OnCall: h.called, OnReturn: h.returned, Volatile: filepath.Dir(s.HostPath(api.SocketPath))}, nil
+	return plugin.Config{Settings: s, Version: version, Kernel: h, Docker: docker, Sandboxes: &resolver.Host{Open: h.sandbox, Watch: h.watchMoved}, InContainer: linux.InContainer, CheckPaths: true, Log: log, OnCall: h.called, OnReturn: h.returned, Volatile: filepath.Dir(s.HostPath(api.SocketPath))}, nil
 }
 
 func (h *host) called(pid int32) {
@@ -157,6 +157,11 @@ func (h *host) did(op datapath.Op) {
 // Plug implements plugin.Kernel.
 func (h *host) Plug(ctx context.Context, d datapath.Device, p datapath.Port) (string, error) {
 	return h.kernel.Plug(ctx, datapath.Plugged{Device: d, Port: p})
+}
+
+// Restore implements plugin.Kernel.
+func (h *host) Restore(ctx context.Context, d datapath.Device, p datapath.Port, in linux.Inside) error {
+	return h.kernel.Restore(ctx, datapath.Plugged{Device: d, Port: p}, in)
 }
 
 // Unplug implements plugin.Kernel.

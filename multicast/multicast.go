@@ -1,4 +1,4 @@
-// Package multicast leads the multicasts of containers into their networks of Weft. Without a
+// Package multicast knows the interfaces of containers on their networks of Weft, and leads their multicasts over them. Without a
 // route of their own they would take the container's default route, which leads to Docker's gateway
 // bridge. Docker cannot be asked for that route: a container on two networks that have it does
 // not start.
@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/weftnet/weft/netmap"
@@ -27,18 +29,21 @@ type Member struct {
 	Endpoint netmap.EndpointID
 	Sandbox  string // the path of the namespace in the mount namespace of dockerd
 	MAC      netmap.MAC
+	Groups   bool // the network has multicast, and the endpoint an IPv4 address
 }
 
-// Config says where the routes go. All functions are called by one goroutine.
+// Config says where the routes go.
 type Config struct {
-	// Members lists the endpoints with an IPv4 address on networks with multicast.
+	// Members lists the endpoints in sandboxes.
 	Members func() []Member
 	// Open opens the namespace of a sandbox. The error is netns.ErrNotExist while Docker has not
 	// made it. nil: no route is made.
 	Open func(path string) (*netns.Namespace, error)
-	// Route makes the route over the interface with a MAC. It reports false while that is not up
-	// in the container.
-	Route func(ns *netns.Namespace, mac netmap.MAC) (made bool, err error)
+	// Route returns the name of the interface with a MAC, empty while that is not up in the
+	// container. With groups it makes the route over it.
+	Route func(ns *netns.Namespace, mac netmap.MAC, groups bool) (name string, err error)
+	// Restore makes an interface again that a container has lost, with the name that it had there.
+	Restore func(ctx context.Context, m Member, ns *netns.Namespace, name string) error
 	// Problem shows a problem under a topic; "" ends it.
 	Problem func(topic, sentence string)
 }
@@ -47,17 +52,67 @@ type Config struct {
 type Routes struct {
 	cfg  Config
 	wake chan struct{}
-	done map[Member]bool
+
+	mu   sync.Mutex
+	done map[Member]string // the names of the interfaces
 }
 
 // New returns Routes that has made none.
 func New(cfg Config) *Routes {
-	return &Routes{cfg: cfg, wake: make(chan struct{}, 1), done: map[Member]bool{}}
+	return &Routes{cfg: cfg, wake: make(chan struct{}, 1), done: map[Member]string{}}
 }
 
 // Changed says that the answer of Members may have changed, or that an interface has been moved
 // into a container. It never blocks and may be called at any time.
 func (r *Routes) Changed() { turn.Poke(r.wake) }
+
+// Restore has the interfaces of these endpoints made again, which somebody has deleted, where their containers are still
+// there. It returns how many it made.
+func (r *Routes) Restore(ctx context.Context, ids []netmap.EndpointID) (restored int) {
+	if r.cfg.Open == nil || r.cfg.Restore == nil {
+		return 0
+	}
+	sentence := ""
+	for _, m := range r.cfg.Members() {
+		if !slices.Contains(ids, m.Endpoint) {
+			continue
+		}
+		made, err := r.restore(ctx, m)
+		if made {
+			restored++
+		}
+		if err != nil {
+			sentence = fmt.Sprintf("the container of endpoint %.12s has lost its interface, which cannot be made again: %v; restart the container, or disconnect it from the network and connect it", m.Endpoint, err)
+		}
+	}
+	r.cfg.Problem("interfaces", sentence)
+	return restored
+}
+
+func (r *Routes) restore(ctx context.Context, m Member) (made bool, err error) {
+	ns, err := r.cfg.Open(m.Sandbox)
+	if errors.Is(err, netns.ErrNotExist) {
+		return false, nil // the container is gone too, which Docker has not told yet
+	}
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, ns.Close()) }()
+	r.mu.Lock()
+	name := r.done[m]
+	r.mu.Unlock()
+	if name == "" {
+		return false, errors.New("its name is not known: it was deleted before the agent had seen it")
+	}
+	if err := r.cfg.Restore(ctx, m, ns, name); err != nil {
+		return false, err
+	}
+	r.mu.Lock()
+	delete(r.done, m) // its route is to be made again
+	r.mu.Unlock()
+	r.Changed()
+	return true, nil
+}
 
 // Run makes routes until ctx ends. It asks for Members from time to time without being told.
 func (r *Routes) Run(ctx context.Context) {
@@ -81,23 +136,19 @@ func (r *Routes) Run(ctx context.Context) {
 
 // look makes the routes that are missing. It reports whether it waits for an interface.
 func (r *Routes) look() (waits bool) {
-	members, done := r.cfg.Members(), map[Member]bool{}
 	var failed error
-	for _, m := range members {
-		made, err := r.done[m], error(nil)
-		if !made {
-			made, err = r.route(m)
-		}
-		switch {
+	for _, m := range r.undone() {
+		switch name, err := r.route(m); {
 		case err != nil:
 			failed = fmt.Errorf("endpoint %.12s: %w", m.Endpoint, err)
-		case made:
-			done[m] = true
-		default:
+		case name == "":
 			waits = true
+		default:
+			r.mu.Lock()
+			r.done[m] = name
+			r.mu.Unlock()
 		}
 	}
-	r.done = done
 	sentence := ""
 	if failed != nil {
 		sentence = fmt.Sprintf("multicasts of a container leave by Docker's bridge and not by its network: %v; it is tried again every %s", failed, longPause)
@@ -106,14 +157,31 @@ func (r *Routes) look() (waits bool) {
 	return waits
 }
 
-func (r *Routes) route(m Member) (made bool, err error) {
+// undone returns the members that have not been seen in their sandboxes, and forgets those that left.
+func (r *Routes) undone() (out []Member) {
+	members := r.cfg.Members()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	done := map[Member]string{}
+	for _, m := range members {
+		if name := r.done[m]; name != "" {
+			done[m] = name
+		} else {
+			out = append(out, m)
+		}
+	}
+	r.done = done
+	return out
+}
+
+func (r *Routes) route(m Member) (name string, err error) {
 	ns, err := r.cfg.Open(m.Sandbox)
 	if errors.Is(err, netns.ErrNotExist) {
-		return false, nil
+		return "", nil
 	}
 	if err != nil {
-		return false, err
+		return "", err
 	}
-	made, err = r.cfg.Route(ns, m.MAC)
-	return made, errors.Join(err, ns.Close())
+	name, err = r.cfg.Route(ns, m.MAC, m.Groups)
+	return name, errors.Join(err, ns.Close())
 }

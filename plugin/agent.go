@@ -13,6 +13,7 @@ import (
 
 	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/datapath/linux"
 	"github.com/weftnet/weft/dataplane"
 	"github.com/weftnet/weft/decide"
 	"github.com/weftnet/weft/discover"
@@ -55,6 +56,8 @@ type Kernel interface {
 	// Plug makes one port at once, ahead of the next Set or Apply, and returns the name of the
 	// interface for Docker.
 	Plug(ctx context.Context, d datapath.Device, p datapath.Port) (string, error)
+	// Restore makes a port again together with the interface that a container has lost.
+	Restore(ctx context.Context, d datapath.Device, p datapath.Port, in linux.Inside) error
 	// Unplug removes a port; an unknown one is no error.
 	Unplug(ctx context.Context, id netmap.EndpointID) error
 	presence.Host
@@ -75,11 +78,12 @@ type Config struct {
 	Docker   Docker // nil: names and replicas are not kept
 	// Sandboxes finds the network namespaces of containers; nil: containers have Docker's names.
 	Sandboxes *resolver.Host
-	// RouteMulticast is multicast.Config.Route; nil: the multicasts of containers take Docker's route.
-	RouteMulticast func(ns *netns.Namespace, mac netmap.MAC) (made bool, err error)
-	Network        underlay.Network // nil: the system's
-	OnCall         func(pid int32)  // is called with the process id of each caller, which is dockerd; may be nil
-	OnReturn       func()           // is called between two agents of one process; may be nil
+	// InContainer is multicast.Config.Route; nil: the multicasts of containers take Docker's route.
+	InContainer func(ns *netns.Namespace, mac netmap.MAC, groups bool) (name string, err error)
+	Network     underlay.Network // nil: the system's
+	CheckPaths  bool             // by TCP of the system
+	OnCall      func(pid int32)  // is called with the process id of each caller, which is dockerd; may be nil
+	OnReturn    func()           // is called between two agents of one process; may be nil
 	// Clocks reads the machine's clocks; nil: the kernel's. The simulation has its own.
 	Clocks func() (lease.Moment, error)
 	// Volatile is a directory that is kept when the agent restarts and emptied when the machine
@@ -130,6 +134,8 @@ type Agent struct {
 
 	mu        sync.Mutex
 	fact      netmap.HostFact   // its Keeper and MTU change, guarded by mu
+	mtu       int               // of the underlay's device, bytes
+	carries   int               // what all paths to other hosts do, bytes; 0: as the device
 	announced bool              // the first announcement of this start was made
 	problems  map[string]string // by topic
 }
@@ -164,7 +170,7 @@ func Open(cfg Config) (a *Agent, err error) {
 		}
 	}
 	restarts := func(ctx context.Context) { a.restarts.Follow(ctx, a.cfg.Docker) }
-	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.finishDeletions, a.history.Run, a.replicas.Run, a.followNames, a.resolver.Follow, a.resolver.ServeContainers, a.resolver.ServeHost, sandboxes, a.routes.Run, restarts, a.member.Reclaim, a.presence.Run} {
+	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.finishDeletions, a.history.Run, a.replicas.Run, a.followNames, a.resolver.Follow, a.resolver.ServeContainers, a.resolver.ServeHost, sandboxes, a.routes.Run, restarts, a.member.Reclaim, a.presence.Run, checkPaths(a)} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil
@@ -200,6 +206,7 @@ func (a *Agent) openPort() error {
 		Name: a.cfg.Settings.Name, Underlay: netip.AddrPortFrom(at.Addr, a.cfg.Settings.Port),
 		MTU: at.MTU, Version: a.cfg.Version,
 	}
+	a.mtu = at.MTU
 	listen := netip.AddrPortFrom(netip.IPv6Unspecified(), a.cfg.Settings.Port)
 	if at.Addr.Is4() {
 		listen = netip.AddrPortFrom(netip.IPv4Unspecified(), a.cfg.Settings.Port)
@@ -219,7 +226,7 @@ func (a *Agent) openGossip() (err error) {
 	}
 	a.dataplane = dataplane.New(dataplane.Config{
 		Self: a.self, Kernel: a.cfg.Kernel, View: a.gossip.View, Local: a.local, NotYet: ErrNoCaller, Wake: a.wake,
-		Problem: func(text string) { a.problem("datapath", text) },
+		Problem: func(text string) { a.problem("datapath", text) }, Restore: func(ctx context.Context, ids []netmap.EndpointID) int { return a.routes.Restore(ctx, ids) },
 	})
 	a.member.Connect(member.Cluster{At: a.fact.Underlay, Gossip: a.gossip, Port: a.port, Seeds: a.peers.Seeds})
 	return nil
@@ -256,7 +263,7 @@ func (a *Agent) openDocker() (err error) {
 		return err
 	}
 	a.openResolver()
-	a.routes = newRoutes(a.cfg, a.attach, a.problem)
+	a.routes = newRoutes(a)
 	a.driver = driver.New(a.attach.Of(netmap.OwnerDocker), a)
 	a.ipam, err = ipam.New(ipam.Config{
 		Decisions: a.decider, Disk: a.store.Bucket("ipam"), Holder: a.holder, Released: a.attach.Of(netmap.OwnerDocker).Released, Yield: yield(a), Routes: a.cfg.Kernel.Routes, Allowed: a.member.MayHandOut, Facts: a.member.LedgerView,

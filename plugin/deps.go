@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/ipam"
@@ -53,6 +54,7 @@ type Ledger interface {
 type Port interface {
 	ledger.Underlay
 	Packets() *underlay.Packets
+	Arrives(ctx context.Context, to netip.AddrPort, size, bytes int) bool
 	Stats() underlay.Stats
 	Close() error
 }

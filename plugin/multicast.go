@@ -1,32 +1,59 @@
 package plugin
 
 import (
+	"context"
+	"net/netip"
+	"slices"
+
 	"github.com/weftnet/weft/attach"
-	"github.com/weftnet/weft/datapath"
+	"github.com/weftnet/weft/datapath/linux"
 	"github.com/weftnet/weft/multicast"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/netns"
 )
 
-// newRoutes returns what leads the multicasts of this host's containers into their networks.
-func newRoutes(cfg Config, attached *attach.Attachments, problem func(topic, sentence string)) *multicast.Routes {
-	routes := multicast.Config{Members: func() []multicast.Member { return multicasting(attached) }, Route: cfg.RouteMulticast, Problem: problem}
-	if cfg.Sandboxes != nil {
-		routes.Open = cfg.Sandboxes.Open
+// newRoutes returns what knows the interfaces of this host's containers, and leads their multicasts over them.
+func newRoutes(a *Agent) *multicast.Routes {
+	routes := multicast.Config{Members: func() []multicast.Member { return inside(a.attach) }, Route: a.cfg.InContainer, Restore: restore(a), Problem: a.problem}
+	if a.cfg.Sandboxes != nil {
+		routes.Open = a.cfg.Sandboxes.Open
 	}
 	return multicast.New(routes)
 }
 
-// multicasting lists the endpoints in sandboxes whose networks have multicast.
-func multicasting(attached *attach.Attachments) (out []multicast.Member) {
+// inside lists the endpoints in sandboxes.
+func inside(attached *attach.Attachments) (out []multicast.Member) {
 	has := map[netmap.NetworkID]bool{}
 	for _, n := range attached.Networks() {
 		has[n.Network.ID] = n.Network.Multicast
 	}
 	for _, e := range attached.Endpoints() {
-		if p := e.Endpoint; e.Joined && e.Sandbox != "" && p.V4.IsValid() && has[p.Network] {
-			mac := datapath.Port{V4: p.V4, V6: p.V6, MAC: p.MAC}.HardwareAddr()
-			out = append(out, multicast.Member{Endpoint: p.ID, Sandbox: e.Sandbox, MAC: mac})
+		if p := e.Endpoint; e.Joined && e.Sandbox != "" {
+			out = append(out, multicast.Member{Endpoint: p.ID, Sandbox: e.Sandbox, MAC: portOf(p).HardwareAddr(), Groups: p.V4.IsValid() && has[p.Network]})
 		}
 	}
 	return out
+}
+
+// restore makes a port again whose interface a container has lost.
+func restore(a *Agent) func(context.Context, multicast.Member, *netns.Namespace, string) error {
+	return func(ctx context.Context, m multicast.Member, ns *netns.Namespace, name string) error {
+		return a.attach.WhileJoined(ctx, m.Endpoint, func(r attach.EndpointRecord) error {
+			in, local := linux.Inside{NS: ns, Name: name}, a.local()
+			i := slices.IndexFunc(local.Networks, func(n netmap.Network) bool { return n.ID == r.Endpoint.Network })
+			if i < 0 || r.Sandbox != m.Sandbox {
+				return nil // it has left
+			}
+			n := local.Networks[i]
+			for _, subnet := range n.Subnets {
+				for _, addr := range []netip.Addr{r.Endpoint.V4, r.Endpoint.V6} {
+					if subnet.Contains(addr) {
+						in.Addrs = append(in.Addrs, netip.PrefixFrom(addr, subnet.Bits()))
+					}
+				}
+			}
+			a.log.Warn("a container has lost its interface: it is made again", "container", a.holder(r.Endpoint.V4), "interface", name)
+			return a.cfg.Kernel.Restore(ctx, a.dataplane.DeviceOf(n, local), portOf(r.Endpoint), in)
+		})
+	}
 }

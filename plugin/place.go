@@ -111,6 +111,20 @@ func (a *Agent) checkUnderlay() {
 	case mtu != was.MTU:
 		a.log.Info("the underlay has another MTU: containers that start from now on get what it carries", "was", was.MTU, "mtu", mtu)
 		a.keepPlace(now)
+		setMTU(a, func() { a.mtu = mtu })
+	}
+}
+
+// setMTU changes what this host can send to all others at once, and announces it if it differs.
+func setMTU(a *Agent, change func()) {
+	a.mu.Lock()
+	change()
+	mtu, was := a.mtu, a.fact.MTU
+	if a.carries > 0 {
+		mtu = min(mtu, a.carries)
+	}
+	a.mu.Unlock()
+	if mtu != was {
 		a.changeFact(func(f *netmap.HostFact) { f.MTU = mtu })
 		a.wake()
 	}
@@ -120,5 +134,5 @@ func (a *Agent) checkUnderlay() {
 func (a *Agent) place() place {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return place{a.fact.Underlay.Addr(), a.fact.MTU, a.cfg.Settings.Advertise.String()}
+	return place{a.fact.Underlay.Addr(), a.mtu, a.cfg.Settings.Advertise.String()}
 }

@@ -50,7 +50,9 @@ func (a *Agent) Desired() datapath.State {
 
 // local returns what this host knows about itself without the other hosts.
 func (a *Agent) local() datapath.Local {
-	at := a.place()
+	a.mu.Lock()
+	at := place{Addr: a.fact.Underlay.Addr(), MTU: a.fact.MTU}
+	a.mu.Unlock()
 	l := datapath.Local{
 		Source: at.Addr, UnderlayMTU: at.MTU, MTU: a.cfg.Settings.MTU,
 		UDPPort: a.cfg.Settings.VXLANPort, Synced: a.gossip.Synced(),

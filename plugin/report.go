@@ -70,11 +70,17 @@ func refused(all []gossip.Refused) []string {
 	return out
 }
 
-func (a *Agent) hosts(view *netmap.View) []api.Host {
-	alive := map[netmap.HostID]bool{a.self: true}
+// alive has the hosts that answer.
+func alive(a *Agent) map[netmap.HostID]bool {
+	out := map[netmap.HostID]bool{a.self: true}
 	for _, m := range a.gossip.Members() {
-		alive[m.ID] = m.Alive
+		out[m.ID] = m.Alive
 	}
+	return out
+}
+
+func (a *Agent) hosts(view *netmap.View) []api.Host {
+	alive := alive(a)
 	out := make([]api.Host, 0, len(view.Hosts))
 	for _, h := range view.Hosts {
 		s := api.Host{

@@ -72,6 +72,26 @@ func (system) Dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (net
 	return conn, err
 }
 
+// maxSegment is the most that Linux takes as TCP_MAXSEG (net/ipv4/tcp.c).
+const maxSegment = 32767
+
+// sized returns what opens streams of the system from an address of this host that send packets of a
+// size at most, in bytes, and no larger ones than the path is known to carry.
+func sized(from netip.Addr, to netip.AddrPort, size int) func(context.Context) (net.Conn, error) {
+	segment := size - 20 - 20 // what the headers of IP and TCP leave
+	if to.Addr().Unmap().Is6() {
+		segment = size - 40 - 20
+	}
+	dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), Control: func(_, _ string, c syscall.RawConn) error {
+		var set error
+		err := c.Control(func(fd uintptr) {
+			set = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, min(segment, maxSegment))
+		})
+		return errors.Join(err, set)
+	}}
+	return func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", to.String()) }
+}
+
 // enlarge sets the receive buffer beyond net.core.rmem_max if the process may (CAP_NET_ADMIN),
 // otherwise as far as the kernel allows. Failing to is no error.
 func enlarge(conn *net.UDPConn) {

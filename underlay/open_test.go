@@ -165,3 +165,24 @@ func TestAFloodOfLargeBodiesIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatArrives at a host in packets of a size, and at none where no agent listens.
+func TestWhatArrives(t *testing.T) {
+	for _, loopback := range []string{"127.0.0.1:0", "[::1]:0"} {
+		port, err := Open(Config{Listen: netip.MustParseAddrPort(loopback)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []int{1280, 65536} {
+			if !port.Arrives(t.Context(), port.Addr(), size, 2*size) {
+				t.Errorf("%s: packets of %d bytes do not arrive", loopback, size)
+			}
+		}
+		if err := port.Close(); err != nil {
+			t.Error(err)
+		}
+		if port.Arrives(t.Context(), port.Addr(), 1280, 1) {
+			t.Errorf("%s: something arrives where nobody listens", loopback)
+		}
+	}
+}

@@ -82,7 +82,7 @@ func Open(cfg Config) (*Port, error) {
 	p := &Port{
 		network: cfg.Network, listener: listener, packets: &Packets{conn: packets}, log: cfg.Log,
 		addr:    netip.AddrPortFrom(cfg.Listen.Addr(), addrPort(listener.Addr()).Port()),
-		streams: map[byte]*streamListener{}, handlers: map[string]Handler{}, open: map[net.Conn]struct{}{},
+		streams: map[byte]*streamListener{}, handlers: map[string]Handler{nothingRequest: answerNothing}, open: map[net.Conn]struct{}{},
 		slots: newBudget(maxRequests, maxRequests/2), limited: loglimit.New(cfg.Log),
 		bodies: newBudget(maxBodies, maxBodiesFrom),
 		source: cfg.Source,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"runtime/debug"
 	"time"
@@ -48,9 +49,28 @@ func (p *Port) Handle(name string, h Handler) {
 // handler, or says why the host did not answer. If the connection broke, the request may or may
 // not have been carried out.
 func (p *Port) Call(ctx context.Context, to netip.AddrPort, name string, body []byte) ([]byte, error) {
+	return p.callBy(ctx, func(ctx context.Context) (net.Conn, error) { return p.network.Dial(ctx, p.source, to) }, to, name, body)
+}
+
+// Arrives reports whether another host gets so many bytes that are sent in packets of a size at most, headers
+// included. Any answer will do, such as that of an earlier release. It is for the system's network.
+func (p *Port) Arrives(ctx context.Context, to netip.AddrPort, size, bytes int) bool {
+	_, err := p.callBy(ctx, sized(p.source, to, size), to, nothingRequest, make([]byte, bytes))
+	_, refused := errors.AsType[*netmap.Refusal](err)
+	_, other := errors.AsType[*RemoteError](err)
+	return err == nil || refused || other
+}
+
+// nothingRequest asks for nothing: that it arrives is all.
+const nothingRequest = "nothing"
+
+func answerNothing(context.Context, netip.AddrPort, []byte) ([]byte, error) { return nil, nil }
+
+// callBy is Call by a connection to the host that dial opens.
+func (p *Port) callBy(ctx context.Context, dial func(context.Context) (net.Conn, error), to netip.AddrPort, name string, body []byte) ([]byte, error) {
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
-	got, err := p.call(ctx, to, name, body)
+	got, err := p.call(ctx, dial, name, body)
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w (%w)", ctx.Err(), err)
 	}
@@ -66,13 +86,13 @@ func (p *Port) Call(ctx context.Context, to netip.AddrPort, name string, body []
 	return nil, fmt.Errorf("underlay: %s at %s: %w", name, to, err)
 }
 
-func (p *Port) call(ctx context.Context, to netip.AddrPort, name string, body []byte) (answer, error) {
+func (p *Port) call(ctx context.Context, dial func(context.Context) (net.Conn, error), name string, body []byte) (answer, error) {
 	deadline, _ := ctx.Deadline() // bounded has set one
 	frame, err := question{patience: time.Until(deadline), name: name, body: body}.encode()
 	if err != nil {
 		return answer{}, err
 	}
-	conn, err := p.network.Dial(ctx, p.source, to)
+	conn, err := dial(ctx)
 	if err != nil {
 		return answer{}, err
 	}

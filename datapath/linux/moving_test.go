@@ -242,15 +242,15 @@ func TestIntegrationTheRouteOfGroups(t *testing.T) {
 	a.ns.up(t, "peer")
 	for _, at := range []struct {
 		mac  netmap.MAC
-		made bool
-	}{{netmap.MAC(second.HardwareAddr), false}, {netmap.MAC{2, 9}, false}, {a.port.HardwareAddr(), true}, {a.port.HardwareAddr(), true}} {
-		if made, err := RouteMulticast(a.ns.ns, at.mac); made != at.made || err != nil {
-			t.Errorf("for %s: %v, %v", at.mac, made, err)
+		name string
+	}{{netmap.MAC(second.HardwareAddr), ""}, {netmap.MAC{2, 9}, ""}, {a.port.HardwareAddr(), "eth0"}, {a.port.HardwareAddr(), "eth0"}} {
+		if name, err := InContainer(a.ns.ns, at.mac, true); name != at.name || err != nil {
+			t.Errorf("for %s: %q, %v", at.mac, name, err)
 		}
 	}
 	a.ns.address(t, "eth1", "192.0.2.9/24")
-	if made, err := RouteMulticast(a.ns.ns, netmap.MAC(second.HardwareAddr)); !made || err != nil {
-		t.Errorf("for a second network: %v, %v", made, err)
+	if name, err := InContainer(a.ns.ns, netmap.MAC(second.HardwareAddr), true); name != "eth1" || err != nil {
+		t.Errorf("for a second network: %q, %v", name, err)
 	}
 	routes, err := a.ns.RouteGet(net.IPv4(239, 1, 2, 3))
 	check(t, err)

@@ -13,43 +13,46 @@ import (
 	"github.com/weftnet/weft/netns"
 )
 
-// groups are the addresses of IPv4 groups. Those of IPv6 have a route on each interface.
-var groups = &net.IPNet{IP: net.IPv4(224, 0, 0, 0).To4(), Mask: net.CIDRMask(4, 32)}
+// allGroups are the addresses of IPv4 groups. Those of IPv6 have a route on each interface.
+var allGroups = &net.IPNet{IP: net.IPv4(224, 0, 0, 0).To4(), Mask: net.CIDRMask(4, 32)}
 
-// RouteMulticast leads the multicasts of a container over its interface with a MAC, unless
-// another of its networks came first: each interface has the route, with its index as the
-// metric. It reports false while the interface is not there or not up.
-func RouteMulticast(ns *netns.Namespace, mac netmap.MAC) (made bool, err error) {
+// InContainer finds the interface of a container that has a MAC and returns its name, empty while it is not there or not
+// up. With groups it leads the container's multicasts over it, unless another of its networks came first: each interface
+// has the route, with its index as the metric.
+func InContainer(ns *netns.Namespace, mac netmap.MAC, groups bool) (name string, err error) {
 	again, err := ns.Again()
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	s, err := openSpace(again)
 	if err != nil {
-		return false, err
+		return "", err
 	}
-	made, err = s.routeGroups(mac)
-	return made, errors.Join(err, s.close())
+	name, err = s.inContainer(mac, groups)
+	return name, errors.Join(err, s.close())
 }
 
-func (s *space) routeGroups(mac netmap.MAC) (made bool, err error) {
+func (s *space) inContainer(mac netmap.MAC, groups bool) (name string, err error) {
 	links, err := retry(s.LinkList)
 	if err != nil {
-		return false, fmt.Errorf("linux: list the container's interfaces: %w", err)
+		return "", fmt.Errorf("linux: list the container's interfaces: %w", err)
 	}
 	for _, l := range links {
 		a := l.Attrs()
 		if l.Type() != "veth" || !bytes.Equal(a.HardwareAddr, mac[:]) || a.Flags&net.FlagUp == 0 {
 			continue
 		}
-		err := s.RouteReplace(&netlink.Route{LinkIndex: a.Index, Dst: groups, Scope: unix.RT_SCOPE_LINK, Priority: a.Index})
+		if !groups {
+			return a.Name, nil
+		}
+		err := s.RouteReplace(&netlink.Route{LinkIndex: a.Index, Dst: allGroups, Scope: unix.RT_SCOPE_LINK, Priority: a.Index})
 		if errors.Is(err, unix.ENETDOWN) || errors.Is(err, unix.ENODEV) {
-			return false, nil
+			return "", nil
 		}
 		if err != nil {
-			return false, fmt.Errorf("linux: a route to %s over %s: %w", groups, a.Name, err)
+			return "", fmt.Errorf("linux: a route to %s over %s: %w", allGroups, a.Name, err)
 		}
-		return true, nil
+		return a.Name, nil
 	}
-	return false, nil
+	return "", nil
 }

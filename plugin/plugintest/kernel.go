@@ -8,6 +8,7 @@ import (
 
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/datapath/datapathtest"
+	"github.com/weftnet/weft/datapath/linux"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/presence"
@@ -143,6 +144,11 @@ func (k *Kernel) fault() error {
 // Plug implements plugin.Kernel.
 func (k *Kernel) Plug(ctx context.Context, d datapath.Device, p datapath.Port) (string, error) {
 	return k.Kernel.Plug(ctx, datapath.Plugged{Device: d, Port: p})
+}
+
+// Restore implements plugin.Kernel: nothing is lost here.
+func (k *Kernel) Restore(context.Context, datapath.Device, datapath.Port, linux.Inside) error {
+	return nil
 }
 
 // Unplug implements plugin.Kernel.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/datapath/datapathtest"
+	"github.com/weftnet/weft/datapath/linux"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/presence"
@@ -54,6 +55,11 @@ func (k *kernel) Entries(_ context.Context, vni netmap.VNI, visit func(datapath.
 // Plug implements plugin.Kernel.
 func (k *kernel) Plug(_ context.Context, _ datapath.Device, p datapath.Port) (string, error) {
 	return datapath.InnerName(p.Endpoint), nil
+}
+
+// Restore implements plugin.Kernel.
+func (k *kernel) Restore(context.Context, datapath.Device, datapath.Port, linux.Inside) error {
+	return nil
 }
 
 // Unplug implements plugin.Kernel.
