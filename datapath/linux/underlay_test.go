@@ -98,3 +98,23 @@ func TestIntegrationTheUnderlayAddressChanges(t *testing.T) {
 		})
 	}
 }
+
+// TestIntegrationJumboFramesAreUsed: over an underlay of 9,000 bytes a container sends 8,950 at once.
+func TestIntegrationJumboFramesAreUsed(t *testing.T) {
+	r := newRig(t, 2, 9000)
+	r.network(1, true)
+	a, b := r.hosts[0].start(1, 1), r.hosts[1].start(1, 2)
+	r.sync()
+	eth0, err := a.ns.LinkByName("eth0")
+	check(t, err)
+	if got := eth0.Attrs().MTU; got != 8950 {
+		t.Fatalf("a container got an MTU of %d", got)
+	}
+	before := r.hosts[0].ns.up(t, "eth0").Attrs().Statistics.TxPackets
+	if out, err := a.run("ping", "-c", "30", "-i", "0.05", "-W", "2", "-s", fmt.Sprint(8950-28), b.port.V4.String()); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if sent := r.hosts[0].ns.up(t, "eth0").Attrs().Statistics.TxPackets - before; sent >= 2*30 { // some are multicasts of the bridges
+		t.Errorf("30 packets of 8,950 bytes left in %d", sent)
+	}
+}
