@@ -84,13 +84,9 @@ func TestIntegrationALostInterfaceComesBack(t *testing.T) {
 		"in the container":       "nsenter -t $(docker inspect -f '{{.State.Pid}}' %[1]s) -n ip link del eth0",
 		"in the overlay's space": "nsenter --net=/run/weft/netns/overlay ip link del wfp$(docker inspect -f '{{(index .NetworkSettings.Networks \"%[2]s\").EndpointID}}' %[1]s | cut -c1-12)",
 	} {
-		before := s.repaired(a)
+		before, began := s.repaired(a), time.Now()
 		_, err := a.Exec(t.Context(), "sh", "-c", fmt.Sprintf(remove, one.name, dual))
 		must(t, err)
-		if one.reaches(t.Context(), far.addr) == nil {
-			t.Errorf("%s: nothing was deleted", what)
-		}
-		began := time.Now()
 		eventually(t, 11*time.Second, func(context.Context) error {
 			if s.repaired(a) == before {
 				return errors.New("no repair was counted")
