@@ -91,6 +91,8 @@ var arrows = map[string][]string{
 	"lab/cmd/lab":   {"lab", "lab/demo", "lab/bench", "lab/document", "lab/engines"},
 	"lab/cmd/probe": {"lab/probe"},
 	"lab/probe":     {},
+	"lab/vm":        {"turn"},
+	"kernels":       {},
 	"lab/attack":    {"netmap", "turn"},
 	"e2e":           {},
 	"sim":           {}, // its tests import what they like

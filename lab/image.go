@@ -61,20 +61,36 @@ func (h *Host) ImportImage(ctx context.Context, name string, tar io.Reader, chan
 
 // makeImage writes the root directory of the lab's images as a tar file, once.
 func (l *Lab) makeImage(ctx context.Context) error {
-	file := filepath.Join(l.cfg.Dir, "image.tar")
-	probe := l.cfg.Probe
+	return makeImage(ctx, filepath.Join(l.cfg.Dir, "image.tar"), l.tools.busybox, l.cfg.Probe)
+}
+
+// MakeImage writes the root directory of BusyBoxImage as a tar file, for a Docker that is on no
+// host of a lab.
+func MakeImage(ctx context.Context, file string) error {
+	busybox, err := findTool(searchPath, "busybox")
+	if err == nil {
+		err = requireStatic(busybox)
+	}
+	if err != nil {
+		return fmt.Errorf("lab: image: %w", err)
+	}
+	return makeImage(ctx, file, busybox, "")
+}
+
+// makeImage builds the probe beside the file if it is given none.
+func makeImage(ctx context.Context, file, busybox, probe string) error {
 	if probe == "" {
-		probe = filepath.Join(l.cfg.Dir, "probe")
+		probe = filepath.Join(filepath.Dir(file), "probe")
 		if err := buildProbe(ctx, probe); err != nil {
 			return err
 		}
 	}
-	list, err := exec.CommandContext(ctx, l.tools.busybox, "--list").Output()
+	list, err := exec.CommandContext(ctx, busybox, "--list").Output()
 	if err != nil {
-		return fmt.Errorf("lab: ask %s for its commands: %w", l.tools.busybox, err)
+		return fmt.Errorf("lab: ask %s for its commands: %w", busybox, err)
 	}
 	programs := map[string][]byte{}
-	for name, path := range map[string]string{"busybox": l.tools.busybox, "probe": probe} {
+	for name, path := range map[string]string{"busybox": busybox, "probe": probe} {
 		if programs[name], err = os.ReadFile(path); err != nil {
 			return fmt.Errorf("lab: image: %w", err)
 		}

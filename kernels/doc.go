@@ -1,0 +1,4 @@
+// Package kernels tests Weft on machines with a kernel, a systemd and a Docker of their own, which
+// are emulated (lab/vm): what the lab's namespaces cannot show. make test has the smoke test, make
+// test-kernels all.
+package kernels
