@@ -100,7 +100,7 @@ TALLY := $(CURDIR)/build/tally/$(shell date +%s)
 # go test starts packages in this order, so many at once: those that take longest first. The
 # end-to-end tests mostly wait, for Docker and for what Weft does after minutes, and leave the
 # processors to the others (scripts/run-test.sh).
-LONGEST := ./e2e ./sim/exact ./plugin ./kernels ./sim ./ledger ./lab/...
+LONGEST := ./e2e ./sim/exact ./plugin ./sim ./ledger ./lab/...
 AT_ONCE := 2
 
 # lint goes first and go test last, so that the end of the output is the tests', and
@@ -124,8 +124,9 @@ test-engines: deps plugin nextlevel lab ## all end-to-end tests on each engine, 
 	scripts/test-engines.sh '$(or $(ENGINE_TESTS),.)' $(ENGINES)
 
 .PHONY: test-kernels
-test-kernels: deps plugin ## on emulated machines with kernels of their own: reboots, losses of power, firewalls, network managers; KERNEL_TESTS=Reboots
-	WEFT_KERNELS=1 go test ./kernels -count=1 -timeout 60m -v -run '$(or $(KERNEL_TESTS),.)'
+test-kernels: deps plugin ## on an emulated machine with Debian 12's kernel, systemd and Docker: the plugin, and a reboot
+	scripts/install-deps.sh --emulation
+	WEFT_KERNELS=1 go test ./kernels -count=1 -timeout 60m -v
 
 .PHONY: test-short
 test-short: ## what needs neither root nor Docker

@@ -1,4 +1,3 @@
 // Package kernels tests Weft on machines with a kernel, a systemd and a Docker of their own, which
-// are emulated (lab/vm): what the lab's namespaces cannot show. make test has the smoke test, make
-// test-kernels all.
+// are emulated (lab/vm): what the lab's namespaces cannot show. make test-kernels runs it.
 package kernels

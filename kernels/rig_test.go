@@ -26,11 +26,8 @@ const (
 	// step bounds what a machine does at once. An emulated processor is ten times slower than the
 	// one that emulates it, which others use as well.
 	step = 10 * time.Minute
-	// repairWithin is how soon after a change what is Weft's is back: 10 s, and what it takes to look.
-	repairWithin = 30 * time.Second
 
 	debian12 = "bookworm" // kernel 6.1
-	debian13 = "trixie"   // kernel 6.12
 )
 
 // shared is what the tests of this program have together.

@@ -12,15 +12,10 @@ import (
 // TestIntegrationAMachineBoots: on Debian 12's own kernel the plugin is installed, a container gets
 // its address and name, and after a reboot it is back with both, with nothing to mend.
 func TestIntegrationAMachineBoots(t *testing.T) {
-	if testing.Short() {
-		t.Skip("emulates a machine")
+	if os.Getenv("WEFT_KERNELS") == "" {
+		t.Skip("emulates a machine for some minutes: make test-kernels runs it (WEFT_KERNELS)")
 	}
-	if os.Getenv("WEFT_KERNELS") != "" {
-		t.Skip("make test-kernels tests more than this")
-	}
-	if err := vm.Missing(); err != nil {
-		t.Skipf("no machine can be emulated here: %v", err)
-	}
+	must(t, vm.Missing())
 	began := time.Now()
 	h := start(t, disk(t, "smoke", debian12), debian12, 1)[0]
 	said := func(what string) { t.Logf("%s after %.0f s", what, time.Since(began).Seconds()) }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the demo and the tests need and that are
-# missing. Starts no service: the lab brings its own Docker daemons up and down.
+# missing, with --emulation those of make test-kernels. Starts no service: the lab brings
+# its own Docker daemons up and down.
 set -euo pipefail
 
 # command=package, or package alone where it brings no command of its own. Docker
@@ -31,14 +32,17 @@ wanted=(
 	ca-certificates
 )
 
-# Emulated machines, for the tests on other kernels. These are skipped where they cannot be had.
-emulation=(
-	qemu-system-x86_64=qemu-system-x86
-	qemu-img=qemu-utils
-	mmdebstrap=mmdebstrap
-	mkfs.ext4=e2fsprogs
-	xz=xz-utils
-)
+# Emulated machines, for make test-kernels.
+if [[ ${1:-} == --emulation ]]; then
+	wanted=(
+		qemu-system-x86_64=qemu-system-x86
+		qemu-img=qemu-utils
+		mmdebstrap=mmdebstrap
+		mkfs.ext4=e2fsprogs
+		busybox=busybox-static
+		xz=xz-utils
+	)
+fi
 
 present() {
 	local command=${1%%=*} package=${1#*=}
@@ -57,11 +61,7 @@ done
 if ! present docker=docker-cli && apt-cache show docker-cli >/dev/null 2>&1; then
 	missing+=(docker-cli)
 fi
-emulators=()
-for want in "${emulation[@]}"; do
-	present "$want" || emulators+=("${want#*=}")
-done
-((${#missing[@]} + ${#emulators[@]})) || exit 0
+((${#missing[@]})) || exit 0
 
 if ! command -v apt-get >/dev/null; then
 	echo "install-deps: no apt-get here; please install: ${missing[*]}" >&2
@@ -80,7 +80,7 @@ if [[ ! -e $policy ]]; then
 	trap 'rm -f "$policy"' EXIT
 fi
 
-echo "install-deps: installing ${missing[*]} ${emulators[*]}"
+echo "install-deps: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 apt() { apt-get -o DPkg::Lock::Timeout=300 -y --no-install-recommends "$@" >>"$log" 2>&1; }
@@ -88,9 +88,5 @@ if ! { apt update && apt install "${missing[@]}"; }; then
 	tail -n 40 "$log" >&2
 	echo "install-deps: apt-get failed; its whole output is in $log" >&2
 	exit 1
-fi
-if ! apt install "${emulators[@]}"; then
-	echo "install-deps: no machine can be emulated here, tests that need one are skipped; apt-get's output is in $log" >&2
-	exit 0
 fi
 rm -f "$log"
