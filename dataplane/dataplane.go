@@ -58,7 +58,8 @@ type Config struct {
 	Wake    func()            // asks for a call of Follow
 	Problem func(text string) // shows why the kernel does not hold what it should; "": it does
 	// Restore makes ports again that somebody has deleted together with the interfaces of
-	// containers, and returns how many; nil: they stay away.
+	// containers, and returns how many; nil: they stay away. Those that it did not make it is told
+	// again, and once none is missing any more.
 	Restore func(ctx context.Context, ids []netmap.EndpointID) int
 }
 
@@ -81,6 +82,7 @@ type Dataplane struct {
 	retry   time.Time
 	checked netmap.VNI    // the network whose tables were compared last
 	budget  time.Duration // for the comparison of tables; below zero it was exceeded
+	lost    bool          // ports are missing that could not be made again
 
 	mu        sync.Mutex
 	health    Health
@@ -202,6 +204,8 @@ func (d *Dataplane) check(ctx context.Context, look follow.Look) {
 	}
 	if !right {
 		d.set(ctx, look)
+	}
+	if !right || d.lost {
 		d.restore(ctx)
 	}
 }
@@ -223,6 +227,7 @@ func (d *Dataplane) restore(ctx context.Context) {
 		}
 	}
 	restored := d.cfg.Restore(ctx, missing)
+	d.lost = restored < len(missing)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.health.Repaired += uint64(restored)

@@ -35,6 +35,8 @@ type machine struct {
 	read    map[netmap.VNI]time.Duration
 	problem string
 	looks   int
+	lost    bool  // the kernel has no ports
+	told    []int // of Restore: how many are missing
 }
 
 var (
@@ -43,9 +45,9 @@ var (
 )
 
 // start begins to follow facts with so many networks, with one endpoint elsewhere each.
-func start(t *testing.T, networks int) *machine {
+func start(t *testing.T, networks int, ports ...datapath.Port) *machine {
 	m := &machine{changed: make(chan struct{}, 1), began: time.Now(), slow: map[netmap.VNI]time.Duration{}, read: map[netmap.VNI]time.Duration{}}
-	local := datapath.Local{Source: at, UnderlayMTU: 1500, Synced: true}
+	local := datapath.Local{Source: at, UnderlayMTU: 1500, Synced: true, Ports: ports}
 	for n := range networks {
 		local.Networks = append(local.Networks, netmap.Network{ID: netmap.NetworkID(1 + n), VNI: netmap.FirstVNI + netmap.VNI(n)})
 	}
@@ -56,6 +58,7 @@ func start(t *testing.T, networks int) *machine {
 	m.Dataplane = New(Config{
 		Self: here, Kernel: m, View: m.View, Local: func() datapath.Local { return local }, Wake: func() {},
 		Problem: func(text string) { m.note(func() { m.problem = text }) },
+		Restore: func(_ context.Context, ids []netmap.EndpointID) int { m.told = append(m.told, len(ids)); return 0 },
 	})
 	go func() {
 		for look := range follow.Facts(t.Context(), m, follow.When{Every: Every, Of: m.Concerned}) {
@@ -111,7 +114,15 @@ func (m *machine) Apply(ctx context.Context, ops []datapath.Op) error {
 	return m.kernel.Apply(ctx, ops)
 }
 
-func (m *machine) Devices(ctx context.Context) (datapath.State, error) { return m.kernel.Devices(ctx) }
+func (m *machine) Devices(ctx context.Context) (datapath.State, error) {
+	s, err := m.kernel.Devices(ctx)
+	for i := range s.Networks {
+		if m.lost {
+			s.Networks[i].Ports = nil
+		}
+	}
+	return s, err
+}
 
 func (m *machine) Entries(ctx context.Context, vni netmap.VNI, visit func(datapath.Op)) (bool, error) {
 	turn.Sleep(ctx, m.slow[vni])
@@ -180,6 +191,27 @@ func TestOthersNetworksWakeNobody(t *testing.T) {
 		n, _ := m.kernel.Read().Network(netmap.FirstVNI)
 		if len(n.Neighbours) != 2 {
 			t.Errorf("the kernel has %v", n.Neighbours)
+		}
+	})
+}
+
+// TestALostPortIsToldUntilItIsBack: what cannot be made again is told with each comparison, and once more when
+// its container has been started again, so that its problem ends.
+func TestALostPortIsToldUntilItIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		port := datapath.Port{Endpoint: "here", Network: 1, V4: netip.MustParseAddr("10.32.1.99")}
+		m := start(t, 1, port)
+		if _, err := m.kernel.Plug(t.Context(), datapath.Plugged{Device: m.kernel.Read().Networks[0].Device, Port: port}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(9 * time.Second)
+		m.lost = true
+		time.Sleep(16 * time.Second)
+		m.lost = false
+		time.Sleep(24 * time.Second)
+		synctest.Wait()
+		if !slices.Equal(m.told, []int{1, 1, 0}) {
+			t.Errorf("it was told that so many are missing: %v, want 1, 1, 0", m.told)
 		}
 	})
 }
