@@ -176,12 +176,12 @@ func (m *Machine) Boot(ctx context.Context) (string, error) {
 // Reboot reboots the machine as its operator does, and waits until it carries out commands again.
 func (m *Machine) Reboot(ctx context.Context) error {
 	before, err := m.Boot(ctx)
-	if err == nil {
-		_, err = m.Run(ctx, "systemctl --no-block reboot")
-	}
 	if err != nil {
 		return fmt.Errorf("vm: reboot %s: %w", m.cfg.Name, err)
 	}
+	ask, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	_, _ = m.Run(ask, "systemctl --no-block reboot") // it may go down before it answers; whether it did is seen below
 	for {
 		now, err := m.Boot(ctx)
 		if err == nil && now != before {
