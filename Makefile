@@ -112,7 +112,7 @@ test: deps plugin nextlevel lab lint ## everything: lint, fuzz, unit, kernel, si
 	scripts/fuzz.sh 2000x
 	rm -rf build/tally && mkdir -p $(TALLY)
 	go test -tags nextlevel -run Level ./ledger/state ./ledger
-	export WEFT_TREE=$$(scripts/tree.sh); WEFT_LAB_REQUIRED=1 WEFT_TALLY=$(TALLY) go test -p $(AT_ONCE) -exec $(CURDIR)/scripts/run-test.sh -timeout 25m $(LONGEST) ./... || failed=1; \
+	export WEFT_TREE=$$(scripts/tree.sh); WEFT_LAB_REQUIRED=1 WEFT_TALLY=$(TALLY) go test -p $(AT_ONCE) -exec $(CURDIR)/scripts/run-test.sh -timeout 45m $(LONGEST) ./... || failed=1; \
 		cat $(TALLY)/* || true; exit $${failed:-0}
 
 .PHONY: test-long
