@@ -147,7 +147,7 @@ bench: deps plugin lab ## networks against Docker's overlay and bare VXLAN, addr
 
 .PHONY: chaos
 chaos: deps plugin lab ## agents and dockerds killed, links cut and containers moved at once on three hosts under traffic: T=20m SEED=7
-	WEFT_LAB_REQUIRED=1 WEFT_SPARES=3 WEFT_CHAOS=$(or $(T),5m) SEED=$(SEED) go test ./e2e -count=1 -timeout 0 -v -run 'TestIntegrationChaos$$'
+	WEFT_LAB_REQUIRED=1 WEFT_LONG=1 WEFT_SPARES=3 WEFT_CHAOS=$(or $(T),5m) SEED=$(SEED) go test ./e2e -count=1 -timeout 0 -v -run 'TestIntegrationChaos$$'
 
 # Whole agents in virtual time, hosts x endpoints of each, and real agents in clusters of that size.
 SCALE ?= 10x50 30x50 100x50 300x50 1000x5 agent:1x1 agent:10x50 agent:100x50 agent:1000x50

@@ -17,7 +17,7 @@ import (
 	"github.com/weftnet/weft/lab"
 )
 
-// chaosLasts is how long make test has it last; WEFT_CHAOS says something else.
+// chaosLasts is how long it lasts unless WEFT_CHAOS says something else.
 const chaosLasts = 75 * time.Second
 
 // chaos is a storm in which Docker is killed and links are cut too, and under which others talk to
@@ -52,6 +52,7 @@ type made struct {
 // same time, while Docker starts, restarts, moves and removes containers and networks. Between hosts that no cut
 // parts no packet is lost, and no connection breaks. Afterwards invariants 1, 2, 7, 8 and 11 hold as seen from outside.
 func TestIntegrationChaos(t *testing.T) {
+	long(t)
 	s := onSpares(t)
 	c := s.chaos()
 	t.Cleanup(func() {

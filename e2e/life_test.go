@@ -16,6 +16,7 @@ import (
 // container to that host itself, both made by name, outlive everything that the host's agent and its Docker do. The
 // names are there again each time, and what the host's own containers are is as Docker says.
 func TestIntegrationHostsKeepTheirConnections(t *testing.T) {
+	long(t)
 	s := onSpares(t)
 	ctx := t.Context()
 	next, err := pluginDir(ctx, "nextlevel")

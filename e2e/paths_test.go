@@ -68,6 +68,7 @@ func (s *scene) pings(from, to box, size int) error {
 // TestIntegrationALostInterfaceComesBack: somebody deletes the interface of a running container, at either end. It is back within
 // 10 s, with its addresses and the route for groups, and is counted. Docker disconnects and stops the container as ever.
 func TestIntegrationALostInterfaceComesBack(t *testing.T) {
+	long(t)
 	s := onMembers(t)
 	a, b := s.lab.Host(1), s.lab.Host(2)
 	dual := s.network(a, "dual", "--ipv6", "--subnet", "10.64.11.0/24", "--subnet", "fd64:b::/64")

@@ -86,6 +86,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// long skips a test that keeps both processors busy for minutes, beside which others are late.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("WEFT_LONG") == "" {
+		t.Skip("takes minutes of two processors: make test-long runs it (WEFT_LONG)")
+	}
+}
+
 // up gives a test the shared lab, brought up by the first that asks.
 func up(t *testing.T) *rig {
 	t.Helper()

@@ -30,7 +30,7 @@ for release in "$@"; do
 	echo "test-engines: $version"
 	version=${version#*version }
 	output=build/engine/$release.txt
-	WEFT_LAB_REQUIRED=1 WEFT_ENGINE=$engine go test ./e2e -v -count=1 -timeout 30m -run "$tests" 2>&1 | tee "$output" || failed=1
+	WEFT_LAB_REQUIRED=1 WEFT_LONG=1 WEFT_ENGINE=$engine go test ./e2e -v -count=1 -timeout 30m -run "$tests" 2>&1 | tee "$output" || failed=1
 	runs+=("${version%%[+,]*} ($release)=$output")
 done
 if ((${#missed[@]})); then

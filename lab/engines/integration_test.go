@@ -16,8 +16,8 @@ const core = "^(TestIntegrationContainersReachEachOther|TestIntegrationNames|Tes
 
 // TestIntegrationOnLaterEngines runs the core of the end-to-end tests on the engines of later Debian releases.
 func TestIntegrationOnLaterEngines(t *testing.T) {
-	if testing.Short() {
-		t.Skip("fetches two engines and brings up hosts with each; not with -short")
+	if testing.Short() || os.Getenv("WEFT_LONG") == "" {
+		t.Skip("fetches two engines and brings up hosts with each: make test-long runs it (WEFT_LONG)")
 	}
 	labtest.Need(t, lab.Config{})
 	root, err := filepath.Abs("../..")
