@@ -37,15 +37,15 @@ const (
 var (
 	// spares are hosts without a plugin, three or a multiple: a test that borrows some installs what it needs. WEFT_SPARES
 	// says how many, since a run of few tests is up sooner with three.
-	spares = number("WEFT_SPARES", 9)
+	spares = threes("WEFT_SPARES", 9)
 	hosts  = members + spares + 1 // the last one is the stranger that attacks
 )
 
-// number is the value of a variable of the environment, or another one where it has none.
-func number(variable string, otherwise int) int {
+// threes is the value of a variable of the environment, or another one where it has none.
+func threes(variable string, otherwise int) int {
 	n, err := strconv.Atoi(cmp.Or(os.Getenv(variable), strconv.Itoa(otherwise)))
-	if err != nil {
-		panic(fmt.Sprintf("%s: %v", variable, err))
+	if err != nil || n < members || n%members != 0 {
+		panic(fmt.Sprintf("%s=%s: want 3, 6 or another multiple of three", variable, os.Getenv(variable)))
 	}
 	return n
 }

@@ -27,7 +27,7 @@ func (s *scene) lend(n int) []*lab.Host {
 	out := some[:n]
 	s.t.Cleanup(func() {
 		defer func() { s.spare <- some }()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), time.Minute)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), 4*time.Minute) // what is left over fails the next test
 		defer cancel()
 		if err := each(out, func(h *lab.Host) error { return s.wipe(ctx, h) }); err != nil {
 			s.t.Error(err)

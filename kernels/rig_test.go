@@ -19,7 +19,6 @@ import (
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/lab"
 	"github.com/weftnet/weft/lab/vm"
-	"github.com/weftnet/weft/turn"
 )
 
 const (
@@ -273,15 +272,7 @@ func (h host) quiet(alive int) error {
 // eventually repeats look until it returns nil, and fails the test when within is over.
 func eventually(t *testing.T, within time.Duration, look func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), within)
-	defer cancel()
-	for {
-		err := look()
-		if err == nil {
-			return
-		}
-		if !turn.Sleep(ctx, 500*time.Millisecond) {
-			t.Fatalf("still after %v: %v", within, err)
-		}
+	if err := lab.Until(t.Context(), within, look); err != nil {
+		t.Fatalf("still after %v: %v", within, err)
 	}
 }
