@@ -128,7 +128,7 @@ func TestIntegrationHostsOnNetworks(t *testing.T) {
 
 	// Docker does not notice that its own rules are gone.
 	eventually(t, healWithin, s.problem(a, "somebody has removed Docker's firewall rules", "systemctl restart docker"))
-	must(t, a.RestartDocker(ctx, "--live-restore"))
+	s.liveRestore(a)
 	eventually(t, healWithin, func(ctx context.Context) error { return s.quiet(ctx, a) })
 
 	s.docker(a, "rm", "-f", web.name)

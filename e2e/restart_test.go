@@ -173,13 +173,7 @@ func TestIntegrationRestartedContainersKeepTheirAddresses(t *testing.T) {
 func TestIntegrationLiveRestore(t *testing.T) {
 	s := onSpares(t)
 	a, b := s.spares()
-	must(t, a.RestartDocker(t.Context(), "--live-restore"))
-	t.Cleanup(func() {
-		ctx := context.WithoutCancel(t.Context())
-		if err := errors.Join(a.StopDocker(ctx), a.StartDocker(ctx)); err != nil {
-			t.Error(err)
-		}
-	})
+	s.liveRestore(a)
 	eventually(t, spreadWithin, func(ctx context.Context) error { return s.ready(ctx, 2, a, b) })
 	s.docker(a, s.create(a, "live", "--subnet", "10.72.65.0/24")...)
 	name := s.name("live")

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	stormKills    = 102         // of agents, as many on each host; WEFT_STORM_KILLS changes it
+	stormKills    = 36          // of agents, as many on each host; WEFT_STORM_KILLS changes it
 	fullDiskShare = 3           // so many times fewer on full disks: each waits for a disk to fill
 	stormWorkers  = 2           // that start and remove containers, on each host
 	stormBoxes    = 3           // that one of them keeps at most
