@@ -21,7 +21,8 @@ const module = "github.com/weftnet/weft"
 // puts them together. A package that is not here must not exist.
 var arrows = map[string][]string{
 	".":       {"cli"},
-	"cli":     {"api", "cleanup", "machine", "plugin", "settings", "turn"},
+	"cli":     {"api", "cleanup", "machine", "mesos", "plugin", "settings", "turn"},
+	"mesos":   {},
 	"machine": {"api", "datapath", "datapath/hostnet", "datapath/linux", "dataplane", "dns/resolver", "dockerapi", "ipam", "multicast", "netmap", "netns", "plugin", "presence", "settings", "turn"},
 	"plugin": {
 		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "ledger/state", "history", "replicate", "dockerapi", "store", "api", "underlay", "settings", "discover",
@@ -81,23 +82,24 @@ var arrows = map[string][]string{
 	"dns/takeover/takeovertest": {"netns"},
 
 	// Beside the agent, not part of it.
-	"packaging":     {"settings"},
-	"lab":           {"lab/probe", "api", "netmap", "turn"},
-	"lab/labtest":   {"lab"},
-	"lab/demo":      {"lab", "api"},
-	"lab/bench":     {"lab", "lab/document", "lab/probe"},
-	"lab/document":  {},
-	"lab/engines":   {},
-	"lab/cmd/lab":   {"lab", "lab/demo", "lab/bench", "lab/document", "lab/engines"},
-	"lab/cmd/probe": {"lab/probe"},
-	"lab/probe":     {},
-	"lab/vm":        {"turn"},
-	"kernels":       {},
-	"lab/attack":    {"netmap", "turn"},
-	"e2e":           {},
-	"sim":           {}, // its tests import what they like
-	"sim/exact":     {},
-	"sim/scale":     {},
+	"mesos/mesostest": {},
+	"packaging":       {"settings"},
+	"lab":             {"lab/probe", "api", "netmap", "turn"},
+	"lab/labtest":     {"lab"},
+	"lab/demo":        {"lab", "api"},
+	"lab/bench":       {"lab", "lab/document", "lab/probe"},
+	"lab/document":    {},
+	"lab/engines":     {},
+	"lab/cmd/lab":     {"lab", "lab/demo", "lab/bench", "lab/document", "lab/engines"},
+	"lab/cmd/probe":   {"lab/probe"},
+	"lab/probe":       {},
+	"lab/vm":          {"turn"},
+	"kernels":         {},
+	"lab/attack":      {"netmap", "turn"},
+	"e2e":             {},
+	"sim":             {}, // its tests import what they like
+	"sim/exact":       {},
+	"sim/scale":       {},
 }
 
 // outside says which packages speak to which outside library, by module path.
@@ -121,7 +123,7 @@ var outside = map[string][]string{
 	"github.com/google/nftables":           {"datapath/hostnet", "dns/takeover"},
 	"github.com/miekg/dns":                 {"dns", "dns/resolver", "dns/sandbox", "dns/server", "dns/orders", "discover", "e2e", "lab/probe", "dns/takeover/takeovertest"}, // all but the first five: servers and clients of the tests
 	// Marathon's schemas, in the tests of the examples.
-	"github.com/santhosh-tekuri/jsonschema": {"e2e"},
+	"github.com/santhosh-tekuri/jsonschema": {"mesos/mesostest"},
 	// The kernel: locks, credentials of sockets, namespaces, clocks.
 	"golang.org/x/sys": {"datapath/hostnet", "datapath/linux", "netns", "store", "rpc", "member", "underlay", "lab", "lab/probe", "lab/bench", "lab/cmd/lab", "sim/scale", "dns/takeover", "dns/takeover/takeovertest", "dns/server"},
 }

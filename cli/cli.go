@@ -33,7 +33,7 @@ func root(version string) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(agentCommand(version), statusCommand(), connectCommand(), forgetCommand(), hostCommand(), rangeCommand(), networkCommand(), dnsCommand(), ledgerCommand(), cleanupCommand())
+	cmd.AddCommand(agentCommand(version), statusCommand(), connectCommand(), forgetCommand(), hostCommand(), rangeCommand(), networkCommand(), dnsCommand(), ledgerCommand(), cleanupCommand(), mesosCommand())
 	return cmd
 }
 
