@@ -27,11 +27,12 @@ var arrows = map[string][]string{
 	"plugin": {
 		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "ledger/state", "history", "replicate", "dockerapi", "store", "api", "underlay", "settings", "discover",
 		"datapath/linux", "datapath", "dataplane", "rpc", "netmap", "lease", "turn", "follow", "member", "decide",
-		"dns", "dns/containers", "dns/orders", "dns/resolver", "netns", "multicast", "presence", "paths",
+		"dns", "dns/containers", "dns/orders", "dns/resolver", "netns", "multicast", "presence", "paths", "consul",
 	},
 	"paths":            {"datapath", "netmap", "turn"},
+	"consul":           {"attach", "dockerapi", "follow", "netmap", "turn"},
 	"presence":         {"api", "attach", "datapath", "follow", "netmap", "turn"},
-	"cleanup":          {"api", "attach", "datapath/hostnet", "datapath/linux", "dns/takeover", "dockerapi", "member", "netns", "store"},
+	"cleanup":          {"api", "attach", "consul", "datapath/hostnet", "datapath/linux", "dns/takeover", "dockerapi", "member", "netns", "store"},
 	"decide":           {"replicate", "gossip", "ledger/state", "ipam", "store/synced", "attach", "dockerapi", "netmap"},
 	"member":           {"gossip", "ledger", "ledger/founding", "ledger/state", "ipam", "attach", "dockerapi", "store", "lease", "netmap", "turn", "follow"},
 	"driver":           {"attach", "rpc", "netmap"},
@@ -73,6 +74,7 @@ var arrows = map[string][]string{
 	// Fakes beside the seams that they stand in for.
 	"underlay/lossy":        {"underlay", "turn"},
 	"store/storetest":       {},
+	"consul/consultest":     {},
 	"ipam/ipamtest":         {"store/synced", "ipam", "netmap"},
 	"datapath/datapathtest": {"datapath", "netmap"},
 	"plugin/plugintest":     {"datapath/datapathtest", "datapath/linux", "datapath", "dockerapi", "ipam", "presence", "rpc/rpctest", "rpc", "netmap", "turn"},
@@ -134,7 +136,7 @@ var inTests = []string{"github.com/google/go-cmp", "pgregory.net/rapid"}
 // pure packages and files compute values and touch nothing; a pattern is of
 // path.Match.
 var pure = []string{
-	"netmap/*.go", "datapath/*.go", "store/synced/*.go", "ipam/pool/*.go", "ledger/state/*.go", "ledger/founding/plan.go", "dns/*.go",
+	"netmap/*.go", "datapath/*.go", "store/synced/*.go", "ipam/pool/*.go", "ledger/state/*.go", "ledger/founding/plan.go", "dns/*.go", "consul/service.go", "consul/plan.go",
 }
 
 // impure is what they do without: the network, the disk, the clock, the log,

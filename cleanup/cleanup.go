@@ -16,6 +16,7 @@ import (
 
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/attach"
+	"github.com/weftnet/weft/consul"
 	"github.com/weftnet/weft/datapath/hostnet"
 	"github.com/weftnet/weft/datapath/linux"
 	"github.com/weftnet/weft/dns/takeover"
@@ -53,8 +54,9 @@ func (c Cleanup) Run(ctx context.Context, out io.Writer) error {
 	gone, err := c.kernel(ctx, k)
 	err = errors.Join(err, k.Close())
 	rules, rulesErr := c.sandboxes()
+	services, consulErr := c.services(ctx)
 	files, fileErr := c.files()
-	gone = slices.Concat(gone, rules, files)
+	gone = slices.Concat(gone, rules, services, files)
 	word := "removed"
 	if c.DryRun {
 		word = "would remove"
@@ -68,7 +70,14 @@ func (c Cleanup) Run(ctx context.Context, out io.Writer) error {
 	if obstacle != nil {
 		_, _ = fmt.Fprintf(out, "\nnot now: %v\n", obstacle)
 	}
-	return errors.Join(err, rulesErr, fileErr)
+	return errors.Join(err, rulesErr, consulErr, fileErr)
+}
+
+// services deregisters what this host's agents registered in Consul, or lists it. Only what a
+// Consul that was away did not hear is left.
+func (c Cleanup) services(ctx context.Context) (gone []string, err error) {
+	records, _ := store.Read(c.State, consul.Bucket) // a directory that cannot be read has no records
+	return consul.Cleanup(ctx, records, c.State, c.DryRun)
 }
 
 // kernel removes the devices and the namespace, or lists them.

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/consul"
+	"github.com/weftnet/weft/consul/consultest"
 	"github.com/weftnet/weft/dockerapi"
 	"github.com/weftnet/weft/member"
 	"github.com/weftnet/weft/store"
@@ -61,6 +63,40 @@ func TestCleanupTakesWhatAnAgentLeaves(t *testing.T) {
 	}
 	if _, err := os.Stat(run); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%s: %v", run, err)
+	}
+}
+
+// TestCleanupDeregisters what Consul did not hear from the last agent, and nothing of other hosts.
+func TestCleanupDeregisters(t *testing.T) {
+	own, others := "weft-aa010000000000000000000000000000-e0e1e2e3e4e5-80-tcp", "weft-bb010000000000000000000000000000-e0e1e2e3e4e5-80-tcp"
+	agent := consultest.New("")
+	for _, id := range []string{own, others, "host:web:80"} {
+		agent.Put(consultest.Service{ID: id, Name: "web"})
+	}
+	server := httptest.NewServer(agent)
+	defer server.Close()
+	c := Cleanup{State: t.TempDir(), DryRun: true}
+	s, err := store.Open(c.State)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const host = "aa010000000000000000000000000000 "
+	err = s.Bucket(consul.Bucket).Commit(map[string][]byte{host + server.URL: []byte("1"), host + "http://127.0.0.1:1": []byte("1")})
+	if err := errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, dry := range []bool{true, false} {
+		c.DryRun = dry
+		gone, err := c.services(t.Context())
+		if want := []string{"service " + own + " in Consul at " + server.URL}; !slices.Equal(gone, want) {
+			t.Errorf("gone are %q", gone)
+		}
+		if err == nil || !holds(err.Error(), "http://127.0.0.1:1", "weft-aa01", "consul services deregister") {
+			t.Errorf("about a Consul that is away it says %v", err)
+		}
+		if left := agent.Services(); (len(left) == 3) != dry || len(left) < 2 {
+			t.Errorf("left are %v", left)
+		}
 	}
 }
 

@@ -13,8 +13,8 @@ func cleanupCommand() *cobra.Command {
 		Use:   "cleanup",
 		Short: "remove everything of Weft from this host's kernel and disk",
 		Long: `Removes the overlay namespace with all bridges and VXLAN devices, every interface
-of Weft, the agent's sockets, and the state directory with this host's identity,
-allocations and its part of the ledger. It refuses while the agent runs, while Docker
+of Weft, the agent's sockets, services of this host that are left in Consul, and the
+state directory with this host's identity, allocations and its part of the ledger. It refuses while the agent runs, while Docker
 still has networks of Weft, and if a newer release wrote the directory.
 
 The cluster still counts the host as a member: run weft host leave before, or weft host

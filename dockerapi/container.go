@@ -23,6 +23,9 @@ type Container struct {
 	// First is the endpoint on the network of the container's `--network`, which its other
 	// networks come after; empty if that is none of them.
 	First netmap.EndpointID
+	Image string // as it was named when the container was created
+	// Metadata has what registrator reads: environment and labels whose names begin with SERVICE_.
+	Metadata map[string]string
 }
 
 // Container asks for a container. It waits while Docker starts the container or connects it to a
@@ -72,6 +75,7 @@ func readContainer(c container.InspectResponse) (out Container) {
 	if c.State == nil || !c.State.Running || c.Config == nil || c.NetworkSettings == nil {
 		return out
 	}
+	out.Image, out.Metadata = c.Config.Image, metadata(c.Config)
 	out.Names = map[netmap.EndpointID]netmap.EndpointName{}
 	n := netmap.EndpointName{
 		Name: strings.TrimPrefix(c.Name, "/"), Hostname: c.Config.Hostname, Short: c.ID[:min(12, len(c.ID))],
@@ -117,6 +121,29 @@ func environment(env []string, name string) string {
 		}
 	}
 	return ""
+}
+
+// metadata returns the environment and the labels whose names begin with SERVICE_. The
+// environment wins.
+func metadata(c *container.Config) map[string]string {
+	const prefix = "SERVICE_"
+	var out map[string]string
+	add := func(name, value string) {
+		if strings.HasPrefix(name, prefix) {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[name] = value
+		}
+	}
+	for name, value := range c.Labels {
+		add(name, value)
+	}
+	for _, line := range c.Env {
+		name, value, _ := strings.Cut(line, "=")
+		add(name, value)
+	}
+	return out
 }
 
 // services are the ports that a container exposes or publishes, and those that Marathon names by

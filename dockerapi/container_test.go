@@ -1,6 +1,7 @@
 package dockerapi
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"testing"
@@ -12,13 +13,13 @@ import (
 // aliases and has no DNSNames, and of 28, which lists all names there.
 var inspected = map[string]string{
 	"1.41": `{"Id":"c0ffee0000004444444444444444444444444444444444444444444444444444","Name":"/web","State":{"Running":true,"Health":{"Status":"unhealthy"}},
-	"Config":{"Hostname":"h1","Env":["PATH=/bin","MARATHON_APP_ID=/web/site","PORT_8080=31005","PORT_X=1","PORT0=31005"],"ExposedPorts":{"80/tcp":{},"53/udp":{}}},
+	"Config":{"Hostname":"h1","Env":["PATH=/bin","MARATHON_APP_ID=/web/site","PORT_8080=31005","PORT_X=1","PORT0=31005","SERVICE_NAME=web","XSERVICE_A=1"],"Image":"acme/web:1","Labels":{"SERVICE_NAME":"label","SERVICE_TAGS":"a,b","other":"x"},"ExposedPorts":{"80/tcp":{},"53/udp":{}}},
 	"HostConfig":{"NetworkMode":"overlay"},
 	"NetworkSettings":{"Ports":{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8000"}],"9/sctp":null},"Networks":{
 	"bridge":{"Aliases":null,"NetworkID":"n0","EndpointID":"e0","IPAddress":"172.17.0.2"},
 	"overlay":{"Aliases":["www","c0ffee000000","db"],"NetworkID":"n1","EndpointID":"e1","IPAddress":"10.32.0.3"}}}}`,
 	"1.47": `{"Id":"c0ffee0000004444444444444444444444444444444444444444444444444444","Name":"/web","State":{"Running":true,"Health":{"Status":"unhealthy"}},
-	"Config":{"Hostname":"h1","Env":["PATH=/bin","MARATHON_APP_ID=/web/site","PORT_8080=31005"],"ExposedPorts":{"80/tcp":{},"53/udp":{}}},
+	"Config":{"Hostname":"h1","Env":["PATH=/bin","MARATHON_APP_ID=/web/site","PORT_8080=31005","SERVICE_NAME=web"],"Image":"acme/web:1","Labels":{"SERVICE_TAGS":"a,b"},"ExposedPorts":{"80/tcp":{},"53/udp":{}}},
 	"HostConfig":{"NetworkMode":"overlay"},
 	"NetworkSettings":{"Ports":{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8000"}],"9/sctp":null},"Networks":{
 	"bridge":{"Aliases":null,"NetworkID":"n0","EndpointID":"e0","IPAddress":"172.17.0.2","DNSNames":null},
@@ -38,6 +39,9 @@ func TestTheNamesOfAContainer(t *testing.T) {
 			c, err := f.open().Container(t.Context(), "c")
 			if err != nil {
 				t.Fatal(err)
+			}
+			if metadata := map[string]string{"SERVICE_NAME": "web", "SERVICE_TAGS": "a,b"}; c.Image != "acme/web:1" || !maps.Equal(c.Metadata, metadata) {
+				t.Errorf("image %q, metadata %q", c.Image, c.Metadata)
 			}
 			if got := c.Names["e1"]; !reflect.DeepEqual(got, want) || c.First != "e1" || len(c.Names) != 2 {
 				t.Errorf("got %+v, first %s of %d\nwant %+v, first e1 of 2", got, c.First, len(c.Names), want)

@@ -150,6 +150,22 @@ func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, err
 	return conn, nil
 }
 
+// Listen listens at an address inside the host, as net.ListenConfig.Listen does.
+func (h *Host) Listen(ctx context.Context, network, address string) (ln net.Listener, err error) {
+	r, err := h.record()
+	if err != nil {
+		return nil, err
+	}
+	err = doIn(r.Holder, unix.CLONE_NEWNET, func() (err error) {
+		ln, err = new(net.ListenConfig).Listen(ctx, network, address)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lab: on %s: %w", h.Name(), err)
+	}
+	return ln, nil
+}
+
 // daemonScript joins the host's cgroups and their namespace and starts the daemon, whose
 // number it writes to descriptor 3. It ends at once, so that the daemon becomes a child of
 // the host's process 1, which collects it whatever becomes of the caller.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/attach"
+	"github.com/weftnet/weft/consul"
 	"github.com/weftnet/weft/datapath"
 	"github.com/weftnet/weft/datapath/linux"
 	"github.com/weftnet/weft/dataplane"
@@ -121,6 +122,7 @@ type Agent struct {
 	restarts *replicate.Restarts // of containers
 	names    *containers.Names
 	resolver *resolver.Resolver
+	consul   *consul.Registrar
 	routes   *multicast.Routes
 	presence *presence.Presence
 
@@ -170,7 +172,7 @@ func Open(cfg Config) (a *Agent, err error) {
 		}
 	}
 	restarts := func(ctx context.Context) { a.restarts.Follow(ctx, a.cfg.Docker) }
-	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.finishDeletions, a.history.Run, a.replicas.Run, a.followNames, a.resolver.Follow, a.resolver.ServeContainers, a.resolver.ServeHost, sandboxes, a.routes.Run, restarts, a.member.Reclaim, a.presence.Run, checkPaths(a)} {
+	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.finishDeletions, a.history.Run, a.replicas.Run, a.followNames, a.resolver.Follow, a.resolver.ServeContainers, a.resolver.ServeHost, sandboxes, a.routes.Run, restarts, a.member.Reclaim, a.presence.Run, a.consul.Run, checkPaths(a)} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil

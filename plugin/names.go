@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 
+	"github.com/weftnet/weft/consul"
 	"github.com/weftnet/weft/dns"
 	"github.com/weftnet/weft/dns/containers"
 	"github.com/weftnet/weft/dns/orders"
@@ -12,7 +13,7 @@ import (
 
 // followNames learns from Docker how this host's containers are called, until ctx ends.
 func (a *Agent) followNames(ctx context.Context) {
-	containers.Follow(ctx, containers.Config{Docker: a.cfg.Docker, Names: a.names, Called: a.called, Problem: a.problem, Nameless: func() bool {
+	containers.Follow(ctx, containers.Config{Docker: a.cfg.Docker, Names: a.names, Called: a.called, Told: a.consul.Told, Problem: a.problem, Nameless: func() bool {
 		for _, r := range a.attach.Of(netmap.OwnerDocker).Endpoints() {
 			if r.Joined && a.names.Container(r.Endpoint.ID) == "" {
 				return true
@@ -23,7 +24,9 @@ func (a *Agent) followNames(ctx context.Context) {
 }
 
 func (a *Agent) openResolver() {
-	s := a.cfg.Settings.DNS
+	all := a.cfg.Settings
+	a.consul = consul.New(consul.Config{URL: all.Consul, State: all.HostPath(all.State), Self: a.self, Facts: a.gossip, Endpoint: a.attach.Endpoint, Disk: a.store.Bucket(consul.Bucket), Problem: a.problem, Log: a.log})
+	s := all.DNS
 	cfg := resolver.Config{
 		Names:     dns.Config{Self: a.self, Domain: s.Domain, TTL: s.TTL, PreferLocal: s.PreferLocal, Health: s.Health, Marathon: s.Marathon},
 		Facts:     a.gossip,

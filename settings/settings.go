@@ -24,6 +24,7 @@ type Settings struct {
 	MemberOf    MemberOf
 	MTU         int // bytes, for containers; 0 = from the underlay
 	DNS         DNS
+	Consul      string         // http:// or https://, host and port; empty: containers are not registered
 	RemoveAfter time.Duration  // 0 = never by itself
 	Status      netip.AddrPort // loopback, tcp; the zero value = off
 	State       string         // absolute path on the host, see HostPath

@@ -176,6 +176,13 @@ var table = []Setting{
 		parse:   parseListen,
 	},
 	{
+		Env:     "WEFT_CONSUL",
+		Meaning: "Consul agent of this host in which its containers' ports are registered as services; empty = off",
+		Wants:   wantsConsul,
+		Type:    "URL",
+		parse:   parseConsul,
+	},
+	{
 		Env: "WEFT_REMOVE_AFTER", Default: "72h",
 		Meaning: "how long after its lease of 24 hours an unreachable host is removed for good; 0 = by operators only",
 		Wants:   "0 or a time like 72h",

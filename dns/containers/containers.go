@@ -45,6 +45,8 @@ type Config struct {
 	// Called is given the names of an endpoint whenever Docker tells them, also where they
 	// are as before. First says that its network comes before the others of its container.
 	Called func(id netmap.EndpointID, names netmap.EndpointName, first bool)
+	// Told is given all that Docker told about a container, after Called; nil: nobody is.
+	Told func(c dockerapi.Container)
 	// Problem shows a problem under a topic; "" ends it.
 	Problem func(topic, sentence string)
 }
@@ -212,6 +214,9 @@ func (f *follower) answer(ctx context.Context, id string) {
 		clipped = clipped || len(kept.Aliases) < len(names.Aliases) || len(kept.Services) < len(names.Services)
 	}
 	f.clip(id, clipped)
+	if f.cfg.Told != nil {
+		f.cfg.Told(c)
+	}
 }
 
 // clip shows how many containers have more names than others are told of.

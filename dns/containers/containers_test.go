@@ -122,6 +122,7 @@ type scene struct {
 	disk    *disk
 	names   *Names
 	mu      sync.Mutex
+	told    []string // containers, as they were called when Docker told of them
 	problem string
 }
 
@@ -146,6 +147,11 @@ func follow(t *testing.T, play func(s *scene)) {
 				Docker: s.docker, Names: names,
 				Nameless: func() bool { return names.Container("web") == "" },
 				Called:   func(id netmap.EndpointID, n netmap.EndpointName, first bool) { names.Put(id, n, first) },
+				Told: func(c dockerapi.Container) {
+					s.mu.Lock()
+					defer s.mu.Unlock()
+					s.told = append(s.told, names.Container(c.First))
+				},
 				Problem: func(_, sentence string) {
 					s.mu.Lock()
 					defer s.mu.Unlock()
@@ -189,6 +195,20 @@ func TestNamesFollowEvents(t *testing.T) {
 		s.tell(dockerapi.NetworkCreated, "")
 		if s.count("web") != before {
 			t.Error("an event that names nothing leads to a question")
+		}
+	})
+}
+
+// TestAllThatDockerTellsIsPassedOn after the names: about what runs, and what does not any more.
+func TestAllThatDockerTellsIsPassedOn(t *testing.T) {
+	follow(t, func(s *scene) {
+		s.set("web", netmap.EndpointName{Name: "first"})
+		s.tell(dockerapi.ContainerStarted, "web")
+		s.set("web", netmap.EndpointName{Name: "second"})
+		s.tell(dockerapi.ContainerRenamed, "web")
+		s.tell(dockerapi.ContainerStarted, "gone")
+		if want := []string{"first", "second", ""}; !slices.Equal(s.told, want) {
+			t.Errorf("told %q, want %q", s.told, want)
 		}
 	})
 }
