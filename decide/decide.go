@@ -66,7 +66,9 @@ type Config struct {
 	Member    Member
 	Gossip    Gossip
 	Port      Port
-	NameOf    func(netmap.EndpointID) string // the name of an endpoint's container; empty: it is not known
+	// WhoHas returns the MAC at which an address answers on a network of this host, zero if none does.
+	WhoHas func(ctx context.Context, vni netmap.VNI, addr netip.Addr) (netmap.MAC, error)
+	NameOf func(netmap.EndpointID) string // the name of an endpoint's container; empty: it is not known
 	// Creating reports whether this agent has asked Docker to make a replica of a network.
 	Creating func(netmap.NetworkID) bool
 }
@@ -87,6 +89,7 @@ func (d *Decider) Begin(addresses IPAM, own Attachments) {
 	d.ipam, d.own = addresses, own
 	d.cfg.Port.Handle(cedeRequest, d.serveCede)
 	d.cfg.Port.Handle(donateRequest, d.serveDonate)
+	d.cfg.Port.Handle(inUseRequest, d.serveInUse)
 }
 
 // EnsureSubnet implements ipam.Decisions.

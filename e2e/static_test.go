@@ -180,3 +180,25 @@ func TestIntegrationStaticAddressesSurviveDockerRestarts(t *testing.T) {
 		}
 	}
 }
+
+// TestIntegrationAnAddressInUseIsNotHandedOut: an address that a container has added itself is refused on every host, also on one without
+// containers on the network, and the next container gets another.
+func TestIntegrationAnAddressInUseIsNotHandedOut(t *testing.T) {
+	s := onMembers(t)
+	one, two, three := s.lab.Host(1), s.lab.Host(2), s.lab.Host(3)
+	name := s.network(one, "virtual", "--subnet", "10.64.56.0/24")
+	lb := s.run(one, name, "lb", "--cap-add", "NET_ADMIN")
+	s.run(two, name, "other")
+	virtual := lb.addr.Next()
+	_, err := lb.exec(t.Context(), "ip", "addr", "add", virtual.String()+"/24", "dev", "eth0")
+	must(t, err)
+	for _, h := range []*lab.Host{one, two, three} {
+		s.refused(h, []string{virtual.String(), "in use by container " + lb.name + " on host " + one.Name(), "choose another --ip"}, s.command(h, name, "thief-"+h.Name(), "--ip", virtual.String())...)
+	}
+	if next := s.run(one, name, "next"); next.addr != virtual.Next() {
+		t.Errorf("the next container got %s, want %s after %s, which is in use", next.addr, virtual.Next(), virtual)
+	}
+	_, err = lb.exec(t.Context(), "ip", "addr", "del", virtual.String()+"/24", "dev", "eth0")
+	must(t, err)
+	s.matrix(s.runAt(three, name, "owner", virtual.String()), lb)
+}

@@ -251,6 +251,8 @@ func (p *allocator) endChange(a netip.Addr) {
 func (p *allocator) dynamic(ctx context.Context, within netip.Prefix, use pool.Use) (none synced.Value[netip.Addr], err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	used := &passed{allocator: p}
+	defer used.end()
 	var why error // the last reason that no block came
 	for {
 		last, err := p.allowed(ctx)
@@ -267,26 +269,36 @@ func (p *allocator) dynamic(ctx context.Context, within netip.Prefix, use pool.U
 		switch {
 		case err != nil:
 			return none, err
+		case f == nil && used.over(ctx, a):
+			continue
 		case f == nil:
 			return p.handOut(ctx, a, use, nil)
 		}
 		select {
 		case <-f.done:
 			if f.final(within) {
-				a, ok := p.yield(ctx, within)
-				if !ok {
-					a, ok = p.lastResort(within)
-				}
-				if ok {
+				if a, ok := p.scrape(ctx, within, used); ok {
 					return p.handOut(ctx, a, use, nil)
 				}
-				return none, fmt.Errorf("ipam: no address is free in %s: %w", within, f.err)
+				return none, used.explain(fmt.Errorf("ipam: no address is free in %s: %w", within, f.err))
 			}
 			why = cmp.Or(f.err, why)
 		case <-ctx.Done():
 			return none, fmt.Errorf("ipam: no address is free in %s in this host's blocks, and no further block came within %v; weft status shows who holds the blocks and which keepers answer: %w", within, patience, cmp.Or(why, ctx.Err()))
 		}
 	}
+}
+
+// scrape locks an address of an area where none is free for any container: the host's own, or the last resort.
+func (p *allocator) scrape(ctx context.Context, within netip.Prefix, used *passed) (netip.Addr, bool) {
+	a, ok := p.yield(ctx, within)
+	if !ok {
+		a, ok = p.lastResort(within)
+	}
+	for ok && used.over(ctx, a) {
+		a, ok = p.lastResort(within)
+	}
+	return a, ok
 }
 
 // lastResort locks the address that Pool.LastResort finds.

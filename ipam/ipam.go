@@ -109,6 +109,9 @@ type Config struct {
 	// same. It is called with every request and may wait a little. Nil: everything is allowed.
 	// It must not call back.
 	Allowed func(context.Context) (last bool, err error)
+	// InUse says who uses an address although no endpoint has it ("container web on host b"); empty: nobody does. It takes
+	// some milliseconds. Nil: nobody is asked. It must not call back.
+	InUse func(ctx context.Context, subnet netip.Prefix, a netip.Addr) string
 	// Yield has this host give up its own address on a network, which Ask.Host asked for under
 	// this id: a container needs it more. Nil: it keeps it.
 	Yield func(ctx context.Context, id string) error

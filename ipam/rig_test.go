@@ -22,6 +22,7 @@ type rig struct {
 	host      *ipamtest.Host
 	disk      *ipamtest.Disk
 	endpoints sync.Map // address -> who
+	used      sync.Map // address -> who uses it without an endpoint
 	problems  sync.Map
 	barred    atomic.Pointer[error] // why nothing may be handed out…
 	last      atomic.Bool           // …but what was here before
@@ -53,6 +54,11 @@ func boot(t testing.TB, r *rig, routes ...ipam.Route) *rig {
 				return r.last.Load(), *err
 			}
 			return false, nil
+		},
+		InUse: func(_ context.Context, _ netip.Prefix, a netip.Addr) string {
+			who, _ := r.used.Load(a)
+			s, _ := who.(string)
+			return s
 		},
 		Facts:   r.host.SubnetFacts,
 		Problem: func(err error) { r.problems.Store(err.Error(), nil) },

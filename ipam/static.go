@@ -32,6 +32,10 @@ func (i *IPAM) static(ctx context.Context, p *allocator, a netip.Addr, use pool.
 	case reserve:
 		return held, true, i.reserveAux(ctx, p, a)
 	}
+	if err := p.refuseInUse(ctx, a); err != nil {
+		p.endChange(a)
+		return held, false, err
+	}
 	held, err = p.handOutLocked(ctx, a, use, step)
 	return held, false, err
 }

@@ -169,6 +169,15 @@ func (h *host) Unplug(ctx context.Context, id netmap.EndpointID) error {
 	return h.kernel.Unplug(ctx, id)
 }
 
+// WhoHas implements plugin.Kernel.
+func (h *host) WhoHas(_ context.Context, vni netmap.VNI, addr netip.Addr) (netmap.MAC, error) {
+	mac, err := h.kernel.WhoHas(vni, addr)
+	if err != nil {
+		h.log.Warn("an address is handed out although nobody can be asked whether a container uses it", "addr", addr, "err", err)
+	}
+	return mac, err
+}
+
 // SetHost implements plugin.Kernel.
 func (h *host) SetHost(ctx context.Context, ports []datapath.HostPort) (presence.HostReport, error) {
 	r, err := h.net.Set(ctx, ports)

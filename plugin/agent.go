@@ -61,6 +61,9 @@ type Kernel interface {
 	Restore(ctx context.Context, d datapath.Device, p datapath.Port, in linux.Inside) error
 	// Unplug removes a port; an unknown one is no error.
 	Unplug(ctx context.Context, id netmap.EndpointID) error
+	// WhoHas returns the MAC at which an address answers on a network, zero if none does or this
+	// host is not on it.
+	WhoHas(ctx context.Context, vni netmap.VNI, addr netip.Addr) (netmap.MAC, error)
 	presence.Host
 }
 
@@ -246,7 +249,7 @@ func (a *Agent) openLedger() (err error) {
 
 func (a *Agent) openDocker() (err error) {
 	a.decider = decide.New(decide.Config{
-		Self: a.self, Replicate: a.cfg.Settings.Replicate, Member: a.member, Gossip: a.gossip, Port: a.port, NameOf: a.names.Container,
+		Self: a.self, Replicate: a.cfg.Settings.Replicate, Member: a.member, Gossip: a.gossip, Port: a.port, NameOf: a.names.Container, WhoHas: a.cfg.Kernel.WhoHas,
 		Creating: func(id netmap.NetworkID) bool { return a.replicas.Creating(id) },
 	})
 	entered := func() {
@@ -268,7 +271,7 @@ func (a *Agent) openDocker() (err error) {
 	a.routes = newRoutes(a)
 	a.driver = driver.New(a.attach.Of(netmap.OwnerDocker), a)
 	a.ipam, err = ipam.New(ipam.Config{
-		Decisions: a.decider, Disk: a.store.Bucket("ipam"), Holder: a.holder, Released: a.attach.Of(netmap.OwnerDocker).Released, Yield: yield(a), Routes: a.cfg.Kernel.Routes, Allowed: a.member.MayHandOut, Facts: a.member.LedgerView,
+		Decisions: a.decider, Disk: a.store.Bucket("ipam"), Holder: a.holder, Released: a.attach.Of(netmap.OwnerDocker).Released, Yield: yield(a), InUse: a.decider.InUse, Routes: a.cfg.Kernel.Routes, Allowed: a.member.MayHandOut, Facts: a.member.LedgerView,
 		Returning: func() []string { return a.restarts.Returning(time.Now()) },
 		Networks: func() (out []string) {
 			for _, r := range a.attach.Networks() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/weftnet/weft/datapath"
@@ -53,6 +54,7 @@ type Kernel struct {
 	overlay *space // nil until found or made
 	reader  *space // the same, for reads during which Plug need not wait
 	notes   []string
+	asking  atomic.Pointer[netns.Namespace] // the overlay's, for WhoHas; not guarded
 	ports   ports
 }
 
@@ -99,6 +101,7 @@ func (k *Kernel) Close() error {
 
 func (k *Kernel) release() (err error) {
 	if k.overlay != nil {
+		k.asking.Store(nil)
 		err = errors.Join(k.overlay.close(), k.reader.close())
 		k.overlay, k.reader = nil, nil
 	}

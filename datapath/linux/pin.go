@@ -30,6 +30,7 @@ func (k *Kernel) adopt(ns *netns.Namespace) error {
 		return errors.Join(fmt.Errorf("linux: the overlay namespace: %w", err), s.close())
 	}
 	k.overlay, k.reader, k.notes = s, reader, nil
+	k.asking.Store(s.ns)
 	if err := quiet(ns, k.cfg.ProcSys); err != nil {
 		k.notes = append(k.notes, fmt.Sprintf("linux: %v (IPv6 router advertisements of containers may give the bridge an address that nobody uses)", err))
 	}

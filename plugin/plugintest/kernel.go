@@ -29,6 +29,7 @@ type Kernel struct {
 	sets   int
 
 	hostPorts []datapath.HostPort
+	used      map[netip.Addr]netmap.MAC
 }
 
 // NewKernel is the kernel of a host with one underlay address on a device with
@@ -169,4 +170,21 @@ func (k *Kernel) HostPorts() []datapath.HostPort {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.hostPorts
+}
+
+// Use has an address of whatever network this host is on answer at a MAC; a zero MAC ends that.
+func (k *Kernel) Use(addr netip.Addr, mac netmap.MAC) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.used == nil {
+		k.used = map[netip.Addr]netmap.MAC{}
+	}
+	k.used[addr] = mac
+}
+
+// WhoHas implements plugin.Kernel.
+func (k *Kernel) WhoHas(_ context.Context, _ netmap.VNI, addr netip.Addr) (netmap.MAC, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.used[addr], nil
 }

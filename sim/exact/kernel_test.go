@@ -66,6 +66,10 @@ func (k *kernel) Restore(context.Context, datapath.Device, datapath.Port, linux.
 func (k *kernel) Unplug(context.Context, netmap.EndpointID) error { return nil }
 
 // SetHost implements plugin.Kernel.
+func (k *kernel) WhoHas(context.Context, netmap.VNI, netip.Addr) (netmap.MAC, error) {
+	return netmap.MAC{}, nil
+}
+
 func (k *kernel) SetHost(context.Context, []datapath.HostPort) (presence.HostReport, error) {
 	return presence.HostReport{}, nil
 }
