@@ -122,7 +122,7 @@ var outside = map[string][]string{
 	"github.com/spf13/cobra":               {"cli", "lab/cmd/lab"},
 	"github.com/spf13/pflag":               {"cli", "lab/cmd/lab"},
 	"golang.org/x/net":                     {"api"},
-	"github.com/google/nftables":           {"datapath/hostnet", "dns/takeover"},
+	"github.com/google/nftables":           {"datapath/hostnet", "datapath/linux", "dns/takeover"},
 	"github.com/miekg/dns":                 {"dns", "dns/resolver", "dns/sandbox", "dns/server", "dns/orders", "discover", "e2e", "lab/probe", "dns/takeover/takeovertest"}, // all but the first five: servers and clients of the tests
 	// Marathon's schemas, in the tests of the examples.
 	"github.com/santhosh-tekuri/jsonschema": {"mesos/mesostest"},

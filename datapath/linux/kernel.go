@@ -56,6 +56,11 @@ type Kernel struct {
 	notes   []string
 	asking  atomic.Pointer[netns.Namespace] // the overlay's, for WhoHas; not guarded
 	ports   ports
+
+	guard     *guard // nil until it is needed
+	unguarded bool   // the kernel has no such tables
+	filled    bool   // the guard was told a whole state
+	lostGuard bool   // it has to be filled again
 }
 
 // Open connects to the host's network namespace, and to the overlay namespace if it exists.
@@ -102,7 +107,7 @@ func (k *Kernel) Close() error {
 func (k *Kernel) release() (err error) {
 	if k.overlay != nil {
 		k.asking.Store(nil)
-		err = errors.Join(k.overlay.close(), k.reader.close())
+		err = errors.Join(k.forgetGuard(), k.overlay.close(), k.reader.close())
 		k.overlay, k.reader = nil, nil
 	}
 	return err

@@ -61,6 +61,7 @@ func (k *Kernel) connect(p datapath.Plugged) error {
 	if mac.IsZero() {
 		return nil
 	}
+	k.guardPort(datapath.Add, p.Port)
 	own := datapath.Op{Verb: datapath.Add, Object: datapath.ABridging, Device: p.Device, Port: outer, MAC: mac}
 	return k.now(append([]datapath.Op{own}, neighbours(datapath.Add, p)...))
 }
@@ -167,6 +168,7 @@ func (k *Kernel) now(ops []datapath.Op) error {
 		return nil
 	}
 	answers, err := k.overlay.send(batch)
+	k.guardEntries(ops)
 	return errors.Join(append(answers, err)...)
 }
 
@@ -205,6 +207,7 @@ func (k *Kernel) unplug(id netmap.EndpointID, was datapath.Plugged, known bool) 
 	}
 	if k.overlay != nil {
 		if known {
+			k.guardPort(datapath.Delete, was.Port)
 			if err := k.now(neighbours(datapath.Delete, was)); err != nil {
 				return err
 			}

@@ -39,7 +39,15 @@ func (k *Kernel) Devices(ctx context.Context) (datapath.State, error) {
 	if err != nil || r == nil {
 		return datapath.State{}, err
 	}
-	return r.state(), nil
+	state := r.state()
+	err = k.locked(ctx, func() error {
+		gone, err := k.guardLost()
+		if gone { // so does what it guards
+			state.Networks = nil
+		}
+		return err
+	})
+	return state, err
 }
 
 // Entries calls visit with the operation that adds each entry of one network, as the kernel

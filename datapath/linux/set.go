@@ -38,7 +38,8 @@ func (k *Kernel) Set(ctx context.Context, want datapath.State) (Report, error) {
 			break
 		}
 	}
-	return report, report.err()
+	err = k.locked(ctx, func() error { return k.fillGuard(k.ports.goal(want), &report) })
+	return report, errors.Join(report.err(), err)
 }
 
 // Apply carries out operations that follow from a change, in order, without reading the kernel.
@@ -202,6 +203,11 @@ func (k *Kernel) entries(ops []datapath.Op, links map[string]int, broken map[net
 	if err != nil {
 		return err
 	}
+	done := make([]datapath.Op, len(batch))
+	for i, e := range batch {
+		done[i] = e.op
+	}
+	k.guardEntries(done)
 	for i, e := range batch {
 		if answers[i] != nil {
 			report.Failed = append(report.Failed, Failure{e.op, answers[i]})
