@@ -18,6 +18,7 @@ import (
 // App is an app definition, as far as it has a say in how its container runs.
 type App struct {
 	ID        string            `json:"id"`
+	Instances int               `json:"instances"`
 	Cmd       string            `json:"cmd"`
 	Args      []string          `json:"args"`
 	CPUs      float64           `json:"cpus"`
@@ -33,6 +34,9 @@ type App struct {
 	Ports           []int            `json:"ports"`
 	PortDefinitions []PortDefinition `json:"portDefinitions"`
 	RequirePorts    bool             `json:"requirePorts"` // of the host, as they are defined
+	Constraints     [][]string       `json:"constraints"`  // of the hostname
+	HealthChecks    []HealthCheck    `json:"healthChecks"`
+	UpgradeStrategy UpgradeStrategy  `json:"upgradeStrategy"`
 	Container       struct {
 		PortMappings []PortMapping `json:"portMappings"`
 		Volumes      []Volume      `json:"volumes"`

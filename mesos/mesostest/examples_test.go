@@ -23,6 +23,7 @@ var apps = []struct{ file, since string }{
 	{"web-parameters.json", "v1.1.1"},
 	{"web-user.json", "v1.4.2"},
 	{"web-networks.json", "v1.5.0"},
+	{"nodejs-rest-api.json", "v1.5.0"},
 }
 
 var versions = []string{"v1.1.1", "v1.4.2", "v1.5.0"}
