@@ -3,6 +3,7 @@ package consul
 import (
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weftnet/weft/consul/consultest"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -123,4 +125,18 @@ func TestToken(t *testing.T) {
 			t.Errorf("problem %q, log %q", w.problem(), w.log.String())
 		}
 	})
+}
+
+// TestSomebodyElseDeregistered it between Weft's look and its request.
+func TestSomebodyElseDeregistered(t *testing.T) {
+	s := httptest.NewServer(consultest.New(""))
+	defer s.Close()
+	c, err := open(s.URL, t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	if err := c.deregister(t.Context(), serviceID(self, endpoint, tcp(80)[0])); err != nil {
+		t.Error(err)
+	}
 }

@@ -205,6 +205,8 @@ func TestTwoNetworks(t *testing.T) {
 				c.First = id
 			}
 		}
+		within(time.Millisecond)
+		w.answers("web", "") // nobody knows the image and the settings yet
 		r.Told(c)
 		within(time.Millisecond)
 		w.answers("web", "10.32.0.2")
