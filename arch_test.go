@@ -20,7 +20,8 @@ const module = "github.com/weftnet/weft"
 // each other; what one needs of another it declares as an interface, and plugin
 // puts them together. A package that is not here must not exist.
 var arrows = map[string][]string{
-	".":       {"cli"},
+	".":       {"cli", "cni"},
+	"cni":     {"api", "netmap", "netns"},
 	"cli":     {"api", "cleanup", "machine", "mesos", "plugin", "settings", "turn"},
 	"mesos":   {},
 	"machine": {"api", "datapath", "datapath/hostnet", "datapath/linux", "dataplane", "dns/resolver", "dockerapi", "ipam", "multicast", "netmap", "netns", "plugin", "presence", "settings", "turn"},
@@ -124,6 +125,7 @@ var outside = map[string][]string{
 	"golang.org/x/net":                     {"api"},
 	"github.com/google/nftables":           {"datapath/hostnet", "datapath/linux", "dns/takeover"},
 	"github.com/miekg/dns":                 {"dns", "dns/resolver", "dns/sandbox", "dns/server", "dns/orders", "discover", "e2e", "lab/probe", "dns/takeover/takeovertest"}, // all but the first five: servers and clients of the tests
+	"github.com/containernetworking/cni":   {"cni", "e2e"},
 	// Marathon's schemas, in the tests of the examples.
 	"github.com/santhosh-tekuri/jsonschema": {"mesos/mesostest"},
 	// The kernel: locks, credentials of sockets, namespaces, clocks.

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/weftnet/weft/cli"
+	"github.com/weftnet/weft/cni"
 )
 
 // version is set by the linker; see scripts/version.sh.
@@ -16,6 +17,11 @@ var version = "dev"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	if cni.Called() {
+		code := cni.Run(ctx, version)
+		stop()
+		os.Exit(code)
+	}
 	err := cli.Run(ctx, version)
 	stop()
 	if err != nil {

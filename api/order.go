@@ -56,12 +56,14 @@ type AttachRequest struct {
 	Endpoint  netmap.EndpointID `json:"endpoint"`
 	Container string            `json:"container,omitempty"` // its name
 	Addrs     []netip.Addr      `json:"addrs,omitempty"`     // that it wants, one of each family at most
+	Sandbox   string            `json:"sandbox,omitempty"`   // the path of the container's network namespace on the host
+	Interface string            `json:"interface,omitempty"` // its name there, with Sandbox only
 }
 
 // Attachment is an endpoint whose port is plugged.
 type Attachment struct {
 	Network   netmap.NetworkID `json:"network"`
-	Interface string           `json:"interface"` // in the host's network namespace, for the caller to move and to rename
+	Interface string           `json:"interface"` // in the sandbox, up; without one in the host's network namespace, for the caller to move and to rename
 	MAC       netmap.MAC       `json:"mac"`
 	Addrs     []netip.Prefix   `json:"addrs"` // with the prefix length of their subnet
 	MTU       int              `json:"mtu"`   // bytes

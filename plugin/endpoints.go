@@ -37,6 +37,8 @@ func (a *Agent) AttachEndpoint(ctx context.Context, r api.AttachRequest) (*api.A
 		return nil, netmap.Refuse(netmap.BadInput, "owner %.40q: want %s or %s; Docker's containers come over its own protocol", r.Owner, netmap.OwnerCNI, netmap.OwnerHost)
 	case !endpointID.MatchString(string(r.Endpoint)):
 		return nil, netmap.Refuse(netmap.BadInput, "endpoint %.80q: want 64 hexadecimal digits, such as a hash of what the container is called", r.Endpoint)
+	case r.Sandbox != "" && (a.cfg.Sandboxes == nil || r.Interface == ""):
+		return nil, netmap.Refuse(netmap.BadInput, "sandbox %.80q: want a network namespace of this host, and the name of the interface in it", r.Sandbox)
 	}
 	part := a.attach.Of(r.Owner)
 	n, err := findNetwork(a.gossip.View(), r.Network)
@@ -107,8 +109,21 @@ func attachTo(ctx context.Context, a *Agent, part attach.Part, id string, n netm
 	}
 	var err error
 	out.MAC = e.MAC
-	out.Interface, err = part.Plug(ctx, e.ID, "")
+	if out.Interface, err = part.Plug(ctx, e.ID, r.Sandbox); err == nil && r.Sandbox != "" {
+		out.Interface, err = r.Interface, a.enter(ctx, e.ID, r)
+	}
 	return out, err
+}
+
+// enter moves the interface of an endpoint that is plugged into its sandbox.
+func (a *Agent) enter(ctx context.Context, id netmap.EndpointID, r api.AttachRequest) error {
+	ns, err := a.cfg.Sandboxes.Open(r.Sandbox)
+	if err != nil {
+		return netmap.Refuse(netmap.BadInput, "sandbox %s: %v; want the path of a network namespace in the mount namespace of the host", r.Sandbox, err)
+	}
+	defer func() { _ = ns.Close() }()
+	defer a.routes.Changed()
+	return putInside(ctx, a, id, r.Sandbox, ns, r.Interface)
 }
 
 // DetachEndpoint deletes an endpoint of a container that is not Docker's and releases its

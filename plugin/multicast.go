@@ -38,22 +38,27 @@ func inside(attached *attach.Attachments) (out []multicast.Member) {
 // restore makes a port again whose interface a container has lost.
 func restore(a *Agent) func(context.Context, multicast.Member, *netns.Namespace, string) error {
 	return func(ctx context.Context, m multicast.Member, ns *netns.Namespace, name string) error {
-		return a.attach.WhileJoined(ctx, m.Endpoint, func(r attach.EndpointRecord) error {
-			in, local := linux.Inside{NS: ns, Name: name}, a.local()
-			i := slices.IndexFunc(local.Networks, func(n netmap.Network) bool { return n.ID == r.Endpoint.Network })
-			if i < 0 || r.Sandbox != m.Sandbox {
-				return nil // it has left
-			}
-			n := local.Networks[i]
-			for _, subnet := range n.Subnets {
-				for _, addr := range []netip.Addr{r.Endpoint.V4, r.Endpoint.V6} {
-					if subnet.Contains(addr) {
-						in.Addrs = append(in.Addrs, netip.PrefixFrom(addr, subnet.Bits()))
-					}
+		a.log.Warn("a container has lost its interface: it is made again", "endpoint", m.Endpoint, "interface", name)
+		return putInside(ctx, a, m.Endpoint, m.Sandbox, ns, name)
+	}
+}
+
+// putInside makes the interface of an endpoint in its sandbox, unless it has left that meanwhile.
+func putInside(ctx context.Context, a *Agent, id netmap.EndpointID, sandbox string, ns *netns.Namespace, name string) error {
+	return a.attach.WhileJoined(ctx, id, func(r attach.EndpointRecord) error {
+		in, local := linux.Inside{NS: ns, Name: name}, a.local()
+		i := slices.IndexFunc(local.Networks, func(n netmap.Network) bool { return n.ID == r.Endpoint.Network })
+		if i < 0 || r.Sandbox != sandbox {
+			return nil // it has left
+		}
+		n := local.Networks[i]
+		for _, subnet := range n.Subnets {
+			for _, addr := range []netip.Addr{r.Endpoint.V4, r.Endpoint.V6} {
+				if subnet.Contains(addr) {
+					in.Addrs = append(in.Addrs, netip.PrefixFrom(addr, subnet.Bits()))
 				}
 			}
-			a.log.Warn("a container has lost its interface: it is made again", "container", a.holder(r.Endpoint.V4), "interface", name)
-			return a.cfg.Kernel.Restore(ctx, a.dataplane.DeviceOf(n, local), portOf(r.Endpoint), in)
-		})
-	}
+		}
+		return a.cfg.Kernel.Restore(ctx, a.dataplane.DeviceOf(n, local), portOf(r.Endpoint), in)
+	})
 }
