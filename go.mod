@@ -62,3 +62,5 @@ require (
 	golang.org/x/sync v0.22.0 // indirect
 	golang.org/x/text v0.40.0 // indirect
 )
+
+tool github.com/containernetworking/cni/cnitool

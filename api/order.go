@@ -67,6 +67,8 @@ type Attachment struct {
 	MAC       netmap.MAC       `json:"mac"`
 	Addrs     []netip.Prefix   `json:"addrs"` // with the prefix length of their subnet
 	MTU       int              `json:"mtu"`   // bytes
+	// DNS is where the container asks for names, in its sandbox; invalid: nowhere.
+	DNS netip.Addr `json:"dns,omitzero"`
 }
 
 // DetachRequest asks to delete an endpoint and to release its addresses.

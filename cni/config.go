@@ -28,16 +28,29 @@ type config struct {
 	} `json:"runtimeConfig"`
 	Args struct {
 		CNI struct {
-			IPs []string `json:"ips"`
+			IPs    []string `json:"ips"`
+			Labels []label  `json:"labels"`
 		} `json:"cni"`
 		Mesos struct {
 			NetworkInfo struct {
 				IPAddresses []struct {
 					IPAddress string `json:"ip_address"`
 				} `json:"ip_addresses"`
+				Labels struct {
+					Labels []label `json:"labels"`
+				} `json:"labels"`
 			} `json:"network_info"`
 		} `json:"org.apache.mesos"`
 	} `json:"args"`
+}
+
+type label struct{ Key, Value string }
+
+// arguments are those of CNI_ARGS that this plugin knows.
+type arguments struct {
+	types.CommonArgs
+	IP           types.UnmarshallableString
+	K8S_POD_NAME types.UnmarshallableString //nolint:revive // what Kubernetes' runtimes and podman call it
 }
 
 // ipamType is the only value that ipam.type may have. Mesos up to 1.11 refuses a configuration whose ipam has none.
@@ -71,12 +84,9 @@ func (c *config) wanted(args *skel.CmdArgs) ([]netip.Addr, error) {
 			all = append(all, a.IPAddress)
 		}
 	}
-	env := struct {
-		types.CommonArgs
-		IP types.UnmarshallableString
-	}{CommonArgs: types.CommonArgs{IgnoreUnknown: true}} // Kubernetes' runtimes pass much else
-	if err := types.LoadArgs(args.Args, &env); err != nil {
-		return nil, types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_ARGS cannot be read", err.Error())
+	env, err := argumentsOf(args)
+	if err != nil {
+		return nil, err
 	}
 	if env.IP != "" {
 		all = append(all, string(env.IP))
@@ -98,7 +108,7 @@ func (c *config) wanted(args *skel.CmdArgs) ([]netip.Addr, error) {
 // endpointID is what the agent calls a container's interface: a hash, since a runtime's ids have any form. Its end is a
 // hash of the configuration's name, so that GC finds the endpoints of one configuration among the host's.
 func endpointID(configuration, container, ifname string) netmap.EndpointID {
-	return netmap.EndpointID(fmt.Sprintf("%.48x", sha256.Sum256([]byte(container+"/"+ifname)))[:48] + ofConfiguration(configuration))
+	return netmap.EndpointID(fmt.Sprintf("%x", sha256.Sum256([]byte(container+"/"+ifname)))[:48] + ofConfiguration(configuration))
 }
 
 func ofConfiguration(name string) string {
@@ -109,7 +119,25 @@ func ofConfiguration(name string) string {
 // nameChars are those that a container's name may have in Weft, which are Docker's.
 var nameChars = regexp.MustCompile(`[^a-zA-Z0-9_.-]+`)
 
-// containerName is the name under which people see the container.
-func containerName(args *skel.CmdArgs) string {
-	return nameChars.ReplaceAllString(args.ContainerID, "-")
+// containerName is the name that the container has in weft status and in DNS: the label "name", the name that the runtime
+// passes in CNI_ARGS, or its id.
+func (c *config) containerName(args *skel.CmdArgs) string {
+	name := args.ContainerID
+	if env, err := argumentsOf(args); err == nil && env.K8S_POD_NAME != "" {
+		name = string(env.K8S_POD_NAME)
+	}
+	for _, l := range append(c.Args.CNI.Labels, c.Args.Mesos.NetworkInfo.Labels.Labels...) {
+		if l.Key == "name" && l.Value != "" {
+			name = l.Value
+		}
+	}
+	return nameChars.ReplaceAllString(name, "-")
+}
+
+func argumentsOf(args *skel.CmdArgs) (*arguments, error) {
+	env := &arguments{CommonArgs: types.CommonArgs{IgnoreUnknown: true}} // Kubernetes' runtimes pass much else
+	if err := types.LoadArgs(args.Args, env); err != nil {
+		return nil, types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_ARGS cannot be read", err.Error())
+	}
+	return env, nil
 }

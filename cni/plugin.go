@@ -97,7 +97,7 @@ func add(ctx context.Context, c *config, args *skel.CmdArgs) error {
 	}
 	id := endpointID(c.Name, args.ContainerID, args.IfName)
 	got, err := c.agent().AttachEndpoint(ctx, api.AttachRequest{
-		Owner: netmap.OwnerCNI, Network: c.network(), Endpoint: id, Container: containerName(args), Addrs: want,
+		Owner: netmap.OwnerCNI, Network: c.network(), Endpoint: id, Container: c.containerName(args), Addrs: want,
 		Sandbox: args.Netns, Interface: args.IfName,
 	})
 	if err != nil {
@@ -117,6 +117,9 @@ func add(ctx context.Context, c *config, args *skel.CmdArgs) error {
 		result.IPs = append(result.IPs, &current.IPConfig{
 			Interface: &at, Address: net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())},
 		})
+	}
+	if got.DNS.IsValid() && len(result.DNS.Nameservers) == 0 {
+		result.DNS.Nameservers = []string{got.DNS.String()}
 	}
 	return types.PrintResult(result, c.CNIVersion)
 }

@@ -111,6 +111,7 @@ func attachTo(ctx context.Context, a *Agent, part attach.Part, id string, n netm
 	out.MAC = e.MAC
 	if out.Interface, err = part.Plug(ctx, e.ID, r.Sandbox); err == nil && r.Sandbox != "" {
 		out.Interface, err = r.Interface, a.enter(ctx, e.ID, r)
+		out.DNS = a.resolver.Nameserver()
 	}
 	return out, err
 }

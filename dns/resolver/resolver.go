@@ -55,6 +55,9 @@ type Config struct {
 	Host       *Host                       // nil: containers have Docker's names
 	Zones      map[string][]netip.AddrPort // servers of zones that are none of ours
 	Listen     netip.AddrPort              // where the host itself may ask; the zero value: nowhere
+	// Upstream returns the servers of the host, which are asked for what is not the cluster's by containers that are not
+	// Docker's; nil: HostServers.
+	Upstream func() []netip.AddrPort
 	// Problem shows a problem under a topic; "" ends it.
 	Problem func(topic, sentence string)
 	Log     *slog.Logger
@@ -73,6 +76,9 @@ type Resolver struct {
 // New returns a Resolver that knows no name and serves no container yet.
 func New(cfg Config) *Resolver {
 	r := &Resolver{cfg: cfg, zones: server.NewZones(cfg.Zones)}
+	if cfg.Upstream == nil {
+		cfg.Upstream = HostServers
+	}
 	cfg.Names.Alive, cfg.Names.Shuffle = r.alive, rand.Shuffle
 	r.names = dns.New(cfg.Names)
 	s := sandbox.Config{Members: r.members, Problem: cfg.Problem, Serve: r.serve}
@@ -83,8 +89,12 @@ func New(cfg Config) *Resolver {
 	return r
 }
 
-func (r *Resolver) serve(ns *netns.Namespace, networks func() []netmap.NetworkID) (sandbox.Server, error) {
-	return sandbox.Serve(ns, r.server(r.names.For(networks)))
+func (r *Resolver) serve(ns *netns.Namespace, docker bool, networks func() []netmap.NetworkID) (sandbox.Server, error) {
+	cfg := r.server(r.names.For(networks))
+	if !docker {
+		cfg.Rest = server.NewZones(map[string][]netip.AddrPort{".": r.cfg.Upstream()})
+	}
+	return sandbox.Serve(ns, cfg)
 }
 
 func (r *Resolver) server(answer func(*wire.Msg) *wire.Msg) server.Config {
@@ -107,6 +117,28 @@ func (r *Resolver) ServeHost(ctx context.Context) {
 		r.cfg.Problem("dns-listen", fmt.Sprintf("the host cannot ask for names at WEFT_DNS_LISTEN: %v; end what listens there, or choose another address", err))
 		turn.Sleep(ctx, listenAgain)
 	}
+}
+
+// Nameserver is where containers ask for names; invalid where they have no cluster's.
+func (r *Resolver) Nameserver() netip.Addr {
+	if r.cfg.Host == nil {
+		return netip.Addr{}
+	}
+	return server.InContainer
+}
+
+// HostServers are the DNS servers in /etc/resolv.conf, which the plugin shares with the host: resolv.conf(5).
+func HostServers() (out []netip.AddrPort) {
+	cfg, err := wire.ClientConfigFromFile("/etc/resolv.conf")
+	if err != nil {
+		return nil // there is none, or nobody can read it: such names are not answered
+	}
+	for _, s := range cfg.Servers {
+		if addr, err := netip.ParseAddr(s); err == nil {
+			out = append(out, netip.AddrPortFrom(addr, 53))
+		}
+	}
+	return out
 }
 
 // Names returns the names that containers are answered from.
@@ -169,7 +201,7 @@ func (r *Resolver) members() (out []sandbox.Member) {
 		}
 		_, first := r.cfg.Containers.Of(e.Endpoint.ID)
 		n, _ := view.Network(e.Endpoint.Network)
-		out = append(out, sandbox.Member{Sandbox: e.Sandbox, Network: e.Endpoint.Network, First: first, Name: n.Name})
+		out = append(out, sandbox.Member{Sandbox: e.Sandbox, Network: e.Endpoint.Network, First: first, Name: n.Name, Docker: e.Owner == netmap.OwnerDocker})
 	}
 	return out
 }

@@ -32,6 +32,7 @@ type Member struct {
 	Network netmap.NetworkID
 	First   bool   // its network is the first of the container's settings
 	Name    string // of the network; the others are in this order
+	Docker  bool   // Docker made the sandbox, with a resolver of its own
 }
 
 // Server serves one sandbox. Its other methods than AskDocker are not called concurrently.
@@ -56,8 +57,8 @@ type Config struct {
 	// sandbox is served.
 	Open func(path string) (*netns.Namespace, error)
 	// Serve starts a server in a namespace, which is closed afterwards. The server asks for the
-	// networks that its container is on with each question.
-	Serve func(ns *netns.Namespace, networks func() []netmap.NetworkID) (Server, error)
+	// networks that its container is on with each question. docker says whether Docker's resolver is there.
+	Serve func(ns *netns.Namespace, docker bool, networks func() []netmap.NetworkID) (Server, error)
 	// Watch calls moved when an interface may have been moved into a sandbox, until ctx ends.
 	Watch func(ctx context.Context, moved func())
 	// Problem shows a problem under a topic; "" ends it.
@@ -75,6 +76,7 @@ type Sandboxes struct {
 }
 
 type served struct {
+	docker   bool // its sandbox has Docker's resolver
 	networks atomic.Pointer[[]netmap.NetworkID]
 	mu       sync.Mutex // of what follows
 	server   Server     // nil once it has failed or ended
@@ -124,7 +126,7 @@ func (s *Sandboxes) Serve() {
 	}
 	wanted := bySandbox(s.cfg.Members())
 	for path, one := range s.served {
-		if wanted[path] == nil {
+		if _, ok := wanted[path]; !ok {
 			one.end(Server.Close)
 			delete(s.served, path)
 		}
@@ -133,10 +135,10 @@ func (s *Sandboxes) Serve() {
 	for _, path := range slices.Sorted(maps.Keys(wanted)) {
 		one := s.served[path]
 		if one == nil {
-			one = &served{}
+			one = &served{docker: wanted[path].docker}
 			s.served[path] = one
 		}
-		networks := wanted[path]
+		networks := wanted[path].networks
 		one.networks.Store(&networks)
 		if err := s.start(one, path); err != nil {
 			failed = append(failed, err)
@@ -156,7 +158,7 @@ func (s *Sandboxes) AskDocker(ctx context.Context, network netmap.NetworkID, que
 	for _, path := range slices.Sorted(maps.Keys(s.served)) {
 		one := s.served[path]
 		one.mu.Lock()
-		if server == nil && slices.Contains(*one.networks.Load(), network) {
+		if server == nil && one.docker && slices.Contains(*one.networks.Load(), network) {
 			server = one.server
 		}
 		one.mu.Unlock()
@@ -181,7 +183,7 @@ func (s *Sandboxes) start(one *served, path string) error {
 		return nil
 	}
 	if err == nil {
-		one.server, err = s.cfg.Serve(ns, func() []netmap.NetworkID { return *one.networks.Load() })
+		one.server, err = s.cfg.Serve(ns, one.docker, func() []netmap.NetworkID { return *one.networks.Load() })
 		err = errors.Join(err, ns.Close())
 	}
 	if err != nil {
@@ -237,16 +239,21 @@ func (s *Sandboxes) show(failed []error) {
 	s.cfg.Problem("dns", sentence)
 }
 
-// bySandbox has the networks of each sandbox in the order in which its container has them.
-func bySandbox(members []Member) map[string][]netmap.NetworkID {
+// wants is what a sandbox is to be served: the networks are in the order in which its container has them.
+type wants struct {
+	networks []netmap.NetworkID
+	docker   bool
+}
+
+func bySandbox(members []Member) map[string]wants {
 	rank := map[bool]int{true: 0, false: 1}
 	slices.SortStableFunc(members, func(a, b Member) int {
 		return cmp.Or(cmp.Compare(rank[a.First], rank[b.First]), strings.Compare(a.Name, b.Name))
 	})
-	out := map[string][]netmap.NetworkID{}
+	out := map[string]wants{}
 	for _, m := range members {
-		if m.Sandbox != "" && !slices.Contains(out[m.Sandbox], m.Network) {
-			out[m.Sandbox] = append(out[m.Sandbox], m.Network)
+		if w := out[m.Sandbox]; m.Sandbox != "" && !slices.Contains(w.networks, m.Network) {
+			out[m.Sandbox] = wants{append(w.networks, m.Network), m.Docker}
 		}
 	}
 	return out

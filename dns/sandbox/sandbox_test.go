@@ -77,7 +77,7 @@ func play(t *testing.T, story func(w *world, s *Sandboxes)) {
 				}
 				return netns.Open("/proc/self/ns/net")
 			},
-			Serve: func(_ *netns.Namespace, networks func() []netmap.NetworkID) (Server, error) {
+			Serve: func(_ *netns.Namespace, _ bool, networks func() []netmap.NetworkID) (Server, error) {
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				if w.broken != nil {

@@ -66,6 +66,9 @@ func (s *Server) ask(msg *mdns.Msg) (*mdns.Msg, upstream) {
 			return reply, nil
 		}
 	}
+	if z := s.cfg.Rest.find(name); z != nil {
+		return nil, z
+	}
 	if s.docker != nil {
 		return nil, s.docker
 	}

@@ -33,8 +33,11 @@ const (
 	pause = 100 * time.Millisecond
 )
 
-// inContainer is where the servers of containers listen: at Docker's address, on other ports.
-var inContainer = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.11"), 0)
+// InContainer is where containers ask: Docker's address.
+var InContainer = netip.MustParseAddr("127.0.0.11")
+
+// inContainer is where the servers of containers listen, on other ports than clients ask.
+var inContainer = netip.AddrPortFrom(InContainer, 0)
 
 // Config is what servers do.
 type Config struct {
@@ -45,7 +48,10 @@ type Config struct {
 	// them for others.
 	Domain string
 	Zones  *Zones // shared by all servers; nil for none
-	Log    *slog.Logger
+	// Rest has the servers for what neither Answer nor Zones know, in a container that has no resolver of Docker's.
+	// nil: Docker's is asked.
+	Rest *Zones
+	Log  *slog.Logger
 }
 
 // Server is a server that runs.
