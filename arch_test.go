@@ -28,8 +28,9 @@ var arrows = map[string][]string{
 	"plugin": {
 		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "ledger/state", "history", "replicate", "dockerapi", "store", "api", "underlay", "settings", "discover",
 		"datapath/linux", "datapath", "dataplane", "rpc", "netmap", "lease", "turn", "follow", "member", "decide",
-		"dns", "dns/containers", "dns/orders", "dns/resolver", "netns", "multicast", "presence", "paths", "consul",
+		"dns", "dns/containers", "dns/orders", "dns/resolver", "netns", "multicast", "presence", "paths", "consul", "endpoints",
 	},
+	"endpoints":        {"api", "attach", "ipam", "netmap", "netns", "turn"},
 	"paths":            {"datapath", "netmap", "turn"},
 	"consul":           {"attach", "dockerapi", "follow", "netmap", "turn"},
 	"presence":         {"api", "attach", "datapath", "follow", "netmap", "turn"},

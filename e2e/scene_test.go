@@ -89,14 +89,6 @@ func (s *scene) clear() {
 	}
 }
 
-// agent is the agent's own socket on a host.
-func (s *scene) agent(h *lab.Host) api.Client {
-	s.t.Helper()
-	root, err := h.Root()
-	must(s.t, err)
-	return api.At(root + api.SocketPath)
-}
-
 // members are the hosts of the cluster that the test works with.
 func (s *scene) members() []*lab.Host {
 	if s.hosts != nil {

@@ -116,3 +116,11 @@ func (s *scene) health(h *lab.Host, network string) {
 		s.t.Errorf("GET /status of another name: %s", got)
 	}
 }
+
+// agent is the agent's own socket on a host.
+func (s *scene) agent(h *lab.Host) api.Client {
+	s.t.Helper()
+	root, err := h.Root()
+	must(s.t, err)
+	return api.At(root + api.SocketPath)
+}

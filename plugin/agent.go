@@ -22,6 +22,7 @@ import (
 	"github.com/weftnet/weft/dns/orders"
 	"github.com/weftnet/weft/dns/resolver"
 	"github.com/weftnet/weft/driver"
+	"github.com/weftnet/weft/endpoints"
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/history"
 	"github.com/weftnet/weft/ipam"
@@ -34,7 +35,6 @@ import (
 	"github.com/weftnet/weft/replicate"
 	"github.com/weftnet/weft/rpc"
 	"github.com/weftnet/weft/settings"
-	"github.com/weftnet/weft/turn"
 	"github.com/weftnet/weft/underlay"
 )
 
@@ -105,20 +105,19 @@ type Agent struct {
 	self netmap.HostID
 	log  *slog.Logger
 
-	store     Store
-	port      Port
-	peers     *discover.Peers
-	gossip    Gossip
-	ledger    Ledger
-	ipam      *ipam.IPAM
-	attach    *attach.Attachments
-	driver    *driver.Driver
-	member    *member.Member
-	decider   *decide.Decider
-	dataplane *dataplane.Dataplane
-	// attaching orders requests about one network that do not come from Docker.
-	attaching      *turn.Keyed
-	*orders.Orders // of operators, about names
+	store                Store
+	port                 Port
+	peers                *discover.Peers
+	gossip               Gossip
+	ledger               Ledger
+	ipam                 *ipam.IPAM
+	attach               *attach.Attachments
+	driver               *driver.Driver
+	member               *member.Member
+	decider              *decide.Decider
+	dataplane            *dataplane.Dataplane
+	*endpoints.Endpoints // of others than Docker
+	*orders.Orders       // of operators, about names
 
 	history  *history.History
 	replicas *replicate.Replicator
@@ -149,7 +148,7 @@ type Agent struct {
 // Docker. It returns every failure, since the agent would not work.
 func Open(cfg Config) (a *Agent, err error) {
 	cfg.Deps = cfg.Deps.filled()
-	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), attaching: turn.NewKeyed(), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, restarts: replicate.NewRestarts()}
+	a = &Agent{cfg: cfg, log: cfg.Log, began: time.Now(), ended: make(chan struct{}), kick: make(chan struct{}, 1), problems: map[string]string{}, restarts: replicate.NewRestarts()}
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop, a.end = stop, sync.OnceFunc(func() { close(a.ended) })
 	opened := a // `return nil, err` sets a to nil

@@ -7,6 +7,7 @@ import (
 
 	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/datapath/linux"
+	"github.com/weftnet/weft/endpoints"
 	"github.com/weftnet/weft/multicast"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/netns"
@@ -61,4 +62,21 @@ func putInside(ctx context.Context, a *Agent, id netmap.EndpointID, sandbox stri
 		}
 		return a.cfg.Kernel.Restore(ctx, a.dataplane.DeviceOf(n, local), portOf(r.Endpoint), in)
 	})
+}
+
+// others is for endpoints that are not Docker's.
+func others(a *Agent) endpoints.Config {
+	cfg := endpoints.Config{
+		Attach: a.attach, IPAM: a.ipam, Nameserver: a.resolver.Nameserver, Log: a.log,
+		Network: func(name string) (netmap.Network, error) { return findNetwork(a.gossip.View(), name) },
+		MTU:     func(n netmap.Network) int { return a.dataplane.DeviceOf(n, a.local()).PortMTU },
+		Enter: func(ctx context.Context, id netmap.EndpointID, sandbox string, ns *netns.Namespace, name string) error {
+			defer a.routes.Changed()
+			return putInside(ctx, a, id, sandbox, ns, name)
+		},
+	}
+	if a.cfg.Sandboxes != nil {
+		cfg.Open = a.cfg.Sandboxes.Open
+	}
+	return cfg
 }

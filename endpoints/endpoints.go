@@ -1,4 +1,6 @@
-package plugin
+// Package endpoints makes endpoints for containers that are not Docker's, such as those of a CNI plugin: what Docker asks
+// for in several calls of its own protocol is one request over the agent's socket here.
+package endpoints
 
 import (
 	"cmp"
@@ -15,6 +17,8 @@ import (
 	"github.com/weftnet/weft/attach"
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/netns"
+	"github.com/weftnet/weft/turn"
 )
 
 // endpointID is the form of the id that a request gives an endpoint. Docker's ids have it too.
@@ -26,10 +30,42 @@ const (
 	leaveTimeout  = 5 * time.Second // after the request has ended
 )
 
+// Config says what Endpoints are made of. The functions are called concurrently.
+type Config struct {
+	Attach *attach.Attachments
+	IPAM   IPAM
+	// Network finds a network of the cluster by its name or number.
+	Network func(name string) (netmap.Network, error)
+	// MTU is that of a container on a network, in bytes.
+	MTU func(netmap.Network) int
+	// Open opens the network namespace at a path in the mount namespace of the host; nil: there are none.
+	Open func(path string) (*netns.Namespace, error)
+	// Enter moves the interface of an endpoint that is plugged into its sandbox, under a name.
+	Enter func(ctx context.Context, id netmap.EndpointID, sandbox string, ns *netns.Namespace, name string) error
+	// Nameserver is where containers ask for names; invalid where nobody answers.
+	Nameserver func() netip.Addr
+	Log        *slog.Logger
+}
+
+// IPAM hands addresses out: see ipam.IPAM.
+type IPAM interface {
+	Allocate(ctx context.Context, a ipam.Ask) (netip.Addr, error)
+	Release(ctx context.Context, subnet netip.Prefix, addr netip.Addr, c ipam.Caller) error
+}
+
+// Endpoints are those of this host that are not Docker's. All methods are safe for concurrent use.
+type Endpoints struct {
+	cfg     Config
+	joining *turn.Keyed // by the owner's id of a network
+}
+
+// New returns Endpoints.
+func New(cfg Config) *Endpoints { return &Endpoints{cfg: cfg, joining: turn.NewKeyed()} }
+
 // AttachEndpoint makes an endpoint for a container that is not Docker's. The host joins the
 // network if it is not on it, ipam allocates addresses, and the port is plugged. Repeating it
 // changes nothing. It implements api.Agent.
-func (a *Agent) AttachEndpoint(ctx context.Context, r api.AttachRequest) (*api.Attachment, error) {
+func (a *Endpoints) AttachEndpoint(ctx context.Context, r api.AttachRequest) (*api.Attachment, error) {
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	switch {
@@ -37,11 +73,11 @@ func (a *Agent) AttachEndpoint(ctx context.Context, r api.AttachRequest) (*api.A
 		return nil, netmap.Refuse(netmap.BadInput, "owner %.40q: want %s or %s; Docker's containers come over its own protocol", r.Owner, netmap.OwnerCNI, netmap.OwnerHost)
 	case !endpointID.MatchString(string(r.Endpoint)):
 		return nil, netmap.Refuse(netmap.BadInput, "endpoint %.80q: want 64 hexadecimal digits, such as a hash of what the container is called", r.Endpoint)
-	case r.Sandbox != "" && (a.cfg.Sandboxes == nil || r.Interface == ""):
+	case r.Sandbox != "" && (a.cfg.Open == nil || r.Interface == ""):
 		return nil, netmap.Refuse(netmap.BadInput, "sandbox %.80q: want a network namespace of this host, and the name of the interface in it", r.Sandbox)
 	}
-	part := a.attach.Of(r.Owner)
-	n, err := findNetwork(a.gossip.View(), r.Network)
+	part := a.cfg.Attach.Of(r.Owner)
+	n, err := a.cfg.Network(r.Network)
 	id := fmt.Sprintf("%s/%d", r.Owner, n.ID)
 	if e, ok := part.Endpoint(r.Endpoint); ok && (err != nil || e.Endpoint.Network == n.ID) {
 		id, err = e.LocalNetwork, nil // also if the network was removed meanwhile
@@ -49,7 +85,7 @@ func (a *Agent) AttachEndpoint(ctx context.Context, r api.AttachRequest) (*api.A
 	if err != nil {
 		return nil, err
 	}
-	release, err := a.attaching.Lock(ctx, id)
+	release, err := a.joining.Lock(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +95,7 @@ func (a *Agent) AttachEndpoint(ctx context.Context, r api.AttachRequest) (*api.A
 	}
 	out, err := attachTo(ctx, a, part, id, n, r)
 	if err != nil {
-		leaveUnused(ctx, a.log, part, id)
+		leaveUnused(ctx, a.cfg.Log, part, id)
 		return nil, err
 	}
 	return out, nil
@@ -78,13 +114,13 @@ func joinedAs(ctx context.Context, part attach.Part, id string, n netmap.Network
 }
 
 // attachTo makes an endpoint in a network that the host is on.
-func attachTo(ctx context.Context, a *Agent, part attach.Part, id string, n netmap.Network, r api.AttachRequest) (*api.Attachment, error) {
+func attachTo(ctx context.Context, a *Endpoints, part attach.Part, id string, n netmap.Network, r api.AttachRequest) (*api.Attachment, error) {
 	e := netmap.Endpoint{ID: r.Endpoint, Network: n.ID, Name: r.Container}
-	out := &api.Attachment{Network: n.ID, MTU: a.dataplane.DeviceOf(n, a.local()).PortMTU}
+	out := &api.Attachment{Network: n.ID, MTU: a.cfg.MTU(n)}
 	caller := ipam.Caller{Owner: r.Owner, ID: string(r.Endpoint)}
 	for _, want := range r.Addrs {
 		if !slices.ContainsFunc(n.Subnets, func(s netip.Prefix) bool { return s.Contains(want) }) {
-			return nil, netmap.Refuse(netmap.Outside, "%s is in no subnet of network %s, which are %s; choose another address", want, cmp.Or(n.Name, r.Network), joined(n.Subnets))
+			return nil, netmap.Refuse(netmap.Outside, "%s is in no subnet of network %s, which are %s; choose another address", want, cmp.Or(n.Name, r.Network), n.Subnets)
 		}
 	}
 	for _, subnet := range n.Subnets {
@@ -92,7 +128,7 @@ func attachTo(ctx context.Context, a *Agent, part attach.Part, id string, n netm
 		if i := slices.IndexFunc(r.Addrs, subnet.Contains); i >= 0 {
 			ask.Want = r.Addrs[i]
 		}
-		addr, err := a.ipam.Allocate(ctx, ask)
+		addr, err := a.cfg.IPAM.Allocate(ctx, ask)
 		if err != nil {
 			return nil, err
 		}
@@ -111,34 +147,33 @@ func attachTo(ctx context.Context, a *Agent, part attach.Part, id string, n netm
 	out.MAC = e.MAC
 	if out.Interface, err = part.Plug(ctx, e.ID, r.Sandbox); err == nil && r.Sandbox != "" {
 		out.Interface, err = r.Interface, a.enter(ctx, e.ID, r)
-		out.DNS = a.resolver.Nameserver()
+		out.DNS = a.cfg.Nameserver()
 	}
 	return out, err
 }
 
 // enter moves the interface of an endpoint that is plugged into its sandbox.
-func (a *Agent) enter(ctx context.Context, id netmap.EndpointID, r api.AttachRequest) error {
-	ns, err := a.cfg.Sandboxes.Open(r.Sandbox)
+func (a *Endpoints) enter(ctx context.Context, id netmap.EndpointID, r api.AttachRequest) error {
+	ns, err := a.cfg.Open(r.Sandbox)
 	if err != nil {
 		return netmap.Refuse(netmap.BadInput, "sandbox %s: %v; want the path of a network namespace in the mount namespace of the host", r.Sandbox, err)
 	}
 	defer func() { _ = ns.Close() }()
-	defer a.routes.Changed()
-	return putInside(ctx, a, id, r.Sandbox, ns, r.Interface)
+	return a.cfg.Enter(ctx, id, r.Sandbox, ns, r.Interface)
 }
 
 // DetachEndpoint deletes an endpoint of a container that is not Docker's and releases its
 // addresses. With the owner's last endpoint the host leaves the network. It implements
 // api.Agent.
-func (a *Agent) DetachEndpoint(ctx context.Context, r api.DetachRequest) (string, error) {
+func (a *Endpoints) DetachEndpoint(ctx context.Context, r api.DetachRequest) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
-	part := a.attach.Of(r.Owner)
+	part := a.cfg.Attach.Of(r.Owner)
 	e, ok := part.Endpoint(r.Endpoint)
 	if r.Owner == netmap.OwnerDocker || !ok {
 		return fmt.Sprintf("%s has no endpoint %.12s on this host", r.Owner, r.Endpoint), nil
 	}
-	release, err := a.attaching.Lock(ctx, e.LocalNetwork)
+	release, err := a.joining.Lock(ctx, e.LocalNetwork)
 	if err != nil {
 		return "", err
 	}
@@ -151,12 +186,12 @@ func (a *Agent) DetachEndpoint(ctx context.Context, r api.DetachRequest) (string
 		for _, subnet := range n.Network.Subnets {
 			for _, addr := range []netip.Addr{e.Endpoint.V4, e.Endpoint.V6} {
 				if subnet.Contains(addr) {
-					err = errors.Join(err, a.ipam.Release(ctx, subnet, addr, caller))
+					err = errors.Join(err, a.cfg.IPAM.Release(ctx, subnet, addr, caller))
 				}
 			}
 		}
 	}
-	leaveUnused(ctx, a.log, part, e.LocalNetwork)
+	leaveUnused(ctx, a.cfg.Log, part, e.LocalNetwork)
 	return fmt.Sprintf("endpoint %.12s is gone, %s is free", r.Endpoint, e.Endpoint.AddrText()), err
 }
 
