@@ -284,6 +284,7 @@ func (a *Agent) openDocker() (err error) {
 		return err
 	}
 	a.decider.Begin(a.ipam, a.attach)
+	a.Endpoints = endpoints.New(others(a))
 	a.presence = newPresence(a)
 	return a.openReplicas()
 }

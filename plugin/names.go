@@ -8,7 +8,6 @@ import (
 	"github.com/weftnet/weft/dns/containers"
 	"github.com/weftnet/weft/dns/orders"
 	"github.com/weftnet/weft/dns/resolver"
-	"github.com/weftnet/weft/endpoints"
 	"github.com/weftnet/weft/netmap"
 )
 
@@ -37,6 +36,5 @@ func (a *Agent) openResolver() {
 		cfg.Host = &resolver.Host{Open: a.cfg.Sandboxes.Open, Watch: func(ctx context.Context, _ func()) { <-ctx.Done() }} // the agent tells it
 	}
 	a.resolver = resolver.New(cfg)
-	a.Endpoints = endpoints.New(others(a))
 	a.Orders = orders.New(orders.Config{Names: a.resolver.Names(), View: a.gossip.View, Decide: a.member.Decide, AskDocker: a.resolver.AskDocker, Since: a.history.Since})
 }

@@ -235,13 +235,18 @@ func TestDockerIsAskedInASandboxOfTheNetwork(t *testing.T) {
 	play(t, func(w *world, s *Sandboxes) {
 		w.make("a", true)
 		w.make("b", true)
-		w.set(Member{Sandbox: "a", Network: 1}, Member{Sandbox: "b", Network: 2}, Member{Sandbox: "c", Network: 3})
+		w.make("none", true)
+		w.set(Member{Sandbox: "a", Network: 1, Docker: true}, Member{Sandbox: "b", Network: 2, Docker: true}, Member{Sandbox: "c", Network: 3, Docker: true},
+			Member{Sandbox: "none", Network: 4})
 		s.Serve()
 		if reply, err := s.AskDocker(t.Context(), 2, nil); err != nil || reply.Question[0].Name != "b." {
 			t.Errorf("%v, %v", reply, err)
 		}
 		if _, err := s.AskDocker(t.Context(), 3, nil); !errors.Is(err, ErrNone) {
 			t.Errorf("a sandbox that is not there was asked: %v", err)
+		}
+		if _, err := s.AskDocker(t.Context(), 4, nil); !errors.Is(err, ErrNone) {
+			t.Errorf("a sandbox without Docker's resolver was asked: %v", err)
 		}
 	})
 }
