@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/lab"
 )
 
@@ -200,7 +201,8 @@ func TestIntegrationCNI(t *testing.T) {
 		t.Errorf("ADD with an address of the runtime's choice answers %+v", fixed)
 	}
 
-	// A namespace that is gone is no obstacle, and GC frees what no runtime knows any more.
+	// A container that is deleted is, twice too; GC frees what no runtime knows any more, but not what is another
+	// configuration's.
 	r.does("del", "pods", other)
 	r.does("del", "pods", other)
 	free := func(addr netip.Addr) {
@@ -210,12 +212,25 @@ func TestIntegrationCNI(t *testing.T) {
 		s.docker(s.lab.Host(3), "rm", "-f", heir.name)
 	}
 	free(netip.MustParseAddr("10.72.90.77"))
-	_, err = two.Exec(t.Context(), "ip", "netns", "del", filepath.Base(ns))
-	must(t, err)
 	must(t, r.call("GC", `{"cniVersion": "1.1.0", "name": "others", "type": "weft-cni", "network": %q, "cni.dev/valid-attachments": []}`, overlay)) // not its own
 	s.refused(s.lab.Host(3), []string{"held", pod.addr.String()}, s.command(s.lab.Host(3), overlay, "thief", "--ip", pod.addr.String())...)
 	must(t, r.call("GC", `{"cniVersion": "1.1.0", "name": "pods", "type": "weft-cni", "network": %q, "cni.dev/valid-attachments": []}`, overlay))
 	free(pod.addr)
+
+	// A container that goes without a word, as all do at a reboot, gives its address back.
+	lost := r.namespace("lost")
+	r.does("add", "pods", lost, wants("10.72.90.78"))
+	_, err = two.Exec(t.Context(), "ip", "netns", "del", filepath.Base(lost))
+	must(t, err)
+	s.seen(overlay, func(_ *api.Report, n api.Network) error {
+		for _, e := range n.Endpoints {
+			if e.V4.String() == "10.72.90.78" {
+				return fmt.Errorf("it sees %+v still", e)
+			}
+		}
+		return nil
+	})
+	free(netip.MustParseAddr("10.72.90.78"))
 }
 
 // call carries out a call of a runtime with a configuration, for one namespace where ADD and DEL need it.

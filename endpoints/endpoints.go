@@ -195,6 +195,16 @@ func (a *Endpoints) DetachEndpoint(ctx context.Context, r api.DetachRequest) (st
 	return fmt.Sprintf("endpoint %.12s is gone, %s is free", r.Endpoint, e.Endpoint.AddrText()), err
 }
 
+// Lost removes an endpoint whose container is gone without a word of its owner, as after a reboot. One that Docker has is
+// Docker's to remove. It does what it can: it is told again.
+func (a *Endpoints) Lost(ctx context.Context, id netmap.EndpointID) {
+	if _, mine := a.cfg.Attach.Of(netmap.OwnerCNI).Endpoint(id); !mine {
+		return
+	}
+	text, err := a.DetachEndpoint(ctx, api.DetachRequest{Owner: netmap.OwnerCNI, Endpoint: id})
+	a.cfg.Log.Info("a container is gone without a word of its runtime", "endpoint", id, "then", text, "err", err)
+}
+
 // leaveUnused has the host leave a network on which its owner has no endpoint here.
 // Attachments.FinishDeletions tries again what fails.
 func leaveUnused(ctx context.Context, log *slog.Logger, part attach.Part, id string) {

@@ -44,6 +44,8 @@ type Config struct {
 	Route func(ns *netns.Namespace, mac netmap.MAC, groups bool) (name string, err error)
 	// Restore makes an interface again that a container has lost, with the name that it had there.
 	Restore func(ctx context.Context, m Member, ns *netns.Namespace, name string) error
+	// Gone is told of an endpoint whose interface and sandbox are both gone; nil: nobody is.
+	Gone func(ctx context.Context, id netmap.EndpointID)
 	// Problem shows a problem under a topic; "" ends it.
 	Problem func(topic, sentence string)
 }
@@ -92,7 +94,10 @@ func (r *Routes) Restore(ctx context.Context, ids []netmap.EndpointID) (restored
 func (r *Routes) restore(ctx context.Context, m Member) (made bool, err error) {
 	ns, err := r.cfg.Open(m.Sandbox)
 	if errors.Is(err, netns.ErrNotExist) {
-		return false, nil // the container is gone too, which Docker has not told yet
+		if r.cfg.Gone != nil { // the container is gone too
+			r.cfg.Gone(ctx, m.Endpoint)
+		}
+		return false, nil
 	}
 	if err != nil {
 		return false, err

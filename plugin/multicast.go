@@ -15,7 +15,7 @@ import (
 
 // newRoutes returns what knows the interfaces of this host's containers, and leads their multicasts over them.
 func newRoutes(a *Agent) *multicast.Routes {
-	routes := multicast.Config{Members: func() []multicast.Member { return inside(a.attach) }, Route: a.cfg.InContainer, Restore: restore(a), Problem: a.problem}
+	routes := multicast.Config{Members: func() []multicast.Member { return inside(a.attach) }, Route: a.cfg.InContainer, Restore: restore(a), Gone: func(ctx context.Context, id netmap.EndpointID) { a.Lost(ctx, id) }, Problem: a.problem}
 	if a.cfg.Sandboxes != nil {
 		routes.Open = a.cfg.Sandboxes.Open
 	}

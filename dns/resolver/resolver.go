@@ -55,9 +55,6 @@ type Config struct {
 	Host       *Host                       // nil: containers have Docker's names
 	Zones      map[string][]netip.AddrPort // servers of zones that are none of ours
 	Listen     netip.AddrPort              // where the host itself may ask; the zero value: nowhere
-	// Upstream returns the servers of the host, which are asked for what is not the cluster's by containers that are not
-	// Docker's; nil: HostServers.
-	Upstream func() []netip.AddrPort
 	// Problem shows a problem under a topic; "" ends it.
 	Problem func(topic, sentence string)
 	Log     *slog.Logger
@@ -76,9 +73,6 @@ type Resolver struct {
 // New returns a Resolver that knows no name and serves no container yet.
 func New(cfg Config) *Resolver {
 	r := &Resolver{cfg: cfg, zones: server.NewZones(cfg.Zones)}
-	if cfg.Upstream == nil {
-		cfg.Upstream = HostServers
-	}
 	cfg.Names.Alive, cfg.Names.Shuffle = r.alive, rand.Shuffle
 	r.names = dns.New(cfg.Names)
 	s := sandbox.Config{Members: r.members, Problem: cfg.Problem, Serve: r.serve}
@@ -92,7 +86,7 @@ func New(cfg Config) *Resolver {
 func (r *Resolver) serve(ns *netns.Namespace, docker bool, networks func() []netmap.NetworkID) (sandbox.Server, error) {
 	cfg := r.server(r.names.For(networks))
 	if !docker {
-		cfg.Rest = server.NewZones(map[string][]netip.AddrPort{".": r.cfg.Upstream()})
+		cfg.Rest = server.NewZones(map[string][]netip.AddrPort{".": hostServers()})
 	}
 	return sandbox.Serve(ns, cfg)
 }
@@ -127,8 +121,8 @@ func (r *Resolver) Nameserver() netip.Addr {
 	return server.InContainer
 }
 
-// HostServers are the DNS servers in /etc/resolv.conf, which the plugin shares with the host: resolv.conf(5).
-func HostServers() (out []netip.AddrPort) {
+// hostServers are the DNS servers in /etc/resolv.conf, which the plugin shares with the host: resolv.conf(5).
+func hostServers() (out []netip.AddrPort) {
 	cfg, err := wire.ClientConfigFromFile("/etc/resolv.conf")
 	if err != nil {
 		return nil // there is none, or nobody can read it: such names are not answered
