@@ -174,7 +174,7 @@ func TestIntegrationCNI(t *testing.T) {
 		})
 	}
 	resolves(boxes[0].name, boxes[0].addr.String())
-	s.resolves(boxes[0], "redis", pod.addr.String())
+	s.resolves(boxes[0], "redis", got.IPs[0].Address.Addr().String(), got.IPs[1].Address.Addr().String())
 
 	must(t, two.KillAgent(t.Context()))
 	eventually(t, healWithin, s.allMembers)
