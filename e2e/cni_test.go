@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -222,10 +223,14 @@ func TestIntegrationCNI(t *testing.T) {
 	r.does("add", "pods", lost, wants("10.72.90.78"))
 	_, err = two.Exec(t.Context(), "ip", "netns", "del", filepath.Base(lost))
 	must(t, err)
-	s.seen(overlay, func(_ *api.Report, n api.Network) error {
-		for _, e := range n.Endpoints {
-			if e.V4.String() == "10.72.90.78" {
-				return fmt.Errorf("it sees %+v still", e)
+	eventually(t, 3*healWithin, func(ctx context.Context) error {
+		report, err := s.report(ctx, two)
+		if err != nil {
+			return err
+		}
+		for _, n := range report.Networks {
+			if i := slices.IndexFunc(n.Endpoints, func(e api.Endpoint) bool { return e.V4.String() == "10.72.90.78" }); i >= 0 {
+				return fmt.Errorf("it sees %+v still", n.Endpoints[i])
 			}
 		}
 		return nil

@@ -195,11 +195,24 @@ func (s *Sandboxes) start(one *served, path string) error {
 // refresh keeps all servers in charge. One that cannot stay is ended and started again.
 func (s *Sandboxes) refresh() {
 	s.mu.Lock()
-	all := slices.Collect(maps.Values(s.served))
+	all := maps.Clone(s.served)
 	s.mu.Unlock()
-	for _, one := range all {
-		one.refresh()
+	for path, one := range all {
+		if one.docker || s.there(path) {
+			one.refresh()
+		} else {
+			one.end(Server.Close)
+		}
 	}
+}
+
+// there reports whether a sandbox has not ended. Docker tells that; of others nobody does, and a server would hold the namespace.
+func (s *Sandboxes) there(path string) bool {
+	ns, err := s.cfg.Open(path)
+	if err == nil {
+		_ = ns.Close() // nothing was done in it
+	}
+	return !errors.Is(err, netns.ErrNotExist)
 }
 
 func (one *served) refresh() {
