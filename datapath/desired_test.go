@@ -81,7 +81,7 @@ func TestDesiredAsCommands(t *testing.T) {
 	dual.V6 = addr("fd00:32::2")
 	got := plan(datapath.Desired(view(with(dual)), hostA, local(port(idA, "10.32.0.2"))))
 	want := []string{
-		"ip link add wfb100001 mtu 65535 type bridge mcast_snooping 1 mcast_querier 1 vlan_default_pvid 0 # weft network 7 mtu 1450",
+		"ip link add wfb100001 mtu 65535 type bridge mcast_snooping 1 mcast_querier 1 mcast_query_response_interval 100 vlan_default_pvid 0 # weft network 7 mtu 1450",
 		"ip link add wfx100001 mtu 65535 master wfb100001 type vxlan id 1048577 local 192.0.2.1 dstport 4789 nolearning",
 		"ip link set wfpaaaaaaaaaaaa mtu 65535 master wfb100001 up # weft endpoint " + idA,
 		"bridge fdb replace 02:57:0a:20:01:02 dev wfx100001 dst 192.0.2.2 self static",

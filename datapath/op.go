@@ -69,7 +69,7 @@ func (o Op) String() string {
 	add := o.Verb == Add
 	switch o.Object {
 	case ABridge:
-		snoops := pick(o.Device.Multicast, "mcast_snooping 1 mcast_querier 1", "mcast_snooping 0")
+		snoops := pick(o.Device.Multicast, "mcast_snooping 1 mcast_querier 1 mcast_query_response_interval 100", "mcast_snooping 0")
 		return pick(add, fmt.Sprintf("ip link add %s mtu %d type bridge %s vlan_default_pvid 0 # %s",
 			o.Device.Bridge, o.Device.MTU, snoops, BridgeAlias(o.Device)), "ip link del "+o.Device.Bridge)
 	case AVXLAN:

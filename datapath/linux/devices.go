@@ -97,6 +97,12 @@ func (k *Kernel) addBridge(d datapath.Device) error {
 	return k.overlay.LinkSetAlias(b, datapath.BridgeAlias(d))
 }
 
+// soonMember is how long members of groups may take to answer a query, in hundredths of a second. A container's reports are lost
+// that it sends before the kernel has found its port's carrier. The port is asked when it has one, and until its answer nobody finds
+// the container's IPv6 address, since ND asks the group of the address. The kernel's 10 s spread the answers of a large network; here the
+// members of one host are asked.
+const soonMember = 100
+
 // snoop has a bridge send a group to its members and to the tunnel, or everywhere. Without a
 // querier a bridge floods groups, and no container is one. A querier of IPv6 needs an address.
 func (s *space) snoop(b *netlink.Bridge, on bool) error {
@@ -112,6 +118,7 @@ func (s *space) snoop(b *netlink.Bridge, on bool) error {
 	data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
 	data.AddRtAttr(nl.IFLA_BR_MCAST_SNOOPING, flag(on))
 	data.AddRtAttr(nl.IFLA_BR_MCAST_QUERIER, flag(on))
+	data.AddRtAttr(nl.IFLA_BR_MCAST_QUERY_RESPONSE_INTVL, nl.Uint64Attr(soonMember))
 	return s.setLink(b, unix.RTM_NEWLINK, unix.AF_UNSPEC, info)
 }
 
