@@ -7,9 +7,9 @@ import (
 
 const (
 	// atOnce is how many tests work at once: they share the processors, and have deadlines.
-	atOnce = 4
+	atOnce = 3
 	// stormCounts is for how many of them a storm or an attack counts while it lasts.
-	stormCounts = 3
+	stormCounts = 2
 )
 
 // places limits how many tests work at the same time, and serialises those that need the members
