@@ -129,19 +129,18 @@ func TestIntegrationCNI(t *testing.T) {
 	}
 	reached := func() {
 		t.Helper()
-		eventually(t, healWithin, func(ctx context.Context) error {
-			for _, b := range boxes {
-				if _, err := inside("busybox", "ping", "-c", "1", "-W", "1", b.addr.String()); err != nil {
+		for _, b := range boxes {
+			eventually(t, healWithin, func(context.Context) error {
+				_, err := inside("busybox", "ping", "-c", "1", "-W", "1", b.addr.String())
+				return err
+			})
+			for _, to := range got.IPs {
+				eventually(t, healWithin, func(ctx context.Context) error {
+					_, err := b.exec(ctx, "ping", "-c", "1", "-W", "1", to.Address.Addr().String())
 					return err
-				}
-				for _, to := range got.IPs {
-					if _, err := b.exec(ctx, "ping", "-c", "1", "-W", "1", to.Address.Addr().String()); err != nil {
-						return err
-					}
-				}
+				})
 			}
-			return nil
-		})
+		}
 	}
 	reached()
 	eventually(t, healWithin, func(context.Context) error {

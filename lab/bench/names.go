@@ -76,7 +76,7 @@ func (b *bench) freshness(ctx context.Context, n int) (found, gone sample, err e
 }
 
 // watched is longer than a container takes to start and to end.
-const watched = 4 * time.Second
+const watched = 8 * time.Second
 
 func (b *bench) comeAndGo(ctx context.Context, path string) (found, gone time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
