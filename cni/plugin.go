@@ -193,7 +193,7 @@ func collect(ctx context.Context, c *config, _ *skel.CmdArgs) error {
 	return err
 }
 
-// endpoints are those of this host on the configuration's network, of all owners.
+// endpoints are those of this host, on all networks and of all owners.
 func endpoints(ctx context.Context, c *config) ([]api.Endpoint, error) {
 	report, err := c.agent().Report(ctx)
 	if err != nil {
@@ -210,23 +210,17 @@ func endpoints(ctx context.Context, c *config) ([]api.Endpoint, error) {
 	return out, nil
 }
 
-// Error codes of STATUS.
-const (
-	errNotAvailable = 50 // ADD cannot be served
-)
+// errNotAvailable is STATUS's code for: ADD cannot be served.
+const errNotAvailable = 50
 
 // status fails while an ADD would.
 func status(ctx context.Context, c *config, _ *skel.CmdArgs) error {
-	sentence, err := c.agent().NotReady(ctx)
+	report, err := c.agent().Report(ctx)
 	switch {
 	case err != nil:
 		return types.NewError(errNotAvailable, err.Error(), "")
-	case sentence != "":
-		return types.NewError(errNotAvailable, sentence, "")
-	}
-	report, err := c.agent().Report(ctx)
-	if err != nil {
-		return types.NewError(errNotAvailable, err.Error(), "")
+	case report.NotReady != "":
+		return types.NewError(errNotAvailable, report.NotReady, "")
 	}
 	if !slices.ContainsFunc(report.Networks, func(n api.Network) bool {
 		return !n.Retired && (n.Name == c.network() || fmt.Sprint(n.ID) == c.network())

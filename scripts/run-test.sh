@@ -13,4 +13,7 @@ esac
 setsid nice sh -c '{ echo 19 >/proc/self/autogroup; } 2>/dev/null; exec "$@"' sh "$@" &
 program=$!
 trap 'kill "$program" 2>/dev/null || true' EXIT
-wait "$program"
+status=0
+wait "$program" || status=$?
+trap - EXIT # its number may be another's now
+exit "$status"

@@ -281,9 +281,6 @@ func (k *Kernel) tellGuard(add, remove []element) {
 // fillGuard has the guard know what a state says. What it knows beyond goes with the first state that is not partial: it is of an
 // earlier agent.
 func (k *Kernel) fillGuard(want datapath.State, report *Report) error {
-	if k.filled {
-		return nil
-	}
 	g := k.guarded(true)
 	if g == nil {
 		k.lostGuard = false

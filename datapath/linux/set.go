@@ -38,7 +38,12 @@ func (k *Kernel) Set(ctx context.Context, want datapath.State) (Report, error) {
 			break
 		}
 	}
-	err = k.locked(ctx, func() error { return k.fillGuard(k.ports.goal(want), &report) })
+	err = k.locked(ctx, func() error {
+		if k.filled {
+			return nil // changes keep it so
+		}
+		return k.fillGuard(k.ports.goal(want), &report)
+	})
 	return report, errors.Join(report.err(), err)
 }
 
