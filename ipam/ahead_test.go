@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/ipam/ipamtest"
@@ -19,7 +20,8 @@ import (
 type frugal struct {
 	*ipamtest.Host
 	mu   sync.Mutex
-	none bool // nothing is granted ahead
+	none bool          // nothing is granted ahead
+	late time.Duration // of what is refused ahead
 	asks []ipam.BlockRequest
 }
 
@@ -29,6 +31,7 @@ func (f *frugal) GrantBlock(ctx context.Context, r ipam.BlockRequest) (blocks []
 	none := f.none && r.Ahead
 	f.mu.Unlock()
 	if none {
+		time.Sleep(f.late)
 		return nil, nil, netmap.Refuse(netmap.Exhausted, "no block is given ahead")
 	}
 	for range r.Count {
@@ -75,31 +78,34 @@ func TestAHostAsksForSeveralSmallBlocks(t *testing.T) {
 	})
 }
 
-// TestARefusalAheadIsNoRefusal: a container that needs an address gets it all the same.
+// TestARefusalAheadIsNoRefusal: a container that needs an address gets it all the same, also when it
+// waits for the answer to what was asked for ahead.
 func TestARefusalAheadIsNoRefusal(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := ipamtest.NewLedger()
-		r := start(t, l, "one")
-		ledger := &frugal{Host: r.host, none: true}
-		r.through(ledger)
-		id := r.network("10.40.0.0/20", "")
-		held := map[string]bool{}
-		for range 200 {
-			if a := r.get(id, ""); held[a] {
-				t.Fatalf("%s is held twice", a)
-			} else {
-				held[a] = true
+	for _, late := range []time.Duration{0, time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			l := ipamtest.NewLedger()
+			r := start(t, l, "one")
+			ledger := &frugal{Host: r.host, none: true, late: late}
+			r.through(ledger)
+			id := r.network("10.40.0.0/20", "")
+			held := map[string]bool{}
+			for range 200 {
+				if a := r.get(id, ""); held[a] {
+					t.Fatalf("%s is held twice", a)
+				} else {
+					held[a] = true
+				}
 			}
-		}
-		synctest.Wait()
-		needed := 0
-		for _, q := range ledger.requests() {
-			if !q.Ahead {
-				needed++
+			synctest.Wait()
+			needed := 0
+			for _, q := range ledger.requests() {
+				if !q.Ahead {
+					needed++
+				}
 			}
-		}
-		if needed != 4 {
-			t.Errorf("%d requests in need for 200 addresses: %s", needed, fmt.Sprint(ledger.requests()))
-		}
-	})
+			if needed != 4 {
+				t.Errorf("%d requests in need for 200 addresses: %s", needed, fmt.Sprint(ledger.requests()))
+			}
+		})
+	}
 }

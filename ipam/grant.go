@@ -17,6 +17,7 @@ type grantRequest struct {
 	needed bool          // a container waits for it, so other hosts may be asked
 	tried  chan struct{} // closed when the ledger has answered for the first time and its grant is on disk
 	done   chan struct{} // closed when err is final
+	ahead  bool          // no container waited when the ledger was asked last
 	asked  bool          // other hosts were asked
 	err    error
 }
@@ -75,7 +76,10 @@ func (p *allocator) run(f *grantRequest) {
 	sure, err := p.takeBlock(ctx, f)
 	close(f.tried)
 	for again := true; again && isExhausted(err) && p.mayAsk(f); {
-		if again, err = p.askDonation(ctx, f.within); again {
+		if again = f.ahead; !again { // the ledger refuses ahead of need what it grants in need
+			again, err = p.askDonation(ctx, f.within)
+		}
+		if again {
 			sure, err = p.takeBlock(ctx, f)
 		}
 	}
@@ -137,7 +141,8 @@ func (p *allocator) noteUnregistered(err error) {
 // that was granted then.
 func (p *allocator) askBlock(ctx context.Context, f *grantRequest) ([]netmap.Block, []netmap.Claim, error) {
 	p.mu.Lock()
-	req := BlockRequest{Subnet: p.prefix, Within: f.within, Have: p.unsure, Count: int(p.atOnce(f.within) / p.blockSize()), Ahead: !f.needed}
+	f.ahead = !f.needed
+	req := BlockRequest{Subnet: p.prefix, Within: f.within, Have: p.unsure, Count: int(p.atOnce(f.within) / p.blockSize()), Ahead: f.ahead}
 	p.mu.Unlock()
 	blocks, claims, err := p.cfg.Decisions.GrantBlock(ctx, req)
 	if err != nil || !req.Have || p.anyNew(blocks) {

@@ -8,9 +8,10 @@ case $1 in
 esac
 
 # Where the kernel groups processes by sessions (sched(7), autogroup), nice only counts within one, and each
-# dockerd of the lab has its own. So these get one too, and it is the group that is nice.
+# dockerd of the lab has its own. So these get one too, and it is the group that is nice. What a shell starts with
+# & ignores SIGINT and SIGQUIT, and so would all that the tests start.
 # shellcheck disable=SC2016 # the inner shell expands it
-setsid nice sh -c '{ echo 19 >/proc/self/autogroup; } 2>/dev/null; exec "$@"' sh "$@" &
+setsid env --default-signal=INT,QUIT nice sh -c '{ echo 19 >/proc/self/autogroup; } 2>/dev/null; exec "$@"' sh "$@" &
 program=$!
 trap 'kill "$program" 2>/dev/null || true' EXIT
 status=0
