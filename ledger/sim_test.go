@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -381,13 +382,8 @@ func (s *sim) agree() {
 			if first == nil {
 				first = h
 			}
-			if first.ledger.Status().Applied != h.ledger.Status().Applied || len(first.blocks()) != len(h.blocks()) {
+			if first.ledger.Status().Applied != h.ledger.Status().Applied || !maps.Equal(first.blocks(), h.blocks()) {
 				return false
-			}
-			for p, b := range first.blocks() {
-				if h.blocks()[p] != b {
-					return false
-				}
 			}
 		}
 		return first != nil
