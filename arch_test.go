@@ -62,7 +62,7 @@ var arrows = map[string][]string{
 	"dns/server":       {"dns/takeover", "netns", "turn"},
 	"datapath":         {"netmap"},
 	"rpc":              {},
-	"settings":         {"discover"}, "discover": {"turn"},
+	"settings":         {"discover"}, "discover": {"mesos", "turn"},
 	"dns":            {"netmap"},
 	"dns/containers": {"dockerapi", "netmap", "turn"},
 	"dns/orders":     {"api", "dns", "ledger/state", "netmap"},

@@ -14,7 +14,7 @@ import (
 )
 
 func mesosCommand() *cobra.Command {
-	return group("mesos", "help on hosts whose containers Mesos starts", dockerShimCommand())
+	return group("mesos", "help on hosts whose containers Mesos starts", dockerShimCommand(), everywhereCommand())
 }
 
 func dockerShimCommand() *cobra.Command {
