@@ -3,6 +3,7 @@ package e2e
 import (
 	"sync"
 	"testing"
+	"time"
 )
 
 const (
@@ -114,7 +115,7 @@ func onSpares(t *testing.T) *scene {
 func (s *scene) work() {
 	if !s.working {
 		s.places.take()
-		s.working = true
+		s.working, s.began = true, time.Now()
 	}
 }
 
@@ -131,6 +132,7 @@ func (s *scene) loud() (done func()) {
 func (s *scene) rest() {
 	if s.working {
 		s.working = false
+		s.t.Logf("had its place for %.0f s", time.Since(s.began).Seconds())
 		s.places.give(1)
 	}
 }

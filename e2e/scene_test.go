@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -34,6 +35,7 @@ type scene struct {
 
 	hosts   []*lab.Host // its cluster, if that is not the members'
 	working bool        // it has a place
+	began   time.Time   // of that
 
 	mu       sync.Mutex
 	boxes    map[int][]string // containers by host
@@ -63,8 +65,8 @@ func (s *scene) clear() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), time.Minute)
 	defer cancel()
 	err := each(s.lab.Hosts(), func(h *lab.Host) error {
-		if names := s.boxes[h.Number()]; len(names) > 0 {
-			if _, err := h.Docker(ctx, append([]string{"rm", "-f"}, names...)...); err != nil {
+		for _, name := range s.boxes[h.Number()] {
+			if _, err := request(ctx, h, http.MethodDelete, "/containers/"+name+"?force=1", ""); err != nil {
 				s.t.Log(err) // it may be gone already
 			}
 		}
@@ -74,7 +76,7 @@ func (s *scene) clear() {
 	for n, names := range s.networks {
 		networks = append(networks, names...)
 		for _, name := range names {
-			_, err := s.lab.Host(n).Docker(ctx, "network", "rm", name)
+			_, err := request(ctx, s.lab.Host(n), http.MethodDelete, "/networks/"+name, "")
 			if err != nil && !unknownNetwork(err) {
 				s.t.Error(err)
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -99,39 +100,54 @@ func (s *scene) ready(ctx context.Context, count int, hosts ...*lab.Host) error 
 
 // wipe takes everything of ours off a host, as its operator does.
 func (s *scene) wipe(ctx context.Context, h *lab.Host) error {
-	do := func(steps ...string) error {
-		for _, step := range steps {
-			if _, err := h.Exec(ctx, "sh", "-c", step); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	err := do(
-		"docker ps -aq | xargs -r docker rm -f",
-		// Else replicas of the other host's networks come back here.
-		"! docker plugin inspect "+lab.PluginName+" >/dev/null 2>&1 || { docker plugin disable -f "+lab.PluginName+"; docker plugin set "+lab.PluginName+" WEFT_REPLICATE=false && docker plugin enable "+lab.PluginName+"; } || true",
-	)
-	if err != nil {
+	if err := removeAll(ctx, h, "/containers/json?all=1", "/containers/%s?force=1&v=1"); err != nil {
 		return err
 	}
-	remove := func(context.Context) error {
-		return do("docker network ls -q --filter driver=" + lab.PluginName + " | xargs -r docker network rm")
+	if err := alone(ctx, h); err != nil {
+		return err
+	}
+	remove := func(ctx context.Context) error {
+		return removeAll(ctx, h, `/networks?filters={"driver":["`+lab.PluginName+`"]}`, "/networks/%s")
 	}
 	if await(ctx, 2*healWithin, remove) != nil { // Docker can lose count of a network's endpoints: README, Troubleshooting
 		if err := errors.Join(h.RestartDocker(ctx), await(ctx, 2*healWithin, remove)); err != nil {
 			return err
 		}
 	}
-	err = do(
-		"docker plugin ls -q | xargs -r docker plugin rm -f",
-		"! mountpoint -q /var/lib/weft || umount /var/lib/weft", // see smallDisk
-	)
-	if err != nil {
+	if err := removeAll(ctx, h, "/plugins", "/plugins/%s?force=1"); err != nil {
 		return err
 	}
-	_, err = h.Exec(ctx, s.weft, "cleanup")
+	_, err := h.Exec(ctx, "sh", "-c", "! mountpoint -q /var/lib/weft || umount /var/lib/weft; exec "+s.weft+" cleanup") // see smallDisk
 	return err
+}
+
+// removeAll removes from a host's Docker all that a path of its API lists.
+func removeAll(ctx context.Context, h *lab.Host, list, each string) error {
+	all, err := inspect[[]struct{ ID string }](ctx, h, list)
+	for _, one := range all {
+		_, failed := request(ctx, h, http.MethodDelete, fmt.Sprintf(each, one.ID), "")
+		err = errors.Join(err, failed)
+	}
+	return err
+}
+
+// alone starts the plugin anew, if there is one, without replicas: else those of other hosts' networks come back here.
+func alone(ctx context.Context, h *lab.Host) error {
+	const plugin = "/plugins/" + lab.PluginName
+	got, err := inspect[struct{ Enabled bool }](ctx, h, plugin+"/json")
+	if err != nil {
+		return nil //nolint:nilerr // there is none
+	}
+	if got.Enabled {
+		if _, err := request(ctx, h, http.MethodPost, plugin+"/disable?force=1", ""); err != nil {
+			return err
+		}
+	}
+	if _, err := request(ctx, h, http.MethodPost, plugin+"/set", `["WEFT_REPLICATE=false"]`); err != nil {
+		return err
+	}
+	_, _ = request(ctx, h, http.MethodPost, plugin+"/enable?timeout=0", "") // a test may have left it with wrong settings
+	return nil
 }
 
 // TestIntegrationAloneWithinASecond: on a single host the first network is there a second

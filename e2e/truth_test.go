@@ -34,30 +34,37 @@ func (a attached) String() string {
 // inspect reads something of a host's Docker from its API, which takes less than to start
 // a docker command.
 func inspect[Answer any](ctx context.Context, h *lab.Host, path string) (out Answer, err error) {
+	text, err := request(ctx, h, http.MethodGet, path, "")
+	if err == nil {
+		err = json.Unmarshal(text, &out)
+	}
+	return out, err
+}
+
+// request sends a request to the API of a host's Docker. The error has what Docker says.
+func request(ctx context.Context, h *lab.Host, method, path, body string) ([]byte, error) {
 	socket, err := h.DockerSocket()
 	if err != nil {
-		return out, err
+		return nil, err
 	}
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://docker"+path, strings.NewReader(body))
 	if err != nil {
-		return out, err
+		return nil, err
 	}
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return out, err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode == http.StatusOK {
-		err = json.Unmarshal(text, &out)
+	if err != nil || resp.StatusCode >= http.StatusBadRequest {
+		return nil, errors.Join(fmt.Errorf("docker of %s: %s %s: %s: %s", h.Name(), method, path, resp.Status, text), err)
 	}
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return out, errors.Join(fmt.Errorf("docker of %s: GET %s: %s: %s", h.Name(), path, resp.Status, text), err)
-	}
-	return out, nil
+	return text, nil
 }
 
 // dockerSays lists the containers that a host's Docker runs on a network. It asks

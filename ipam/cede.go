@@ -56,11 +56,11 @@ func (i *IPAM) Cede(ctx context.Context, subnet netip.Prefix, a netip.Addr, to n
 	if err != nil {
 		return netmap.Claim{}, err
 	}
-	return p.cede(ctx, a, to)
+	return p.cede(a, to)
 }
 
 // cede gives a locked address to another host.
-func (p *allocator) cede(ctx context.Context, a netip.Addr, to netmap.HostID) (netmap.Claim, error) {
+func (p *allocator) cede(a netip.Addr, to netmap.HostID) (netmap.Claim, error) {
 	defer p.endChange(a)
 	p.mu.Lock()
 	set, del := map[string][]byte{}, []string{key(kindClaim, a)}
@@ -83,7 +83,10 @@ func (p *allocator) cede(ctx context.Context, a netip.Addr, to netmap.HostID) (n
 	}
 	p.Forsake(a, to)
 	p.mu.Unlock()
-	c, err := p.cfg.Decisions.Cede(ctx, given)
+	// The address is nobody's until the ledger hears of it, whether or not the other host still waits.
+	tell, cancel := context.WithTimeout(p.life, grantTimeout)
+	defer cancel()
+	c, err := p.cfg.Decisions.Cede(tell, given)
 	if err == nil { // a later decision may give it to this host again
 		p.mu.Lock()
 		p.noteGivenUp(netmap.Single(a), c.Epoch)
@@ -127,7 +130,7 @@ func (i *IPAM) Donate(ctx context.Context, subnet, within netip.Prefix, to netma
 	}
 	if p.bare(within) {
 		if a, ok := p.yield(ctx, within); ok {
-			c, err := p.cede(ctx, a, to)
+			c, err := p.cede(a, to)
 			return Donation{Claim: c}, err
 		}
 	}
@@ -143,7 +146,7 @@ func (i *IPAM) Donate(ctx context.Context, subnet, within netip.Prefix, to netma
 	case block.Prefix.IsValid():
 		return Donation{Block: block.Prefix}, p.returnBlock(ctx, block)
 	case a.IsValid():
-		c, err := p.cede(ctx, a, to)
+		c, err := p.cede(a, to)
 		return Donation{Claim: c}, err
 	}
 	return Donation{}, netmap.Refuse(netmap.Exhausted, "no address is free in %s on this host either; stop containers", within)

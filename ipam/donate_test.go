@@ -1,6 +1,7 @@
 package ipam_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -13,6 +14,7 @@ import (
 	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/ipam/ipamtest"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/store/synced"
 )
 
 // three returns three hosts on one small subnet with 13 addresses for containers.
@@ -230,6 +232,37 @@ func TestNothingIsDonatedWithoutADisk(t *testing.T) {
 		}
 		if got := a.get(id, ""); got != "10.40.0.3/28" {
 			t.Errorf("got %s, want the other address of the block", got)
+		}
+		a.Close()
+		b.Close()
+	})
+}
+
+// mortal carries out nothing for who does not wait any more.
+type mortal struct{ *ipamtest.Host }
+
+func (m mortal) Cede(ctx context.Context, c synced.Value[ipam.Transfer]) (netmap.Claim, error) {
+	if err := ctx.Err(); err != nil {
+		return netmap.Claim{}, err
+	}
+	return m.Host.Cede(ctx, c)
+}
+
+// TestWhatWasGivenUpIsDecided: the host that asks for an address does not wait any more when this one has given it up.
+// Else it would be nobody's until the ledger is compared with the disk.
+func TestWhatWasGivenUpIsDecided(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ipamtest.NewLedger()
+		a, b := start(t, l, "host-a"), start(t, l, "host-b")
+		a.through(mortal{a.host})
+		id := a.network("10.40.0.0/28", "")
+		a.get(id, "") // one of its block, which is not empty then
+		gone, cancel := context.WithCancel(docker)
+		cancel()
+		sub := netip.MustParsePrefix("10.40.0.0/28")
+		got, err := a.Donate(gone, sub, sub, b.host.ID())
+		if err != nil || got.Claim.Owner != b.host.ID() {
+			t.Errorf("donated %+v (%v), want an address that is host-b's", got, err)
 		}
 		a.Close()
 		b.Close()
