@@ -27,6 +27,9 @@ func TestIntegrationBench(t *testing.T) {
 	if testing.Short() {
 		t.Skip("brings up two hosts with Docker; not with -short")
 	}
+	if os.Getenv("WEFT_LONG") == "" {
+		t.Skip("takes both processors for minutes, beside which tests with deadlines are late: make test-long runs it (WEFT_LONG)")
+	}
 	var out strings.Builder
 	dir := filepath.Join(t.TempDir(), "lab")
 	c := brief(dir, &out, t)
