@@ -123,6 +123,16 @@ func (d *Docker) Version(ctx context.Context) (string, error) {
 	return cli.ClientVersion(), nil
 }
 
+// OnlyIPv6 reports whether this engine makes networks without IPv4: Docker 28 is the first that does.
+func (d *Docker) OnlyIPv6(ctx context.Context) (bool, error) {
+	version, err := d.Version(ctx)
+	var major, minor int
+	if _, scan := fmt.Sscanf(version, "%d.%d", &major, &minor); err == nil && scan != nil {
+		err = fmt.Errorf("dockerapi: Docker speaks API %q: %w", version, scan)
+	}
+	return major > 1 || major == 1 && minor >= 48, err
+}
+
 // Drivers lists the driver names of our networks: the configured ones and the
 // full names of managed plugins like ours, such as weftnet/weft:latest, whatever name
 // they were given.

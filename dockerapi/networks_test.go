@@ -190,8 +190,25 @@ func TestCreateReplicaSaysWhichFamilies(t *testing.T) {
 	if got := createOptions(dual); got.EnableIPv4 != nil || !*got.EnableIPv6 {
 		t.Errorf("dual stack: EnableIPv4 %v, EnableIPv6 %v", got.EnableIPv4, *got.EnableIPv6)
 	}
+	if got := createOptions(dual).Options[ReplicaOption]; got != "17" {
+		t.Errorf("a replica is marked %q", got)
+	}
+	dual.Network = 0
+	if _, marked := createOptions(dual).Options[ReplicaOption]; marked {
+		t.Error("what is no replica is marked as one")
+	}
 	if got := createOptions(six); got.EnableIPv4 == nil || *got.EnableIPv4 || !*got.EnableIPv6 {
 		t.Errorf("IPv6 alone: EnableIPv4 %v, EnableIPv6 %v", got.EnableIPv4, *got.EnableIPv6)
+	}
+}
+
+func TestOnlyIPv6(t *testing.T) {
+	for version, want := range map[string]bool{"1.41": false, "1.47": false, "1.48": true, "1.51": true} {
+		f := newFake(t, version)
+		f.start()
+		if got, err := f.open().OnlyIPv6(t.Context()); got != want || err != nil {
+			t.Errorf("API %s: %v, %v", version, got, err)
+		}
 	}
 }
 

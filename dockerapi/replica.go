@@ -16,7 +16,7 @@ import (
 
 // ReplicaSpec is what a network of the cluster looks like in a Docker.
 type ReplicaSpec struct {
-	Network  netmap.NetworkID
+	Network  netmap.NetworkID // 0: it is no replica, but made as a user makes a network
 	Name     string
 	Driver   string // for -d and --ipam-driver, one of Drivers
 	Internal bool
@@ -66,7 +66,9 @@ func createOptions(spec ReplicaSpec) client.NetworkCreateOptions {
 	}
 	marked := map[string]string{}
 	maps.Copy(marked, shown.Options)
-	marked[ReplicaOption] = strconv.FormatUint(uint64(spec.Network), 10)
+	if spec.Network != 0 {
+		marked[ReplicaOption] = strconv.FormatUint(uint64(spec.Network), 10)
+	}
 	options := client.NetworkCreateOptions{
 		Driver: spec.Driver, IPAM: ipam, EnableIPv6: &shown.IPv6, Attachable: shown.Attachable,
 		Internal: spec.Internal, Options: marked, Labels: shown.Labels,

@@ -87,7 +87,7 @@ func appendHostFact(b []byte, f HostFact) []byte {
 	b = appendAddr(b, f.Underlay.Addr())
 	b = appendUvarint(b, uint64(f.Underlay.Port()))
 	b = appendUvarint(b, uint64(f.MTU))
-	return appendBool(appendString(b, f.Version), f.Keeper)
+	return appendString(appendBool(appendString(b, f.Version), f.Keeper), f.Overlays)
 }
 
 // The MAC of an endpoint is not written when it is what MACOf says.

@@ -30,7 +30,7 @@ func nouns() map[string]Change {
 		return Change{key, noun}
 	}
 	return map[string]Change{
-		"host fact":       {HostFactKey(hostID(1)), HostFact{Name: "web-1", Underlay: netip.MustParseAddrPort("192.0.2.1:7950"), MTU: 1500, Version: "1.0", Keeper: true}},
+		"host fact":       {HostFactKey(hostID(1)), HostFact{Name: "web-1", Underlay: netip.MustParseAddrPort("192.0.2.1:7950"), MTU: 1500, Version: "1.0", Keeper: true, Overlays: `{"a":{}}`}},
 		"host fact v6":    {HostFactKey(hostID(1)), HostFact{Underlay: netip.MustParseAddrPort("[2001:db8::1]:7950")}},
 		"host fact empty": {HostFactKey(hostID(1)), HostFact{}},
 		"endpoint":        at(Endpoint{ID: dockerID(1), Network: 7, V4: addr("10.32.0.2"), MAC: MACOf(addr("10.32.0.2"))}),

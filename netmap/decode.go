@@ -100,6 +100,9 @@ func (r *reader) hostFact() HostFact {
 	}
 	f.MTU = r.count(maxMTU)
 	f.Version, f.Keeper = r.name(), r.bool()
+	if len(r.b) > 0 { // an older release writes nothing here
+		f.Overlays = r.name()
+	}
 	return f
 }
 

@@ -130,3 +130,15 @@ func TestStaticNamesAreRefused(t *testing.T) {
 		t.Errorf("the longest name is not encoded: %v", err)
 	}
 }
+
+// TestHostFactOfAnOlderRelease: what that does not write is empty.
+func TestHostFactOfAnOlderRelease(t *testing.T) {
+	key, fact := HostFactKey(hostID(1)), HostFact{Name: "web-1", Version: "0.1", Keeper: true}
+	value, err := Encode(key, fact)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Decode(key, value[:len(value)-1]); err != nil || got != any(fact) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

@@ -14,7 +14,8 @@ type HostFact struct {
 	Underlay netip.AddrPort `json:"underlay"` // gossip, ledger and requests; the address is the VTEP
 	MTU      int            `json:"mtu"`      // of the underlay device, bytes
 	Version  string         `json:"version"`
-	Keeper   bool           `json:"keeper"` // votes on the ledger
+	Keeper   bool           `json:"keeper"`             // votes on the ledger
+	Overlays string         `json:"overlays,omitempty"` // what became of WEFT_OVERLAYS there; the package overlays reads it
 }
 
 // Endpoint is a container's attachment to a network, as announced by its host.

@@ -48,6 +48,17 @@ func OpenOf(pid int, path string) (ns *Namespace, err error) {
 	return ns, err
 }
 
+// InMounts runs fn on a thread of its own in the mount namespace of process pid (0: our own). Goroutines that fn starts do
+// not run there.
+func InMounts(pid int, fn func() error) error {
+	return onThread(func() error {
+		if err := enterMounts(pid); err != nil {
+			return err
+		}
+		return fn()
+	})
+}
+
 // open is Open as the calling thread sees the path.
 func open(path string) (*Namespace, error) {
 	f, err := os.Open(path)

@@ -318,10 +318,20 @@ func (e *Engine) CreateReplica(ctx context.Context, spec dockerapi.ReplicaSpec) 
 		e.releasePools(ctx, n)
 		return "", errors.Join(refused, err)
 	}
-	marked := map[string]string{dockerapi.ReplicaOption: strconv.FormatUint(uint64(spec.Network), 10)}
+	marked := map[string]string{}
+	if spec.Network != 0 {
+		marked[dockerapi.ReplicaOption] = strconv.FormatUint(uint64(spec.Network), 10)
+	}
 	maps.Copy(marked, spec.Shown.Options)
 	spec.Shown.Options = marked
 	return e.CreateNetwork(ctx, spec)
+}
+
+// OnlyIPv6 implements plugin.Docker: the engine is Docker 28.
+func (e *Engine) OnlyIPv6(context.Context) (bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return true, e.broken
 }
 
 // Drivers implements plugin.Docker.
