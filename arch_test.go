@@ -20,15 +20,16 @@ const module = "github.com/weftnet/weft"
 // each other; what one needs of another it declares as an interface, and plugin
 // puts them together. A package that is not here must not exist.
 var arrows = map[string][]string{
-	".":       {"cli", "cni"},
-	"cni":     {"api", "netmap", "netns"},
-	"cli":     {"api", "cleanup", "machine", "mesos", "plugin", "settings", "turn"},
-	"mesos":   {},
-	"machine": {"api", "datapath", "datapath/hostnet", "datapath/linux", "dataplane", "dns/resolver", "dockerapi", "ipam", "multicast", "netmap", "netns", "plugin", "presence", "settings", "turn"},
+	".":        {"cli", "cni"},
+	"cni":      {"api", "netmap", "netns"},
+	"cli":      {"api", "cleanup", "machine", "mesos", "overlays", "plugin", "settings", "turn"},
+	"mesos":    {},
+	"overlays": {"dockerapi", "follow", "netmap", "turn"},
+	"machine":  {"api", "datapath", "datapath/hostnet", "datapath/linux", "dataplane", "dns/resolver", "dockerapi", "ipam", "multicast", "netmap", "netns", "plugin", "presence", "settings", "turn"},
 	"plugin": {
 		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "ledger/state", "history", "replicate", "dockerapi", "store", "api", "underlay", "settings", "discover",
 		"datapath/linux", "datapath", "dataplane", "rpc", "netmap", "lease", "turn", "follow", "member", "decide",
-		"dns", "dns/containers", "dns/orders", "dns/resolver", "netns", "multicast", "presence", "paths", "consul", "endpoints",
+		"dns", "dns/containers", "dns/orders", "dns/resolver", "netns", "multicast", "presence", "paths", "consul", "endpoints", "overlays",
 	},
 	"endpoints":        {"api", "attach", "ipam", "netmap", "netns", "turn"},
 	"paths":            {"datapath", "netmap", "turn"},
@@ -139,7 +140,7 @@ var inTests = []string{"github.com/google/go-cmp", "pgregory.net/rapid"}
 // pure packages and files compute values and touch nothing; a pattern is of
 // path.Match.
 var pure = []string{
-	"netmap/*.go", "datapath/*.go", "store/synced/*.go", "ipam/pool/*.go", "ledger/state/*.go", "ledger/founding/plan.go", "dns/*.go", "consul/service.go", "consul/plan.go",
+	"netmap/*.go", "datapath/*.go", "store/synced/*.go", "ipam/pool/*.go", "ledger/state/*.go", "ledger/founding/plan.go", "dns/*.go", "consul/service.go", "consul/plan.go", "overlays/config.go", "overlays/state.go",
 }
 
 // impure is what they do without: the network, the disk, the clock, the log,

@@ -38,16 +38,16 @@ type Reporter interface {
 }
 
 // ServeLoopback answers GET /status and GET /health over HTTP at a loopback address until
-// ctx ends. Nobody can change anything over it. While it cannot listen, it tries again
+// ctx ends, and what more has, by pattern. Nobody can change anything over the first two. While it cannot listen, it tries again
 // every second and passes the reason to problem, which gets an empty sentence once
 // the server listens.
-func ServeLoopback(ctx context.Context, addr netip.AddrPort, r Reporter, problem func(sentence string)) {
+func ServeLoopback(ctx context.Context, addr netip.AddrPort, r Reporter, more map[string]http.HandlerFunc, problem func(sentence string)) {
 	var by holder
 	for {
 		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr.String())
 		if err == nil {
 			problem("")
-			err = serveLoopback(ctx, ln, r)
+			err = serveLoopback(ctx, ln, r, more)
 		}
 		if ctx.Err() != nil {
 			return
@@ -59,9 +59,13 @@ func ServeLoopback(ctx context.Context, addr netip.AddrPort, r Reporter, problem
 	}
 }
 
-func serveLoopback(ctx context.Context, ln net.Listener, r Reporter) error {
+func serveLoopback(ctx context.Context, ln net.Listener, r Reporter, more map[string]http.HandlerFunc) error {
+	mux := readOnly(r)
+	for pattern, handler := range more {
+		mux.HandleFunc(pattern, handler)
+	}
 	srv := &http.Server{
-		Handler: literalHosts(readOnly(r)), MaxHeaderBytes: maxHeader,
+		Handler: literalHosts(mux), MaxHeaderBytes: maxHeader,
 		ReadTimeout: headerLimit, WriteTimeout: answerLimit, IdleTimeout: idleLimit,
 	}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() }) // Serve returns, which is all that is wanted

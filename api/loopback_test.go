@@ -36,7 +36,7 @@ func loopback(t *testing.T, addr netip.AddrPort, a api.Reporter) (told <-chan st
 	tells, ended := make(chan string, 16), make(chan struct{})
 	go func() {
 		defer close(ended)
-		api.ServeLoopback(ctx, addr, a, func(sentence string) { tells <- sentence })
+		api.ServeLoopback(ctx, addr, a, nil, func(sentence string) { tells <- sentence })
 	}()
 	t.Cleanup(func() { cancel(); <-ended })
 	return tells

@@ -10,11 +10,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/mesos"
+	"github.com/weftnet/weft/overlays"
 )
 
 func mesosCommand() *cobra.Command {
-	return group("mesos", "help on hosts whose containers Mesos starts", dockerShimCommand(), everywhereCommand())
+	return group("mesos", "help on hosts whose containers Mesos starts", dockerShimCommand(), everywhereCommand(), importCommand())
 }
 
 func dockerShimCommand() *cobra.Command {
@@ -43,6 +45,32 @@ mesos-agent takes one path in --docker. Give it a script with these two lines:
 	cmd.Flags().StringVar(&docker, "docker", "/usr/bin/docker", "`path` of Docker's command")
 	cmd.Flags().StringVar(&shim.DefaultNetwork, "default-network", "", "the `network` of containers that Mesos starts in the mode BRIDGE, in place of Docker's bridge")
 	return cmd
+}
+
+func importCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "import FILE",
+		Short: "print the settings of Weft that stand for DC/OS' overlay modules",
+		Long: `Reads a file of Mesos' flag --modules and the configurations of overlay modules that it
+names, and prints the settings of Weft that do the same, with remarks behind #.`,
+		Example: `  weft mesos import /etc/mesos-slave/agent_modules.json
+  weft mesos import /etc/mesos-master/master_modules.json`,
+		Args: one("file", "it is the one that --modules of mesos-agent or mesos-master names"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			raw, err := overlays.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			lines, err := overlays.Import(raw, overlays.ReadFile)
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			for _, line := range lines {
+				fmt.Fprintln(cmd.OutOrStdout(), api.Printable(line))
+			}
+			return nil
+		},
+	}
 }
 
 // shimVariable holds the process id of a shim, which its docker command takes over.

@@ -110,3 +110,28 @@ func TestShimErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestMesosImport prints settings that the agent takes.
+func TestMesosImport(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "agent_modules.json")
+	text := `{"libraries":[{"modules":[{"name":"com_mesosphere_mesos_OverlayAgentManager","parameters":[{"key":"master","value":"m:5050"},{"key":"cni_dir","value":"/etc/cni/net.d"}]}]}]}`
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	cmd := root("test")
+	cmd.SetOut(&out)
+	cmd.SetArgs([]string{"mesos", "import", file})
+	if err := cmd.Execute(); err != nil {
+		t.Fatal(err)
+	}
+	want := "# com_mesosphere_mesos_OverlayAgentManager\nWEFT_JOIN=mesos+http://m:5050\nWEFT_CNI_DIR=/etc/cni/net.d\n"
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	cmd.SetArgs([]string{"mesos", "import", filepath.Join(dir, "none")})
+	if err := cmd.Execute(); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("a file that is not there: %v", err)
+	}
+}

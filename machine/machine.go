@@ -62,7 +62,7 @@ func Config(s settings.Settings, version string, log *slog.Logger) (plugin.Confi
 	if err != nil {
 		return plugin.Config{}, errors.Join(err, kernel.Close(), h.net.Close())
 	}
-	return plugin.Config{Settings: s, Version: version, Kernel: h, Docker: docker, Sandboxes: &resolver.Host{Open: h.sandbox, Watch: h.watchMoved}, InContainer: linux.InContainer, CheckPaths: true, Log: log, OnCall: h.called, OnReturn: h.returned, Volatile: filepath.Dir(s.HostPath(api.SocketPath))}, nil
+	return plugin.Config{Settings: s, Version: version, Kernel: h, Docker: docker, Sandboxes: &resolver.Host{Open: h.sandbox, Watch: h.watchMoved}, InContainer: linux.InContainer, InHost: h.inHost, CheckPaths: true, Log: log, OnCall: h.called, OnReturn: h.returned, Volatile: filepath.Dir(s.HostPath(api.SocketPath))}, nil
 }
 
 func (h *host) called(pid int32) {
@@ -90,6 +90,15 @@ func (h *host) sandbox(path string) (*netns.Namespace, error) {
 		return nil, errors.Join(netns.ErrNotExist, err)
 	}
 	return netns.OpenOf(pid, path)
+}
+
+// inHost runs fn where the host's files are, which in a managed plugin is the mount namespace of dockerd.
+func (h *host) inHost(fn func() error) error {
+	pid, err := h.pid()
+	if err != nil {
+		return err
+	}
+	return netns.InMounts(pid, fn)
 }
 
 // watchMoved calls moved when an interface may have been moved into a container, and when dockerd

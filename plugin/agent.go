@@ -31,6 +31,7 @@ import (
 	"github.com/weftnet/weft/multicast"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/netns"
+	"github.com/weftnet/weft/overlays"
 	"github.com/weftnet/weft/presence"
 	"github.com/weftnet/weft/replicate"
 	"github.com/weftnet/weft/rpc"
@@ -71,6 +72,7 @@ type Kernel interface {
 type Docker interface {
 	replicate.Docker
 	containers.Docker
+	overlays.Docker
 }
 
 // Config says what an agent is made of. The simulations give it a kernel and a network of their
@@ -84,10 +86,12 @@ type Config struct {
 	Sandboxes *resolver.Host
 	// InContainer is multicast.Config.Route; nil: the multicasts of containers take Docker's route.
 	InContainer func(ns *netns.Namespace, mac netmap.MAC, groups bool) (name string, err error)
-	Network     underlay.Network // nil: the system's
-	CheckPaths  bool             // by TCP of the system
-	OnCall      func(pid int32)  // is called with the process id of each caller, which is dockerd; may be nil
-	OnReturn    func()           // is called between two agents of one process; may be nil
+	// InHost runs a function that sees the host's files; nil: all functions do.
+	InHost     func(fn func() error) error
+	Network    underlay.Network // nil: the system's
+	CheckPaths bool             // by TCP of the system
+	OnCall     func(pid int32)  // is called with the process id of each caller, which is dockerd; may be nil
+	OnReturn   func()           // is called between two agents of one process; may be nil
 	// Clocks reads the machine's clocks; nil: the kernel's. The simulation has its own.
 	Clocks func() (lease.Moment, error)
 	// Volatile is a directory that is kept when the agent restarts and emptied when the machine
@@ -126,6 +130,7 @@ type Agent struct {
 	resolver *resolver.Resolver
 	consul   *consul.Registrar
 	routes   *multicast.Routes
+	overlays *overlays.Keeper
 	presence *presence.Presence
 
 	ended chan struct{} // closed when Run is to replace this agent
@@ -174,7 +179,7 @@ func Open(cfg Config) (a *Agent, err error) {
 		}
 	}
 	restarts := func(ctx context.Context) { a.restarts.Follow(ctx, a.cfg.Docker) }
-	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.finishDeletions, a.history.Run, a.replicas.Run, a.followNames, a.resolver.Follow, a.resolver.ServeContainers, a.resolver.ServeHost, sandboxes, a.routes.Run, restarts, a.member.Reclaim, a.presence.Run, a.consul.Run, checkPaths(a)} {
+	for _, task := range []func(context.Context){a.watchUnderlay, a.member.Join, a.reconcile, a.finishDeletions, a.history.Run, a.replicas.Run, a.followNames, a.resolver.Follow, a.resolver.ServeContainers, a.resolver.ServeHost, sandboxes, a.routes.Run, restarts, a.member.Reclaim, a.presence.Run, a.consul.Run, a.overlays.Run, checkPaths(a)} {
 		a.tasks.Go(func() { task(ctx) })
 	}
 	return a, nil
@@ -286,6 +291,7 @@ func (a *Agent) openDocker() (err error) {
 	a.decider.Begin(a.ipam, a.attach)
 	a.Endpoints = endpoints.New(others(a))
 	a.presence = newPresence(a)
+	a.overlays = newOverlays(a)
 	return a.openReplicas()
 }
 

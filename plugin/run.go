@@ -94,7 +94,7 @@ func (a *Agent) show(ctx context.Context) (again bool, err error) {
 	serving.Go(func() { cancel(api.Serve(ctx, a.cfg.Settings.HostPath(api.SocketPath), a)) })
 	if addr := a.cfg.Settings.Status; addr.IsValid() {
 		serving.Go(func() {
-			api.ServeLoopback(ctx, addr, a, func(sentence string) { a.problem("status", sentence) })
+			api.ServeLoopback(ctx, addr, a, a.overlays.Handlers(), func(sentence string) { a.problem("status", sentence) })
 		})
 	}
 	select {

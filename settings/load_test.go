@@ -94,6 +94,10 @@ var loaded = []struct {
 	{name: "an HTTP server at IPv6", env: "WEFT_STATUS=[::1]:80", want: from(func(s *Settings) { s.Status = netip.MustParseAddrPort("[::1]:80") })},
 	{name: "the whole of 127.0.0.0/8 is loopback", env: "WEFT_STATUS=127.1.2.3:80", want: from(func(s *Settings) { s.Status = netip.MustParseAddrPort("127.1.2.3:80") })},
 	{name: "removal within a day", env: "WEFT_REMOVE_AFTER=20h30m", want: from(func(s *Settings) { s.RemoveAfter = 20*time.Hour + 30*time.Minute })},
+	{
+		name: "overlays", env: "WEFT_OVERLAYS=/etc/weft/overlays.json WEFT_CNI_DIR=/etc/cni/net.d WEFT_OVERLAYS_ADMIN=true",
+		want: from(func(s *Settings) { s.Overlays = Overlays{"/etc/weft/overlays.json", "/etc/cni/net.d", true} }),
+	},
 	{name: "no removal", env: "WEFT_REMOVE_AFTER=0", want: from(func(s *Settings) { s.RemoveAfter = 0 })},
 	{
 		name: "names", env: "WEFT_DNS=false WEFT_DOMAIN=Prod.Example. WEFT_DNS_TTL=0s WEFT_DNS_PREFER=local WEFT_DNS_HEALTH=true WEFT_DNS_MARATHON=false",
@@ -118,6 +122,9 @@ func TestLoad(t *testing.T) {
 
 // refused are settings that are not accepted, and what the error says.
 var refused = []struct{ env, want string }{
+	{"WEFT_OVERLAYS=overlays.json", "want empty or an absolute path"},
+	{"WEFT_CNI_DIR=/etc/../cni", "want empty or an absolute path"},
+	{"WEFT_OVERLAYS_ADMIN=yes please", "want true or false"},
 	{"WEFT_PORT=abc", "WEFT_PORT=abc: want a port number 1-65535"},
 	{"WEFT_PORT=", "WEFT_PORT=: want a port number 1-65535"},
 	{"WEFT_PORT=0", "WEFT_PORT=0: want a port number 1-65535"},

@@ -15,6 +15,8 @@ import (
 const (
 	wantsPort = "a port number 1-65535"
 	wantsPath = "an absolute path without . or .. in it"
+
+	wantsPathOrNone = "empty or " + wantsPath
 )
 
 // errWants is the whole error of a parser that has nothing to add to the
@@ -69,12 +71,14 @@ func path(set func(*Settings, string)) func(*Settings, string) error {
 	}
 }
 
-func parseRoot(s *Settings, v string) error {
-	if v == "" {
-		s.Root = ""
-		return nil
+func pathOrNone(set func(*Settings, string)) func(*Settings, string) error {
+	return func(s *Settings, v string) error {
+		if v == "" {
+			set(s, v)
+			return nil
+		}
+		return path(set)(s, v)
 	}
-	return path(func(s *Settings, p string) { s.Root = p })(s, v)
 }
 
 func parseName(s *Settings, v string) error {

@@ -24,13 +24,21 @@ type Settings struct {
 	MemberOf    MemberOf
 	MTU         int // bytes, for containers; 0 = from the underlay
 	DNS         DNS
-	Consul      string         // http:// or https://, host and port; empty: containers are not registered
+	Consul      string // http:// or https://, host and port; empty: containers are not registered
+	Overlays    Overlays
 	RemoveAfter time.Duration  // 0 = never by itself
 	Status      netip.AddrPort // loopback, tcp; the zero value = off
 	State       string         // absolute path on the host, see HostPath
 	LogLevel    string         // debug, info, warn or error
 	LogFormat   string         // text or json
 	Root        string         // where the host's root directory is seen; empty = /
+}
+
+// Overlays says what is made of a DC/OS master's overlays.
+type Overlays struct {
+	File   string // absolute path on the host; empty: there are none
+	CNIDir string // absolute path on the host; empty: no CNI configuration is written
+	Admin  bool   // hosts can be removed over HTTP
 }
 
 // DNS says how containers are found by their names.

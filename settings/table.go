@@ -183,6 +183,27 @@ var table = []Setting{
 		parse:   parseConsul,
 	},
 	{
+		Env:     "WEFT_OVERLAYS",
+		Meaning: "overlay file of a DC/OS master: each overlay in it becomes a network; empty = none",
+		Wants:   wantsPathOrNone,
+		Type:    "file",
+		parse:   pathOrNone(func(s *Settings, p string) { s.Overlays.File = p }),
+	},
+	{
+		Env:     "WEFT_CNI_DIR",
+		Meaning: "directory in which each overlay of WEFT_OVERLAYS gets a CNI configuration; empty = none",
+		Wants:   wantsPathOrNone,
+		Type:    "directory",
+		parse:   pathOrNone(func(s *Settings, p string) { s.Overlays.CNIDir = p }),
+	},
+	{
+		Env: "WEFT_OVERLAYS_ADMIN", Default: "false",
+		Meaning: "POST /overlay-master/agents/delete at WEFT_STATUS removes hosts, as weft host rm does",
+		Wants:   "true or false",
+		Type:    "bool",
+		parse:   boolean(func(s *Settings, on bool) { s.Overlays.Admin = on }),
+	},
+	{
 		Env: "WEFT_REMOVE_AFTER", Default: "72h",
 		Meaning: "how long after its lease of 24 hours an unreachable host is removed for good; 0 = by operators only",
 		Wants:   "0 or a time like 72h",
@@ -220,9 +241,9 @@ var table = []Setting{
 	{
 		Env:     "WEFT_ROOT",
 		Meaning: "where the host's root directory is seen; /host inside the managed plugin",
-		Wants:   "empty or " + wantsPath,
+		Wants:   wantsPathOrNone,
 		Type:    "directory",
 		Hidden:  true,
-		parse:   parseRoot,
+		parse:   pathOrNone(func(s *Settings, p string) { s.Root = p }),
 	},
 }
