@@ -166,6 +166,7 @@ var (
 		"ipam/churn_test.go":          "virtual time",
 		"ledger/stranger_test.go":     "virtual time",
 		"ledger/truncation_test.go":   "virtual time",
+		"plugin/clone_test.go":        "virtual time",
 		"plugin/decide_test.go":       "virtual time",
 		"plugin/endpoints_test.go":    "virtual time",
 		"plugin/founding_test.go":     "virtual time",

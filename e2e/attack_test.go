@@ -46,7 +46,7 @@ func TestIntegrationAStrangerAttacks(t *testing.T) {
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ATTACK\tMiB BEFORE\tPEAK\tRUNTIME\tAFTER\tGOROUTINES BEFORE\tPEAK\tAFTER\tPINGS LOST\tLOG LINES\tTHEN")
 	done := s.loud()
-	for _, what := range slices.Concat(attack.Floods(), attack.Raft(), attack.Facts()) {
+	for _, what := range slices.Concat(attack.Floods(), attack.Raft(), attack.Facts(), attack.Commands()) {
 		fmt.Fprintln(w, v.suffer(what, a, from, to.addr))
 	}
 	done()
@@ -127,7 +127,8 @@ func (v *victim) suffer(what attack.Attack, h *lab.Host, from box, to netip.Addr
 	var all sync.WaitGroup
 	var peak agent
 	var lost string
-	target := attack.Target{Addr: before.underlay, Host: before.self, Cluster: before.cluster, Dial: v.lab.Host(hosts).Dial}
+	target := attack.Target{Addr: before.underlay, Host: before.self, Cluster: before.cluster, Dial: v.lab.Host(hosts).Dial,
+		From: netip.AddrPortFrom(v.lab.Host(hosts).Addr4(), before.underlay.Port())}
 	for n, other := range v.agents {
 		if n != h.Number() {
 			target.Others = append(target.Others, other.self)

@@ -221,7 +221,7 @@ func (l *Ledger) ask(ctx context.Context, to Peer, cmd state.Command) (outcome, 
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
 	if to.ID == l.cfg.Self && !to.Addr.IsValid() {
-		return l.local(ctx, cmd)
+		return l.local(ctx, cmd, netip.Addr{})
 	}
 	b, err := state.EncodeCommand(cmd)
 	if err != nil {

@@ -60,3 +60,21 @@ func GiveLog(dir string, to netmap.HostID) error {
 
 // Leaving counts the hosts that this one was told are about to leave.
 func (l *Ledger) Leaving() int { return len(l.leaving.at) }
+
+// ConsentAsk is the body of a request to take part in a recovery.
+func ConsentAsk(generation uint64, by netmap.HostID) []byte {
+	b, _ := state.Encode(consentAsk{Generation: generation, By: by}) // of plain fields
+	return b
+}
+
+// RefusalOf is what an answer to a command says against it, nil if it was decided.
+func RefusalOf(answer []byte) error {
+	o, err := state.Decode[outcome](answer, state.MaxReply)
+	switch {
+	case err != nil:
+		return err
+	case o.Reply == nil:
+		return errors.New("it does not lead")
+	}
+	return o.Reply.Err()
+}

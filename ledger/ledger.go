@@ -173,7 +173,7 @@ func (l *Ledger) decideHere(ctx context.Context, found state.Command) error {
 		if k := l.kept(); k != nil && k.machine.facts().cluster == found.Found.Cluster {
 			return nil
 		}
-		o, err := l.local(ctx, found)
+		o, err := l.local(ctx, found, netip.Addr{})
 		switch {
 		case err != nil:
 			return err

@@ -63,10 +63,10 @@ func TestTheOlderOfTwoLosesItsStreams(t *testing.T) {
 		s.grow(3)
 		older, lead := s.follower()
 		third := s.hosts[6-older.n-lead.n]
-		newer := state.Command{Kind: state.KindAdmit, Host: hostID(older.n), Start: older.starts + 1, Nonce: 99, Cluster: clusterID, Admit: &state.Admit{Name: "copy"}}
+		newer := state.Command{Kind: state.KindAdmit, Host: hostID(older.n), Start: older.starts + 1, Nonce: 99, Cluster: clusterID, Admit: &state.Admit{Name: "copy", Addr: older.at}}
 		body, err := state.EncodeCommand(newer)
 		if err == nil {
-			_, err = third.port.Call(s.t.Context(), lead.at, "ledger.do", body)
+			_, err = older.port.Call(s.t.Context(), lead.at, "ledger.do", body) // the copy has its address
 		}
 		if err != nil {
 			s.t.Fatal(err)

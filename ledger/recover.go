@@ -150,10 +150,13 @@ func (c *consent) give(q consentAsk, known uint64) error {
 	return nil
 }
 
-func (l *Ledger) handleConsent(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
+func (l *Ledger) handleConsent(_ context.Context, from netip.AddrPort, body []byte) ([]byte, error) {
 	q, err := state.Decode[consentAsk](body, state.MaxCommand)
 	if err != nil {
 		return nil, netmap.Refuse(netmap.BadInput, "%s", err)
+	}
+	if !l.isMember(q.By) || !l.isAt(q.By, from.Addr().Unmap()) {
+		return nil, netmap.Refuse(netmap.Unknown, "no member %s of this cluster is known here at %s; see weft status on both hosts", q.By.Short(), from.Addr())
 	}
 	return nil, l.consent.give(q, l.generationHeard())
 }

@@ -39,7 +39,7 @@ func FuzzRequests(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { _ = l.Close() })
-	names := slices.Sorted(slices.Values([]string{requestDo, requestJoin, requestReplicaStatus, requestDismiss, requestReport, requestConsent, requestHistory, requestVacate}))
+	names := slices.Sorted(slices.Values([]string{requestDo, requestJoin, requestReplicaStatus, requestDismiss, requestReport, requestConsent, requestHistory, requestVacate, requestStart}))
 	if len(names) != len(asked) {
 		f.Fatalf("%d requests are served, %d are tried", len(asked), len(names))
 	}

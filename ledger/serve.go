@@ -51,7 +51,7 @@ type invitation struct {
 func (l *Ledger) serve(on bool) {
 	for name, h := range map[string]func(context.Context, netip.AddrPort, []byte) ([]byte, error){
 		requestDo: l.handleDo, requestJoin: l.handleJoin, requestReplicaStatus: l.handleReplicaStatus, requestDismiss: l.handleDismiss,
-		requestReport: l.handleReport, requestConsent: l.handleConsent, requestHistory: l.handleHistory, requestVacate: l.handleVacate,
+		requestReport: l.handleReport, requestConsent: l.handleConsent, requestHistory: l.handleHistory, requestVacate: l.handleVacate, requestStart: l.handleStart,
 	} {
 		if !on {
 			h = nil
@@ -60,7 +60,7 @@ func (l *Ledger) serve(on bool) {
 	}
 }
 
-func (l *Ledger) handleDo(ctx context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
+func (l *Ledger) handleDo(ctx context.Context, from netip.AddrPort, body []byte) ([]byte, error) {
 	cmd, err := state.DecodeCommand(body)
 	if err != nil {
 		var refusal *netmap.Refusal
@@ -69,15 +69,16 @@ func (l *Ledger) handleDo(ctx context.Context, _ netip.AddrPort, body []byte) ([
 		}
 		return nil, refusal
 	}
-	o, err := l.local(ctx, cmd)
+	o, err := l.local(ctx, cmd, from.Addr().Unmap())
 	if err != nil {
 		return nil, err
 	}
 	return state.Encode(o)
 }
 
-// local decides here if this host leads, and otherwise says whom to ask. A refusal is final.
-func (l *Ledger) local(ctx context.Context, cmd state.Command) (outcome, error) {
+// local decides here if this host leads, and otherwise says whom to ask. A refusal is final. from is where
+// the command came from, zero if this host asks itself.
+func (l *Ledger) local(ctx context.Context, cmd state.Command, from netip.Addr) (outcome, error) {
 	if l.isDoubtful() {
 		return outcome{}, netmap.Refuse(netmap.Busy, starting)
 	}
@@ -86,6 +87,11 @@ func (l *Ledger) local(ctx context.Context, cmd state.Command) (outcome, error) 
 		return l.referral(), nil
 	}
 	if k.leads() {
+		if from.IsValid() {
+			if refusal := l.checkAsker(ctx, k, cmd, from); refusal != nil {
+				return outcome{}, refusal
+			}
+		}
 		r, err := k.propose(ctx, cmd)
 		if err == nil {
 			return outcome{Reply: &r, Cluster: r.Cluster, Leader: Peer{ID: k.self, Addr: l.cfg.Addr}, Keepers: k.peers()}, nil

@@ -86,6 +86,13 @@ func (l *Ledger) survey(ctx context.Context) *survey {
 			c.names[h.ID] = Member{ID: h.ID, Name: h.Name}
 		}
 	}
+	if c.state != nil {
+		for _, h := range c.state.Hosts() {
+			if _, known := c.names[h.ID]; !known {
+				c.names[h.ID] = Member{ID: h.ID, Name: h.Name}
+			}
+		}
+	}
 	for _, p := range c.answers[l.cfg.Self].Voters {
 		if p.ID != l.cfg.Self {
 			c.names[p.ID] = Member{ID: p.ID, Name: c.names[p.ID].Name, Addr: p.Addr}
@@ -95,6 +102,9 @@ func (l *Ledger) survey(ctx context.Context) *survey {
 		c.facts.Keepers = append(c.facts.Keepers, p.ID)
 	}
 	for _, m := range l.cfg.Members() {
+		if _, known := c.names[m.ID]; !known {
+			continue // nobody admitted it
+		}
 		if m.ID != l.cfg.Self {
 			c.names[m.ID] = m
 		}

@@ -56,7 +56,7 @@ func (l *Ledger) askVacate(ctx context.Context, at netip.AddrPort) {
 	}
 }
 
-func (l *Ledger) handleVacate(_ context.Context, _ netip.AddrPort, body []byte) ([]byte, error) {
+func (l *Ledger) handleVacate(_ context.Context, from netip.AddrPort, body []byte) ([]byte, error) {
 	if len(body) != len(netmap.HostID{}) {
 		return nil, netmap.Refuse(netmap.BadInput, "a wish to leave does not say which host; give one")
 	}
@@ -67,6 +67,9 @@ func (l *Ledger) handleVacate(_ context.Context, _ netip.AddrPort, body []byte) 
 	}
 	if _, admitted := k.machine.facts().admitted[id]; !admitted {
 		return nil, netmap.Refuse(netmap.Unknown, "host %s is no member of this cluster; see weft status", id.Short())
+	}
+	if !includes(k.machine.addrsOf(id), from.Addr().Unmap()) {
+		return nil, netmap.Refuse(netmap.Busy, "host %s is not at %s, and nobody else says that it leaves; run weft host leave there", id.Short(), from.Addr())
 	}
 	l.leaving.add(id)
 	return nil, nil

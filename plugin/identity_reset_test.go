@@ -39,36 +39,33 @@ func TestACloneBecomesAHostOfItsOwn(t *testing.T) {
 		network := original.network("web", "10.40.0.0/24")
 		both := original.run("both", network, "")
 		hosts[0].until("the replica", 10*time.Second, func() bool { return hosts[0].lookup("web") != "" })
-		twin := c.host(hosts[0])
-		original.copyDisk(twin.set.State)
-		twin.docker.Adopt(original.docker) // the whole machine was cloned
-		twin.start().ready()
-		original.problem(5*time.Minute, "two agents use the identity", "192.0.2.3", "192.0.2.4")
-		original.problem(10*time.Second, "shows start 1", "start 2 was seen", "weft host new-identity")
-		if _, err := twin.NewIdentity(t.Context(), api.IdentityReset{}); err == nil || !holds(err.Error(), "nothing is wrong", "--force") {
+		twin := c.twinOf(original, hosts[0])
+		twin.problem(time.Minute, "shows start 2", "192.0.2.3", "weft host new-identity")
+		if _, err := original.NewIdentity(t.Context(), api.IdentityReset{}); err == nil || !holds(err.Error(), "nothing is wrong", "--force") {
 			t.Errorf("the one that the ledger accepts: %v", err)
 		}
-		if _, err := original.docker.Run(t.Context(), "no", network, addr("")); err == nil {
+		if _, err := twin.docker.Run(t.Context(), "no", network, addr("")); err == nil {
 			t.Error("the fenced machine hands out")
 		}
-		text, err := original.NewIdentity(t.Context(), api.IdentityReset{DryRun: true})
+		text, err := twin.NewIdentity(t.Context(), api.IdentityReset{DryRun: true})
 		if err != nil || !holds(text, "would become", "web", at(both).String(), "container both", "--is-off") {
 			t.Errorf("%q, %v", text, err)
 		}
 		select {
-		case <-original.Ended():
+		case <-twin.Ended():
 			t.Fatal("a dry run changed something")
 		default:
 		}
-		if text, err := original.NewIdentity(t.Context(), api.IdentityReset{}); err != nil || !holds(text, "becomes a new one") {
+		if text, err := twin.NewIdentity(t.Context(), api.IdentityReset{}); err != nil || !holds(text, "becomes a new one") {
 			t.Errorf("%q, %v", text, err)
 		}
-		original.reborn()
-		original.problem(10*time.Second, "container both", "off the network")
-		if id := twin.Report().Self; hosts[0].placed(at(both)) != id {
-			t.Errorf("%s is at %s, not at the copy", at(both), hosts[0].placed(at(both)).Short())
-		}
-		if again := original.run("again", network, ""); at(again) == at(both) {
+		twin.reborn()
+		id := original.Report().Self
+		original.until("it begins a later start", 10*time.Minute, original.ends)
+		original.restart()
+		hosts[0].until("the container is at the original", 10*time.Second, func() bool { return hosts[0].placed(at(both)) == id })
+		twin.problem(time.Minute, "container both", "off the network")
+		if again := twin.run("again", network, ""); at(again) == at(both) {
 			t.Error("an address twice")
 		}
 	})

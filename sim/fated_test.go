@@ -184,9 +184,9 @@ func (h *host) copied() {
 			})
 		})
 	}
-	h.fenced("copy")
+	twin.fenced("copy") // the ledger knows the other one's address
 	twin.off()
-	h.decided()
+	h.w.until(fmt.Sprintf("%s hands out again", h), time.Minute, func() bool { return h.attempt("beside a copy") == nil })
 }
 
 // replaced starts the copy first. The machine that comes back later has to become another host.

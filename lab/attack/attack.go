@@ -22,6 +22,7 @@ type Target struct {
 	Host    netmap.HostID
 	Cluster netmap.ClusterID
 	Others  []netmap.HostID // of its cluster
+	From    netip.AddrPort  // where the stranger is
 	// Dial opens a connection from the stranger's place.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }

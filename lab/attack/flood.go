@@ -38,9 +38,12 @@ func Floods() []Attack {
 // preface opens a stream of a kind.
 func preface(kind byte) []byte { return []byte{'W', 0xf7, 1, kind} }
 
+// Form is the form of the datagrams, which agents must read: what they cannot read harms nobody.
+const Form = 2
+
 // packet is a datagram of the cluster's.
 func (t Target) packet(kind byte, body ...byte) []byte {
-	return append(append([]byte{0xf7, 1, kind}, t.Cluster[:]...), body...)
+	return append(append([]byte{0xf7, Form, kind}, t.Cluster[:]...), body...)
 }
 
 // exchange begins memberlist's exchange of all nodes.
@@ -52,7 +55,7 @@ func exchange(nodes uint32) []byte {
 
 // compressed sends messages that become 40 MB when they are unpacked.
 func compressed(ctx context.Context, t Target, bomb []byte) error {
-	small := append([]byte{0xf7, 1, 'm'}, pack(make([]byte, 200<<10))...)
+	small := append([]byte{0xf7, Form, 'm'}, pack(make([]byte, 200<<10))...)
 	var all [][]byte
 	for range 500 {
 		all = append(all, small)
@@ -96,15 +99,16 @@ func strangers(ctx context.Context, t Target) error {
 	var all [][]byte
 	for n := range 4000 {
 		meta := make([]byte, 50)
-		copy(meta, []byte{1, 0, 0xaa, byte(n >> 8), byte(n)})
+		copy(meta, []byte{Form, 0, 0xaa, byte(n >> 8), byte(n)})
 		copy(meta[18:], []byte{0xbb, byte(n >> 8), byte(n)})
 		meta[41] = 1 // its start
-		b := append([]byte{0xf7, 1, 'm', 4, 0x86}, "\xabIncarnation\x01\xa4Node\xb3"...)
+		b := append([]byte{0xf7, Form, 'm', 4, 0x86}, "\xabIncarnation\x01\xa4Node\xb3"...)
 		b = append(b, fmt.Sprintf("%x-000000", meta[2:8])...) // what a start is called
 		b = append(b, "\xa4Addr\xa4\xc6\x33"...)
 		b = append(b, byte(n>>8), byte(n))
 		b = append(b, "\xa4Port\xcd\x1f\x0e\xa4Meta\xda\x00\x32"...)
-		all = append(all, append(append(b, meta...), "\xa3Vsn\xa6\x01\x05\x02\x01\x01\x01"...))
+		b = append(append(b, meta...), "\xa3Vsn\xa6\x01\x05\x02"...)
+		all = append(all, append(b, Form, Form, Form))
 	}
 	return t.datagrams(ctx, all)
 }

@@ -159,7 +159,7 @@ func (s *stage) found(dir string) {
 	s.open(dir)
 	s.cluster = s.peer.Report().Cluster
 	for n := 1; n <= s.hosts; n++ {
-		s.ask(state.Command{Kind: state.KindAdmit, Host: hostID(n), Admit: &state.Admit{Name: fmt.Sprintf("host-%d", n), Addr: netip.AddrPortFrom(vtep(n), 7950)}})
+		s.ask(state.Command{Kind: state.KindAdmit, Host: hostID(n), Admit: &state.Admit{Name: fmt.Sprintf("host-%d", n), Addr: netip.AddrPortFrom(peerAddr, 7950)}}) // from where it asks
 	}
 	docker := plugintest.NewEngine("peer")
 	docker.Serve(plugintest.Plugin{Handler: serverOf(s.peer)})
