@@ -268,7 +268,16 @@ func (w *world) plunder(h *host) {
 // reborn starts the agent again once the host has given its identity up, and checks which addresses
 // it kept.
 func (h *host) reborn(limit time.Duration) {
-	took := h.w.until(fmt.Sprintf("%s gives its identity up", h), limit, func() bool {
+	if took := h.ended("gives its identity up", limit); took > limit {
+		_ = h.attempt("removed") // granted judges
+		return
+	}
+	h.w.meet("returned as a new host")
+}
+
+// ended waits until the agent ends, and lets another one follow it, as plugin.Run does.
+func (h *host) ended(why string, limit time.Duration) (took time.Duration) {
+	took = h.w.until(fmt.Sprintf("%s %s", h, why), limit, func() bool {
 		select {
 		case <-h.agent().Ended():
 			return true
@@ -277,14 +286,13 @@ func (h *host) reborn(limit time.Duration) {
 		}
 	})
 	if took > limit {
-		_ = h.attempt("removed") // granted judges
-		return
+		return took
 	}
-	h.w.tell("%s: gave its identity up after %v", h, took)
+	h.w.tell("%s: %s after %v", h, why, took)
 	h.stop()
 	h.start()
 	h.w.until(fmt.Sprintf("%s is a member again", h), 30*time.Second, func() bool { return h.agent().Report().State == "ready" })
-	h.w.meet("returned as a new host")
+	return took
 }
 
 // account waits until the ledger has decided about all addresses of the host, and notes which it

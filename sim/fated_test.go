@@ -174,6 +174,8 @@ func (h *host) twin() *host {
 	return o
 }
 
+// copied starts a copy beside the machine. The ledger knows where the machine is, so it goes on; the others
+// believe its facts again once its agent has started above the copy.
 func (h *host) copied() {
 	twin := h.twin()
 	twin.start()
@@ -184,9 +186,10 @@ func (h *host) copied() {
 			})
 		})
 	}
-	twin.fenced("copy") // the ledger knows the other one's address
+	twin.fenced("copy")
 	twin.off()
-	h.w.until(fmt.Sprintf("%s hands out again", h), time.Minute, func() bool { return h.attempt("beside a copy") == nil })
+	h.w.until(fmt.Sprintf("%s hands out", h), time.Minute, func() bool { return h.attempt("beside a copy") == nil })
+	h.ended("begins above the copy", 3*time.Minute)
 }
 
 // replaced starts the copy first. The machine that comes back later has to become another host.
