@@ -7,9 +7,10 @@ import (
 	"github.com/weftnet/weft/netmap"
 )
 
-// Anybody can send a datagram, and from any address. So a batch that comes in a datagram is
-// applied only if it adds a little to what is known. Any other batch is a hint: the log is
-// pulled over a connection, from its origin or, for the ledger's log, from a keeper.
+// Anybody can send a datagram, and who can forge addresses from any address. So a batch that comes in
+// a datagram is applied only if it comes from where its origin is, for the ledger's log from a keeper, and
+// adds a little to what is known. Any other batch is a hint: the log is pulled over a connection, from its
+// origin or, for the ledger's log, from a keeper.
 
 // mostAhead bounds how far a datagram may advance a log. So a forged one cannot advance it
 // beyond what its origin soon reaches by itself.
@@ -23,10 +24,10 @@ func (g *Gossip) memberAt(addr netip.AddrPort) Member {
 	return g.roster.memberAt(addr, g.facts.Cluster())
 }
 
-// continues reports whether a batch from a datagram may be applied as it is: it continues
+// continues reports whether a batch from a datagram may be applied as it is: it comes from its origin, continues
 // a known log, not far, and drops no log. A batch of the ledger's log must come from a
 // keeper, and a removal of a host is never believed from a datagram.
-func (g *Gossip) continues(b netmap.Batch, from Member) bool {
+func (g *Gossip) continues(b netmap.Batch, addr netip.AddrPort, from Member) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	head, known := g.facts.Head(b.Origin)
@@ -36,7 +37,8 @@ func (g *Gossip) continues(b netmap.Batch, from Member) bool {
 	case !known, b.Whole, b.Life != head.Life, b.Seq > head.Seq+mostAhead:
 		return false
 	case b.Origin != g.facts.Cluster():
-		return true
+		origin, seen := g.roster.find(b.Origin) // also one that looks dead: it lives
+		return seen && origin.Addr == netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 	}
 	return from.Keeper && !slices.ContainsFunc(b.Records, removal)
 }

@@ -2,6 +2,7 @@ package gossip_test
 
 import (
 	"context"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -122,4 +123,36 @@ func forgedAndThen(t *testing.T, w *town, sender int, forged func(*testing.T, *t
 		v := w.hosts[2].View()
 		return has(v, container(1, 1)) && len(v.Networks) == 2
 	})
+}
+
+// TestAForgedDatagramMovesNoHost: the next fact of a host is believed from that host's address only, be it a stranger
+// or another host that says where its containers are reached. What the host itself says next arrives.
+func TestAForgedDatagramMovesNoHost(t *testing.T) {
+	for sender, n := range map[string]int{"a stranger": 66, "another host": 2} {
+		t.Run(sender, func(t *testing.T) {
+			bubble(t, lan, func(t *testing.T, w *town) {
+				hosts := w.start(3)
+				from := hosts[1].port
+				if n == 66 {
+					from = w.stranger(n)
+					defer func() { _ = from.Close() }()
+				}
+				victim := hosts[0].cfg
+				fact := netmap.HostFact{Name: victim.Name, Underlay: netip.AddrPortFrom(addrOf(66), 7950), MTU: 1500}
+				records, err := netmap.RecordsOf(2, []netmap.Change{{Key: netmap.HostFactKey(victim.Host), Value: fact}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				forge(t, from, hosts[2], netmap.Batch{Origin: victim.Host, Life: victim.Start, Prev: 1, Seq: 2, Records: records})
+				for range 100 {
+					w.pass(10 * time.Millisecond)
+					if h, _ := hosts[2].View().Host(victim.Host); h.Fact.Underlay != victim.Advertise {
+						t.Fatalf("host 1 is at %v by its facts", h.Fact.Underlay)
+					}
+				}
+				hosts[0].say(container(1, 1))
+				w.until("the next facts", 100*time.Millisecond, func() bool { return has(hosts[2].View(), container(1, 1)) })
+			})
+		})
+	}
 }

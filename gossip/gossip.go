@@ -316,8 +316,8 @@ func (g *Gossip) receiveFacts(p packet, from netip.AddrPort) error {
 		if err != nil {
 			return err
 		}
-		if from := g.memberAt(from); !g.continues(b, from) {
-			g.hint(b, from)
+		if member := g.memberAt(from); !g.continues(b, from, member) {
+			g.hint(b, member)
 			return nil
 		}
 		return g.takeIn(b, true)

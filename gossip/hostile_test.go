@@ -306,19 +306,14 @@ func TestAnOlderDiskIsReported(t *testing.T) {
 func TestFactsThatDifferAreFetchedAnew(t *testing.T) {
 	bubble(t, lan, func(t *testing.T, w *town) {
 		hosts := w.start(2)
-		forger := w.stranger(66)
-		defer func() { _ = forger.Close() }()
-		w.net.Cut(addrOf(1), addrOf(2))
 		forged := container(2, 200)
 		records, err := netmap.RecordsOf(2, []netmap.Change{forged})
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := netmap.Batch{Origin: id(2), Life: 1, Prev: 1, Seq: 2, Records: records}
-		if _, err := forger.Packets().WriteTo(netmap.AppendBatch(append([]byte{0xf7, form, 'b'}, ours[:]...), b), hosts[0].cfg.Advertise); err != nil {
-			t.Fatal(err)
-		}
+		forge(t, hosts[1].port, hosts[0], netmap.Batch{Origin: id(2), Life: 1, Prev: 1, Seq: 2, Records: records})
 		w.until("the forgery", time.Second, func() bool { return has(hosts[0].View(), forged) })
+		w.net.Cut(addrOf(1), addrOf(2))
 		hosts[1].say(container(2, 1))
 		w.net.HealAll()
 		w.until("the truth", 15*time.Second, func() bool {
