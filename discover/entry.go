@@ -149,6 +149,9 @@ func checkHost(word, host string) error {
 	}
 }
 
+// ListsAgents reports whether a Mesos master says which hosts the entry stands for.
+func (e Entry) ListsAgents() bool { return e.form == mesosForm }
+
 // trusted reports whether the operator, and no other program, says which hosts the entry
 // stands for.
 func (e Entry) trusted() bool { return e.form == plainForm || e.form == execForm }

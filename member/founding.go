@@ -39,7 +39,7 @@ func (m *Member) newcomers() []founding.Host {
 
 // expects reports whether this host founds a cluster together with others.
 func (m *Member) expects() bool {
-	return m.cfg.Expect > 0 && len(m.cfg.Join) > 0
+	return m.cfg.Expect != 0 && len(m.cfg.Join) > 0
 }
 
 // resume continues after the agent was killed while it founded a cluster, or between that and

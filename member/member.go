@@ -102,7 +102,7 @@ type Docker interface {
 type Config struct {
 	Name   string         // of this host, for display
 	Join   []string       // WEFT_JOIN; empty: this host founds a cluster
-	Expect int            // how many hosts found a cluster together; 0: WEFT_EXPECT is not set
+	Expect int            // how many hosts found a cluster together, or founding.All; 0: WEFT_EXPECT is not set
 	Ranges []netip.Prefix // of a cluster that this host founds
 	Port   uint16
 

@@ -352,7 +352,7 @@ func (a *Agent) problem(topic, sentence string) {
 		return
 	}
 	level := slog.LevelError
-	expects := a.cfg.Settings.Expect > 0 && len(a.cfg.Settings.Join) > 0
+	expects := a.cfg.Settings.Expect != 0 && len(a.cfg.Settings.Join) > 0
 	if topic == "membership" && (time.Since(a.began) < firstMeeting || expects && a.store.Cluster().IsZero()) {
 		level = slog.LevelInfo // the peer may answer soon, or be started soon
 	}

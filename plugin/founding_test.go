@@ -10,6 +10,7 @@ import (
 
 	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/settings"
 )
 
 // expecting makes hosts with the same settings: all of them in WEFT_JOIN, and their number in
@@ -129,6 +130,22 @@ func TestNoMajorityOfTheNamedHostsFoundsNothing(t *testing.T) {
 		}
 		c.hosts[4].start()
 		one(c.hosts[0], c.hosts[1], c.hosts[4])
+	})
+}
+
+// TestAllThatAreNamedFoundTogether: WEFT_EXPECT=agents.
+func TestAllThatAreNamedFoundTogether(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		expecting(c, 3, settings.ExpectAgents)
+		c.hosts[0].start()
+		c.hosts[1].start()
+		c.hosts[0].problem(30*time.Second, "sees 2 of 3 expected hosts")
+		time.Sleep(time.Hour)
+		if got := outcomes(c); len(got) != 0 {
+			t.Fatalf("two of three founded %v", got)
+		}
+		c.hosts[2].start()
+		one(c.hosts...)
 	})
 }
 

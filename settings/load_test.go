@@ -103,6 +103,9 @@ var loaded = []struct {
 		name: "names", env: "WEFT_DNS=false WEFT_DOMAIN=Prod.Example. WEFT_DNS_TTL=0s WEFT_DNS_PREFER=local WEFT_DNS_HEALTH=true WEFT_DNS_MARATHON=false",
 		want: from(func(s *Settings) { s.DNS = DNS{Domain: "prod.example", PreferLocal: true, Health: true} }),
 	},
+	{name: "all agents of Mesos", env: "WEFT_EXPECT=agents WEFT_JOIN=mesos+http://m:5050", want: from(func(s *Settings) {
+		s.Expect, s.Join = ExpectAgents, []string{"mesos+http://m:5050"}
+	})},
 	{name: "a default said aloud", env: "WEFT_EXPECT=0 WEFT_SECRET= WEFT_DOMAIN=weft.local", want: defaults()},
 }
 
@@ -182,7 +185,9 @@ var refused = []struct{ env, want string }{
 	{"WEFT_JOIN=0.0.0.0:1", "0.0.0.0 is not an address of a host"},
 
 	{"WEFT_EXPECT=3", "WEFT_EXPECT=3 without WEFT_JOIN"},
-	{"WEFT_EXPECT=x", "WEFT_EXPECT=x: want a number of hosts"},
+	{"WEFT_EXPECT=x", "WEFT_EXPECT=x: want a number of hosts 0-1000, or agents"},
+	{"WEFT_EXPECT=-1", "WEFT_EXPECT=-1: want a number of hosts"},
+	{"WEFT_EXPECT=agents", "WEFT_EXPECT=agents without WEFT_JOIN"},
 	{"WEFT_SECRET=hunter2", "WEFT_SECRET=(hidden): not in this version (1.2.3), want the default"},
 	{"WEFT_DOMAIN=a_b.local", "WEFT_DOMAIN=a_b.local: want a DNS name like weft.local"},
 	{"WEFT_DOMAIN=.", "WEFT_DOMAIN=.: want a DNS name like weft.local"},
@@ -232,6 +237,13 @@ func TestLoadRefuses(t *testing.T) {
 				t.Errorf("error %q shows the secret", err)
 			}
 		})
+	}
+}
+
+func TestAgentsAreListedByMesosAlone(t *testing.T) {
+	_, err := Load(Source{Environ: []string{"WEFT_EXPECT=agents", "WEFT_JOIN=mesos+http://m:5050,192.0.2.1"}})
+	if want := "WEFT_EXPECT=agents with 192.0.2.1 in WEFT_JOIN, want only mesos+http://MASTER:5050"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %q", err, want)
 	}
 }
 

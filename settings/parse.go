@@ -47,6 +47,14 @@ func number(least, most int, set func(*Settings, int)) func(*Settings, string) e
 	}
 }
 
+func parseExpect(s *Settings, v string) error {
+	if v == "agents" {
+		s.Expect = ExpectAgents
+		return nil
+	}
+	return number(0, 1000, func(s *Settings, n int) { s.Expect = n })(s, v)
+}
+
 func port(set func(*Settings, uint16)) func(*Settings, string) error {
 	return number(1, 65535, func(s *Settings, n int) { set(s, uint16(n)) })
 }

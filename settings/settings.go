@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -13,7 +14,7 @@ import (
 // It does not change after Load.
 type Settings struct {
 	Join        []string       // entries of discover, the port filled in where one is; empty = found a cluster
-	Expect      int            // hosts that found together; 0 = found alone or join
+	Expect      int            // hosts that found together, or ExpectAgents; 0 = found alone or join
 	Ranges      []netip.Prefix // never empty, masked, not overlapping
 	Advertise   Advertise      // zero = source address of the default route
 	Port        uint16         // tcp and udp
@@ -40,6 +41,9 @@ type Overlays struct {
 	CNIDir string // absolute path on the host; empty: no CNI configuration is written
 	Admin  bool   // hosts can be removed over HTTP
 }
+
+// ExpectAgents as Expect is as many hosts as the Mesos masters in Join list.
+const ExpectAgents = -1
 
 // DNS says how containers are found by their names.
 type DNS struct {
@@ -89,6 +93,9 @@ func (s *Settings) finish() error {
 			return err // it was read before
 		}
 		s.Join[i] = peer.String()
+		if s.Expect == ExpectAgents && !peer.ListsAgents() {
+			return fmt.Errorf("WEFT_EXPECT=agents with %s in WEFT_JOIN, want only mesos+http://MASTER:5050: as many hosts are expected as the master lists", word)
+		}
 	}
 	if s.Port == s.VXLANPort {
 		return fmt.Errorf("WEFT_PORT=%d and WEFT_VXLAN_PORT=%d: both use udp, want two different ports", s.Port, s.VXLANPort)
@@ -98,6 +105,9 @@ func (s *Settings) finish() error {
 	}
 	if err := s.checkDNS(); err != nil {
 		return err
+	}
+	if s.Expect == ExpectAgents && len(s.Join) == 0 {
+		return errors.New("WEFT_EXPECT=agents without WEFT_JOIN: as many hosts are expected as a Mesos master lists, want mesos+http://MASTER:5050 in WEFT_JOIN")
 	}
 	if s.Expect > 1 && len(s.Join) == 0 {
 		return fmt.Errorf("WEFT_EXPECT=%d without WEFT_JOIN: hosts that found together have to find each other, want the same list of them on all", s.Expect)

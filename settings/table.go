@@ -49,10 +49,10 @@ var table = []Setting{
 	},
 	{
 		Env: "WEFT_EXPECT", Default: "0",
-		Meaning: "found the cluster together when this many hosts see each other, the same number and WEFT_JOIN on all; 0 = join, or found alone without WEFT_JOIN",
-		Wants:   "a number of hosts 0-1000",
+		Meaning: "found the cluster together when this many hosts see each other, the same number and WEFT_JOIN on all; agents = as many as the Mesos masters in WEFT_JOIN list; 0 = join, or found alone without WEFT_JOIN",
+		Wants:   "a number of hosts 0-1000, or agents",
 		Type:    "hosts",
-		parse:   number(0, 1000, func(s *Settings, n int) { s.Expect = n }),
+		parse:   parseExpect,
 	},
 	{
 		Env: "WEFT_RANGE", Default: "10.32.0.0/12",

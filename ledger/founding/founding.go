@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -32,6 +33,9 @@ const turnTime = 4 * time.Second
 // answerWait bounds the wait for one host's answer.
 const answerWait = 1200 * time.Millisecond
 
+// All as Config.Expect is as many hosts as Seeds has addresses.
+const All = -1
+
 // diskKey is the key under which the acceptor is on disk.
 const diskKey = "acceptor"
 
@@ -52,7 +56,7 @@ type Config struct {
 	Self   netmap.HostID
 	Name   string
 	Addr   netip.AddrPort // where the others reach this host
-	Expect int            // hosts; 0: this host takes part in no founding
+	Expect int            // hosts, or All; 0: this host takes part in no founding
 	Ranges []netip.Prefix
 
 	// Seeds are the entries of WEFT_JOIN with the addresses that each stands for.
@@ -134,12 +138,20 @@ func (f *Founder) answer(ctx context.Context, q question, change func(acceptor, 
 		return acceptor{}, netmap.Refuse(netmap.Unknown, "host %s is not here any more, %s is; try again", q.To.Short(), f.cfg.Name)
 	}
 	if f.cfg.Expect != q.Expect {
-		return acceptor{}, netmap.Refuse(netmap.Conflict, "%s has WEFT_EXPECT=%d and %s has WEFT_EXPECT=%d; set the same on all hosts", f.cfg.Name, f.cfg.Expect, q.From.Name, q.Expect)
+		return acceptor{}, netmap.Refuse(netmap.Conflict, "%s has WEFT_EXPECT=%s and %s has WEFT_EXPECT=%s; set the same on all hosts", f.cfg.Name, shown(f.cfg.Expect), q.From.Name, shown(q.Expect))
 	}
 	if q.Level != state.Level {
 		return acceptor{}, netmap.Refuse(netmap.Outdated, "%s runs a release of weft of feature level %d and %s one of level %d; install the same release on all hosts that found the cluster", f.cfg.Name, state.Level, q.From.Name, q.Level)
 	}
 	return f.change(ctx, func(a acceptor) (acceptor, bool) { return change(a, q) })
+}
+
+// shown is a number of hosts as WEFT_EXPECT has it.
+func shown(expect int) string {
+	if expect == All {
+		return "agents"
+	}
+	return strconv.Itoa(expect)
 }
 
 // change writes a change of the acceptor to disk before it counts.
@@ -226,7 +238,10 @@ func (f *Founder) awaitTurn(t tally, seen []Host) error {
 // waiting says who is there and who is missing.
 func (t tally) waiting(seen []Host) *netmap.Refusal {
 	text := fmt.Sprintf("no cluster is founded yet: this host sees %d of %d expected hosts: %s", len(seen), t.expect, hostNames(seen))
-	if len(seen) >= t.expect {
+	switch {
+	case t.expect == 0:
+		text = "no cluster is founded yet: it is not known how many hosts there are"
+	case len(seen) >= t.expect:
 		text += fmt.Sprintf("; but only %d of the %d hosts in WEFT_JOIN are among them, and more than half must be", t.named, t.places)
 	}
 	if len(t.missing) > 0 {

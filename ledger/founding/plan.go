@@ -123,11 +123,11 @@ type seed struct {
 	addrs []netip.AddrPort // none: it cannot be resolved
 }
 
-// electorate says which hosts make a quorum: as many as are expected, and among them more than
+// electorate says which hosts make a quorum: as many as are expected, or as WEFT_JOIN names, and among them more than
 // half of those that WEFT_JOIN names. All hosts have the same settings, so any two quorums
 // share a named host. If there are less than twice as many hosts as expected, they share more.
 type electorate struct {
-	expect int
+	expect int // or All
 	seeds  []seed
 }
 
@@ -163,6 +163,9 @@ func (t tally) quorum() bool { return t.hosts >= t.expect && 2*t.named > t.place
 func (e electorate) count(hosts []Host, v6 bool) tally {
 	known, unknown := e.places(v6)
 	t := tally{expect: e.expect, places: len(known) + len(unknown), missing: unknown}
+	if e.expect == All {
+		t.expect = len(known) // where none is known, none of them is here
+	}
 	at := map[netip.AddrPort]bool{} // of two hosts at one address one is gone
 	for _, h := range hosts {
 		if at[h.Addr] {

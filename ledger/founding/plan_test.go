@@ -55,6 +55,12 @@ func TestWhatAQuorumIs(t *testing.T) {
 		{"a name that cannot be resolved counts", electorate{expect: 1, seeds: []seed{{"a", []netip.AddrPort{at(1)}}, {"b", nil}}}, electors(1), false},
 		{"of two families this host's counts", dual, electors(1), true},
 		{"alone", joining(1, 1), electors(1), true},
+		{"as many as are named", joining(All, 1, 2, 3), electors(1, 2, 3), true},
+		{"one less than are named", joining(All, 1, 2, 3), electors(1, 3), false},
+		{"as many, with one that is not named", joining(All, 1, 2, 3), electors(1, 3, 4), true},
+		{"as many, and one of two lists is not there", electorate{expect: All, seeds: []seed{{"a", []netip.AddrPort{at(1), at(2)}}, {"b", nil}}}, electors(1, 2), true},
+		{"no list is there", electorate{expect: All, seeds: []seed{{"a", nil}}}, electors(1, 2, 3), false},
+		{"nothing is named", electorate{expect: All}, electors(1), false},
 	} {
 		if got := c.e.count(c.hosts, false).quorum(); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
@@ -204,8 +210,12 @@ func TestOnePlanIsChosen(t *testing.T) {
 			p.ids = append(p.ids, m+1)
 		}
 		p.lastID = p.machines
-		p.voters = joining(rapid.IntRange(1, p.machines).Draw(t, "expect"), seeds...)
-		least := max(p.voters.expect, p.machines/2+1) // hosts of a quorum
+		expect := rapid.IntRange(1, p.machines).Draw(t, "expect")
+		p.voters = joining(expect, seeds...)
+		if expect == p.machines && rapid.Bool().Draw(t, "all") {
+			p.voters.expect = All
+		}
+		least := max(expect, p.machines/2+1) // hosts of a quorum
 		spare := 2*least - p.machines - 1             // so many lost disks leave one that two quorums share
 		machine := func() int { return rapid.IntRange(0, p.machines-1).Draw(t, "machine") }
 		ballotOf := func() *attempt {
