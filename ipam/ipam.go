@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -92,6 +93,17 @@ type Disk interface {
 type Route struct {
 	Prefix netip.Prefix
 	Name   string // for people, such as "the route via eth0"
+	Own    bool   // it leads to a network of Weft
+}
+
+// Collision returns a route of the hosts' own networks that a range overlaps. A default route
+// overlaps everything and does not count.
+func Collision(routes []Route, p netip.Prefix) (Route, bool) {
+	i := slices.IndexFunc(routes, func(r Route) bool { return !r.Own && r.Prefix.Bits() > 0 && r.Prefix.Overlaps(p) })
+	if i < 0 {
+		return Route{}, false
+	}
+	return routes[i], true
 }
 
 // Config says what an IPAM works with.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -206,7 +207,7 @@ func (h *host) Routes() []ipam.Route {
 		if r.Device == dockerapi.GatewayNetwork {
 			name = r.Device + ", Docker's network for egress and published ports"
 		}
-		out = append(out, ipam.Route{Prefix: r.Prefix, Name: name})
+		out = append(out, ipam.Route{Prefix: r.Prefix, Name: name, Own: strings.HasPrefix(r.Device, "wf")})
 	}
 	return out
 }

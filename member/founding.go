@@ -3,6 +3,7 @@ package member
 import (
 	"context"
 
+	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/ledger/founding"
 	"github.com/weftnet/weft/netmap"
 )
@@ -13,7 +14,7 @@ func (m *Member) openFounding() (err error) {
 	m.together, err = founding.Open(founding.Config{
 		Self: m.self, Name: m.cfg.Name, Addr: m.cluster.At, Expect: m.cfg.Expect, Ranges: m.cfg.Ranges,
 		Seeds: m.cluster.Seeds, Newcomers: m.newcomers, Cluster: m.clusterSoFar,
-		Underlay: m.cluster.Port, Disk: m.cfg.Bucket("founding"), Log: m.cfg.Log,
+		Free: m.rangesAreFree, Underlay: m.cluster.Port, Disk: m.cfg.Bucket("founding"), Log: m.cfg.Log,
 	})
 	return err
 }
@@ -24,6 +25,21 @@ func (m *Member) clusterSoFar() netmap.ClusterID {
 		return c
 	}
 	return m.ledger.Cluster()
+}
+
+// rangesAreFree refuses ranges of a new cluster that overlap networks that this host has already: containers with such
+// addresses and the machines there could not reach each other.
+func (m *Member) rangesAreFree() error {
+	if m.cfg.Routes == nil {
+		return nil
+	}
+	routes := m.cfg.Routes()
+	for _, p := range m.cfg.Ranges {
+		if r, is := ipam.Collision(routes, p); is {
+			return netmap.Refuse(netmap.Overlaps, "no cluster is founded: the range %s overlaps %s (%s) of this host; set WEFT_RANGE to one that no host's network has, the same on all hosts", p, r.Prefix, r.Name)
+		}
+	}
+	return nil
 }
 
 // newcomers returns the other live hosts that are in no cluster.
@@ -67,6 +83,9 @@ func (m *Member) foundTogether(ctx context.Context) (netmap.ClusterID, error) {
 	}
 	if m.anyMember() {
 		return netmap.ClusterID{}, err // they are of two clusters
+	}
+	if err := m.rangesAreFree(); err != nil {
+		return netmap.ClusterID{}, err
 	}
 	plan, err := m.together.Try(ctx)
 	if err != nil {

@@ -116,6 +116,9 @@ func (m *Member) findCluster(ctx context.Context) (netmap.ClusterID, error) {
 		return c, m.resume(ctx, c)
 	}
 	if len(m.cfg.Join) == 0 {
+		if err := m.rangesAreFree(); err != nil {
+			return netmap.ClusterID{}, err
+		}
 		m.cluster.Gossip.SetCluster(m.founds)
 		_, err := m.ledger.Found(ctx, m.founds, m.cfg.Ranges)
 		return m.founds, err

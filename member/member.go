@@ -105,6 +105,8 @@ type Config struct {
 	Expect int            // how many hosts found a cluster together, or founding.All; 0: WEFT_EXPECT is not set
 	Ranges []netip.Prefix // of a cluster that this host founds
 	Port   uint16
+	// Routes are those of the host; nil: it has none.
+	Routes func() []ipam.Route
 
 	Store     Store
 	Bucket    func(name string) Disk

@@ -195,7 +195,7 @@ func (a *Agent) openMember() (err error) {
 		return err
 	}
 	a.member, err = member.Open(member.Config{
-		Name: s.Name, Join: s.Join, Expect: s.Expect, Ranges: s.Ranges, Port: s.Port,
+		Name: s.Name, Join: s.Join, Expect: s.Expect, Ranges: s.Ranges, Port: s.Port, Routes: a.cfg.Kernel.Routes,
 		Store: a.store, Bucket: func(name string) member.Disk { return a.store.Bucket(name) },
 		LedgerDir: filepath.Join(s.HostPath(s.State), "ledger"), Clocks: a.cfg.Clocks, Volatile: a.cfg.Volatile,
 		End: a.end, Announce: a.Announce, Changed: a.wake, NameOf: a.names.Container, Problem: a.problem, Log: a.log,

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/api"
+	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/settings"
 )
@@ -145,6 +146,43 @@ func TestAllThatAreNamedFoundTogether(t *testing.T) {
 			t.Fatalf("two of three founded %v", got)
 		}
 		c.hosts[2].start()
+		one(c.hosts...)
+	})
+}
+
+// TestARangeOverTheHostsOwnNetworkFoundsNothing, whether a host founds alone or one of several has such a network.
+func TestARangeOverTheHostsOwnNetworkFoundsNothing(t *testing.T) {
+	route := ipam.Route{Prefix: netip.MustParsePrefix("10.40.0.0/16"), Name: "the route via eth1"}
+	own := ipam.Route{Prefix: netip.MustParsePrefix("10.41.0.0/16"), Name: "the route via wfh1", Own: true}
+	words := []string{"no cluster is founded", "range 10.32.0.0/12 overlaps 10.40.0.0/16 (the route via eth1)", "WEFT_RANGE"}
+	bubble(t, func(t *testing.T, c *cluster) {
+		alone := c.host()
+		alone.kernel.Route(route)
+		alone.start()
+		alone.problem(30*time.Second, words...)
+		if got := outcomes(c); len(got) != 0 {
+			t.Errorf("founded %v", got)
+		}
+		_, err := alone.docker.CreateNetwork(t.Context(), named("web", "192.168.4.0/24"))
+		fails(t, time.Now(), err, words...)
+		alone.kernel.Unroute()
+		alone.kernel.Route(own)
+		one(alone)
+	})
+	bubble(t, func(t *testing.T, c *cluster) {
+		expecting(c, 3, 3)
+		c.hosts[2].kernel.Route(route)
+		for _, h := range c.hosts {
+			h.start()
+		}
+		for _, h := range c.hosts {
+			h.problem(time.Minute, words...)
+		}
+		time.Sleep(10 * time.Minute)
+		if got := outcomes(c); len(got) != 0 {
+			t.Fatalf("founded %v", got)
+		}
+		c.hosts[2].kernel.Unroute()
 		one(c.hosts...)
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/api"
+	"github.com/weftnet/weft/ipam"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
 )
@@ -40,10 +41,8 @@ func (a *Agent) AddRange(ctx context.Context, r api.Range) (string, error) {
 	if !r.Prefix.IsValid() {
 		return "", netmap.Refuse(netmap.BadInput, "the request does not say which range to add; want a prefix such as 10.48.0.0/12")
 	}
-	for _, route := range a.cfg.Kernel.Routes() {
-		if route.Prefix.Bits() > 0 && route.Prefix.Overlaps(r.Prefix) {
-			return "", netmap.Refuse(netmap.Overlaps, "range %s overlaps %s (%s) of this host; choose another", r.Prefix, route.Prefix, route.Name)
-		}
+	if route, is := ipam.Collision(a.cfg.Kernel.Routes(), r.Prefix); is {
+		return "", netmap.Refuse(netmap.Overlaps, "range %s overlaps %s (%s) of this host; choose another", r.Prefix, route.Prefix, route.Name)
 	}
 	if _, err := a.member.Decide(ctx, state.Command{Kind: state.KindAddRange, AddRange: &state.AddRange{Range: r.Prefix}}); err != nil {
 		return "", err

@@ -58,6 +58,7 @@ type Config struct {
 	Addr   netip.AddrPort // where the others reach this host
 	Expect int            // hosts, or All; 0: this host takes part in no founding
 	Ranges []netip.Prefix
+	Free   func() error // nil if nothing on this host is in the way of Ranges
 
 	// Seeds are the entries of WEFT_JOIN with the addresses that each stands for.
 	Seeds func(ctx context.Context) map[string][]netip.AddrPort
@@ -142,6 +143,9 @@ func (f *Founder) answer(ctx context.Context, q question, change func(acceptor, 
 	}
 	if q.Level != state.Level {
 		return acceptor{}, netmap.Refuse(netmap.Outdated, "%s runs a release of weft of feature level %d and %s one of level %d; install the same release on all hosts that found the cluster", f.cfg.Name, state.Level, q.From.Name, q.Level)
+	}
+	if err := f.cfg.Free(); err != nil {
+		return acceptor{}, err
 	}
 	return f.change(ctx, func(a acceptor) (acceptor, bool) { return change(a, q) })
 }

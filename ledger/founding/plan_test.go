@@ -216,7 +216,7 @@ func TestOnePlanIsChosen(t *testing.T) {
 			p.voters.expect = All
 		}
 		least := max(expect, p.machines/2+1) // hosts of a quorum
-		spare := 2*least - p.machines - 1             // so many lost disks leave one that two quorums share
+		spare := 2*least - p.machines - 1    // so many lost disks leave one that two quorums share
 		machine := func() int { return rapid.IntRange(0, p.machines-1).Draw(t, "machine") }
 		ballotOf := func() *attempt {
 			if len(p.attempts) == 0 {
@@ -320,7 +320,7 @@ func FuzzQuestion(f *testing.F) {
 }
 
 func TestHostsOfTwoReleasesDoNotFoundTogether(t *testing.T) {
-	f := &Founder{writing: turn.New(), cfg: Config{Self: hostID(2), Name: "b", Expect: 3, Cluster: func() netmap.ClusterID { return netmap.ClusterID{} }}}
+	f := &Founder{writing: turn.New(), cfg: Config{Self: hostID(2), Name: "b", Expect: 3, Free: func() error { return nil }, Cluster: func() netmap.ClusterID { return netmap.ClusterID{} }}}
 	prepare := func(level int) (acceptor, error) {
 		return f.answer(t.Context(), question{To: hostID(2), From: Host{Name: "a"}, Expect: 3, Level: level}, func(a acceptor, _ question) (acceptor, bool) { return a, false })
 	}

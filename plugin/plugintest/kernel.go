@@ -94,6 +94,13 @@ func (k *Kernel) Route(r ipam.Route) {
 	k.routes = append(k.routes, r)
 }
 
+// Unroute takes the host's routes away.
+func (k *Kernel) Unroute() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.routes = nil
+}
+
 // Break makes Set, Apply and Devices fail with err and change nothing, until Break(nil).
 func (k *Kernel) Break(err error) {
 	k.mu.Lock()
