@@ -168,39 +168,84 @@ func TestIntegrationMarathonParametersNeedMesos112(t *testing.T) {
 	}
 }
 
-// TestIntegrationMarathonInstallsTheAgent runs examples/marathon/weft.json as
-// Mesos' command executor does, on two hosts that have nothing yet.
+// TestIntegrationMarathonInstallsTheAgent runs examples/marathon/weft-everywhere.json as Mesos' command executor does,
+// on two hosts that have nothing yet: one gets a tarball by the fetcher, the other asks a registry. They find each
+// other in the list of a Mesos master, and found together. A second task on a host touches nothing.
 func TestIntegrationMarathonInstallsTheAgent(t *testing.T) {
 	s := onSpares(t)
 	a, b := s.borrow()
-	weft := readApp(t, "weft.json")
+	weft := readApp(t, "weft-everywhere.json")
+	s.mesosMaster(a, a, b)
+	registry, err := b.StartRegistry(t.Context())
+	must(t, err)
+	image := registry + "/" + lab.PluginName
+	s.docker(b, "plugin", "create", image, s.plugin)
+	s.docker(b, "plugin", "push", image)
+	s.docker(b, "plugin", "rm", image)
+	sandbox := t.TempDir()
+	must(t, os.Symlink(s.plugin, filepath.Join(sandbox, "weft-plugin"))) // as the fetcher unpacks it
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 2)
-	for _, h := range []*lab.Host{a, b} {
-		registry, err := h.StartRegistry(t.Context())
-		must(t, err)
-		image := registry + "/" + lab.PluginName
-		s.docker(h, "plugin", "create", image, s.plugin)
-		s.docker(h, "plugin", "push", image)
-		s.docker(h, "plugin", "rm", image)
-		env := []string{"HOST=" + h.Addr4().String(), "PLUGIN=" + image, "FOUNDER=" + a.Addr4().String(), "WEFT_JOIN=" + a.Addr4().String() + "," + b.Addr4().String()}
-		go func() { ended <- h.Run(ctx, lab.Command{Args: []string{"sh", "-c", weft.Cmd}, Env: env}) }()
+	ended := make(chan error, 3)
+	task := func(h *lab.Host, more ...string) {
+		env := append(more, "HOST="+h.Addr4().String(), "WEFT_EXPECT=agents", fmt.Sprintf("WEFT_JOIN=mesos+http://%s:5050", a.Addr4()))
+		go func() {
+			ended <- h.Run(ctx, lab.Command{Args: []string{"sh", "-c", "cd " + sandbox + "; " + weft.Cmd}, Env: env})
+		}()
 	}
-	t.Cleanup(func() {
-		cancel()
-		<-ended
-		<-ended
-	})
-	eventually(t, time.Minute, func(ctx context.Context) error {
+	running := func() {
+		t.Helper()
 		select {
 		case err := <-ended:
 			ended <- err
-			t.Fatalf("the task ended: %v", err)
+			t.Fatalf("a task ended: %v", err)
 		default:
 		}
+	}
+	task(a)
+	task(b, "PLUGIN="+image)
+	tasks := 2
+	t.Cleanup(func() {
+		cancel()
+		for range tasks {
+			<-ended
+		}
+	})
+	eventually(t, time.Minute, func(ctx context.Context) error {
+		running()
 		return s.ready(ctx, 2, a, b)
 	})
 	s.docker(a, s.create(a, "net", "--subnet", "10.71.0.0/24")...)
 	eventually(t, spreadWithin, has(b, s.name("net")))
-	s.matrix(s.run(a, s.name("net"), "one"), s.run(b, s.name("net"), "two"))
+	boxes := []box{s.run(a, s.name("net"), "one"), s.run(b, s.name("net"), "two")}
+	s.matrix(boxes...)
+
+	before, err := a.Agent(t.Context())
+	must(t, err)
+	task(a)
+	tasks++
+	s.matrix(boxes...)
+	if again, err := a.Agent(t.Context()); err != nil || again != before {
+		t.Errorf("the agent was process %d, and is %d after a second task (%v)", before, again, err)
+	}
+	running()
+}
+
+// mesosMaster runs what answers /slaves as a Mesos master with these agents does, on a host.
+func (s *scene) mesosMaster(on *lab.Host, agents ...*lab.Host) {
+	s.t.Helper()
+	var list []string
+	for _, h := range agents {
+		list = append(list, fmt.Sprintf(`{"hostname":%q,"pid":"slave(1)@%s:5051","active":true}`, h.Name(), h.Addr4()))
+	}
+	dir := s.t.TempDir()
+	must(s.t, os.WriteFile(filepath.Join(dir, "slaves"), []byte(`{"slaves":[`+strings.Join(list, ",")+`]}`), 0o644))
+	ctx, cancel := context.WithCancel(s.t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- on.Run(ctx, lab.Command{Args: []string{"busybox", "httpd", "-f", "-p", "5050", "-h", dir}})
+	}()
+	s.t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
 }

@@ -19,7 +19,7 @@ const examples = "../../examples/marathon"
 
 // apps are the examples, with the first schema that knows what they use.
 var apps = []struct{ file, since string }{
-	{"weft.json", "v1.1.1"},
+	{"weft-everywhere.json", "v1.1.1"},
 	{"web-parameters.json", "v1.1.1"},
 	{"web-user.json", "v1.4.2"},
 	{"web-networks.json", "v1.5.0"},
