@@ -183,13 +183,13 @@ func TestIntegrationMarathonInstallsTheAgent(t *testing.T) {
 	s.docker(b, "plugin", "push", image)
 	s.docker(b, "plugin", "rm", image)
 	sandbox := t.TempDir()
-	must(t, os.Symlink(s.plugin, filepath.Join(sandbox, "weft-plugin"))) // as the fetcher unpacks it
+	must(t, os.CopyFS(filepath.Join(sandbox, "weft-plugin"), os.DirFS(s.plugin))) // as the fetcher unpacks it
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 3)
 	task := func(h *lab.Host, more ...string) {
 		env := append(more, "HOST="+h.Addr4().String(), "WEFT_EXPECT=agents", fmt.Sprintf("WEFT_JOIN=mesos+http://%s:5050", a.Addr4()))
 		go func() {
-			ended <- h.Run(ctx, lab.Command{Args: []string{"sh", "-c", "cd " + sandbox + "; " + weft.Cmd}, Env: env})
+			ended <- h.Run(ctx, lab.Command{Args: []string{"sh", "-c", weft.Cmd}, Dir: sandbox, Env: env, Stderr: t.Output()})
 		}()
 	}
 	running := func() {
