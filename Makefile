@@ -24,7 +24,7 @@ SHFMT         := mvdan.cc/sh/v3/cmd/shfmt@v3.14.1
 DEADCODE      := golang.org/x/tools/cmd/deadcode@v0.52.0
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 tool = build/tools/$(subst @,-,$(notdir $(1)))
-SCRIPTS := $(wildcard scripts/*.sh) .ci/run
+SCRIPTS := $(wildcard scripts/*.sh) .ci/run examples/systemd/weft-install
 
 .PHONY: build
 build: ## the static binary build/weft, for ARCH=amd64 or arm64
