@@ -127,8 +127,10 @@ func (v *victim) suffer(what attack.Attack, h *lab.Host, from box, to netip.Addr
 	var all sync.WaitGroup
 	var peak agent
 	var lost string
-	target := attack.Target{Addr: before.underlay, Host: before.self, Cluster: before.cluster, Dial: v.lab.Host(hosts).Dial,
-		From: netip.AddrPortFrom(v.lab.Host(hosts).Addr4(), before.underlay.Port())}
+	target := attack.Target{
+		Addr: before.underlay, Host: before.self, Cluster: before.cluster, Dial: v.lab.Host(hosts).Dial,
+		From: netip.AddrPortFrom(v.lab.Host(hosts).Addr4(), before.underlay.Port()),
+	}
 	for n, other := range v.agents {
 		if n != h.Number() {
 			target.Others = append(target.Others, other.self)
