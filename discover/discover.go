@@ -7,6 +7,7 @@ package discover
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -68,6 +69,7 @@ type answer struct {
 	addrs   []netip.AddrPort // sorted, none twice
 	stale   bool             // addrs are of an earlier look-up, this one gave none
 	missing []string         // hosts without an address, where there are several
+	part    bool             // there are hosts of which nothing is known yet
 	err     error            // why nothing was found, or the first of missing was not
 }
 
@@ -120,12 +122,13 @@ func (p *Peers) Addrs(ctx context.Context) []netip.AddrPort {
 }
 
 // Seeds returns the addresses of each entry of WEFT_JOIN, forgotten or not, for founding
-// together. A host that is not found is in the result without an address, since it counts.
+// together. A host that is not found is in the result without an address, since it counts, and so is an entry of
+// which not all hosts are known yet.
 func (p *Peers) Seeds(ctx context.Context) map[string][]netip.AddrPort {
 	out := map[string][]netip.AddrPort{}
 	p.each(ctx, func(s *source) bool { return !s.connected }, func(s *source) {
 		name, addrs := s.entry.String(), slices.Clone(s.last.addrs)
-		if s.last.stale {
+		if s.last.stale || s.last.part {
 			addrs = nil
 		}
 		if len(addrs) > 0 || len(s.last.missing) == 0 {
@@ -204,12 +207,13 @@ func (p *Peers) lookup(ctx context.Context, e Entry) answer {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var hosts []Entry
+	var absent int
 	var err error
 	switch e.form {
 	case srvForm:
 		hosts, err = p.services(ctx, e.host)
 	case mesosForm:
-		hosts, err = p.agents(ctx, e)
+		hosts, absent, err = p.agents(ctx, e)
 	case marathonForm:
 		hosts, err = p.appHosts(ctx, e)
 	case execForm:
@@ -220,7 +224,11 @@ func (p *Peers) lookup(ctx context.Context, e Entry) answer {
 	if err != nil {
 		return answer{err: oneLine(err)}
 	}
-	return p.resolve(ctx, e, hosts)
+	a := p.resolve(ctx, e, hosts)
+	if absent > 0 {
+		a.part, a.err = true, fmt.Errorf("the master was elected a moment ago, and %d agents have not registered with it yet", absent)
+	}
+	return a
 }
 
 // Found is an entry and its last result, for the status.

@@ -215,6 +215,21 @@ func gone(t *testing.T, file string) {
 	}
 }
 
+// TestAPartOfTheAgentsFoundsNothing: after an election the master knows some agents of which it has only the hostnames. They
+// are peers, but nobody founds with them as if there were no others.
+func TestAPartOfTheAgentsFoundsNothing(t *testing.T) {
+	some := `{"slaves":[{"pid":"slave(1)@192.0.2.41:5051"}],"recovered_slaves":[{"hostname":"b"}]}`
+	p := open(t, discover.Config{Join: []string{"mesos+" + serveHTTP(t, map[string]string{"/slaves": some}).URL}})
+	for name, addrs := range p.Seeds(t.Context()) {
+		if len(addrs) != 0 {
+			t.Errorf("%s counts with %v", name, addrs)
+		}
+	}
+	if got := fmt.Sprint(p.Addrs(t.Context())); got != "[192.0.2.41:7950]" || !strings.Contains(fmt.Sprint(p.Report()[0].Err), "1 agents have not registered") {
+		t.Errorf("peers %s, %v", got, p.Report()[0].Err)
+	}
+}
+
 // TestSeedsNameWhatIsNotFound: for founding together every host that is named counts,
 // found or not, and what a peer was connected or forgotten for does not.
 func TestSeedsNameWhatIsNotFound(t *testing.T) {

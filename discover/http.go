@@ -17,19 +17,22 @@ func (p *Peers) client() mesos.Client {
 }
 
 // agents returns the active agents of a Mesos cluster, at the addresses with which they
-// registered.
-func (p *Peers) agents(ctx context.Context, e Entry) ([]Entry, error) {
+// registered, and how many have yet to register with a newly elected master.
+func (p *Peers) agents(ctx context.Context, e Entry) (hosts []Entry, absent int, err error) {
 	agents, err := p.client().Agents(ctx, e.url)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	var words []string
 	for _, a := range agents {
-		if !a.Recovered {
+		if a.Recovered {
+			absent++
+		} else {
 			words = append(words, a.Address)
 		}
 	}
-	return hostsIn(words, p.cfg.Self.Port())
+	hosts, err = hostsIn(words, p.cfg.Self.Port())
+	return hosts, absent, err
 }
 
 // appHosts returns the hosts on which the tasks of a Marathon app run. The ports of the

@@ -61,8 +61,8 @@ func (m metered) Listen(at netip.AddrPort) (net.Listener, error) {
 }
 
 // ListenPacket implements underlay.Network.
-func (m metered) ListenPacket(at netip.AddrPort) (underlay.PacketConn, error) {
-	p, err := m.Host.ListenPacket(at)
+func (m metered) ListenPacket(at netip.AddrPort, from netip.Addr) (underlay.PacketConn, error) {
+	p, err := m.Host.ListenPacket(at, from)
 	return meteredPackets{p, m.t}, err
 }
 

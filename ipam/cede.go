@@ -139,6 +139,7 @@ func (i *IPAM) Donate(ctx context.Context, subnet, within netip.Prefix, to netma
 		select {
 		case <-f.tried:
 		case <-ctx.Done():
+			return Donation{}, ctx.Err() // the other host has gone on to the next
 		}
 		block, a, _ = p.chooseDonation(within)
 	}

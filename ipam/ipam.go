@@ -96,10 +96,10 @@ type Route struct {
 	Own    bool   // it leads to a network of Weft
 }
 
-// Collision returns a route of the hosts' own networks that a range overlaps. A default route
-// overlaps everything and does not count.
+// Collision returns a route of the hosts' own networks that a range overlaps. A default route, or one of the two halves
+// by which a VPN takes its place, overlaps everything and does not count.
 func Collision(routes []Route, p netip.Prefix) (Route, bool) {
-	i := slices.IndexFunc(routes, func(r Route) bool { return !r.Own && r.Prefix.Bits() > 0 && r.Prefix.Overlaps(p) })
+	i := slices.IndexFunc(routes, func(r Route) bool { return !r.Own && r.Prefix.Bits() > 1 && r.Prefix.Overlaps(p) })
 	if i < 0 {
 		return Route{}, false
 	}

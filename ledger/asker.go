@@ -4,10 +4,12 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 )
 
 // Anybody can write any host's id into a request. So the leader takes a command, and the word that
@@ -16,8 +18,10 @@ import (
 // requestStart asks which start of which host runs at an address: nothing -> present.
 const requestStart = "ledger.start"
 
-// startWait bounds that question, which is asked while a host waits for its admission.
-const startWait = 500 * time.Millisecond
+const (
+	startWait   = 500 * time.Millisecond // for the answer, while a host waits for its admission
+	startAtOnce = 16                     // hosts that are asked for at the same time
+)
 
 // present is the start of a host that runs now.
 type present struct {
@@ -34,31 +38,45 @@ func (l *Ledger) handleStart(context.Context, netip.AddrPort, []byte) ([]byte, e
 
 // checkAsker refuses a command that does not come from the host that it names. A host that is not at the
 // address any more where the ledger knows it is admitted at another one; until another start of it
-// answers at the old one, which is then the original or a copy.
-func (l *Ledger) checkAsker(ctx context.Context, k *keeper, cmd state.Command, from netip.Addr) *netmap.Refusal {
+// answers at the old one, which is then the original or a copy. It returns what the ledger is to decide.
+func (l *Ledger) checkAsker(ctx context.Context, k *keeper, cmd state.Command, from netip.Addr) (state.Command, *netmap.Refusal) {
 	if cmd.Kind == state.KindFound {
-		return netmap.Refuse(netmap.BadInput, "a cluster is founded by a host for itself, not from %s; see weft status there", from)
+		return cmd, netmap.Refuse(netmap.BadInput, "a cluster is founded by a host for itself, not from %s; see weft status there", from)
 	}
 	if a := cmd.Admit; a != nil && a.Addr.Addr().Unmap() != from {
-		return netmap.Refuse(netmap.Busy, "host %s says that it is at %s and asks from %s; set WEFT_ADVERTISE there to the address that it sends from", cmd.Host.Short(), a.Addr.Addr(), from)
+		return cmd, netmap.Refuse(netmap.Busy, "host %s says that it is at %s and asks from %s; set WEFT_ADVERTISE there to the address that it sends from", cmd.Host.Short(), a.Addr.Addr(), from)
 	}
-	shown := state.Incarnation{Start: cmd.Start, Nonce: cmd.Nonce}
-	places := k.machine.placesOf(cmd.Host, shown, cmd.Kind == state.KindAdmit)
-	if len(places) == 0 || includes(places, from) {
-		return nil
+	places, newest := k.machine.placesOf(cmd.Host, state.Incarnation{Start: cmd.Start, Nonce: cmd.Nonce})
+	switch {
+	case !newest && cmd.Kind != state.KindAdmit:
+		return onlyRefused(cmd), nil
+	case len(places) == 0 || includes(places, from):
+		return cmd, nil
+	case cmd.Kind != state.KindAdmit:
+		return cmd, netmap.Refuse(netmap.Busy, "a request in the name of host %s comes from %s, and that host is at %s; if it moved, its agent is admitted again by itself, try again", cmd.Host.Short(), from, places[0])
 	}
-	if cmd.Kind != state.KindAdmit {
-		return netmap.Refuse(netmap.Busy, "a request in the name of host %s comes from %s, and that host is at %s; if it moved, its agent is admitted again by itself, try again", cmd.Host.Short(), from, places[0])
+	select {
+	case l.elsewhere <- struct{}{}:
+		defer func() { <-l.elsewhere }()
+	default:
+		return cmd, netmap.Refuse(netmap.Busy, "too many hosts say at this moment that they have moved; try again")
 	}
 	if at, runs := l.runsElsewhere(ctx, cmd, places); runs {
-		return netmap.Refuse(netmap.Fenced, "host %s shows start %d from %s, and runs at %s as well: one of the two machines is a copy of the other; make the copy a new host there (weft host new-identity)", cmd.Host.Short(), cmd.Start, from, at)
+		return cmd, netmap.Refuse(netmap.Fenced, "host %s shows start %d from %s, and runs at %s as well: one of the two machines is a copy of the other; make the copy a new host there (weft host new-identity)", cmd.Host.Short(), cmd.Start, from, at)
 	}
-	return nil
+	return cmd, nil
 }
 
-// placesOf returns where the ledger knows a host to be, by what is decided and by the log on the disk. It
-// is empty if the ledger refuses or does not know the host, so that nothing follows from its command.
-func (m *machine) placesOf(id netmap.HostID, shown state.Incarnation, admit bool) (out []netip.AddrPort) {
+// onlyRefused is what the ledger decides in place of a command of a host, or of a start of a host, that it does not know:
+// it is refused for the same reason. The command itself might come after the admission in the log, and anybody hears
+// of a start before it is admitted.
+func onlyRefused(cmd state.Command) state.Command {
+	return state.Command{Kind: state.KindRenew, Host: cmd.Host, Start: cmd.Start, Nonce: cmd.Nonce, Cluster: cmd.Cluster}
+}
+
+// placesOf returns where the ledger knows a host to be, by what is decided and by the log on the disk, and whether the
+// start shown is its newest one. There are no places if the ledger does not know the host, or refuses this start of it for ever.
+func (m *machine) placesOf(id netmap.HostID, shown state.Incarnation) (out []netip.AddrPort, newest bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range []*state.State{m.state, m.pending} {
@@ -66,31 +84,47 @@ func (m *machine) placesOf(id netmap.HostID, shown state.Incarnation, admit bool
 			continue
 		}
 		h, _ := s.Host(id)
-		newer := admit && shown.Start > h.Incarnation.Start
-		if h.Addr.IsValid() && !h.Removed && (newer || shown == h.Incarnation) {
+		if !h.Addr.IsValid() || h.Removed {
+			continue
+		}
+		newest = newest || shown == h.Incarnation
+		if (shown.Start > h.Incarnation.Start || shown == h.Incarnation) && !slices.Contains(out, h.Addr) {
 			out = append(out, h.Addr)
 		}
 	}
-	return out
+	return out, newest
 }
 
 // runsElsewhere reports whether a host that the ledger does not refuse answers at one of some addresses, and
 // not as the one that is to be admitted: a host that moved may still have its old address. An earlier release
-// cannot say, and does not count.
-func (l *Ledger) runsElsewhere(ctx context.Context, cmd state.Command, places []netip.AddrPort) (netip.AddrPort, bool) {
-	ctx, cancel := context.WithTimeout(ctx, startWait)
-	defer cancel()
+// cannot say, and does not count. Each is asked twice, since a packet may be lost.
+func (l *Ledger) runsElsewhere(ctx context.Context, cmd state.Command, places []netip.AddrPort) (at netip.AddrPort, runs bool) {
 	asks := present{ID: cmd.Host, Start: state.Incarnation{Start: cmd.Start, Nonce: cmd.Nonce}, Addr: cmd.Admit.Addr}
-	for _, at := range places {
-		b, err := l.cfg.Underlay.Call(ctx, at, requestStart, nil)
-		if err != nil {
-			continue
-		}
-		if p, err := state.Decode[present](b, state.MaxCommand); err == nil && p.ID == cmd.Host && p != asks && !p.Fenced {
-			return at, true
+	var mu sync.Mutex
+	var asking sync.WaitGroup
+	for _, place := range places {
+		ctx, cancel := context.WithTimeout(ctx, startWait)
+		defer cancel()
+		for _, after := range []time.Duration{0, startWait / 2} {
+			asking.Go(func() {
+				if !turn.Sleep(ctx, after) {
+					return
+				}
+				b, err := l.cfg.Underlay.Call(ctx, place, requestStart, nil)
+				if err != nil {
+					return
+				}
+				defer cancel() // one answer is enough
+				if p, err := state.Decode[present](b, state.MaxCommand); err == nil && p.ID == cmd.Host && p != asks && !p.Fenced {
+					mu.Lock()
+					defer mu.Unlock()
+					at, runs = place, true
+				}
+			})
 		}
 	}
-	return netip.AddrPort{}, false
+	asking.Wait()
+	return at, runs
 }
 
 // isMember reports whether the ledger admitted a host and did not remove it, by this keeper's state or

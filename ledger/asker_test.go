@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"errors"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,6 +62,7 @@ func TestNobodyAsksInAnothersName(t *testing.T) {
 				"admit a start":            {Kind: state.KindAdmit, Start: h.starts + 1, Nonce: 1, Admit: admit(p.Addr())},
 				"admit a start at its own": {Kind: state.KindAdmit, Start: h.starts + 1, Nonce: 1, Admit: admit(h.at)},
 				"admit the last start":     {Kind: state.KindAdmit, Start: netmap.MaxCounter, Nonce: 1, Admit: admit(p.Addr())},
+				"leave at the next start":  {Kind: state.KindLeave, Start: h.starts + 1, Nonce: 1},
 				"found":                    {Kind: state.KindFound, Found: &state.Found{Cluster: clusterID}},
 			} {
 				cmd.Host = hostID(n)
@@ -130,5 +132,35 @@ func TestAHostMoves(t *testing.T) {
 			t.Errorf("it is admitted at its new address after %v", took)
 		}
 		s.works()
+	})
+}
+
+// TestAStartIsNotSpokenForBeforeItsAdmission: a stranger hears of a start from the gossip, and asks in its name until it is
+// admitted. Nothing of that is decided.
+func TestAStartIsNotSpokenForBeforeItsAdmission(t *testing.T) {
+	bubble(t, 4, lan, func(s *sim) {
+		s.found()
+		s.grow(4)
+		h := s.hosts[4]
+		p := s.stranger("203.0.113.9")
+		defer func() { _ = p.Close() }()
+		next := state.Incarnation{Start: h.starts + 1, Nonce: 99}
+		var flood sync.WaitGroup
+		for n := range 200 {
+			flood.Go(func() {
+				time.Sleep(time.Duration(n) * 100 * time.Microsecond)
+				_ = s.command(p, state.Command{Kind: state.KindLeave, Host: hostID(4), Start: next.Start, Nonce: next.Nonce})
+			})
+		}
+		time.Sleep(10 * time.Millisecond)
+		cmd := state.Command{Kind: state.KindAdmit, Host: hostID(4), Start: next.Start, Nonce: next.Nonce, Admit: &state.Admit{Name: "host-4", Addr: h.at}}
+		if err := s.command(h.port, cmd); err != nil {
+			t.Error(err)
+		}
+		flood.Wait()
+		renew := state.Command{Kind: state.KindRenew, Host: hostID(4), Start: next.Start, Nonce: next.Nonce}
+		if err := s.command(h.port, renew); err != nil {
+			t.Errorf("after a stranger spoke for it: %v", err)
+		}
 	})
 }

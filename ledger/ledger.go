@@ -47,6 +47,7 @@ type Ledger struct {
 	dismissing atomic.Bool
 	asking     asking // requests under way
 	consent    consent
+	elsewhere  chan struct{} // a place for each question whether a host is still where it was
 }
 
 // Open starts the keeper if this host was one when it stopped, and serves the
@@ -56,7 +57,7 @@ func Open(cfg Config) (*Ledger, error) {
 	if cfg.Self.IsZero() || cfg.Dir == "" || cfg.Underlay == nil {
 		return nil, errors.New("ledger: Config needs Self, Dir and Underlay")
 	}
-	l := &Ledger{cfg: cfg, log: cfg.Log, cluster: cfg.Cluster, lifecycle: turn.New()}
+	l := &Ledger{cfg: cfg, log: cfg.Log, cluster: cfg.Cluster, lifecycle: turn.New(), elsewhere: make(chan struct{}, startAtOnce)}
 	l.trusted = &trusted{cfg: &l.cfg, log: cfg.Log, host: l, keepers: cfg.Trusted}
 	l.asking.init()
 	l.ctx, l.cancel = context.WithCancel(context.Background())

@@ -87,12 +87,17 @@ func (l *Ledger) local(ctx context.Context, cmd state.Command, from netip.Addr) 
 		return l.referral(), nil
 	}
 	if k.leads() {
+		decided := cmd
 		if from.IsValid() {
-			if refusal := l.checkAsker(ctx, k, cmd, from); refusal != nil {
+			var refusal *netmap.Refusal
+			if decided, refusal = l.checkAsker(ctx, k, cmd, from); refusal != nil {
 				return outcome{}, refusal
 			}
 		}
-		r, err := k.propose(ctx, cmd)
+		r, err := k.propose(ctx, decided)
+		if err == nil && r.Refusal == nil && decided.Kind != cmd.Kind {
+			err = netmap.Refuse(netmap.Busy, "host %s was admitted while it asked; try again", cmd.Host.Short())
+		}
 		if err == nil {
 			return outcome{Reply: &r, Cluster: r.Cluster, Leader: Peer{ID: k.self, Addr: l.cfg.Addr}, Keepers: k.peers()}, nil
 		}

@@ -60,7 +60,12 @@ func writeCNI(dir, network string) error {
 		return err
 	}
 	temporary := path + ".new"
-	if err := os.WriteFile(temporary, append(raw, '\n'), 0o644); err != nil {
+	f, err := os.Create(temporary)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(raw, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil { // else a power cut may leave an empty file under the name
 		return errors.Join(err, os.Remove(temporary))
 	}
 	return os.Rename(temporary, path)

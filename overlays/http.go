@@ -109,14 +109,14 @@ func (k *Keeper) remove(w http.ResponseWriter, req *http.Request) {
 	}
 	var hosts []netmap.HostID
 	for _, ip := range body.Agents {
-		i := slices.IndexFunc(view.Hosts, func(h netmap.HostView) bool {
-			return !h.Entry.Removed && h.Fact.Underlay.Addr() == ip.Unmap()
+		at := slices.DeleteFunc(slices.Clone(view.Hosts), func(h netmap.HostView) bool {
+			return h.Entry.Removed || h.Fact.Underlay.Addr() != ip.Unmap()
 		})
-		if i < 0 {
-			http.Error(w, fmt.Sprintf("no host of this cluster has the address %s, and nothing was removed", ip), http.StatusBadRequest)
+		if len(at) != 1 { // a machine that was made anew has its predecessor's address
+			http.Error(w, fmt.Sprintf("%d hosts of this cluster have the address %s, and nothing was removed; weft status lists them, weft host rm removes one", len(at), ip), http.StatusBadRequest)
 			return
 		}
-		hosts = append(hosts, view.Hosts[i].ID)
+		hosts = append(hosts, at[0].ID)
 	}
 	for i, id := range hosts {
 		if err := k.cfg.Remove(req.Context(), id); err != nil {

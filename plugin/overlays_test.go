@@ -271,7 +271,7 @@ func TestOverlayAgentsAreDeleted(t *testing.T) {
 			{http.MethodPost, `{"agents":["x"]}`, `want {"agents":["10.0.0.1"]}`, http.StatusBadRequest, nil},
 			{http.MethodPost, `{"agents":[]}`, "names 0 agents", http.StatusBadRequest, nil},
 			{http.MethodPost, `{"agents":["` + strings.Repeat("1", 70<<10) + `"]}`, "too large", http.StatusBadRequest, nil},
-			{http.MethodPost, `{"agents":["192.0.2.2","192.0.2.9"]}`, "no host of this cluster has the address 192.0.2.9, and nothing was removed", http.StatusBadRequest, nil},
+			{http.MethodPost, `{"agents":["192.0.2.2","192.0.2.9"]}`, "0 hosts of this cluster have the address 192.0.2.9, and nothing was removed", http.StatusBadRequest, nil},
 			{http.MethodPost, `{"agents":["192.0.2.2"]}`, "cross-origin", http.StatusForbidden, []string{"Sec-Fetch-Site", "cross-site"}},
 			{http.MethodPost, `{"agents":["192.0.2.2"]}`, "lease", http.StatusConflict, nil}, // it lives
 		} {

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Network is what this package needs of a network stack. Implementations are safe
@@ -14,8 +16,9 @@ import (
 type Network interface {
 	// Listen accepts streams at an address; port 0 picks a free one.
 	Listen(at netip.AddrPort) (net.Listener, error)
-	// ListenPacket receives datagrams at an address.
-	ListenPacket(at netip.AddrPort) (PacketConn, error)
+	// ListenPacket receives datagrams at an address, and sends them from another one of this host (unspecified, or one
+	// that the host has no more: any).
+	ListenPacket(at netip.AddrPort, from netip.Addr) (PacketConn, error)
 	// Dial opens a stream from an address of this host (unspecified, or one that the host
 	// has no more: any) and gives up when ctx ends.
 	Dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (net.Conn, error)
@@ -47,7 +50,7 @@ func (system) Listen(at netip.AddrPort) (net.Listener, error) {
 	return net.Listen(network, at.String())
 }
 
-func (system) ListenPacket(at netip.AddrPort) (PacketConn, error) {
+func (system) ListenPacket(at netip.AddrPort, from netip.Addr) (PacketConn, error) {
 	network := "udp"
 	if at.Addr().Unmap().Is4() {
 		network = "udp4"
@@ -57,7 +60,18 @@ func (system) ListenPacket(at netip.AddrPort) (PacketConn, error) {
 		return nil, err
 	}
 	enlarge(conn)
-	return systemPackets{conn}, nil
+	return systemPackets{conn, sentFrom(at.Addr(), from)}, nil
+}
+
+// sentFrom is the control message by which a socket that listens at an address sends from another one (ip(7), ipv6(7)).
+func sentFrom(at, from netip.Addr) []byte {
+	switch {
+	case !from.IsValid() || from.IsUnspecified() || from.Is4() != at.Unmap().Is4():
+		return nil
+	case from.Is4():
+		return unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: from.As4()})
+	}
+	return unix.PktInfo6(&unix.Inet6Pktinfo{Addr: from.As16()})
 }
 
 func (system) Dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (net.Conn, error) {
@@ -105,7 +119,10 @@ func enlarge(conn *net.UDPConn) {
 	})
 }
 
-type systemPackets struct{ *net.UDPConn }
+type systemPackets struct {
+	*net.UDPConn
+	from []byte // a control message; nil: the kernel chooses
+}
 
 func (p systemPackets) ReadFrom(b []byte) (int, netip.AddrPort, error) {
 	n, from, err := p.ReadFromUDPAddrPort(b)
@@ -113,7 +130,11 @@ func (p systemPackets) ReadFrom(b []byte) (int, netip.AddrPort, error) {
 }
 
 func (p systemPackets) WriteTo(b []byte, to netip.AddrPort) (int, error) {
-	return p.WriteToUDPAddrPort(b, to)
+	n, _, err := p.WriteMsgUDPAddrPort(b, p.from, to)
+	if err != nil && p.from != nil { // as when the host has that address no more
+		return p.WriteToUDPAddrPort(b, to)
+	}
+	return n, err
 }
 
 func (p systemPackets) LocalAddr() netip.AddrPort {
@@ -147,7 +168,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 const portTries = 16
 
 // bind opens both sockets on one port number.
-func bind(network Network, at netip.AddrPort) (net.Listener, PacketConn, error) {
+func bind(network Network, at netip.AddrPort, from netip.Addr) (net.Listener, PacketConn, error) {
 	var last error
 	for range portTries {
 		listener, err := network.Listen(at)
@@ -155,7 +176,7 @@ func bind(network Network, at netip.AddrPort) (net.Listener, PacketConn, error) 
 			return nil, nil, bindError("TCP", at, err)
 		}
 		chosen := netip.AddrPortFrom(at.Addr(), addrPort(listener.Addr()).Port())
-		packets, err := network.ListenPacket(chosen)
+		packets, err := network.ListenPacket(chosen, from)
 		if err == nil {
 			return listener, packets, nil
 		}

@@ -17,7 +17,7 @@ import (
 // Config says where a Port listens.
 type Config struct {
 	Listen  netip.AddrPort // unspecified address: all of them; port 0: any free one
-	Source  netip.Addr     // where streams come from, by which others know this host; zero: as Listen
+	Source  netip.Addr     // where streams and datagrams come from, by which others know this host; zero: as Listen
 	Network Network        // nil: System
 	Log     *slog.Logger   // nil: silent
 }
@@ -75,7 +75,7 @@ func Open(cfg Config) (*Port, error) {
 	if !cfg.Listen.IsValid() {
 		return nil, errors.New("underlay: no address to listen on; want one such as 0.0.0.0:7950")
 	}
-	listener, packets, err := bind(cfg.Network, cfg.Listen)
+	listener, packets, err := bind(cfg.Network, cfg.Listen, cfg.Source)
 	if err != nil {
 		return nil, err
 	}

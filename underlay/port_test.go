@@ -311,3 +311,26 @@ func (s *syncBuffer) String() string {
 	defer s.mu.Unlock()
 	return s.b.String()
 }
+
+// TestDatagramsComeFromTheSource, by which others know this host, and not from the address that the kernel would choose.
+func TestDatagramsComeFromTheSource(t *testing.T) {
+	for _, c := range []struct{ listen, source, to string }{
+		{"0.0.0.0:0", "127.0.0.2", "127.0.0.1:0"},
+		{"[::]:0", "::1", "[::1]:0"},
+		{"0.0.0.0:0", "192.0.2.77", "127.0.0.1:0"}, // an address that the host has no more
+	} {
+		source := netip.MustParseAddr(c.source)
+		from := open(t, underlay.Config{Listen: netip.MustParseAddrPort(c.listen), Source: source})
+		to := open(t, underlay.Config{Listen: netip.MustParseAddrPort(c.to)})
+		if _, err := from.Packets().WriteTo([]byte("hello"), to.Addr()); err != nil {
+			t.Fatal(err)
+		}
+		_, at, err := to.Packets().ReadFrom(make([]byte, 16))
+		if source.String() == "192.0.2.77" {
+			source = netip.MustParseAddr("127.0.0.1")
+		}
+		if err != nil || at != netip.AddrPortFrom(source, from.Addr().Port()) {
+			t.Errorf("a datagram of %s comes from %s (%v)", c.source, at, err)
+		}
+	}
+}

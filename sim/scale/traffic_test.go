@@ -72,8 +72,8 @@ func (c counted) Listen(at netip.AddrPort) (net.Listener, error) {
 }
 
 // ListenPacket implements underlay.Network.
-func (c counted) ListenPacket(at netip.AddrPort) (underlay.PacketConn, error) {
-	p, err := c.Network.ListenPacket(at)
+func (c counted) ListenPacket(at netip.AddrPort, from netip.Addr) (underlay.PacketConn, error) {
+	p, err := c.Network.ListenPacket(at, from)
 	return countedPackets{p, c.to}, err
 }
 

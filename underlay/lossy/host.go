@@ -115,7 +115,7 @@ func (h *Host) Listen(at netip.AddrPort) (net.Listener, error) {
 }
 
 // ListenPacket implements underlay.Network.
-func (h *Host) ListenPacket(at netip.AddrPort) (underlay.PacketConn, error) {
+func (h *Host) ListenPacket(at netip.AddrPort, _ netip.Addr) (underlay.PacketConn, error) {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
 	if err := h.owns(at.Addr()); err != nil {

@@ -50,11 +50,11 @@ func stream(t *testing.T, n *lossy.Net) (near, far net.Conn) {
 func TestDatagramsAreLostDoubledAndReordered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := lossy.New(1, lossy.Link{Loss: 0.2, Double: 0.1, Delay: time.Millisecond, Jitter: 5 * time.Millisecond})
-		from, err := n.Host(a).ListenPacket(at(a))
+		from, err := n.Host(a).ListenPacket(at(a), netip.Addr{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		to, err := n.Host(b).ListenPacket(at(b))
+		to, err := n.Host(b).ListenPacket(at(b), netip.Addr{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,8 +87,8 @@ func TestASeedGivesTheSameLosses(t *testing.T) {
 	run := func(seed uint64) (got []byte) {
 		synctest.Test(t, func(*testing.T) {
 			n := lossy.New(seed, lossy.Link{Loss: 0.5, Delay: time.Millisecond})
-			from, _ := n.Host(a).ListenPacket(at(a))
-			to, _ := n.Host(b).ListenPacket(at(b))
+			from, _ := n.Host(a).ListenPacket(at(a), netip.Addr{})
+			to, _ := n.Host(b).ListenPacket(at(b), netip.Addr{})
 			for i := range 100 {
 				_, _ = from.WriteTo([]byte{byte(i)}, at(b))
 				time.Sleep(2 * time.Millisecond)
