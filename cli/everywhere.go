@@ -32,7 +32,7 @@ come and go, which Marathon itself cannot. The app must have the constraint
 Begin with --dry-run. More agents count at once. Fewer agents count when they have been
 fewer for --settle, because agents that restart and agents that a new master has not
 heard of come back; with --once they count at once. No active agent at all counts as an
-error.`,
+error. An app without instances is suspended and left alone.`,
 		Example: `  weft mesos everywhere --marathon http://marathon:8080 --dry-run --once`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {

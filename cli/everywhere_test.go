@@ -38,7 +38,7 @@ func TestEverywhere(t *testing.T) {
 		puts           int32
 	}{
 		{"--marathon " + at + " --once --dry-run", "/weft has 1 instances on 2 agents: would tell Marathon to run 2\n", "", 0},
-		{"--marathon " + at + " --once --json", `{"app":"/weft","agents":2,"instances":1,"want":2,"settling":false,"changed":true}` + "\n", "", 1},
+		{"--marathon " + at + " --once --json", `{"app":"/weft","agents":2,"instances":1,"want":2,"suspended":false,"settling":false,"changed":true}` + "\n", "", 1},
 		{"--marathon " + at + " --once --master " + at + "/none", "", "cannot be read", 1},
 		{"--once", "", `--marathon is "", want a URL`, 1},
 		{"--marathon " + at + " --master zk://a,b:2181/mesos", "", "--master is", 1},

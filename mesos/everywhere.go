@@ -29,14 +29,17 @@ type Round struct {
 	Agents    int    `json:"agents"`
 	Instances int    `json:"instances"`
 	Want      int    `json:"want"`
-	Settling  bool   `json:"settling"` // agents are missing that may come back
-	Changed   bool   `json:"changed"`  // Marathon was told
+	Suspended bool   `json:"suspended"` // the app has no instances because its operator wants none
+	Settling  bool   `json:"settling"`  // agents are missing that may come back
+	Changed   bool   `json:"changed"`   // Marathon was told
 }
 
 // String says what was done.
 func (r Round) String() string {
 	text := fmt.Sprintf("%s has %d instances on %d agents", r.App, r.Instances, r.Agents)
 	switch {
+	case r.Suspended:
+		return text + ": it is suspended and stays so; set its instances to 1 in Marathon to go on"
 	case r.Changed:
 		return fmt.Sprintf("%s: told Marathon to run %d", text, r.Want)
 	case r.Settling:
@@ -67,11 +70,14 @@ func (e *Everywhere) Step(ctx context.Context, now time.Time) (Round, error) {
 }
 
 // decide says how many instances there should be. Agents that restart, or that have not registered with a new master
-// yet, come back: fewer agents count only after a while.
+// yet, come back: fewer agents count only after a while. No instances is how an operator suspends an app.
 func (e *Everywhere) decide(now time.Time, agents, instances int) Round {
 	r := Round{App: e.App, Agents: agents, Instances: instances, Want: agents}
 	if agents >= instances {
 		e.fewer = time.Time{}
+		if instances == 0 {
+			r.Want, r.Suspended = 0, true
+		}
 		return r
 	}
 	if e.fewer.IsZero() {

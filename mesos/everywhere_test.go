@@ -83,6 +83,7 @@ func TestEverywhereFollowsTheAgents(t *testing.T) {
 	c := &cluster{instances: 1, constraints: unique, master: "/mesos"} // as DC/OS says it
 	e := mesos.Everywhere{Marathon: serve(t, c), App: "/weft", Settle: 10 * time.Minute}
 	now := time.Unix(0, 0)
+	const suspend = -1 // somebody sets the instances to 0
 	for _, step := range []struct {
 		after             time.Duration
 		agents            string
@@ -103,7 +104,11 @@ func TestEverywhereFollowsTheAgents(t *testing.T) {
 		{0, list(agent("a", "")), true, false, "told Marathon to run 1", "3 1force=true"}, // a deployment that cannot end
 		{0, list(agent("a", ""), agent("b", "")), true, false, "/weft is being deployed", "3 1force=true"},
 		{0, list(agent("a", ""), agent("b", "")), false, false, "told Marathon to run 2", "3 1force=true 2"},
+		{suspend, list(agent("a", ""), agent("b", "")), false, false, "has 0 instances on 2 agents: it is suspended", "3 1force=true 2"},
 	} {
+		if step.after == suspend {
+			c.instances, step.after = 0, 0
+		}
 		now = now.Add(step.after)
 		c.agents, c.deploying, e.DryRun = step.agents, step.deploying, step.dryRun
 		r, err := e.Step(t.Context(), now)

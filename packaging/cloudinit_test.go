@@ -56,7 +56,8 @@ func TestUserDataIsCloudConfig(t *testing.T) {
 	}
 }
 
-// TestUserDataFetchesARelease from a web server, and installs nothing that has another checksum.
+// TestUserDataFetchesARelease from a web server as often as the unit starts until it has one, and installs nothing that
+// has another checksum.
 func TestUserDataFetchesARelease(t *testing.T) {
 	for _, command := range []string{"curl", "dpkg"} {
 		if _, err := exec.LookPath(command); err != nil {
@@ -64,18 +65,24 @@ func TestUserDataFetchesARelease(t *testing.T) {
 		}
 	}
 	_, script, found := strings.Cut(readText(t, userData), "/usr/local/lib/weft/fetch\n    permissions: \"0755\"\n    content: |\n")
-	script, _, _ = strings.Cut(script, "runcmd:")
-	if !found {
-		t.Fatal("there is no script that fetches a release")
+	script, dropIn, _ := strings.Cut(script, "  - path: /etc/systemd/system/weft.service.d/")
+	_, before, unit := strings.Cut(dropIn, "\n      [Service]\n      ExecStartPre=/bin/sh -c \"")
+	before, _, _ = strings.Cut(before, "\"\n")
+	if !found || !unit {
+		t.Fatal("there is no script that fetches a release, or the unit does not run it")
 	}
 	dir, release := t.TempDir(), t.TempDir()
 	script = strings.ReplaceAll(strings.ReplaceAll(script, "\n      ", "\n")[6:], "/usr/local", dir)
+	before = strings.ReplaceAll(before, "/usr/local", dir)
 	for _, d := range []string{"lib/weft", "bin"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	name := "1.0-linux-" + runtime.GOARCH
+	if err := os.WriteFile(filepath.Join(dir, "lib/weft/fetch"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	name := "0.1.0-linux-" + runtime.GOARCH
 	if out, err := exec.CommandContext(t.Context(), "sh", "-c", `cd "$1"; mkdir weft-plugin; echo {} >weft-plugin/config.json; tar -czf "weft-plugin-$2.tar.gz" weft-plugin; echo binary >"weft-$2"`, "sh", release, name).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -88,11 +95,11 @@ func TestUserDataFetchesARelease(t *testing.T) {
 	for _, c := range []struct {
 		sums string
 		good bool
-	}{{strings.Repeat("0", 64) + "  weft-" + name + "\n", false}, {sums.String(), true}} {
+	}{{strings.Repeat("0", 64) + "  weft-" + name + "\n", false}, {sums.String(), true}, {"it is not fetched again", true}} {
 		if err := os.WriteFile(filepath.Join(release, "SHA256SUMS"), []byte(c.sums), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		out, err := exec.CommandContext(t.Context(), "sh", "-c", script, "fetch", s.URL, "1.0").CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(before, "http://files.example/weft", s.URL)).CombinedOutput()
 		_, missing := os.Stat(filepath.Join(dir, "bin/weft"))
 		if (err == nil) != c.good || (missing == nil) != c.good {
 			t.Errorf("with checksums %q: %v, %v\n%s", c.sums, err, missing, out)

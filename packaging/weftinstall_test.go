@@ -45,6 +45,12 @@ func TestWeftInstall(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	remove := func(name string) {
+		t.Helper()
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	write("docker", keepingDocker)
 	write("plugin/config.json", "{}")
 	write("plugin/rootfs/weft", "1")
@@ -73,7 +79,14 @@ func TestWeftInstall(t *testing.T) {
 		},
 		{name: "no setting", args: "--update", before: func() { write("env", "") }, calls: replaced + "enable weftnet/weft:latest\n"},
 		{name: "somebody else's plugin", args: "--update", before: func() { write("id", "other\n") }, calls: replaced + "enable weftnet/weft:latest\n"},
-		{name: "no settings' file", before: func() { _ = os.Remove(filepath.Join(dir, "env")) }, fails: "there is no"},
+		{
+			name: "disabled, and another release", before: func() { write("plugin/rootfs/weft", "3"); remove("on") },
+			calls: "enable weftnet/weft:latest\n",
+		},
+		{name: "then with --update", args: "--update", calls: replaced + "enable weftnet/weft:latest\n"},
+		{name: "half a release", args: "--update", before: func() { remove("plugin/config.json") }, fails: "there is no"},
+		{name: "the other half", args: "--update", before: func() { write("plugin/config.json", "{2}"); remove("plugin/rootfs/weft") }, fails: "there is no"},
+		{name: "no settings' file", before: func() { write("plugin/rootfs/weft", "3"); remove("env") }, fails: "there is no"},
 	} {
 		if step.before != nil {
 			step.before()

@@ -2,8 +2,10 @@ package mesostest
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -32,9 +34,30 @@ esac
 // fakeSleep ends the task: its script ends with the first command that fails.
 const fakeSleep = "#!/bin/sh\nexit 7\n"
 
+// fetched makes the files in a task's sandbox that Mesos' fetcher (launcher/fetcher.cpp) leaves there: from its cache it
+// unpacks an archive without copying it.
+func fetched(t *testing.T, app []byte, sandbox string) {
+	t.Helper()
+	var got struct {
+		Fetch []struct {
+			URI            string
+			Extract, Cache bool
+		}
+	}
+	must(t, json.Unmarshal(app, &got))
+	for _, f := range got.Fetch {
+		if f.Extract {
+			must(t, os.MkdirAll(filepath.Join(sandbox, "weft-plugin"), 0o755))
+		}
+		if !f.Extract || !f.Cache {
+			must(t, os.WriteFile(filepath.Join(sandbox, path.Base(f.URI)), nil, 0o644))
+		}
+	}
+}
+
 // TestTheTaskOfWeft installs the plugin, goes on where a task that was killed had stopped, and leaves alone what runs.
 func TestTheTaskOfWeft(t *testing.T) {
-	_, app := readExample(t, "weft-everywhere.json")
+	text, app := readExample(t, "weft-everywhere.json")
 	const (
 		created = "plugin create [weftnet/weft:latest] [weft-plugin]\n"
 		started = "plugin set [weftnet/weft:latest] [WEFT_EXPECT=agents] [WEFT_JOIN=mesos+http://leader.mesos:5050] [WEFT_NAME=a b,c]\nplugin enable [weftnet/weft:latest]\n"
@@ -63,7 +86,7 @@ func TestTheTaskOfWeft(t *testing.T) {
 		}
 		file("docker", fakeDocker)
 		file("sleep", fakeSleep)
-		file("weft-plugin-0.1.0-linux-amd64.tar.gz", "")
+		fetched(t, text, dir)
 		if c.has {
 			file("has", "")
 		}
