@@ -113,6 +113,9 @@ func TestIntegrationHostsOnNetworks(t *testing.T) {
 		if pinged(ctx, b, apart.addr) == nil || pinged(ctx, b, onOther) == nil {
 			t.Errorf("%s: a machine that routes by a host's underlay address reaches what is on a network it is not on", when)
 		}
+		if _, err := b.Exec(ctx, "ip", "route", "del", other4(apart.addr), "via", a.Addr4().String()); err != nil { // else no later network gets that range here
+			t.Error(err)
+		}
 	}
 	isolated("at first")
 	before := s.repaired(a)

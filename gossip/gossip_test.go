@@ -141,8 +141,9 @@ func TestOvertakingCausesNoPulls(t *testing.T) {
 		}
 		w.settled(time.Second, hosts...)
 		after := hosts[1].Stats()
-		t.Logf("%d gaps, %d pulls", after.Gaps-before.Gaps, after.Pulls-before.Pulls)
-		if after.Gaps == before.Gaps || after.Pulls-before.Pulls > 3 {
+		gaps, pulls := after.Gaps-before.Gaps, after.Pulls-before.Pulls
+		t.Logf("%d gaps, %d pulls", gaps, pulls)
+		if gaps == 0 || pulls > gaps/4 { // a datagram may be later than a gap is waited for
 			t.Error("want gaps that close by themselves")
 		}
 	})

@@ -127,7 +127,7 @@ func TestLossCountsWhatIsMissing(t *testing.T) {
 			}
 		}
 	}()
-	got, err := MeasureLoss(t.Context(), lossy.LocalAddr().String(), 2*time.Millisecond, 60*time.Millisecond, 8)
+	got, err := MeasureLoss(t.Context(), lossy.LocalAddr().String(), 2*time.Millisecond, 300*time.Millisecond, 8)
 	lossy.Close()
 	<-done
 	if err != nil {
