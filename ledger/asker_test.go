@@ -10,6 +10,7 @@ import (
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/netmap"
+	"github.com/weftnet/weft/turn"
 	"github.com/weftnet/weft/underlay"
 )
 
@@ -148,11 +149,11 @@ func TestAStartIsNotSpokenForBeforeItsAdmission(t *testing.T) {
 		var flood sync.WaitGroup
 		for n := range 200 {
 			flood.Go(func() {
-				time.Sleep(time.Duration(n) * 100 * time.Microsecond)
+				turn.Sleep(t.Context(), time.Duration(n)*100*time.Microsecond)
 				_ = s.command(p, state.Command{Kind: state.KindLeave, Host: hostID(4), Start: next.Start, Nonce: next.Nonce})
 			})
 		}
-		time.Sleep(10 * time.Millisecond)
+		turn.Sleep(t.Context(), 10*time.Millisecond)
 		cmd := state.Command{Kind: state.KindAdmit, Host: hostID(4), Start: next.Start, Nonce: next.Nonce, Admit: &state.Admit{Name: "host-4", Addr: h.at}}
 		if err := s.command(h.port, cmd); err != nil {
 			t.Error(err)

@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# go test -exec run-test.sh runs the program of a package's tests. Those that compute for minutes, in virtual time, get what
-# is left by the others, which have deadlines.
+# go test -exec run-test.sh runs the program of a package's tests. Tests of hosts with Docker have
+# deadlines and mostly wait; so they come before those that only compute, which get what is left.
 set -euo pipefail
 
 case $1 in
-*/exact.test | */sim.test | */plugin.test | */ledger.test) ;;
-*) exec "$@" ;;
+*/e2e.test | */lab.test | */demo.test | */bench.test) exec "$@" ;;
 esac
 
 # Where the kernel groups processes by sessions (sched(7), autogroup), nice only counts within one, and each
