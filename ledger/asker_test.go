@@ -149,11 +149,11 @@ func TestAStartIsNotSpokenForBeforeItsAdmission(t *testing.T) {
 		var flood sync.WaitGroup
 		for n := range 200 {
 			flood.Go(func() {
-				turn.Sleep(t.Context(), time.Duration(n)*100*time.Microsecond)
+				turn.Sleep(s.t.Context(), time.Duration(n)*100*time.Microsecond)
 				_ = s.command(p, state.Command{Kind: state.KindLeave, Host: hostID(4), Start: next.Start, Nonce: next.Nonce})
 			})
 		}
-		turn.Sleep(t.Context(), 10*time.Millisecond)
+		turn.Sleep(s.t.Context(), 10*time.Millisecond)
 		cmd := state.Command{Kind: state.KindAdmit, Host: hostID(4), Start: next.Start, Nonce: next.Nonce, Admit: &state.Admit{Name: "host-4", Addr: h.at}}
 		if err := s.command(h.port, cmd); err != nil {
 			t.Error(err)
