@@ -85,7 +85,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	of := func(c netmap.Changes) bool { return len(c.Networks) > 0 || c.Subnets }
 	for look := range follow.Facts(ctx, k.cfg.Facts, follow.When{Every: every, Of: of}) {
 		err := k.load()
-		if errors.Is(err, k.cfg.NotYet) {
+		if err != nil && errors.Is(err, k.cfg.NotYet) {
 			look.Again(retry)
 			continue
 		}
