@@ -11,10 +11,11 @@ type excuse struct {
 // diskFull says what is full and what to do.
 var diskFull = regexp.MustCompile(`the disk of the state directory is full, nothing was changed; make room there: .*no space left on device`)
 
-// excuses are all acceptable errors. The first three are about the call that was under way when the
+// excuses are all acceptable errors. The first four are about the call that was under way when the
 // agent was killed: dockerd got no answer and repeated it without success.
 var excuses = []excuse{
 	{"the agent was killed during the call", regexp.MustCompile(`Docker had no answer to the same call before, because the agent was ended, and repeats a call without its body; give the docker command again`)},
+	{"the plugin was disabled", regexp.MustCompile(`the plugin is being stopped and has done nothing; give the docker command again`)},
 	{"Docker found no agent for 15 s", regexp.MustCompile(`weft\.sock: connect: (no such file or directory|connection refused)`)},
 	{"the agent was killed during the last repetition", regexp.MustCompile(`weft\.sock/\S+": (EOF|read unix .*: connection reset by peer|write unix .*: broken pipe)`)},
 	{"a container has the address", regexp.MustCompile(`ipam: \S+ is held by .* on this host; stop that container or choose another address`)},

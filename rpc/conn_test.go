@@ -117,6 +117,30 @@ func TestAnIdleConnectionStays(t *testing.T) {
 	}
 }
 
+// TestACallAfterShutIsRefusedInWords: the connection of a call that was under way stays open for its answer, and
+// dockerd may make the next call over it at once.
+func TestACallAfterShutIsRefusedInWords(t *testing.T) {
+	s, dial := impatient(t, 16, time.Second, time.Minute)
+	s.cfg.Routes["Test.Shut"] = Ask(func(context.Context) (struct{}, error) { return struct{}{}, s.conns.shut() })
+	conn := dial()
+	in := bufio.NewReader(conn)
+	for _, c := range []struct {
+		method, body string
+		status       int
+	}{{"Test.Shut", "{}", http.StatusOK}, {"Test.Echo", "give the docker command again", http.StatusServiceUnavailable}} {
+		if _, err := fmt.Fprintf(conn, strings.Replace(request, "Test.Echo", c.method, 1), 2, "{}"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != c.status || !strings.Contains(string(b), c.body) {
+			t.Errorf("%s: %s %q, %v", c.method, resp.Status, b, err)
+		}
+	}
+}
+
 // TestAnIdleConnectionMakesRoom for one more than there may be.
 func TestAnIdleConnectionMakesRoom(t *testing.T) {
 	_, dial := impatient(t, 2, time.Minute, time.Minute)

@@ -113,12 +113,13 @@ func (s *Server) Counters() Counters {
 // after the answer was given and flushed.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	from, _ := r.Context().Value(http.LocalAddrContextKey).(*conn) // nil without a socket
-	if !s.conns.begin(from) {
-		return // its connection is closed
-	}
-	defer s.conns.end(from)
 	s.calls.Add(1)
 	c := &call{Server: s, w: w, r: r, conn: from, method: strings.TrimPrefix(r.URL.Path, "/"), began: time.Now()}
+	if !s.conns.begin(from) { // it came over a connection whose call before this one was under way at shut
+		c.conclude(c.refuse(http.StatusServiceUnavailable, fmt.Errorf("%s: the plugin is being stopped and has done nothing; give the docker command again when it is enabled", c.method)))
+		return
+	}
+	defer s.conns.end(from)
 	// The handler runs right here, as to pass every call on to a goroutine of its own
 	// would cost a tenth of it.
 	defer time.AfterFunc(s.cfg.Deadline+grace, c.giveUp).Stop()
