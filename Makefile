@@ -97,10 +97,9 @@ demo-down: ## take the demo down
 # cached: the seeds of the whole one are fresh ones.
 TALLY := $(CURDIR)/build/tally/$(shell date +%s)
 
-# go test starts packages in this order, so many at once: those that take longest first. The
-# end-to-end tests mostly wait, for Docker and for what Weft does after minutes, and leave the
-# processors to the others (scripts/run-test.sh).
-LONGEST := ./e2e ./sim/exact ./plugin ./sim ./ledger ./lab/...
+# The end-to-end tests have deadlines and run alone. Of the others go test starts those that take longest first, so
+# many at once.
+LONGEST := ./sim/exact ./plugin ./sim ./ledger ./lab/...
 AT_ONCE := 2
 
 # lint goes first and go test last, so that the end of the output is the tests', and
@@ -112,7 +111,9 @@ test: deps plugin nextlevel lab lint ## everything: lint, fuzz, unit, kernel, si
 	scripts/fuzz.sh 2000x
 	rm -rf build/tally && mkdir -p $(TALLY)
 	go test -tags nextlevel -run Level ./ledger/state ./ledger
-	export WEFT_TREE=$$(scripts/tree.sh); WEFT_LAB_REQUIRED=1 WEFT_TALLY=$(TALLY) go test -p $(AT_ONCE) -exec $(CURDIR)/scripts/run-test.sh -timeout 45m $(LONGEST) ./... || failed=1; \
+	export WEFT_TREE=$$(scripts/tree.sh) WEFT_LAB_REQUIRED=1 WEFT_TALLY=$(TALLY); \
+		go test -timeout 45m ./e2e || failed=1; \
+		go test -p $(AT_ONCE) -timeout 45m $(LONGEST) $$(go list ./... | grep -v /e2e$$) || failed=1; \
 		cat $(TALLY)/* || true; exit $${failed:-0}
 
 .PHONY: test-long

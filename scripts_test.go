@@ -171,28 +171,3 @@ func (c checkout) run(name string, args ...string) string {
 	}
 	return strings.TrimSpace(string(out))
 }
-
-// TestComputingComesAfterHosts: beside the tests of hosts with Docker, which have deadlines, go
-// test runs those that compute, at a lower priority.
-func TestComputingComesAfterHosts(t *testing.T) {
-	c := checkout{t, t.TempDir()}
-	script, err := filepath.Abs("scripts/run-test.sh")
-	if err != nil {
-		t.Fatal(err)
-	}
-	own := c.run("nice")
-	if own == "19" {
-		t.Skip("nothing has a lower priority than this test")
-	}
-	for name, first := range map[string]bool{"e2e.test": true, "lab.test": true, "sim.test": false, "exact.test": false} {
-		c.write(name, "#!/bin/sh\necho \"$(nice) $*\"\n")
-		if err := os.Chmod(filepath.Join(c.dir, name), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		out := c.run(script, filepath.Join(c.dir, name), "-test.v", "a b")
-		level, args, _ := strings.Cut(out, " ")
-		if args != "-test.v a b" || (level == own) != (first || own == "19") { // 19 is the last
-			t.Errorf("%s runs with priority %s, this test with %s, and arguments %q", name, level, own, args)
-		}
-	}
-}

@@ -25,6 +25,7 @@ const tideTurns = 4 * time.Second
 // need the disk fail with the reason. With space again everything works by itself, and no address is
 // doubled or lost.
 func TestIntegrationStormOnFullDisks(t *testing.T) {
+	long(t)
 	s := stage(t)
 	lent := s.lend(members) // before others do: it takes longest
 	t.Parallel()

@@ -8,7 +8,7 @@ import (
 
 const (
 	// atOnce is how many tests work at once: they share the processors, and have deadlines.
-	atOnce = 2
+	atOnce = 3
 	// stormCounts is for how many of them a storm or an attack counts while it lasts.
 	stormCounts = 2
 )

@@ -86,11 +86,11 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// long skips a test that keeps both processors busy for minutes, beside which others are late.
+// long skips a test that takes minutes, or keeps both processors busy, beside which others are late.
 func long(t *testing.T) {
 	t.Helper()
 	if os.Getenv("WEFT_LONG") == "" {
-		t.Skip("takes minutes of two processors: make test-long runs it (WEFT_LONG)")
+		t.Skip("takes minutes, or both processors: make test-long runs it (WEFT_LONG)")
 	}
 }
 

@@ -321,6 +321,7 @@ func TestIntegrationCleanupUnderAnotherName(t *testing.T) {
 // TestIntegrationDisabledPluginHoldsDockerUp: with the plugin disabled, Docker waits as long as the
 // README says, 15 s for each call. Nothing of that is left when the plugin is enabled again.
 func TestIntegrationDisabledPluginHoldsDockerUp(t *testing.T) {
+	long(t)
 	s := onSpares(t)
 	a, _ := s.borrow()
 	must(t, a.InstallPlugin(t.Context(), s.plugin))

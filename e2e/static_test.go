@@ -13,6 +13,7 @@ import (
 // TestIntegrationStaticAddressMatrix: --ip with an address in a block of the same host, in no block,
 // and in a block of another host, each free and held. Then the address moves between hosts.
 func TestIntegrationStaticAddressMatrix(t *testing.T) {
+	long(t)
 	s := onMembers(t)
 	one, two, three := s.lab.Host(1), s.lab.Host(2), s.lab.Host(3)
 	name := s.network(one, "cases", "--subnet", "10.72.16.0/24", "-o", "weft.block=/27")
@@ -127,6 +128,7 @@ func TestIntegrationSharedUntilItsLastAddress(t *testing.T) {
 // TestIntegrationStoppedStaticAddressIsLast: the address of a stopped --ip container goes to
 // another one, on any host, only when no other address of the subnet is left.
 func TestIntegrationStoppedStaticAddressIsLast(t *testing.T) {
+	long(t)
 	s := onMembers(t)
 	one, two := s.lab.Host(1), s.lab.Host(2)
 	const subnet, others = "10.72.80.0/28", 12 // 16 less the edges, the gateway and the one that is kept
@@ -152,6 +154,7 @@ func TestIntegrationStoppedStaticAddressIsLast(t *testing.T) {
 // TestIntegrationStaticAddressesSurviveDockerRestarts: of many containers that dockerd starts
 // at once, in any order, those with --ip find their addresses free, again and again.
 func TestIntegrationStaticAddressesSurviveDockerRestarts(t *testing.T) {
+	long(t)
 	s := onSpares(t)
 	h := s.lend(1)[0]
 	must(t, h.InstallPlugin(t.Context(), s.plugin))

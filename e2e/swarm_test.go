@@ -14,6 +14,7 @@ import (
 // the plugin. So the error of every task and the status of manager and worker say what is
 // wrong and what to do. Once that is done, nothing of it is left.
 func TestIntegrationSwarmScopeIsRefused(t *testing.T) {
+	long(t)
 	s := onSpares(t)
 	manager, worker := s.spares()
 	s.swarm(manager, worker)

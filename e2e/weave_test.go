@@ -222,6 +222,7 @@ func TestIntegrationWeaveRemovedOwnerReturns(t *testing.T) {
 // TestIntegrationWeaveRemovedOwnerIsSwitchedOn is the same with an owner that was off:
 // its Docker starts its containers again before its agent has heard of anything.
 func TestIntegrationWeaveRemovedOwnerIsSwitchedOn(t *testing.T) {
+	long(t)
 	s := onSpares(t)
 	o := s.owned("--restart", "always")
 	all := slices.Clone(s.hosts)

@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 failed=0
 make sim SEEDS="$1" SIM="$2" || failed=1
 WEFT_LAB_REQUIRED=1 WEFT_LONG=1 WEFT_STORM_KILLS=306 WEFT_ATTACK_LASTS=15s \
-	go test ./e2e -count=1 -timeout 45m -v -run 'Storm|StrangerAttacks|Chaos|HostsKeepTheirConnections|ALostInterface|MarathonKeeps|Ansible' || failed=1
+	go test ./e2e -count=1 -timeout 45m -v -run 'Storm|StrangerAttacks|Chaos|HostsKeepTheirConnections|ALostInterface|MarathonKeeps|Ansible|StaticAddress|DisabledPlugin|SwarmScope|RemovedOwner' || failed=1
 WEFT_LAB_REQUIRED=1 WEFT_LONG=1 go test ./lab/bench -count=1 -timeout 10m -run Bench || failed=1
 WEFT_LONG=1 go test ./packaging -count=1 -timeout 10m -run Ansible || failed=1
 WEFT_REPAIRS=300 go test ./datapath/linux -count=1 -timeout 10m -v -run WhateverIsDeleted || failed=1

@@ -51,7 +51,7 @@ func TestRunAsksForNames(t *testing.T) {
 	served := make(chan error, 1)
 	go func() { served <- run(ctx, []string{"nothing", "-addr", addr}, &bytes.Buffer{}) }()
 	for _, c := range []struct{ args, key string }{
-		{"names -every 1ms -for 200ms", `"NXDOMAIN"`}, {"names -every 1ms -for 200ms -keep", `"NXDOMAIN"`}, {"lookups -count 10", `"count":10`},
+		{"names -every 1ms -for 1s", `"NXDOMAIN"`}, {"names -every 1ms -for 1s -keep", `"NXDOMAIN"`}, {"lookups -count 10", `"count":10`},
 	} {
 		var out bytes.Buffer
 		if err := run(t.Context(), append(strings.Fields(c.args), "-server", addr, "nobody.example"), &out); err != nil || !strings.Contains(out.String(), c.key) {
