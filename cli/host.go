@@ -47,7 +47,8 @@ func hostRemoveCommand() *cobra.Command {
 --is-off this is refused until the host's lease of 24 hours has run out, because
 until then it may hand out addresses of its blocks.
 
-With --is-off you confirm that the machine is off. If it comes back it learns of its
+With --is-off you confirm that the machine is off; a host that still answers is not
+removed. If it comes back it learns of its
 removal as soon as it reaches any other host; do not start it where it reaches none. It
 then becomes a new host by itself and asks for the addresses of its running containers.`,
 		Args: one("host (its name or id)", "weft status lists the hosts"),

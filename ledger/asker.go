@@ -55,16 +55,33 @@ func (l *Ledger) checkAsker(ctx context.Context, k *keeper, cmd state.Command, f
 	case cmd.Kind != state.KindAdmit:
 		return cmd, netmap.Refuse(netmap.Busy, "a request in the name of host %s comes from %s, and that host is at %s; if it moved, its agent is admitted again by itself, try again", cmd.Host.Short(), from, places[0])
 	}
-	select {
-	case l.elsewhere <- struct{}{}:
-		defer func() { <-l.elsewhere }()
-	default:
-		return cmd, netmap.Refuse(netmap.Busy, "too many hosts say at this moment that they have moved; try again")
-	}
-	if at, runs := l.runsElsewhere(ctx, cmd, places); runs {
+	asks := present{ID: cmd.Host, Start: state.Incarnation{Start: cmd.Start, Nonce: cmd.Nonce}, Addr: cmd.Admit.Addr}
+	at, runs, busy := l.runs(ctx, asks, places)
+	if runs {
 		return cmd, netmap.Refuse(netmap.Fenced, "host %s shows start %d from %s, and runs at %s as well: one of the two machines is a copy of the other; make the copy a new host there (weft host new-identity)", cmd.Host.Short(), cmd.Start, from, at)
 	}
-	return cmd, nil
+	return cmd, busy
+}
+
+// checkOff refuses to remove a host on the word that its machine is off while the host answers: it hands out addresses,
+// and whoever got its blocks would hand out the same ones. So one member's word takes nothing from a host that runs.
+func (l *Ledger) checkOff(ctx context.Context, k *keeper, cmd state.Command) *netmap.Refusal {
+	if cmd.Kind != state.KindRemove || cmd.Remove == nil || !cmd.Remove.IsOff {
+		return nil
+	}
+	id := cmd.Remove.Target
+	if removed, _ := k.machine.removed(id); removed {
+		return nil
+	}
+	places := k.machine.addrsOf(id)
+	if known := l.cfg.addrOf(id); known.IsValid() && !slices.Contains(places, known) {
+		places = append(places, known)
+	}
+	at, runs, busy := l.runs(ctx, present{ID: id}, places)
+	if runs {
+		return netmap.Refuse(netmap.Held, "host %s is not off: it answers at %s, and hands out addresses of its blocks; turn that machine off or disable Weft there, then try again", id.Short(), at)
+	}
+	return busy
 }
 
 // onlyRefused is what the ledger decides in place of a command of a host, or of a start of a host, that it does not know:
@@ -95,11 +112,16 @@ func (m *machine) placesOf(id netmap.HostID, shown state.Incarnation) (out []net
 	return out, newest
 }
 
-// runsElsewhere reports whether a host that the ledger does not refuse answers at one of some addresses, and
-// not as the one that is to be admitted: a host that moved may still have its old address. An earlier release
-// cannot say, and does not count. Each is asked twice, since a packet may be lost.
-func (l *Ledger) runsElsewhere(ctx context.Context, cmd state.Command, places []netip.AddrPort) (at netip.AddrPort, runs bool) {
-	asks := present{ID: cmd.Host, Start: state.Incarnation{Start: cmd.Start, Nonce: cmd.Nonce}, Addr: cmd.Admit.Addr}
+// runs reports whether a host that the ledger does not refuse answers at one of some addresses, and is not the present
+// one that asks: a host that moved may still have its old address. An earlier release cannot say, and does not count.
+// Each is asked twice, since a packet may be lost. It is busy while too many hosts are asked for.
+func (l *Ledger) runs(ctx context.Context, asks present, places []netip.AddrPort) (at netip.AddrPort, runs bool, busy *netmap.Refusal) {
+	select {
+	case l.elsewhere <- struct{}{}:
+		defer func() { <-l.elsewhere }()
+	default:
+		return at, false, netmap.Refuse(netmap.Busy, "too many hosts are asked at this moment whether they run; try again")
+	}
 	var mu sync.Mutex
 	var asking sync.WaitGroup
 	for _, place := range places {
@@ -115,7 +137,7 @@ func (l *Ledger) runsElsewhere(ctx context.Context, cmd state.Command, places []
 					return
 				}
 				defer cancel() // one answer is enough
-				if p, err := state.Decode[present](b, state.MaxCommand); err == nil && p.ID == cmd.Host && p != asks && !p.Fenced {
+				if p, err := state.Decode[present](b, state.MaxCommand); err == nil && p.ID == asks.ID && p != asks && !p.Fenced {
 					mu.Lock()
 					defer mu.Unlock()
 					at, runs = place, true
@@ -124,7 +146,7 @@ func (l *Ledger) runsElsewhere(ctx context.Context, cmd state.Command, places []
 		}
 	}
 	asking.Wait()
-	return at, runs
+	return at, runs, nil
 }
 
 // isMember reports whether the ledger admitted a host and did not remove it, by this keeper's state or

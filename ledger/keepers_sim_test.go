@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,7 +89,14 @@ func TestRemovedHostsStopKeeping(t *testing.T) {
 		if victim == s.leader() {
 			victim = s.hosts[int(s.voters()[0][0])]
 		}
-		s.leader().do(state.Command{Kind: state.KindRemove, Remove: &state.Remove{Target: hostID(victim.n), IsOff: true}})
+		leader, remove := s.leader(), state.Command{Kind: state.KindRemove, Remove: &state.Remove{Target: hostID(victim.n), IsOff: true}}
+		if _, err := leader.ledger.Do(s.t.Context(), remove); !errors.Is(err, &netmap.Refusal{Kind: netmap.Held}) || !strings.Contains(err.Error(), "is not off: it answers at") {
+			s.t.Errorf("a host that runs was removed as off: %v", err)
+		}
+		s.net.Cut(leader.addr, victim.addr)
+		leader.do(remove)
+		leader.do(remove)
+		s.net.HealAll()
 		s.eventually("the removed host is no keeper and another is", 30*time.Second, func() bool {
 			return len(s.voters()) == 3 && !slices.Contains(s.voters(), hostID(victim.n))
 		})

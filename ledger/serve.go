@@ -94,6 +94,9 @@ func (l *Ledger) local(ctx context.Context, cmd state.Command, from netip.Addr) 
 				return outcome{}, refusal
 			}
 		}
+		if refusal := l.checkOff(ctx, k, decided); refusal != nil {
+			return outcome{}, refusal
+		}
 		r, err := k.propose(ctx, decided)
 		if err == nil && r.Refusal == nil && decided.Kind != cmd.Kind {
 			err = netmap.Refuse(netmap.Busy, "host %s was admitted while it asked; try again", cmd.Host.Short())

@@ -158,9 +158,7 @@ func TestAContainerWithoutDockerOutlivesTheIdentityOfItsHost(t *testing.T) {
 		two.until("the network is known", 10*time.Second, func() bool { return two.reported("10.40.0.0/24").ID != 0 })
 		pod := cni(one.number("10.40.0.0/24"), "a")
 		ip := two.attaches(pod).Addrs[0].Addr()
-		if _, err := one.RemoveHost(t.Context(), api.Removal{Host: two.Report().Self.Short(), IsOff: true}); err != nil {
-			t.Fatal(err)
-		}
+		two.removedInPassing(one)
 		two.reborn()
 		one.until("it is reached again", time.Minute, func() bool { return one.announced(ip) == "pod-a" && one.placed(ip) == two.Report().Self })
 		if again := two.attaches(pod); again.Addrs[0].Addr() != ip {

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/gossip"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/plugin"
@@ -42,9 +41,7 @@ func TestAForgedDatagramEndsNoHost(t *testing.T) {
 			}
 		}
 		hosts[2].run("on", network, "")
-		if _, err := hosts[0].RemoveHost(t.Context(), api.Removal{Host: hosts[2].Report().Self.Short(), IsOff: true}); err != nil {
-			t.Fatal(err)
-		}
+		hosts[2].removedInPassing(hosts[0])
 		hosts[2].reborn()
 	})
 }
@@ -108,9 +105,7 @@ func TestWhatFactsSayOfARemovalIsAsked(t *testing.T) {
 		if last.ends() {
 			t.Error("it gave up its identity")
 		}
-		if _, err := hosts[0].RemoveHost(t.Context(), api.Removal{Host: last.Report().Self.Short(), IsOff: true}); err != nil {
-			t.Fatal(err)
-		}
+		last.removedInPassing(hosts[0])
 		wrong.Store(false)
 		last.reborn()
 	})

@@ -22,6 +22,7 @@ import (
 // serves Docker.
 type pair struct {
 	t            *testing.T
+	net          *lossy.Net
 	one          *plugin.Agent
 	root, socket string // of the second one
 }
@@ -40,7 +41,7 @@ func pairOf(t *testing.T) pair {
 			Version: "test", Kernel: plugintest.NewKernel(addr, 1500), Log: slog.New(slog.DiscardHandler), Network: net.Host(addr),
 		}
 	}
-	p := pair{t: t, root: ground(t)}
+	p := pair{t: t, net: net, root: ground(t)}
 	p.socket = filepath.Join(p.root, "plugin", "weft.sock")
 	var err error
 	if p.one, err = plugin.Open(config(1, t.TempDir(), "")); err != nil {
@@ -102,7 +103,7 @@ func (p pair) takeAndGiveBack(pool string) {
 	p.ask("IpamDriver.ReleaseAddress", `{"PoolID":"`+pool+`","Address":"`+got.Address+`"}`)
 }
 
-// TestNoCallFailsWhenAHostBecomesAnother: a machine was removed while it was off. Dockerd starts its
+// TestNoCallFailsWhenAHostBecomesAnother: a machine was removed while it was off, or cut off as here. Dockerd starts its
 // containers as soon as the plugin answers, and tries only once, so calls wait while the host gets a
 // new identity.
 func TestNoCallFailsWhenAHostBecomesAnother(t *testing.T) {
@@ -116,7 +117,9 @@ func TestNoCallFailsWhenAHostBecomesAnother(t *testing.T) {
 		}
 		p.takeAndGiveBack(pool)
 		if calls == 3 {
+			p.net.Split(netip.MustParseAddr("192.0.2.2"))
 			go func() {
+				defer p.net.HealAll()
 				_, err := p.one.RemoveHost(context.Background(), api.Removal{Host: former, IsOff: true})
 				removed <- err
 			}()

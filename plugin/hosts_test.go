@@ -70,16 +70,14 @@ func TestARemovedHostHandsOutNothing(t *testing.T) {
 	})
 }
 
-// TestARemovalReachesAHostThatRuns: an operator removes a host that still runs. It learns of that and
+// TestARemovalReachesAHostThatRuns: an operator removes a host that is cut off and still runs. It learns of that and
 // hands out nothing more.
 func TestARemovalReachesAHostThatRuns(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		hosts := up(c, 2)
 		network := hosts[1].network("web", "10.40.0.0/24")
 		hosts[1].run("before", network, "")
-		if _, err := hosts[0].RemoveHost(t.Context(), api.Removal{Host: hosts[1].Report().Self.Short(), IsOff: true}); err != nil {
-			t.Fatal(err)
-		}
+		hosts[1].removedInPassing(hosts[0])
 		hosts[1].problem(2*time.Minute, "removed from the cluster")
 		begin := time.Now()
 		_, err := hosts[1].docker.Run(t.Context(), "after", network, addr(""))

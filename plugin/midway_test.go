@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/ledger"
 	"github.com/weftnet/weft/ledger/state"
 	"github.com/weftnet/weft/plugin"
@@ -103,9 +102,7 @@ func removalInTheMiddle(t *testing.T, c *cluster, kind state.Kind, decided bool,
 	}()
 	<-m.hit
 	gone := hosts[removed]
-	if _, err := third.RemoveHost(t.Context(), api.Removal{Host: gone.Report().Self.String(), IsOff: true}); err != nil {
-		t.Fatal(err)
-	}
+	gone.removedInPassing(third)
 	close(m.on)
 	err := <-ended
 	t.Logf("the container on %s: %v", heir.set.Name, err)
@@ -136,7 +133,7 @@ func removalInTheMiddle(t *testing.T, c *cluster, kind state.Kind, decided bool,
 	}
 }
 
-// TestTheLeaderIsRemoved: the leader is removed while it runs, and then the next leader. The ledger still
+// TestTheLeaderIsRemoved: the leader is cut off and removed while it runs, and then the next leader. The ledger still
 // decides, each host comes back as a new one with the addresses that it holds, and there are as many
 // keepers again.
 func TestTheLeaderIsRemoved(t *testing.T) {
@@ -153,9 +150,7 @@ func TestTheLeaderIsRemoved(t *testing.T) {
 			former := lead.Report().Self
 			by := hosts[(slices.Index(hosts, lead)+1)%len(hosts)]
 			begin := time.Now()
-			if _, err := by.RemoveHost(t.Context(), api.Removal{Host: former.String(), IsOff: true}); err != nil {
-				t.Fatal(err)
-			}
+			lead.removedInPassing(by)
 			if took := time.Since(begin); took > 5*time.Second {
 				t.Errorf("the answer took %v", took)
 			}

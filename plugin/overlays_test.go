@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/overlays"
 )
 
@@ -282,9 +281,7 @@ func TestOverlayAgentsAreDeleted(t *testing.T) {
 		if got := len(a.state().Agents); got != 2 {
 			t.Fatalf("%d agents", got)
 		}
-		if _, err := a.RemoveHost(t.Context(), api.Removal{Host: b.Report().Self.Short(), IsOff: true}); err != nil {
-			t.Fatal(err)
-		}
+		b.removedInPassing(a)
 		a.until("b is deleted", time.Minute, func() bool { return len(a.state().Agents) == 1 })
 		if w := a.asked(http.MethodPost, path, `{"agents":["192.0.2.2"]}`); w.Code != http.StatusBadRequest {
 			t.Errorf("b again: %d %s", w.Code, w.Body)

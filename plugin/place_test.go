@@ -85,9 +85,7 @@ func TestTheOnlyKeeperMoves(t *testing.T) {
 			t.Fatal(err)
 		}
 		two.until("no problem is left", time.Minute, func() bool { return len(two.Report().Problems) == 0 })
-		if _, err := one.RemoveHost(t.Context(), api.Removal{Host: two.Report().Self.Short(), IsOff: true}); err != nil {
-			t.Fatal(err)
-		}
+		two.removedInPassing(one)
 		two.reborn()
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/weftnet/weft/api"
 	"github.com/weftnet/weft/netmap"
 	"github.com/weftnet/weft/settings"
 )
@@ -78,9 +77,7 @@ func TestAHostsAddressAndItsIdentity(t *testing.T) {
 		b.run("two", b.lookup("web"), "")
 		a.run("one", network, "")
 		b.until("its address", 5*time.Second, func() bool { return b.own().IsValid() })
-		if _, err := a.RemoveHost(t.Context(), api.Removal{Host: b.Report().Self.Short(), IsOff: true}); err != nil {
-			t.Fatal(err)
-		}
+		b.removedInPassing(a)
 		b.reborn()
 		id := a.reported("10.40.0.0/24").ID
 		b.until("an address under the new identity", time.Minute, func() bool {

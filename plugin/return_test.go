@@ -53,6 +53,13 @@ func (h *host) removed(by *host) {
 	}
 }
 
+// removedInPassing is removed, for a host that runs: it is cut off only until that is decided.
+func (h *host) removedInPassing(by *host) {
+	h.c.t.Helper()
+	h.removed(by)
+	h.heal()
+}
+
 // robbery is a host that was removed while its two containers ran on, and whose network has
 // the address of one of them on another host meanwhile.
 type robbery struct {
