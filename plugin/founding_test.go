@@ -168,6 +168,10 @@ func TestARangeOverTheHostsOwnNetworkFoundsNothing(t *testing.T) {
 		alone.kernel.Unroute()
 		alone.kernel.Route(own)
 		one(alone)
+		alone.kernel.Route(route) // later, or on a host that joins
+		alone.problem(5*time.Second, "range 10.32.0.0/12 overlaps 10.40.0.0/16 (the route via eth1) of this host", "--subnet")
+		alone.kernel.Unroute()
+		alone.until("no problem is left", 5*time.Second, func() bool { return len(alone.Report().Problems) == 0 })
 	})
 	bubble(t, func(t *testing.T, c *cluster) {
 		expecting(c, 3, 3)

@@ -38,6 +38,7 @@ func (a *Agent) Report() *api.Report {
 		}
 	}
 	r.Problems = append(r.Problems, shrunk(view, a.self, a.local())...)
+	r.Problems = append(r.Problems, crossed(view, a.cfg.Kernel.Routes())...)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	health := a.dataplane.Health()
@@ -180,6 +181,17 @@ func shrunk(view *netmap.View, self netmap.HostID, l datapath.Local) []string {
 		if got := datapath.DeviceOf(view, self, n, l).PortMTU; got < want && got == least {
 			out = append(out, fmt.Sprintf("network %s: containers get an MTU of %d, not %d: the underlay of host %s carries no more; raise its MTU, or set weft.mtu=%d to agree",
 				cmp.Or(n.Name, strconv.FormatUint(uint64(n.ID), 10)), got, want, view.HostName(tightest), got))
+		}
+	}
+	return out
+}
+
+// crossed describes the ranges that networks of this host overlap which Weft did not make.
+func crossed(view *netmap.View, routes []ipam.Route) (out []string) {
+	for _, r := range view.Ranges {
+		if route, is := ipam.Collision(routes, r.Prefix); is {
+			out = append(out, fmt.Sprintf("the cluster's range %s overlaps %s (%s) of this host: a network with such a subnet cannot be here, and may be chosen for one without --subnet; renumber that network, or give a --subnet that no host has",
+				r.Prefix, route.Prefix, route.Name))
 		}
 	}
 	return out
