@@ -58,10 +58,12 @@ func (h *host) replay() {
 	}
 }
 
-// removedLive removes a host that still runs. The host learns of that if it can be reached.
+// removedLive removes a host that still runs, once it does not answer for a moment. It learns of that at once.
 func (h *host) removedLive() {
+	h.w.net.Split(h.addr)
 	h.w.remove(h.self, h.w.others(h)[:2])
-	h.reborn(5 * time.Second)
+	h.w.net.HealAll()
+	h.reborn(time.Minute)
 	h.account()
 }
 
