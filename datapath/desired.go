@@ -75,7 +75,7 @@ func vtep(h netmap.HostView, self netmap.HostID, local Local) netip.Addr {
 	// A VXLAN device has one address family, and a frame sent to this host itself would
 	// come back for ever.
 	usable := addr.IsValid() && addr.Is4() == local.Source.Unmap().Is4() && addr != local.Source.Unmap()
-	if h.ID == self || h.Entry.Removed || !usable {
+	if h.ID == self || !h.IsMember() || !usable {
 		return netip.Addr{}
 	}
 	return addr

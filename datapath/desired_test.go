@@ -25,7 +25,7 @@ func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 func addr(s string) netip.Addr     { return netip.MustParseAddr(s) }
 
 func host(id netmap.HostID, underlay string, mtu int) netmap.HostView {
-	return netmap.HostView{ID: id, Fact: netmap.HostFact{Underlay: netip.AddrPortFrom(addr(underlay), 7950), MTU: mtu}}
+	return netmap.HostView{ID: id, Entry: netmap.HostEntry{ID: id}, Fact: netmap.HostFact{Underlay: netip.AddrPortFrom(addr(underlay), 7950), MTU: mtu}}
 }
 
 func endpoint(id string, on netmap.HostID, v4 string) netmap.EndpointView {
@@ -127,7 +127,11 @@ func disputed(t *testing.T, owner netmap.HostID) *netmap.View {
 	cluster := netmap.ClusterID{9}
 	m := netmap.NewMap(cluster)
 	block := netmap.Block{Prefix: prefix("10.32.1.0/24"), Subnet: network.Subnets[0], Owner: owner, Epoch: 1}
-	decided, err := netmap.RecordsOf(1, []netmap.Change{{Key: netmap.BlockKey(block.Prefix), Value: block}, {Key: netmap.NetworkKey(network.ID), Value: network}})
+	changes := []netmap.Change{{Key: netmap.BlockKey(block.Prefix), Value: block}, {Key: netmap.NetworkKey(network.ID), Value: network}}
+	for _, id := range []netmap.HostID{hostB, hostC} {
+		changes = append(changes, netmap.Change{Key: netmap.HostEntryKey(id), Value: netmap.HostEntry{ID: id}})
+	}
+	decided, err := netmap.RecordsOf(1, changes)
 	if err == nil {
 		_, err = m.Apply(netmap.Batch{Origin: cluster, Life: 1, Seq: 1, Records: decided})
 	}
@@ -162,6 +166,7 @@ func TestWhereAddressesLead(t *testing.T) {
 			return e
 		}())), local(), map[string]string{}},
 		{"a removed host", view(with(endpoint(idB, hostB, "10.32.1.2")), removed), local(), map[string]string{}},
+		{"a host that was never admitted", view(with(endpoint(idB, hostB, "10.32.1.2")), func(v *netmap.View) { v.Hosts[1].Entry = netmap.HostEntry{} }), local(), map[string]string{}},
 		{"a host without address", view(with(endpoint(idB, hostB, "10.32.1.2")), func(v *netmap.View) { v.Hosts[1].Fact = netmap.HostFact{} }), local(), map[string]string{}},
 		{"a host of the other family", view(with(endpoint(idB, hostB, "10.32.1.2")), func(v *netmap.View) { v.Hosts[1] = host(hostB, "2001:db8::2", 1500) }), local(), map[string]string{}},
 		{"a host that shows our own address", view(with(endpoint(idB, hostB, "10.32.1.2")), func(v *netmap.View) { v.Hosts[1] = host(hostB, "192.0.2.1", 1500) }), local(), map[string]string{}},

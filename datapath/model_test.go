@@ -97,9 +97,7 @@ func (s *schedule) happen(t *rapid.T) {
 		fact := netmap.HostFact{Underlay: netip.AddrPortFrom(addr(underlay), 7950), MTU: drawOne(t, "host mtu", 0, 1500, 1400)}
 		s.say(t, host, netmap.HostFactKey(host), drawOne[any](t, "has an address", nil, fact, fact, fact))
 	case 4:
-		if host != hostA && rapid.IntRange(0, 3).Draw(t, "really") == 0 {
-			s.decide(t, netmap.HostEntryKey(host), netmap.HostEntry{ID: host, Removed: true})
-		}
+		s.decide(t, netmap.HostEntryKey(host), netmap.HostEntry{ID: host, Removed: host != hostA && rapid.IntRange(0, 3).Draw(t, "really") == 0})
 	case 5:
 		n := drawNet(t)
 		s.decide(t, netmap.NetworkKey(n.ID), drawOne[any](t, "exists", nil, n, n, n))

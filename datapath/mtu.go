@@ -42,7 +42,7 @@ func ownMTU(l Local) int { return underlay(l.UnderlayMTU) - Overhead(l.Source) }
 func othersMTU(hosts []netmap.HostView, self netmap.HostID) int {
 	mtu := maxMTU
 	for _, h := range hosts {
-		if h.ID != self && !h.Entry.Removed && h.Fact.MTU > 0 && h.Fact.Underlay.IsValid() {
+		if h.ID != self && h.IsMember() && h.Fact.MTU > 0 && h.Fact.Underlay.IsValid() {
 			mtu = min(mtu, h.Fact.MTU-Overhead(h.Fact.Underlay.Addr()))
 		}
 	}

@@ -51,7 +51,7 @@ func start(t *testing.T, networks int, ports ...datapath.Port) *machine {
 	for n := range networks {
 		local.Networks = append(local.Networks, netmap.Network{ID: netmap.NetworkID(1 + n), VNI: netmap.FirstVNI + netmap.VNI(n)})
 	}
-	m.view = &netmap.View{Networks: local.Networks, Hosts: []netmap.HostView{{ID: there, Fact: netmap.HostFact{Underlay: netip.MustParseAddrPort("192.0.2.2:7950")}}}}
+	m.view = &netmap.View{Networks: local.Networks, Hosts: []netmap.HostView{{ID: there, Entry: netmap.HostEntry{ID: there}, Fact: netmap.HostFact{Underlay: netip.MustParseAddrPort("192.0.2.2:7950")}}}}
 	for _, n := range local.Networks {
 		m.announce(n.ID, 1)
 	}

@@ -52,7 +52,7 @@ func (c *cluster) step(t *rapid.T) {
 		delete(c.hosts, h)
 	case 1:
 		fact := netmap.HostFact{Name: rapid.SampledFrom(modelHosts).Draw(t, "name"), Underlay: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 168, 0, byte(h)}), 1)}
-		c.hosts[h] = netmap.HostView{ID: host, Fact: fact, Entry: netmap.HostEntry{Removed: rapid.IntRange(0, 4).Draw(t, "removed") == 0}}
+		c.hosts[h] = netmap.HostView{ID: host, Fact: fact, Entry: netmap.HostEntry{ID: host, Removed: rapid.IntRange(0, 4).Draw(t, "removed") == 0}}
 	case 2:
 		delete(c.networks, n)
 	case 3:

@@ -172,7 +172,7 @@ type namedHost struct {
 
 // hostName is the name of a member that its underlay address has; "" if there is none in DNS.
 func hostName(h *netmap.HostView) (string, namedHost) {
-	if h == nil || h.Entry.Removed || !h.Fact.Underlay.IsValid() {
+	if h == nil || !h.IsMember() || !h.Fact.Underlay.IsValid() {
 		return "", namedHost{}
 	}
 	name := strings.ToLower(cmp.Or(h.Fact.Name, h.Entry.Name))

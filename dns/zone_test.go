@@ -92,7 +92,7 @@ func (s *story) fact(what string, args []string) {
 		s.cfg.PreferLocal = s.cfg.PreferLocal || slices.Contains(args, "local")
 	case "host":
 		s.hosts = append(s.hosts, args[0])
-		h := netmap.HostView{ID: s.host(args[0]), Fact: netmap.HostFact{Name: args[0], Underlay: netip.AddrPortFrom(netip.MustParseAddr(args[1]), 1)}}
+		h := netmap.HostView{ID: s.host(args[0]), Entry: netmap.HostEntry{ID: s.host(args[0])}, Fact: netmap.HostFact{Name: args[0], Underlay: netip.AddrPortFrom(netip.MustParseAddr(args[1]), 1)}}
 		s.changed.Hosts = append(slices.Clone(s.changed.Hosts), h)
 		s.cfg.Self = s.host(s.hosts[0])
 	case "network":

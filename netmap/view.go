@@ -13,6 +13,10 @@ type HostView struct {
 	Entry HostEntry `json:"entry"` // zero until the ledger's record arrived
 }
 
+// IsMember reports whether the ledger admitted the host and did not remove it. What others say in the gossip
+// has no effect.
+func (h HostView) IsMember() bool { return !h.Entry.ID.IsZero() && !h.Entry.Removed }
+
 // EndpointView is an endpoint and the host it lives on.
 type EndpointView struct {
 	Endpoint

@@ -86,7 +86,7 @@ func (p *Paths) Run(ctx context.Context) {
 func (p *Paths) peers() (out []peer) {
 	view, alive, known := p.cfg.View(), p.cfg.Alive(), map[netmap.HostID]bool{}
 	for _, h := range view.Hosts {
-		if at := h.Fact.Underlay; h.ID != p.cfg.Self && !h.Entry.Removed && at.IsValid() {
+		if at := h.Fact.Underlay; h.ID != p.cfg.Self && h.IsMember() && at.IsValid() {
 			known[h.ID] = true
 			if alive[h.ID] {
 				out = append(out, peer{h.ID, view.HostName(h.ID), at})

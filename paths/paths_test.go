@@ -30,7 +30,7 @@ func newWays(hosts int) *ways {
 	for i := 1; i <= hosts; i++ {
 		at := netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
 		w.carry[at] = 9000
-		w.hosts = append(w.hosts, netmap.HostView{ID: netmap.HostID{byte(i)}, Fact: netmap.HostFact{Name: fmt.Sprint("host-", i), Underlay: netip.AddrPortFrom(at, 7950)}})
+		w.hosts = append(w.hosts, netmap.HostView{ID: netmap.HostID{byte(i)}, Entry: netmap.HostEntry{ID: netmap.HostID{byte(i)}}, Fact: netmap.HostFact{Name: fmt.Sprint("host-", i), Underlay: netip.AddrPortFrom(at, 7950)}})
 	}
 	return w
 }

@@ -165,7 +165,7 @@ func shrunk(view *netmap.View, self netmap.HostID, l datapath.Local) []string {
 	own := l.UnderlayMTU - datapath.Overhead(l.Source)
 	least := own
 	for _, h := range view.Hosts {
-		if room := h.Fact.MTU - datapath.Overhead(h.Fact.Underlay.Addr()); h.Fact.MTU > 0 && !h.Entry.Removed && room < least {
+		if room := h.Fact.MTU - datapath.Overhead(h.Fact.Underlay.Addr()); h.Fact.MTU > 0 && h.IsMember() && room < least {
 			tightest, least = h.ID, room
 		}
 	}

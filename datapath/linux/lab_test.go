@@ -122,7 +122,7 @@ func newRig(t testing.TB, n, mtu int) *rig {
 			check(t, h.k.Close())
 		})
 		r.hosts = append(r.hosts, h)
-		r.view.Hosts = append(r.view.Hosts, netmap.HostView{ID: h.id, Fact: netmap.HostFact{Underlay: netip.AddrPortFrom(h.local.Source, 7950), MTU: mtu}})
+		r.view.Hosts = append(r.view.Hosts, netmap.HostView{ID: h.id, Entry: netmap.HostEntry{ID: h.id}, Fact: netmap.HostFact{Underlay: netip.AddrPortFrom(h.local.Source, 7950), MTU: mtu}})
 	}
 	return r
 }

@@ -27,7 +27,7 @@ func TestIntegrationMTU(t *testing.T) {
 	full(a, b.port.V4, 1450)
 	// A third host with a smaller underlay joins: new containers get less, those
 	// that run keep what they had.
-	r.view.Hosts = append(r.view.Hosts, netmap.HostView{ID: netmap.HostID{9}, Fact: netmap.HostFact{Underlay: netip.MustParseAddrPort("192.0.2.9:7950"), MTU: 1400}})
+	r.view.Hosts = append(r.view.Hosts, netmap.HostView{ID: netmap.HostID{9}, Entry: netmap.HostEntry{ID: netmap.HostID{9}}, Fact: netmap.HostFact{Underlay: netip.MustParseAddrPort("192.0.2.9:7950"), MTU: 1400}})
 	c := r.hosts[0].start(1, 3)
 	r.sync()
 	if l, err := c.ns.LinkByName("eth0"); err != nil || l.Attrs().MTU != 1350 {

@@ -34,7 +34,7 @@ func newBench() *bench {
 	e := netmap.EndpointView{Host: host, Endpoint: netmap.Endpoint{ID: "e", Network: 5, V4: netip.MustParseAddr("10.1.0.2")}}
 	e.Names = &netmap.EndpointName{Endpoint: "e", Name: "db", Aliases: []string{"a b"}, Services: []netmap.Service{{Port: 80, Protocol: netmap.TCP}}}
 	view := (&netmap.View{
-		Hosts: []netmap.HostView{{ID: host, Fact: netmap.HostFact{Name: "host-a", Underlay: netip.MustParseAddrPort("192.168.0.1:1")}}},
+		Hosts: []netmap.HostView{{ID: host, Entry: netmap.HostEntry{ID: host}, Fact: netmap.HostFact{Name: "host-a", Underlay: netip.MustParseAddrPort("192.168.0.1:1")}}},
 		Networks: []netmap.Network{
 			{ID: 5, Name: "overlay", Subnets: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24")}},
 			{ID: 6, Name: "old", Retired: true, Subnets: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24")}},
