@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	"overlays": {"dockerapi", "follow", "netmap", "turn"},
 	"machine":  {"api", "datapath", "datapath/hostnet", "datapath/linux", "dataplane", "dns/resolver", "dockerapi", "ipam", "multicast", "netmap", "netns", "plugin", "presence", "settings", "turn"},
 	"plugin": {
-		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "ledger/state", "history", "replicate", "dockerapi", "store", "api", "underlay", "settings", "discover",
+		"driver", "attach", "ipam", "store/synced", "gossip", "ledger", "ledger/state", "history", "replicate", "dockerapi", "store", "api", "underlay", "secret", "settings", "discover",
 		"datapath/linux", "datapath", "dataplane", "rpc", "netmap", "lease", "turn", "follow", "member", "decide",
 		"dns", "dns/containers", "dns/orders", "dns/resolver", "netns", "multicast", "presence", "paths", "consul", "endpoints", "overlays",
 	},
@@ -51,7 +51,7 @@ var arrows = map[string][]string{
 	"ledger/founding":  {"ledger/state", "netmap", "turn"},
 	"ledger/raftlog":   {"ledger/state", "netmap"},
 	"lease":            {"netmap", "turn"},
-	"underlay":         {"netmap", "loglimit", "turn"},
+	"underlay":         {"netmap", "loglimit", "secret", "turn"},
 	"store":            {"netmap"},
 	"dockerapi":        {"netmap", "turn"},
 	"api":              {"netmap", "turn"},
@@ -63,7 +63,7 @@ var arrows = map[string][]string{
 	"dns/server":       {"dns/takeover", "netns", "turn"},
 	"datapath":         {"netmap"},
 	"rpc":              {},
-	"settings":         {"discover"}, "discover": {"mesos", "turn"},
+	"settings":         {"discover", "secret"}, "discover": {"mesos", "turn"},
 	"dns":            {"netmap"},
 	"dns/containers": {"dockerapi", "netmap", "turn"},
 	"dns/orders":     {"api", "dns", "ledger/state", "netmap"},
@@ -72,7 +72,7 @@ var arrows = map[string][]string{
 	"follow":         {"netmap"},
 	"dataplane":      {"datapath", "netmap", "follow"},
 	"netmap":         {},
-	"turn":           {}, "loglimit": {},
+	"turn":           {}, "loglimit": {}, "secret": {},
 
 	// Fakes beside the seams that they stand in for.
 	"underlay/lossy":        {"underlay", "turn"},
@@ -125,6 +125,7 @@ var outside = map[string][]string{
 	"github.com/spf13/cobra":               {"cli", "lab/cmd/lab"},
 	"github.com/spf13/pflag":               {"cli", "lab/cmd/lab"},
 	"golang.org/x/net":                     {"api"},
+	"golang.org/x/crypto":                  {"secret"},
 	"github.com/google/nftables":           {"datapath/hostnet", "datapath/linux", "dns/takeover"},
 	"github.com/miekg/dns":                 {"dns", "dns/resolver", "dns/sandbox", "dns/server", "dns/orders", "discover", "e2e", "lab/probe", "dns/takeover/takeovertest"}, // all but the first five: servers and clients of the tests
 	"github.com/containernetworking/cni":   {"cni", "e2e"},

@@ -24,12 +24,15 @@ type Report struct {
 	Hosts    []Host           `json:"hosts"`
 	Peers    []Peer           `json:"peers"`
 	Ledger   Ledger           `json:"ledger"`
-	Ranges   []RangeUse       `json:"ranges"` // in the order in which they are used
-	Networks []Network        `json:"networks"`
-	Datapath Datapath         `json:"datapath"`
-	Process  Process          `json:"process"`
-	Counters map[string]any   `json:"counters"` // of docker, gossip and underlay, since the agent started
-	At       time.Time        `json:"at"`
+	// Secrets are the IDs of the cluster's secrets that this host has, and "none" if it listens to hosts without one beside them;
+	// empty: the cluster has no secret.
+	Secrets  []string       `json:"secrets,omitempty"`
+	Ranges   []RangeUse     `json:"ranges"` // in the order in which they are used
+	Networks []Network      `json:"networks"`
+	Datapath Datapath       `json:"datapath"`
+	Process  Process        `json:"process"`
+	Counters map[string]any `json:"counters"` // of docker, gossip and underlay, since the agent started
+	At       time.Time      `json:"at"`
 }
 
 // Host is one host of the cluster as this agent knows it.

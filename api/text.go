@@ -53,6 +53,9 @@ func (p *printer) head() {
 	if r.Ledger.Level > 0 {
 		p.f("level\tfeature level %d%s\n", r.Ledger.Level, r.heldBack())
 	}
+	if len(r.Secrets) > 0 {
+		p.f("secret\t%s\n", strings.Join(r.Secrets, ", "))
+	}
 	if len(r.Ranges) > 0 {
 		p.f("ranges\t%s\n", strings.Join(rangeWords(r.Ranges), ", then "))
 	}

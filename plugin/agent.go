@@ -35,6 +35,7 @@ import (
 	"github.com/weftnet/weft/presence"
 	"github.com/weftnet/weft/replicate"
 	"github.com/weftnet/weft/rpc"
+	"github.com/weftnet/weft/secret"
 	"github.com/weftnet/weft/settings"
 	"github.com/weftnet/weft/underlay"
 )
@@ -111,6 +112,7 @@ type Agent struct {
 
 	store                Store
 	port                 Port
+	secrets              []string // the IDs of those that this host has, for the report
 	peers                *discover.Peers
 	gossip               Gossip
 	ledger               Ledger
@@ -220,7 +222,17 @@ func (a *Agent) openPort() error {
 	if at.Addr.Is4() {
 		listen = netip.AddrPortFrom(netip.IPv4Unspecified(), a.cfg.Settings.Port)
 	}
-	a.port, err = a.cfg.Deps.Port(underlay.Config{Listen: listen, Source: at.Addr, Network: a.cfg.Network, Log: a.log})
+	keys, err := a.openKeys()
+	if err != nil {
+		return err
+	}
+	if keys != nil {
+		a.secrets = keys.IDs()
+		if keys.AcceptsNone() {
+			a.secrets = append(a.secrets, secret.None)
+		}
+	}
+	a.port, err = a.cfg.Deps.Port(underlay.Config{Listen: listen, Source: at.Addr, Network: a.cfg.Network, Keys: keys, Log: a.log})
 	return err
 }
 

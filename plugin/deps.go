@@ -56,6 +56,7 @@ type Port interface {
 	Packets() *underlay.Packets
 	Arrives(ctx context.Context, to netip.AddrPort, size, bytes int) bool
 	Stats() underlay.Stats
+	Strangers() []string
 	Close() error
 }
 

@@ -24,6 +24,7 @@ func (a *Agent) Report() *api.Report {
 	r := &api.Report{
 		Version: a.cfg.Version, Level: state.Level, Cluster: a.store.Cluster(), Self: a.self, Name: a.fact.Name, State: a.member.State(), NotReady: a.NotReady(),
 		Hosts: a.hosts(view), Peers: a.peersNow(), Ranges: rangesInUse(view), Networks: a.networks(view), At: time.Now(), Process: api.ThisProcess(), Counters: counters(a),
+		Secrets: a.secrets,
 	}
 	l := a.ledger.Status()
 	r.Ledger = api.Ledger{Level: lowestLevel(r.Hosts), Role: l.Role, Leader: l.Leader, Decided: view.Decided}
@@ -50,6 +51,7 @@ func (a *Agent) Report() *api.Report {
 		r.Problems = append(r.Problems, p)
 	}
 	r.Problems = append(r.Problems, refused(a.gossip.Refused())...)
+	r.Problems = append(r.Problems, strangers(a.port.Strangers())...)
 	r.Problems = append(r.Problems, a.member.Evicted()...)
 	slices.Sort(r.Problems)
 	return r
@@ -69,6 +71,14 @@ func refused(all []gossip.Refused) []string {
 		out = append(out, fmt.Sprintf("%d hosts more were refused, of other clusters or releases; the log names some of them", more))
 	}
 	return out
+}
+
+// strangers are the hosts without this one's secret, as many as are listed.
+func strangers(all []string) []string {
+	if more := len(all) - maxRefused; more > 0 {
+		return append(all[:maxRefused], fmt.Sprintf("%d hosts more are refused, which have no secret of this one", more))
+	}
+	return all
 }
 
 // alive has the hosts that answer.

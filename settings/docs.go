@@ -7,11 +7,7 @@ import (
 
 // Usage is the line that --help shows behind the flag.
 func (s Setting) Usage() string {
-	note := ""
-	if s.later {
-		note = " (not in this version)"
-	}
-	return fmt.Sprintf("%s [%s]%s", s.Meaning, s.Env, note)
+	return fmt.Sprintf("%s [%s]", s.Meaning, s.Env)
 }
 
 // EnvVar is one entry of "env" in a managed plugin's config.json.
@@ -28,9 +24,6 @@ func PluginEnv(root string) []EnvVar {
 	var out []EnvVar
 	for _, s := range Table() {
 		v := EnvVar{Name: s.Env, Description: s.Meaning, Value: s.Default, Settable: []string{"value"}}
-		if s.later {
-			v.Description += " (not in this version)"
-		}
 		if s.Env == "WEFT_ROOT" {
 			v.Value, v.Settable = root, []string{}
 		}
@@ -47,11 +40,7 @@ func Markdown() string {
 		if s.Hidden {
 			continue
 		}
-		meaning := s.Meaning
-		if s.later {
-			meaning += ". **Not in this version**: only " + s.accepted() + " is accepted"
-		}
-		fmt.Fprintf(&b, "| `%s` | `--%s` | %s | %s | %s |\n", s.Env, s.Flag(), code(s.Default), meaning, s.Wants)
+		fmt.Fprintf(&b, "| `%s` | `--%s` | %s | %s | %s |\n", s.Env, s.Flag(), code(s.Default), s.Meaning, s.Wants)
 	}
 	b.WriteString(markdownTail)
 	return b.String()

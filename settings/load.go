@@ -3,6 +3,7 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"github.com/weftnet/weft/secret"
 	"maps"
 	"slices"
 	"strconv"
@@ -56,8 +57,8 @@ func (s Setting) load(out *Settings, env map[string]string, src Source) error {
 	if err := s.parse(out, value); err != nil {
 		return fmt.Errorf("%s=%s: %s", said, shown, s.explain(err))
 	}
-	if s.later && value != s.Default {
-		return fmt.Errorf("%s=%s: not in this version (%s), want %s", said, shown, src.Version, s.accepted())
+	if s.Secret && said != s.Env && !strings.HasPrefix(value, secret.File) && value != "" {
+		return fmt.Errorf("%s=%s: every user of the host sees the arguments of a process; set %s, or give file:/path", said, shown, s.Env)
 	}
 	return nil
 }
@@ -67,14 +68,6 @@ func (s Setting) explain(err error) string {
 		return "want " + s.Wants
 	}
 	return err.Error() + "; want " + s.Wants
-}
-
-// accepted names the value that a setting of a later version takes now.
-func (s Setting) accepted() string {
-	if s.Default == "" {
-		return "the default"
-	}
-	return fmt.Sprintf("the default %q", s.Default)
 }
 
 // environ picks our variables and refuses those that no setting has.

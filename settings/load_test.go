@@ -188,7 +188,8 @@ var refused = []struct{ env, want string }{
 	{"WEFT_EXPECT=x", "WEFT_EXPECT=x: want a number of hosts 0-1000, or agents"},
 	{"WEFT_EXPECT=-1", "WEFT_EXPECT=-1: want a number of hosts"},
 	{"WEFT_EXPECT=agents", "WEFT_EXPECT=agents without WEFT_JOIN"},
-	{"WEFT_SECRET=hunter2", "WEFT_SECRET=(hidden): not in this version (1.2.3), want the default"},
+	{"WEFT_SECRET=hunter2", "WEFT_SECRET=(hidden): secret 1 of the list has 7 characters, want 16 or more (openssl rand -hex 16 makes one), or none; want file:/path"},
+	{"WEFT_SECRET=file:secret", "WEFT_SECRET=(hidden): want file:/path"},
 	{"WEFT_DOMAIN=a_b.local", "WEFT_DOMAIN=a_b.local: want a DNS name like weft.local"},
 	{"WEFT_DOMAIN=.", "WEFT_DOMAIN=.: want a DNS name like weft.local"},
 	{"WEFT_DNS=on", "WEFT_DNS=on: want true or false"},
@@ -305,4 +306,15 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestTheSecretIsNoArgument: every user of a host sees the arguments of its processes.
+func TestTheSecretIsNoArgument(t *testing.T) {
+	_, err := Load(Source{Flags: map[string]string{"secret": "0123456789abcdef"}})
+	if err == nil || !strings.Contains(err.Error(), "--secret=(hidden): every user of the host sees") || strings.Contains(err.Error(), "0123") {
+		t.Errorf("%v", err)
+	}
+	if s, err := Load(Source{Flags: map[string]string{"secret": "file:/etc/weft.secret"}}); err != nil || s.Secret != "file:/etc/weft.secret" {
+		t.Errorf("%q, %v", s.Secret, err)
+	}
 }

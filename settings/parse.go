@@ -3,6 +3,7 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"github.com/weftnet/weft/secret"
 	"net/netip"
 	"path/filepath"
 	"regexp"
@@ -34,6 +35,19 @@ func text(set func(*Settings, string)) func(*Settings, string) error {
 		set(s, v)
 		return nil
 	}
+}
+
+// parseSecret checks what is not in a file, which may come later than the setting.
+func parseSecret(s *Settings, v string) error {
+	if file, is := strings.CutPrefix(v, secret.File); is {
+		if !filepath.IsAbs(file) {
+			return errWants
+		}
+	} else if _, _, err := secret.Parse(v); err != nil {
+		return err
+	}
+	s.Secret = v
+	return nil
 }
 
 func number(least, most int, set func(*Settings, int)) func(*Settings, string) error {

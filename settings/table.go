@@ -21,10 +21,6 @@ type Setting struct {
 	Secret bool // its value appears in no message
 	Hidden bool // set by packaging, not by operators
 
-	// later marks a setting whose behaviour is not built yet: only its default is
-	// accepted. To build one, delete its later.
-	later bool
-
 	parse func(*Settings, string) error
 }
 
@@ -32,9 +28,6 @@ type Setting struct {
 func (s Setting) Flag() string {
 	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(s.Env, Prefix)), "_", "-")
 }
-
-// InThisVersion reports whether the agent acts on values other than the default.
-func (s Setting) InThisVersion() bool { return !s.later }
 
 // Table lists all settings in the order in which they are shown.
 func Table() []Setting { return slices.Clone(table) }
@@ -84,12 +77,11 @@ var table = []Setting{
 	},
 	{
 		Env:     "WEFT_SECRET",
-		Meaning: "cluster secret, or file:/path: encrypts and authenticates all control traffic; a list rotates",
-		Wants:   "a text or file:/path",
+		Meaning: "secret of the cluster, or file:/path of one: hosts without it are not listened to, what hosts tell each other is encrypted; a list, in which none stands for hosts without one, while it is exchanged; empty or none = whoever reaches WEFT_PORT can join",
+		Wants:   "file:/path, none, or a text of 16 characters or more (openssl rand -hex 16); several comma separated",
 		Type:    "secret",
 		Secret:  true,
-		later:   true,
-		parse:   text(func(s *Settings, v string) { s.Secret = v }),
+		parse:   parseSecret,
 	},
 	{
 		Env:     "WEFT_NAME",

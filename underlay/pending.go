@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,13 +34,25 @@ type pendingConns struct {
 // pendingConn is one of pendingConns. It stops being pending when its package reads the
 // first bytes, or when it is closed.
 type pendingConn struct {
-	net.Conn
-	pending *pendingConns
-	from    netip.Prefix
-	since   time.Time
-	sent    chan struct{} // closed when it had to make place
-	among   *openStreams  // once it was handed over
-	once    sync.Once     // for leave
+	net.Conn                        // the socket
+	secured  atomic.Pointer[stream] // on it, once it is known who is at the other end; nil if this host has no secret
+	pending  *pendingConns
+	from     netip.Prefix
+	since    time.Time
+	sent     chan struct{} // closed when it had to make place
+	among    *openStreams  // once it was handed over
+	once     sync.Once     // for leave
+}
+
+// stream is a net.Conn of its own type, for an atomic pointer.
+type stream struct{ net.Conn }
+
+// over is the stream on the socket.
+func (g *pendingConn) over() net.Conn {
+	if s := g.secured.Load(); s != nil {
+		return s.Conn
+	}
+	return g.Conn
 }
 
 // enter makes a stream pending. It waits while all places are taken by streams that came
@@ -128,12 +141,15 @@ func (g *pendingConn) why(err error) error {
 
 // Read implements net.Conn, for the package that serves the kind of the stream.
 func (g *pendingConn) Read(b []byte) (int, error) {
-	n, err := g.Conn.Read(b)
+	n, err := g.over().Read(b)
 	if n > 0 {
 		g.leave()
 	}
 	return n, err
 }
+
+// Write implements net.Conn.
+func (g *pendingConn) Write(b []byte) (int, error) { return g.over().Write(b) }
 
 // Close implements net.Conn.
 func (g *pendingConn) Close() error {
@@ -141,7 +157,7 @@ func (g *pendingConn) Close() error {
 	if g.among != nil {
 		g.among.leave(g)
 	}
-	return g.Conn.Close()
+	return g.over().Close()
 }
 
 // sourceOf is where a stream comes from: an IPv4 address, or a /64 of IPv6, as a machine

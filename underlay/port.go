@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/loglimit"
+	"github.com/weftnet/weft/secret"
 )
 
 // Config says where a Port listens.
@@ -19,7 +20,10 @@ type Config struct {
 	Listen  netip.AddrPort // unspecified address: all of them; port 0: any free one
 	Source  netip.Addr     // where streams and datagrams come from, by which others know this host; zero: as Listen
 	Network Network        // nil: System
-	Log     *slog.Logger   // nil: silent
+	// Keys are those of the cluster's secrets: without one of them no stream and no datagram of another host's reaches any
+	// package, and theirs are encrypted. Nil: the cluster has no secret.
+	Keys *secret.Keys
+	Log  *slog.Logger // nil: silent
 }
 
 // closeWait bounds how long Close waits for handlers that ignore their context.
@@ -30,18 +34,20 @@ type Port struct {
 	network  Network
 	addr     netip.AddrPort
 	source   netip.Addr
+	keys     *secret.Keys
 	listener net.Listener
 	packets  *Packets
 	log      *slog.Logger
 	limited  *loglimit.Limiter // bounds the lines that other hosts can cause
 
-	ctx     context.Context // ends with Close
-	cancel  context.CancelFunc
-	tasks   sync.WaitGroup
-	stats   counters
-	pending pendingConns
-	slots   *budget // one for each request that is being answered
-	bodies  *budget // memory for the bodies of requests and answers that come in
+	ctx       context.Context // ends with Close
+	cancel    context.CancelFunc
+	tasks     sync.WaitGroup
+	stats     counters
+	pending   pendingConns
+	strangers strangers
+	slots     *budget // one for each request that is being answered
+	bodies    *budget // memory for the bodies of requests and answers that come in
 
 	mu       sync.Mutex
 	streams  map[byte]*streamListener
@@ -51,7 +57,7 @@ type Port struct {
 }
 
 type counters struct {
-	garbage, unserved, overflow, requests, failed atomic.Uint64
+	garbage, unserved, overflow, requests, failed, strange, unsealed atomic.Uint64
 }
 
 // Stats are counts since Open.
@@ -61,6 +67,8 @@ type Stats struct {
 	Overflow uint64 `json:"overflow"` // streams dropped because nobody accepted them in time
 	Requests uint64 `json:"requests"` // requests answered
 	Failed   uint64 `json:"failed"`   // of them, answered with an error
+	Strange  uint64 `json:"strange"`  // streams of hosts that show no secret of this one
+	Unsealed uint64 `json:"unsealed"` // datagrams that are not sealed with a secret of this host, or came before
 }
 
 // Open listens on TCP and UDP and starts to accept. If the port is taken, the error says by
@@ -80,13 +88,14 @@ func Open(cfg Config) (*Port, error) {
 		return nil, err
 	}
 	p := &Port{
-		network: cfg.Network, listener: listener, packets: &Packets{conn: packets}, log: cfg.Log,
+		network: cfg.Network, listener: listener, log: cfg.Log, keys: cfg.Keys, strangers: strangers{hosts: map[netip.Addr]stranger{}},
 		addr:    netip.AddrPortFrom(cfg.Listen.Addr(), addrPort(listener.Addr()).Port()),
 		streams: map[byte]*streamListener{}, handlers: map[string]Handler{nothingRequest: answerNothing}, open: map[net.Conn]struct{}{},
 		slots: newBudget(maxRequests, maxRequests/2), limited: loglimit.New(cfg.Log),
 		bodies: newBudget(maxBodies, maxBodiesFrom),
 		source: cfg.Source,
 	}
+	p.packets = &Packets{conn: packets, port: p}
 	if !p.source.IsValid() {
 		p.source = cfg.Listen.Addr()
 	}
@@ -106,6 +115,7 @@ func (p *Port) Stats() Stats {
 	return Stats{
 		Garbage: p.stats.garbage.Load(), Unserved: p.stats.unserved.Load(), Overflow: p.stats.overflow.Load(),
 		Requests: p.stats.requests.Load(), Failed: p.stats.failed.Load(),
+		Strange: p.stats.strange.Load(), Unsealed: p.stats.unsealed.Load(),
 	}
 }
 

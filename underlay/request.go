@@ -70,7 +70,7 @@ func answerNothing(context.Context, netip.AddrPort, []byte) ([]byte, error) { re
 func (p *Port) callBy(ctx context.Context, dial func(context.Context) (net.Conn, error), to netip.AddrPort, name string, body []byte) ([]byte, error) {
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
-	got, err := p.call(ctx, dial, name, body)
+	got, err := p.call(ctx, dial, to, name, body)
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w (%w)", ctx.Err(), err)
 	}
@@ -86,13 +86,13 @@ func (p *Port) callBy(ctx context.Context, dial func(context.Context) (net.Conn,
 	return nil, fmt.Errorf("underlay: %s at %s: %w", name, to, err)
 }
 
-func (p *Port) call(ctx context.Context, dial func(context.Context) (net.Conn, error), name string, body []byte) (answer, error) {
+func (p *Port) call(ctx context.Context, dial func(context.Context) (net.Conn, error), to netip.AddrPort, name string, body []byte) (answer, error) {
 	deadline, _ := ctx.Deadline() // bounded has set one
 	frame, err := question{patience: time.Until(deadline), name: name, body: body}.encode()
 	if err != nil {
 		return answer{}, err
 	}
-	conn, err := dial(ctx)
+	conn, err := p.connect(ctx, to, dial)
 	if err != nil {
 		return answer{}, err
 	}
@@ -173,7 +173,7 @@ var errCrowded = fmt.Errorf("larger than %d bytes while others as large are rece
 // memory, since any number of requests could wait.
 func (p *Port) question(g *pendingConn, held *int) (question, error) {
 	_ = g.SetReadDeadline(time.Now().Add(readWait))
-	frame, err := readFrame(g.Conn, requestHead+maxName+MaxBody, func(n int) error {
+	frame, err := readFrame(g.over(), requestHead+maxName+MaxBody, func(n int) error {
 		if ok, _ := p.bodies.try(g.from, n); !ok {
 			return errCrowded
 		}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weftnet/weft/secret"
 	"github.com/weftnet/weft/turn"
 )
 
@@ -42,7 +43,7 @@ func (p *Port) Stream(kind byte) net.Listener {
 func (p *Port) Dial(ctx context.Context, kind byte, to netip.AddrPort) (net.Conn, error) {
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
-	conn, err := p.network.Dial(ctx, p.source, to)
+	conn, err := p.connect(ctx, to, func(ctx context.Context) (net.Conn, error) { return p.network.Dial(ctx, p.source, to) })
 	if err != nil {
 		return nil, fmt.Errorf("underlay: no connection to %s: %w", to, err)
 	}
@@ -109,7 +110,7 @@ func (p *Port) welcome(g *pendingConn) {
 		_ = g.Close()
 		return
 	}
-	kind, err := p.preface(g.Conn)
+	kind, err := p.kind(g)
 	if err == nil && kind == KindRequest {
 		p.serve(g)
 		return
@@ -126,18 +127,30 @@ func (p *Port) welcome(g *pendingConn) {
 	}
 }
 
+// kind finds out who opened a stream, and for what.
+func (p *Port) kind(g *pendingConn) (kind byte, err error) {
+	if err = p.secure(g); err == nil {
+		kind, err = p.preface(g.over())
+	}
+	if _, is := errors.AsType[*secret.MismatchError](err); is {
+		p.stats.strange.Add(1)
+		p.strangers.add(addrPort(g.RemoteAddr()).Addr().Unmap(), err)
+	} else if err != nil {
+		p.stats.garbage.Add(1)
+	}
+	return kind, err
+}
+
 // preface reads what kind of stream it is.
 func (p *Port) preface(conn net.Conn) (byte, error) {
 	var head preface
 	_ = conn.SetReadDeadline(time.Now().Add(prefaceWait))
 	n, err := io.ReadFull(conn, head[:])
 	if err != nil {
-		p.stats.garbage.Add(1)
 		return 0, fmt.Errorf("ended after %d bytes of the preface: %w", n, err)
 	}
 	kind, err := head.kind()
 	if err != nil {
-		p.stats.garbage.Add(1)
 		return 0, err
 	}
 	return kind, conn.SetReadDeadline(time.Time{})

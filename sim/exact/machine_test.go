@@ -300,6 +300,8 @@ func (p *port) Packets() *underlay.Packets { return nil }
 
 func (p *port) Stats() underlay.Stats { return underlay.Stats{} }
 
+func (p *port) Strangers() []string { return nil }
+
 // Close implements plugin.Port.
 func (p *port) Close() error { return nil }
 

@@ -1,0 +1,152 @@
+package secret
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+const (
+	// protocol is what both ends must name (ALPN, RFC 7301).
+	protocol = "weft/1"
+	// suffix ends the server name by which a client says which secrets it has: their IDs come before it, as labels.
+	suffix = ".weft"
+	// maxSecrets is how many fit into a server name.
+	maxSecrets = 16
+)
+
+// MismatchError is why two hosts do not understand each other, for a person.
+type MismatchError struct {
+	Text string
+	// Silent: the other host says nothing of a secret, as one that has none.
+	Silent bool
+}
+
+// Error implements error.
+func (e *MismatchError) Error() string { return e.Text }
+
+// Peer returns the key of the host at the other end of a stream that Client or Server returned, nil for any other.
+func Peer(conn net.Conn) ed25519.PublicKey {
+	c, ok := conn.(*tls.Conn)
+	if !ok || len(c.ConnectionState().PeerCertificates) == 0 {
+		return nil
+	}
+	key, _ := c.ConnectionState().PeerCertificates[0].PublicKey.(ed25519.PublicKey)
+	return key
+}
+
+// Client makes a stream of a connection that this host has opened to an address, and remembers with which secret the host there
+// reads datagrams. It ends with ctx. The error is a *MismatchError if the other
+// host shows no secret of this one. That the other host takes this one's certificate is known with the first byte from it.
+func (k *Keys) Client(ctx context.Context, conn net.Conn, to netip.AddrPort) (net.Conn, error) {
+	var common *one
+	c := tls.Client(conn, k.config(func(cfg *tls.Config) {
+		cfg.ServerName = strings.Join(k.IDs(), ".") + suffix
+		cfg.InsecureSkipVerify = true // in place of what it skips:
+		cfg.VerifyConnection = func(s tls.ConnectionState) (err error) {
+			common, err = k.verify(s)
+			return err
+		}
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return k.certificate(common), nil }
+	}))
+	err := c.HandshakeContext(ctx)
+	if err == nil {
+		k.seals.note(to, slices.IndexFunc(k.all, func(o one) bool { return o.id == common.id }))
+		return c, nil
+	}
+	if (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) && ctx.Err() == nil {
+		err = &MismatchError{Silent: true, Text: fmt.Sprintf("it shows no secret, as a host without WEFT_SECRET, and %s; set the same WEFT_SECRET on both", k.has())}
+	}
+	return nil, err
+}
+
+// Server makes a stream of a connection that came in. It ends with ctx. The error is a *MismatchError if the other host shows no
+// secret of this one.
+func (k *Keys) Server(ctx context.Context, conn net.Conn) (net.Conn, error) {
+	var theirs []string
+	c := tls.Server(conn, k.config(func(cfg *tls.Config) {
+		cfg.ClientAuth = tls.RequireAnyClientCert
+		cfg.VerifyConnection = func(s tls.ConnectionState) error {
+			_, err := k.verify(s)
+			return err
+		}
+		cfg.GetCertificate = func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			theirs = named(h.ServerName)
+			return k.certificate(k.among(theirs)), nil
+		}
+	}))
+	err := c.HandshakeContext(ctx)
+	if err == nil {
+		return c, nil
+	}
+	if len(theirs) > 0 && k.among(theirs) == nil {
+		err = k.mismatch(theirs)
+	}
+	return nil, err
+}
+
+func (k *Keys) config(role func(*tls.Config)) *tls.Config {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{protocol}, SessionTicketsDisabled: true}
+	role(cfg)
+	return cfg
+}
+
+// certificate is that of a secret, of the first one for nil: the other host then knows whom it does not understand.
+func (k *Keys) certificate(of *one) *tls.Certificate {
+	if of == nil {
+		of = &k.all[0]
+	}
+	return &tls.Certificate{Certificate: [][]byte{of.leaf}, PrivateKey: k.host}
+}
+
+// among returns the first secret of this host that another one names, nil if there is none.
+func (k *Keys) among(ids []string) *one {
+	i := slices.IndexFunc(k.all, func(o one) bool { return slices.Contains(ids, o.id.String()) })
+	if i < 0 {
+		return nil
+	}
+	return &k.all[i]
+}
+
+// verify returns the secret that the other end has shown. crypto/tls has checked that the certificate's key is its own.
+func (k *Keys) verify(s tls.ConnectionState) (*one, error) {
+	if s.NegotiatedProtocol != protocol || len(s.PeerCertificates) == 0 {
+		return nil, fmt.Errorf("secret: the other end speaks %.20q, want %s", s.NegotiatedProtocol, protocol)
+	}
+	cert := s.PeerCertificates[0]
+	_, hosts := cert.PublicKey.(ed25519.PublicKey)
+	for i, o := range k.all {
+		if hosts && cert.SignatureAlgorithm == x509.PureEd25519 && ed25519.Verify(o.authority, cert.RawTBSCertificate, cert.Signature) {
+			return &k.all[i], nil
+		}
+	}
+	return nil, k.mismatch(named(cert.Issuer.CommonName))
+}
+
+// mismatch says that another host has these secrets, as far as it tells.
+func (k *Keys) mismatch(theirs []string) error {
+	said := "another secret"
+	if len(theirs) > 0 {
+		said = "secret " + strings.Join(theirs, ", ")
+	}
+	return &MismatchError{Text: fmt.Sprintf("it has %s, %s; set the same WEFT_SECRET on both", said, k.has())}
+}
+
+// named are the IDs in a name that another host gave; what is none is left out.
+func named(name string) (ids []string) {
+	for _, label := range strings.Split(strings.TrimSuffix(name, suffix), ".") {
+		if len(label) == 2*len(ID{}) && strings.Trim(label, "0123456789abcdef") == "" && len(ids) < maxSecrets {
+			ids = append(ids, label)
+		}
+	}
+	return ids
+}
