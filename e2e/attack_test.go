@@ -240,7 +240,7 @@ func (v *victim) unchanged() {
 				return fmt.Errorf("%s: process %d is host %s of cluster %s, it was %d, %s, %s", h.Name(), now.pid, now.self, now.cluster, was.pid, was.self, was.cluster)
 			}
 			now.problems = slices.DeleteFunc(now.problems, func(p string) bool { // they are refused, and told of
-				return strings.Contains(p, "belongs to cluster") || strings.Contains(p, "more were refused")
+				return strings.Contains(p, "belongs to cluster") || strings.Contains(p, "more were refused") || strings.Contains(p, "is refused: ")
 			})
 			if now.role == "none" {
 				return fmt.Errorf("%s keeps the ledger no more", h.Name())
