@@ -69,7 +69,7 @@ func TestHostsAreOnTheirContainersNetworks(t *testing.T) {
 // TestAHostsAddressAndItsIdentity: a host that was removed takes a new identity, and is on the network
 // with an address of its own again.
 func TestAHostsAddressAndItsIdentity(t *testing.T) {
-	bubble(t, func(t *testing.T, c *cluster) {
+	bubble(t, func(_ *testing.T, c *cluster) {
 		hosts := up(c, 2)
 		a, b := hosts[0], hosts[1]
 		network := a.network("web", "10.40.0.0/24")

@@ -38,8 +38,7 @@ func TestNobodyJoinsWithoutTheSecret(t *testing.T) {
 			stranger.stop()
 			stranger.heal()
 		}
-		time.Sleep(11 * time.Minute)
-		hosts[0].until("they are forgotten", time.Minute, func() bool { return len(hosts[0].Report().Problems) == 0 })
+		hosts[0].until("they are forgotten", 12*time.Minute, func() bool { return len(hosts[0].Report().Problems) == 0 })
 	})
 }
 

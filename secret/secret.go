@@ -17,7 +17,7 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-// None, in a list of secrets, stands for hosts without one.
+// None stands in a list of secrets for hosts without one.
 const None = "none"
 
 // MinLength is the length of the shortest secret that is taken, in bytes.
@@ -122,7 +122,7 @@ func derive(secret string, host any, cost Cost) (one, error) {
 	}
 	out := one{id: ID(parts[0][:4]), datagrams: [32]byte(parts[2])}
 	authority := ed25519.NewKeyFromSeed(parts[1])
-	out.authority = authority.Public().(ed25519.PublicKey)
+	out.authority, _ = authority.Public().(ed25519.PublicKey)
 	// The dates are never looked at: a host's clock may be wrong when it boots.
 	name := pkix.Name{CommonName: out.id.String()}
 	leaf := &x509.Certificate{

@@ -122,7 +122,7 @@ func TestOneSecretInCommonIsEnough(t *testing.T) {
 		for _, y := range lists {
 			a, b := keys(t, 1, x), keys(t, 2, y)
 			common := false
-			for _, s := range strings.Split(x, ",") {
+			for s := range strings.SplitSeq(x, ",") {
 				common = common || s != "none" && strings.Contains(y, s)
 			}
 			c, s := meet(t, a, b)
@@ -205,8 +205,27 @@ func TestDatagramsOutOfOrder(t *testing.T) {
 		n    int
 		want bool
 	}{
-		{1, true}, {3, true}, {2, true}, {2, false}, {3, false}, {1024, true}, {1, false}, {4, true}, {1025, true}, {5, true}, {1, false},
-		{3000, true}, {1976, false}, {1977, true}, {1977, false}, {2999, true}, {5000, true}, {3976, false}, {3977, true}, {4000, true}, {4000, false},
+		{1, true},
+		{3, true},
+		{2, true},
+		{2, false},
+		{3, false},
+		{1024, true},
+		{1, false},
+		{4, true},
+		{1025, true},
+		{5, true},
+		{1, false},
+		{3000, true},
+		{1976, false},
+		{1977, true},
+		{1977, false},
+		{2999, true},
+		{5000, true},
+		{3976, false},
+		{3977, true},
+		{4000, true},
+		{4000, false},
 	} {
 		if got := counts(c.n); got != c.want {
 			t.Errorf("datagram %d counts: %v", c.n, got)

@@ -143,7 +143,7 @@ func (k *Keys) mismatch(theirs []string) error {
 
 // named are the IDs in a name that another host gave; what is none is left out.
 func named(name string) (ids []string) {
-	for _, label := range strings.Split(strings.TrimSuffix(name, suffix), ".") {
+	for label := range strings.SplitSeq(strings.TrimSuffix(name, suffix), ".") {
 		if len(label) == 2*len(ID{}) && strings.Trim(label, "0123456789abcdef") == "" && len(ids) < maxSecrets {
 			ids = append(ids, label)
 		}

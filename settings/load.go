@@ -3,12 +3,13 @@ package settings
 import (
 	"errors"
 	"fmt"
-	"github.com/weftnet/weft/secret"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/weftnet/weft/secret"
 )
 
 // Source is where settings come from.

@@ -3,7 +3,6 @@ package settings
 import (
 	"errors"
 	"fmt"
-	"github.com/weftnet/weft/secret"
 	"net/netip"
 	"path/filepath"
 	"regexp"
@@ -11,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/weftnet/weft/secret"
 )
 
 const (
@@ -29,13 +30,6 @@ var (
 	interfaceForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,15}$`) // IFNAMSIZ less the NUL
 	numeric       = regexp.MustCompile(`^[0-9.]+$`)
 )
-
-func text(set func(*Settings, string)) func(*Settings, string) error {
-	return func(s *Settings, v string) error {
-		set(s, v)
-		return nil
-	}
-}
 
 // parseSecret checks what is not in a file, which may come later than the setting.
 func parseSecret(s *Settings, v string) error {

@@ -27,7 +27,7 @@ func (p *Packets) ReadFrom(b []byte) (int, netip.AddrPort, error) {
 	if p.port.keys == nil {
 		return p.conn.ReadFrom(b)
 	}
-	buf := sealed.Get().(*[MaxDatagram + secret.Overhead]byte)
+	buf, _ := sealed.Get().(*[MaxDatagram + secret.Overhead]byte)
 	defer sealed.Put(buf)
 	for {
 		n, from, err := p.conn.ReadFrom(buf[:])

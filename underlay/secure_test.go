@@ -96,7 +96,7 @@ func TestHostsWithASecretInCommonUnderstandEachOther(t *testing.T) {
 	for _, x := range lists {
 		for _, y := range lists {
 			common := x == "none" && strings.Contains(y, "none") || y == "none" && strings.Contains(x, "none")
-			for _, s := range strings.Split(x, ",") {
+			for s := range strings.SplitSeq(x, ",") {
 				common = common || s != "none" && strings.Contains(y, s)
 			}
 			t.Run(x+" and "+y, func(t *testing.T) {
