@@ -18,7 +18,13 @@ import (
 func TestIntegrationAStrangerStaysOutside(t *testing.T) {
 	s := onSpares(t)
 	const key = "0123456789abcdef0123456789abcdef"
-	a, b, c := s.trio("WEFT_SECRET=" + key)
+	lent := s.lend(members)
+	must(t, each(lent, func(h *lab.Host) error {
+		_, err := h.Exec(t.Context(), "sh", "-c", "umask 077; mkdir -p /var/lib/weft; echo "+key+" >/var/lib/weft/secret")
+		return err
+	}))
+	s.found(lent, "WEFT_SECRET=file:/var/lib/weft/secret")
+	a, b, c := lent[0], lent[1], lent[2]
 	name := s.network(a, "calm")
 	from, to := s.run(b, name, "from"), s.run(c, name, "to")
 	s.reach(from, to.addr)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 )
@@ -19,7 +20,11 @@ const maxFile = 4 << 10
 func Load(setting string, hostPath func(string) string) (secrets []string, open bool, err error) {
 	list := setting
 	if path, is := strings.CutPrefix(setting, File); is {
-		if list, err = read(hostPath(path)); err != nil {
+		list, err = read(hostPath(path))
+		if errors.Is(err, fs.ErrNotExist) && hostPath(path) != path {
+			err = fmt.Errorf("%w; put the file below /var/lib or /run, where the managed plugin sees it", err)
+		}
+		if err != nil {
 			return nil, false, fmt.Errorf("WEFT_SECRET=%s: %w", setting, err)
 		}
 	}

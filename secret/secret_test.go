@@ -301,7 +301,9 @@ func TestLoad(t *testing.T) {
 			t.Errorf("%.40q: %s, want %s", content, got, want)
 		}
 	}
-	if _, _, err := secret.Load("file:/nowhere/secret", func(p string) string { return p }); err == nil || !strings.Contains(err.Error(), "WEFT_SECRET=file:/nowhere/secret: open") {
-		t.Errorf("%v", err)
+	for root, want := range map[string]string{"": "WEFT_SECRET=file:/nowhere/secret: open", "/host": "put the file below /var/lib or /run"} {
+		if _, _, err := secret.Load("file:/nowhere/secret", func(p string) string { return root + p }); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v", err)
+		}
 	}
 }

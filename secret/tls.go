@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// protocol is what both ends must name (ALPN, RFC 7301).
-	protocol = "weft/1"
+	// Protocol is what both ends name in their first message (ALPN, RFC 7301).
+	Protocol = "weft/1"
 	// suffix ends the server name by which a client says which secrets it has: their IDs come before it, as labels.
 	suffix = ".weft"
 	// maxSecrets is how many fit into a server name.
@@ -95,7 +95,7 @@ func (k *Keys) Server(ctx context.Context, conn net.Conn) (net.Conn, error) {
 }
 
 func (k *Keys) config(role func(*tls.Config)) *tls.Config {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{protocol}, SessionTicketsDisabled: true}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{Protocol}, SessionTicketsDisabled: true}
 	role(cfg)
 	return cfg
 }
@@ -119,8 +119,8 @@ func (k *Keys) among(ids []string) *one {
 
 // verify returns the secret that the other end has shown. crypto/tls has checked that the certificate's key is its own.
 func (k *Keys) verify(s tls.ConnectionState) (*one, error) {
-	if s.NegotiatedProtocol != protocol || len(s.PeerCertificates) == 0 {
-		return nil, fmt.Errorf("secret: the other end speaks %.20q, want %s", s.NegotiatedProtocol, protocol)
+	if s.NegotiatedProtocol != Protocol || len(s.PeerCertificates) == 0 {
+		return nil, fmt.Errorf("secret: the other end speaks %.20q, want %s", s.NegotiatedProtocol, Protocol)
 	}
 	cert := s.PeerCertificates[0]
 	_, hosts := cert.PublicKey.(ed25519.PublicKey)

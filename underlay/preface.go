@@ -28,9 +28,6 @@ func prefaceOf(kind byte) preface { return preface{'W', 0xf7, protocol.Written, 
 
 // kind reads a preface that came from outside.
 func (p preface) kind() (byte, error) {
-	if p[0] == tlsRecord && p[1] == 3 {
-		return 0, errNoneHere("it")
-	}
 	if p[0] != 'W' || p[1] != 0xf7 {
 		return 0, fmt.Errorf("begins with % x, which no Weft agent sends", p[:])
 	}

@@ -31,6 +31,23 @@ const (
 // tlsRecord is the first byte of a TLS handshake (RFC 8446, 5.1).
 const tlsRecord = 0x16
 
+// hasSecret reports whether a host with a secret sends the TLS record that begins like this: its hello names the protocol.
+func hasSecret(g *pendingConn, head preface) bool {
+	if head[0] != tlsRecord || head[1] != 3 {
+		return false
+	}
+	length := make([]byte, 1) // the first byte of it has been read
+	if _, err := io.ReadFull(g.Conn, length); err != nil {
+		return false
+	}
+	hello := make([]byte, min(int(head[3])<<8|int(length[0]), maxHello))
+	_, err := io.ReadFull(g.Conn, hello)
+	return err == nil && bytes.Contains(hello, []byte(secret.Protocol))
+}
+
+// maxHello is how much of a hello is looked at.
+const maxHello = 8 << 10
+
 // errNoneHere is told at both ends of a stream between a host with a secret and one without.
 func errNoneHere(theirs string) error {
 	return &secret.MismatchError{Text: theirs + " has a secret (WEFT_SECRET) and the other none; set the same one on both"}
@@ -49,6 +66,9 @@ func (p *Port) secure(g *pendingConn) error {
 	}
 	begun := &begunConn{Conn: g.Conn, head: first[:]}
 	if first[0] != tlsRecord {
+		if first[0] != needsSecret[0] {
+			return fmt.Errorf("begins with %#x, which no Weft agent sends", first[0])
+		}
 		if !p.keys.AcceptsNone() {
 			if _, err := g.Conn.Write(needsSecret[:]); err == nil {
 				_ = g.SetDeadline(time.Now().Add(readsAnswer))

@@ -3,6 +3,7 @@ package underlay_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -239,4 +240,26 @@ func eventually(t *testing.T, ok func() bool) bool {
 		}
 	}
 	return false
+}
+
+// TestAScannerIsNoHost: who speaks HTTP or TLS without being an agent is not shown to operators.
+func TestAScannerIsNoHost(t *testing.T) {
+	for _, list := range []string{"none", older, "none," + older} {
+		p, _ := with(t, list)
+		conn, err := net.Dial("tcp", p.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: weft\r\n\r\n")
+		refused(t, conn)
+		_ = conn.Close()
+		scan := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // it looks at nothing
+		if conn, err := scan.DialContext(within(t), "tcp", p.Addr().String()); err == nil {
+			refused(t, conn)
+			_ = conn.Close()
+		}
+		if !eventually(t, func() bool { return p.Stats().Garbage == 2 }) || len(p.Strangers()) > 0 {
+			t.Errorf("%s: %+v, %q", list, p.Stats(), p.Strangers())
+		}
+	}
 }

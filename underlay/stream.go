@@ -129,8 +129,12 @@ func (p *Port) welcome(g *pendingConn) {
 
 // kind finds out who opened a stream, and for what.
 func (p *Port) kind(g *pendingConn) (kind byte, err error) {
+	var head preface
 	if err = p.secure(g); err == nil {
-		kind, err = p.preface(g.over())
+		kind, head, err = p.preface(g.over())
+	}
+	if err != nil && p.keys == nil && hasSecret(g, head) {
+		err = errNoneHere("it")
 	}
 	if _, is := errors.AsType[*secret.MismatchError](err); is {
 		p.stats.strange.Add(1)
@@ -142,18 +146,16 @@ func (p *Port) kind(g *pendingConn) (kind byte, err error) {
 }
 
 // preface reads what kind of stream it is.
-func (p *Port) preface(conn net.Conn) (byte, error) {
-	var head preface
+func (p *Port) preface(conn net.Conn) (kind byte, head preface, err error) {
 	_ = conn.SetReadDeadline(time.Now().Add(prefaceWait))
 	n, err := io.ReadFull(conn, head[:])
 	if err != nil {
-		return 0, fmt.Errorf("ended after %d bytes of the preface: %w", n, err)
+		return 0, head, fmt.Errorf("ended after %d bytes of the preface: %w", n, err)
 	}
-	kind, err := head.kind()
-	if err != nil {
-		return 0, err
+	if kind, err = head.kind(); err != nil {
+		return 0, head, err
 	}
-	return kind, conn.SetReadDeadline(time.Time{})
+	return kind, head, conn.SetReadDeadline(time.Time{})
 }
 
 // handOver gives a stream to the listener of its kind.
