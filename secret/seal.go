@@ -131,8 +131,7 @@ func (k *Keys) Open(b []byte, from netip.AddrPort) ([]byte, error) {
 		if !s.open {
 			return nil, errUnsealed
 		}
-		s.note(from, unsealed)
-		return b, nil
+		return b, nil // anybody may have sent it, so it says nothing of who is there
 	}
 	for i, o := range s.all {
 		if o.id != ID(b[2:]) {
@@ -223,13 +222,12 @@ func (s *seals) note(from netip.AddrPort, by int) {
 	s.noteLocked(from, by)
 }
 
-// noteLocked notes by which secret an address was heard. Who sends nothing sealed, as while secrets are introduced, may come
-// from any address: there is a limit, and beyond it the first secret is used. Under mu.
+// noteLocked notes which secret the host at an address has shown. Under mu.
 func (s *seals) noteLocked(from netip.AddrPort, by int) {
 	switch {
 	case by == 0:
 		delete(s.by, from)
-	case len(s.by) < maxSessions || s.by[from] != 0:
+	case len(s.by) < maxSessions || s.by[from] != 0: // as many hosts have shown a secret that is not the first, or none
 		s.by[from] = by
 	}
 }

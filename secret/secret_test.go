@@ -240,6 +240,10 @@ func TestHostsWithoutASecretAreTakenInWhereThatIsSaid(t *testing.T) {
 	if got, err := k.Open(bytes.Clone(plain), hostB); err != nil || !bytes.Equal(got, plain) {
 		t.Errorf("%q, %v", got, err)
 	}
+	if got := k.Seal(plain, hostB); bytes.Equal(got, plain) {
+		t.Error("a datagram that anybody may have sent has the answer in plain text")
+	}
+	k.Unsealed(hostB) // by a stream
 	if got := k.Seal(plain, hostB); !bytes.Equal(got, plain) {
 		t.Errorf("the answer is %q", got)
 	}

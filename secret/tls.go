@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"syscall"
 )
 
 const (
@@ -25,11 +24,7 @@ const (
 )
 
 // MismatchError is why two hosts do not understand each other, for a person.
-type MismatchError struct {
-	Text string
-	// Silent: the other host says nothing of a secret, as one that has none.
-	Silent bool
-}
+type MismatchError struct{ Text string }
 
 // Error implements error.
 func (e *MismatchError) Error() string { return e.Text }
@@ -63,8 +58,8 @@ func (k *Keys) Client(ctx context.Context, conn net.Conn, to netip.AddrPort) (ne
 		k.seals.note(to, slices.IndexFunc(k.all, func(o one) bool { return o.id == common.id }))
 		return c, nil
 	}
-	if (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) && ctx.Err() == nil {
-		err = &MismatchError{Silent: true, Text: fmt.Sprintf("it shows no secret, as a host without WEFT_SECRET, and %s; set the same WEFT_SECRET on both", k.has())}
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("it ended the handshake, as an agent that is stopped does; its log says more: %w", err)
 	}
 	return nil, err
 }

@@ -3,6 +3,7 @@ package underlay
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,8 +20,14 @@ import (
 // A host with a secret (Config.Keys) lets no byte of a stream to any package before the other end has shown one of its secrets.
 // The first byte tells TLS from the preface of a host without one, which is told why its stream ends.
 
-// needsSecret is the answer to a stream without TLS. No package's answer begins like this.
-var needsSecret = [prefaceLen]byte{'W', 0xf7, 0, 's'}
+// Answers to a stream of which one end only has a secret. No package's answer, and no record of TLS, begins like these.
+var (
+	needsSecret = [prefaceLen]byte{'W', 0xf7, 0, 's'}      // to a stream without TLS
+	hasNoSecret = [recordHead]byte{'W', 0xf7, 0, 'n', '.'} // to one with it
+)
+
+// recordHead is the length of what begins a record of TLS.
+const recordHead = 5
 
 // How long, and for how many bytes, a host without a secret may go on before its stream ends.
 const (
@@ -64,7 +71,7 @@ func (p *Port) secure(g *pendingConn) error {
 	if _, err := io.ReadFull(g.Conn, first[:]); err != nil {
 		return fmt.Errorf("ended before its first byte: %w", err)
 	}
-	begun := &begunConn{Conn: g.Conn, head: first[:]}
+	begun := &begunConn{Conn: g.Conn, head: first[:], left: maxHandshake}
 	if first[0] != tlsRecord {
 		if first[0] != needsSecret[0] {
 			return fmt.Errorf("begins with %#x, which no Weft agent sends", first[0])
@@ -76,8 +83,7 @@ func (p *Port) secure(g *pendingConn) error {
 			}
 			return errNoneHere("this host")
 		}
-		g.secured.Store(&stream{begun})
-		return g.SetDeadline(time.Time{})
+		return p.secured(g, begun, begun)
 	}
 	ctx, cancel := context.WithDeadline(p.ctx, deadline)
 	defer cancel()
@@ -85,7 +91,13 @@ func (p *Port) secure(g *pendingConn) error {
 	if err != nil {
 		return err
 	}
-	g.secured.Store(&stream{conn})
+	return p.secured(g, begun, conn)
+}
+
+// secured has a stream go on over what was made of its connection.
+func (p *Port) secured(g *pendingConn, begun *begunConn, over net.Conn) error {
+	begun.left = unlimited
+	g.secured.Store(&stream{over})
 	return g.SetDeadline(time.Time{})
 }
 
@@ -99,39 +111,65 @@ func (p *Port) connect(ctx context.Context, to netip.AddrPort, dial func(context
 	if p.keys == nil {
 		return &plainConn{Conn: conn, refused: refused}, nil
 	}
-	secured, err := p.keys.Client(ctx, conn, to)
+	begun := &begunConn{Conn: conn, left: maxHandshake}
+	secured, err := p.keys.Client(ctx, begun, to)
 	if err == nil {
+		begun.left = unlimited
+		p.strangers.forget(to.Addr())
 		return secured, nil
 	}
 	_ = conn.Close()
-	mismatch, is := errors.AsType[*secret.MismatchError](err)
-	if is && mismatch.Silent && p.keys.AcceptsNone() {
-		if conn, err = dial(ctx); err != nil {
-			return nil, err
+	if said, is := errors.AsType[tls.RecordHeaderError](err); is && said.RecordHeader == hasNoSecret {
+		if p.keys.AcceptsNone() {
+			return p.connectPlain(ctx, to, dial)
 		}
-		p.keys.Unsealed(to)
-		return &plainConn{Conn: conn, refused: refused}, nil
+		err = errNoneHere("this host")
 	}
-	if is {
+	if _, is := errors.AsType[*secret.MismatchError](err); is {
 		refused(err)
 	}
 	return nil, err
 }
 
-// begunConn is a connection of which the first bytes have been read.
+// connectPlain opens a stream to a host without a secret, which reads no sealed datagrams either.
+func (p *Port) connectPlain(ctx context.Context, to netip.AddrPort, dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
+	conn, err := dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.keys.Unsealed(to)
+	p.strangers.forget(to.Addr())
+	return &plainConn{Conn: conn, refused: func(err error) { p.strangers.add(to.Addr(), err) }}, nil
+}
+
+// maxHandshake is how many bytes may come before it is known who sends them; hosts send some two thousand.
+const (
+	maxHandshake = 32 << 10
+	unlimited    = -1
+)
+
+// begunConn is a connection of which the first bytes have been read. Left bounds the others until it is unlimited.
 type begunConn struct {
 	net.Conn
 	head []byte
+	left int
 }
 
 // Read implements net.Conn.
 func (c *begunConn) Read(b []byte) (int, error) {
-	if len(c.head) == 0 {
+	switch {
+	case len(c.head) > 0:
+		n := copy(b, c.head)
+		c.head = c.head[n:]
+		return n, nil
+	case c.left == unlimited:
 		return c.Conn.Read(b)
+	case c.left == 0:
+		return 0, fmt.Errorf("a handshake of more than %d bytes, which no Weft agent sends", maxHandshake)
 	}
-	n := copy(b, c.head)
-	c.head = c.head[n:]
-	return n, nil
+	n, err := c.Conn.Read(b[:min(len(b), c.left)])
+	c.left -= n
+	return n, err
 }
 
 // plainConn is a stream without TLS that this host opened. It understands needsSecret.
@@ -185,6 +223,13 @@ func (s *strangers) add(peer netip.Addr, why error) {
 	if _, known := s.hosts[peer]; known || len(s.hosts) < maxStrangers {
 		s.hosts[peer] = stranger{why.Error(), now}
 	}
+}
+
+// forget drops a host that has been understood since.
+func (s *strangers) forget(peer netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.hosts, peer)
 }
 
 // Strangers says which hosts were refused in the last ten minutes because they and this one have no secret in common, in the order

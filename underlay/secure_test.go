@@ -3,9 +3,15 @@ package underlay_test
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"io"
+	"math/big"
 	"net"
 	"net/netip"
 	"os"
@@ -118,7 +124,10 @@ func TestHostsWithASecretInCommonUnderstandEachOther(t *testing.T) {
 					}
 					return
 				}
-				sends(t, a, b, atB) // it has just opened a stream to it
+				if err := echoes(t, b, a); err != nil {
+					t.Fatal(err)
+				}
+				sends(t, a, b, atB) // each has opened a stream to the other
 				sends(t, b, a, atA)
 			})
 		}
@@ -261,5 +270,67 @@ func TestAScannerIsNoHost(t *testing.T) {
 		if !eventually(t, func() bool { return p.Stats().Garbage == 2 }) || len(p.Strangers()) > 0 {
 			t.Errorf("%s: %+v, %q", list, p.Stats(), p.Strangers())
 		}
+	}
+}
+
+// TestAHostThatStopsIsNoStranger: its handshakes end, and the secret is the same.
+func TestAHostThatStopsIsNoStranger(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 4096))
+			_ = conn.Close()
+		}
+	}()
+	for _, list := range []string{older, "none," + older} {
+		p, _ := with(t, list)
+		if _, err := p.Dial(within(t), underlay.KindGossip, netip.MustParseAddrPort(l.Addr().String())); err == nil || len(p.Strangers()) > 0 {
+			t.Errorf("%s: %v, %q", list, err, p.Strangers())
+		}
+	}
+}
+
+// TestAHostThatIsMendedIsNoStranger: as soon as it is understood.
+func TestAHostThatIsMendedIsNoStranger(t *testing.T) {
+	p, _ := with(t, older)
+	wrong, _ := with(t, newer)
+	if err := echoes(t, wrong, p); err == nil || !eventually(t, func() bool { return len(p.Strangers()) == 1 }) {
+		t.Fatalf("%v, %q", err, p.Strangers())
+	}
+	right, _ := with(t, older)
+	if err := echoes(t, right, p); err != nil || len(p.Strangers()) > 0 {
+		t.Errorf("%v, %q", err, p.Strangers())
+	}
+}
+
+// TestALargeHandshakeEnds before it takes memory.
+func TestALargeHandshakeEnds(t *testing.T) {
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: make([]byte, 60_000)}}}
+	large, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := with(t, older)
+	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{secret.Protocol}, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		return &tls.Certificate{Certificate: [][]byte{large}, PrivateKey: key}, nil
+	}}} //nolint:gosec // it looks at nothing
+	if conn, err := dialer.DialContext(within(t), "tcp", p.Addr().String()); err == nil {
+		refused(t, conn)
+		_ = conn.Close()
+	}
+	if !eventually(t, func() bool { return p.Stats().Garbage == 1 }) || p.Stats().Strange > 0 {
+		t.Errorf("%+v", p.Stats())
 	}
 }

@@ -134,13 +134,17 @@ func (p *Port) kind(g *pendingConn) (kind byte, err error) {
 		kind, head, err = p.preface(g.over())
 	}
 	if err != nil && p.keys == nil && hasSecret(g, head) {
+		_, _ = g.Conn.Write(hasNoSecret[:]) // a read reports it
 		err = errNoneHere("it")
 	}
+	from := addrPort(g.RemoteAddr()).Addr().Unmap()
 	if _, is := errors.AsType[*secret.MismatchError](err); is {
 		p.stats.strange.Add(1)
-		p.strangers.add(addrPort(g.RemoteAddr()).Addr().Unmap(), err)
+		p.strangers.add(from, err)
 	} else if err != nil {
 		p.stats.garbage.Add(1)
+	} else {
+		p.strangers.forget(from)
 	}
 	return kind, err
 }
