@@ -19,8 +19,9 @@ import (
 const requestStart = "ledger.start"
 
 const (
-	startWait   = 500 * time.Millisecond // for the answer, while a host waits for its admission
-	startAtOnce = 16                     // hosts that are asked for at the same time
+	startWait   = time.Second     // for the answer, while a host waits for its admission
+	offWait     = 2 * time.Second // while an operator waits: three ways there and back, with the handshake
+	startAtOnce = 16              // hosts that are asked for at the same time
 )
 
 // present is the start of a host that runs now.
@@ -56,7 +57,7 @@ func (l *Ledger) checkAsker(ctx context.Context, k *keeper, cmd state.Command, f
 		return cmd, netmap.Refuse(netmap.Busy, "a request in the name of host %s comes from %s, and that host is at %s; if it moved, its agent is admitted again by itself, try again", cmd.Host.Short(), from, places[0])
 	}
 	asks := present{ID: cmd.Host, Start: state.Incarnation{Start: cmd.Start, Nonce: cmd.Nonce}, Addr: cmd.Admit.Addr}
-	at, runs, busy := l.runs(ctx, asks, places)
+	at, runs, busy := l.runs(ctx, asks, places, startWait)
 	if runs {
 		return cmd, netmap.Refuse(netmap.Fenced, "host %s shows start %d from %s, and runs at %s as well: one of the two machines is a copy of the other; make the copy a new host there (weft host new-identity)", cmd.Host.Short(), cmd.Start, from, at)
 	}
@@ -77,7 +78,7 @@ func (l *Ledger) checkOff(ctx context.Context, k *keeper, cmd state.Command) *ne
 	if known := l.cfg.addrOf(id); known.IsValid() && !slices.Contains(places, known) {
 		places = append(places, known)
 	}
-	at, runs, busy := l.runs(ctx, present{ID: id}, places)
+	at, runs, busy := l.runs(ctx, present{ID: id}, places, offWait)
 	if runs {
 		return netmap.Refuse(netmap.Held, "host %s is not off: it answers at %s, and hands out addresses of its blocks; turn that machine off or disable Weft there, then try again", id.Short(), at)
 	}
@@ -115,7 +116,7 @@ func (m *machine) placesOf(id netmap.HostID, shown state.Incarnation) (out []net
 // runs reports whether a host that the ledger does not refuse answers at one of some addresses, and is not the present
 // one that asks: a host that moved may still have its old address. An earlier release cannot say, and does not count.
 // Each is asked twice, since a packet may be lost. It is busy while too many hosts are asked for.
-func (l *Ledger) runs(ctx context.Context, asks present, places []netip.AddrPort) (at netip.AddrPort, runs bool, busy *netmap.Refusal) {
+func (l *Ledger) runs(ctx context.Context, asks present, places []netip.AddrPort, wait time.Duration) (at netip.AddrPort, runs bool, busy *netmap.Refusal) {
 	select {
 	case l.elsewhere <- struct{}{}:
 		defer func() { <-l.elsewhere }()
@@ -125,9 +126,9 @@ func (l *Ledger) runs(ctx context.Context, asks present, places []netip.AddrPort
 	var mu sync.Mutex
 	var asking sync.WaitGroup
 	for _, place := range places {
-		ctx, cancel := context.WithTimeout(ctx, startWait)
+		ctx, cancel := context.WithTimeout(ctx, wait)
 		defer cancel()
-		for _, after := range []time.Duration{0, startWait / 2} {
+		for _, after := range []time.Duration{0, wait / 2} {
 			asking.Go(func() {
 				if !turn.Sleep(ctx, after) {
 					return

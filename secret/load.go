@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -41,7 +42,11 @@ func read(path string) (string, error) {
 	}
 	defer func() { _ = f.Close() }() // nothing was written
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	words := strings.Fields(strings.ReplaceAll(string(b), ",", " "))
+	words := strings.FieldsFunc(string(b), func(r rune) bool { return r == '\n' || r == ',' })
+	for i, w := range words {
+		words[i] = strings.TrimSpace(w)
+	}
+	words = slices.DeleteFunc(words, func(w string) bool { return w == "" })
 	switch {
 	case err != nil:
 		return "", err

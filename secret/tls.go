@@ -19,6 +19,8 @@ const (
 	Protocol = "weft/1"
 	// suffix ends the server name by which a client says which secrets it has: their IDs come before it, as labels.
 	suffix = ".weft"
+	// Lenient is the end of that name, so also in the first message, if the client understands hosts without a secret too.
+	Lenient = "." + None + suffix
 	// maxSecrets is how many fit into a server name.
 	maxSecrets = 16
 )
@@ -46,6 +48,9 @@ func (k *Keys) Client(ctx context.Context, conn net.Conn, to netip.AddrPort) (ne
 	var common *one
 	c := tls.Client(conn, k.config(func(cfg *tls.Config) {
 		cfg.ServerName = strings.Join(k.IDs(), ".") + suffix
+		if k.open {
+			cfg.ServerName = strings.Join(k.IDs(), ".") + Lenient
+		}
 		cfg.InsecureSkipVerify = true // in place of what it skips:
 		cfg.VerifyConnection = func(s tls.ConnectionState) (err error) {
 			common, err = k.verify(s)
@@ -90,7 +95,7 @@ func (k *Keys) Server(ctx context.Context, conn net.Conn) (net.Conn, error) {
 }
 
 func (k *Keys) config(role func(*tls.Config)) *tls.Config {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{Protocol}, SessionTicketsDisabled: true}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{Protocol}, SessionTicketsDisabled: true, DynamicRecordSizingDisabled: true}
 	role(cfg)
 	return cfg
 }

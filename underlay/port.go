@@ -153,6 +153,9 @@ func (p *Port) markClosed() bool {
 		s.shut()
 	}
 	for conn := range p.open {
+		if g, is := conn.(*pendingConn); is {
+			conn = g.Conn // a stream of TLS may wait for the other end to take its last words
+		}
 		_ = conn.Close()
 	}
 	return true

@@ -38,18 +38,33 @@ const (
 // tlsRecord is the first byte of a TLS handshake (RFC 8446, 5.1).
 const tlsRecord = 0x16
 
-// hasSecret reports whether a host with a secret sends the TLS record that begins like this: its hello names the protocol.
-func hasSecret(g *pendingConn, head preface) bool {
+// errRedials is no refusal.
+var errRedials = errors.New("has a secret, and understands hosts without one: it opens another stream")
+
+// answerHello answers a host with a secret at one without: the TLS record that begins like this is then a hello that names the
+// protocol. It returns nil for anybody else.
+func answerHello(g *pendingConn, head preface) error {
 	if head[0] != tlsRecord || head[1] != 3 {
-		return false
+		return nil
 	}
-	length := make([]byte, 1) // the first byte of it has been read
-	if _, err := io.ReadFull(g.Conn, length); err != nil {
-		return false
+	rest := func(n int) []byte { // what has come of them
+		b := make([]byte, n)
+		read, _ := io.ReadFull(g.Conn, b)
+		return b[:read]
 	}
-	hello := make([]byte, min(int(head[3])<<8|int(length[0]), maxHello))
-	_, err := io.ReadFull(g.Conn, hello)
-	return err == nil && bytes.Contains(hello, []byte(secret.Protocol))
+	length := rest(1) // the byte before it has been read
+	if len(length) == 0 {
+		return nil
+	}
+	hello := rest(min(int(head[3])<<8|int(length[0]), maxHello))
+	if !bytes.Contains(hello, []byte(secret.Protocol)) {
+		return nil
+	}
+	_, _ = g.Conn.Write(hasNoSecret[:]) // else it just ends
+	if bytes.Contains(hello, []byte(secret.Lenient)) {
+		return errRedials
+	}
+	return errNoneHere("it")
 }
 
 // maxHello is how much of a hello is looked at.

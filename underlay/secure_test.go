@@ -129,6 +129,9 @@ func TestHostsWithASecretInCommonUnderstandEachOther(t *testing.T) {
 				}
 				sends(t, a, b, atB) // each has opened a stream to the other
 				sends(t, b, a, atA)
+				if said := append(a.Strangers(), b.Strangers()...); len(said) > 0 {
+					t.Errorf("they understand each other, and say %q", said)
+				}
 			})
 		}
 	}

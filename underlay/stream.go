@@ -1,6 +1,7 @@
 package underlay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,7 +122,7 @@ func (p *Port) welcome(g *pendingConn) {
 	}
 	if err != nil {
 		_ = g.Close()
-		if p.ctx.Err() == nil {
+		if p.ctx.Err() == nil && !errors.Is(err, errRedials) {
 			p.limited.Warn("a stream was refused", "underlay: a stream was refused", "peer", g.RemoteAddr().String(), "err", g.why(err))
 		}
 	}
@@ -133,18 +134,19 @@ func (p *Port) kind(g *pendingConn) (kind byte, err error) {
 	if err = p.secure(g); err == nil {
 		kind, head, err = p.preface(g.over())
 	}
-	if err != nil && p.keys == nil && hasSecret(g, head) {
-		_, _ = g.Conn.Write(hasNoSecret[:]) // a read reports it
-		err = errNoneHere("it")
+	if err != nil && p.keys == nil {
+		err = cmp.Or(answerHello(g, head), err)
 	}
 	from := addrPort(g.RemoteAddr()).Addr().Unmap()
-	if _, is := errors.AsType[*secret.MismatchError](err); is {
+	_, strange := errors.AsType[*secret.MismatchError](err)
+	switch {
+	case strange:
 		p.stats.strange.Add(1)
 		p.strangers.add(from, err)
-	} else if err != nil {
-		p.stats.garbage.Add(1)
-	} else {
+	case err == nil:
 		p.strangers.forget(from)
+	case !errors.Is(err, errRedials):
+		p.stats.garbage.Add(1)
 	}
 	return kind, err
 }
