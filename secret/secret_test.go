@@ -190,6 +190,22 @@ func TestDatagrams(t *testing.T) {
 	}
 }
 
+// TestEachStartHasKeysOfItsOwn: the counter begins anew with each, so with the same key it would use a nonce twice.
+func TestEachStartHasKeysOfItsOwn(t *testing.T) {
+	b := keys(t, 2, older)
+	var last []byte
+	for start := range 2 {
+		sealed := keys(t, 1, older).Seal([]byte("a datagram"), hostB)
+		if bytes.Equal(sealed, last) {
+			t.Error("what two starts of a host seal is the same")
+		}
+		if _, err := b.Open(bytes.Clone(sealed), hostA); err != nil {
+			t.Errorf("start %d: %v", start, err)
+		}
+		last = sealed
+	}
+}
+
 // TestDatagramsOutOfOrder: in a window of 1,024 each counts once, whatever the order; older ones do not.
 func TestDatagramsOutOfOrder(t *testing.T) {
 	a, b := keys(t, 1, older), keys(t, 2, older)
