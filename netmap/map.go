@@ -140,7 +140,7 @@ func (m *Map) AdmittedHosts() map[HostID]struct{} {
 	}
 	out := map[HostID]struct{}{}
 	for _, h := range m.view.Hosts {
-		if !h.Entry.ID.IsZero() && !h.Entry.Removed {
+		if h.IsMember() {
 			out[h.ID] = struct{}{}
 		}
 	}

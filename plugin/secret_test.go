@@ -62,7 +62,7 @@ func TestSecretsAreExchangedOneHostAfterTheOther(t *testing.T) {
 				h.network(fmt.Sprint("n", n), fmt.Sprintf("10.40.%d.0/24", n))
 			}
 			for _, h := range hosts {
-				h.until("no problem is left", 15*time.Minute, func() bool { return len(h.Report().Problems) == 0 })
+				h.until("no problem is left", time.Minute, func() bool { return len(h.Report().Problems) == 0 })
 			}
 		}
 		if got := hosts[2].Report().Secrets; len(got) != 0 {

@@ -48,7 +48,7 @@ func Parse(list string) (secrets []string, open bool, err error) {
 	return secrets, open, nil
 }
 
-// ID tells secrets apart without saying anything about them.
+// ID tells secrets apart. It is public, and a guess of the secret can be tried against it.
 type ID [4]byte
 
 // String is the ID as people see it.
@@ -58,7 +58,6 @@ func (id ID) String() string { return hex.EncodeToString(id[:]) }
 type one struct {
 	id        ID
 	authority ed25519.PublicKey
-	issuer    []byte // the authority's name, as certificates have it
 	leaf      []byte // this host's certificate
 	datagrams [32]byte
 }
@@ -78,7 +77,7 @@ func New(secrets []string, open bool, seed []byte, cost Cost) (*Keys, error) {
 		return nil, nil
 	}
 	if len(secrets) > maxSecrets {
-		return nil, fmt.Errorf("secret: a list of %d secrets, want %d at most", len(secrets), maxSecrets)
+		return nil, fmt.Errorf("WEFT_SECRET: a list of %d secrets; give %d at most", len(secrets), maxSecrets)
 	}
 	if len(seed) != ed25519.SeedSize {
 		return nil, fmt.Errorf("secret: the host's key has %d bytes, want %d", len(seed), ed25519.SeedSize)
@@ -131,13 +130,5 @@ func derive(secret string, host any, cost Cost) (one, error) {
 	}
 	var err error
 	out.leaf, err = x509.CreateCertificate(rand.Reader, leaf, &x509.Certificate{Subject: name}, host, authority)
-	if err != nil {
-		return one{}, err
-	}
-	made, err := x509.ParseCertificate(out.leaf)
-	if err != nil {
-		return one{}, err
-	}
-	out.issuer = made.RawIssuer
-	return out, nil
+	return out, err
 }

@@ -31,36 +31,26 @@ type MismatchError struct{ Text string }
 // Error implements error.
 func (e *MismatchError) Error() string { return e.Text }
 
-// Peer returns the key of the host at the other end of a stream that Client or Server returned, nil for any other.
-func Peer(conn net.Conn) ed25519.PublicKey {
-	c, ok := conn.(*tls.Conn)
-	if !ok || len(c.ConnectionState().PeerCertificates) == 0 {
-		return nil
-	}
-	key, _ := c.ConnectionState().PeerCertificates[0].PublicKey.(ed25519.PublicKey)
-	return key
-}
-
 // Client makes a stream of a connection that this host has opened to an address, and remembers with which secret the host there
-// reads datagrams. It ends with ctx. The error is a *MismatchError if the other
-// host shows no secret of this one. That the other host takes this one's certificate is known with the first byte from it.
+// reads datagrams. It ends with ctx. The error is a *MismatchError if the other host shows no secret of this one. That
+// the other host takes this one's certificate is known with the first byte from it.
 func (k *Keys) Client(ctx context.Context, conn net.Conn, to netip.AddrPort) (net.Conn, error) {
-	var common *one
-	c := tls.Client(conn, k.config(func(cfg *tls.Config) {
-		cfg.ServerName = strings.Join(k.IDs(), ".") + suffix
-		if k.open {
-			cfg.ServerName = strings.Join(k.IDs(), ".") + Lenient
-		}
-		cfg.InsecureSkipVerify = true // in place of what it skips:
-		cfg.VerifyConnection = func(s tls.ConnectionState) (err error) {
-			common, err = k.verify(s)
-			return err
-		}
-		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return k.certificate(common), nil }
-	}))
+	common := 0
+	cfg := config()
+	cfg.ServerName = strings.Join(k.IDs(), ".") + suffix
+	if k.open {
+		cfg.ServerName = strings.Join(k.IDs(), ".") + Lenient
+	}
+	cfg.InsecureSkipVerify = true // in place of what it skips:
+	cfg.VerifyConnection = func(s tls.ConnectionState) (err error) {
+		common, err = k.verify(s)
+		return err
+	}
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return k.certificate(common), nil }
+	c := tls.Client(conn, cfg)
 	err := c.HandshakeContext(ctx)
 	if err == nil {
-		k.seals.note(to, slices.IndexFunc(k.all, func(o one) bool { return o.id == common.id }))
+		k.seals.note(to, common)
 		return c, nil
 	}
 	if errors.Is(err, io.EOF) {
@@ -73,63 +63,54 @@ func (k *Keys) Client(ctx context.Context, conn net.Conn, to netip.AddrPort) (ne
 // secret of this one.
 func (k *Keys) Server(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	var theirs []string
-	c := tls.Server(conn, k.config(func(cfg *tls.Config) {
-		cfg.ClientAuth = tls.RequireAnyClientCert
-		cfg.VerifyConnection = func(s tls.ConnectionState) error {
-			_, err := k.verify(s)
-			return err
-		}
-		cfg.GetCertificate = func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			theirs = named(h.ServerName)
-			return k.certificate(k.among(theirs)), nil
-		}
-	}))
+	cfg := config()
+	cfg.ClientAuth = tls.RequireAnyClientCert
+	cfg.VerifyConnection = func(s tls.ConnectionState) error {
+		_, err := k.verify(s)
+		return err
+	}
+	cfg.GetCertificate = func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		theirs = named(h.ServerName)
+		return k.certificate(max(k.among(theirs), 0)), nil // without a common one, the other host then knows whom it does not understand
+	}
+	c := tls.Server(conn, cfg)
 	err := c.HandshakeContext(ctx)
 	if err == nil {
 		return c, nil
 	}
-	if len(theirs) > 0 && k.among(theirs) == nil {
+	if len(theirs) > 0 && k.among(theirs) < 0 {
 		err = k.mismatch(theirs)
 	}
 	return nil, err
 }
 
-func (k *Keys) config(role func(*tls.Config)) *tls.Config {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{Protocol}, SessionTicketsDisabled: true, DynamicRecordSizingDisabled: true}
-	role(cfg)
-	return cfg
+func config() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{Protocol}, SessionTicketsDisabled: true, DynamicRecordSizingDisabled: true}
 }
 
-// certificate is that of a secret, of the first one for nil: the other host then knows whom it does not understand.
-func (k *Keys) certificate(of *one) *tls.Certificate {
-	if of == nil {
-		of = &k.all[0]
-	}
-	return &tls.Certificate{Certificate: [][]byte{of.leaf}, PrivateKey: k.host}
+// certificate is that of the i-th secret.
+func (k *Keys) certificate(i int) *tls.Certificate {
+	return &tls.Certificate{Certificate: [][]byte{k.all[i].leaf}, PrivateKey: k.host}
 }
 
-// among returns the first secret of this host that another one names, nil if there is none.
-func (k *Keys) among(ids []string) *one {
-	i := slices.IndexFunc(k.all, func(o one) bool { return slices.Contains(ids, o.id.String()) })
-	if i < 0 {
-		return nil
-	}
-	return &k.all[i]
+// among returns which secret of this host is the first that another one names, -1 if none is.
+func (k *Keys) among(ids []string) int {
+	return slices.IndexFunc(k.all, func(o one) bool { return slices.Contains(ids, o.id.String()) })
 }
 
-// verify returns the secret that the other end has shown. crypto/tls has checked that the certificate's key is its own.
-func (k *Keys) verify(s tls.ConnectionState) (*one, error) {
+// verify returns which secret the other end has shown. crypto/tls has checked that the certificate's key is its own.
+func (k *Keys) verify(s tls.ConnectionState) (int, error) {
 	if s.NegotiatedProtocol != Protocol || len(s.PeerCertificates) == 0 {
-		return nil, fmt.Errorf("secret: the other end speaks %.20q, want %s", s.NegotiatedProtocol, Protocol)
+		return 0, fmt.Errorf("the other end speaks %.20q, want %s", s.NegotiatedProtocol, Protocol)
 	}
 	cert := s.PeerCertificates[0]
 	_, hosts := cert.PublicKey.(ed25519.PublicKey)
 	for i, o := range k.all {
 		if hosts && cert.SignatureAlgorithm == x509.PureEd25519 && ed25519.Verify(o.authority, cert.RawTBSCertificate, cert.Signature) {
-			return &k.all[i], nil
+			return i, nil
 		}
 	}
-	return nil, k.mismatch(named(cert.Issuer.CommonName))
+	return 0, k.mismatch(named(cert.Issuer.CommonName))
 }
 
 // mismatch says that another host has these secrets, as far as it tells.
