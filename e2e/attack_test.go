@@ -38,10 +38,7 @@ func TestIntegrationAStrangerAttacks(t *testing.T) {
 	name := s.network(a, "calm")
 	from, to := s.run(b, name, "from"), s.run(a, name, "to")
 	s.reach(from, to.addr)
-	v := &victim{scene: s, agents: map[int]agent{}}
-	for _, h := range []*lab.Host{a, b, c} {
-		v.agents[h.Number()] = must1(v.look(t.Context(), h))(t)
-	}
+	v := s.victim(a, b, c)
 	var table strings.Builder
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ATTACK\tMiB BEFORE\tPEAK\tRUNTIME\tAFTER\tGOROUTINES BEFORE\tPEAK\tAFTER\tPINGS LOST\tLOG LINES\tTHEN")
@@ -81,6 +78,28 @@ type agent struct {
 type victim struct {
 	*scene
 	agents map[int]agent // before the first attack, by host
+}
+
+// victim looks at a cluster before it is attacked.
+func (s *scene) victim(all ...*lab.Host) *victim {
+	s.t.Helper()
+	v := &victim{scene: s, agents: map[int]agent{}}
+	for _, h := range all {
+		v.agents[h.Number()] = must1(v.look(s.t.Context(), h))(s.t)
+	}
+	return v
+}
+
+// target is a host as a stranger on the lab's last host, which has no agent, knows it.
+func (v *victim) target(h *lab.Host) attack.Target {
+	at, stranger := v.agents[h.Number()], v.lab.Host(hosts)
+	t := attack.Target{Addr: at.underlay, Host: at.self, Cluster: at.cluster, Dial: stranger.Dial, From: netip.AddrPortFrom(stranger.Addr4(), at.underlay.Port())}
+	for n, other := range v.agents {
+		if n != h.Number() {
+			t.Others = append(t.Others, other.self)
+		}
+	}
+	return t
 }
 
 func (v *victim) look(ctx context.Context, h *lab.Host) (agent, error) {
@@ -127,20 +146,11 @@ func (v *victim) suffer(what attack.Attack, h *lab.Host, from box, to netip.Addr
 	var all sync.WaitGroup
 	var peak agent
 	var lost string
-	target := attack.Target{
-		Addr: before.underlay, Host: before.self, Cluster: before.cluster, Dial: v.lab.Host(hosts).Dial,
-		From: netip.AddrPortFrom(v.lab.Host(hosts).Addr4(), before.underlay.Port()),
-	}
-	for n, other := range v.agents {
-		if n != h.Number() {
-			target.Others = append(target.Others, other.self)
-		}
-	}
 	ctx, cancel := context.WithTimeout(v.t.Context(), lasts())
 	defer cancel()
 	all.Go(func() { peak = v.watch(ctx, h, before.pid) })
 	all.Go(func() { lost = pings(v.t.Context(), from, to) })
-	if err := what.Run(ctx, target); err != nil {
+	if err := what.Run(ctx, v.target(h)); err != nil {
 		v.wrong("%s: %v", what.Name, err)
 	}
 	all.Wait()

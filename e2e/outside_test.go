@@ -2,7 +2,7 @@ package e2e
 
 import (
 	"context"
-	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -10,7 +10,6 @@ import (
 
 	"github.com/weftnet/weft/lab"
 	"github.com/weftnet/weft/lab/attack"
-	"github.com/weftnet/weft/netmap"
 )
 
 // TestIntegrationAStrangerStaysOutside: on hosts with a secret, what a stranger without it sends reaches neither gossip nor
@@ -28,27 +27,21 @@ func TestIntegrationAStrangerStaysOutside(t *testing.T) {
 	name := s.network(a, "calm")
 	from, to := s.run(b, name, "from"), s.run(c, name, "to")
 	s.reach(from, to.addr)
-	v := &victim{scene: s, agents: map[int]agent{}}
-	for _, h := range []*lab.Host{a, b, c} {
-		v.agents[h.Number()] = must1(v.look(t.Context(), h))(t)
-	}
-	hears := func(counter string) float64 {
-		all, _ := must1(v.report(t.Context(), a))(t).Counters["gossip"].(map[string]any)
+	v := s.victim(a, b, c)
+	count := func(of, counter string) float64 {
+		all, _ := must1(v.report(t.Context(), a))(t).Counters[of].(map[string]any)
 		n, ok := all[counter].(float64)
 		if !ok {
-			t.Fatalf("no counter %s of gossip's: %v", counter, all)
+			t.Fatalf("%s has no counter %s: %v", of, counter, all)
 		}
 		return n
 	}
-	if n := hears("malformed") + hears("foreign"); n > 0 {
+	unread := func() float64 { return count("gossip", "malformed") + count("gossip", "foreign") }
+	if n := unread(); n > 0 {
 		t.Errorf("before the attack gossip could not read %v messages", n)
 	}
 
-	at := v.agents[a.Number()]
-	target := attack.Target{
-		Addr: at.underlay, Host: at.self, Cluster: at.cluster, Others: []netmap.HostID{v.agents[b.Number()].self, v.agents[c.Number()].self},
-		Dial: s.lab.Host(hosts).Dial, From: netip.AddrPortFrom(s.lab.Host(hosts).Addr4(), at.underlay.Port()),
-	}
+	target := v.target(a)
 	ctx, cancel := context.WithTimeout(t.Context(), lasts())
 	defer cancel()
 	var all sync.WaitGroup
@@ -67,18 +60,23 @@ func TestIntegrationAStrangerStaysOutside(t *testing.T) {
 	if !told("the host at "+target.From.Addr().String()+" is refused: this host has a secret") || len(report.Secrets) != 1 {
 		t.Errorf("weft status says %q, with secrets %q", report.Problems, report.Secrets)
 	}
-	if n := hears("malformed") + hears("foreign"); n > 0 {
+	if n := unread(); n > 0 {
 		t.Errorf("%v messages of a stranger came as far as gossip", n)
 	}
-	if counts, _ := report.Counters["underlay"].(map[string]any); counts["strange"] == float64(0) || counts["unsealed"] == float64(0) {
-		t.Errorf("nothing was refused: %v", counts)
+	for _, counter := range []string{"strange", "unsealed"} {
+		if count("underlay", counter) == 0 {
+			t.Errorf("nothing was refused as %s", counter)
+		}
 	}
 	v.unchanged()
 	v.works(a, b, "the attack")
-	if text := must1(a.Exec(t.Context(), "sh", "-c", "cat /proc/*/cmdline; docker plugin ls --format '{{json .}}'"))(t); strings.Contains(text, key) {
-		t.Error("the secret is in the arguments of a process")
-	}
-	if text := must1(a.Exec(t.Context(), v.weft, "status", "--json"))(t); strings.Contains(text, key) {
-		t.Error("weft status shows the secret")
+	for what, text := range map[string]string{
+		"the arguments of a process, or the plugin's settings": must1(a.Exec(t.Context(), "sh", "-c", "cat /proc/*/cmdline; docker plugin inspect "+lab.PluginName))(t),
+		"weft status": must1(a.Exec(t.Context(), v.weft, "status", "--json"))(t),
+		"the log":     string(must1(os.ReadFile(a.LogDir() + "/dockerd.log"))(t)),
+	} {
+		if strings.Contains(text, key) {
+			t.Errorf("the secret is in %s", what)
+		}
 	}
 }
